@@ -98,6 +98,8 @@ class SpawnFailed(RealtalkError):
     def __init__(self, name: str, error: OSError, path: str, hint: str) -> None:
         self.name = name
         """The process that was to start."""
+        self.error = error
+        """What the operating system said."""
         self.errno = error.errno
         """The error number, see the `errno` module."""
         self.path = path

@@ -1,0 +1,1 @@
+"""Asyncio-native supervision for the child processes of live audio apps."""

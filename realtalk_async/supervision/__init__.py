@@ -1,0 +1,44 @@
+"""Children: started, watched, captured, restarted and ended."""
+
+from .command import Command
+from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
+from .manager import ProcessManager
+from .output import OutputLine, OutputLines
+from .probe import Probe
+from .process import ManagedProcess
+from .report import (
+    CombinedOutput,
+    ErrorHistory,
+    IncarnationReport,
+    ProcessHistory,
+    RecoveryAttempt,
+)
+from .restart import PERMANENT, TEMPORARY, TRANSIENT, RestartPolicy
+from .states import Cause, ProcessStatus, State
+from .task import SupervisedTask
+
+__all__ = [
+    "CLOSE_STDIN",
+    "GRACEFUL",
+    "PERMANENT",
+    "SWIFT",
+    "TEMPORARY",
+    "TRANSIENT",
+    "Cause",
+    "CombinedOutput",
+    "Command",
+    "ErrorHistory",
+    "IncarnationReport",
+    "Ladder",
+    "ManagedProcess",
+    "OutputLine",
+    "OutputLines",
+    "Probe",
+    "ProcessHistory",
+    "ProcessManager",
+    "ProcessStatus",
+    "RecoveryAttempt",
+    "RestartPolicy",
+    "State",
+    "SupervisedTask",
+]

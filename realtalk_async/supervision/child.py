@@ -1,0 +1,248 @@
+"""
+One spawned program of ours: its pid, its signals, its exit. The edge to the kernel.
+
+The spawn is a single synchronous step, so no cancellation can fall between the fork and
+the moment somebody owns the child. We reap it ourselves: that brings its resource use,
+needs no thread a child (asyncio's default on 3.11), and is felt at once even if a
+grandchild holds its pipes open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .states import ExitStatus
+
+if TYPE_CHECKING:
+    import resource
+    from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an incarnation used, as the kernel counted it when it was reaped."""
+
+    user: float
+    """CPU seconds in the program."""
+    system: float
+    """CPU seconds in the kernel on its behalf."""
+    peak_memory: int
+    """Bytes resident at most."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the figures ready for JSON."""
+        return {
+            "user": round(self.user, 6),
+            "system": round(self.system, 6),
+            "peak_memory": self.peak_memory,
+        }
+
+
+class Child:
+    """
+    A running program, leader of its own session and process group.
+
+    Args:
+        argv: The program and its arguments.
+        env: Its whole environment.
+        cwd: Its working directory; ours if None.
+        stdin: A descriptor or a `subprocess` constant, likewise *stdout* and *stderr*.
+        on_exit: Called in the loop, once, as soon as the program has exited.
+        options: Further arguments of `subprocess.Popen`.
+
+    Raises:
+        OSError: If the operating system refuses; nothing is left behind then.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str] | str,
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        stdin: int | None,
+        stdout: int | None,
+        stderr: int | None,
+        on_exit: Callable[[Child], None],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_exit = on_exit
+        self.exit_status: ExitStatus | None = None
+        """None while it runs."""
+        self.usage: Usage | None = None
+        self.started = time.monotonic()
+        self.ended: float | None = None
+        self.exited: asyncio.Future[None] = self._loop.create_future()
+        """Done as soon as the program has exited and is reaped."""
+        merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
+        self._popen = subprocess.Popen(  # noqa: S602 - shell only if the caller says so
+            argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, **merged
+        )
+        self.pid = self._popen.pid
+        self.owns_group = bool(merged["start_new_session"])
+        """Whether its pid is also the number of a process group of its own."""
+        self._pidfd = -1
+        self._watch()
+
+    def _watch(self) -> None:
+        try:
+            # It is our child and not reaped: the pid cannot mean anything else.
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            # No pidfd on this system (or no descriptor left): one thread waits instead.
+            threading.Thread(target=self._wait_in_thread, daemon=True).start()
+        else:
+            self._loop.add_reader(self._pidfd, self._reap)
+
+    def _wait_in_thread(self) -> None:
+        flags = os.WEXITED | os.WNOWAIT
+        try:
+            os.waitid(os.P_PID, self.pid, flags)
+        except ChildProcessError:
+            pass  # somebody else reaped it: _reap finds out
+        try:
+            self._loop.call_soon_threadsafe(self._reap)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to be told
+
+    def _reap(self) -> None:
+        """Collect the exit status and tell."""
+        if self.exit_status is not None:
+            return
+        try:
+            pid, status, used = os.wait4(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            self._conclude("unknown", None)
+        else:
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._conclude(code, used)
+
+    def _conclude(
+        self, status: ExitStatus, used: resource.struct_rusage | None
+    ) -> None:
+        self.ended = time.monotonic()
+        self.exit_status = status
+        # Popen must not look for the child again: the pid may soon be somebody else's.
+        self._popen.returncode = status if isinstance(status, int) else 255
+        if used is not None:
+            # ru_maxrss counts KiB on Linux, see getrusage(2).
+            self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if not self.exited.done():
+            self.exited.set_result(None)
+        self._on_exit(self)
+
+    def send_signal(self, number: int) -> None:
+        """
+        Send a signal to the program alone; a no-op once it has exited.
+
+        It goes through the pidfd where there is one. Without one the pid is safe too:
+        it is ours until we have reaped it.
+        """
+        if self.exit_status is not None:
+            return
+        try:
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass  # exited, and about to be reaped
+
+    def kill_now(self) -> None:
+        """
+        Kill the whole group and reap the program: the last resort, which may block.
+
+        It blocks for 0.5 s at most: what hangs in the kernel is left to the system.
+        """
+        if self.exit_status is not None:
+            return
+        if self.owns_group:
+            _killpg(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 0.5
+        while self.exit_status is None and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(0.001)
+
+
+def _killpg(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+class ChildTransport(asyncio.SubprocessTransport):
+    """Lets asyncio's own `Process` speak for a `Child`."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__()
+        self._child = child
+        self._pipes: dict[int, asyncio.BaseTransport] = {}
+
+    def attach(self, descriptor: int, pipe: asyncio.BaseTransport) -> None:
+        """Tell which transport carries stdin (0), stdout (1) or stderr (2)."""
+        self._pipes[descriptor] = pipe
+
+    def get_pid(self) -> int:
+        """Return the pid."""
+        return self._child.pid
+
+    def get_returncode(self) -> int | None:
+        """Return the exit code, 255 if somebody else took it, None while it runs."""
+        status = self._child.exit_status
+        return 255 if status == "unknown" else status
+
+    def get_pipe_transport(self, fd: int) -> asyncio.BaseTransport | None:
+        """Return the transport of stdin (0), stdout (1) or stderr (2), if any."""
+        return self._pipes.get(fd)
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal to the program alone."""
+        if self._child.exit_status is not None:
+            raise ProcessLookupError  # as asyncio's own transport does
+        self._child.send_signal(signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def is_closing(self) -> bool:
+        """Return whether the program has exited."""
+        return self._child.exit_status is not None
+
+    def close(self) -> None:
+        """Kill the program if it still runs."""
+        if self._child.exit_status is None:
+            self._child.send_signal(signal.SIGKILL)
+
+    async def _wait(self) -> int:
+        # asyncio's Process.wait() calls this.
+        await asyncio.shield(self._child.exited)
+        code = self.get_returncode()
+        assert code is not None
+        return code
+
+
+def process_of(child: Child) -> asyncio.subprocess.Process:
+    """Return asyncio's `Process` for *child*, with no streams of its own."""
+    loop = asyncio.get_running_loop()
+    protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=1 << 16, loop=loop)
+    return asyncio.subprocess.Process(ChildTransport(child), protocol, loop)

@@ -1,0 +1,265 @@
+"""
+A command to run, and how it comes to run: pipes, environment, spawn. An edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..exceptions import InvalidConfiguration, SpawnFailed
+from .child import Child, process_of
+from .pipes import PipeReader, PipeWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .output import StreamName
+
+Text = str | os.PathLike[str]
+
+
+class Command:
+    """
+    A program with its arguments, environment and working directory; immutable.
+
+    ``await command()`` starts it and returns asyncio's own `Process` with pipes, so a
+    command also serves wherever a restart function is asked for.
+
+    Args:
+        program: A path, or a name to be found on ``PATH``.
+        *args: Its arguments.
+        env: Variables to add to the app's own environment; None removes one.
+        cwd: The working directory; the app's own if omitted.
+        stdin: Whether the child gets a pipe to read from, see `ManagedProcess.send`.
+            Otherwise its input is empty.
+        stdout: ``"lines"``: captured and kept. ``"binary"``: handed to one consumer, see
+            `ManagedProcess.receive`, and not kept. stderr is captured in either case.
+        redirect: Streams by name that are not ours to give or capture: what
+            `subprocess.Popen` takes for them instead of a pipe.
+        options: Further arguments of `subprocess.Popen`, such as ``umask`` or ``user``.
+            ``preexec_fn`` is refused: it would block the loop for the time of a fork.
+
+    Raises:
+        InvalidConfiguration: If an argument makes no sense.
+    """
+
+    __slots__ = ("_options", "argv", "cwd", "env", "redirect", "stdin", "stdout")
+
+    def __init__(
+        self,
+        program: Text,
+        *args: Text,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Text | None = None,
+        stdin: bool = False,
+        stdout: Literal["lines", "binary"] = "lines",
+        redirect: Mapping[str, int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        argv = tuple(os.fspath(part) for part in (program, *args))
+        _refuse_nonsense(argv, env or {}, stdout, options or {})
+        self.argv: tuple[str, ...] = argv
+        self.env: dict[str, str | None] = dict(env or {})
+        self.cwd: str | None = None if cwd is None else os.fspath(cwd)
+        self.stdin = stdin
+        self.stdout: Literal["lines", "binary"] = stdout
+        self.redirect: dict[str, int | None] = dict(redirect or {})
+        self._options: dict[str, Any] = dict(options or {})
+
+    @classmethod
+    def shell(cls, line: str, **rest: Any) -> Command:  # noqa: ANN401 - as __init__
+        """Return a command that has ``/bin/sh`` run a line; *rest* as for a `Command`."""
+        return cls("/bin/sh", "-c", line, **rest)
+
+    def replace(self, *args: Text) -> Command:
+        """Return the same command with other arguments."""
+        return Command(
+            self.argv[0],
+            *args,
+            env=self.env,
+            cwd=self.cwd,
+            stdin=self.stdin,
+            stdout=self.stdout,
+            redirect=self.redirect,
+            options=self._options,
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Further arguments of `subprocess.Popen`; a copy."""
+        return dict(self._options)
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the child's whole environment: the app's, changed, and *extra*."""
+        merged: dict[str, str | None] = {**os.environ, **self.env, **(extra or {})}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    async def __call__(self) -> asyncio.subprocess.Process:
+        """
+        Start the command outside any supervision, with pipes for what it has to say.
+
+        Raises:
+            SpawnFailed: If the operating system refuses.
+        """
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self.argv,
+                env=self.environment(),
+                cwd=self.cwd,
+                stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                **self._options,
+            )
+        except OSError as exc:
+            raise explain_refusal(self.program_name, self, exc) from exc
+
+    @property
+    def program_name(self) -> str:
+        """The program without its folder."""
+        return Path(self.argv[0]).name
+
+    def __str__(self) -> str:
+        return shlex.join(self.argv)
+
+    def __repr__(self) -> str:
+        return f"Command({', '.join(map(repr, self.argv))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Command) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self.argv)
+
+    def _key(self) -> tuple[object, ...]:
+        return (
+            self.argv, self.env, self.cwd, self.stdin, self.stdout,
+            self.redirect, self._options,
+        )  # fmt: skip
+
+
+def _refuse_nonsense(
+    argv: tuple[object, ...],
+    env: Mapping[str, str | None],
+    stdout: str,
+    options: Mapping[str, Any],
+) -> None:
+    for part in argv:
+        if not isinstance(part, str):
+            raise InvalidConfiguration(f"arguments are text, not {part!r}")
+        if "\0" in part:
+            raise InvalidConfiguration(f"an argument holds a NUL byte: {part!r}")
+    if not argv[0]:
+        raise InvalidConfiguration("the program's name is empty")
+    for name in env:
+        if not name or "=" in name or "\0" in name:
+            raise InvalidConfiguration(f"no variable can be named {name!r}")
+    if stdout not in {"lines", "binary"}:
+        raise InvalidConfiguration(f"stdout is 'lines' or 'binary', not {stdout!r}")
+    ours = {"preexec_fn", "stdin", "stdout", "stderr", "env", "cwd", "args", "shell"}
+    if refused := ours & options.keys():
+        raise InvalidConfiguration(
+            f"{', '.join(sorted(refused))} cannot be among the options: preexec_fn "
+            f"blocks the loop, the others are arguments of Command itself"
+        )
+
+
+@dataclass(slots=True)
+class Running:
+    """A spawned command: the child and our ends of its pipes."""
+
+    child: Child
+    process: asyncio.subprocess.Process
+    stdin: PipeWriter | None
+    readers: dict[str, PipeReader]
+
+
+def spawn(
+    command: Command,
+    *,
+    extra_env: Mapping[str, str],
+    on_data: Callable[[StreamName, bytes, float], None],
+    on_exit: Callable[[Child], None],
+) -> Running:
+    """
+    Start a command in a session of its own, in one synchronous step of about 1 ms.
+
+    Raises:
+        OSError: If the operating system refuses; no descriptor is left open then.
+    """
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    try:
+        _make_pipes(command, ours, theirs)
+        streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
+        streams |= command.redirect | theirs
+        child = Child(
+            command.argv,
+            env=command.environment(extra_env),
+            cwd=command.cwd,
+            stdin=streams["stdin"],
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
+            on_exit=on_exit,
+            options=command.options,
+        )
+    except BaseException:
+        _close_all(ours)
+        raise
+    finally:
+        _close_all(theirs)
+    stdin = PipeWriter(ours.pop("stdin")) if "stdin" in ours else None
+    readers = {name: _read(name, end, on_data) for name, end in ours.items()}
+    return Running(child, process_of(child), stdin, readers)
+
+
+def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) -> None:
+    """Make the pipes one by one, so that those made before a failure can be closed."""
+    if command.stdin:
+        theirs["stdin"], ours["stdin"] = os.pipe()
+    for name in ("stdout", "stderr"):
+        if name not in command.redirect:
+            ours[name], theirs[name] = os.pipe()
+
+
+def _close_all(descriptors: dict[str, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+
+
+def _read(
+    name: str, descriptor: int, on_data: Callable[[StreamName, bytes, float], None]
+) -> PipeReader:
+    stream: StreamName = "stdout" if name == "stdout" else "stderr"
+    return PipeReader(descriptor, lambda data, now: on_data(stream, data, now))
+
+
+def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
+    """Return the error that names the path at fault and says what to do."""
+    program, cwd = command.argv[0], command.cwd
+    if cwd is not None and not os.path.isdir(cwd):
+        return SpawnFailed(name, error, cwd, "the working directory is not there")
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        hint = "no descriptor is left: close some, or raise the limit (ulimit -n)"
+    elif error.errno in {errno.EAGAIN, errno.ENOMEM}:
+        hint = "the system has no room for a further process now: it is tried again"
+    elif error.errno == errno.ENOEXEC:
+        hint = "it is no program: a script needs a first line such as #!/bin/sh"
+    elif os.path.isdir(program):
+        hint = "it is a directory"
+    elif error.errno == errno.EACCES:
+        hint = "it may not be executed: see its mode (chmod +x)"
+    elif os.sep not in program and shutil.which(program) is None:
+        hint = "it is not on PATH: install it or give its full path"
+    else:
+        hint = "check the path, and the interpreter that a script names"
+    return SpawnFailed(name, error, program, hint)

@@ -1,0 +1,162 @@
+"""
+asyncio's own way of starting a process, supervised: for code that exists already.
+
+The process is asyncio's own `Process`, and its streams can be read and written as ever.
+What the app reads comes out of the capture, so an app that reads slowly, or never, loses
+nothing and does not make the child wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..exceptions import SpawnFailed
+from .command import Command
+
+if TYPE_CHECKING:
+    from .child import ChildTransport
+    from .output import StreamName
+    from .process import ManagedProcess
+
+Streams = tuple[int | None, int | None, int | None]
+"""What the caller gave for stdin, stdout and stderr."""
+
+
+class _Manager(Protocol):
+    """What is needed of a `ProcessManager`; named here to import downwards only."""
+
+    async def start(
+        self, name: str, command: Command, **options: Any
+    ) -> ManagedProcess:  # noqa: ANN401 - its own
+        """Start a command and supervise it."""
+        ...
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine that ends no later than the manager."""
+        ...
+
+
+def command_for(
+    argv: tuple[str, ...], streams: Streams, options: Mapping[str, Any]
+) -> Command:
+    """Return the command that does what asyncio's arguments say."""
+    rest = dict(options)
+    env, cwd = rest.pop("env", None), rest.pop("cwd", None)
+    stdin, stdout, stderr = streams
+    redirect: dict[str, int | None] = {}
+    if stdin != subprocess.PIPE:
+        redirect["stdin"] = stdin
+    for name, given in (("stdout", stdout), ("stderr", stderr)):
+        if given not in {None, subprocess.PIPE}:
+            redirect[name] = given
+    changes: dict[str, str | None] = {}
+    if env is not None:  # asyncio's replaces the whole environment
+        changes = {**dict.fromkeys(os.environ), **env}
+    return Command(
+        *argv,
+        env=changes,
+        cwd=cwd,
+        stdin=stdin == subprocess.PIPE,
+        redirect=redirect,
+        options=rest,
+    )
+
+
+async def create(
+    manager: _Manager,
+    name: str,
+    command: Command,
+    streams: Streams,
+    limit: int,
+    policy: Mapping[str, Any],
+) -> asyncio.subprocess.Process:
+    """
+    Start a command and dress its process up with the streams that the caller asked for.
+
+    Raises:
+        OSError: If it cannot be started, as asyncio does.
+    """
+    try:
+        managed = await manager.start(name, command, **policy)
+    except SpawnFailed as exc:
+        raise exc.error from exc
+    process = managed.process
+    assert process is not None
+    transport: ChildTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    if streams[0] == subprocess.PIPE:
+        process.stdin = await _writer(managed, transport)
+    if streams[1] == subprocess.PIPE:
+        process.stdout = _reader(manager, managed, transport, "stdout", limit)
+    if streams[2] == subprocess.PIPE:
+        process.stderr = _reader(manager, managed, transport, "stderr", limit)
+    return process
+
+
+async def _writer(
+    managed: ManagedProcess, transport: ChildTransport
+) -> asyncio.StreamWriter:
+    """Return asyncio's own writer for the child's stdin."""
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(managed.detach_stdin(), "wb", buffering=0)
+    # asyncio has no public protocol for writing alone; this one does it as well.
+    writing, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
+    )
+    transport.attach(0, writing)
+    return asyncio.StreamWriter(writing, protocol, None, loop)
+
+
+def _reader(
+    manager: _Manager,
+    managed: ManagedProcess,
+    transport: ChildTransport,
+    stream: StreamName,
+    limit: int,
+) -> asyncio.StreamReader:
+    """Return asyncio's own reader, fed from what was captured."""
+    reader = asyncio.StreamReader(limit)
+    gate = _Gate()
+    reader.set_transport(gate)
+    transport.attach(1 if stream == "stdout" else 2, gate)
+    manager.run_beside(_feed(reader, gate, managed, stream))
+    return reader
+
+
+class _Gate(asyncio.ReadTransport):
+    """Lets a `StreamReader` say when it has enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def pause_reading(self) -> None:
+        """Wait with further data."""
+        self.open.clear()
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        self.open.set()
+
+    def is_closing(self) -> bool:
+        """Return False: there is nothing to close, the capture goes on."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: the capture goes on."""
+
+
+async def _feed(
+    reader: asyncio.StreamReader,
+    gate: _Gate,
+    managed: ManagedProcess,
+    stream: StreamName,
+) -> None:
+    async for data in managed.follow_bytes(stream):
+        await gate.open.wait()
+        reader.feed_data(data)
+    reader.feed_eof()

@@ -1,0 +1,151 @@
+"""
+No orphan, however the app ends: our side of the guard process. An edge.
+
+The guard knows the tag that our children carry in their environment before the first of
+them exists, so there is no moment in which killing the app leaves one behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import groups
+from .child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VARIABLE = "REALTALK_ASYNC_TAG"
+"""The environment variable that marks a child, and all its descendants, as ours."""
+
+PROGRAM = Path(__file__).with_name("guardian.py")
+
+MOST_REPLACED = 10
+"""Something kills every guard: going on would be a fork bomb in slow motion."""
+
+
+def _bare_environment() -> dict[str, str]:
+    """
+    Return what an interpreter needs to start, and nothing else.
+
+    If we are ourselves the child of a supervised app, its tag must not be in there: our
+    guard is to outlive us both.
+    """
+    wanted = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+    return {name: value for name, value in os.environ.items() if name in wanted}
+
+
+class Guard:
+    """
+    A process that ends our children when we cannot.
+
+    Args:
+        on_lost: Called in the loop if the guard itself died; it has been replaced then.
+    """
+
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
+        self.tag = f"{VARIABLE}={uuid.uuid4().hex}"
+        """``NAME=value``, as it stands in a child's environment."""
+        self._on_lost = on_lost
+        self._told: dict[int, int] = {}
+        self._child: Child | None = None
+        self._pipe = -1
+        self._replaced = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The guard's own pid."""
+        return self._child.pid if self._child else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child's environment needs for the guard to know it."""
+        name, _, value = self.tag.partition("=")
+        return {name: value}
+
+    def start(self) -> None:
+        """
+        Start the guard: about a millisecond; it need not be ready for what follows.
+
+        Raises:
+            OSError: If it cannot be started.
+        """
+        reading, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)  # noqa: FBT003 - the name says what it sets
+        try:
+            self._child = Child(
+                [sys.executable, "-I", "-S", str(PROGRAM), self.tag, str(os.getpid())],
+                env=_bare_environment(),
+                cwd="/",
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                on_exit=self._exited,
+            )
+        except OSError:
+            os.close(self._pipe)
+            self._pipe = -1
+            raise
+        finally:
+            os.close(reading)
+        for pid, start in self._told.items():
+            self._say(f"+{pid} {start}")
+
+    def add(self, pid: int) -> None:
+        """Tell of a session leader, or of a process that does not carry our tag."""
+        member = groups.look(pid)
+        if member is not None:
+            self._told[pid] = member.start
+            self._say(f"+{pid} {member.start}")
+
+    def discard(self, pid: int) -> None:
+        """Tell that a process and all of its group are gone."""
+        if self._told.pop(pid, None) is not None:
+            self._say(f"-{pid}")
+
+    def _say(self, line: str) -> None:
+        # A guard that is dead is replaced and told anew; one that does not read for 64 KiB
+        # of lines still knows our children by their tag.
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._pipe, line.encode() + b"\n")
+
+    def _exited(self, child: Child) -> None:
+        if self._pipe < 0:
+            return  # dismissed
+        os.close(self._pipe)
+        self._pipe = -1
+        self._replaced += 1
+        how = f"pid {child.pid} ended with status {child.exit_status}"
+        self._on_lost(how + self._replace())
+
+    def _replace(self) -> str:
+        if self._replaced > MOST_REPLACED:
+            return f" for the {self._replaced}th time; children are unguarded now"
+        try:
+            self.start()
+        except OSError as exc:
+            return f"; it could not be replaced: {exc}; children are unguarded now"
+        return f"; replaced by pid {self.pid}"
+
+    async def aclose(self) -> None:
+        """Dismiss the guard and wait for its end. Idempotent."""
+        if self._pipe >= 0:
+            self._say("bye")
+            os.close(self._pipe)
+            self._pipe = -1
+        if self._child is not None:
+            await self._child.exited
+
+    def kill_now(self) -> None:
+        """Be rid of the guard without waiting: the loop is going down."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        if self._child is not None:
+            self._child.kill_now()

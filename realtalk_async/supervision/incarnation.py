@@ -1,0 +1,336 @@
+"""
+One life of a process, from its first byte to its last: spawned by us, or adopted.
+
+Both kinds answer the same questions, so that whoever owns a life need not know its kind.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from . import groups
+from .command import Command, Running, spawn
+from .states import ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .child import Child, Usage
+    from .output import StreamName
+    from .report import CaptureEnd
+
+
+class Incarnation(abc.ABC):
+    """What the owner of a life may ask of it."""
+
+    process: asyncio.subprocess.Process
+    pid: int
+    owns_group: bool
+    """Whether the pid is also the number of a process group of its own."""
+    started: float
+    """Monotonic seconds."""
+    ended: float | None = None
+    exit_status: ExitStatus | None = None
+    """None while it runs."""
+    usage: Usage | None = None
+    exited: asyncio.Future[None]
+    """Done as soon as the program has exited."""
+    group_gone: bool = False
+    """Whether the group was seen empty: it is never signalled again."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program has not exited."""
+        return self.exit_status is None
+
+    @abc.abstractmethod
+    async def write(self, data: bytes, progress: list[int]) -> None:
+        """Write to stdin; see `PipeWriter.write`."""
+
+    @abc.abstractmethod
+    def close_stdin(self) -> None:
+        """End its input."""
+
+    @abc.abstractmethod
+    def _signal_alone(self, number: int) -> None:
+        """Send a signal to the program only."""
+
+    @abc.abstractmethod
+    async def drain(self, bound: float) -> CaptureEnd:
+        """Read both pipes to their end, for *bound* seconds at most; then close them."""
+
+    @abc.abstractmethod
+    def kill_now(self) -> None:
+        """Kill everything of it, without waiting for the loop."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close all that is still open, read or not. Idempotent."""
+
+    def pause(self, stream: StreamName) -> None:  # noqa: B027 - an adopted one cannot
+        """Let the child wait with what it wants to say on *stream*."""
+
+    def resume(self, stream: StreamName) -> None:  # noqa: B027 - an adopted one cannot
+        """Read on."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group, or to the program if it leads none."""
+        if not self.owns_group:
+            self._signal_alone(number)
+            if number not in {signal.SIGKILL, signal.SIGSTOP}:
+                self._signal_alone(signal.SIGCONT)
+        elif not self.group_gone:
+            groups.send(self.pid, number)
+
+    def is_gone(self) -> bool:
+        """Return True if neither the program nor anybody of its group is left. Cheap."""
+        if self.alive:
+            return False
+        if not self.owns_group:
+            return True
+        # The number of a group is not given away while it has members, so once it was
+        # seen empty it may be somebody else's: from then on it is left alone.
+        self.group_gone = self.group_gone or groups.is_empty(self.pid)
+        return self.group_gone
+
+    async def members(self) -> list[groups.Member]:
+        """Return who of the group is more than a zombie; reads ``/proc`` in a thread."""
+        if not self.owns_group:
+            one = groups.look(self.pid) if self.alive else None
+            return [one] if one and one.alive else []
+        if self.group_gone:
+            return []
+        return await anyio.to_thread.run_sync(groups.living, self.pid)
+
+
+class Spawned(Incarnation):
+    """
+    A life that we began ourselves.
+
+    Raises:
+        OSError: If the operating system refuses to start it.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        *,
+        environment: Mapping[str, str],
+        on_data: Callable[[StreamName, bytes, float], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        self._on_exit = on_exit
+        self._running: Running = spawn(
+            command, extra_env=environment, on_data=on_data, on_exit=self._note_exit
+        )
+        child = self._running.child
+        self.process = self._running.process
+        self.pid = child.pid
+        self.owns_group = child.owns_group
+        self.started = child.started
+        self.exited = child.exited
+
+    def _note_exit(self, child: Child) -> None:
+        self.exit_status = child.exit_status
+        self.ended = child.ended
+        self.usage = child.usage
+        self.close_stdin()
+        for reader in self._running.readers.values():
+            # What it said just before its end belongs to its last words.
+            reader.catch_up()
+        self._on_exit()
+
+    async def write(self, data: bytes, progress: list[int]) -> None:
+        """Write to stdin."""
+        if self.process.stdin is not None:  # the app has a writer of its own
+            await _write_stream(self.process.stdin, data, progress)
+        elif self._running.stdin is not None:
+            await self._running.stdin.write(data, progress)
+        else:
+            raise BrokenPipeError
+
+    def close_stdin(self) -> None:
+        """End its input."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        if self._running.stdin is not None:
+            self._running.stdin.close()
+
+    def detach_stdin(self) -> int:
+        """Give away our end of its input: -1 if there is none."""
+        stdin, self._running.stdin = self._running.stdin, None
+        return stdin.detach() if stdin else -1
+
+    def _signal_alone(self, number: int) -> None:
+        self._running.child.send_signal(number)
+
+    def pause(self, stream: StreamName) -> None:
+        """Let the child wait with what it wants to say on *stream*."""
+        self._running.readers[stream].pause()
+
+    def resume(self, stream: StreamName) -> None:
+        """Read on."""
+        self._running.readers[stream].resume()
+
+    async def drain(self, bound: float) -> CaptureEnd:
+        """Read both pipes to their end, for *bound* seconds at most; then close them."""
+        ends = [reader.ended for reader in self._running.readers.values()]
+        if not ends:
+            return "none"
+        _, pending = await asyncio.wait(ends, timeout=bound)
+        self.close()
+        return "drain bound" if pending else "end of file"
+
+    def kill_now(self) -> None:
+        """Kill everything of it, without waiting for the loop."""
+        self.signal(signal.SIGKILL)
+        self._running.child.kill_now()
+        self.close()
+
+    def close(self) -> None:
+        """Close all that is still open, read or not. Idempotent."""
+        for reader in self._running.readers.values():
+            reader.close()
+        self.close_stdin()
+
+
+class Adopted(Incarnation):
+    """
+    A life that somebody else began with asyncio, with the pipes that it has.
+
+    Its output is read from asyncio's own streams, so nobody else may read them.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        *,
+        on_data: Callable[[StreamName, bytes, float], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_data = on_data
+        self._on_exit = on_exit
+        self.process = process
+        self.pid = process.pid
+        self.started = time.monotonic()
+        self.exited = self._loop.create_future()
+        self.owns_group = self._leads_a_group()
+        self._pidfd = -1
+        streams = {"stdout": process.stdout, "stderr": process.stderr}
+        self._pumps = [
+            self._loop.create_task(self._pump(name, stream))  # type: ignore[arg-type]
+            for name, stream in streams.items()
+            if stream is not None
+        ]
+        self._watcher = self._loop.create_task(self._watch())
+
+    def _leads_a_group(self) -> bool:
+        try:
+            return os.getpgid(self.pid) == self.pid
+        except ProcessLookupError:
+            return False
+
+    async def _watch(self) -> None:
+        """Wait for the exit; `Process.wait` would wait for the pipes as well."""
+        await self._pidfd_readable()
+        while self.process.returncode is None:
+            # asyncio reaps it, a moment later or (3.11) in a thread.
+            await asyncio.sleep(0.001 if self._pidfd_used else 0.02)
+        self._conclude()
+
+    async def _pidfd_readable(self) -> None:
+        self._pidfd_used = False
+        if self.process.returncode is not None:
+            return
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            return  # it has exited, or there are no pidfds here
+        self._pidfd_used = True
+        readable: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._tell, readable)
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    @staticmethod
+    def _tell(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def _conclude(self) -> None:
+        code = self.process.returncode
+        # asyncio says 255 when somebody else reaped it; so does a program that exits
+        # with 255, and the two cannot be told apart here: the code is passed on.
+        self.exit_status = "unknown" if code is None else code
+        self.ended = time.monotonic()
+        if not self.exited.done():
+            self.exited.set_result(None)
+        self._on_exit()
+
+    async def _pump(self, name: StreamName, stream: asyncio.StreamReader) -> None:
+        while chunk := await stream.read(1 << 16):
+            self._on_data(name, chunk, time.monotonic())
+
+    async def write(self, data: bytes, progress: list[int]) -> None:
+        """Write to stdin."""
+        if self.process.stdin is None:
+            raise BrokenPipeError
+        await _write_stream(self.process.stdin, data, progress)
+
+    def close_stdin(self) -> None:
+        """End its input."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def _signal_alone(self, number: int) -> None:
+        try:
+            self.process.send_signal(number)
+        except ProcessLookupError:
+            pass  # exited
+
+    async def drain(self, bound: float) -> CaptureEnd:
+        """Read both pipes to their end, for *bound* seconds at most; then close them."""
+        if not self._pumps:
+            self.close()
+            return "none"
+        _, pending = await asyncio.wait(self._pumps, timeout=bound)
+        self.close()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        return "drain bound" if pending else "end of file"
+
+    def kill_now(self) -> None:
+        """Kill everything of it, without waiting for the loop."""
+        self.signal(signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """Close all that is still open, read or not. Idempotent."""
+        for task in (*self._pumps, self._watcher):
+            task.cancel()
+        # The only way to close its pipes while something else holds them open: asyncio's
+        # Process has no public close.
+        transport = self.process._transport  # type: ignore[attr-defined]  # noqa: SLF001
+        transport.close()
+
+
+async def _write_stream(
+    stdin: asyncio.StreamWriter, data: bytes, progress: list[int]
+) -> None:
+    """Write to asyncio's own writer, which takes all of it and then waits for room."""
+    if stdin.is_closing():
+        raise BrokenPipeError
+    stdin.write(data)
+    progress[0] = len(data)
+    await stdin.drain()

@@ -1,0 +1,707 @@
+"""
+The registry of all children, and what holds them together: the app's one supervisor.
+
+A task of its own hosts everything that lives, so that neither a cancellation of the app's
+task nor an exception in it can get between a child and its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.to_thread
+
+from .. import events
+from ..exceptions import (
+    CriticalProcessFailed,
+    InvalidConfiguration,
+    NotStarted,
+    ProcessStillRunning,
+    UnknownProcess,
+)
+from . import facade, groups
+from .command import Command
+from .guard import Guard
+from .ladder import GRACEFUL, Ladder
+from .narrate import MANAGER, narrate
+from .probe import Probe
+from .process import MAX_SIZE, ManagedProcess, Process, RestartFunction
+from .report import ErrorHistory, ProcessHistory
+from .restart import TEMPORARY, TRANSIENT, RestartPolicy
+from .states import ProcessStatus
+from .task import SupervisedTask, TaskFunction
+
+if TYPE_CHECKING:
+    from ..logs import Logger
+
+Supervised = ManagedProcess | SupervisedTask
+Subscriber = Callable[[events.Event], object]
+
+
+class ProcessManager:
+    """
+    Starts, watches, restarts and ends the processes of an app.
+
+    Use it as ``async with ProcessManager(logger) as manager:``. Leaving the block, in
+    whatever way, stops all processes in the reverse order of their start. If a critical
+    process is lost, all others are stopped, the block is cancelled, and
+    `CriticalProcessFailed` is raised at its end.
+
+    The block may be entered in one task and left in another, as fixtures do.
+
+    Args:
+        logger: Where everything that happens is logged.
+        check_interval: Seconds between two rounds of health checks.
+        guard: Whether a small process of its own ends the children if the app is killed.
+
+    Raises:
+        InvalidConfiguration: If an argument makes no sense.
+    """
+
+    def __init__(
+        self, logger: Logger, *, check_interval: float = 1.0, guard: bool = True
+    ) -> None:
+        if not check_interval > 0:
+            raise InvalidConfiguration(
+                f"check_interval must be more than 0 s, not {check_interval}"
+            )
+        self._logger = logger
+        self._check_interval = check_interval
+        self._guard = Guard(self._guard_lost) if guard else None
+        self._registry: dict[str, Supervised] = {}
+        self._past: dict[str, list[ManagedProcess]] = {}
+        self._critical: set[str] = set()
+        self._order: list[str] = []
+        self._degraded: dict[str, str] = {}
+        self._subscribers: list[Subscriber] = []
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._hosting: asyncio.Task[None] | None = None
+        self._body: asyncio.Task[object] | None = None
+        self._closing = asyncio.Event()
+        self._failure: CriticalProcessFailed | None = None
+        self._cancelled_body = False
+
+    # ---- its own life
+
+    async def __aenter__(self) -> Self:
+        """
+        Begin: start the guard and the health checks.
+
+        Raises:
+            RuntimeError: If it was entered before: a manager has one life.
+            OSError: If the guard cannot be started.
+        """
+        if self._hosting is not None:
+            raise RuntimeError("a ProcessManager can be entered only once")
+        if self._guard is not None:
+            self._guard.start()
+        self._body = asyncio.current_task()
+        ready = asyncio.Event()
+        self._hosting = asyncio.get_running_loop().create_task(
+            self._host(ready), name="realtalk-async manager"
+        )
+        try:
+            await ready.wait()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop everything, and tell of a critical process that was lost."""
+        cancelled = await self._close()
+        failure = self._failure
+        if failure is None:
+            if cancelled:
+                raise cancelled
+            return
+        if self._cancelled_body and self._body is asyncio.current_task():
+            # The cancellation was ours: it must not count for who awaits the app's task.
+            if self._body.uncancel():
+                cancelled = cancelled or asyncio.CancelledError()
+            else:
+                cancelled = None
+                exc = None if isinstance(exc, asyncio.CancelledError) else exc
+        if cancelled:
+            raise cancelled
+        if exc is None:
+            raise failure from None
+
+    async def aclose(self) -> None:
+        """
+        Stop all processes in the reverse order of their start. Idempotent.
+
+        Bounded by the sum of their ladders. Cancellation: held back until all is over.
+        """
+        if cancelled := await self._close():
+            raise cancelled
+
+    async def _close(self) -> asyncio.CancelledError | None:
+        """
+        Wait for the end of the host, however often the waiting is cancelled.
+
+        Returns:
+            The cancellation that was held back, if there was one.
+        """
+        self._closing.set()
+        cancelled: asyncio.CancelledError | None = None
+        while self._hosting is not None and not self._hosting.done():
+            try:
+                await asyncio.wait([self._hosting])
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        if self._hosting is not None and not self._hosting.cancelled():
+            self._hosting.result()
+        return cancelled
+
+    async def _host(self, ready: asyncio.Event) -> None:
+        """Hold the task group in which everything lives."""
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(self._check_for_ever)
+                ready.set()
+                await self._closing.wait()
+                await self._stop_all()
+                await self._end_escapees()
+                self._tasks.cancel_scope.cancel()
+            if self._guard is not None:
+                await self._guard.aclose()
+        finally:
+            self._tasks = None
+            if self._guard is not None:
+                self._guard.kill_now()  # a no-op, unless we are cancelled ourselves
+
+    async def _stop_all(self) -> None:
+        """Stop everything, the latest first, one after the other."""
+        for name in reversed(self._order):
+            await self._registry[name].stop()
+
+    async def _end_escapees(self) -> None:
+        """End what left its group and session, as a daemon does, and say so."""
+        if self._guard is None:
+            return
+        found = await anyio.to_thread.run_sync(groups.tagged, self._guard.tag)
+        left = [one for one in found if one.pid != self._guard_pid]
+        if not left:
+            return
+        self._logger.warning(
+            MANAGER,
+            f"{len(left)} process(es) had left their session: ended",
+            {"escapees": [str(one) for one in left]},
+        )
+        await anyio.to_thread.run_sync(groups.end_all, self._guard.tag)
+
+    @property
+    def _guard_pid(self) -> int | None:
+        return self._guard.pid if self._guard else None
+
+    def _guard_lost(self, reason: str) -> None:
+        self.announce(events.GuardLost(process=MANAGER, reason=reason))
+
+    # ---- registering
+
+    @property
+    def logger(self) -> Logger:
+        """Where everything that happens is logged."""
+        return self._logger
+
+    @property
+    def check_interval(self) -> float:
+        """Seconds between two rounds of health checks."""
+        return self._check_interval
+
+    @property
+    def processes(self) -> Mapping[str, ManagedProcess]:
+        """The registered processes by name, in the order of their start; read-only."""
+        return MappingProxyType(
+            {n: p for n, p in self._registry.items() if isinstance(p, ManagedProcess)}
+        )
+
+    @property
+    def tasks(self) -> Mapping[str, SupervisedTask]:
+        """The supervised coroutines by name; read-only."""
+        return MappingProxyType(
+            {n: t for n, t in self._registry.items() if isinstance(t, SupervisedTask)}
+        )
+
+    @property
+    def degraded(self) -> Mapping[str, str]:
+        """What the app has to do without, by name, and why; empty when all is well."""
+        return MappingProxyType(dict(self._degraded))
+
+    @property
+    def status(self) -> str:
+        """``"running"``, ``"degraded"``, ``"failed"``, ``"new"`` or ``"closed"``."""
+        if self._failure is not None:
+            return "failed"
+        if self._tasks is None:
+            return "new" if self._hosting is None else "closed"
+        return "degraded" if self._degraded else "running"
+
+    def register_process(
+        self,
+        process: Process,
+        name: str,
+        *,
+        restart: RestartPolicy = TEMPORARY,
+        restart_function: RestartFunction | None = None,
+        critical: bool = False,
+        ladder: Ladder = GRACEFUL,
+        probes: Iterable[Probe] = (),
+        max_size: int = MAX_SIZE,
+    ) -> ManagedProcess:
+        """
+        Take charge of an existing process: capture, supervise, end it with all others.
+
+        Args:
+            process: A running or finished asyncio `Process`. Its pipes are read from here
+                on, so nobody else may read them.
+            name: Unique; a name whose process is dead is taken over with a WARNING, and
+                the history of both is kept.
+            restart: When to restart it by itself.
+            restart_function: How to: called with the report of what died if it takes an
+                argument.
+            critical: Whether the app cannot do without it.
+            ladder: How to end it.
+            probes: How to know that it is well.
+            max_size: Bytes of output to keep of each stream.
+
+        Raises:
+            ProcessStillRunning: If the name is that of a process that runs.
+            InvalidConfiguration: If an argument makes no sense; nothing was changed.
+            NotStarted: Outside the manager's block.
+        """
+        self._must_be_open()
+        if restart.mode != "temporary" and restart_function is None:
+            raise InvalidConfiguration(
+                f"an existing process such as {name!r} needs a restart_function to be "
+                f"restarted by policy"
+            )
+        self._must_be_free(name)
+        managed = ManagedProcess(
+            process,
+            name,
+            self._logger,
+            max_size=max_size,
+            restart=restart,
+            recover=restart_function,
+            ladder=ladder,
+            probes=tuple(probes),
+            host=self,
+        )
+        self._register(managed, critical=critical)
+        return managed
+
+    async def start(
+        self,
+        name: str,
+        command: Command,
+        *,
+        restart: RestartPolicy = TRANSIENT,
+        critical: bool = False,
+        depends_on: Iterable[str] = (),
+        probes: Iterable[Probe] = (),
+        recover: RestartFunction | None = None,
+        ladder: Ladder = GRACEFUL,
+        max_size: int = MAX_SIZE,
+    ) -> ManagedProcess:
+        """
+        Start a command and supervise it.
+
+        Args:
+            name: Unique; a name whose process is dead is taken over with a WARNING.
+            command: What to run.
+            restart: When to restart it by itself; after a failure, unless said.
+            critical: Whether the app cannot do without it: when it is given up, all
+                others are stopped and `CriticalProcessFailed` is raised.
+            depends_on: Names that must be running (and ready) before it is started.
+            probes: How to know that it is ready, and well.
+            recover: Called before each restart with the report of what died; returns
+                what to run now, so that it can carry state over.
+            ladder: How to end it.
+            max_size: Bytes of output to keep of each stream.
+
+        Returns:
+            The process: running (and ready, if a readiness probe was given), or in state
+            ``backoff`` if it could not be started and another try is due.
+
+        Raises:
+            SpawnFailed: If it could not be started and no other try is due.
+            GaveUp: If it died before it was ready and no other try is due.
+            UnknownProcess: If a dependency is not registered.
+            ProcessStillRunning: If the name is that of a process that runs.
+            InvalidConfiguration: If an argument makes no sense.
+            NotStarted: Outside the manager's block.
+
+        Cancellation: The process stays registered, and is ended with all others.
+        """
+        self._must_be_open()
+        if not isinstance(command, Command):
+            raise InvalidConfiguration(
+                f"{name!r} needs a Command, such as Command('sox', '-d', …), "
+                f"not {command!r}"
+            )
+        await self._wait_for_dependencies(depends_on)
+        self._must_be_open()
+        self._must_be_free(name)
+        managed = ManagedProcess(
+            command,
+            name,
+            self._logger,
+            max_size=max_size,
+            restart=restart,
+            recover=recover,
+            ladder=ladder,
+            probes=tuple(probes),
+            host=self,
+        )
+        self._register(managed, critical=critical)
+        await managed.start()
+        return managed
+
+    async def start_task(
+        self,
+        name: str,
+        function: TaskFunction,
+        *,
+        restart: RestartPolicy = TRANSIENT,
+        critical: bool = False,
+        depends_on: Iterable[str] = (),
+        fatal: tuple[type[BaseException], ...] = (),
+    ) -> SupervisedTask:
+        """
+        Supervise a coroutine function under the same rules as a process.
+
+        Args:
+            name: Unique among processes and tasks.
+            function: Called without arguments for each incarnation.
+            restart: When to call it again; when it raised, unless said.
+            critical: Whether the app cannot do without it.
+            depends_on: Names that must be running before it is called.
+            fatal: Exceptions after which it is not called again.
+
+        Raises:
+            UnknownProcess: If a dependency is not registered.
+            ProcessStillRunning: If the name is that of something that runs.
+            NotStarted: Outside the manager's block.
+        """
+        self._must_be_open()
+        await self._wait_for_dependencies(depends_on)
+        self._must_be_open()
+        self._must_be_free(name)
+        task = SupervisedTask(function, name, self, restart=restart, fatal=fatal)
+        self._register(task, critical=critical)
+        task.start()
+        return task
+
+    async def create_subprocess_exec(
+        self,
+        program: str,
+        *args: str,
+        name: str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        limit: int = 1 << 16,
+        restart: RestartPolicy = TEMPORARY,
+        critical: bool = False,
+        **options: Any,  # noqa: ANN401 - asyncio's own
+    ) -> Process:
+        """
+        Do what `asyncio.create_subprocess_exec` does, and supervise the process.
+
+        Args:
+            program: As asyncio's.
+            *args: As asyncio's.
+            name: What to register it under; the program's own name if omitted, with a
+                number if that is taken.
+            stdin: As asyncio's.
+            stdout: As asyncio's, but that output which would go to the app's own stdout
+                is captured. With ``PIPE`` it is captured and can be read as well.
+            stderr: As *stdout*; ``STDOUT`` mixes it into stdout.
+            limit: As asyncio's.
+            restart: When to run it again by itself; never, unless said.
+            critical: Whether the app cannot do without it.
+            options: As asyncio's.
+
+        Returns:
+            asyncio's own `Process`.
+
+        Raises:
+            OSError: As asyncio's, if it cannot be started.
+            ProcessStillRunning: If the name is that of a process that runs.
+        """
+        streams = stdin, stdout, stderr
+        command = facade.command_for((program, *args), streams, options)
+        policy = {"restart": restart, "critical": critical}
+        chosen = self._choose_name(name, command.program_name)
+        return await facade.create(self, chosen, command, streams, limit, policy)
+
+    async def create_subprocess_shell(
+        self,
+        cmd: str,
+        *,
+        name: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of create_subprocess_exec
+    ) -> Process:
+        """
+        Do what `asyncio.create_subprocess_shell` does, and supervise the process.
+
+        Arguments, result and errors are as for `create_subprocess_exec`; the name, if
+        omitted, is that of the first word.
+        """
+        first = cmd.split(maxsplit=1)[0] if cmd.split() else "sh"
+        chosen = self._choose_name(name, first.rpartition("/")[2] or "sh")
+        return await self.create_subprocess_exec(
+            "/bin/sh", "-c", cmd, name=chosen, **options
+        )
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine that is cancelled, at the latest, when the manager closes."""
+        task = asyncio.get_running_loop().create_task(work)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._hold, task)
+
+    def _choose_name(self, name: str | None, program: str) -> str:
+        self._must_be_open()
+        if name is not None:
+            self._must_be_free(name)
+            return name
+        number, chosen = 1, program
+        while chosen in self._registry and not self._registry[chosen].is_settled:
+            number += 1
+            chosen = f"{program}-{number}"
+        return chosen
+
+    def _must_be_open(self) -> None:
+        if self._tasks is None or self._closing.is_set():
+            state = "has been closed" if self._hosting else "has not been entered"
+            raise NotStarted(
+                f"the manager {state}: use it inside "
+                f"'async with ProcessManager(logger) as manager:'"
+            )
+
+    def _must_be_free(self, name: str) -> None:
+        present = self._registry.get(name)
+        if present is not None and not present.is_settled:
+            pid = present.pid if isinstance(present, ManagedProcess) else None
+            raise ProcessStillRunning(name, pid)
+
+    def _register(self, newcomer: Supervised, *, critical: bool) -> None:
+        name = newcomer.name
+        before = self._registry.pop(name, None)
+        if before is not None:
+            self._logger.warning(
+                name,
+                "A new process takes over the name of a dead one; its history is kept",
+                {"before": before.get_status().reason},
+            )
+            self._order.remove(name)
+            if isinstance(before, ManagedProcess):
+                self._past.setdefault(name, []).append(before)
+        self._registry[name] = newcomer
+        self._order.append(name)
+        self._degraded.pop(name, None)
+        self._critical.discard(name)
+        if critical:
+            self._critical.add(name)
+
+    async def _wait_for_dependencies(self, names: Iterable[str]) -> None:
+        for name in tuple(names):
+            present = self._find(name)
+            if isinstance(present, ManagedProcess):
+                await present.wait_until_running()
+
+    def _find(self, name: str) -> Supervised:
+        try:
+            return self._registry[name]
+        except KeyError:
+            self._logger.warning(
+                MANAGER,
+                f"Unknown process {name!r}",
+                {"known": list(self._registry)},
+            )
+            raise UnknownProcess(name, self._registry) from None
+
+    def _find_process(self, name: str) -> ManagedProcess:
+        found = self._find(name)
+        if not isinstance(found, ManagedProcess):
+            raise InvalidConfiguration(f"{name!r} is a task, not a process")
+        return found
+
+    # ---- asking and telling
+
+    async def check_process(self, name: str) -> ProcessStatus:
+        """
+        Look at one process now.
+
+        Raises:
+            UnknownProcess: If there is none of that name; it lists the known ones.
+        """
+        return await self._find(name).check()
+
+    async def check_processes(self) -> dict[str, ProcessStatus]:
+        """Look at all processes now, and return their statuses by name."""
+        statuses: dict[str, ProcessStatus] = {}
+        for name, one in list(self._registry.items()):
+            statuses[name] = await one.check()
+        return statuses
+
+    def get_statuses(self) -> dict[str, ProcessStatus]:
+        """Return what is known of all processes and tasks, without looking afresh."""
+        return {name: one.get_status() for name, one in self._registry.items()}
+
+    def get_error_history(self, name: str | None = None) -> ErrorHistory:
+        """
+        Return all that happened to one process, or to all: by incarnation, with outputs.
+
+        At any time, also after the manager has closed.
+
+        Raises:
+            UnknownProcess: If there is no process of that name.
+        """
+        if name is not None:
+            return ErrorHistory({name: self._history(self._find_process(name))})
+        return ErrorHistory(
+            {one.name: self._history(one) for one in self.processes.values()}
+        )
+
+    def _history(self, process: ManagedProcess) -> ProcessHistory:
+        """Return its history, after that of those who had its name before."""
+        parts = [one.get_history() for one in self._past.get(process.name, ())]
+        parts.append(process.get_history())
+        return ProcessHistory(
+            parts[-1].status,
+            tuple(life for part in parts for life in part.incarnations),
+            tuple(one for part in parts for one in part.attempts),
+            tuple(one for part in parts for one in part.errors),
+        )
+
+    async def restart_process(
+        self, name: str, restart_function: RestartFunction | None = None
+    ) -> bool:
+        """
+        Restart a dead process; see `ManagedProcess.restart`.
+
+        Raises:
+            UnknownProcess: If there is none of that name.
+        """
+        self._must_be_open()
+        return await self._find_process(name).restart(restart_function)
+
+    async def stop(self, name: str) -> ProcessStatus:
+        """
+        End one process or task and keep it from being restarted.
+
+        Raises:
+            UnknownProcess: If there is none of that name.
+        """
+        return await self._find(name).stop()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """
+        Have *subscriber* called with each event, at once, in the loop.
+
+        It must be quick and must not block. One that raises is logged and called again.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    async def _check_for_ever(self) -> None:
+        """Check all processes again and again, each round a little off the beat."""
+        while True:
+            share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
+            await asyncio.sleep(self._check_interval * share)
+            began = time.monotonic()
+            for one in list(self._registry.values()):
+                await one.check()
+                if time.monotonic() - began > 0.002:
+                    await asyncio.sleep(0)  # thousands of children, one frame of audio
+                    began = time.monotonic()
+
+    # ---- what processes need of us: the `Host`
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What children carry in their environment, so that the guard knows them."""
+        return self._guard.environment if self._guard else {}
+
+    def announce(self, event: events.Event) -> None:
+        """Log an event and tell all subscribers."""
+        self._logger.log(*narrate(event))
+        if isinstance(event, events.ProcessRestarted):
+            self._degraded.pop(event.process, None)
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
+                self._logger.error(
+                    MANAGER,
+                    f"A subscriber raised on {event.kind}",
+                    {"subscriber": repr(subscriber), "error": repr(exc)},
+                )
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner of a process as a task that ends before we do."""
+        task = asyncio.get_running_loop().create_task(owner, name=name)
+        if self._tasks is None:
+            return task  # a restart after the end: nobody but the caller holds it
+        self._tasks.start_soon(self._hold, task)
+        return task
+
+    @staticmethod
+    async def _hold(task: asyncio.Task[None]) -> None:
+        """Tie an owner to the task group: it is cancelled with it, and waited for."""
+        try:
+            await asyncio.wait([task])
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    def begun(self, pid: int) -> None:
+        """Tell the guard of a new process group."""
+        if self._guard is not None:
+            self._guard.add(pid)
+
+    def gone(self, pid: int) -> None:
+        """Tell the guard that a process group is no more."""
+        if self._guard is not None:
+            self._guard.discard(pid)
+
+    def settled(self, process: Supervised, given_up: str | None) -> None:
+        """Go on without a process that was given up, or shut down if we cannot."""
+        if given_up is None or self._closing.is_set():
+            return
+        if process.name not in self._critical:
+            self._degraded[process.name] = given_up
+            self.announce(events.Degraded(process=process.name, reason=given_up))
+            return
+        report = process.get_report() if isinstance(process, ManagedProcess) else None
+        self._failure = CriticalProcessFailed(process.name, given_up, report)
+        self.announce(events.ShutdownStarted(process=process.name, reason=given_up))
+        self._closing.set()
+        if self._body is not None and not self._body.done():
+            self._cancelled_body = self._body.cancel()

@@ -1,0 +1,189 @@
+"""
+Whether a living process does its work: what is asked, how often, and the verdict. Pure.
+
+A probe answers with None when all is well and with a reason when it is not. `Health`
+counts answers and comes to a verdict; who asks, and when, is the process's own task.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ..exceptions import InvalidConfiguration
+
+if TYPE_CHECKING:
+    from .output import OutputLine, StreamName
+
+
+class Probed(Protocol):
+    """What a probe may ask of the process that it looks at."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    def silent_for(self, stream: StreamName) -> float:
+        """Seconds since the current incarnation last wrote to *stream*, or began."""
+        ...
+
+    def last_line(self, stream: StreamName) -> str:
+        """Return the text of the newest line of *stream*, or "" if there is none."""
+        ...
+
+    async def wait_for_line(self, pattern: str, timeout: float) -> OutputLine:
+        """Wait for a line of the current incarnation that matches."""
+        ...
+
+
+Check = Callable[[Probed], Awaitable[str | None]]
+Purpose = Literal["readiness", "liveness"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """
+    A question asked of a process again and again.
+
+    A *readiness* probe is asked until it is content for the first time: until then the
+    process is ``starting``. A *liveness* probe is asked for as long as the process lives;
+    its verdict ends the process, and the restart policy decides what follows.
+    """
+
+    name: str
+    check: Check
+    purpose: Purpose = "liveness"
+    period: float = 1.0
+    """Seconds between two questions."""
+    timeout: float = 5.0
+    """Seconds that one answer may take; a hung one is cancelled and counts as a failure."""
+    grace: float = 0.0
+    """Seconds after the spawn in which a liveness probe is not asked."""
+    failure_threshold: int = 1
+    """So many failures in a row are a verdict."""
+
+    def __post_init__(self) -> None:
+        for name in ("period", "timeout"):
+            if not getattr(self, name) > 0:
+                raise InvalidConfiguration(
+                    f"{name} of probe {self.name!r} must be more than 0 s, "
+                    f"not {getattr(self, name)}"
+                )
+        if self.grace < 0 or self.failure_threshold < 1:
+            raise InvalidConfiguration(
+                f"probe {self.name!r} needs a grace of 0 s or more and a failure "
+                f"threshold of 1 or more"
+            )
+
+    @classmethod
+    def silence(
+        cls, seconds: float, stream: StreamName = "stdout", *, grace: float = 3.0
+    ) -> Probe:
+        """
+        Return a liveness probe for output freshness: alive but silent is not well.
+
+        Args:
+            seconds: So long may *stream* be silent.
+            stream: Which one is to be heard.
+            grace: Seconds after the spawn in which silence is forgiven: 3 s until the
+                first byte, as audio programs need when a sound server has to start.
+        """
+
+        async def check(process: Probed) -> str | None:
+            silent = process.silent_for(stream)
+            if silent <= seconds:
+                return None
+            last = process.last_line(stream) if stream == "stderr" else ""
+            said = f"; its last line was {last!r}" if last else ""
+            return f"silent on {stream} for {silent:.2f} s, {seconds:g} allowed{said}"
+
+        period = max(0.02, min(1.0, seconds / 4))
+        return cls("silence", check, period=period, timeout=1.0, grace=grace)
+
+    @classmethod
+    def line(cls, pattern: str, *, timeout: float = 10.0) -> Probe:
+        """
+        Return a readiness probe: ready when it has printed a line that matches.
+
+        Args:
+            pattern: A regular expression, searched in each line of both streams.
+            timeout: Seconds after which the process counts as failed.
+        """
+        re.compile(pattern)
+
+        async def check(process: Probed) -> str | None:
+            await process.wait_for_line(pattern, timeout)
+            return None
+
+        return cls(f"line {pattern!r}", check, "readiness", timeout=timeout + 1.0)
+
+    @classmethod
+    def call(
+        cls,
+        function: Callable[[], object],
+        *,
+        purpose: Purpose = "liveness",
+        period: float = 1.0,
+        timeout: float = 5.0,
+        grace: float = 0.0,
+        failure_threshold: int = 3,
+    ) -> Probe:
+        """
+        Return a probe that asks the app itself.
+
+        Args:
+            function: Sync and quick, or async. All is well when it returns True or None;
+                False, or raising, is a failure.
+            purpose: ``readiness`` or ``liveness``.
+            period: Seconds between two questions.
+            timeout: Seconds that an answer may take.
+            grace: Seconds after the spawn without a question.
+            failure_threshold: So many failures in a row are a verdict.
+        """
+        name = getattr(function, "__name__", "call")
+
+        async def check(_process: Probed) -> str | None:
+            answer = function()
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer is None or answer is True:
+                return None
+            return f"{name} returned {answer!r}"
+
+        return cls(name, check, purpose, period, timeout, grace, failure_threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answers of one probe so far."""
+
+    probe: Probe
+    failures: int = 0
+    """In a row."""
+
+    def hear(self, reason: str | None) -> Health:
+        """Return the health after one more answer."""
+        return replace(self, failures=0 if reason is None else self.failures + 1)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the verdict is that the process is not well."""
+        return self.failures >= self.probe.failure_threshold
+
+
+def too_late_to_judge(probe: Probe, late: float) -> bool:
+    """
+    Return whether a question came so late that its answer says nothing.
+
+    If our own loop stood still, or the host slept, output may lie unread in the pipe: the
+    silence may be ours. The next question, one period later, is asked as usual.
+
+    Args:
+        probe: Which probe.
+        late: Seconds by which the question came after its time.
+    """
+    return late > max(0.1, probe.period / 2)

@@ -1,0 +1,129 @@
+"""What a process is in, how it ended, and what is told about it. Words, no deeds."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+ExitStatus = int | Literal["unknown"]
+"""The exit code, ``-n`` for signal n, ``"unknown"`` if somebody else reaped the child."""
+
+Status = Literal["running", "dead"]
+
+
+class State(enum.StrEnum):
+    """Where a process stands in its life."""
+
+    STARTING = "starting"
+    """Not spawned yet, or spawned and not ready."""
+    RUNNING = "running"
+    """Spawned, and ready if it has a readiness probe."""
+    BACKOFF = "backoff"
+    """Dead; waits for its next start."""
+    STOPPING = "stopping"
+    """Being ended by us."""
+    EXITED = "exited"
+    """Dead, and no restart is due: it finished, or was stopped."""
+    FATAL = "fatal"
+    """Dead, and restarting it was given up."""
+
+
+class Cause(enum.StrEnum):
+    """Why an incarnation ended."""
+
+    FINISHED = "finished"
+    """It exited by itself with a status that counts as success."""
+    FAILED = "failed"
+    """It exited by itself with any other status."""
+    SIGNALLED = "signalled"
+    """A signal that we did not send ended it."""
+    STOPPED = "stopped by us"
+    """We ended it, and a soft step of the ladder was enough."""
+    ESCALATED = "stopped by us, escalated"
+    """We ended it, and it took SIGKILL after it had ignored a softer step."""
+    UNHEALTHY = "ended by us: unhealthy"
+    """We ended it because a probe failed."""
+    SPAWN_FAILED = "spawn failed"
+    """It never ran: the operating system refused to start it."""
+    UNKNOWN = "unknown"
+    """Somebody else reaped it."""
+
+
+def now_local() -> datetime:
+    """Return the time for people: local, with its offset."""
+    return datetime.now(UTC).astimezone()
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGTERM`` for 15, and ``signal 99`` for what has no name here."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def describe_exit(status: ExitStatus | None) -> str:
+    """Return an exit status in words: ``exit status 1``, ``killed by SIGKILL``."""
+    if status is None:
+        return "never ran"
+    if status == "unknown":
+        return "exit status unknown: somebody else reaped it"
+    if status < 0:
+        return f"killed by {signal_name(-status)}"
+    return f"exit status {status}"
+
+
+def clock_face(seconds: float) -> str:
+    """Return a duration as ``HH:MM:SS``, hours growing beyond two digits if need be."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{rest:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One look at a process; ``str()`` is a line for people."""
+
+    name: str
+    pid: int | None
+    """Of the current or last incarnation; None if none was ever spawned."""
+    status: Status
+    state: State
+    incarnation: int
+    started_at: datetime | None
+    last_checked: datetime | None
+    uptime: float
+    """Seconds that the current incarnation runs, or that the last one ran."""
+    restarts: int
+    exit_status: ExitStatus | None
+    """Of the last incarnation, once it is dead."""
+    cause: Cause | None
+    """Why the last incarnation ended, once it is dead."""
+    reason: str
+    """In words: what it does now, or how it ended and what comes next."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the status ready for JSON."""
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "status": self.status,
+            "state": str(self.state),
+            "incarnation": self.incarnation,
+            "started_at": self.started_at and self.started_at.isoformat(),
+            "last_checked": self.last_checked and self.last_checked.isoformat(),
+            "uptime": round(self.uptime, 3),
+            "restarts": self.restarts,
+            "exit_status": self.exit_status,
+            "cause": self.cause and str(self.cause),
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        who = f"{self.name}: {self.status} ({self.state})"
+        pid = f", pid {self.pid}" if self.pid is not None else ""
+        up = f", up {clock_face(self.uptime)}" if self.status == "running" else ""
+        return f"{who}{pid}{up}, restarts {self.restarts}; {self.reason}"
