@@ -1,0 +1,185 @@
+"""
+All protocol events of a session, both ways, with their time; audio is only counted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
+
+Direction: TypeAlias = Literal["sent", "received"]
+
+_AUDIO_FIELDS = {
+    "input_audio_buffer.append": "audio",
+    "response.audio.delta": "delta",
+    "response.output_audio.delta": "delta",
+}
+_WIDTH_OF_DETAILS = 100
+_LEFT_OUT_OF_TABLES = ("type", "event_id")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One protocol event, or a run of audio events between two others."""
+
+    at: datetime
+    """When it was sent or received; of a run, the first."""
+    direction: Direction
+    type: str
+    data: Mapping[str, object]
+    """The whole event; audio is replaced by a note of its size."""
+    count: int = 1
+    """How many audio events in a row this stands for."""
+    audio_bytes: int = 0
+    """Bytes of sound in them all."""
+    until: datetime | None = None
+    """Of a run, when its last one was sent or received."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return {
+            "at": self.at.isoformat(timespec="milliseconds"),
+            "direction": self.direction,
+            "type": self.type,
+            "data": dict(self.data),
+            "count": self.count,
+            "audio_bytes": self.audio_bytes,
+            "until": self.until and self.until.isoformat(timespec="milliseconds"),
+        }
+
+    def __str__(self) -> str:
+        clock = self.at.strftime("%H:%M:%S.%f")[:-3]
+        arrow = "→" if self.direction == "sent" else "←"
+        return f"{clock} {arrow} {self.type:<48} {self.details()}".rstrip()
+
+    def details(self) -> str:
+        """Return what is worth seeing of the event, in at most 100 characters."""
+        if self.audio_bytes:
+            return f"{self.count} x audio, {self.audio_bytes:,} bytes"
+        shown = {k: v for k, v in self.data.items() if k not in _LEFT_OUT_OF_TABLES}
+        text = orjson.dumps(shown, default=str).decode() if shown else ""
+        if len(text) > _WIDTH_OF_DETAILS:
+            return text[: _WIDTH_OF_DETAILS - 1] + "…"
+        return text
+
+
+class EventLog(Sequence[LoggedEvent]):
+    """
+    All events of a session, oldest first.
+
+    Audio comes fifty times a second in each direction. So audio events of one kind
+    and direction with no other event between them are one entry, which counts them;
+    the sound itself is not kept.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[LoggedEvent] = []
+        self._runs: dict[tuple[Direction, str], int] = {}
+
+    @overload
+    def __getitem__(self, index: int) -> LoggedEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LoggedEvent]: ...
+    def __getitem__(self, index: int | slice) -> LoggedEvent | list[LoggedEvent]:
+        return self._events[index]
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __repr__(self) -> str:
+        return f"<EventLog: {len(self)} events>"
+
+    def record(
+        self,
+        direction: Direction,
+        data: Mapping[str, object],
+        at: datetime | None = None,
+    ) -> None:
+        """Add one event; *data* is kept, and must not be changed any more."""
+        at = at or datetime.now(UTC).astimezone()
+        kind = str(data.get("type"))
+        field = _AUDIO_FIELDS.get(kind)
+        if field is not None:
+            self._record_audio(direction, kind, field, data, at)
+            return
+        self._runs.clear()
+        self._events.append(LoggedEvent(at, direction, kind, data))
+
+    def _record_audio(
+        self,
+        direction: Direction,
+        kind: str,
+        field: str,
+        data: Mapping[str, object],
+        at: datetime,
+    ) -> None:
+        size = _decoded_size(data.get(field))
+        index = self._runs.get((direction, kind))
+        if index is None:
+            self._runs[direction, kind] = len(self._events)
+            elided = {**data, field: f"<{size} bytes of audio>"}
+            event = LoggedEvent(at, direction, kind, elided, 1, size)
+            self._events.append(event)
+            return
+        run = self._events[index]
+        self._events[index] = LoggedEvent(
+            *(run.at, direction, kind, run.data),
+            count=run.count + 1,
+            audio_bytes=run.audio_bytes + size,
+            until=at,
+        )
+
+    def find(
+        self,
+        pattern: str | None = None,
+        *,
+        direction: Direction | None = None,
+        since: datetime | None = None,
+        n: int | None = None,
+    ) -> list[LoggedEvent]:
+        """
+        Return the events that match, oldest first.
+
+        Args:
+            pattern: A regular expression, looked for in the type: ``"^response"``.
+            direction: Only those sent, or only those received.
+            since: Only those from this time on, which knows its zone.
+            n: Only the newest *n* of those that match.
+
+        Raises:
+            re.error: If *pattern* is no regular expression.
+        """
+        wanted = re.compile(pattern or "")
+        found = [
+            event
+            for event in self._events
+            if wanted.search(event.type)
+            and (direction is None or event.direction == direction)
+            and (since is None or event.at >= since)
+        ]
+        return found if n is None else found[len(found) - min(n, len(found)) :]
+
+
+def print_table(events: Iterable[LoggedEvent], file: TextIO | None = None) -> None:
+    """Print one line for each event: time, direction, type, details."""
+    out = file or sys.stdout
+    for event in events:
+        out.write(f"{event}\n")
+
+
+def _decoded_size(audio: object) -> int:
+    """Return how many bytes the base64 *audio* stands for, without decoding it."""
+    if not isinstance(audio, str):
+        return 0
+    padding = len(audio) - len(audio.rstrip("="))
+    return len(audio) * 3 // 4 - padding

@@ -1,0 +1,299 @@
+"""
+The realtime protocol's words: what we send, what the service sends us. Pure.
+
+We speak the GA form of the OpenAI Realtime protocol and understand the beta names
+too, which Azure and other servers still use. The reference for all shapes is the
+official SDK's ``openai.types.realtime``; the tests hold every message against it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, cast
+
+import orjson
+
+DEFAULT_MODEL = "gpt-realtime-2.1"
+DEFAULT_VOICE = "marin"
+DEFAULT_TRANSCRIPTION = "gpt-transcribe"
+
+SAMPLE_RATE = 24_000
+"""Samples a second, both ways: signed 16-bit little-endian, mono."""
+BYTES_PER_MS = 48
+"""24 samples of 2 bytes."""
+
+Role: TypeAlias = Literal["user", "assistant", "system"]
+ROLES: tuple[Role, ...] = ("user", "assistant", "system")
+
+Message: TypeAlias = dict[str, object]
+"""A message to the service, before its ``event_id`` is added."""
+
+FATAL_CODES = frozenset(
+    {
+        "account_deactivated",
+        "beta_api_shape_disabled",
+        "billing_hard_limit_reached",
+        "credit_balance_exhausted",
+        "insufficient_quota",
+        "invalid_api_key",
+    }
+)
+"""Errors that no second try can mend: the session ends with `ServiceRefused`."""
+
+_GA_NAMES = {
+    "conversation.item.created": "conversation.item.added",
+    "response.audio.delta": "response.output_audio.delta",
+    "response.audio.done": "response.output_audio.done",
+    "response.audio_transcript.delta": "response.output_audio_transcript.delta",
+    "response.audio_transcript.done": "response.output_audio_transcript.done",
+    "response.text.delta": "response.output_text.delta",
+    "response.text.done": "response.output_text.done",
+}
+
+
+class Malformed(ValueError):
+    """What the service sent is not an event; the session goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event of the service, under its GA name."""
+
+    type: str
+    data: Mapping[str, object]
+    """All of it, as it came; its ``type`` may still be the beta name."""
+
+    def get(self, *path: str) -> object:
+        """Return what lies at *path* (keys of nested objects), or ``None``."""
+        value: object = self.data
+        for key in path:
+            value = _fields(value).get(key)
+        return value
+
+    def within(self, *path: str) -> ServerEvent:
+        """Return the object at *path*, to be read likewise; empty if there is none."""
+        return ServerEvent(path[-1], _fields(self.get(*path)))
+
+    def text(self, *path: str) -> str:
+        """Return the string at *path*; the empty string if there is none."""
+        value = self.get(*path)
+        return value if isinstance(value, str) else ""
+
+    def number(self, *path: str) -> float | None:
+        """Return the number at *path*, or ``None``."""
+        value = self.get(*path)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return value
+
+    def objects(self, *path: str) -> list[dict[str, object]]:
+        """Return the objects in the list at *path*; anything else is left out."""
+        value = self.get(*path)
+        items = cast("list[object]", value) if isinstance(value, list) else []
+        return [cast("dict[str, object]", o) for o in items if isinstance(o, dict)]
+
+
+def _fields(value: object) -> Mapping[str, object]:
+    """Return *value* if it is an object of JSON, else an empty one."""
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def parse(raw: bytes | str) -> ServerEvent:
+    """
+    Read one event of the service.
+
+    Raises:
+        Malformed: If it is not JSON, not an object, or has no ``type``.
+    """
+    try:
+        data: object = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error}: {raw[:80]!r}") from error
+    if not isinstance(data, dict):
+        raise Malformed(f"not an object: {raw[:80]!r}")
+    fields = cast("dict[str, object]", data)
+    name = fields.get("type")
+    if not isinstance(name, str) or not name:
+        raise Malformed(f"no type: {raw[:80]!r}")
+    return ServerEvent(_GA_NAMES.get(name, name), fields)
+
+
+def decode_audio(text: str) -> bytes:
+    """
+    Decode the base64 of an audio delta.
+
+    Raises:
+        Malformed: If it is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed(f"not base64: {error}: {text[:40]!r}") from error
+
+
+def encode(message: Mapping[str, object]) -> bytes:
+    """
+    Write *message* as JSON.
+
+    A lone surrogate in a text, which JSON cannot carry, becomes a question mark.
+    """
+    try:
+        return orjson.dumps(message)
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_without_surrogates(message))
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, object]", value)
+        return {str(key): _without_surrogates(item) for key, item in fields.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(v) for v in cast("list[object]", value)]
+    return value
+
+
+# --- What a session is to be ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVad:
+    """The service finds the turns by volume. Times are in milliseconds."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+    create_response: bool = True
+    """Answer by itself when the user's turn ends."""
+    interrupt_response: bool = True
+    """Cancel the reply that is under way when the user begins to speak."""
+
+    def to_message(self) -> Message:
+        """Return the ``turn_detection`` object."""
+        return {
+            "type": "server_vad",
+            "threshold": self.threshold,
+            "prefix_padding_ms": self.prefix_padding_ms,
+            "silence_duration_ms": self.silence_duration_ms,
+            "create_response": self.create_response,
+            "interrupt_response": self.interrupt_response,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticVad:
+    """The service finds the end of a turn by what was said."""
+
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: bool = True
+
+    def to_message(self) -> Message:
+        """Return the ``turn_detection`` object."""
+        return {
+            "type": "semantic_vad",
+            "eagerness": self.eagerness,
+            "create_response": self.create_response,
+            "interrupt_response": self.interrupt_response,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What we ask of the service once connected, and again after a reconnect."""
+
+    model: str = DEFAULT_MODEL
+    voice: str = DEFAULT_VOICE
+    """It cannot change once the service has spoken."""
+    instructions: str | None = None
+    """``None`` leaves the service's own."""
+    modality: Literal["audio", "text"] = "audio"
+    """How it answers; a spoken answer always comes with its transcript."""
+    transcription: str | None = DEFAULT_TRANSCRIPTION
+    """The model that writes down what the user said; ``None`` for none."""
+    turn_detection: ServerVad | SemanticVad | None = field(default_factory=ServerVad)
+    """``None`` is push-to-talk: commit, then ask for a response."""
+
+    def to_message(self) -> Message:
+        """Return the ``session`` object of ``session.update``."""
+        # A new object each time: it says "rate" in both directions, because a server
+        # that assumed another rate garbled every transcript.
+        detection = self.turn_detection
+        heard: Message = {
+            "format": _pcm_format(),
+            "transcription": self.transcription and {"model": self.transcription},
+            "turn_detection": detection and detection.to_message(),
+        }
+        spoken: Message = {"format": _pcm_format(), "voice": self.voice}
+        session: Message = {
+            "type": "realtime",
+            "output_modalities": [self.modality],
+            "audio": {"input": heard, "output": spoken},
+        }
+        if self.instructions is not None:
+            session["instructions"] = self.instructions
+        return session
+
+
+def _pcm_format() -> Message:
+    return {"type": "audio/pcm", "rate": SAMPLE_RATE}
+
+
+# --- Messages to the service ------------------------------------------------------
+
+
+def session_update(config: SessionConfig) -> Message:
+    """Ask for the session that *config* describes."""
+    return {"type": "session.update", "session": config.to_message()}
+
+
+def append_audio(pcm: bytes) -> Message:
+    """Send what the microphone heard: whole samples, see `SAMPLE_RATE`."""
+    audio = base64.b64encode(pcm).decode("ascii")
+    return {"type": "input_audio_buffer.append", "audio": audio}
+
+
+def commit_audio() -> Message:
+    """End the user's turn by hand; the buffer must hold at least 100 ms."""
+    return {"type": "input_audio_buffer.commit"}
+
+
+def clear_audio() -> Message:
+    """Forget what was heard since the last turn."""
+    return {"type": "input_audio_buffer.clear"}
+
+
+def create_item(item_id: str, role: Role, text: str) -> Message:
+    """Add a text message to the conversation, under an id of ours."""
+    kind = "output_text" if role == "assistant" else "input_text"
+    item: Message = {
+        "id": item_id,
+        "type": "message",
+        "role": role,
+        "content": [{"type": kind, "text": text}],
+    }
+    return {"type": "conversation.item.create", "item": item}
+
+
+def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Message:
+    """Tell how much of a spoken reply was really heard."""
+    return {
+        "type": "conversation.item.truncate",
+        "item_id": item_id,
+        "content_index": content_index,
+        "audio_end_ms": audio_end_ms,
+    }
+
+
+def create_response() -> Message:
+    """Ask for a reply."""
+    return {"type": "response.create"}
+
+
+def cancel_response(response_id: str) -> Message:
+    """End a reply that is under way."""
+    return {"type": "response.cancel", "response_id": response_id}

@@ -1,0 +1,735 @@
+"""
+One voice session, decided without I/O: events and the time in, decisions out. Pure.
+
+`Session` is told of every event of the service, of lost and new connections, of the
+app's wishes and of the time. It answers with decisions: what to send, what to play,
+when to fall silent, what to tell the app. The stream carries them out, in order.
+
+Every reply ends in exactly one `Outcome`, whatever the service does or forgets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.voice import protocol, words
+from realtalk_async.voice.conversation import Conversation, Medium
+from realtalk_async.voice.decisions import (
+    Decision,
+    End,
+    Hush,
+    Play,
+    Redial,
+    Send,
+    Tell,
+)
+from realtalk_async.voice.pacing import Cut, Part
+from realtalk_async.voice.protocol import Malformed, Message, ServerEvent
+from realtalk_async.voice.words import Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from realtalk_async.voice.protocol import Role, SessionConfig
+    from realtalk_async.voice.words import VoiceEvent
+
+
+_NOTHING_TO_DO = frozenset(
+    {
+        "conversation.created",
+        "conversation.item.input_audio_transcription.segment",
+        "conversation.item.retrieved",
+        "conversation.item.truncated",
+        "input_audio_buffer.cleared",
+        "input_audio_buffer.timeout_triggered",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_audio.done",
+    }
+)
+
+_REMEMBERED = 256  # messages of ours, and ended replies, that late events may name
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Reply:
+    """A reply that is under way."""
+
+    response_id: str
+    started_at: float
+    last_at: float
+    items: list[str] = field(default_factory=list[str])
+    audio: dict[Part, int] = field(default_factory=dict[Part, int])
+    first_output_at: float | None = None
+    interrupted_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What is remembered of a message of ours, for errors that name it."""
+
+    type: str
+    item_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text of the app that waits to be sent."""
+
+    text: str
+    role: Role
+    trigger_response: bool
+
+
+class _Recent(dict[str, _T]):
+    """The last few of many, by name."""
+
+    def remember(self, name: str, value: _T) -> None:
+        self[name] = value
+        if len(self) > _REMEMBERED:
+            del self[next(iter(self))]
+
+
+class Session:
+    """
+    The decisions of one session, over all its connections.
+
+    Args:
+        config: What to ask of the service.
+        stall_after: Seconds without a word about a reply after which it is given up
+            as `Status.STALLED`.
+        cancel_grace: Seconds that the service has to confirm that a reply was
+            interrupted; then it counts as cancelled without.
+        setup_grace: Seconds that the service has to confirm the session's set-up;
+            some servers never do.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        *,
+        stall_after: float = 30.0,
+        cancel_grace: float = 3.0,
+        setup_grace: float = 5.0,
+    ) -> None:
+        self.config = config
+        self.conversation = Conversation()
+        self.outcomes: list[Outcome] = []
+        """How each reply ended, in the order of their ends."""
+        self.ready = False
+        """Whether a connection is up and the service has set the session up."""
+        self.expires_at: float | None = None
+        """When the service will end the session, in seconds since the epoch."""
+        self._stall_after = stall_after
+        self._cancel_grace = cancel_grace
+        self._setup_grace = setup_grace
+        self._out: list[Decision] = []
+        self._replies: dict[str, _Reply] = {}
+        self._ended: _Recent[None] = _Recent()
+        self._sent: _Recent[_Sent] = _Recent()
+        self._asked: _Asked | None = None
+        self._ask_again = False
+        self._queue: deque[_Text] = deque()
+        self._status = ""
+        self._status_items: set[str] = set()
+        self._status_due = False
+        self._awaited: int | None = None
+        self._echoes: deque[str] = deque()
+        self._aliases: dict[str, str] = {}
+        self._events = 0
+        self._items = 0
+        self._setup_by: float | None = None
+        self._setup_event = ""
+        self._lost_at: float | None = None
+        self._replayed = 0
+        self._handlers = self._make_handlers()
+
+    # --- The state, to be read ----------------------------------------------------
+
+    @property
+    def responding(self) -> bool:
+        """Whether a reply is under way, or has been asked for."""
+        return bool(self._replies) or self._asked is not None
+
+    @property
+    def queued_texts(self) -> int:
+        """How many texts of the app wait to be sent."""
+        return len(self._queue)
+
+    @property
+    def awaited(self) -> int:
+        """
+        Return the index in `outcomes` of the reply that the app waits for.
+
+        That is the last one it asked for, if it was not yet handed out; else the one
+        that is under way, or the next.
+        """
+        return len(self.outcomes) if self._awaited is None else self._awaited
+
+    def handed_out(self, index: int) -> None:
+        """Note that the app has seen the outcome of that *index*."""
+        if self._awaited is not None and self._awaited <= index:
+            self._awaited = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
+        times = [self._gives_up_on(reply) for reply in self._replies.values()]
+        if self._asked is not None:
+            times.append(self._asked.at + self._stall_after)
+        if self._setup_by is not None:
+            times.append(self._setup_by)
+        return min(times, default=None)
+
+    def _gives_up_on(self, reply: _Reply) -> float:
+        if reply.interrupted_at is not None:
+            return reply.interrupted_at + self._cancel_grace
+        return reply.last_at + self._stall_after
+
+    # --- What happens -------------------------------------------------------------
+
+    def connected(self, now: float) -> list[Decision]:
+        """A connection is up: set the session up, and tell the conversation again."""
+        self.ready = False
+        self._echoes.clear()
+        message = self._send(protocol.session_update(self.config))
+        self._setup_event = str(message["event_id"])
+        self._setup_by = now + self._setup_grace
+        self._replay()
+        return self._decisions()
+
+    def receive(self, event: ServerEvent, now: float) -> list[Decision]:
+        """An event of the service."""
+        handler = self._handlers.get(event.type)
+        try:
+            if handler is not None:
+                handler(event, now)
+            elif event.type not in _NOTHING_TO_DO:
+                self._tell(words.UnknownEvent(event.type, event.data))
+        except Malformed as problem:
+            self._tell(words.ProtocolProblem(f"{event.type}: {problem}"))
+        self._send_what_waits(now)
+        return self._decisions()
+
+    def malformed(self, problem: Malformed, now: float) -> list[Decision]:
+        """Something came that is not even an event."""
+        self._tell(words.ProtocolProblem(str(problem)))
+        return self._decisions()
+
+    def cut_off(self, cuts: Iterable[Cut], now: float) -> list[Decision]:
+        """The player's queue was cleared: tell the service what was really heard."""
+        heard = {cut.part: cut for cut in cuts}
+        for reply in self._replies.values():
+            reply.interrupted_at = now
+            for part, size in reply.audio.items():
+                # All that came was played, yet the user broke in: more would come.
+                received = size // protocol.BYTES_PER_MS
+                heard.setdefault(part, Cut(part, received, received))
+        for cut in heard.values():
+            self._truncate(cut, now)
+        return self._decisions()
+
+    def send_text(
+        self, text: str, role: Role, now: float, *, trigger_response: bool
+    ) -> list[Decision]:
+        """
+        Say something in writing: at once, or when the reply under way has ended.
+
+        Raises:
+            InvalidConfiguration: If the role is unknown or the text is blank.
+        """
+        if role not in protocol.ROLES:
+            known = ", ".join(protocol.ROLES)
+            raise InvalidConfiguration(f"unknown role {role!r}; known: {known}")
+        if not text.strip():
+            raise InvalidConfiguration("the text to send is blank")
+        if trigger_response:
+            self._awaited = self._replies_before_a_new_one()
+        self._queue.append(_Text(text.strip(), role, trigger_response))
+        self._send_what_waits(now)
+        return self._decisions()
+
+    def _replies_before_a_new_one(self) -> int:
+        under_way = len(self._replies) + (self._asked is not None)
+        waiting = sum(text.trigger_response for text in self._queue)
+        return len(self.outcomes) + under_way + waiting + self._ask_again
+
+    def set_status(self, text: str) -> None:
+        """Set the status message, which goes out after each finished reply."""
+        self._status = text.strip()
+
+    def interrupt(self, now: float) -> list[Decision]:
+        """The app wants silence, as if the user had broken in."""
+        for reply in self._replies.values():
+            self._send(protocol.cancel_response(reply.response_id))
+        self._out.append(Hush())
+        return self._decisions()
+
+    def tick(self, now: float) -> list[Decision]:
+        """Time has passed: give up on what should have come, see `deadline`."""
+        for reply in list(self._replies.values()):
+            if now >= self._gives_up_on(reply):
+                self._give_up(reply, now)
+        if self._asked is not None and now >= self._asked.at + self._stall_after:
+            self._finish_asked(Status.STALLED, self._stalled_for(), now)
+        if self._setup_by is not None and now >= self._setup_by:
+            self._tell(words.ProtocolProblem("no session.updated; going on"))
+            self._set_up(now, "")
+        self._send_what_waits(now)
+        return self._decisions()
+
+    def lost(self, reason: str, now: float) -> list[Decision]:
+        """The connection is gone; what was under way is lost."""
+        self.ready = False
+        self._setup_by = None
+        self._ask_again = False
+        if self._lost_at is None:
+            self._lost_at = now
+        for reply in list(self._replies.values()):
+            self._finish(reply, Status.LOST, reason, now)
+        if self._asked is not None:
+            self._finish_asked(Status.LOST, reason, now)
+        self.conversation.settle()
+        self._tell(words.ConnectionLost(reason))
+        return self._decisions()
+
+    def ended(self, reason: str, now: float) -> list[Decision]:
+        """The session is over; what was under way is lost."""
+        decisions = self.lost(reason, now)
+        return [d for d in decisions if not _is_connection_lost(d)]
+
+    # --- Carrying on --------------------------------------------------------------
+
+    def _decisions(self) -> list[Decision]:
+        out, self._out = self._out, []
+        return out
+
+    def _tell(self, event: VoiceEvent) -> None:
+        self._out.append(Tell(event))
+
+    def _send(self, message: Message, item_id: str = "") -> Message:
+        """Send *message* under a new ``event_id``, which errors may name."""
+        self._events += 1
+        event_id = f"evt_{self._events}"
+        self._sent.remember(event_id, _Sent(str(message["type"]), item_id))
+        complete = {**message, "event_id": event_id}
+        self._out.append(Send(complete))
+        return complete
+
+    def audio(self, pcm: bytes) -> Message:
+        """Return the message that sends what the microphone heard."""
+        self._events += 1
+        return {**protocol.append_audio(pcm), "event_id": f"evt_{self._events}"}
+
+    def _send_what_waits(self, now: float) -> None:
+        """Send the status and the texts that had to wait, up to the next question."""
+        if not self.ready or self.responding:
+            return
+        if self._status_due:
+            self._send_status()
+        if self._ask_again:
+            self._ask_again = False
+            self._ask(now)
+        while self._queue and not self.responding:
+            waiting = self._queue.popleft()
+            self._create(waiting.role, waiting.text)
+            if waiting.trigger_response:
+                self._ask(now)
+
+    def _send_status(self) -> None:
+        self._status_due = False
+        if self._status:
+            self._status_items.add(self._create("system", self._status))
+
+    def _create(self, role: Role, text: str) -> str:
+        """Send a text under an id of ours, and have it in the conversation at once."""
+        self._items += 1
+        item_id = f"item_realtalk_{self._items}"
+        self.conversation.add(item_id, role)
+        self.conversation.set_text(item_id, 0, text)
+        self.conversation.finish(item_id)
+        self._send(protocol.create_item(item_id, role, text), item_id)
+        self._echoes.append(item_id)
+        return item_id
+
+    def _ask(self, now: float) -> None:
+        self._asked = _Asked(now)
+        self._send(protocol.create_response())
+
+    def _replay(self) -> None:
+        """
+        Tell a new connection what was said on the earlier ones, as text.
+
+        Interrupted replies are told as they were heard; of the status messages only
+        the last, for it has replaced the others.
+        """
+        entries = self.conversation.entries()
+        statuses = [e.item_id for e in entries if e.item_id in self._status_items]
+        outdated = set(statuses[:-1])
+        told = [entry for entry in entries if entry.item_id not in outdated]
+        for entry in told:
+            message = protocol.create_item(entry.item_id, entry.role, entry.content)
+            self._send(message, entry.item_id)
+            self._echoes.append(entry.item_id)
+        self._replayed = len(told)
+
+    # --- Events of the service ----------------------------------------------------
+
+    def _make_handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
+        transcription = "conversation.item.input_audio_transcription"
+        transcript = "response.output_audio_transcript"
+        return {
+            "session.created": self._on_session_created,
+            "session.updated": self._on_session_updated,
+            "error": self._on_error,
+            "conversation.item.added": self._on_item,
+            "conversation.item.done": self._on_item_done,
+            "conversation.item.deleted": self._on_item_deleted,
+            "input_audio_buffer.speech_started": self._on_speech_started,
+            "input_audio_buffer.speech_stopped": self._on_speech_stopped,
+            "input_audio_buffer.committed": self._on_committed,
+            f"{transcription}.delta": self._on_user_delta,
+            f"{transcription}.completed": self._on_user_transcript,
+            f"{transcription}.failed": self._on_transcription_failed,
+            "response.created": self._on_response_created,
+            "response.output_item.added": self._on_output_item,
+            "response.output_item.done": self._on_output_item,
+            "response.output_audio.delta": self._on_audio,
+            f"{transcript}.delta": self._on_transcript_delta,
+            f"{transcript}.done": self._on_transcript_done,
+            "response.output_text.delta": self._on_text_delta,
+            "response.output_text.done": self._on_text_done,
+            "response.done": self._on_response_done,
+        }
+
+    def _on_session_created(self, event: ServerEvent, now: float) -> None:
+        self.expires_at = event.number("session", "expires_at")
+
+    def _on_session_updated(self, event: ServerEvent, now: float) -> None:
+        if not self.ready:
+            self._set_up(now, event.text("session", "id"))
+
+    def _set_up(self, now: float, session_id: str) -> None:
+        self.ready = True
+        self._setup_by = None
+        if self._lost_at is None:
+            self._tell(words.Connected(session_id, self.config.model))
+        else:
+            downtime, self._lost_at = now - self._lost_at, None
+            self._tell(words.ConnectionRestored(downtime, self._replayed))
+
+    def _on_error(self, event: ServerEvent, now: float) -> None:
+        code = event.text("error", "code") or event.text("error", "type") or "error"
+        message = event.text("error", "message")
+        event_id = event.text("error", "event_id")
+        about = self._sent.get(event_id, _Sent(""))
+        refused = bool(event_id) and event_id == self._setup_event and not self.ready
+        fatal = refused or code in protocol.FATAL_CODES
+        self._tell(words.ServiceError(code, message, event_id, about.type, fatal))
+        if fatal:
+            self._out.append(End(code, message))
+        elif code == "session_expired":
+            self._out.append(Redial(f"{code}: {message}"))
+        else:
+            self._withdraw(about, code, message, now)
+
+    def _withdraw(self, about: _Sent, code: str, message: str, now: float) -> None:
+        """Take back what the service refused to do."""
+        if code == "conversation_already_has_active_response":
+            # A reply to the user's voice came first: ask again when it has ended.
+            self._ask_again = about.type in ("response.create", "")
+            self._asked = None
+            if self._awaited is not None:
+                self._awaited += 1
+        elif about.type == "response.create" and self._asked is not None:
+            self._finish_asked(Status.FAILED, f"{code}: {message}", now)
+        elif about.type == "conversation.item.create":
+            self.conversation.delete(about.item_id)
+
+    # --- Items --------------------------------------------------------------------
+
+    def _on_item(self, event: ServerEvent, now: float) -> None:
+        previous = self._known(event.text("previous_item_id")) or None
+        self._absorb(event.within("item"), previous)
+
+    def _on_item_done(self, event: ServerEvent, now: float) -> None:
+        self._on_item(event, now)
+        self.conversation.finish(self._known(event.text("item", "id")))
+
+    def _on_item_deleted(self, event: ServerEvent, now: float) -> None:
+        self.conversation.delete(self._known(event.text("item_id")))
+
+    def _known(self, item_id: str) -> str:
+        """Return the id under which an item is known here."""
+        return self._aliases.get(item_id, item_id)
+
+    def _absorb(self, item: ServerEvent, previous: str | None) -> str:
+        """Learn all that *item* tells; return the id under which it is known."""
+        item_id = item.text("id")
+        if not item_id:
+            return ""
+        # A function call has no role and no words, yet others stand behind it.
+        said = item.text("role")
+        role = said if said in protocol.ROLES else "assistant"
+        contents = item.objects("content")
+        item_id = self._recognise(item_id, contents)
+        spoken = any("audio" in str(content.get("type")) for content in contents)
+        medium: Medium = "audio" if spoken else "text"
+        self.conversation.add(item_id, role, previous, medium=medium)
+        for index, content in enumerate(contents):
+            text = content.get("transcript") or content.get("text")
+            if isinstance(text, str) and text:
+                self.conversation.set_text(item_id, index, text)
+        return item_id
+
+    def _recognise(self, item_id: str, contents: list[dict[str, object]]) -> str:
+        """
+        Find out whether this is the echo of an item that we created.
+
+        Most servers keep our id. One that gives its own is known by the words, for
+        echoes come in the order of what we sent.
+        """
+        item_id = self._known(item_id)
+        if item_id in self.conversation:
+            if item_id in self._echoes:
+                self._echoes.remove(item_id)
+            return item_id
+        text = next((c.get("text") for c in contents if c.get("text")), None)
+        for ours in self._echoes:
+            if text == self.conversation.text(ours):
+                self._echoes.remove(ours)
+                self._aliases[item_id] = ours
+                return ours
+        return item_id
+
+    def _on_committed(self, event: ServerEvent, now: float) -> None:
+        previous = self._known(event.text("previous_item_id")) or None
+        self._heard_user(event.text("item_id"), previous)
+
+    def _heard_user(self, item_id: str, previous: str | None = None) -> None:
+        if item_id:
+            self.conversation.add(item_id, "user", previous, medium="audio")
+
+    def _on_user_delta(self, event: ServerEvent, now: float) -> None:
+        item_id = event.text("item_id")
+        self._heard_user(item_id)
+        self.conversation.append_text(item_id, _index(event), event.text("delta"))
+
+    def _on_user_transcript(self, event: ServerEvent, now: float) -> None:
+        item_id, text = event.text("item_id"), event.text("transcript").strip()
+        self._heard_user(item_id)
+        self.conversation.set_text(item_id, _index(event), text)
+        self.conversation.finish(item_id)
+        self._tell(words.UserTranscript(item_id, text))
+
+    def _on_transcription_failed(self, event: ServerEvent, now: float) -> None:
+        reason = event.text("error", "message") or event.text("error", "code")
+        failed = words.TranscriptionFailed(event.text("item_id"), reason)
+        self._tell(failed)
+
+    # --- The user's turn ----------------------------------------------------------
+
+    def _on_speech_started(self, event: ServerEvent, now: float) -> None:
+        self._tell(words.SpeechStarted(event.text("item_id")))
+        detection = self.config.turn_detection
+        if detection is not None and detection.interrupt_response:
+            self._out.append(Hush())
+
+    def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
+        self._tell(words.SpeechStopped(event.text("item_id")))
+
+    def _truncate(self, cut: Cut, now: float) -> None:
+        item_id = cut.part.item_id
+        fraction = cut.heard_ms / cut.received_ms if cut.received_ms else 0.0
+        text = self.conversation.interrupt(item_id, fraction)
+        # The service takes no zero, and nothing beyond what it sent.
+        end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
+        self._send(protocol.truncate_item(item_id, cut.part.content_index, end))
+        event = words.Interrupted(item_id, cut.heard_ms, cut.received_ms, text)
+        self._tell(event)
+
+    # --- Replies ------------------------------------------------------------------
+
+    def _on_response_created(self, event: ServerEvent, now: float) -> None:
+        self._begin(event.text("response", "id"), now)
+
+    def _begin(self, response_id: str, now: float) -> _Reply | None:
+        """Return the reply, begun now if it is new; ``None`` if it has ended."""
+        if response_id in self._ended:
+            return None
+        reply = self._replies.get(response_id)
+        if reply is None:
+            self._asked = None
+            reply = self._replies[response_id] = _Reply(response_id, now, now)
+            self._tell(words.ReplyStarted(response_id))
+        reply.last_at = now
+        return reply
+
+    def _reply(self, event: ServerEvent, now: float) -> _Reply | None:
+        """
+        Return the reply that *event* belongs to.
+
+        A reply that nobody announced begins here: some servers send
+        ``response.created`` late. ``None`` if it has ended or was interrupted, for
+        then nothing of it is wanted any more.
+        """
+        response_id = event.text("response_id")
+        if not response_id and self._replies:
+            response_id = next(reversed(self._replies))
+        reply = self._begin(response_id, now)
+        if reply is None or reply.interrupted_at is not None:
+            return None
+        return reply
+
+    def _on_output_item(self, event: ServerEvent, now: float) -> None:
+        reply = self._reply(event, now)
+        if reply is None:
+            return
+        item_id = self._absorb(event.within("item"), None)
+        self._belongs(reply, item_id)
+        if event.type.endswith("done"):
+            self.conversation.finish(item_id)
+
+    def _belongs(self, reply: _Reply, item_id: str) -> None:
+        if item_id and item_id not in reply.items:
+            reply.items.append(item_id)
+
+    def _output(self, event: ServerEvent, now: float) -> _Reply | None:
+        """Note that a reply said something; ``None`` if it is not wanted any more."""
+        reply = self._reply(event, now)
+        if reply is None:
+            return None
+        spoken = "audio" in event.type
+        item_id = event.text("item_id")
+        medium: Medium = "audio" if spoken else "text"
+        self.conversation.add(item_id, "assistant", medium=medium)
+        self._belongs(reply, item_id)
+        if reply.first_output_at is None:
+            reply.first_output_at = now
+        return reply
+
+    def _on_audio(self, event: ServerEvent, now: float) -> None:
+        pcm = protocol.decode_audio(event.text("delta"))
+        reply = self._output(event, now)
+        if reply is None or not pcm:
+            return
+        part = Part(event.text("item_id"), _index(event))
+        reply.audio[part] = reply.audio.get(part, 0) + len(pcm)
+        self._out.append(Play(part, pcm))
+
+    def _on_transcript_delta(self, event: ServerEvent, now: float) -> None:
+        self._on_text_delta(event, now)
+
+    def _on_text_delta(self, event: ServerEvent, now: float) -> None:
+        reply = self._output(event, now)
+        if reply is None:
+            return
+        item_id, delta = event.text("item_id"), event.text("delta")
+        self.conversation.append_text(item_id, _index(event), delta)
+        self._tell(words.ReplyText(reply.response_id, item_id, delta))
+
+    def _on_transcript_done(self, event: ServerEvent, now: float) -> None:
+        self._set_reply_text(event, event.text("transcript"), now)
+
+    def _on_text_done(self, event: ServerEvent, now: float) -> None:
+        self._set_reply_text(event, event.text("text"), now)
+
+    def _set_reply_text(self, event: ServerEvent, text: str, now: float) -> None:
+        if self._output(event, now) is not None and text:
+            self.conversation.set_text(event.text("item_id"), _index(event), text)
+
+    def _on_response_done(self, event: ServerEvent, now: float) -> None:
+        reply = self._begin(event.text("response", "id"), now)
+        if reply is None:
+            return
+        for item in event.objects("response", "output"):
+            self._belongs(reply, self._absorb(ServerEvent("item", item), None))
+        status, reason = _verdict(event)
+        self._finish(reply, status, reason, now)
+        code = event.text("response", "status_details", "error", "code")
+        if code in protocol.FATAL_CODES:
+            self._out.append(End(code, reason))
+
+    def _give_up(self, reply: _Reply, now: float) -> None:
+        if reply.interrupted_at is not None:
+            self._finish(reply, Status.CANCELLED, "interrupted", now)
+            return
+        self._send(protocol.cancel_response(reply.response_id))
+        self._finish(reply, Status.STALLED, self._stalled_for(), now)
+
+    def _stalled_for(self) -> str:
+        return f"nothing more came for {self._stall_after:g} s"
+
+    def _finish(self, reply: _Reply, status: Status, reason: str, now: float) -> None:
+        del self._replies[reply.response_id]
+        self._ended.remember(reply.response_id, None)
+        for item_id in reply.items:
+            self.conversation.finish(item_id)
+        texts = (self.conversation.text(item_id) for item_id in reply.items)
+        self._conclude(
+            Outcome(
+                reply.response_id,
+                status,
+                " ".join(filter(None, texts)),
+                reason,
+                reply.started_at,
+                reply.first_output_at,
+                now,
+            )
+        )
+
+    def _finish_asked(self, status: Status, reason: str, now: float) -> None:
+        """End a reply that was asked for and never began."""
+        asked_at = self._asked.at if self._asked else now
+        self._asked = None
+        self._conclude(Outcome("", status, "", reason, asked_at, None, now))
+
+    def _conclude(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._status_due = True
+        self._tell(words.ReplyFinished(outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A reply was asked for and has not begun."""
+
+    at: float
+
+
+def _index(event: ServerEvent) -> int:
+    return int(event.number("content_index") or 0)
+
+
+def _is_connection_lost(decision: Decision) -> bool:
+    if not isinstance(decision, Tell):
+        return False
+    return isinstance(decision.event, words.ConnectionLost)
+
+
+def _verdict(event: ServerEvent) -> tuple[Status, str]:
+    """Return how ``response.done`` says that the reply ended, and why."""
+    said = event.text("response", "status")
+    status = Status(said) if said in _FINAL else Status.COMPLETED
+    if status is Status.COMPLETED:
+        return status, ""
+    details = ("response", "status_details")
+    code = event.text(*details, "error", "code")
+    message = event.text(*details, "error", "message")
+    reason = event.text(*details, "reason") or ": ".join(filter(None, (code, message)))
+    return status, reason or said
+
+
+_FINAL = ("completed", "cancelled", "failed", "incomplete")

@@ -1,0 +1,306 @@
+"""
+The words of a voice session: what was said, how replies end, what happens. Pure.
+
+All are frozen. The events are what `Stream.subscribe` hands to its callbacks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from realtalk_async.voice.protocol import Role
+
+
+class Status(enum.StrEnum):
+    """How a reply ended. Every reply ends in exactly one of these."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    """Interrupted by the user, or cancelled by us."""
+    FAILED = "failed"
+    """The service could not make it, and says why."""
+    INCOMPLETE = "incomplete"
+    """The service cut it off: too long, or its content filter."""
+    LOST = "lost"
+    """The connection, or the session, ended in the middle of it."""
+    STALLED = "stalled"
+    """The service said nothing more about it for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one reply ended."""
+
+    response_id: str
+    """The service's id; empty if the reply had not even begun."""
+    status: Status
+    text: str
+    """What was said: the transcript, or the text."""
+    reason: str = ""
+    """Why it did not complete, in words; empty if it did."""
+    asked_at: float = 0.0
+    """When it began, in monotonic seconds."""
+    first_output_at: float | None = None
+    """When its first text or audio came, in monotonic seconds."""
+    ended_at: float = 0.0
+    """In monotonic seconds."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether it completed."""
+        return self.status is Status.COMPLETED
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return (
+            f"{self.status}{why}: {self.text}" if self.text else f"{self.status}{why}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of the conversation."""
+
+    role: Role
+    medium: Literal["text", "audio"]
+    content: str
+    """Text, or the transcript; of an interrupted reply what was heard of it."""
+    item_id: str
+    interrupted: bool = False
+    """The user broke in; *content* is cut to what was heard."""
+    complete: bool = True
+    """Nothing more will be added to *content*."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        mark = " [interrupted]" if self.interrupted else ""
+        return f"{self.role.title()} [{self.medium}]: {self.content}{mark}"
+
+
+# --- Events -----------------------------------------------------------------------
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).astimezone()
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceEvent:
+    """Something happened in a voice session; ``str()`` says it in one line."""
+
+    kind: ClassVar[str] = "voice.event"
+    """Dotted, in the past tense: ``reply.finished``."""
+
+    at: datetime = field(default_factory=_now, compare=False, kw_only=True)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event ready for JSON."""
+        fields: dict[str, object] = dataclasses.asdict(self)
+        return {"kind": self.kind, **fields, "at": self.at.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(VoiceEvent):
+    """The service accepted us and the session is set up."""
+
+    kind = "connection.opened"
+    session_id: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"connected to {self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost(VoiceEvent):
+    """The connection broke; it is dialled again unless the event says it is fatal."""
+
+    kind = "connection.lost"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"connection lost: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRestored(VoiceEvent):
+    """The connection is back, and the conversation was told again as text."""
+
+    kind = "connection.restored"
+    downtime: float
+    """Seconds without a connection."""
+    replayed: int
+    """Messages that were told again."""
+
+    def __str__(self) -> str:
+        return (
+            f"connection restored after {self.downtime:.1f} s, "
+            f"{self.replayed} messages replayed"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted(VoiceEvent):
+    """The service hears the user begin to speak."""
+
+    kind = "speech.started"
+    item_id: str
+
+    def __str__(self) -> str:
+        return "speech started"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped(VoiceEvent):
+    """The service hears the user stop."""
+
+    kind = "speech.stopped"
+    item_id: str
+
+    def __str__(self) -> str:
+        return "speech stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript(VoiceEvent):
+    """What the user said, written down; it may come after the reply."""
+
+    kind = "user.transcribed"
+    item_id: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"user: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionFailed(VoiceEvent):
+    """What the user said could not be written down."""
+
+    kind = "user.transcription_failed"
+    item_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not transcribed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted(VoiceEvent):
+    """A reply is under way."""
+
+    kind = "reply.started"
+    response_id: str
+
+    def __str__(self) -> str:
+        return "reply started"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText(VoiceEvent):
+    """A piece of a reply: of its text, or of its transcript."""
+
+    kind = "reply.text_added"
+    response_id: str
+    item_id: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFinished(VoiceEvent):
+    """A reply ended, one way or another; it may still be playing."""
+
+    kind = "reply.finished"
+    outcome: Outcome
+
+    def __str__(self) -> str:
+        return f"reply {self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted(VoiceEvent):
+    """The user broke into a reply; the rest of it is not played."""
+
+    kind = "reply.interrupted"
+    item_id: str
+    heard_ms: int
+    """How much of it was heard."""
+    received_ms: int
+    """How much of it had come."""
+    text: str
+    """The part of the transcript that was heard, about."""
+
+    def __str__(self) -> str:
+        return (
+            f"interrupted after {self.heard_ms} of {self.received_ms} ms: {self.text}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceError(VoiceEvent):
+    """The service reports an error; the session goes on unless it is fatal."""
+
+    kind = "service.error_reported"
+    code: str
+    message: str
+    event_id: str
+    """The message of ours that it is about; empty if it does not say."""
+    about: str
+    """The type of that message; empty if it does not say."""
+    fatal: bool
+
+    def __str__(self) -> str:
+        about = f" (about {self.about})" if self.about else ""
+        return f"service error {self.code}: {self.message}{about}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolProblem(VoiceEvent):
+    """The service sent something that cannot be understood; it was skipped."""
+
+    kind = "service.misspoke"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"skipped: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent(VoiceEvent):
+    """The service sent an event that this package has no use for; here it is."""
+
+    kind = "service.unknown_event_sent"
+    type: str
+    data: Mapping[str, object]
+
+    def __str__(self) -> str:
+        return f"unknown event {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLost(VoiceEvent):
+    """The recorder or the player failed; the supervisor sees to it."""
+
+    kind = "audio.lost"
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
