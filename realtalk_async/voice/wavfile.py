@@ -221,7 +221,7 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 0  # nobody listens any more
     except (OSError, EOFError, ValueError, wave.Error) as error:
-        sys.stderr.write(f"wavfile: {arguments[-1]}: {error}\n")
+        sys.stderr.write(f"wavfile: {arguments[1]}: {error}\n")
         return 1
     return 0
 
