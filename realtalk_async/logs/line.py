@@ -1,0 +1,185 @@
+"""
+One entry as one line, there and back (pure).
+
+The format, and what keeps it unambiguous whatever an entry holds:
+
+    [2025-05-13 14:30:22] [ERROR] [sox_bg] Process died {"exit_status":1}
+
+- A backslash in a component or a message is doubled; control characters, line
+  separators and what reverses the direction of text are written as ``\\n``, ``\\r``,
+  ``\\t``, ``\\xHH`` or ``\\uHHHH``. So one entry is one line, and it cannot drive a
+  terminal.
+- A ``]`` in a component is written ``\\]``. So the third bracket ends the component.
+- A ``{"`` in a message that begins it or follows a space is written ``\\{"``. So the
+  context begins at the first `` {"`` after the component, and if there is none there
+  is no context. An empty context is not written.
+
+`parse_line` also takes lines that others wrote: JSON with spaces, no context, times in
+ISO 8601; what looks like a context but is no JSON object belongs to the message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+
+from realtalk_async.exceptions import InvalidConfiguration
+
+from .context import CONTROLS, read_json, show_json, show_text
+
+
+class Level(StrEnum):
+    """How grave an entry is; all three are always written."""
+
+    INFO = "INFO"
+    """Normal operation: a start, a connection, an end that was asked for."""
+    WARNING = "WARNING"
+    """What may need attention but prevents nothing; Python's own warnings."""
+    ERROR = "ERROR"
+    """What failed: a process died, a device was lost, a service refused."""
+
+    @classmethod
+    def of(cls, name: str) -> Level:
+        """
+        Return the level called *name*, in upper or lower case.
+
+        Raises:
+            InvalidConfiguration: If there is none of that name; it lists the three.
+        """
+        try:
+            return cls(name.upper())
+        except (ValueError, AttributeError):
+            known = ", ".join(cls)
+            msg = f"no log level {name!r}; the levels are {known}"
+            raise InvalidConfiguration(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of the log; its ``str()`` is the line."""
+
+    timestamp: datetime
+    """When, timezone-aware, in local time; to the second in the default format."""
+    level: Level
+    component: str
+    """Who the entry speaks for: the name of a process, of a module."""
+    message: str
+    context: dict[str, object] = field(default_factory=dict[str, object])
+    """What else is known: anything that JSON can carry."""
+
+    def __str__(self) -> str:
+        return format_line(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the entry ready for JSON, its time in ISO 8601 with the offset."""
+        return {
+            "timestamp": self.timestamp.isoformat(),
+            "level": self.level.value,
+            "component": self.component,
+            "message": self.message,
+            "context": self.context,
+        }
+
+
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MEANT = {name[1]: char for char, name in _NAMED.items()}
+_UNSAFE_IN_MESSAGE = re.compile(rf'[{CONTROLS}\\]|(?:^|(?<= )){{(?=")')
+_UNSAFE_IN_COMPONENT = re.compile(rf"[{CONTROLS}\\\]]")
+_ESCAPED = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[^xu]|[xu])", re.DOTALL)
+_LINE = re.compile(
+    r"\[([^\]]*)\] \[(INFO|WARNING|ERROR)\] \[([^\]\\]*(?:\\.[^\]\\]*)*)\](?: (.*))?",
+    re.DOTALL,
+)
+_LEVELS = {level.value: level for level in Level}
+
+
+def is_plain(message: str) -> bool:
+    """Whether *message* stands in a line as it is (it may, even if this is false)."""
+    return message.isprintable() and "\\" not in message and '{"' not in message
+
+
+def escape_message(message: str) -> str:
+    """Return *message* as it stands in a line; a lone surrogate included."""
+    return _UNSAFE_IN_MESSAGE.sub(_escape, message)
+
+
+def escape_component(component: str) -> str:
+    """Return *component* as it stands between its brackets."""
+    return _UNSAFE_IN_COMPONENT.sub(_escape, component)
+
+
+def unescape(text: str) -> str:
+    """Return what was escaped; an escape that is none of ours stays as it is."""
+    return _ESCAPED.sub(_unescape, text) if "\\" in text else text
+
+
+def format_head(timestamp: datetime, level: Level, component: str) -> str:
+    """Return a line up to its message, the space before it included."""
+    return f"[{timestamp:%Y-%m-%d %H:%M:%S}] [{level}] [{escape_component(component)}] "
+
+
+def format_line(entry: LogEntry) -> str:
+    """Return *entry* as its line, without the newline."""
+    head = format_head(entry.timestamp, entry.level, show_text(entry.component))
+    line = head + escape_message(show_text(entry.message))
+    return f"{line} {show_json(entry.context)}" if entry.context else line
+
+
+def parse_line(line: str | bytes) -> LogEntry | None:
+    """
+    Return the entry that *line* is, or `None` if it is none; never raises.
+
+    Args:
+        line: One line, with or without its newline. Bytes are UTF-8; what is not is
+            replaced by U+FFFD.
+    """
+    if isinstance(line, bytes):
+        line = line.decode("utf-8", "replace")
+    match = _LINE.fullmatch(line.removesuffix("\n"))
+    if match is None:
+        return None
+    timestamp = parse_timestamp(match[1])
+    if timestamp is None:
+        return None
+    message, context = _split(match[4] or "")
+    return LogEntry(timestamp, _LEVELS[match[2]], unescape(match[3]), message, context)
+
+
+@lru_cache(maxsize=1024)
+def parse_timestamp(text: str) -> datetime | None:
+    """Return the time that *text* says, aware (local if it names no zone), or `None`."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _split(body: str) -> tuple[str, dict[str, object]]:
+    """Divide what follows the component into message and context."""
+    start = 0 if body.startswith('{"') else body.find(' {"') + 1
+    if body.endswith("}") and body.startswith('{"', start):
+        context = read_json(body[start:])
+        if context is not None:
+            return unescape(body[: max(start - 1, 0)]), context
+    return unescape(body), {}
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    if char in "\\]{":
+        return "\\" + char
+    if char in _NAMED:
+        return _NAMED[char]
+    return f"\\x{ord(char):02x}" if char <= "\xff" else f"\\u{ord(char):04x}"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = match[1]
+    if len(code) > 1:
+        return chr(int(code[1:], 16))
+    if code in "\\]{":
+        return code
+    return _MEANT.get(code, match[0])

@@ -1,0 +1,250 @@
+"""
+Answer questions about the log: newest entries first found, by reading backwards.
+
+A file is read in blocks, never mapped (a truncation would kill the reader). Where a
+question names a level or a component, only the lines that hold its text are parsed;
+what decides is the parsed entry, so a message cannot pose as another level or component.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from realtalk_async.exceptions import InvalidConfiguration
+
+from .context import show_json
+from .line import Level, LogEntry, escape_component, parse_line
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SMALLEST_BLOCK = 64 * 1024
+"""Bytes of the first read, from the end; each next one is twice as large."""
+
+LARGEST_BLOCK = 1024 * 1024
+"""Bytes of a read at most, but for a line that is longer."""
+
+SLACK = timedelta(hours=2)
+"""
+How far out of order times may be: a clock that was set back, the end of summer time.
+
+A search for entries since a given time goes on for so much longer.
+"""
+
+LAST_LINE_PATIENCE = 0.25
+"""Seconds that a reader waits for the writer of an unfinished last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which entries are wanted; see `Logger.get_logs`."""
+
+    level: Level | None = None
+    component: str | None = None
+    pattern: re.Pattern[str] | None = None
+    n: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def matches(self, entry: LogEntry) -> bool:
+        """Whether *entry* is wanted."""
+        return (
+            (self.level is None or entry.level is self.level)
+            and (self.component is None or entry.component == self.component)
+            and (self.since is None or entry.timestamp >= self.since)
+            and (self.until is None or entry.timestamp < self.until)
+            and (self.pattern is None or _contains(entry, self.pattern))
+        )
+
+    def is_over(self, entry: LogEntry | None) -> bool:
+        """Whether all that was written before *entry* is too old to be wanted."""
+        if self.since is None or entry is None:
+            return False
+        return entry.timestamp < self.since - SLACK
+
+    def needles(self) -> tuple[bytes, ...]:
+        """Return texts of which every wanted line has one; none if there are no such."""
+        component = self.component
+        if component is not None and not _stands_as_it_is(component):
+            component = None
+        if self.level is None and component is None:
+            return ()
+        level = f"{self.level}] [" if self.level is not None else ""
+        bracket = f"] [{level}" if component is None else f"] [{level}{component}] "
+        return (bracket.rstrip(" ").encode(),)
+
+
+def make_query(
+    level: str | None,
+    component: str | None,
+    pattern: str | re.Pattern[str] | None,
+    n: int | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Query:
+    """
+    Check what a caller asks for.
+
+    Raises:
+        InvalidConfiguration: If there is no such level, *pattern* is no regular
+            expression, *n* is negative, or a time lacks its zone.
+    """
+    if n is not None and n < 0:
+        msg = f"n is {n}; it is a number of entries, at least 0"
+        raise InvalidConfiguration(msg)
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None and moment.tzinfo is None:
+            msg = f"{name} lacks a time zone; give {name}.astimezone() for local time"
+            raise InvalidConfiguration(msg)
+    try:
+        compiled = None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        msg = f"pattern {pattern!r} is no regular expression: {error}"
+        raise InvalidConfiguration(msg) from error
+    named = None if level is None else Level.of(level)
+    return Query(named, component, compiled, n, since, until)
+
+
+def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
+    """
+    Return the entries that *query* wants, oldest first, also from rotated files.
+
+    It reads what was there when it began; others may write, rotate and remove
+    meanwhile. What is no entry is passed over.
+
+    Args:
+        path: The present file; ``path.1`` and so on are the older ones.
+        query: What is wanted.
+        stop: Set by who no longer wants the answer; it is looked at for every block.
+
+    Raises:
+        OSError: If a file that is there cannot be read.
+    """
+    found: list[LogEntry] = []
+    if query.n == 0:
+        return found
+    with ExitStack() as stack:
+        for descriptor in _opened(path, stack):
+            for block in _blocks_backwards(descriptor, stop):
+                if _collect(block, query, found):
+                    return found[::-1]
+    return found[::-1]
+
+
+def _collect(block: bytes, query: Query, found: list[LogEntry]) -> bool:
+    """Add what is wanted in *block* to *found*; return whether that is all."""
+    for line in reversed(_candidates(block, query.needles())):
+        entry = parse_line(line)
+        if entry is not None and query.matches(entry):
+            found.append(entry)
+            if len(found) == query.n:
+                return True
+    if query.since is None:
+        return False
+    return query.is_over(parse_line(block[: block.find(b"\n")]))
+
+
+def _candidates(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
+    """Return the lines of *block* that hold one of *needles*; all if there are none."""
+    if not needles:
+        return block.split(b"\n")
+    starts = {start for needle in needles for start in _starts(block, needle)}
+    return [block[start : _line_end(block, start)] for start in sorted(starts)]
+
+
+def _starts(block: bytes, needle: bytes) -> Iterator[int]:
+    """Yield where the lines begin that hold *needle*."""
+    position = block.find(needle)
+    while position >= 0:
+        yield block.rfind(b"\n", 0, position) + 1
+        position = block.find(needle, _line_end(block, position))
+
+
+def _line_end(block: bytes, position: int) -> int:
+    end = block.find(b"\n", position)
+    return len(block) if end < 0 else end
+
+
+def _opened(path: Path, stack: ExitStack) -> Iterator[int]:
+    """Open the present file and all older ones, newest first, each but once."""
+    seen: set[tuple[int, int]] = set()
+    descriptors: list[int] = []
+    # All of them before the first is read: rotation renames them, but cannot take
+    # away what is open. A rotation between two of these steps shows a file twice.
+    number = 0
+    while (descriptor := _open(path, number)) is not None:
+        stack.callback(os.close, descriptor)
+        status = os.fstat(descriptor)
+        identity = (status.st_dev, status.st_ino)
+        if stat.S_ISREG(status.st_mode) and identity not in seen:
+            seen.add(identity)
+            descriptors.append(descriptor)
+        number += 1
+    return iter(descriptors)
+
+
+def _open(path: Path, number: int) -> int | None:
+    name = path.with_name(f"{path.name}.{number}") if number else path
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        return os.open(name, flags)
+    except FileNotFoundError:
+        # The present file may be missing for the moment of a rotation.
+        return _open(path, 1) if number == 0 else None
+
+
+def _blocks_backwards(descriptor: int, stop: threading.Event) -> Iterator[bytes]:
+    """Yield blocks of whole lines, the last block first, without the last newline."""
+    end = _settled_size(descriptor)
+    size = SMALLEST_BLOCK
+    rest = b""
+    while end > 0 and not stop.is_set():
+        start = max(end - size, 0)
+        data = os.pread(descriptor, end - start, start) + rest
+        end = start
+        cut = data.find(b"\n") + 1 if start else 0
+        rest, block = data[:cut], data[cut:]
+        if start and not cut:
+            rest, block = data, b""
+        if block:
+            yield block.removesuffix(b"\n")
+        size = min(size * 2, max(LARGEST_BLOCK, len(rest)))
+
+
+def _settled_size(descriptor: int) -> int:
+    """Return the size, once a writer in the middle of its line has finished it."""
+    size = os.fstat(descriptor).st_size
+    give_up = time.monotonic() + LAST_LINE_PATIENCE
+    while size and os.pread(descriptor, 1, size - 1) != b"\n":
+        locked = False
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locked = True
+        size = os.fstat(descriptor).st_size
+        if locked:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        # Nobody writes: the line ends there, whoever wrote it.
+        if locked or time.monotonic() >= give_up:
+            break
+        time.sleep(0.001)
+    return size
+
+
+def _stands_as_it_is(component: str) -> bool:
+    return escape_component(component) == component and "\\" not in component
+
+
+def _contains(entry: LogEntry, pattern: re.Pattern[str]) -> bool:
+    if pattern.search(entry.message):
+        return True
+    return bool(entry.context) and bool(pattern.search(show_json(entry.context)))

@@ -1,0 +1,332 @@
+"""
+The queue's one reader: a task that wakes once, and writes all that waits.
+
+Callers append to the file's list and look at one flag. The first of them arms the
+writer, which lets more lines gather for 4 ms, but hurries for an ERROR and for whoever
+awaits; then the file is flushed in a thread of its own, never on the loop's.
+
+Without a running loop there is no task: every call writes its line before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+from aiofiles.threadpool import wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+    from .file import LogFile
+
+LINGER = 0.004
+"""Seconds that lines may gather before they are written; none after an ERROR."""
+
+RETRY = 0.25
+"""Seconds between two attempts while the file cannot be written."""
+
+CLOSING = 5.0
+"""Seconds that closing waits for a disk that stalls."""
+
+PATIENCE_ON_LOOP = 0.002
+"""Seconds that a log call on the loop's thread may wait, if the queue is full."""
+
+PATIENCE_IN_THREAD = 0.05
+"""Seconds that a log call in another thread may wait, if the queue is full."""
+
+
+class Receipt:
+    """What a log call returns; see `Written`."""
+
+    __slots__ = ("_writer", "broken")
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.broken = False
+        """Whether lines were dropped that may have been this one."""
+
+    def __await__(self) -> Generator[object, None, bool]:
+        return self._writer.settle(self).__await__()
+
+
+class Queued(Receipt):
+    """What a log call returns while a task writes."""
+
+    __slots__ = ()
+
+
+class Direct(Receipt):
+    """What a log call returns that has written its line already."""
+
+    __slots__ = ()
+
+
+# A union, though one class would do: mypy's optional check "unused-awaitable" takes a
+# plain awaitable class for a forgotten await, but here it is the caller who chooses.
+Written: TypeAlias = Queued | Direct
+"""
+What a log call returns. It need not be awaited; one object serves many calls.
+
+Awaiting it returns whether the line is on disk: ``False`` if the file cannot be
+written now (the line waits, as long as there is room), or if lines had to be dropped
+since the call and this one may have been among them.
+"""
+
+
+class Writer:
+    """
+    Brings the lines of one file to disk.
+
+    Args:
+        file: Where they go.
+        limit: Bytes that may wait.
+        level_at: Where in a line its level begins.
+    """
+
+    def __init__(self, file: LogFile, limit: int, level_at: int) -> None:
+        self.file = file
+        self.append = file.append
+        self.armed = False
+        """Whether the writer knows that there are lines; if not, call `arm`."""
+        self.urgent = True
+        """Whether it will write them at once; if not, `hurry` makes it."""
+        self.receipt: Written = Direct(self)
+        """What a log call returns."""
+        self._limit = limit
+        self._level_at = level_at
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[asyncio.Future[bool]] = []
+        self._served: list[asyncio.Future[bool]] = []
+        self._closing = False
+        self._seen = 0
+        self._weight = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a task writes; if not, every call does it itself."""
+        return self._loop is not None
+
+    # For the log calls, from any thread
+
+    def arm(self) -> None:
+        """Have the lines written soon; write them now if there is nobody to do it."""
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            self._write_directly()
+            return
+        self.armed = True
+        self._call(loop, self._linger)
+
+    def hurry(self) -> None:
+        """Have the lines written at once."""
+        loop = self._loop
+        if loop is not None:
+            self.urgent = True
+            self._call(loop, self._wake.set)
+
+    def tend(self) -> None:
+        """
+        Keep the queue within its limit; called now and then by who fills it.
+
+        A loop that is kept from running cannot write: then the caller does. While the
+        disk is too slow the caller waits a little, in a thread longer than on the
+        loop. What still exceeds the limit is dropped, and counted.
+        """
+        if not self.file.lines:
+            return
+        loop = self._loop
+        if loop is not None and not loop.is_running():
+            self._write_directly()
+        if self._weigh() > self._limit // 2 and not self._relieve():
+            self._shed()
+
+    async def settle(self, receipt: Receipt) -> bool:
+        """Wait until all lines logged so far are on disk; return whether they are."""
+        loop, here = self._loop, asyncio.get_running_loop()
+        if loop is None:
+            done = self.file.try_flush(CLOSING)
+        elif loop is here:
+            done = await self._next_flush(here)
+        else:
+            done = await here.run_in_executor(None, self.file.try_flush, CLOSING)
+        return done and not receipt.broken
+
+    # For the logger, on the loop
+
+    def start(self) -> None:
+        """Let a task of the running loop write from now on; do nothing if one does."""
+        if self._loop is not None:
+            if self._loop.is_running():
+                return
+            self._detach()
+        loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._loop_thread = threading.get_ident()
+        self._loop = loop
+        self.file.keep_open = True
+        self.urgent = False
+        self.receipt = Queued(self)
+        self._task = loop.create_task(self._run(loop), name="realtalk log writer")
+
+    async def stop(self) -> None:
+        """
+        Write what waits and end the task; from then on every call writes by itself.
+
+        Idempotent. A disk that stalls is waited for 5 s; what it did not take by then
+        is written by the next call, or at the interpreter's exit.
+
+        Cancellation: The task ends all the same.
+        """
+        task = self._task
+        if task is None:
+            return
+        if task.get_loop() is not asyncio.get_running_loop():
+            self._detach()
+            return
+        self._closing = True
+        self._wake.set()
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSING):
+                await asyncio.wait([task])
+        finally:
+            task.cancel()
+            if self._task is task:
+                self._detach()
+
+    # The task
+
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        threads: list[threading.Thread] = []
+        executor = ThreadPoolExecutor(
+            1,
+            thread_name_prefix="realtalk-log",
+            initializer=lambda: threads.append(threading.current_thread()),
+        )
+        stream = wrap(self.file, loop=loop, executor=executor)
+        try:
+            while not self._closing:
+                await self._wake.wait()
+                await self._turn(stream)
+        finally:
+            # Also if the loop ends under us: nothing that was logged may be lost.
+            executor.shutdown(wait=False)
+            if self._loop is loop:
+                self._detach()
+        while threads and threads[0].is_alive():
+            # It is on its last instructions; joining it would block the loop.
+            await asyncio.sleep(0.0005)
+
+    async def _turn(self, stream: AsyncBufferedIOBase) -> None:
+        """Write once, and tell who waits for it."""
+        self._wake.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        # In this order: who appends after the lines were taken finds us unarmed.
+        self.armed = self.urgent = False
+        self._served, self._waiting = self._waiting, []
+        done = await self._flushed(stream)
+        served, self._served = self._served, []
+        _resolve(served, done=done)
+        if not done and self._loop is not None:
+            self.armed = self.urgent = True
+            self._timer = self._loop.call_later(RETRY, self._wake.set)
+
+    async def _flushed(self, stream: AsyncBufferedIOBase) -> bool:
+        try:
+            await stream.flush()
+        except OSError:
+            return False
+        except RuntimeError:
+            # The interpreter is about to exit and starts no more threads.
+            return self.file.try_flush(CLOSING)
+        return True
+
+    async def _next_flush(self, loop: asyncio.AbstractEventLoop) -> bool:
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(future)
+        self._wake.set()
+        return await future
+
+    # Both ways
+
+    def _linger(self) -> None:
+        loop = self._loop
+        if loop is not None and not self._wake.is_set():
+            self._timer = loop.call_later(LINGER, self._wake.set)
+
+    def _call(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]
+    ) -> None:
+        # Thread-safe even on the loop's own thread: a signal handler that logs would
+        # otherwise not wake the loop that it interrupted.
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # it was closed
+            self._detach()
+
+    def _write_directly(self) -> None:
+        self.armed = False
+        self.file.try_flush(CLOSING)
+
+    def _weigh(self) -> int:
+        """Return about how many bytes wait; never too few by more than one tick's."""
+        lines, seen = self.file.lines, self._seen
+        self._seen = len(lines)
+        if self._seen < seen:
+            self._weight = 0
+            seen = 0
+        self._weight += sum(map(len, lines[seen:]))
+        return self._weight
+
+    def _relieve(self) -> bool:
+        """Try to have less than the limit wait; return whether it is so."""
+        size = self._weight = self.file.waiting_bytes()
+        if size <= self._limit // 2:
+            return True
+        if self.file.error is None:
+            on_loop = self.running and threading.get_ident() == self._loop_thread
+            patience = PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD
+            if on_loop and self.file.busy and size <= self._limit:
+                return True
+            if self.file.try_flush(patience):
+                return True
+            size = self.file.waiting_bytes()
+        return size <= self._limit
+
+    def _shed(self) -> None:
+        if self.file.shed(self._limit, self._level_at):
+            self.receipt.broken = True
+            self.receipt = type(self.receipt)(self)
+
+    def _detach(self) -> None:
+        """Go without a task from now on."""
+        if self._loop is None:
+            return
+        self._loop = self._task = None
+        self.armed, self.urgent = False, True
+        self.receipt = Direct(self)
+        self.file.keep_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        done = self.file.try_flush(PATIENCE_IN_THREAD)
+        waiting, self._served, self._waiting = self._served + self._waiting, [], []
+        _resolve(waiting, done=done)
+
+
+def _resolve(waiting: list[asyncio.Future[bool]], *, done: bool) -> None:
+    for future in waiting:
+        if not future.done():
+            with contextlib.suppress(RuntimeError):  # its loop was closed
+                future.set_result(done)
