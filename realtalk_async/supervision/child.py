@@ -10,6 +10,7 @@ grandchild holds its pipes open.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,11 +19,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .states import ExitStatus
-
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable, Mapping, Sequence
+
+    from .states import ExitStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Child:
         self.exited: asyncio.Future[None] = self._loop.create_future()
         """Done as soon as the program has exited and is reaped."""
         merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
-        self._popen = subprocess.Popen(  # noqa: S602 - shell only if the caller says so
+        self._popen = subprocess.Popen(
             argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, **merged
         )
         self.pid = self._popen.pid
@@ -104,14 +105,10 @@ class Child:
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
-        try:
+        with contextlib.suppress(ChildProcessError):  # somebody else reaped it
             os.waitid(os.P_PID, self.pid, flags)
-        except ChildProcessError:
-            pass  # somebody else reaped it: _reap finds out
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
             self._loop.call_soon_threadsafe(self._reap)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is left to be told
 
     def _reap(self) -> None:
         """Collect the exit status and tell."""
@@ -179,10 +176,8 @@ class Child:
 
 
 def _killpg(group: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 class ChildTransport(asyncio.SubprocessTransport):
@@ -246,3 +241,10 @@ def process_of(child: Child) -> asyncio.subprocess.Process:
     loop = asyncio.get_running_loop()
     protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=1 << 16, loop=loop)
     return asyncio.subprocess.Process(ChildTransport(child), protocol, loop)
+
+
+def transport_of(process: asyncio.subprocess.Process) -> ChildTransport:
+    """Return the transport behind *process*, which `process_of` has made."""
+    transport: object = getattr(process, "_transport")  # noqa: B009 - asyncio hides it
+    assert isinstance(transport, ChildTransport)
+    return transport

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..exceptions import InvalidConfiguration, SpawnFailed
+from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
+
 from .child import Child, process_of
 from .pipes import PipeReader, PipeWriter
 

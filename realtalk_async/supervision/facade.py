@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..exceptions import SpawnFailed
+from realtalk_async.exceptions import SpawnFailed
+
+from .child import transport_of
 from .command import Command
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
     from .child import ChildTransport
     from .output import StreamName
     from .process import ManagedProcess
+    from .restart import RestartPolicy
 
 Streams = tuple[int | None, int | None, int | None]
 """What the caller gave for stdin, stdout and stderr."""
@@ -30,8 +34,13 @@ class _Manager(Protocol):
     """What is needed of a `ProcessManager`; named here to import downwards only."""
 
     async def start(
-        self, name: str, command: Command, **options: Any
-    ) -> ManagedProcess:  # noqa: ANN401 - its own
+        self,
+        name: str,
+        command: Command,
+        *,
+        restart: RestartPolicy,
+        critical: bool,
+    ) -> ManagedProcess:
         """Start a command and supervise it."""
         ...
 
@@ -47,12 +56,11 @@ def command_for(
     rest = dict(options)
     env, cwd = rest.pop("env", None), rest.pop("cwd", None)
     stdin, stdout, stderr = streams
-    redirect: dict[str, int | None] = {}
+    captured = {None, subprocess.PIPE}
+    outputs = {"stdout": stdout, "stderr": stderr}
+    redirect = {name: to for name, to in outputs.items() if to not in captured}
     if stdin != subprocess.PIPE:
         redirect["stdin"] = stdin
-    for name, given in (("stdout", stdout), ("stderr", stderr)):
-        if given not in {None, subprocess.PIPE}:
-            redirect[name] = given
     changes: dict[str, str | None] = {}
     if env is not None:  # asyncio's replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
@@ -72,7 +80,9 @@ async def create(
     command: Command,
     streams: Streams,
     limit: int,
-    policy: Mapping[str, Any],
+    *,
+    restart: RestartPolicy,
+    critical: bool,
 ) -> asyncio.subprocess.Process:
     """
     Start a command and dress its process up with the streams that the caller asked for.
@@ -81,12 +91,12 @@ async def create(
         OSError: If it cannot be started, as asyncio does.
     """
     try:
-        managed = await manager.start(name, command, **policy)
+        managed = await manager.start(name, command, restart=restart, critical=critical)
     except SpawnFailed as exc:
         raise exc.error from exc
     process = managed.process
     assert process is not None
-    transport: ChildTransport = process._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    transport = transport_of(process)
     if streams[0] == subprocess.PIPE:
         process.stdin = await _writer(managed, transport)
     if streams[1] == subprocess.PIPE:

@@ -77,7 +77,7 @@ class Guard:
             OSError: If it cannot be started.
         """
         reading, self._pipe = os.pipe()
-        os.set_blocking(self._pipe, False)  # noqa: FBT003 - the name says what it sets
+        os.set_blocking(self._pipe, False)
         try:
             self._child = Child(
                 [sys.executable, "-I", "-S", str(PROGRAM), self.tag, str(os.getpid())],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -17,7 +18,6 @@ import anyio.to_thread
 
 from . import groups
 from .command import Command, Running, spawn
-from .states import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .child import Child, Usage
     from .output import StreamName
     from .report import CaptureEnd
+    from .states import ExitStatus
 
 
 class Incarnation(abc.ABC):
@@ -49,6 +50,11 @@ class Incarnation(abc.ABC):
     def alive(self) -> bool:
         """Whether the program has not exited."""
         return self.exit_status is None
+
+    @property
+    @abc.abstractmethod
+    def takes_input(self) -> bool:
+        """Whether it was given a stdin to read from."""
 
     @abc.abstractmethod
     async def write(self, data: bytes, progress: list[int]) -> None:
@@ -147,6 +153,11 @@ class Spawned(Incarnation):
             reader.catch_up()
         self._on_exit()
 
+    @property
+    def takes_input(self) -> bool:
+        """Whether it was given a stdin to read from."""
+        return self._running.stdin is not None or self.process.stdin is not None
+
     async def write(self, data: bytes, progress: list[int]) -> None:
         """Write to stdin."""
         if self.process.stdin is not None:  # the app has a writer of its own
@@ -241,7 +252,7 @@ class Adopted(Incarnation):
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
         await self._pidfd_readable()
-        while self.process.returncode is None:
+        while self.process.returncode is None:  # noqa: ASYNC110 - nobody tells
             # asyncio reaps it, a moment later or (3.11) in a thread.
             await asyncio.sleep(0.001 if self._pidfd_used else 0.02)
         self._conclude()
@@ -283,6 +294,11 @@ class Adopted(Incarnation):
         while chunk := await stream.read(1 << 16):
             self._on_data(name, chunk, time.monotonic())
 
+    @property
+    def takes_input(self) -> bool:
+        """Whether it was given a stdin to read from."""
+        return self.process.stdin is not None
+
     async def write(self, data: bytes, progress: list[int]) -> None:
         """Write to stdin."""
         if self.process.stdin is None:
@@ -295,10 +311,8 @@ class Adopted(Incarnation):
             self.process.stdin.close()
 
     def _signal_alone(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
-        except ProcessLookupError:
-            pass  # exited
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
@@ -321,8 +335,9 @@ class Adopted(Incarnation):
             task.cancel()
         # The only way to close its pipes while something else holds them open: asyncio's
         # Process has no public close.
-        transport = self.process._transport  # type: ignore[attr-defined]  # noqa: SLF001
-        transport.close()
+        transport: object = getattr(self.process, "_transport")  # noqa: B009
+        if isinstance(transport, asyncio.BaseTransport):
+            transport.close()
 
 
 async def _write_stream(

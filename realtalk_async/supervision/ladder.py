@@ -10,7 +10,8 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from ..exceptions import InvalidConfiguration
+from realtalk_async.exceptions import InvalidConfiguration
+
 from .states import signal_name
 
 CLOSE_STDIN = 0

@@ -18,28 +18,31 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from .. import events
-from ..exceptions import (
+from realtalk_async import events
+from realtalk_async.exceptions import (
     CriticalProcessFailed,
     InvalidConfiguration,
     NotStarted,
     ProcessStillRunning,
     UnknownProcess,
 )
+
 from . import facade, groups
 from .command import Command
 from .guard import Guard
 from .ladder import GRACEFUL, Ladder
 from .narrate import MANAGER, narrate
-from .probe import Probe
-from .process import MAX_SIZE, ManagedProcess, Process, RestartFunction
+from .process import MAX_SIZE, ManagedProcess
 from .report import ErrorHistory, ProcessHistory
 from .restart import TEMPORARY, TRANSIENT, RestartPolicy
-from .states import ProcessStatus
 from .task import SupervisedTask, TaskFunction
 
 if TYPE_CHECKING:
-    from ..logs import Logger
+    from realtalk_async.logs import Logger
+
+    from .callbacks import Process, RestartFunction
+    from .probe import Probe
+    from .states import ProcessStatus
 
 Supervised = ManagedProcess | SupervisedTask
 Subscriber = Callable[[events.Event], object]
@@ -127,9 +130,10 @@ class ProcessManager:
             if cancelled:
                 raise cancelled
             return
-        if self._cancelled_body and self._body is asyncio.current_task():
+        body = asyncio.current_task()
+        if self._cancelled_body and body is not None and body is self._body:
             # The cancellation was ours: it must not count for who awaits the app's task.
-            if self._body.uncancel():
+            if body.uncancel():
                 cancelled = cancelled or asyncio.CancelledError()
             else:
                 cancelled = None
@@ -348,11 +352,7 @@ class ProcessManager:
         Cancellation: The process stays registered, and is ended with all others.
         """
         self._must_be_open()
-        if not isinstance(command, Command):
-            raise InvalidConfiguration(
-                f"{name!r} needs a Command, such as Command('sox', '-d', …), "
-                f"not {command!r}"
-            )
+        _must_be_a_command(name, command)
         await self._wait_for_dependencies(depends_on)
         self._must_be_open()
         self._must_be_free(name)
@@ -445,9 +445,10 @@ class ProcessManager:
         """
         streams = stdin, stdout, stderr
         command = facade.command_for((program, *args), streams, options)
-        policy = {"restart": restart, "critical": critical}
         chosen = self._choose_name(name, command.program_name)
-        return await facade.create(self, chosen, command, streams, limit, policy)
+        return await facade.create(
+            self, chosen, command, streams, limit, restart=restart, critical=critical
+        )
 
     async def create_subprocess_shell(
         self,
@@ -655,7 +656,7 @@ class ProcessManager:
             try:
                 subscriber(event)
             except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
-                self._logger.error(
+                self._logger.error(  # noqa: TRY400 - ours, not the standard library's
                     MANAGER,
                     f"A subscriber raised on {event.kind}",
                     {"subscriber": repr(subscriber), "error": repr(exc)},
@@ -691,17 +692,25 @@ class ProcessManager:
         if self._guard is not None:
             self._guard.discard(pid)
 
-    def settled(self, process: Supervised, given_up: str | None) -> None:
+    def settled(self, name: str, given_up: str | None) -> None:
         """Go on without a process that was given up, or shut down if we cannot."""
         if given_up is None or self._closing.is_set():
             return
-        if process.name not in self._critical:
-            self._degraded[process.name] = given_up
-            self.announce(events.Degraded(process=process.name, reason=given_up))
+        if name not in self._critical:
+            self._degraded[name] = given_up
+            self.announce(events.Degraded(process=name, reason=given_up))
             return
-        report = process.get_report() if isinstance(process, ManagedProcess) else None
-        self._failure = CriticalProcessFailed(process.name, given_up, report)
-        self.announce(events.ShutdownStarted(process=process.name, reason=given_up))
+        lost = self._registry[name]
+        report = lost.get_report() if isinstance(lost, ManagedProcess) else None
+        self._failure = CriticalProcessFailed(name, given_up, report)
+        self.announce(events.ShutdownStarted(process=name, reason=given_up))
         self._closing.set()
         if self._body is not None and not self._body.done():
             self._cancelled_body = self._body.cancel()
+
+
+def _must_be_a_command(name: str, command: object) -> None:
+    if not isinstance(command, Command):
+        raise InvalidConfiguration(
+            f"{name!r} needs a Command, such as Command('sox', '-d'), not {command!r}"
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .. import events
+from realtalk_async import events
+
 from .states import Cause, clock_face
 
 Level = Literal["INFO", "WARNING", "ERROR"]

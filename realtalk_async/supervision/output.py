@@ -168,7 +168,7 @@ class OutputBuffer:
         """Bytes kept."""
         self.dropped = 0
         """Bytes that came after *max_size* was reached, and are gone."""
-        self._clock = clock
+        self.clock = clock
         self._store: Store = MemoryStore() if store is None else store
         self._sequence = sequence or (lambda: len(self._ends))
         # One entry a chunk.
@@ -344,7 +344,7 @@ class OutputBuffer:
         when = self._times[chunk]
         return OutputLine(
             raw,
-            self._clock.at(when),
+            self.clock.at(when),
             when,
             self.stream,
             self._incarnation(end),
@@ -359,10 +359,10 @@ class OutputBuffer:
     def gap_line(self) -> OutputLine:
         """Return the line that stands for all dropped bytes."""
         line = self._line(b"", self.size) if self._ends else None
-        when = line.monotonic if line else self._clock.monotonic
+        when = line.monotonic if line else self.clock.monotonic
         return OutputLine(
             b"",
-            self._clock.at(when),
+            self.clock.at(when),
             when,
             self.stream,
             self._born[-1][1] if self._born else 0,
@@ -446,7 +446,7 @@ class OutputLines(Sequence[OutputLine]):
                     return
                 if offset >= self._start:
                     yield offset, raw[: self._end - offset]
-                offset += len(raw)  # noqa: PLW2901 - walks along the segment
+                offset += len(raw)
 
     def __reversed__(self) -> Iterator[OutputLine]:
         if self._gap:
@@ -495,9 +495,10 @@ class OutputLines(Sequence[OutputLine]):
         return found
 
     def _slice(self, index: slice) -> list[OutputLine]:
-        from_the_end = index.start is not None and index.start < 0
-        if from_the_end and index.stop is None and index.step in {None, 1}:
-            return self._newest(-index.start)
+        first: int | None = index.start
+        to_the_end = index.stop is None and index.step in {None, 1}
+        if to_the_end and first is not None and first < 0:
+            return self._newest(-first)
         return [self._at(number) for number in range(*index.indices(len(self)))]
 
     def between(
@@ -512,8 +513,8 @@ class OutputLines(Sequence[OutputLine]):
         """
         start = self._start
         if since is not None:
-            ago = since.timestamp() - self._buffer._clock.wall  # noqa: SLF001 - own file
-            moment = self._buffer._clock.monotonic + ago  # noqa: SLF001 - own file
+            clock = self._buffer.clock
+            moment = clock.monotonic + since.timestamp() - clock.wall
             # The line may have begun in an earlier chunk: start one line's end before.
             start = max(start, self._buffer.offset_at(moment - 1e-3))
         lines: list[OutputLine] = []
@@ -533,7 +534,7 @@ class OutputLines(Sequence[OutputLine]):
                 end = start + len(raw)
                 if end > offset and start >= self._start:
                     yield self._buffer.dress(raw[: self._end - start], start)
-                start = end  # noqa: PLW2901 - walks along the segment
+                start = end
 
     def __repr__(self) -> str:
         return f"<OutputLines {self._buffer.stream} {self._end - self._start} bytes>"

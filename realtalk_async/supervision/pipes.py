@@ -42,7 +42,7 @@ class PipeReader:
         self._paused = False
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Done when reading has ended: True by end of file, False because we closed."""
-        os.set_blocking(descriptor, False)  # noqa: FBT003 - the name says what it sets
+        os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._read)
 
     def _read(self) -> None:
@@ -115,7 +115,7 @@ class PipeWriter:
         self._descriptor = descriptor
         self._turn = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
-        os.set_blocking(descriptor, False)  # noqa: FBT003 - the name says what it sets
+        os.set_blocking(descriptor, False)
 
     @property
     def closed(self) -> bool:

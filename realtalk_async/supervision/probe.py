@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from ..exceptions import InvalidConfiguration
+from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
     from .output import OutputLine, StreamName

@@ -7,12 +7,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from .child import Usage
 from .output import OutputLine, OutputLines, interleave
 from .states import Cause, ExitStatus, ProcessStatus, clock_face
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .child import Usage
 
 CaptureEnd = Literal["open", "end of file", "drain bound", "none"]
 """
@@ -35,7 +38,9 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "the sound server is not there: start it, or choose another backend",
     ),
     (
-        re.compile(r"can not open audio device|audio open error|no such device", re.I),
+        re.compile(
+            r"can not open audio device|audio open error|no such device", re.IGNORECASE
+        ),
         "no such device",
         "the device does not exist: list devices and choose one",
     ),
@@ -273,7 +278,9 @@ class ProcessHistory:
 class ErrorHistory(Mapping[str, ProcessHistory]):
     """The histories of several processes by name: a read-only mapping."""
 
-    processes: dict[str, ProcessHistory] = field(default_factory=dict)
+    processes: dict[str, ProcessHistory] = field(
+        default_factory=dict[str, ProcessHistory]
+    )
 
     def __getitem__(self, name: str) -> ProcessHistory:
         return self.processes[name]

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..exceptions import InvalidConfiguration
+from realtalk_async.exceptions import InvalidConfiguration
+
 from .states import Cause, ExitStatus, describe_exit
 
 Mode = Literal["permanent", "transient", "temporary"]
@@ -65,7 +66,7 @@ class RestartPolicy:
             share: A random number in [0, 1), the dice of the jitter.
         """
         exponent = min(max(failures - 1, 0.0), 64.0)
-        full = min(self.max_delay, self.first_delay * 2.0**exponent)
+        full = min(self.max_delay, self.first_delay * float(2.0**exponent))
         return full * share if self.jitter else full
 
 

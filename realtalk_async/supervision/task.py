@@ -12,16 +12,18 @@ import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .. import events
-from ..exceptions import InvalidConfiguration
+from realtalk_async import events
+from realtalk_async.exceptions import InvalidConfiguration
+
 from .restart import TRANSIENT, GiveUp, Judge, Restart, RestartPolicy, Verdict
 from .states import Cause, ProcessStatus, State, clock_face, now_local
 
 if TYPE_CHECKING:
-    from .process import Host
+    from datetime import datetime
+
+    from .host import Host
 
 TaskFunction = Callable[[], Awaitable[object]]
 
@@ -149,7 +151,7 @@ class SupervisedTask:
             self._owner = None
             if self._state in {State.RUNNING, State.STOPPING}:
                 self._enter(State.EXITED, "cancelled")
-        self._host.settled(self, given_up)
+        self._host.settled(self._name, given_up)
 
     async def _run_once(self) -> None:
         """Call the function and wait for its end, or end it if we are stopped."""

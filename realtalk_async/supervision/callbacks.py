@@ -1,0 +1,98 @@
+"""Calling the app's own functions for a new process, whatever they do. An edge."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import anyio.to_thread
+
+from .command import Command
+
+Process = asyncio.subprocess.Process
+Source = Command | Process
+RestartFunction = Callable[..., object]
+"""
+Returns a new process, or a `Command` for one; sync or async. If it takes an argument, it
+is given the `IncarnationReport` of what died.
+"""
+
+PATIENCE = 10.0
+"""Seconds that a function of the app may take."""
+
+
+class Refused(Exception):
+    """No new process could be had; the message says why."""
+
+
+async def ask(
+    function: RestartFunction, report: object, what: str, *, stopped: asyncio.Event
+) -> Source | None:
+    """
+    Call a function of the app for something to run.
+
+    A sync function runs in a thread, so that it cannot hold the loop.
+
+    Args:
+        function: The app's function.
+        report: What it is given if it takes an argument.
+        what: What it is called in messages.
+        stopped: The call is given up when this is set.
+
+    Raises:
+        Refused: If it raises, takes longer than `PATIENCE`, returns something else, or
+            was given up.
+    """
+    if isinstance(function, Command):
+        return function
+    arguments = (report,) if _takes_argument(function) else ()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            made = await _unless(stopped, _call(function, *arguments))
+    except TimeoutError:
+        raise Refused(f"the {what} did not return within {PATIENCE:g} s") from None
+    except Refused:
+        raise
+    except Exception as exc:
+        raise Refused(f"the {what} raised {exc!r}") from exc
+    if made is None or isinstance(made, (Command, Process)):
+        return made
+    raise Refused(f"the {what} returned {made!r}, not a new process or a Command")
+
+
+async def _unless(stopped: asyncio.Event, call: Awaitable[object]) -> object:
+    """Await *call*, but not beyond the moment that *stopped* is set."""
+    task = asyncio.ensure_future(call)
+    stop = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Refused("the process was stopped meanwhile")
+        return task.result()
+    finally:
+        task.cancel()
+        stop.cancel()
+
+
+def _takes_argument(function: RestartFunction) -> bool:
+    """Return whether *function* can be given one positional argument."""
+    try:
+        inspect.signature(function).bind(None)
+    except (TypeError, ValueError):  # it cannot, or is a builtin that does not tell
+        return False
+    return True
+
+
+async def _call(function: RestartFunction, *arguments: object) -> object:
+    """Call a coroutine function here, any other in a thread."""
+    if inspect.iscoroutinefunction(function):
+        made: object = await function(*arguments)
+        return made
+    made = await anyio.to_thread.run_sync(
+        lambda: function(*arguments), abandon_on_cancel=True
+    )
+    if isinstance(made, Awaitable):
+        return await cast("Awaitable[object]", made)
+    return made

@@ -1,0 +1,231 @@
+"""
+Everything a process says, over all of its lives: kept, followed, searched, handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from realtalk_async.exceptions import ProcessDead
+
+from .output import Clock, OutputBuffer, OutputLine
+from .spill import SpillStore
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import AsyncIterator, Callable
+
+    from .output import StreamName
+
+BACKLOG = 256 * 1024
+"""Bytes of a binary stdout that wait for their consumer; beyond that the child waits."""
+
+
+class Capture:
+    """
+    The two streams of one process.
+
+    Args:
+        name: The process, for messages.
+        max_size: Bytes to keep of each stream.
+        on_trouble: Called, from a thread, if old output cannot be moved to the disk.
+    """
+
+    def __init__(
+        self, name: str, *, max_size: int, on_trouble: Callable[[OSError], None]
+    ) -> None:
+        self.name = name
+        self.number = 0
+        """The incarnation that speaks now, or spoke last."""
+        self.is_open = False
+        """Whether more may come of it."""
+        self.is_over = True
+        """Whether nothing will come any more, of no incarnation."""
+        self._binary = False
+        self._arrivals = 0
+        self._began = time.monotonic()
+        self._heard: dict[StreamName, float] = {}
+        self._backlog: deque[bytes] = deque()
+        self._backlog_size = 0
+        self._receiving = False
+        self._arrival: asyncio.Future[None] | None = None
+        self.on_full: Callable[[], None] = _nothing
+        """Called when the backlog of a binary stdout is full."""
+        self.on_room: Callable[[], None] = _nothing
+        """Called when it has room again."""
+        clock = Clock.now()
+        self.buffers: dict[StreamName, OutputBuffer] = {
+            stream: OutputBuffer(
+                stream,
+                clock=clock,
+                store=SpillStore(on_trouble=on_trouble),
+                max_size=max_size,
+                sequence=self._count,
+            )
+            for stream in ("stdout", "stderr")
+        }
+
+    def _count(self) -> int:
+        self._arrivals += 1
+        return self._arrivals
+
+    # ---- writing
+
+    def begin(self, number: int, *, binary: bool) -> None:
+        """Let what comes from here on be that of incarnation *number*."""
+        self.number, self._binary, self.is_open = number, binary, True
+        self._began = time.monotonic()
+        self._heard.clear()
+        for buffer in self.buffers.values():
+            buffer.begin(number)
+
+    def take(self, stream: StreamName, data: bytes, now: float) -> bool:
+        """Keep a chunk; return True if it is the first that does not fit `max_size`."""
+        self._heard[stream] = now
+        filled = False
+        if stream == "stdout" and self._binary:
+            self._queue(data)
+        else:
+            buffer = self.buffers[stream]
+            fitted = buffer.dropped == 0
+            buffer.append(data, now)
+            filled = fitted and buffer.dropped > 0
+        self.tell()
+        return filled
+
+    def _queue(self, data: bytes) -> None:
+        self._backlog.append(data)
+        self._backlog_size += len(data)
+        if self._backlog_size >= BACKLOG:
+            self.on_full()
+
+    def end(self) -> None:
+        """Note that no more will come of this incarnation."""
+        self.is_open = False
+        for buffer in self.buffers.values():
+            buffer.end_line()
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake those who wait for something to happen."""
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _something(self) -> None:
+        if self._arrival is None or self._arrival.done():
+            self._arrival = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._arrival)
+
+    # ---- looking back
+
+    def last_words(self, number: int, count: int = 10) -> list[OutputLine]:
+        """Return the newest lines of each stream of an incarnation, in order."""
+        lines = [
+            line
+            for buffer in self.buffers.values()
+            for line in buffer.last_words(number, count)
+        ]
+        return sorted(lines, key=lambda line: line.sequence)
+
+    def silent_for(self, stream: StreamName) -> float:
+        """Return the seconds since the incarnation last wrote to *stream*, or began."""
+        return time.monotonic() - self._heard.get(stream, self._began)
+
+    def last_line(self, stream: StreamName) -> str:
+        """Return the text of the newest line of *stream*, or "" if there is none."""
+        newest = self.buffers[stream].lines()[-1:]
+        return newest[0].text if newest else ""
+
+    # ---- following
+
+    async def follow(
+        self, *streams: StreamName, history: bool
+    ) -> AsyncIterator[OutputLine]:
+        """Iterate over lines as they come; see `ManagedProcess.follow`."""
+        places: dict[StreamName, int] = {
+            name: 0 if history else self.buffers[name].next_line()
+            for name in streams or ("stdout", "stderr")
+        }
+        while True:
+            over = self.is_over  # asked before looking: nothing comes after it
+            lines = self._advance(places)
+            for line in lines:
+                yield line
+            if lines:
+                await asyncio.sleep(0)  # a long history must not hold the loop
+            elif over:
+                return
+            else:
+                await self._something()
+
+    def _advance(self, places: dict[StreamName, int]) -> list[OutputLine]:
+        """Return a bounded number of new lines, and move *places* behind them."""
+        lines: list[OutputLine] = []
+        for name, place in places.items():
+            found, places[name] = self.buffers[name].complete_from(place)
+            lines += found
+        return sorted(lines, key=lambda line: line.sequence)
+
+    async def find(self, pattern: re.Pattern[str]) -> OutputLine | None:
+        """
+        Wait for a matching line in what this incarnation has said or will say.
+
+        Returns:
+            The line; None if the incarnation ended without it.
+        """
+        number = self.number
+        places: dict[StreamName, int] = {
+            name: buffer.beginning(number) for name, buffer in self.buffers.items()
+        }
+        while True:
+            over = self.number != number or not self.is_open
+            lines = self._advance(places)
+            for line in lines:
+                if line.incarnation == number and pattern.search(line.text):
+                    return line
+            if lines:
+                await asyncio.sleep(0)
+            elif over:
+                return None
+            else:
+                await self._something()
+
+    async def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of *stream* of this incarnation, to its end."""
+        number, buffer = self.number, self.buffers[stream]
+        place = buffer.beginning(number)
+        while True:
+            over = self.number != number or not self.is_open
+            data = buffer.read(place)[: buffer.ending(number) - place]
+            place += len(data)
+            if data:
+                yield data
+            elif over:
+                return
+            else:
+                await self._something()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of a binary stdout; see `ManagedProcess.receive`."""
+        if self._receiving:
+            raise RuntimeError(f"another task already receives from {self.name!r}")
+        self._receiving = True
+        try:
+            while not self._backlog:
+                if self.is_over:
+                    raise ProcessDead(self.name, "receive from it", "all was received")
+                await self._something()
+        finally:
+            self._receiving = False
+        chunk = self._backlog.popleft()
+        self._backlog_size -= len(chunk)
+        if self._backlog_size < BACKLOG // 2:
+            self.on_room()
+        return chunk
+
+
+def _nothing() -> None:
+    """Do nothing."""

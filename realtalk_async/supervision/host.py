@@ -1,0 +1,69 @@
+"""What a supervised process needs of those around it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from .narrate import narrate
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from realtalk_async.events import Event
+    from realtalk_async.logs import Logger
+
+
+class Host(Protocol):
+    """What a process needs of those around it; a `ProcessManager` is one."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What children carry in their environment."""
+        ...
+
+    def announce(self, event: Event) -> None:
+        """Tell everybody, and the log, what happened."""
+        ...
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner of a process."""
+        ...
+
+    def begun(self, pid: int) -> None:
+        """Note that a process of ours, or a group of them, exists."""
+        ...
+
+    def gone(self, pid: int) -> None:
+        """Note that it does not exist any more."""
+        ...
+
+    def settled(self, name: str, given_up: str | None) -> None:
+        """Note that no restart is due: all is well (None), or why it was given up."""
+        ...
+
+
+class Alone:
+    """A host for a process without a manager: it logs, and knows nobody else."""
+
+    environment: Mapping[str, str] = {}
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def announce(self, event: Event) -> None:
+        """Log the event."""
+        self._logger.log(*narrate(event))
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner as a task of the running loop."""
+        return asyncio.get_running_loop().create_task(owner, name=name)
+
+    def begun(self, pid: int) -> None:
+        """Tell nobody."""
+
+    def gone(self, pid: int) -> None:
+        """Tell nobody."""
+
+    def settled(self, name: str, given_up: str | None) -> None:
+        """Tell nobody."""

@@ -1,0 +1,100 @@
+"""The record of one incarnation while it is being written, and what is told of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .report import CaptureEnd, IncarnationReport, recognise
+from .states import Cause, ExitStatus, clock_face, describe_exit, now_local
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .capture import Capture
+    from .incarnation import Incarnation
+
+
+class Life:
+    """
+    What is known of one incarnation so far.
+
+    Args:
+        number: Counted from 1.
+        command: What it runs, for people.
+    """
+
+    def __init__(self, number: int, command: str) -> None:
+        self.number = number
+        self.command = command
+        self.body: Incarnation | None = None
+        """None as long as it was not spawned."""
+        self.started = time.monotonic()
+        self.started_at = now_local()
+        self.ended: float | None = None
+        self.ended_at: datetime | None = None
+        self.exit_status: ExitStatus | None = None
+        self.cause: Cause | None = None
+        self.summary = "running"
+        self.capture: CaptureEnd = "open"
+        self.timeline: list[tuple[datetime, str]] = []
+        self.stopping = False
+        """Whether we are ending it."""
+        self.escalated = False
+        """Whether that took SIGKILL after a softer step."""
+        self.unhealthy = ""
+        """Which probe had it ended, and why."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its program runs."""
+        return self.body is not None and self.body.alive
+
+    @property
+    def uptime(self) -> float:
+        """Seconds that it runs, or ran."""
+        if self.body is None:
+            return 0.0
+        return (self.ended or time.monotonic()) - self.started
+
+    def end(self, status: ExitStatus | None, when: float | None = None) -> None:
+        """Note how and when it ended."""
+        self.exit_status = status
+        self.ended = when or time.monotonic()
+        self.ended_at = now_local()
+
+    def mark(self, what: str) -> None:
+        """Add a moment to the timeline."""
+        self.timeline.append((now_local(), what))
+
+    def summarise(self) -> str:
+        """Return how it ended, in words."""
+        how = describe_exit(self.exit_status)
+        if self.unhealthy:
+            how = f"ended because it was not well ({self.unhealthy}); {how}"
+        elif self.cause in {Cause.STOPPED, Cause.ESCALATED}:
+            how = f"{self.cause}; {how}"
+        return f"{how} after {clock_face(self.uptime)}"
+
+    def report(self, name: str, capture: Capture) -> IncarnationReport:
+        """Return all that is known of it."""
+        last = capture.last_words(self.number)
+        return IncarnationReport(
+            name,
+            self.number,
+            self.command,
+            self.body.pid if self.body else None,
+            self.started_at,
+            self.ended_at,
+            self.uptime,
+            self.exit_status,
+            self.cause,
+            self.summary,
+            recognise(last),
+            tuple(last),
+            capture.buffers["stdout"].lines(self.number),
+            capture.buffers["stderr"].lines(self.number),
+            self.capture,
+            self.body.usage if self.body else None,
+            tuple(self.timeline),
+        )

@@ -1,0 +1,639 @@
+"""
+The one task that owns a process: spawn, watch, drain, judge, wait, spawn again.
+
+Others never act on the process; they set a wish and wait for what becomes of it. Stopping
+beats restarting, and restarting beats waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from realtalk_async import events
+from realtalk_async.logs import parse_python_warning
+
+from .callbacks import Refused, RestartFunction, Source, ask
+from .command import Command, explain_refusal
+from .ending import climb
+from .incarnation import Adopted, Incarnation, Spawned
+from .ladder import SWIFT, Ladder, Step
+from .life import Life
+from .probe import Health, Probe, Probed, too_late_to_judge
+from .report import RecoveryAttempt, recognise
+from .restart import GiveUp, Judge, Restart, RestartPolicy, Verdict, classify
+from .states import Cause, ExitStatus, State, now_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtalk_async.exceptions import SpawnFailed
+    from realtalk_async.logs import Logger
+
+    from .capture import Capture
+    from .host import Host
+    from .output import StreamName
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a process is to be supervised."""
+
+    restart: RestartPolicy
+    recover: RestartFunction | None
+    ladder: Ladder
+    probes: tuple[Probe, ...]
+    drain: float
+
+    @property
+    def must_be_ready(self) -> bool:
+        """Whether a probe tells when it is ready."""
+        return any(probe.purpose == "readiness" for probe in self.probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The app's wish for a new incarnation."""
+
+    function: RestartFunction | None
+    answer: asyncio.Future[bool]
+
+
+class Owner:
+    """
+    Owns one process over all of its lives.
+
+    Args:
+        source: What to run first: a command, or a process that exists.
+        name: Its name.
+        logger: Where warnings that it prints are logged.
+        plan: How it is to be supervised.
+        host: Those around it.
+        capture: Where its output goes.
+        face: What its probes may ask.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        logger: Logger,
+        *,
+        plan: Plan,
+        host: Host,
+        capture: Capture,
+        face: Probed,
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self.command = source if isinstance(source, Command) else None
+        self.lives: list[Life] = []
+        self.attempts: list[RecoveryAttempt] = []
+        self.state = State.STARTING
+        self.reason = "not started yet"
+        self.restarts = 0
+        self.spawn_error: SpawnFailed | None = None
+        self.judge = Judge(plan.restart)
+        self._logger = logger
+        self._host = host
+        self._capture = capture
+        self._face = face
+        self._first: Source | None = source
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None
+        self._request: Request | None = None
+        self._warned = 0
+        capture.on_full = lambda: self._hold("stdout")
+        capture.on_room = lambda: self._release("stdout")
+
+    # ---- what others see
+
+    @property
+    def life(self) -> Life | None:
+        """The current or last incarnation."""
+        return self.lives[-1] if self.lives else None
+
+    @property
+    def number(self) -> int:
+        """The number of the current or last incarnation; 0 before the first."""
+        return len(self.lives)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its program runs."""
+        return bool(self.lives) and self.lives[-1].alive
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is dead and will not start again by itself."""
+        return self._task is None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until *condition* holds; it is asked at every change."""
+        while not condition():
+            if self._changed is None or self._changed.done():
+                self._changed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._changed)
+
+    # ---- what others wish
+
+    def begin(self) -> None:
+        """Begin to own it, if nobody does."""
+        if self._task is None:
+            self._stop.clear()
+            self.spawn_error = None
+            self._capture.is_over = False
+            self._task = self._host.own(self._own(), f"own {self.name}")
+
+    def ask_to_stop(self) -> None:
+        """Wish for its end, for good."""
+        self._stop.set()
+        self._news.set()
+        if self._task is None and self.state is State.STARTING:
+            self._enter(State.EXITED, "stopped before it was started")
+
+    async def ask_to_restart(self, function: RestartFunction | None) -> bool:
+        """Wish for a new incarnation; those who wish at once share the answer."""
+        if self._request is None:
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._request = Request(function, answer)
+            self._stop.clear()
+            self._news.set()
+            self.begin()
+        return await asyncio.shield(self._request.answer)
+
+    def adopt_first(self) -> None:
+        """Begin to capture an existing process before the owner's first turn."""
+        assert self._first is not None
+        first, self._first = self._first, None
+        self._embody(first)
+
+    # ---- from life to life
+
+    async def _own(self) -> None:
+        """Own the process until no restart is due."""
+        try:
+            verdict = await self._live_on()
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            self._task = None
+            self._capture.is_over = True
+            self._answer(succeeded=False)
+            self._capture.tell()
+            self._tell()
+        given_up = verdict.reason if isinstance(verdict, GiveUp) else None
+        self._host.settled(self.name, given_up)
+
+    async def _live_on(self) -> Verdict | None:
+        """Go from life to life; return the verdict that ended it, None if none did."""
+        before = self.state, self.reason
+        verdict: Verdict | None = None
+        while True:
+            # An existing process was embodied before the owner's first turn.
+            if not self._capture.is_open and not await self._revive():
+                if verdict is None:
+                    self._enter(*before)
+                    return None
+            else:
+                await self._attend()
+                verdict = self._decide()
+            if not isinstance(verdict, Restart):
+                self._settle(verdict)
+                return verdict
+            if not await self._back_off(verdict):
+                return None
+
+    async def _revive(self) -> bool:
+        """
+        Bring up the next incarnation.
+
+        Returns:
+            False if the app had asked for it and gave nothing to run: all is as before.
+        """
+        died = self.number
+        try:
+            source = await self._obtain()
+        except Refused as exc:
+            return self._refused(died, str(exc))
+        if self._stop.is_set() and isinstance(source, Command):
+            return True
+        try:
+            self._embody(source)
+        except OSError as exc:
+            self._spawn_refused(source, exc)
+            self._attempted(died, str(self.spawn_error), succeeded=False)
+            return True
+        if died:
+            self._revived(died)
+        self._answer(succeeded=True)
+        return True
+
+    async def _obtain(self) -> Source:
+        """Return what to run now."""
+        if self._request and self._request.function is not None:
+            made = await self._ask(self._request.function, "restart function")
+            if made is None:
+                raise Refused("the restart function returned None, not a new process")
+            return made
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        again = await self._ask_recovery()
+        if again is None:
+            raise Refused("nothing says how: give a restart function")
+        return again
+
+    async def _ask_recovery(self) -> Source | None:
+        """Ask the app what to run; its own command stands in if that fails."""
+        if self.plan.recover is None:
+            return self.command
+        try:
+            return await self._ask(self.plan.recover, "recovery function") or (
+                self.command
+            )
+        except Refused as exc:
+            if self.command is None or self._stop.is_set():
+                raise
+            self._host.announce(
+                events.CallbackFailed(
+                    process=self.name, callback="recover", reason=str(exc)
+                )
+            )
+            return self.command
+
+    async def _ask(self, function: RestartFunction, what: str) -> Source | None:
+        report = self.life.report(self.name, self._capture) if self.life else None
+        return await ask(function, report, what, stopped=self._stop)
+
+    def _embody(self, source: Source) -> None:
+        """Begin a new incarnation. Raises OSError if the system refuses."""
+        is_command = isinstance(source, Command)
+        life = Life(self.number + 1, str(source) if is_command else "(adopted)")
+        self.lives.append(life)
+        self._enter(State.STARTING, "starting")
+        binary = is_command and source.stdout == "binary"
+        self._capture.begin(life.number, binary=binary)
+        try:
+            life.body = self._spawn(source, life)
+        except OSError:
+            self._capture.end()
+            raise
+        life.started = life.body.started
+        self._host.begun(life.body.pid)
+        self._host.announce(
+            events.ProcessStarted(
+                process=self.name,
+                incarnation=life.number,
+                pid=life.body.pid,
+                command=life.command,
+            )
+        )
+        if not self.plan.must_be_ready:
+            self._enter(State.RUNNING, "running")
+
+    def _spawn(self, source: Source, life: Life) -> Incarnation:
+        if not isinstance(source, Command):
+            return Adopted(
+                source, on_data=self._heard, on_exit=lambda: self._exited(life)
+            )
+        return Spawned(
+            source,
+            environment=self._host.environment,
+            on_data=self._heard,
+            on_exit=lambda: self._exited(life),
+        )
+
+    async def _attend(self) -> None:
+        """Be with the current incarnation from its first moment to its burial."""
+        life = self.life
+        if life is None or life.body is None or life.capture != "open":
+            return  # it never ran
+        probes = [
+            asyncio.get_running_loop().create_task(self._probe(life, probe))
+            for probe in self.plan.probes
+        ]
+        try:
+            await self._stay(life, life.body)
+        finally:
+            for task in probes:
+                task.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
+        await self._bury(life, life.body)
+
+    async def _stay(self, life: Life, body: Incarnation) -> None:
+        """Wait for its end, or bring it about."""
+        while body.alive:
+            if self._stop.is_set() or life.unhealthy:
+                life.stopping = True
+                self._enter(State.STOPPING, "being stopped")
+                await self._climb(life, body, self.plan.ladder)
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    async def _climb(self, life: Life, body: Incarnation, ladder: Ladder) -> None:
+        def on_step(step: Step, members: int) -> None:
+            gentle, force = ladder.steps[0], ladder.steps[-1]
+            life.escalated = life.escalated or (step is force and step is not gentle)
+            self._host.announce(
+                events.StopStep(
+                    process=self.name,
+                    incarnation=life.number,
+                    step=str(step),
+                    members=members,
+                )
+            )
+
+        survivors = await climb(body, ladder, on_step)
+        if survivors:
+            self._host.announce(
+                events.Unkillable(
+                    process=self.name, incarnation=life.number, survivors=survivors
+                )
+            )
+
+    async def _bury(self, life: Life, body: Incarnation) -> None:
+        """Read the rest of what it said, end what is left of its group, close all."""
+        life.capture = await body.drain(self.plan.drain)
+        self._capture.end()
+        self._forward_warnings()
+        if not life.stopping and not body.is_gone() and await body.members():
+            await self._climb(life, body, SWIFT)
+        self._host.gone(body.pid)
+        if self._stop.is_set() and life.stopping:
+            self._host.announce(
+                events.ProcessStopped(
+                    process=self.name,
+                    incarnation=life.number,
+                    exit_status=_known(life.exit_status),
+                    escalated=life.escalated,
+                )
+            )
+        self._tell()
+
+    def _decide(self) -> Verdict:
+        """Judge the last death; the app's wishes go before the policy."""
+        life = self.life
+        if not self._stop.is_set() and self._request is not None:
+            return Restart(0.0, "the app asked for it")
+        if self._stop.is_set() or life is None or life.cause is None:
+            cause, status = Cause.STOPPED, None
+        else:
+            cause, status = life.cause, life.exit_status
+        share = random.random()  # noqa: S311 - jitter needs no secrecy
+        return self.judge.decide(cause, status, time.monotonic(), share)
+
+    async def _back_off(self, verdict: Restart) -> bool:
+        """Wait for the next start; return False if it was stopped meanwhile."""
+        if not self._request:
+            self._enter(State.BACKOFF, verdict.reason)
+            self._host.announce(
+                events.RestartScheduled(
+                    process=self.name,
+                    incarnation=self.number,
+                    delay=verdict.delay,
+                    reason=verdict.reason,
+                )
+            )
+        deadline = time.monotonic() + verdict.delay
+        while not (self._stop.is_set() or self._request):
+            self._news.clear()
+            left = deadline - time.monotonic()
+            if left <= 0 or not await _happens(self._news, left):
+                break
+        if self._stop.is_set():
+            self._enter(State.EXITED, "stopped while it waited for its restart")
+        return not self._stop.is_set()
+
+    def _settle(self, verdict: Verdict) -> None:
+        """Stay dead."""
+        if not isinstance(verdict, GiveUp) or not verdict.allowed:
+            self._enter(State.EXITED, verdict.reason)
+            return
+        self._enter(State.FATAL, verdict.reason)
+        self._host.announce(
+            events.ProcessGivenUp(
+                process=self.name, incarnation=self.number, reason=verdict.reason
+            )
+        )
+
+    def _abandon(self) -> None:
+        """Leave nothing behind: the owner itself is being cancelled."""
+        life = self.life
+        if life is not None and life.body is not None and life.capture == "open":
+            life.stopping = True
+            life.body.kill_now()
+            life.capture = "drain bound"
+            self._capture.end()
+            self._host.gone(life.body.pid)
+        self._enter(State.EXITED, "killed: the task that owned it was cancelled")
+
+    # ---- what the kernel tells
+
+    def _heard(self, stream: StreamName, data: bytes, now: float) -> None:
+        """Keep what a pipe brought; called once a chunk."""
+        if self._capture.take(stream, data, now):
+            self._host.announce(
+                events.OutputDropped(
+                    process=self.name,
+                    incarnation=self.number,
+                    stream=stream,
+                    max_size=self._capture.buffers[stream].max_size,
+                )
+            )
+        if stream == "stderr" and b"Warning: " in data:
+            self._forward_warnings()
+
+    def _forward_warnings(self) -> None:
+        """Log the Python warnings that a Python child has printed."""
+        buffer = self._capture.buffers["stderr"]
+        lines, self._warned = buffer.complete_from(self._warned)
+        for line in lines:
+            warning = parse_python_warning(line.text)
+            if warning is not None:
+                self._logger.warning(self.name, warning.message, warning.context)
+
+    def _hold(self, stream: StreamName) -> None:
+        if self.life is not None and self.life.body is not None:
+            self.life.body.pause(stream)
+
+    def _release(self, stream: StreamName) -> None:
+        if self.life is not None and self.life.body is not None:
+            self.life.body.resume(stream)
+
+    def _exited(self, life: Life) -> None:
+        """Note a death at once; what it still has to say is read afterwards."""
+        body = life.body
+        assert body is not None
+        life.end(body.exit_status, body.ended)
+        life.cause = classify(
+            life.exit_status,
+            self.plan.restart,
+            stopped=life.stopping,
+            escalated=life.escalated,
+            unhealthy=bool(life.unhealthy),
+        )
+        life.summary = self.reason = life.summarise()
+        life.mark("dead")
+        self._tell_of_death(life, body)
+        self._news.set()
+        self._capture.tell()
+        self._tell()
+
+    def _tell_of_death(self, life: Life, body: Incarnation) -> None:
+        last = self._capture.last_words(life.number)
+        sign = recognise(last)
+        self._host.announce(
+            events.ProcessExited(
+                process=self.name,
+                incarnation=life.number,
+                pid=body.pid,
+                exit_status=_known(life.exit_status),
+                cause=str(life.cause),
+                uptime=life.uptime,
+                summary=life.summary,
+                sign=f"{sign.kind}: {sign.advice}" if sign else "",
+                last_words=tuple(line.text for line in last),
+            )
+        )
+
+    # ---- probes
+
+    async def _probe(self, life: Life, probe: Probe) -> None:
+        """Ask one probe again and again; its verdict is the owner's to act on."""
+        health = Health(probe)
+        loop = asyncio.get_running_loop()
+        readiness = probe.purpose == "readiness"
+        # Probes of many processes must not fall on the same moment.
+        phase = probe.period * random.random()  # noqa: S311 - nor does a phase
+        due = loop.time() + (0.0 if readiness else probe.grace + phase)
+        while True:
+            await asyncio.sleep(due - loop.time())
+            late, due = loop.time() - due, loop.time() + probe.period
+            if not readiness and too_late_to_judge(probe, late):
+                continue
+            reason = await self._put_question(probe)
+            if readiness and reason is None:
+                self._ready(life)
+                return
+            health = health.hear(reason)
+            if health.failed and reason is not None:
+                self._unwell(life, probe, reason)
+                return
+
+    async def _put_question(self, probe: Probe) -> str | None:
+        try:
+            async with asyncio.timeout(probe.timeout):
+                return await probe.check(self._face)
+        except TimeoutError as exc:
+            return str(exc) or f"no answer within {probe.timeout:g} s"
+        except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
+            return f"{type(exc).__name__}: {exc}"
+
+    def _ready(self, life: Life) -> None:
+        if life.alive and self.state is State.STARTING:
+            self._enter(State.RUNNING, "running and ready")
+            self._host.announce(
+                events.ProcessReady(
+                    process=self.name, incarnation=life.number, after=life.uptime
+                )
+            )
+
+    def _unwell(self, life: Life, probe: Probe, reason: str) -> None:
+        if not life.alive:
+            return
+        life.unhealthy = f"{probe.name}: {reason}"
+        self._host.announce(
+            events.ProbeFailed(
+                process=self.name,
+                incarnation=life.number,
+                probe=probe.name,
+                reason=reason,
+            )
+        )
+        self._news.set()
+
+    # ---- keeping the record
+
+    def _refused(self, died: int, why: str) -> bool:
+        """Note that nothing to run could be had; return whether that is a failure."""
+        by_policy = self._request is None
+        self._host.announce(
+            events.RestartFailed(process=self.name, incarnation=died, reason=why)
+        )
+        self._attempted(died, why, succeeded=False)
+        if by_policy and self.life is not None:
+            self.life.cause = Cause.SPAWN_FAILED  # it counts like one
+        return by_policy
+
+    def _spawn_refused(self, source: Source, error: OSError) -> None:
+        life = self.lives[-1]
+        assert isinstance(source, Command)
+        self.spawn_error = explain_refusal(self.name, source, error)
+        life.end(None)
+        life.cause, life.capture = Cause.SPAWN_FAILED, "none"
+        life.summary = self.reason = str(self.spawn_error)
+        life.mark("spawn failed")
+        self._host.announce(
+            events.SpawnRefused(
+                process=self.name, incarnation=life.number, error=life.summary
+            )
+        )
+
+    def _revived(self, died: int) -> None:
+        self.restarts += 1
+        life, before = self.lives[-1], self.lives[-2]
+        assert life.body is not None
+        self._attempted(died, f"pid {life.body.pid}", succeeded=True)
+        self._host.announce(
+            events.ProcessRestarted(
+                process=self.name,
+                incarnation=life.number,
+                pid=life.body.pid,
+                downtime=max(0.0, life.started - (before.ended or life.started)),
+            )
+        )
+
+    def _attempted(self, died: int, detail: str, *, succeeded: bool) -> None:
+        asked_by: Literal["app", "policy"] = "app" if self._request else "policy"
+        if died:
+            self.attempts.append(
+                RecoveryAttempt(now_local(), died, asked_by, succeeded, detail)
+            )
+        self._answer(succeeded=succeeded)
+
+    def _answer(self, *, succeeded: bool) -> None:
+        request, self._request = self._request, None
+        if request is not None and not request.answer.done():
+            request.answer.set_result(succeeded)
+
+    def _enter(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        if self.lives:
+            self.lives[-1].mark(str(state))
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+def _known(status: ExitStatus | None) -> ExitStatus:
+    return "unknown" if status is None else status
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for *event* for so long; return whether it happened."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
