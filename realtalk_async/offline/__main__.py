@@ -1,0 +1,65 @@
+"""
+The offline peer as a program: ``python -m realtalk_async.offline --port 8765``.
+
+It prints one line when it is ready, logs to stderr, and ends on SIGINT or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+
+from realtalk_async.offline.peer import Peer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run the peer until it is told to end.
+
+    Returns:
+        The exit code: 0, or 1 if it could not start.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        asyncio.run(_serve(options.host, options.port, options.pace))
+    except (OSError, ImportError) as error:
+        sys.stderr.write(f"the offline peer cannot start: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m realtalk_async.offline",
+        description="A local realtime service that hears, answers and speaks.",
+    )
+    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--pace", type=float, default=20.0, help="seconds of audio sent per second"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log connections")
+    return parser
+
+
+async def _serve(host: str, port: int, pace: float) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    async with Peer(port, host=host, pace=pace, record=False) as peer:
+        sys.stdout.write(f"peer ready on {peer.url}\n")
+        sys.stdout.flush()
+        await told.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

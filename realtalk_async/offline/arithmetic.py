@@ -1,0 +1,282 @@
+"""
+Numbers between words and digits, and sums of them. Pure.
+
+`evaluate` finds arithmetic in what a recogniser heard, slips included: "what is two
+plus for" is a sum, "I went to the shop" is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"),
+    *("seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_SCALES = {"billion": 10**9, "million": 10**6, "thousand": 1000}
+
+_SLIPS = {
+    "oh": 0,
+    "won": 1,
+    "to": 2,
+    "too": 2,
+    "free": 3,
+    "for": 4,
+    "fore": 4,
+    "sex": 6,
+    "ate": 8,
+    "tan": 10,
+    "fourty": 40,
+}
+"""What recognisers write for numbers; harmless, as they only count beside an operator."""
+_VALUES = {
+    **{word: value for value, word in enumerate(_SMALL)},
+    **{word: 20 + 10 * index for index, word in enumerate(_TENS)},
+    **_SLIPS,
+}
+
+_OPERATORS = {
+    "plus": "+",
+    "add": "+",
+    "class": "+",
+    "+": "+",
+    "minus": "-",
+    "less": "-",
+    "-": "-",
+    "times": "*",
+    "time": "*",
+    "x": "*",
+    "*": "*",
+    "over": "/",
+    "/": "/",
+}
+_PHRASES = (
+    (re.compile(r"[\u2212\u2013]"), "-"),
+    (re.compile(r"[\u00d7\u00b7]"), "*"),
+    (re.compile(r"\u00f7"), "/"),
+    (re.compile(r"\badded to\b"), "plus"),
+    (re.compile(r"\btake away\b"), "minus"),
+    (re.compile(r"\bmultiplied (by|buy|bye)\b"), "times"),
+    (re.compile(r"\bdivided? (by|buy|bye)\b"), "over"),
+)
+_TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[a-z']+|[-+*/]")
+_SAID = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
+
+_LIMIT = 10**12
+"""Numbers beyond this are not spelled out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum that was asked for, and what it comes to."""
+
+    numbers: tuple[Fraction, ...]
+    operators: tuple[str, ...]
+    """One of ``+ - * /`` between each two numbers."""
+    result: Fraction | None
+    """``None`` if something was divided by zero."""
+
+    @property
+    def said(self) -> str:
+        """The sum in words, ``seven plus five``."""
+        words = [spell(self.numbers[0])]
+        for operator, number in zip(self.operators, self.numbers[1:], strict=True):
+            words += [_SAID[operator], spell(number)]
+        return " ".join(words)
+
+
+def tokens(text: str) -> list[str]:
+    """Split *text* into lower-case words, numbers and operator signs."""
+    text = text.lower()
+    for pattern, word in _PHRASES:
+        text = pattern.sub(word, text)
+    found: list[str] = _TOKEN.findall(re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text))
+    return found
+
+
+def spell(number: Fraction | int) -> str:
+    """
+    Return *number* in words; rounded to two places if it is not whole.
+
+    >>> spell(112), spell(Fraction(7, 2)), spell(-3)
+    ('one hundred and twelve', 'three point five', 'minus three')
+    """
+    number = Fraction(number)
+    if number < 0:
+        return f"minus {spell(-number)}"
+    whole, rest = divmod(round(number * 100), 100)
+    if whole >= _LIMIT:
+        return f"{whole}"
+    if not rest:
+        return _spell_whole(whole)
+    digits = f"{rest:02d}".rstrip("0")
+    return f"{_spell_whole(whole)} point {' '.join(_SMALL[int(d)] for d in digits)}"
+
+
+def _spell_whole(number: int) -> str:
+    if number < 20:
+        return _SMALL[number]
+    if number < 100:
+        tens, rest = divmod(number, 10)
+        return _TENS[tens - 2] + (f" {_SMALL[rest]}" if rest else "")
+    scales = {**_SCALES, "hundred": 100}
+    name = next(name for name, value in scales.items() if number >= value)
+    count, rest = divmod(number, scales[name])
+    text = f"{_spell_whole(count)} {name}"
+    if not rest:
+        return text
+    return f"{text} {'and ' if rest < 100 else ''}{_spell_whole(rest)}"
+
+
+def read_number(words: list[str], start: int) -> tuple[Fraction, int] | None:
+    """
+    Read the longest number at *start*.
+
+    Returns:
+        Its value and the index after it, or ``None`` if there is no number.
+    """
+    if start < len(words) and words[start] in ("-", "minus"):
+        read = read_number(words, start + 1)
+        return read and (-read[0], read[1])
+    if start < len(words) and words[start][0].isdigit():
+        return Fraction(words[start].replace(",", "")), start + 1
+    whole = _read_whole(words, start)
+    return whole and _read_decimals(words, whole[1], Fraction(whole[0]))
+
+
+def _read_whole(words: list[str], at: int) -> tuple[int, int] | None:
+    """Read "two thousand and forty two"."""
+    total, limit = None, _LIMIT
+    while read := _read_group(words, _past_and(words, at, total)):
+        value, end = read
+        scale = _SCALES.get(_word(words, end), 1)
+        if scale >= limit:
+            break
+        total, at = (total or 0) + value * scale, end + (scale > 1)
+        limit = scale
+        if scale == 1:
+            break
+    return None if total is None else (total, at)
+
+
+def _read_group(words: list[str], at: int) -> tuple[int, int] | None:
+    """Read a number below a thousand, or the "a" of "a thousand"."""
+    following = _word(words, at + 1)
+    if _word(words, at) in ("a", "an") and (following in {*_SCALES, "hundred"}):
+        count: tuple[int, int] | None = (1, at + 1)
+    else:
+        count = _read_tens(words, at)
+    if count is None or count[0] > 9 or _word(words, count[1]) != "hundred":
+        return count
+    value, end = 100 * count[0], count[1] + 1
+    rest = _read_tens(words, _past_and(words, end, value))
+    return (value + rest[0], rest[1]) if rest else (value, end)
+
+
+def _read_tens(words: list[str], at: int) -> tuple[int, int] | None:
+    """Read a number below a hundred."""
+    value = _VALUES.get(_word(words, at))
+    if value is None:
+        return None
+    unit = _VALUES.get(_word(words, at + 1), 0)
+    return (value + unit, at + 2) if value >= 20 and 0 < unit < 10 else (value, at + 1)
+
+
+def _past_and(words: list[str], at: int, before: int | None) -> int:
+    """Step over the "and" within a number, not the one in front of it."""
+    return at + (before is not None and _word(words, at) == "and")
+
+
+def _word(words: list[str], at: int) -> str:
+    return words[at] if at < len(words) else ""
+
+
+def _read_decimals(words: list[str], at: int, whole: Fraction) -> tuple[Fraction, int]:
+    """Read "point two five" behind *whole*."""
+    if at >= len(words) or words[at] != "point":
+        return whole, at
+    end, value, place = at + 1, whole, Fraction(1, 10)
+    while end < len(words) and _VALUES.get(words[end], 10) < 10:
+        value += _VALUES[words[end]] * place
+        place /= 10
+        end += 1
+    return (value, end) if end > at + 1 else (whole, at)
+
+
+def evaluate(text: str) -> Sum | None:
+    """
+    Find the longest sum in *text* and work it out, times before plus.
+
+    >>> evaluate("what is seven plus five").result
+    Fraction(12, 1)
+    """
+    words = tokens(text)
+    found = [read for at in range(len(words)) if (read := _read_sum(words, at))]
+    return max(found, key=lambda read: len(read.numbers), default=None)
+
+
+def _read_sum(words: list[str], at: int) -> Sum | None:
+    first = read_number(words, at)
+    if first is None:
+        return None
+    value, at = first
+    numbers, operators = [value], list[str]()
+    while at < len(words) and words[at] in _OPERATORS:
+        following = read_number(words, at + 1)
+        if following is None:
+            break
+        operators.append(_OPERATORS[words[at]])
+        value, at = following
+        numbers.append(value)
+    if not operators:
+        return None
+    return Sum(tuple(numbers), tuple(operators), _work_out(numbers, operators))
+
+
+def _work_out(numbers: list[Fraction], operators: list[str]) -> Fraction | None:
+    terms = [numbers[0]]
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        if operator == "/" and number == 0:
+            return None
+        match operator:
+            case "*":
+                terms[-1] *= number
+            case "/":
+                terms[-1] /= number
+            case "-":
+                terms.append(-number)
+            case _:
+                terms.append(number)
+    return sum(terms, Fraction(0))
+
+
+def read_range(text: str) -> range | None:
+    """Find "count to ten" or "count from three to nine" in *text*."""
+    words = tokens(text)
+    if "count" not in words:
+        return None
+    at = words.index("count") + 1
+    start = 1
+    if words[at : at + 1] == ["from"]:
+        read = read_number(words, at + 1)
+        if read is None:
+            return None
+        start, at = int(read[0]), read[1]
+    if words[at : at + 1] not in (["to"], ["two"], ["too"]):
+        return None
+    last = read_number(words, at + 1)
+    return range(start, int(last[0]) + 1) if last else None
+
+
+def unslip(word: str) -> str:
+    """Return the number word that is probably meant: ``two`` for ``to``."""
+    return spell(_SLIPS[word]) if word in _SLIPS else word
+
+
+def ends_in_number(words: list[str]) -> bool:
+    """Whether the last of *words* is a number, or the end of one."""
+    return bool(words) and words[-1] in {*_VALUES, "hundred", *_SCALES}

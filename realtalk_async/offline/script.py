@@ -1,0 +1,87 @@
+"""
+A spoken script as a WAV: the microphone of a demo or a test.
+"""
+
+from __future__ import annotations
+
+import wave
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from realtalk_async.offline.speech import synthesise
+from realtalk_async.offline.words import BYTES_PER_MS, SAMPLE_RATE
+from realtalk_async.offline.worker import Worker
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+
+class Spoken(NamedTuple):
+    """When a sentence of a script is spoken, in seconds from the start of the file."""
+
+    text: str
+    start: float
+    end: float
+
+
+def render(
+    sentences: Sequence[tuple[str, float]],
+    path: str | os.PathLike[str],
+    *,
+    lead_in: float = 0.5,
+) -> list[Spoken]:
+    """
+    Speak *sentences* into a WAV: 24 kHz, mono, signed 16-bit. Blocks.
+
+    Args:
+        sentences: Each with the seconds of silence that follow it.
+        path: The file to write; an existing one is replaced.
+        lead_in: Seconds of silence before the first sentence.
+
+    Returns:
+        For each sentence when it is being spoken.
+
+    Raises:
+        OSError: If the file cannot be written.
+        ImportError: If the extra ``offline`` is not installed.
+    """
+    sound = bytearray(_silence(lead_in))
+    times: list[Spoken] = []
+    for text, pause in sentences:
+        start = _seconds(sound)
+        sound += synthesise(text)
+        times.append(Spoken(text, start, _seconds(sound)))
+        sound += _silence(pause)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(sound)
+    return times
+
+
+async def render_async(
+    sentences: Sequence[tuple[str, float]],
+    path: str | os.PathLike[str],
+    *,
+    lead_in: float = 0.5,
+) -> list[Spoken]:
+    """
+    Do as `render` does, on a thread of its own that ends with the call.
+
+    Cancellation: The file is written all the same, then cancellation goes on.
+    """
+    worker = Worker("realtalk-offline-script")
+    try:
+        return await worker.run(partial(render, sentences, path, lead_in=lead_in))
+    finally:
+        await worker.aclose()
+
+
+def _silence(seconds: float) -> bytes:
+    return bytes(round(seconds * 1000) * BYTES_PER_MS)
+
+
+def _seconds(sound: bytearray) -> float:
+    return len(sound) / BYTES_PER_MS / 1000
