@@ -15,8 +15,8 @@ Process = asyncio.subprocess.Process
 Source = Command | Process
 RestartFunction = Callable[..., object]
 """
-Returns a new process, or a `Command` for one; sync or async. If it takes an argument, it
-is given the `IncarnationReport` of what died.
+Returns a new process, or a `Command` for one; sync or async. If it needs an argument, or
+has one that is called ``report``, it is given the `IncarnationReport` of what died.
 """
 
 PATIENCE = 10.0
@@ -77,12 +77,21 @@ async def _unless(stopped: asyncio.Event, call: Awaitable[object]) -> object:
 
 
 def _takes_argument(function: RestartFunction) -> bool:
-    """Return whether *function* can be given one positional argument."""
+    """Return whether *function* needs an argument, or has one that is called report."""
     try:
-        inspect.signature(function).bind(None)
-    except (TypeError, ValueError):  # it cannot, or is a builtin that does not tell
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin that does not tell
         return False
-    return True
+    return any(
+        one.name == "report" or (one.default is one.empty and one.kind in _POSITIONAL)
+        for one in parameters
+    )
+
+
+_POSITIONAL = {
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+}
 
 
 async def _call(function: RestartFunction, *arguments: object) -> object:
