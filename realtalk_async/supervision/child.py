@@ -16,34 +16,15 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .states import Usage
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable, Mapping, Sequence
 
     from .states import ExitStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an incarnation used, as the kernel counted it when it was reaped."""
-
-    user: float
-    """CPU seconds in the program."""
-    system: float
-    """CPU seconds in the kernel on its behalf."""
-    peak_memory: int
-    """Bytes resident at most."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures ready for JSON."""
-        return {
-            "user": round(self.user, 6),
-            "system": round(self.system, 6),
-            "peak_memory": self.peak_memory,
-        }
 
 
 class Child:

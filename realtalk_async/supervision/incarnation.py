@@ -22,10 +22,9 @@ from .command import Command, Running, spawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .child import Child, Usage
+    from .child import Child
     from .output import StreamName
-    from .report import CaptureEnd
-    from .states import ExitStatus
+    from .states import CaptureEnd, ExitStatus, Usage
 
 
 class Incarnation(abc.ABC):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .report import CaptureEnd, IncarnationReport, recognise
-from .states import Cause, ExitStatus, clock_face, describe_exit, now_local
+from .report import IncarnationReport, recognise
+from .states import CaptureEnd, Cause, ExitStatus, clock_face, describe_exit, now_local
 
 if TYPE_CHECKING:
     from datetime import datetime

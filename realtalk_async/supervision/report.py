@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from .output import OutputLine, OutputLines, interleave
-from .states import Cause, ExitStatus, ProcessStatus, clock_face
+from .states import (
+    CaptureEnd,
+    Cause,
+    ExitStatus,
+    ProcessStatus,
+    Usage,
+    clock_face,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .child import Usage
-
-CaptureEnd = Literal["open", "end of file", "drain bound", "none"]
-"""
-How capture ended: not yet; both pipes were read to their end; something else still held
-a pipe open when the drain bound was reached; there was nothing to capture.
-"""
 
 # What audio programs say when they fail, and what to do about it. The texts were
 # collected from parec, pacat, arecord, aplay, sox and ffmpeg without a server, with a

@@ -14,6 +14,13 @@ ExitStatus = int | Literal["unknown"]
 Status = Literal["running", "dead"]
 
 
+CaptureEnd = Literal["open", "end of file", "drain bound", "none"]
+"""
+How capture ended: not yet; both pipes were read to their end; something else still held
+a pipe open when the drain bound was reached; there was nothing to capture.
+"""
+
+
 class State(enum.StrEnum):
     """Where a process stands in its life."""
 
@@ -50,6 +57,26 @@ class Cause(enum.StrEnum):
     """It never ran: the operating system refused to start it."""
     UNKNOWN = "unknown"
     """Somebody else reaped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an incarnation used, as the kernel counted it when it was reaped."""
+
+    user: float
+    """CPU seconds in the program."""
+    system: float
+    """CPU seconds in the kernel on its behalf."""
+    peak_memory: int
+    """Bytes resident at most."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the figures ready for JSON."""
+        return {
+            "user": round(self.user, 6),
+            "system": round(self.system, 6),
+            "peak_memory": self.peak_memory,
+        }
 
 
 def now_local() -> datetime:

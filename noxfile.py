@@ -1,0 +1,91 @@
+"""What is checked and how: ``nox -l`` lists the sessions, ``nox -s NAME`` runs one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = ".[voice,offline,ffmpeg,cli]"
+
+
+def interpreters() -> list[str]:
+    """Return those of the supported Python versions that this machine has."""
+    # The one that runs nox may have no name on the PATH, and pyenv keeps its own off it.
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    homes = [Path(sys.executable).parent, *sorted(pyenv.glob("3.*/bin"))]
+    os.environ["PATH"] = os.pathsep.join([*map(str, homes), os.environ["PATH"]])
+    supported = nox.project.python_versions(PROJECT)
+    return [version for version in supported if _works(f"python{version}")]
+
+
+def _works(program: str) -> bool:
+    path = shutil.which(program)
+    return path is not None and not subprocess.run([path, "-c", ""]).returncode
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of one of the project's dependency groups."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+@nox.session(python=interpreters())
+def tests(session: nox.Session) -> None:
+    """Run the tests, on every supported Python that is here: ``-- -k NAME`` for some."""
+    session.install(EXTRAS, *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and spelling: ``-- --fix`` mends what can be mended."""
+    session.install(*group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []))
+    session.run("ruff", "format", *([] if fix else ["--check"]))
+    session.run("codespell", "realtalk_async", "tests", "examples", "README.md")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types twice, and that the public ones are complete."""
+    session.install("-e", EXTRAS, "nox", *group("test"), *group("types"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "realtalk_async")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and report which lines and branches they reach."""
+    session.install("-e", EXTRAS, *group("test"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo."""
+    session.install(EXTRAS)
+    session.run("realtalk-async", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: ``-- NAME`` for one of the benchmarks."""
+    session.install(EXTRAS, *group("test"))
+    for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
+        if not session.posargs or script.stem.removeprefix("bench_") in session.posargs:
+            session.run("python", str(script))
