@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     from _typeshed import ReadableBuffer
@@ -116,6 +116,8 @@ class LogFile(io.BufferedIOBase):
         """Lines given up."""
         self.keep_open = False
         """Whether the descriptor stays open between two writes."""
+        self.after_fork: Callable[[], None] | None = None
+        """Called in a forked child, once this file has forgotten the parent's lines."""
         self._announce = announce
         self._losses = Losses()
         self._news: list[bytes] = []
@@ -248,6 +250,8 @@ class LogFile(io.BufferedIOBase):
         self.keep_open = False
         # The lock of a descriptor that was inherited is one with the parent's.
         self.release()
+        if self.after_fork is not None:
+            self.after_fork()
 
     def finish(self) -> None:
         """Write what waits at the interpreter's exit, or say that it is lost."""
@@ -356,6 +360,7 @@ class LogFile(io.BufferedIOBase):
             if self._is_current():
                 self._measure()
                 return
+            self._vanished()
             self.release()
         raise OSError(errno.ESTALE, "replaced as often as it is opened", str(self.path))
 
@@ -371,7 +376,12 @@ class LogFile(io.BufferedIOBase):
         status = os.fstat(self._descriptor)
         self._regular = stat.S_ISREG(status.st_mode)
         known, self._identity = self._identity, (status.st_dev, status.st_ino)
-        if known not in {None, self._identity} and self.rotation is None:
+        if known not in {None, self._identity}:
+            self._vanished()
+
+    def _vanished(self) -> None:
+        # Where files are rotated it was another process that did.
+        if self.rotation is None:
             self._say("vanished", "the log file was removed or renamed; this is new")
 
     def _opened(self) -> int:

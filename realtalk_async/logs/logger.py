@@ -39,9 +39,6 @@ INFO, WARNING, ERROR = range(3)
 LEVEL_AT: Final = len("[2025-05-13 14:30:22] [")
 """Where in a line its level begins."""
 
-QUEUE_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of lines that may wait for the disk."""
-
 TICK: Final = 0.005
 """Seconds between two looks at the clock on the wall and at the length of the queue."""
 
@@ -95,6 +92,7 @@ class Logger:
         *,
         max_bytes: int | None = None,
         backups: int = 5,
+        max_waiting: int = 4 * 1024 * 1024,
     ) -> None:
         """
         Make sure that the log can be written.
@@ -105,13 +103,16 @@ class Logger:
             max_bytes: Begin a new file before this one would grow beyond so many
                 bytes; never by default.
             backups: Old files to keep, as ``app.log.1`` (the newest) and so on.
+            max_waiting: Bytes of lines that may wait for the disk. What is beyond it
+                is dropped, INFO first and ERROR last, and the log says how many.
 
         Raises:
             LogUnavailable: If the file cannot be written.
-            InvalidConfiguration: If *max_bytes* is not positive or *backups* negative.
+            InvalidConfiguration: If *max_bytes* or *max_waiting* is not positive, or
+                *backups* negative.
         """
-        if (max_bytes is not None and max_bytes <= 0) or backups < 0:
-            msg = f"max_bytes={max_bytes}, backups={backups}: give at least 1 and 0"
+        if min(max_bytes or 1, max_waiting) <= 0 or max_bytes == 0 or backups < 0:
+            msg = f"{max_bytes=}, {backups=}, {max_waiting=}: give at least 1, 0, 1"
             raise InvalidConfiguration(msg)
         rotation = None if max_bytes is None else Rotation(max_bytes, backups)
         self.path: Final = _writable_path(log_path)
@@ -122,9 +123,10 @@ class Logger:
             raise LogUnavailable(
                 str(self.path), error.strerror or str(error)
             ) from error
-        self._writer = Writer(self._file, QUEUE_LIMIT, LEVEL_AT)
+        self._writer = Writer(self._file, max_waiting, LEVEL_AT)
         self._entered = 0
-        self._plain: set[str] = set()
+        # To themselves: an equal key of a class of its own may have another form.
+        self._plain: dict[str, str] = {}
         self._due = 0.0
         self._heads = Heads(0)
 
@@ -314,7 +316,8 @@ class Logger:
                 head = self._heads.by_level[rank][component]
             except (KeyError, TypeError):
                 head = self._heads.new(rank, component)
-            shown = message if message in self._plain else self._escaped(message)
+            plain = self._plain
+            shown = plain[message] if message in plain else self._escaped(message)
             if context:
                 text = dumps(context, show_object).decode()
                 if "null" in text or not text.isascii() or "\x7f" in text:
@@ -343,8 +346,8 @@ class Logger:
             return escape_message(message)
         if len(message) <= LONGEST_REMEMBERED:
             if len(self._plain) >= MOST_REMEMBERED:
-                self._plain = set()
-            self._plain.add(message)
+                self._plain = {}
+            self._plain[message] = message
         return message
 
     def _tick(self) -> None:
@@ -370,7 +373,7 @@ def _checked(text: str, context: Mapping[str, object]) -> str:
 def _writable_path(log_path: str | os.PathLike[str] | None) -> Path:
     if log_path is not None:
         # Absolute, so that the app may change its working directory.
-        return Path(os.path.abspath(log_path))
+        return Path(log_path).absolute()
     started = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     try:
         handle, path = tempfile.mkstemp(".log", f"realtalk-{started}-")

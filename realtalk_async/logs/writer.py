@@ -93,6 +93,7 @@ class Writer:
     def __init__(self, file: LogFile, limit: int, level_at: int) -> None:
         self.file = file
         self.append = file.append
+        file.after_fork = self._forked
         self.armed = False
         """Whether the writer knows that there are lines; if not, call `arm`."""
         self.urgent = True
@@ -224,8 +225,8 @@ class Writer:
             executor.shutdown(wait=False)
             if self._loop is loop:
                 self._detach()
-        while threads and threads[0].is_alive():
-            # It is on its last instructions; joining it would block the loop.
+        # The thread is on its last instructions; joining it would block the loop.
+        while threads and threads[0].is_alive():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.0005)
 
     async def _turn(self, stream: AsyncBufferedIOBase) -> None:
@@ -309,6 +310,11 @@ class Writer:
         if self.file.shed(self._limit, self._level_at):
             self.receipt.broken = True
             self.receipt = type(self.receipt)(self)
+
+    def _forked(self) -> None:
+        """Go on without the loop, the task and the thread, which are the parent's."""
+        self._served, self._waiting, self._timer = [], [], None
+        self._detach()
 
     def _detach(self) -> None:
         """Go without a task from now on."""
