@@ -96,11 +96,14 @@ def test_a_machine_without_any_program_is_told_what_to_do(find):
 @pytest.mark.parametrize("find", [find_recorders, find_players])
 def test_any_command_of_the_user_is_taken_as_it_is(find):
     """A list or a tuple; an empty one makes no sense."""
-    (program,) = find(["/opt/bin/my-sound", "--fast"], BARE)
+    has_it = Machine(which=lambda name: name, platform="linux")
+    (program,) = find(["/opt/bin/my-sound", "--fast"], has_it)
     assert (program.name, program.argv) == (
         "my-sound",
         ("/opt/bin/my-sound", "--fast"),
     )
+    with pytest.raises(AudioUnavailable, match="my-sound"):
+        find(["my-sound"], BARE)
     with pytest.raises(InvalidConfiguration):
         find([], BARE)
 

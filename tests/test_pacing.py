@@ -73,10 +73,20 @@ def test_only_the_lead_is_written_ahead_of_the_clock():
     assert len(playback.due(10.0)) == 60 * MS
     assert playback.due(10.0) == b""
     assert playback.level_ms(10.0) == pytest.approx(60)
-    assert playback.wait(10.0) == pytest.approx(0.030)
+    assert playback.wait(10.0) == pytest.approx(0.031)
     assert len(playback.due(10.040)) == pytest.approx(40 * MS, abs=2)
     assert playback.queued == pytest.approx(900 * MS, abs=2)
     assert playback.remaining(10.040) == pytest.approx(0.960, abs=0.001)
+
+
+def test_writes_are_few_and_not_small():
+    """However often one asks: else each microsecond would be a write of its own."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(1000 * MS), now=0.0)
+    writes = [len(playback.due(step / 10_000)) for step in range(10_000)]
+    sizes = [size // MS for size in writes if size]
+    assert len(sizes) < 40
+    assert min(sizes[:-1]) >= 29
 
 
 def test_nothing_to_play_means_nothing_to_wait_for():

@@ -1,0 +1,65 @@
+"""
+A voice conversation with a realtime service, supervised.
+
+From bottom to top, pure: `protocol`, `words`, `decisions`, `conversation`, `pacing`,
+`session`, `narration`, `summary`; edges: `connection`, `audio`, `wavfile`, `signals`;
+things: `eventlog`, `waiting`, `engine`, `link`, `recorder`, `player`, `stream`.
+"""
+
+from __future__ import annotations
+
+from realtalk_async.voice.audio import AudioProgram, Device, Machine
+from realtalk_async.voice.eventlog import EventLog, LoggedEvent
+from realtalk_async.voice.protocol import SemanticVad, ServerVad
+from realtalk_async.voice.stream import Stream
+from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.words import (
+    Connected,
+    ConnectionLost,
+    ConnectionRestored,
+    Entry,
+    Interrupted,
+    Outcome,
+    ProtocolProblem,
+    ReplyFinished,
+    ReplyStarted,
+    ReplyText,
+    ServiceError,
+    SpeechStarted,
+    SpeechStopped,
+    Status,
+    TranscriptionFailed,
+    UnknownEvent,
+    UserTranscript,
+    VoiceEvent,
+)
+
+__all__ = [
+    "AudioProgram",
+    "Connected",
+    "ConnectionLost",
+    "ConnectionRestored",
+    "Device",
+    "Entry",
+    "EventLog",
+    "Interrupted",
+    "LoggedEvent",
+    "Machine",
+    "Outcome",
+    "ProtocolProblem",
+    "ReplyFinished",
+    "ReplyStarted",
+    "ReplyText",
+    "SemanticVad",
+    "ServerVad",
+    "ServiceError",
+    "SpeechStarted",
+    "SpeechStopped",
+    "Status",
+    "Stream",
+    "Summary",
+    "TranscriptionFailed",
+    "UnknownEvent",
+    "UserTranscript",
+    "VoiceEvent",
+]

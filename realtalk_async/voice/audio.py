@@ -108,7 +108,7 @@ def find_recorders(
         return _found(_device_recorders(machine), "microphone", machine)
     if isinstance(microphone, str | os.PathLike):
         return [_file_recorder(Path(microphone), start, machine)]
-    return [_own_command(microphone, "microphone")]
+    return [_own_command(microphone, "microphone", machine)]
 
 
 def _device_recorders(machine: Machine) -> list[tuple[str, tuple[str, ...], float]]:
@@ -173,7 +173,7 @@ def find_players(speaker: Device, machine: Machine) -> list[AudioProgram]:
         return _found(_device_players(machine), "speaker", machine)
     if isinstance(speaker, str | os.PathLike):
         return [_file_player(Path(speaker), machine)]
-    return [_own_command(speaker, "speaker")]
+    return [_own_command(speaker, "speaker", machine)]
 
 
 def _device_players(machine: Machine) -> list[tuple[str, tuple[str, ...], float]]:
@@ -224,9 +224,17 @@ def _wav_child(verb: str, path: Path, *more: str) -> AudioProgram:
     return AudioProgram("wavfile", argv, file=path, resumes=True)
 
 
-def _own_command(argv: Sequence[str] | None, what: str) -> AudioProgram:
+def _own_command(
+    argv: Sequence[str] | None, what: str, machine: Machine
+) -> AudioProgram:
     if not argv:
         raise InvalidConfiguration(f"the command for the {what} is empty")
+    if machine.which(argv[0]) is None:
+        raise AudioUnavailable(
+            f"the program for the {what} was not found: {argv[0]!r}; "
+            f"check its name and that it may be executed. "
+            f"{how_to_get_one(what, machine.platform)}"
+        )
     return AudioProgram(Path(argv[0]).name, tuple(argv))
 
 

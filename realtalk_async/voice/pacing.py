@@ -129,7 +129,7 @@ class Playback:
     Args:
         ahead_ms: How far to write ahead of the clock.
         ahead_after_underrun_ms: How far, once the player ran dry in mid-reply.
-        latency_ms: What the player needs from its pipe to the ear. It is taken off
+        latency_ms: What the player needs from its pipe to the ear; it is taken off
             what was written to tell what was heard.
     """
 
@@ -142,7 +142,8 @@ class Playback:
     ) -> None:
         self._ahead = ahead_ms * BYTES_PER_MS
         self._ahead_after_underrun = ahead_after_underrun_ms * BYTES_PER_MS
-        self._latency = latency_ms / 1000
+        self.latency_ms = latency_ms
+        """What the player needs from its pipe to the ear; it may change."""
         self._queue: deque[_Piece] = deque()
         self._tallies: dict[Part, _Tally] = {}
         self._playing: Part | None = None
@@ -177,7 +178,14 @@ class Playback:
         return max(0.0, (self._empty_at - now) * 1000)
 
     def due(self, now: float) -> bytes:
-        """Return what may be written now, whole samples; empty if it is too early."""
+        """
+        Return what may be written now, whole samples; empty if it is too early.
+
+        It is too early until half the lead has been played: else each microsecond
+        would be worth a write of its own.
+        """
+        if self.level_ms(now) > self._refill_at_ms:
+            return b""
         room = whole_samples(self._ahead - self.level_ms(now) * BYTES_PER_MS)
         chunk = bytearray()
         while self._queue and len(chunk) < room:
@@ -202,21 +210,24 @@ class Playback:
         self._empty_at = max(self._empty_at, now) + size / _BYTES_PER_SECOND
         self._dried = not self._queue
 
+    @property
+    def _refill_at_ms(self) -> float:
+        return self._ahead / BYTES_PER_MS / 2
+
     def wait(self, now: float) -> float | None:
         """
         Return the seconds until `due` is worth asking again.
 
-        That is when half the lead has been played, so that writes are not many and
-        small. ``None`` means not before something is pushed.
+        ``None`` means not before something is pushed.
         """
         if not self._queue:
             return None
-        half = self._ahead / BYTES_PER_MS / 2
-        return max(0.0, (self.level_ms(now) - half) / 1000)
+        # A little later than needed: a timer that fires early would only ask again.
+        return max(0.0, (self.level_ms(now) - self._refill_at_ms) / 1000) + 0.001
 
     def remaining(self, now: float) -> float:
         """Return the seconds until all that came so far has been heard."""
-        level = max(0.0, self._empty_at + self._latency - now)
+        level = max(0.0, self._empty_at + self.latency_ms / 1000 - now)
         return level + self.queued / _BYTES_PER_SECOND
 
     def received_ms(self, part: Part) -> int:
@@ -241,7 +252,8 @@ class Playback:
         What lies in the pipe sounds whatever happens, so only the player's own
         latency is taken off, and that only while it has not yet passed.
         """
-        return min(self._latency, max(0.0, self._empty_at + self._latency - now))
+        latency = self.latency_ms / 1000
+        return min(latency, max(0.0, self._empty_at + latency - now))
 
     def clear(self, now: float) -> list[Cut]:
         """

@@ -178,6 +178,11 @@ class Session:
         """
         return len(self.outcomes) if self._awaited is None else self._awaited
 
+    @property
+    def asked_for(self) -> int:
+        """The index in `outcomes` of the reply last asked for; -1 if none is due."""
+        return -1 if self._awaited is None else self._awaited
+
     def handed_out(self, index: int) -> None:
         """Note that the app has seen the outcome of that *index*."""
         if self._awaited is not None and self._awaited <= index:

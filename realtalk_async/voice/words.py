@@ -292,15 +292,3 @@ class UnknownEvent(VoiceEvent):
 
     def __str__(self) -> str:
         return f"unknown event {self.type}"
-
-
-@dataclass(frozen=True, slots=True)
-class AudioLost(VoiceEvent):
-    """The recorder or the player failed; the supervisor sees to it."""
-
-    kind = "audio.lost"
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"

@@ -1,0 +1,199 @@
+"""
+The hands of a session: carries out, in order, what `Session` decides.
+
+It holds what is to be sent, what is to be played and what was heard, and reads the
+clock once for each thing that happens. It never waits: who sends, plays and records
+are tasks of their own, woken by its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
+from realtalk_async.voice import protocol
+from realtalk_async.voice.decisions import (
+    Decision,
+    End,
+    Hush,
+    Play,
+    Redial,
+    Send,
+    Tell,
+)
+from realtalk_async.voice.eventlog import EventLog
+from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
+from realtalk_async.voice.protocol import Malformed
+from realtalk_async.voice.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from realtalk_async.voice.protocol import Message, Role, SessionConfig
+    from realtalk_async.voice.words import VoiceEvent
+
+
+class Engine:
+    """
+    One session's state, and the only one who changes it.
+
+    Args:
+        config: What to ask of the service.
+        tell: Called with each event, at once.
+        plays: Whether there is a speaker; without one, audio is dropped.
+    """
+
+    def __init__(
+        self, config: SessionConfig, tell: Callable[[VoiceEvent], None], *, plays: bool
+    ) -> None:
+        self.session = Session(config)
+        self.playback = Playback()
+        self.microphone = MicrophoneBuffer()
+        self.eventlog = EventLog()
+        self.plays = plays
+        self.was_ready = False
+        """Whether the session was set up at least once."""
+        self.to_send = asyncio.Event()
+        """Set when `next_message` has something."""
+        self.to_play = asyncio.Event()
+        """Set when `playback` was given something."""
+        self.sent_audio = 0
+        """Bytes of the microphone that were sent."""
+        self._tell = tell
+        self._outbox: deque[Message] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- The connection -----------------------------------------------------------
+
+    def connected(self) -> None:
+        """A connection is up; what was meant for the last one is void."""
+        self._outbox.clear()
+        self._do(self.session.connected(time.monotonic()))
+
+    def receive(self, raw: bytes) -> None:
+        """
+        The service sent something.
+
+        Raises:
+            ServiceUnreachable: If this connection is of no more use.
+            ServiceRefused: If the session cannot go on.
+        """
+        now = time.monotonic()
+        try:
+            event = protocol.parse(raw)
+        except Malformed as problem:
+            self._do(self.session.malformed(problem, now))
+            return
+        self.eventlog.record("received", event.data)
+        self._do(self.session.receive(event, now))
+
+    def next_message(self) -> Message | None:
+        """Return what is to be sent next, and have it in the event log."""
+        message = self._outbox.popleft() if self._outbox else self._next_audio()
+        if message is not None:
+            self.eventlog.record("sent", message)
+        return message
+
+    def _next_audio(self) -> Message | None:
+        if not self.session.ready:
+            return None
+        pcm = self.microphone.take()
+        self.sent_audio += len(pcm)
+        return self.session.audio(pcm) if pcm else None
+
+    def lost(self, reason: str) -> None:
+        """The connection broke."""
+        self._outbox.clear()
+        self._do(self.session.lost(reason, time.monotonic()))
+
+    def end(self, reason: str) -> None:
+        """The session is over: nothing is sent, played or waited for any more."""
+        self._do(self.session.ended(reason, time.monotonic()))
+        self._outbox.clear()
+        self.playback.clear(time.monotonic())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- Sound --------------------------------------------------------------------
+
+    def hear(self, pcm: bytes) -> None:
+        """The recorder gave something, in any size."""
+        self.microphone.push(pcm)
+        if self.microphone.ready:
+            self.to_send.set()
+
+    def fall_silent(self) -> None:
+        """There is no speaker any more: drop what waits, and what will come."""
+        self.plays = False
+        self.playback.clear(time.monotonic())
+
+    # --- The app ------------------------------------------------------------------
+
+    def send_text(self, text: str, role: Role, *, trigger_response: bool) -> None:
+        """See `Session.send_text`."""
+        now = time.monotonic()
+        send_text = self.session.send_text
+        self._do(send_text(text, role, now, trigger_response=trigger_response))
+
+    def interrupt(self) -> None:
+        """Silence the reply that is under way."""
+        self._do(self.session.interrupt(time.monotonic()))
+
+    # --- Carrying out -------------------------------------------------------------
+
+    def _do(self, decisions: Iterable[Decision]) -> None:
+        """
+        Carry out *decisions*.
+
+        Raises:
+            ServiceUnreachable, ServiceRefused: If they end the connection; all the
+                others have been carried out then.
+        """
+        ending: ServiceUnreachable | ServiceRefused | None = None
+        for decision in decisions:
+            match decision:
+                case Send(message):
+                    self._outbox.append(message)
+                case Play():
+                    self._play(decision)
+                case Hush():
+                    self._hush()
+                case Tell(event):
+                    self.was_ready = self.was_ready or self.session.ready
+                    self._tell(event)
+                case Redial(reason):
+                    ending = ServiceUnreachable(f"the session is used up: {reason}")
+                case End(code, message):
+                    ending = ServiceRefused(code, message)
+        if self._outbox or self.microphone.ready:
+            self.to_send.set()
+        self._set_timer()
+        if ending is not None:
+            raise ending
+
+    def _play(self, play: Play) -> None:
+        if self.plays:
+            self.playback.push(play.part, play.pcm, time.monotonic())
+            self.to_play.set()
+
+    def _hush(self) -> None:
+        now = time.monotonic()
+        self._do(self.session.cut_off(self.playback.clear(now), now))
+
+    def _set_timer(self) -> None:
+        """Have `_tick` called when the session has something to give up on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.session.deadline
+        if deadline is not None:
+            delay = max(0.0, deadline - time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do(self.session.tick(time.monotonic()))

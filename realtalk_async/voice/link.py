@@ -1,0 +1,83 @@
+"""
+The task that holds the connection: dial, set up, send and receive until it breaks.
+
+It is supervised like a child: raising is how it fails, and the policy of the one who
+supervises decides whether and when it is called again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realtalk_async.exceptions import (
+    AuthenticationRefused,
+    ServiceRefused,
+    ServiceUnreachable,
+    StreamError,
+)
+from realtalk_async.voice import protocol
+from realtalk_async.voice.connection import dial
+from realtalk_async.voice.waiting import first_of
+
+if TYPE_CHECKING:
+    from realtalk_async.voice.connection import Connection, Target
+    from realtalk_async.voice.engine import Engine
+
+
+class NeverReached(ServiceUnreachable):
+    """The very first connection failed: more likely a mistake than an outage."""
+
+
+FATAL = (AuthenticationRefused, NeverReached, ServiceRefused)
+"""After these it is of no use to dial again."""
+
+
+class Link:
+    """The connection of one session, over all its lives."""
+
+    def __init__(self, target: Target, engine: Engine) -> None:
+        self._target = target
+        self._engine = engine
+        self.error: StreamError | None = None
+        """What ended the last life."""
+
+    async def run(self) -> None:
+        """
+        Hold one connection until it ends.
+
+        Raises:
+            ServiceUnreachable: If it broke; dial again.
+            NeverReached: If the session was never set up at all.
+            AuthenticationRefused, ServiceRefused: If it is of no use to dial again.
+
+        Cancellation: The connection is closed, within a second.
+        """
+        try:
+            await self._hold()
+        except StreamError as error:
+            self.error = error
+            if isinstance(error, ServiceUnreachable) and not self._engine.was_ready:
+                self.error = NeverReached(str(error))
+                raise self.error from error
+            raise
+
+    async def _hold(self) -> None:
+        async with dial(self._target) as connection:
+            self._engine.connected()
+            try:
+                await first_of(self._read(connection), self._write(connection))
+            except Exception as error:
+                self._engine.lost(str(error))
+                raise
+
+    async def _read(self, connection: Connection) -> None:
+        while True:
+            self._engine.receive(await connection.receive())
+
+    async def _write(self, connection: Connection) -> None:
+        engine = self._engine
+        while True:
+            await engine.to_send.wait()
+            engine.to_send.clear()
+            while (message := engine.next_message()) is not None:
+                await connection.send(protocol.encode(message))

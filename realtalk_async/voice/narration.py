@@ -1,0 +1,68 @@
+"""How a voice event reads in the log: its level, its component, its words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from realtalk_async.voice import words
+from realtalk_async.voice.words import Status
+
+Level = Literal["INFO", "WARNING", "ERROR"]
+Line: TypeAlias = tuple[Level, str, str, Mapping[str, object]]
+"""Level, component, message, context."""
+
+SESSION = "session"
+CONNECTION = "connection"
+
+_AS_IT_SHOULD_BE = (Status.COMPLETED, Status.CANCELLED)
+
+
+def narrate(event: words.VoiceEvent) -> Line | None:
+    """Return the log entry for *event*; ``None`` for what happens all the time."""
+    match event:
+        case words.ReplyText():
+            return None
+        case words.Connected():
+            told = {"session": event.session_id, "model": event.model}
+            return "INFO", CONNECTION, "Connected", told
+        case words.ConnectionLost():
+            return "ERROR", CONNECTION, "Connection lost", {"reason": event.reason}
+        case words.ConnectionRestored():
+            gap = {"downtime": round(event.downtime, 3), "replayed": event.replayed}
+            return "INFO", CONNECTION, "Connection restored", gap
+        case words.SpeechStarted() | words.SpeechStopped() | words.ReplyStarted():
+            return "INFO", SESSION, str(event).capitalize(), {}
+        case words.UserTranscript():
+            return "INFO", SESSION, "User said", {"text": event.text}
+        case words.ReplyFinished():
+            return _reply(event.outcome)
+        case words.Interrupted():
+            times = {"heard_ms": event.heard_ms, "received_ms": event.received_ms}
+            return "INFO", SESSION, "Reply interrupted", {**times, "text": event.text}
+        case _:
+            return _trouble(event)
+
+
+def _reply(outcome: words.Outcome) -> Line:
+    level: Level = "INFO" if outcome.status in _AS_IT_SHOULD_BE else "WARNING"
+    context: dict[str, object] = {"text": outcome.text}
+    if outcome.reason:
+        context["reason"] = outcome.reason
+    return level, SESSION, f"Reply {outcome.status}", context
+
+
+def _trouble(event: words.VoiceEvent) -> Line:
+    match event:
+        case words.ServiceError():
+            level: Level = "ERROR" if event.fatal else "WARNING"
+            context = {"code": event.code, "error": event.message, "about": event.about}
+            return level, CONNECTION, "The service reports an error", context
+        case words.ProtocolProblem():
+            return "WARNING", CONNECTION, "Skipped", {"reason": event.reason}
+        case words.UnknownEvent():
+            return "WARNING", CONNECTION, "Unknown event", {"type": event.type}
+        case words.TranscriptionFailed():
+            return "WARNING", SESSION, "Not transcribed", {"reason": event.reason}
+        case _:
+            return "WARNING", SESSION, str(event), {}

@@ -1,0 +1,654 @@
+"""
+A voice conversation, supervised: recorder, player and connection under one manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import anyio
+
+from realtalk_async import events
+from realtalk_async.exceptions import (
+    ClosedStream,
+    CriticalProcessFailed,
+    WaitExpired,
+)
+from realtalk_async.logs import Logger
+from realtalk_async.supervision import ProcessManager, RestartPolicy
+from realtalk_async.voice import recorder as recording
+from realtalk_async.voice.audio import DEFAULT, Machine
+from realtalk_async.voice.connection import find_target
+from realtalk_async.voice.engine import Engine
+from realtalk_async.voice.eventlog import print_table
+from realtalk_async.voice.link import FATAL, Link
+from realtalk_async.voice.narration import CONNECTION, SESSION, narrate
+from realtalk_async.voice.player import Player
+from realtalk_async.voice.protocol import (
+    BYTES_PER_MS,
+    DEFAULT_MODEL,
+    DEFAULT_TRANSCRIPTION,
+    DEFAULT_VOICE,
+    ServerVad,
+    SessionConfig,
+)
+from realtalk_async.voice.recorder import Recorder
+from realtalk_async.voice.signals import Signals
+from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.waiting import first_of, to_the_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import TextIO
+
+    from anyio.abc import TaskStatus
+
+    from realtalk_async.supervision import ErrorHistory, ProcessStatus
+    from realtalk_async.voice.audio import Device
+    from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
+    from realtalk_async.voice.protocol import Role, SemanticVad
+    from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
+
+SERVER_VAD = ServerVad()
+
+RECONNECT = RestartPolicy(
+    "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
+)
+"""An outage of any length is waited out: at most 15 s between two tries."""
+
+
+class Stream:
+    """
+    One voice conversation with a realtime service.
+
+    A whole script is ``asyncio.run(Stream().start_streaming())``. Inside an app::
+
+        async with Stream(url=url, microphone="question.wav") as stream:
+            outcome = await stream.wait_for_response()
+            print(outcome.text)
+
+    Recorder, player and connection are supervised together. A recorder that dies, or
+    goes silent, is revived; a connection that breaks is dialled again and told the
+    conversation as text; without a player the conversation goes on in writing. A
+    recorder or a connection that cannot be revived ends the session.
+
+    The block may be entered in one task and left in another, as fixtures do.
+
+    Args:
+        logger: Where everything is logged; one of its own if omitted.
+        process_manager: Who supervises; one of its own if omitted. One that is given
+            must be running, and is left running at the end.
+        url: The address of the service; by default OpenAI's. That of an offline peer
+            is such as ``ws://127.0.0.1:8765/v1/realtime``.
+        api_key: The key; by default the environment's ``OPENAI_API_KEY``, which is
+            sent to OpenAI only.
+        model: The model.
+        voice: The voice of the replies.
+        instructions: What the model is to be; the service's own if omitted.
+        microphone: ``"default"``; the path of an audio file, which is played in real
+            time and followed by silence; a command of your own that writes samples to
+            its stdout; or ``None`` for a session without. Samples are signed 16-bit
+            little-endian mono at 24 kHz.
+        speaker: Likewise: the path of a WAV file to write, or a command that reads
+            samples from its stdin. Without a speaker the replies are text.
+        turn_detection: How the service finds the turns; ``None`` for push-to-talk.
+        transcription: The model that writes down what the user says, or ``None``.
+        handle_signals: Whether Ctrl-C and SIGTERM end the session like
+            `stop_streaming`. By default they do where `start_streaming` is awaited
+            directly, in the main thread, and the app has no handlers of its own.
+
+    Raises:
+        LogUnavailable: If no log can be written.
+    """
+
+    def __init__(
+        self,
+        *,
+        logger: Logger | None = None,
+        process_manager: ProcessManager | None = None,
+        url: str | None = None,
+        api_key: str | None = None,
+        model: str = DEFAULT_MODEL,
+        voice: str = DEFAULT_VOICE,
+        instructions: str | None = None,
+        microphone: Device = DEFAULT,
+        speaker: Device = DEFAULT,
+        turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
+        transcription: str | None = DEFAULT_TRANSCRIPTION,
+        handle_signals: bool | None = None,
+    ) -> None:
+        self._owns_logger = logger is None
+        self._owns_manager = process_manager is None
+        self.logger = logger or Logger()
+        """Where everything is logged."""
+        self.process_manager = process_manager or ProcessManager(self.logger)
+        """Who supervises recorder, player and connection."""
+        self._url = url
+        self._api_key = api_key
+        self._microphone = microphone
+        self._speaker = speaker
+        self._handle_signals = handle_signals
+        config = SessionConfig(
+            model=model,
+            voice=voice,
+            instructions=instructions,
+            modality="text" if speaker is None else "audio",
+            transcription=transcription,
+            turn_detection=turn_detection,
+        )
+        self._engine = Engine(config, self._publish, plays=speaker is not None)
+        self._session = self._engine.session
+        self._subscribers: list[Callable[[VoiceEvent], object]] = []
+        self._state: Literal["new", "running", "over"] = "new"
+        self._news = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._over = asyncio.Event()
+        self._ended_by = ""
+        self._failure: BaseException | None = None
+        self._names: list[str] = []  # what was started, in this order
+        self._runner: asyncio.Task[Summary] | None = None
+        self._started_at = datetime.now(UTC).astimezone()
+        self._started = self._ended = time.monotonic()
+
+    def __repr__(self) -> str:
+        ready = "ready" if self.is_ready() else "not ready"
+        return f"<Stream {self._state}, {ready}, {len(self.eventlog)} events>"
+
+    # --- Its life -----------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """
+        Start the session, and wait until it is ready.
+
+        Raises:
+            StreamError: What `start_streaming` raises.
+        """
+        self._runner = asyncio.create_task(self._start(), name="realtalk-async stream")
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            waits = {self._runner, ready}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await to_the_end(self._end_runner())
+            raise
+        finally:
+            ready.cancel()
+        if not self._ready.is_set():
+            self._runner.result()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """
+        Stop the session.
+
+        Raises:
+            StreamError, CriticalProcessFailed: What ended the session meanwhile, unless
+                the block itself raised.
+        """
+        await to_the_end(self._end_runner())
+        runner = self._runner
+        if exc is None and runner is not None and not runner.cancelled():
+            runner.result()
+
+    async def _end_runner(self) -> None:
+        self._ask_to_stop("stop_streaming")
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+            if not self._runner.cancelled():
+                self._runner.exception()  # seen, and raised where it belongs
+
+    async def start_streaming(
+        self,
+        api_key: str | None = None,
+        model: str | None = None,
+        voice: str | None = None,
+        *,
+        task_status: TaskStatus[Stream] = anyio.TASK_STATUS_IGNORED,
+    ) -> Summary:
+        """
+        Run the session until it is stopped.
+
+        If it runs already, wait for its end with the one who started it.
+
+        Args:
+            api_key: Instead of that of the constructor.
+            model: Likewise.
+            voice: Likewise.
+            task_status: For ``task_group.start(stream.start_streaming)``, which
+                returns when the session is ready.
+
+        Returns:
+            What was said and done.
+
+        Raises:
+            MissingApiKey: If the service needs a key and there is none; nothing was
+                started.
+            AudioUnavailable: If there is no microphone or speaker that works.
+            AuthenticationRefused: If the service refuses the key.
+            ServiceUnreachable: If the service cannot be reached at the start.
+            ServiceRefused: If the service ended the session for good.
+            CriticalProcessFailed: If the recorder or the connection could not be
+                revived.
+            ClosedStream: If the session has ended before: a stream is one session.
+
+        Cancellation: All children are ended first, within 3 s.
+        """
+        is_script = task_status is anyio.TASK_STATUS_IGNORED
+        signals = is_script if self._handle_signals is None else self._handle_signals
+        with Signals(self._ask_to_stop, enabled=signals and self._state == "new"):
+            return await self._start(api_key, model, voice, task_status)
+
+    async def _start(
+        self,
+        api_key: str | None = None,
+        model: str | None = None,
+        voice: str | None = None,
+        task_status: TaskStatus[Stream] = anyio.TASK_STATUS_IGNORED,
+    ) -> Summary:
+        if self._state == "running":
+            return await self._join()
+        if self._state == "over":
+            raise ClosedStream("the session has ended; make another Stream")
+        config = self._session.config
+        config = dataclasses.replace(
+            config, model=model or config.model, voice=voice or config.voice
+        )
+        key = api_key or self._api_key
+        target = find_target(self._url, key, config.model, os.environ)
+        recorder, player = self._find_sound()
+        self._session.config = config
+        self._begin()
+        try:
+            await self._run(Link(target, self._engine), recorder, player, task_status)
+        finally:
+            self._conclude()
+        return self.summary()
+
+    async def _join(self) -> Summary:
+        await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self.summary()
+
+    def _find_sound(self) -> tuple[Recorder | None, Player | None]:
+        machine = Machine.this()
+        microphone, speaker, engine = self._microphone, self._speaker, self._engine
+        return (
+            None if microphone is None else Recorder(microphone, machine, engine),
+            None if speaker is None else Player(speaker, machine, engine),
+        )
+
+    def _begin(self) -> None:
+        self._state = "running"
+        self._started_at = datetime.now(UTC).astimezone()
+        self._started = time.monotonic()
+        context = {"model": self._session.config.model, "log": str(self.logger.path)}
+        self.logger.info(SESSION, "Session started", context)
+
+    async def _run(
+        self,
+        link: Link,
+        recorder: Recorder | None,
+        player: Player | None,
+        task_status: TaskStatus[Stream],
+    ) -> None:
+        """Hold everything that lives, from the first child to the last."""
+        try:
+            async with AsyncExitStack() as stack:
+                if self._owns_logger:
+                    await stack.enter_async_context(self.logger)
+                if self._owns_manager:
+                    await stack.enter_async_context(self.process_manager)
+                stack.callback(self._watch(link))
+                try:
+                    session = self._converse(link, recorder, player, task_status)
+                    await first_of(session, self._stop.wait())
+                finally:
+                    await to_the_end(self._wind_up(player))
+        except BaseException as error:
+            self._failure = self._explain(error)
+            if self._failure is error:
+                raise
+            raise self._failure from error
+        if self._failure is not None:
+            raise self._failure
+
+    def _watch(self, link: Link) -> Callable[[], None]:
+        """End the session when the connection is given up."""
+
+        def look(event: events.Event) -> None:
+            if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
+                lost = CriticalProcessFailed(CONNECTION, event.reason)
+                self._failure = link.error if isinstance(link.error, FATAL) else lost
+                self._ask_to_stop(str(self._failure))
+
+        return self.process_manager.subscribe(look)
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return the error that tells the user most of why the session ended."""
+        is_ours = isinstance(error, CriticalProcessFailed | asyncio.CancelledError)
+        return self._failure if is_ours and self._failure is not None else error
+
+    async def _converse(
+        self,
+        link: Link,
+        recorder: Recorder | None,
+        player: Player | None,
+        task_status: TaskStatus[Stream],
+    ) -> None:
+        """Start all three, and keep them going until cancelled."""
+        manager = self.process_manager
+        self._names.append(CONNECTION)
+        await manager.start_task(
+            CONNECTION,
+            link.run,
+            restart=RECONNECT,
+            critical=self._owns_manager,
+            fatal=FATAL,
+        )
+        while not self._engine.was_ready:
+            await self._next_news()
+        works = [self._announce_ready(recorder, task_status)]
+        if player is not None:
+            self._names.append("player")
+            await player.start(manager)
+            works.append(_play(player))
+        if recorder is not None:
+            self._names.append(recording.NAME)
+            await recorder.start(manager, critical=self._owns_manager)
+            works.append(self._record(recorder))
+        await first_of(*works)
+
+    async def _announce_ready(
+        self, recorder: Recorder | None, task_status: TaskStatus[Stream]
+    ) -> None:
+        if recorder is not None:
+            await recorder.wait_until_heard()
+        self._ready.set()
+        self.logger.info(SESSION, "Session is ready")
+        task_status.started(self)
+        await asyncio.Event().wait()
+
+    async def _record(self, recorder: Recorder) -> None:
+        """Pump until the recorder is lost for good, which ends the session."""
+        await recorder.pump()
+        if not recorder.heard:
+            raise recorder.unavailable()
+        process = self.process_manager.processes[recording.NAME]
+        raise CriticalProcessFailed(
+            recording.NAME, process.reason, process.get_report()
+        )
+
+    async def _wind_up(self, player: Player | None) -> None:
+        """End the three, the latest first, and all waiting for them."""
+        self._engine.end(self._ended_by or "the session ended")
+        self._note_news()
+        known = self.process_manager.get_statuses()
+        for name in reversed(self._names):
+            if name in known:
+                await self.process_manager.stop(name)
+        if player is not None:
+            await player.finish_file()
+
+    def _conclude(self) -> None:
+        self._state = "over"
+        self._ended = time.monotonic()
+        if not self._ended_by:
+            self._ended_by = str(self._failure or "") or "its task was cancelled"
+        self._over.set()
+        self._note_news()
+        log = self.logger.error if self._failure else self.logger.info
+        log(SESSION, "Session ended", {"by": self._ended_by})
+
+    def _ask_to_stop(self, why: str) -> None:
+        """Begin the end; whoever runs the session carries it out."""
+        if not self._stop.is_set():
+            self._ended_by = why
+            self._stop.set()
+
+    async def stop_streaming(self) -> None:
+        """
+        End the session and all its children, within 3 s. Idempotent, from any task.
+
+        Before the start there is nothing to stop. How the session went is told where
+        it was started.
+
+        Cancellation: Only the waiting is given up; the end goes on.
+        """
+        if self._state == "running":
+            self._ask_to_stop("stop_streaming")
+            await self._over.wait()
+
+    # --- Looking at it ------------------------------------------------------------
+
+    def is_ready(self) -> bool:
+        """Return whether the session runs, is connected, and hears."""
+        running = self._state == "running" and not self._stop.is_set()
+        return running and self._ready.is_set() and self._session.ready
+
+    def process_status(self) -> dict[str, ProcessStatus]:
+        """Return what is known of recorder, player and connection, at any time."""
+        return self.process_manager.get_statuses()
+
+    def error_history(self, process_name: str | None = None) -> ErrorHistory:
+        """
+        Return all that happened to one process, or to all, at any time.
+
+        Raises:
+            UnknownProcess: If there is no process of that name.
+        """
+        return self.process_manager.get_error_history(process_name)
+
+    def summary(self) -> Summary:
+        """Return what was said and done so far."""
+        engine, statuses = self._engine, self.process_manager.get_statuses()
+        running = self._state == "running"
+        per_second = 1000 * BYTES_PER_MS
+        return Summary(
+            started_at=self._started_at,
+            duration=(time.monotonic() if running else self._ended) - self._started,
+            ended_by=self._ended_by,
+            conversation=tuple(self.conversation()),
+            outcomes=tuple(self._session.outcomes),
+            restarts={n: s.restarts for n, s in statuses.items() if n in self._names},
+            sent_audio=engine.sent_audio / per_second,
+            dropped_audio=engine.microphone.dropped / per_second,
+            played_audio=engine.playback.written / per_second,
+            underruns=engine.playback.underruns,
+            log_path=Path(self.logger.path),
+        )
+
+    @property
+    def eventlog(self) -> EventLog:
+        """All protocol events, both ways."""
+        return self._engine.eventlog
+
+    def view_log(
+        self,
+        pattern: str | None = None,
+        *,
+        direction: Direction | None = None,
+        since: datetime | None = None,
+        n: int | None = None,
+        file: TextIO | None = None,
+    ) -> list[LoggedEvent]:
+        """
+        Print the protocol events that match, one line each, and return them.
+
+        Args:
+            pattern: A regular expression, looked for in the type: ``"^response"``.
+            direction: Only those ``"sent"``, or only those ``"received"``.
+            since: Only those from this time on.
+            n: Only the newest *n*.
+            file: Where to print; standard output if omitted.
+        """
+        found = self.eventlog.find(pattern, direction=direction, since=since, n=n)
+        print_table(found, file)
+        return found
+
+    def conversation(self) -> list[Entry]:
+        """Return what was said, in order; interrupted replies as they were heard."""
+        return self._session.conversation.entries()
+
+    def transcript(self) -> str:
+        """Return the conversation as text for people, one line for each message."""
+        return "\n".join(str(entry) for entry in self.conversation())
+
+    # --- Taking part --------------------------------------------------------------
+
+    def send_text(
+        self,
+        text: str,
+        role: Role = "user",
+        trigger_response: bool = False,  # noqa: FBT001, FBT002 - the contract's order
+    ) -> None:
+        """
+        Say something in writing.
+
+        While a reply is under way, or there is no connection, it waits; also before
+        the start.
+
+        Args:
+            text: What to say; space around it is removed.
+            role: Who says it: ``user``, ``system`` or ``assistant``.
+            trigger_response: Whether to ask for a reply; see `wait_for_response`.
+
+        Raises:
+            InvalidConfiguration: If the text is blank or the role unknown.
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        self._engine.send_text(text, role, trigger_response=trigger_response)
+
+    def set_status_message(self, text: str) -> None:
+        """
+        Set what the model is told after each finished reply, as a system message.
+
+        It is told again and again until it is changed; an empty *text* ends that.
+        """
+        self._session.set_status(text)
+
+    def interrupt(self) -> None:
+        """
+        Silence the reply that is under way, as the user's voice does.
+
+        Raises:
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        self._engine.interrupt()
+
+    async def wait_for_response(self, timeout: float | None = 60.0) -> Outcome:
+        """
+        Wait for the end of a reply: the one last asked for, or else the one under way,
+        or else the next.
+
+        A reply ends when the service has sent it all; it may still play then, see
+        `wait_until_played`.
+
+        Args:
+            timeout: Seconds, or ``None``.
+
+        Returns:
+            How it ended: completed, cancelled, failed, incomplete, lost or stalled.
+
+        Raises:
+            WaitExpired: If none ended in time.
+            ClosedStream: If the session has ended, or ends before one does.
+        """
+        index = self._session.awaited
+        try:
+            async with asyncio.timeout(timeout):
+                while len(self._session.outcomes) <= index:
+                    self._raise_if_over()
+                    await self._next_news()
+                    index = max(index, self._session.asked_for)
+        except TimeoutError:
+            raise WaitExpired(
+                f"no reply ended within {timeout:g} s; view_log() shows what came"
+            ) from None
+        self._session.handed_out(index)
+        return self._session.outcomes[index]
+
+    async def wait_until_played(self, timeout: float | None = 60.0) -> None:
+        """
+        Wait until all that came so far has been heard; at once without a speaker.
+
+        Raises:
+            WaitExpired: If that takes longer than *timeout* seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                playback = self._engine.playback
+                # No event tells when it was heard, only the clock does.
+                while left := playback.remaining(time.monotonic()):  # noqa: ASYNC110
+                    await asyncio.sleep(min(left, 0.1))
+        except TimeoutError:
+            raise WaitExpired(f"still playing after {timeout:g} s") from None
+
+    def subscribe(self, callback: Callable[[VoiceEvent], object]) -> Callable[[], None]:
+        """
+        Have *callback* called with each event of the session, at once, in the loop.
+
+        It must be quick and must not block. One that raises is logged and called again.
+        What happens to the children is told by ``process_manager.subscribe``.
+
+        Returns:
+            A function that ends the subscription. Idempotent.
+        """
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    # --- Inside -------------------------------------------------------------------
+
+    def _publish(self, event: VoiceEvent) -> None:
+        """Log an event, tell the subscribers, and wake who waits for news."""
+        line = narrate(event)
+        if line is not None:
+            self.logger.log(*line)
+        for callback in list(self._subscribers):
+            try:
+                callback(event)
+            except Exception as error:  # noqa: BLE001 - whatever the app's code raises
+                self._complain(callback, event, error)
+        self._note_news()
+
+    def _complain(self, callback: object, event: VoiceEvent, error: Exception) -> None:
+        context = {"callback": repr(callback), "error": repr(error)}
+        self.logger.error(SESSION, f"A subscriber raised on {event.kind}", context)
+
+    def _note_news(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _next_news(self) -> None:
+        await self._news.wait()
+
+    def _raise_if_over(self) -> None:
+        if self._state == "over" or self._stop.is_set():
+            raise ClosedStream(f"the session has ended: {self._ended_by}")
+
+
+async def _play(player: Player) -> None:
+    """Play for ever: without a player the conversation goes on in writing."""
+    await player.play()
+    await asyncio.Event().wait()
