@@ -1,1 +1,125 @@
-"""Asyncio-native supervision for the child processes of live audio apps."""
+"""
+Asyncio-native supervision for the child processes of live audio apps.
+
+`ProcessManager` starts, watches, restarts and ends children; `ManagedProcess` is one of
+them with all that it ever said; `Logger` is the log; `Stream` is a voice session that owns
+the three. The errors are listed in `realtalk_async.exceptions`, the events in
+`realtalk_async.events`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .exceptions import (
+    AudioUnavailable,
+    AuthenticationRefused,
+    ClosedStream,
+    CriticalProcessFailed,
+    GaveUp,
+    InvalidConfiguration,
+    LogUnavailable,
+    MissingApiKey,
+    NotStarted,
+    ProcessDead,
+    ProcessStillRunning,
+    RealtalkError,
+    ServiceRefused,
+    ServiceUnreachable,
+    SpawnFailed,
+    StreamError,
+    UnknownProcess,
+    WaitExpired,
+    WriteStalled,
+)
+from .logs import Level, LogEntry, Logger
+from .supervision import (
+    CLOSE_STDIN,
+    GRACEFUL,
+    PERMANENT,
+    SWIFT,
+    TEMPORARY,
+    TRANSIENT,
+    Cause,
+    CombinedOutput,
+    Command,
+    ErrorHistory,
+    IncarnationReport,
+    Ladder,
+    ManagedProcess,
+    OutputLine,
+    OutputLines,
+    Probe,
+    ProcessHistory,
+    ProcessManager,
+    ProcessStatus,
+    RecoveryAttempt,
+    RestartPolicy,
+    State,
+    SupervisedTask,
+)
+
+if TYPE_CHECKING:
+    from .voice import Stream, Summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CLOSE_STDIN",
+    "GRACEFUL",
+    "PERMANENT",
+    "SWIFT",
+    "TEMPORARY",
+    "TRANSIENT",
+    "AudioUnavailable",
+    "AuthenticationRefused",
+    "Cause",
+    "ClosedStream",
+    "CombinedOutput",
+    "Command",
+    "CriticalProcessFailed",
+    "ErrorHistory",
+    "GaveUp",
+    "IncarnationReport",
+    "InvalidConfiguration",
+    "Ladder",
+    "Level",
+    "LogEntry",
+    "LogUnavailable",
+    "Logger",
+    "ManagedProcess",
+    "MissingApiKey",
+    "NotStarted",
+    "OutputLine",
+    "OutputLines",
+    "Probe",
+    "ProcessDead",
+    "ProcessHistory",
+    "ProcessManager",
+    "ProcessStatus",
+    "ProcessStillRunning",
+    "RealtalkError",
+    "RecoveryAttempt",
+    "RestartPolicy",
+    "ServiceRefused",
+    "ServiceUnreachable",
+    "SpawnFailed",
+    "State",
+    "Stream",
+    "StreamError",
+    "Summary",
+    "SupervisedTask",
+    "UnknownProcess",
+    "WaitExpired",
+    "WriteStalled",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The voice session needs the extra ``voice``; supervision alone does not load it.
+    if name in {"Stream", "Summary"}:
+        from . import voice
+
+        return getattr(voice, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

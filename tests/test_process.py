@@ -473,7 +473,7 @@ async def test_writing_to_a_child_that_does_not_read_is_bounded(logger):
 async def test_writing_to_a_dead_child_names_it(logger):
     """B8."""
     process = await run(programs.exits(9), logger, name="player")
-    with pytest.raises(ProcessDead, match="'player' is dead.*exit status 9"):
+    with pytest.raises(ProcessDead, match=r"'player' is dead.*exit status 9"):
         await process.send(b"x")
 
 
