@@ -123,7 +123,7 @@ def test_each_level_has_its_call_and_log_takes_them_by_name(path):
 def test_another_level_is_an_error_that_names_the_three(path):
     """Also a `ValueError`; nothing is written."""
     logger = Logger(path)
-    with pytest.raises(ValueError, match="'DEBUG'.*INFO, WARNING, ERROR"):
+    with pytest.raises(ValueError, match=r"'DEBUG'.*INFO, WARNING, ERROR"):
         logger.log("DEBUG", "a", "b")
     assert path.read_bytes() == b""
 
@@ -344,8 +344,9 @@ async def test_threads_log_while_the_loop_runs(path):
     async with Logger(path) as logger:
 
         def work(number):
+            component = f"t{number}"
             for index in range(500):
-                logger.info(f"t{number}", str(index), {"n": index})
+                logger.info(component, str(index), {"n": index})
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
         for thread in threads:
@@ -364,8 +365,9 @@ def test_threads_log_without_any_loop(path):
     logger = Logger(path)
 
     def work(number):
+        component = f"t{number}"
         for index in range(200):
-            logger.info(f"t{number}", str(index))
+            logger.info(component, str(index))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for thread in threads:

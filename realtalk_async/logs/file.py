@@ -352,7 +352,8 @@ class LogFile(io.BufferedIOBase):
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _lock_current(self) -> None:
-        for _ in range(10):
+        give_up = time.monotonic() + LOCK_PATIENCE
+        while time.monotonic() < give_up:
             if self._descriptor < 0:
                 self._open()
             self._wait_for_lock()

@@ -259,8 +259,11 @@ def _install_structlog(logger: Log, installed: Installed) -> None:
     now = structlog.get_config()["processors"]
 
     def restore() -> None:
-        if structlog.get_config()["processors"] is not now:
-            now[:] = processors  # reconfigured by somebody else: only ours goes
+        # Loggers that were bound meanwhile keep the list: ours must not be in it.
+        now[:] = processors
+        current = structlog.get_config()["processors"]
+        if current is not now:  # somebody else has configured since
+            current[:] = [one for one in current if one is not ours]
         elif was_configured:
             structlog.configure(processors=before["processors"])
         else:

@@ -1,0 +1,236 @@
+"""Several processes on one file, and every way a process can end."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from realtalk_async.logs import Logger, parse_line
+
+SHARED = """
+import asyncio, sys, threading
+from realtalk_async.logs import Logger
+
+path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+rotation = {"max_bytes": int(sys.argv[4]), "backups": 999} if len(sys.argv) > 4 else {}
+logger = Logger(path, **rotation)
+
+def work(thread):
+    component = f"{name}.{thread}"
+    for number in range(count):
+        logger.info(component, f"line {number}", {"number": number, "text": "x" * 50})
+
+async def main():
+    async with logger:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            await asyncio.sleep(0.001)
+
+asyncio.run(main())
+"""
+
+
+def run_together(path, processes, count, *more):
+    """Run SHARED in several processes, which all begin at the same moment."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARED, str(path), f"p{n}", str(count), *more],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for n in range(processes)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write(b"go\n")
+        child.stdin.flush()
+    for child in children:
+        child.communicate(timeout=50)
+        assert child.returncode == 0
+
+
+def by_component(lines):
+    """The numbers of the entries, in order, by component; each line must be one."""
+    found = defaultdict(list)
+    for line in lines:
+        entry = parse_line(line)
+        assert entry is not None, line
+        assert entry.message == f"line {entry.context['number']}"
+        assert entry.context["text"] == "x" * 50
+        found[entry.component].append(entry.context["number"])
+    return found
+
+
+def test_four_processes_of_eight_threads_share_one_file(tmp_path):
+    """Scenario 27: every line whole, every line there, each thread's in its order."""
+    path = tmp_path / "app.log"
+    run_together(path, 4, 500)
+    found = by_component(path.read_bytes().splitlines())
+    assert sorted(found) == sorted(f"p{p}.{t}" for p in range(4) for t in range(8))
+    assert all(numbers == list(range(500)) for numbers in found.values())
+
+
+def test_processes_that_rotate_one_log_lose_nothing(tmp_path):
+    """All of them rotate; every line is in exactly one file."""
+    path = tmp_path / "app.log"
+    run_together(path, 3, 200, "20000")
+    files = list(tmp_path.iterdir())
+    assert len(files) > 10
+    assert all(file.stat().st_size <= 20_000 for file in files)
+    lines = [line for file in files for line in file.read_bytes().splitlines()]
+    found = by_component(lines)
+    assert len(found) == 24
+    assert all(sorted(numbers) == list(range(200)) for numbers in found.values())
+    entries = asyncio.run(Logger(path).get_logs(component="p1.3"))
+    assert [entry.context["number"] for entry in entries] == list(range(200))
+
+
+ENDS = {
+    "by itself, after the block": """
+        async def main():
+            async with logger:
+                log(100)
+        asyncio.run(main())
+        log(10)
+    """,
+    "without ever leaving the block": """
+        async def main():
+            await logger.__aenter__()
+            log(110)
+        asyncio.run(main())
+    """,
+    "without ever having a loop": "log(110)",
+    "by an exception in the block": """
+        async def main():
+            async with logger:
+                log(110)
+                raise SystemExit(3)
+        asyncio.run(main())
+    """,
+    "by an exception with lines waiting": """
+        async def main():
+            await logger.__aenter__()
+            log(110)
+            raise ValueError("boom")
+        asyncio.run(main())
+    """,
+    "by sys.exit in a callback": """
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(logger.__aenter__())
+        def leave():
+            log(110)
+            sys.exit(3)
+        loop.call_soon(leave)
+        loop.run_forever()
+    """,
+    "with a loop that was stopped": """
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(logger.__aenter__())
+        def leave():
+            log(110)
+            loop.stop()
+        loop.call_soon(leave)
+        loop.run_forever()
+    """,
+    "with a loop that was closed": """
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(logger.__aenter__())
+        loop.close()
+        log(110)
+    """,
+    "in an atexit function": """
+        import atexit
+        async def main():
+            await logger.__aenter__()
+            log(100)
+        atexit.register(log, 10)
+        asyncio.run(main())
+    """,
+    "with a thread that logs": """
+        async def main():
+            await logger.__aenter__()
+            thread = threading.Thread(target=log, args=(110,))
+            thread.start()
+        asyncio.run(main())
+    """,
+    "by Ctrl-C": """
+        async def main():
+            async with logger:
+                log(110)
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(60)
+        asyncio.run(main())
+    """,
+}
+BEGIN = """
+import asyncio, signal, sys, threading
+from realtalk_async.logs import Logger
+logger = Logger(sys.argv[1])
+def log(count):
+    for number in range(count):
+        logger.info("a", str(number))
+"""
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_no_line_is_lost_when_a_process_ends(tmp_path, how):
+    """Whatever way it takes, short of being killed."""
+    path = tmp_path / "app.log"
+    program = BEGIN + "\n".join(line[8:] for line in ENDS[how].splitlines())
+    if "\n" not in ENDS[how]:
+        program = BEGIN + ENDS[how]
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    lines = path.read_text().splitlines()
+    assert len(lines) == 110, child.stderr
+    assert all(parse_line(line) for line in lines)
+    assert "Logger" not in child.stderr
+
+
+KILLED = """
+import asyncio, sys
+from realtalk_async.logs import Logger
+async def main():
+    async with Logger(sys.argv[1]) as logger:
+        number = 0
+        while True:
+            logger.info("a", f"sent {number}")
+            if number % 7 == 0:
+                assert await logger.error("a", f"acknowledged {number}")
+                print(number, flush=True)
+            number += 1
+asyncio.run(main())
+"""
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path):
+    """Every awaited line is there, whole, and all that was logged before it."""
+    path = tmp_path / "app.log"
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    told = [int(child.stdout.readline()) for _ in range(50)]
+    child.send_signal(signal.SIGKILL)
+    told += [int(line) for line in child.communicate(timeout=30)[0].split()]
+    assert child.returncode == -signal.SIGKILL
+    entries = [parse_line(line) for line in path.read_text().splitlines()]
+    found = [entry.message for entry in entries if entry is not None]
+    assert len(found) == len(entries)
+    assert {f"acknowledged {number}" for number in told} <= set(found)
+    assert {f"sent {number}" for number in range(told[-1] + 1)} <= set(found)
