@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -93,6 +94,9 @@ def _get_voice() -> Any:  # noqa: ANN401 (the library has no types)
     global _voice
     with _lock:
         if _voice is None:
+            # The voice's runtime would note its use in a file and report it: this peer is
+            # offline, so it must not.
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
             _voice = _load("hibari").Hibari(threads=1)
             _voice("Ready.")  # loads the pronunciations too
         return _voice

@@ -112,6 +112,8 @@ class Guard:
     def _say(self, line: str) -> None:
         # A guard that is dead is replaced and told anew; one that does not read for 64 KiB
         # of lines still knows our children by their tag.
+        if self._pipe < 0:
+            return  # dismissed: what is ended now was told to nobody
         with contextlib.suppress(BrokenPipeError, BlockingIOError):
             os.write(self._pipe, line.encode() + b"\n")
 
