@@ -1,0 +1,29 @@
+"""Supervise any command: no audio, no network, nothing left behind."""
+
+import asyncio
+import os
+import signal
+
+from realtalk_async import PERMANENT, Command, Logger, ProcessManager
+
+
+async def main():
+    """Run a clock, kill it, and see it come back."""
+    clock = Command("sh", "-c", "while date +%T; do sleep 0.2; done")
+    async with Logger() as logger, ProcessManager(logger) as manager:
+        process = await manager.start("clock", clock, restart=PERMANENT)
+        await process.wait_for_line(":")
+
+        os.kill(process.pid, signal.SIGKILL)
+        async for line in process.follow("stdout"):
+            if line.incarnation == 2:
+                print(f"it ticks again: {line}")
+                break
+
+        print(process.get_status())
+        print(manager.get_error_history("clock")["clock"].failures[0])
+    print(f"everything is in {logger.path}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,22 @@
+"""A whole voice session as a script: speak, listen, Ctrl-C."""
+
+import asyncio
+import os
+
+from realtalk_async import Stream
+
+
+def main():
+    """Talk to the service, or to the peer that REALTALK_URL names."""
+    stream = Stream(
+        url=os.environ.get("REALTALK_URL"),
+        microphone=os.environ.get("MICROPHONE", "default"),
+        speaker=os.environ.get("SPEAKER", "default"),
+    )
+    summary = asyncio.run(stream.start_streaming())
+    print(stream.transcript())
+    print(summary)
+
+
+if __name__ == "__main__":
+    main()

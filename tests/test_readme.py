@@ -1,0 +1,107 @@
+"""The README and the examples tell the truth: all of them are run."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from realtalk_async import Command, ProcessManager
+from realtalk_async.offline import Peer, render_async
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def run(*command, cwd, **options):
+    """Run a program as a user would, outside the source tree."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
+def test_readme_blocks_run(code, tmp_path):
+    """As they stand."""
+    (tmp_path / "block.py").write_text(code)
+    assert run("-W", "error", "block.py", cwd=tmp_path)
+
+
+def test_the_first_two_commands_are_single_lines():
+    """The first runs the demo, the second the tests."""
+    first, second = blocks("sh")[:2]
+    assert (first.count("\n"), second.count("\n")) == (1, 1)
+    assert first.endswith("realtalk-async demo\n")
+    assert second.endswith("nox -s tests\n")
+
+
+def test_links_lead_to_files():
+    """Every relative link."""
+    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_short(path):
+    """One idea a file, at most 40 lines."""
+    source = path.read_text()
+    assert source.startswith('"""')
+    assert len(source.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("name", ["any_command", "inside_an_app", "reading_the_log"])
+def test_examples_run(name, tmp_path):
+    """Those that end by themselves."""
+    assert run("-W", "error", str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)
+
+
+def test_the_pytest_harness_passes(tmp_path):
+    """In a project of its own, with pytest-asyncio in its strict mode."""
+    shutil.copy(ROOT / "examples" / "test_harness.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    assert "2 passed" in run("-m", "pytest", "-q", cwd=tmp_path)
+
+
+async def test_the_script_runs_until_it_is_interrupted(tmp_path, logger):
+    """Ctrl-C ends it; it prints what was said and what was done."""
+    microphone, speaker = tmp_path / "mic.wav", tmp_path / "speaker.wav"
+    await render_async([("What is seven plus five?", 1.0)], microphone)
+    async with Peer() as peer, ProcessManager(logger) as manager:
+        environment = {
+            "REALTALK_URL": peer.url,
+            "MICROPHONE": str(microphone),
+            "SPEAKER": str(speaker),
+        }
+        script = str(ROOT / "examples" / "script.py")
+        command = Command(sys.executable, script, env=environment)
+        process = await manager.start("script", command)
+        async with asyncio.timeout(30):
+            while not speaker.exists() or speaker.stat().st_size < 48_000:
+                await asyncio.sleep(0.05)  # a second of the answer was played
+        os.kill(process.pid, signal.SIGINT)
+        status = await process.wait()
+    told = "\n".join(line.text for line in process.get_stdout())
+    assert status.exit_status == 0, process.get_combined_output()
+    assert "Seven plus five is twelve." in told
+    assert "ended by SIGINT" in told
