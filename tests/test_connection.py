@@ -240,12 +240,15 @@ async def end_of(close):
     async def handler(connection):
         await close(connection)
 
-    async with asyncio.timeout(20), server(handler) as target:
-        async with dial(target) as connection:
-            with pytest.raises(Exception) as received:
-                await connection.receive()
-            with pytest.raises(type(received.value)):
-                await connection.send(b"{}")
+    async with (
+        asyncio.timeout(20),
+        server(handler) as target,
+        dial(target) as connection,
+    ):
+        with pytest.raises(Exception) as received:
+            await connection.receive()
+        with pytest.raises(type(received.value)):
+            await connection.send(b"{}")
     return received.value
 
 

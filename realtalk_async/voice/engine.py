@@ -27,12 +27,12 @@ from realtalk_async.voice.decisions import (
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
 from realtalk_async.voice.protocol import Malformed
-from realtalk_async.voice.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.voice.protocol import Message, Role, SessionConfig
+    from realtalk_async.voice.protocol import Message, Role
+    from realtalk_async.voice.session import Session
     from realtalk_async.voice.words import VoiceEvent
 
 
@@ -41,15 +41,15 @@ class Engine:
     One session's state, and the only one who changes it.
 
     Args:
-        config: What to ask of the service.
+        session: Who decides.
         tell: Called with each event, at once.
         plays: Whether there is a speaker; without one, audio is dropped.
     """
 
     def __init__(
-        self, config: SessionConfig, tell: Callable[[VoiceEvent], None], *, plays: bool
+        self, session: Session, tell: Callable[[VoiceEvent], None], *, plays: bool
     ) -> None:
-        self.session = Session(config)
+        self.session = session
         self.playback = Playback()
         self.microphone = MicrophoneBuffer()
         self.eventlog = EventLog()

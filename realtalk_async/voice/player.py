@@ -137,8 +137,8 @@ class Player:
             try:
                 await process.send(chunk, timeout=_STALL)
             except (ProcessDead, WriteStalled) as error:
-                # One that lives and takes nothing is ended by its probe.
-                self._stalled = str(error)
+                if process.incarnation == incarnation and process.status == "running":
+                    self._stalled = str(error)  # its probe ends it
                 if not await self._lives_again(process, incarnation):
                     self._engine.fall_silent()
                     return

@@ -8,7 +8,6 @@ nothing, as all programs do when their device vanishes, is found out by its sile
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from realtalk_async.voice import audio
 from realtalk_async.voice.protocol import BYTES_PER_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtalk_async.supervision import ManagedProcess, ProcessManager
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
@@ -58,7 +59,6 @@ class Recorder:
         self._programs = audio.find_recorders(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
-        self._news = asyncio.Event()  # it was heard, or never will be
         self._silence = Probe.silence(_SILENCE)
 
     @property
@@ -67,7 +67,7 @@ class Recorder:
         return self._programs[self._current]
 
     async def start(self, manager: ProcessManager, *, critical: bool) -> None:
-        """Start it under *manager*. `pump` must run beside what comes next."""
+        """Start it under *manager*; then `pump` tells when it delivers."""
         self._process = await manager.start(
             NAME,
             _command(self.program),
@@ -77,17 +77,6 @@ class Recorder:
             recover=self._recover,
             ladder=SWIFT,
         )
-
-    async def wait_until_heard(self) -> None:
-        """
-        Wait until it has delivered something; bounded by its policy.
-
-        Raises:
-            AudioUnavailable: If no program delivers; carries their last words.
-        """
-        await self._news.wait()
-        if not self.heard:
-            raise self.unavailable()
 
     @property
     def heard(self) -> bool:
@@ -108,8 +97,13 @@ class Recorder:
         start = self._engine.microphone.received / (1000 * BYTES_PER_MS)
         return audio.find_recorders(self._device, self._machine, start=start)
 
-    async def pump(self) -> None:
-        """Give what the recorder delivers to the engine, until it is dead for good."""
+    async def pump(self, on_first: Callable[[], None]) -> None:
+        """
+        Give what the recorder delivers to the engine, until it is dead for good.
+
+        Args:
+            on_first: Called when it has delivered something for the first time.
+        """
         process = self._process
         assert process is not None, "start it first"
         incarnation = process.incarnation
@@ -117,13 +111,14 @@ class Recorder:
             try:
                 pcm = await process.receive()
             except ProcessDead:
-                self._news.set()
                 return
             if process.incarnation != incarnation:
                 incarnation = process.incarnation
                 self._engine.microphone.realign()
+            is_first = not self.heard
             self._engine.hear(pcm)
-            self._news.set()
+            if is_first:
+                on_first()
 
     def unavailable(self) -> AudioUnavailable:
         """Return the error that says why no program delivered."""

@@ -23,6 +23,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, RestartPolicy
+from realtalk_async.voice import player as playing
 from realtalk_async.voice import recorder as recording
 from realtalk_async.voice.audio import DEFAULT, Machine
 from realtalk_async.voice.connection import find_target
@@ -40,6 +41,7 @@ from realtalk_async.voice.protocol import (
     SessionConfig,
 )
 from realtalk_async.voice.recorder import Recorder
+from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
 from realtalk_async.voice.waiting import first_of, to_the_end
@@ -101,6 +103,7 @@ class Stream:
             samples from its stdin. Without a speaker the replies are text.
         turn_detection: How the service finds the turns; ``None`` for push-to-talk.
         transcription: The model that writes down what the user says, or ``None``.
+        stall_after: Seconds without a word about a reply after which it is given up.
         handle_signals: Whether Ctrl-C and SIGTERM end the session like
             `stop_streaming`. By default they do where `start_streaming` is awaited
             directly, in the main thread, and the app has no handlers of its own.
@@ -123,6 +126,7 @@ class Stream:
         speaker: Device = DEFAULT,
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
+        stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
         self._owns_logger = logger is None
@@ -144,8 +148,8 @@ class Stream:
             transcription=transcription,
             turn_detection=turn_detection,
         )
-        self._engine = Engine(config, self._publish, plays=speaker is not None)
-        self._session = self._engine.session
+        self._session = Session(config, stall_after=stall_after)
+        self._engine = Engine(self._session, self._publish, plays=speaker is not None)
         self._subscribers: list[Callable[[VoiceEvent], object]] = []
         self._state: Literal["new", "running", "over"] = "new"
         self._news = asyncio.Event()
@@ -153,6 +157,7 @@ class Stream:
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
         self._ended_by = ""
+        self._is_closed = False  # no reply will end any more
         self._failure: BaseException | None = None
         self._names: list[str] = []  # what was started, in this order
         self._runner: asyncio.Task[Summary] | None = None
@@ -315,17 +320,44 @@ class Stream:
                     await stack.enter_async_context(self.process_manager)
                 stack.callback(self._watch(link))
                 try:
-                    session = self._converse(link, recorder, player, task_status)
-                    await first_of(session, self._stop.wait())
+                    await self._host(link, recorder, player, task_status)
                 finally:
                     await to_the_end(self._wind_up(player))
         except BaseException as error:
-            self._failure = self._explain(error)
-            if self._failure is error:
+            reason = self._explain(error, recorder)
+            if not isinstance(reason, asyncio.CancelledError):
+                self._failure = reason
+            if reason is error:
                 raise
-            raise self._failure from error
+            raise reason from error
         if self._failure is not None:
             raise self._failure
+
+    async def _host(
+        self,
+        link: Link,
+        recorder: Recorder | None,
+        player: Player | None,
+        task_status: TaskStatus[Stream],
+    ) -> None:
+        """Run the session in a task of its own until it fails or is to stop."""
+        session = asyncio.create_task(self._converse(link, recorder, player))
+        session.add_done_callback(lambda _: self._note_news())
+
+        def ends() -> bool:
+            return session.done() or self._stop.is_set()
+
+        try:
+            await self._until(lambda: self._ready.is_set() or ends())
+            if not ends():
+                self.logger.info(SESSION, "Session is ready")
+                task_status.started(self)
+            await self._until(ends)
+        finally:
+            session.cancel()
+            await to_the_end(_settled(session))
+        if not session.cancelled():
+            session.result()
 
     def _watch(self, link: Link) -> Callable[[], None]:
         """End the session when the connection is given up."""
@@ -338,17 +370,18 @@ class Stream:
 
         return self.process_manager.subscribe(look)
 
-    def _explain(self, error: BaseException) -> BaseException:
+    def _explain(
+        self, error: BaseException, recorder: Recorder | None
+    ) -> BaseException:
         """Return the error that tells the user most of why the session ended."""
+        if isinstance(error, CriticalProcessFailed) and error.name == recording.NAME:
+            never_worked = recorder is not None and not recorder.heard
+            return recorder.unavailable() if recorder and never_worked else error
         is_ours = isinstance(error, CriticalProcessFailed | asyncio.CancelledError)
         return self._failure if is_ours and self._failure is not None else error
 
     async def _converse(
-        self,
-        link: Link,
-        recorder: Recorder | None,
-        player: Player | None,
-        task_status: TaskStatus[Stream],
+        self, link: Link, recorder: Recorder | None, player: Player | None
     ) -> None:
         """Start all three, and keep them going until cancelled."""
         manager = self.process_manager
@@ -360,42 +393,42 @@ class Stream:
             critical=self._owns_manager,
             fatal=FATAL,
         )
-        while not self._engine.was_ready:
-            await self._next_news()
-        works = [self._announce_ready(recorder, task_status)]
+        await self._until(lambda: self._engine.was_ready)
         if player is not None:
-            self._names.append("player")
+            self._names.append(playing.NAME)
             await player.start(manager)
-            works.append(_play(player))
         if recorder is not None:
             self._names.append(recording.NAME)
             await recorder.start(manager, critical=self._owns_manager)
-            works.append(self._record(recorder))
-        await first_of(*works)
+        await first_of(self._play(player), self._record(recorder))
 
-    async def _announce_ready(
-        self, recorder: Recorder | None, task_status: TaskStatus[Stream]
-    ) -> None:
-        if recorder is not None:
-            await recorder.wait_until_heard()
-        self._ready.set()
-        self.logger.info(SESSION, "Session is ready")
-        task_status.started(self)
+    async def _play(self, player: Player | None) -> None:
+        """Play for ever; without a player the conversation goes on in writing."""
+        if player is not None:
+            await player.play()
         await asyncio.Event().wait()
 
-    async def _record(self, recorder: Recorder) -> None:
-        """Pump until the recorder is lost for good, which ends the session."""
-        await recorder.pump()
+    async def _record(self, recorder: Recorder | None) -> None:
+        """Record until the recorder is lost for good, which ends the session."""
+        if recorder is None:
+            self._announce_ready()
+            await asyncio.Event().wait()
+            return
+        await recorder.pump(self._announce_ready)
         if not recorder.heard:
             raise recorder.unavailable()
         process = self.process_manager.processes[recording.NAME]
-        raise CriticalProcessFailed(
-            recording.NAME, process.reason, process.get_report()
-        )
+        report = process.get_report()
+        raise CriticalProcessFailed(recording.NAME, process.reason, report)
+
+    def _announce_ready(self) -> None:
+        self._ready.set()
+        self._note_news()
 
     async def _wind_up(self, player: Player | None) -> None:
         """End the three, the latest first, and all waiting for them."""
         self._engine.end(self._ended_by or "the session ended")
+        self._is_closed = True
         self._note_news()
         known = self.process_manager.get_statuses()
         for name in reversed(self._names):
@@ -419,6 +452,7 @@ class Stream:
         if not self._stop.is_set():
             self._ended_by = why
             self._stop.set()
+            self._note_news()
 
     async def stop_streaming(self) -> None:
         """
@@ -574,7 +608,8 @@ class Stream:
         try:
             async with asyncio.timeout(timeout):
                 while len(self._session.outcomes) <= index:
-                    self._raise_if_over()
+                    if self._is_closed:
+                        raise self._closed()
                     await self._next_news()
                     index = max(index, self._session.asked_for)
         except TimeoutError:
@@ -643,12 +678,17 @@ class Stream:
     async def _next_news(self) -> None:
         await self._news.wait()
 
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._next_news()
+
     def _raise_if_over(self) -> None:
-        if self._state == "over" or self._stop.is_set():
-            raise ClosedStream(f"the session has ended: {self._ended_by}")
+        if self._is_closed or self._stop.is_set():
+            raise self._closed()
+
+    def _closed(self) -> ClosedStream:
+        return ClosedStream(f"the session has ended: {self._ended_by}")
 
 
-async def _play(player: Player) -> None:
-    """Play for ever: without a player the conversation goes on in writing."""
-    await player.play()
-    await asyncio.Event().wait()
+async def _settled(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])

@@ -1,0 +1,753 @@
+"""Whole sessions: the offline peer, real recorders and players, real signals."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+
+import anyio
+import pytest
+
+from realtalk_async.exceptions import (
+    AudioUnavailable,
+    AuthenticationRefused,
+    ClosedStream,
+    CriticalProcessFailed,
+    InvalidConfiguration,
+    MissingApiKey,
+    ServiceRefused,
+    ServiceUnreachable,
+    UnknownProcess,
+    WaitExpired,
+)
+from realtalk_async.logs import Logger
+from realtalk_async.offline import Peer, render
+from realtalk_async.supervision import ProcessManager
+from realtalk_async.voice import Status, Stream, words
+
+SHORT = 60
+"""Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
+
+QUESTION = "What is two plus three?"
+ANSWER = "Two plus three is five."
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory):
+    """A WAV in which somebody asks one question, and when."""
+    path = tmp_path_factory.mktemp("speech") / "question.wav"
+    (spoken,) = render([(QUESTION, 1.0)], path)
+    return path, spoken
+
+
+@pytest.fixture
+async def peer(question):
+    """The other side of the wire, talking as fast as it can; its model is loaded."""
+    async with Peer(pace=0) as peer:
+        yield peer
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return what makes a stream without sound, which logs to this test's folder."""
+
+    def make(url, **options):
+        silent = {"microphone": None, "speaker": None}
+        options = {"logger": Logger(tmp_path / "app.log"), **silent, **options}
+        return Stream(url=url, **options)
+
+    return make
+
+
+def observe(stream):
+    """Return the list to which all events of *stream* are added."""
+    seen = []
+    stream.subscribe(seen.append)
+    return seen
+
+
+async def happens(stream, kind, condition=lambda event: True):
+    """Wait until an event of *kind* is told that meets *condition*."""
+    arrived = asyncio.Event()
+
+    def look(event):
+        if isinstance(event, kind) and condition(event):
+            arrived.set()
+
+    unsubscribe = stream.subscribe(look)
+    with anyio.fail_after(SHORT):
+        await arrived.wait()
+    unsubscribe()
+
+
+def sent_texts(peer, connection):
+    """Return role and text of each message created on that connection."""
+    return [
+        (item["role"], item["content"][0]["text"])
+        for received in peer.received
+        if received.connection == connection and "item" in received.event
+        for item in [received.event["item"]]
+    ]
+
+
+async def ask(stream, text=QUESTION):
+    """Ask in writing, and return how the reply ended."""
+    stream.send_text(text, trigger_response=True)
+    return await stream.wait_for_response(SHORT)
+
+
+# --- A conversation ---------------------------------------------------------------
+
+
+async def test_a_conversation_in_writing(peer, make):
+    """Ready inside the block; what was said can be read at any time, also after it."""
+    stream = make(peer.url)
+    assert not stream.is_ready()
+    assert stream.process_status() == {}
+    async with stream:
+        assert stream.is_ready()
+        outcome = await ask(stream)
+        assert (outcome.status, outcome.text) == (Status.COMPLETED, ANSWER)
+    assert not stream.is_ready()
+    assert [(e.role, e.medium, e.content) for e in stream.conversation()] == [
+        ("user", "text", QUESTION),
+        ("assistant", "text", ANSWER),
+    ]
+    assert stream.transcript() == f"User [text]: {QUESTION}\nAssistant [text]: {ANSWER}"
+    assert stream.process_status()["connection"].status == "dead"
+    assert stream.summary().ended_by == "stop_streaming"
+    assert "1 completed" in str(stream.summary())
+
+
+async def test_a_spoken_conversation(peer, make, question, tmp_path):
+    """A WAV asks, a WAV has the answer."""
+    path, _ = question
+    speaker = tmp_path / "answer.wav"
+    stream = make(peer.url, microphone=path, speaker=str(speaker))
+    seen = observe(stream)
+    async with stream:
+        assert set(stream.process_status()) == {"recorder", "player", "connection"}
+        outcome = await stream.wait_for_response(SHORT)
+        await stream.wait_until_played(SHORT)
+    assert outcome.text == ANSWER
+    assert outcome.first_output_at is not None
+    assert [e.medium for e in stream.conversation()] == ["audio", "audio"]
+    assert [e.role for e in stream.conversation()] == ["user", "assistant"]
+    assert "two plus three" in stream.conversation()[0].content.lower()
+    kinds = [type(event) for event in seen]
+    for kind in (words.SpeechStarted, words.SpeechStopped, words.UserTranscript):
+        assert kinds.count(kind) == 1
+    with wave.open(str(speaker)) as file:
+        played = file.getnframes() / file.getframerate()
+    assert played == pytest.approx(stream.summary().played_audio, abs=0.01)
+    assert played > 1
+    assert stream.summary().restarts == {"connection": 0, "player": 0, "recorder": 0}
+
+
+async def test_a_recorder_killed_in_mid_sentence_is_replaced_and_nothing_is_missed(
+    peer, make, question, tmp_path
+):
+    """The new one goes on where the old one ended; the sentence is understood."""
+    path, spoken = question
+    stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
+    middle = (spoken.start + spoken.end) / 2 * 48_000
+    async with stream:
+        with anyio.fail_after(SHORT):
+            while stream.summary().sent_audio * 48_000 < middle:
+                await asyncio.sleep(0.01)
+        os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
+        outcome = await stream.wait_for_response(SHORT)
+    assert outcome.text == ANSWER
+    assert stream.summary().restarts["recorder"] == 1
+    history = stream.error_history("recorder")
+    assert "SIGKILL" in str(history)
+    entries = await stream.logger.get_logs(level="ERROR", component="recorder")
+    assert "died" in entries[0].message or "killed" in str(entries[0])
+
+
+async def test_a_player_killed_in_mid_reply_is_replaced_and_goes_on_in_its_file(
+    peer, make, tmp_path
+):
+    """What it had taken is kept."""
+    speaker = tmp_path / "answer.wav"
+    stream = make(peer.url, speaker=speaker)
+    async with stream:
+        await ask(stream)
+        with anyio.fail_after(SHORT):
+            while stream.summary().played_audio < 0.5:
+                await asyncio.sleep(0.01)
+        os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
+        await stream.wait_until_played(SHORT)
+        assert stream.is_ready()
+    assert stream.summary().restarts["player"] == 1
+    with wave.open(str(speaker)) as file:
+        played = file.getnframes() / file.getframerate()
+    # At most what lay in the dead one's pipe is missing.
+    assert played == pytest.approx(stream.summary().played_audio, abs=0.4)
+    assert played > 1
+
+
+async def test_the_users_voice_breaks_into_a_reply(peer, make, tmp_path):
+    """The rest is not played, and the service learns how much was heard."""
+    path = tmp_path / "in.wav"
+    render(
+        [
+            ("Say one two three four five six seven eight nine ten.", 1.5),
+            (QUESTION, 1.0),
+        ],
+        path,
+    )
+    stream = make(peer.url, microphone=path, speaker=tmp_path / "out.wav")
+    seen = observe(stream)
+    async with stream:
+        await stream.wait_for_response(SHORT)
+        with anyio.fail_after(SHORT):
+            while not any(isinstance(e, words.Interrupted) for e in seen):
+                await asyncio.sleep(0.01)
+        await happens(stream, words.ReplyFinished)
+    (cut,) = [e for e in seen if isinstance(e, words.Interrupted)]
+    assert 0 < cut.heard_ms < cut.received_ms
+    (truncate,) = stream.eventlog.find("truncate$", direction="sent")
+    assert truncate.data["audio_end_ms"] == cut.heard_ms
+    assert [e.interrupted for e in stream.conversation() if e.role == "assistant"] == [
+        True,
+        False,
+    ]
+
+
+async def test_the_app_can_silence_a_reply(make, tmp_path):
+    """As the user's voice does."""
+    async with (
+        Peer(pace=1) as peer,
+        make(peer.url, speaker=tmp_path / "out.wav") as stream,
+    ):
+        stream.send_text("Say a b c d e f g h i j k l m.", trigger_response=True)
+        with anyio.fail_after(SHORT):
+            while stream.summary().played_audio < 0.2:
+                await asyncio.sleep(0.01)
+        stream.interrupt()
+        outcome = await stream.wait_for_response(SHORT)
+        assert outcome.status is Status.CANCELLED
+        played = stream.summary().played_audio
+        await stream.wait_until_played(SHORT)
+        assert stream.summary().played_audio == played
+        assert stream.conversation()[-1].interrupted
+
+
+async def test_the_status_message_follows_each_reply(peer, make):
+    """As a system message."""
+    async with make(peer.url) as stream:
+        stream.set_status_message("It is noon.")
+        await ask(stream)
+        await ask(stream)
+        with anyio.fail_after(SHORT):
+            while [r for r, _ in sent_texts(peer, 1)].count("system") < 2:
+                await asyncio.sleep(0.01)
+    assert [role for role, _ in sent_texts(peer, 1)] == ["user", "system"] * 2
+
+
+async def test_texts_written_before_the_start_are_sent(peer, make):
+    """They wait for the connection."""
+    stream = make(peer.url)
+    stream.send_text(QUESTION, trigger_response=True)
+    async with stream:
+        assert (await stream.wait_for_response(SHORT)).text == ANSWER
+    with pytest.raises(ClosedStream):
+        stream.send_text("too late")
+
+
+async def test_the_event_log_can_be_viewed(peer, make):
+    """Filtered, readable, and returned as well."""
+    async with make(peer.url) as stream:
+        await ask(stream)
+    out = io.StringIO()
+    found = stream.view_log("^response", direction="received", file=out)
+    assert found[0].type == "response.created"
+    assert found[-1].type == "response.done"
+    assert len(out.getvalue().splitlines()) == len(found)
+    assert stream.eventlog[0].type in ("session.update", "session.created")
+
+
+# --- What cannot begin ------------------------------------------------------------
+
+
+async def test_a_missing_key_is_said_before_anything_is_started(make, monkeypatch):
+    """It names the variable and the offline peer; nothing was spawned."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    stream = make(None)
+    with pytest.raises(MissingApiKey, match="OPENAI_API_KEY"):
+        await stream.start_streaming()
+    assert stream.process_status() == {}
+    with pytest.raises(MissingApiKey):
+        async with stream:
+            pass
+
+
+async def test_a_refused_key_ends_the_start(peer, make):
+    """It is not tried again, and no sound is started."""
+    stream = make(peer.url, api_key="sk-refused", speaker=["cat"])
+    with pytest.raises(AuthenticationRefused, match="refused the key"):
+        async with stream:
+            pass
+    assert stream.summary().restarts == {"connection": 0}
+    with pytest.raises(ClosedStream):
+        await stream.start_streaming()
+
+
+async def test_a_service_that_is_not_there_ends_the_start(make):
+    """At once: it is more likely a mistake than an outage."""
+    async with Peer() as peer:
+        url = peer.url
+    with pytest.raises(ServiceUnreachable, match="is the peer running"):
+        await make(url).start_streaming()
+
+
+async def test_a_service_that_refuses_the_set_up_says_why(peer, make):
+    """As for a voice that it does not have."""
+    stream = make(f"{peer.url}?fault=error-insufficient_quota@session.updated")
+    with pytest.raises(ServiceRefused, match="insufficient_quota"):
+        await stream.start_streaming()
+
+
+async def test_a_missing_recorder_is_said_before_anything_is_started(peer, make):
+    """With what to do about it."""
+    stream = make(peer.url, microphone=["no-such-recorder"])
+    with pytest.raises(AudioUnavailable, match="no-such-recorder"):
+        await stream.start_streaming()
+    assert stream.process_status() == {}
+
+
+async def test_a_recorder_that_cannot_record_is_said_with_its_last_words(peer, make):
+    """It was tried again, for a device may be busy for a moment."""
+    script = "echo 'Device or resource busy' >&2; exit 1"
+    stream = make(peer.url, microphone=["sh", "-c", script])
+    with pytest.raises(AudioUnavailable, match="Device or resource busy"):
+        await stream.start_streaming()
+    assert stream.summary().restarts["recorder"] > 3
+    assert "Device or resource busy" in str(stream.error_history("recorder"))
+
+
+async def test_a_player_that_cannot_play_is_said_with_its_last_words(peer, make):
+    """Likewise."""
+    script = "echo 'Connection failure' >&2; exit 1"
+    stream = make(peer.url, speaker=["sh", "-c", script])
+    with pytest.raises(AudioUnavailable, match="Connection failure"):
+        await stream.start_streaming()
+
+
+# --- Faults of the service --------------------------------------------------------
+
+ALIVE = [
+    ("drop:1", Status.LOST),
+    ("close-1000:1", Status.LOST),
+    ("close-1001:1", Status.LOST),
+    ("close-1011:1", Status.LOST),
+    ("malformed:2", Status.COMPLETED),
+    ("binary:2", Status.COMPLETED),
+    ("badbase64:2", Status.COMPLETED),
+    ("unknown:1", Status.COMPLETED),
+    ("error:1", Status.COMPLETED),
+    ("error-session_expired:1", Status.LOST),
+    ("failed", Status.FAILED),
+    ("incomplete", Status.INCOMPLETE),
+    ("missing", Status.STALLED),
+    ("missing@response.created", Status.COMPLETED),
+    ("late@response.created", Status.COMPLETED),
+    ("stall:1", Status.STALLED),
+    ("twice", Status.COMPLETED),
+    ("beta", Status.COMPLETED),
+    ("drop@response.created", Status.LOST),
+    ("drop@response.done", Status.LOST),
+    ("malformed@response.done", Status.STALLED),
+]
+
+
+@pytest.mark.parametrize(("fault", "expected"), ALIVE, ids=[f for f, _ in ALIVE])
+async def test_every_fault_ends_in_one_outcome_and_a_live_session(
+    fault, expected, peer, make
+):
+    """The next question is answered."""
+    stream = make(peer.url, speaker=["sh", "-c", "cat >/dev/null"], stall_after=1.0)
+    seen = observe(stream)
+    peer.fault(fault)
+    async with stream:
+        assert (await ask(stream)).status is expected
+        if fault.startswith("stall"):
+            return  # the peer says nothing ever again on this connection
+        outcome = await ask(stream, "What is ten minus four?")
+        assert outcome.status is Status.COMPLETED
+        assert outcome.text == "Ten minus four is six."
+    finished = [e for e in seen if isinstance(e, words.ReplyFinished)]
+    assert len(finished) == 2
+    lost = [e for e in seen if isinstance(e, words.ConnectionLost)]
+    assert len(lost) == (expected is Status.LOST)
+
+
+async def test_a_lost_connection_is_restored_with_the_conversation(peer, make):
+    """Told again as text, on a new connection."""
+    stream = make(peer.url)
+    seen = observe(stream)
+    async with stream:
+        await ask(stream)
+        peer.fault("drop@response.created")
+        assert (await ask(stream, "Say hello.")).status is Status.LOST
+        assert (await ask(stream, "What is ten minus four?")).completed
+    assert peer.connections == 2
+    assert sent_texts(peer, 2) == [
+        ("user", QUESTION),
+        ("assistant", ANSWER),
+        ("user", "Say hello."),
+        ("user", "What is ten minus four?"),
+    ]
+    assert [e.content for e in stream.conversation()] == [
+        *(QUESTION, ANSWER, "Say hello."),
+        *("What is ten minus four?", "Ten minus four is six."),
+    ]
+    (restored,) = [e for e in seen if isinstance(e, words.ConnectionRestored)]
+    assert restored.replayed == 3
+    assert stream.summary().restarts["connection"] == 1
+
+
+async def test_a_fatal_error_ends_the_session_with_the_reason(peer, make):
+    """Whoever waits is told too."""
+    stream = make(peer.url)
+    peer.fault("error-insufficient_quota@response.created")
+
+    async def talk():
+        async with stream:
+            outcome = await ask(stream)
+            assert outcome.status is Status.LOST
+            with pytest.raises(ClosedStream):
+                await stream.wait_for_response(SHORT)
+
+    with pytest.raises(ServiceRefused, match="insufficient_quota") as caught:
+        await talk()
+    assert caught.value.code == "insufficient_quota"
+    assert "insufficient_quota" in stream.summary().ended_by
+    assert peer.connections == 1
+
+
+# --- Children that are lost for good ----------------------------------------------
+
+ONCE = """
+import os, sys, time
+if os.path.exists(sys.argv[1]):
+    sys.exit("the device is gone")
+while not os.path.exists(sys.argv[1]):
+    os.write(1, bytes(960))
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "given"])
+async def test_a_recorder_that_is_lost_for_good_ends_the_session(
+    peer, make, tmp_path, shared
+):
+    """Under a manager of its own, and under one that is given, which goes on."""
+    gone = tmp_path / "gone"
+    argv = [sys.executable, "-c", ONCE, str(gone)]
+    async with Logger(tmp_path / "m.log") as logger, ProcessManager(logger) as manager:
+        options = {"process_manager": manager} if shared else {}
+        stream = make(peer.url, microphone=argv, **options)
+
+        async def talk():
+            async with stream:
+                gone.touch()
+                with pytest.raises(ClosedStream):
+                    await stream.wait_for_response(SHORT)
+
+        with pytest.raises(CriticalProcessFailed, match="recorder") as caught:
+            await talk()
+        assert caught.value.report is not None
+        assert "the device is gone" in str(stream.error_history("recorder"))
+        assert manager.status in ("running", "degraded")
+
+
+async def test_a_player_that_is_lost_for_good_leaves_a_conversation_in_writing(
+    peer, make, tmp_path
+):
+    """Degraded, and it says so."""
+    gone = tmp_path / "gone"
+    script = f"test -e {gone} && exit 1; exec cat >/dev/null"
+    async with make(peer.url, speaker=["sh", "-c", script]) as stream:
+        gone.touch()
+        os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
+        with anyio.fail_after(SHORT):
+            while "player" not in stream.process_manager.degraded:
+                await asyncio.sleep(0.01)
+        assert (await ask(stream)).text == ANSWER
+        await stream.wait_until_played(SHORT)
+
+
+async def test_a_player_that_takes_nothing_is_replaced(peer, make, tmp_path):
+    """Alive and deaf, as one whose device vanished."""
+    deaf = tmp_path / "deaf"
+    deaf.touch()
+    script = f"test -e {deaf} && {{ rm {deaf}; exec 0<&-; sleep 600; }}; cat >/dev/null"
+    async with make(peer.url, speaker=["sh", "-c", script]) as stream:
+        await ask(stream)
+        with anyio.fail_after(SHORT):
+            while stream.process_status()["player"].restarts < 1:
+                await asyncio.sleep(0.01)
+        await stream.wait_until_played(SHORT)
+        assert stream.is_ready()
+
+
+# --- Start and stop ---------------------------------------------------------------
+
+
+async def test_start_streaming_runs_until_stopped_and_returns_a_summary(peer, make):
+    """Stopped from another task; stopping again changes nothing."""
+    stream = make(peer.url)
+    await stream.stop_streaming()  # nothing to stop yet
+    async with anyio.create_task_group() as tasks:
+
+        async def stop():
+            await ask(stream)
+            await stream.stop_streaming()
+            await stream.stop_streaming()
+
+        tasks.start_soon(stop)
+        with anyio.fail_after(SHORT):
+            summary = await stream.start_streaming()
+    assert summary.ended_by == "stop_streaming"
+    assert [outcome.text for outcome in summary.outcomes] == [ANSWER]
+    assert [entry.role for entry in summary.conversation] == ["user", "assistant"]
+    assert summary.to_dict()["log_path"] == str(stream.logger.path)
+    assert summary == stream.summary()
+    await stream.stop_streaming()
+
+
+async def test_the_arguments_of_the_start_win(peer, make):
+    """As in the package this one follows."""
+    stream = make(peer.url)
+    async with anyio.create_task_group() as tasks:
+
+        async def stop():
+            while not stream.is_ready():
+                await asyncio.sleep(0.01)
+            await stream.stop_streaming()
+
+        tasks.start_soon(stop)
+        with anyio.fail_after(SHORT):
+            await stream.start_streaming("sk-1", "gpt-other", "cedar")
+    session = peer.received[0].event["session"]
+    assert session["audio"]["output"]["voice"] == "cedar"
+    connected = stream.eventlog.find("session.created")[0]
+    assert connected.data["session"]["model"] == "gpt-other"
+
+
+async def test_a_second_start_waits_with_the_first(peer, make):
+    """And returns the same."""
+    stream = make(peer.url)
+    async with stream:
+        joined = asyncio.create_task(stream.start_streaming())
+        await asyncio.sleep(0)
+        assert not joined.done()
+    with anyio.fail_after(SHORT):
+        assert (await joined).ended_by == "stop_streaming"
+
+
+async def test_a_task_group_can_start_it(peer, make):
+    """It returns when the session is ready."""
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(SHORT):
+            stream = await tasks.start(make(peer.url).start_streaming)
+            assert stream.is_ready()
+            assert (await ask(stream)).text == ANSWER
+        await stream.stop_streaming()
+
+
+async def test_a_task_group_that_is_cancelled_ends_it(peer, make, question):
+    """With all its children."""
+    stream = make(peer.url, microphone=question[0])
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(stream.start_streaming)
+        tasks.cancel_scope.cancel()
+    assert {s.status for s in stream.process_status().values()} == {"dead"}
+    assert stream.summary().ended_by == "its task was cancelled"
+
+
+async def test_the_block_may_be_left_in_another_task(peer, make, question):
+    """As fixtures do."""
+    stream = make(peer.url, microphone=question[0])
+    with anyio.fail_after(SHORT):
+        await asyncio.create_task(stream.__aenter__())
+        assert stream.is_ready()
+        await asyncio.create_task(stream.__aexit__(None, None, None))
+    assert not stream.is_ready()
+
+
+async def test_an_error_in_the_block_is_raised_and_everything_is_ended(peer, make):
+    """The app's own error, not one of ours."""
+    with pytest.raises(ZeroDivisionError):
+        async with make(peer.url):
+            1 / 0  # noqa: B018
+
+
+STEPS = [0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 55, 75, 100, 150]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+async def test_cancelling_at_any_step_leaves_nothing(steps, peer, make, question):
+    """No child, no descriptor, no task: the guard of this suite looks."""
+    stream = make(peer.url, microphone=question[0], speaker=["sh", "-c", "cat >&2"])
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(stream.start_streaming())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    with anyio.fail_after(SHORT):
+        await asyncio.wait([running])
+    assert running.cancelled()
+    for status in stream.process_status().values():
+        assert status.status == "dead"
+    left = asyncio.all_tasks() - before
+    assert not [task for task in left if "peer" not in repr(task)] or not left
+
+
+async def test_a_manager_and_a_logger_that_are_given_go_on(peer, tmp_path):
+    """The session stops what it started, and nothing else."""
+    async with (
+        Logger(tmp_path / "app.log") as logger,
+        ProcessManager(logger) as manager,
+    ):
+        for _ in range(2):
+            stream = Stream(
+                logger=logger,
+                process_manager=manager,
+                url=peer.url,
+                microphone=None,
+                speaker=["sh", "-c", "cat >/dev/null"],
+            )
+            async with stream:
+                assert (await ask(stream)).text == ANSWER
+            assert manager.status == "running"
+            assert manager.processes["player"].status == "dead"
+        entries = await logger.get_logs(component="session")
+        assert [e.message for e in entries].count("Session ended") == 2
+
+
+SCRIPT = """
+import asyncio, sys
+from realtalk_async.voice import Stream
+stream = Stream(url=sys.argv[1], microphone=sys.argv[2], speaker=None)
+async def main():
+    asyncio.get_running_loop().create_task(tell())
+    summary = await stream.start_streaming()
+    print("ended by", summary.ended_by, flush=True)
+async def tell():
+    while not stream.is_ready():
+        await asyncio.sleep(0.01)
+    print("ready", stream.process_status()["recorder"].pid, flush=True)
+asyncio.run(main())
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number):
+    """It returns its summary, exits with 0, and leaves no child."""
+    argv = [sys.executable, "-c", SCRIPT, peer.url, str(question[0])]
+    with anyio.fail_after(SHORT):
+        process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
+        ready = await process.stdout.readline()
+        recorder = int(ready.split()[1])
+        began = time.monotonic()
+        process.send_signal(number)
+        out, _ = await process.communicate()
+    assert time.monotonic() - began < 15
+    assert out.decode().splitlines() == [f"ended by {number.name}", "done"]
+    assert process.returncode == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(recorder, 0)
+    process._transport.close()
+
+
+async def test_handlers_of_the_app_are_left_alone(peer, make):
+    """And Python's own are put back."""
+    before = signal.getsignal(signal.SIGINT)
+    mine = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        stream = make(peer.url)
+        running = asyncio.create_task(stream.start_streaming())
+        with anyio.fail_after(SHORT):
+            while not stream.is_ready():
+                await asyncio.sleep(0.01)
+            assert signal.getsignal(signal.SIGTERM).__name__ == "<lambda>"
+            await stream.stop_streaming()
+            await running
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+
+
+# --- The small print --------------------------------------------------------------
+
+
+async def test_waiting_for_a_reply_is_bounded(peer, make):
+    """It is told when none comes, and when none can come any more."""
+    async with make(peer.url) as stream:
+        with pytest.raises(WaitExpired, match=r"0\.05 s"):
+            await stream.wait_for_response(0.05)
+        waiting = asyncio.create_task(stream.wait_for_response(None))
+        await asyncio.sleep(0)
+    with pytest.raises(ClosedStream):
+        await waiting
+    with pytest.raises(ClosedStream):
+        await stream.wait_for_response()
+
+
+async def test_a_reply_under_way_at_the_end_is_lost(peer, make):
+    """And whoever waits for it learns that."""
+    async with make(f"{peer.url}?fault=stall@response.created") as stream:
+        stream.send_text(QUESTION, trigger_response=True)
+        waiting = asyncio.create_task(stream.wait_for_response(SHORT))
+        await asyncio.sleep(0)
+    assert (await waiting).status is Status.LOST
+
+
+async def test_a_subscriber_that_raises_is_logged_and_called_again(peer, make):
+    """And one that left is not."""
+    stream = make(peer.url)
+    calls = []
+
+    def bad(event):
+        calls.append(event)
+        raise RuntimeError("mine")
+
+    unsubscribe = stream.subscribe(bad)
+    gone = observe(stream)
+    async with stream:
+        await ask(stream)
+        unsubscribe()
+        unsubscribe()
+        before = len(calls)
+        await ask(stream)
+    assert 2 < before == len(calls) < len(gone)
+    errors = await stream.logger.get_logs(level="ERROR", pattern="subscriber")
+    assert len(errors) == before
+
+
+async def test_questions_about_unknown_processes_name_the_known_ones(peer, make):
+    """At any time."""
+    async with make(peer.url, speaker=["sh", "-c", "cat >/dev/null"]) as stream:
+        with pytest.raises(UnknownProcess, match="player"):
+            stream.error_history("sox")
+        assert stream.error_history("player") is not None
+    assert stream.error_history() is not None
+
+
+async def test_nonsense_is_refused(make):
+    """Where the mistake is."""
+    stream = make("http://example.org")
+    with pytest.raises(InvalidConfiguration):
+        await stream.start_streaming()
+    with pytest.raises(InvalidConfiguration):
+        stream.send_text(" ")
+    with pytest.raises(InvalidConfiguration):
+        stream.send_text("x", role="me")
