@@ -59,7 +59,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types twice, and that the public ones are complete."""
-    session.install("-e", EXTRAS, "nox", *group("test"), *group("types"))
+    session.install(EXTRAS, "nox", *group("test"), *group("types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "realtalk_async")

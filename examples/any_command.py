@@ -7,7 +7,7 @@ import signal
 from realtalk_async import PERMANENT, Command, Logger, ProcessManager
 
 
-async def main():
+async def main() -> None:
     """Run a clock, kill it, and see it come back."""
     clock = Command("sh", "-c", "while date +%T; do sleep 0.2; done")
     async with Logger() as logger, ProcessManager(logger) as manager:

@@ -6,7 +6,7 @@ from realtalk_async import Stream
 from realtalk_async.offline import Peer
 
 
-async def main():
+async def main() -> None:
     """Ask twice, in writing; an app with a microphone would just listen."""
     async with (
         Peer() as peer,  # the offline peer; leave out both and set OPENAI_API_KEY

@@ -5,7 +5,7 @@ import asyncio
 from realtalk_async import Logger
 
 
-async def main():
+async def main() -> None:
     """Write a few entries and ask for some of them."""
     async with Logger() as logger:
         logger.info("app", "Started", {"version": "1.0"})

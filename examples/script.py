@@ -6,7 +6,7 @@ import os
 from realtalk_async import Stream
 
 
-def main():
+def main() -> None:
     """Talk to the service, or to the peer that REALTALK_URL names."""
     stream = Stream(
         url=os.environ.get("REALTALK_URL"),

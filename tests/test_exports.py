@@ -13,7 +13,7 @@ def test_every_public_name_is_there():
     for name in realtalk_async.__all__:
         assert getattr(realtalk_async, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
-        realtalk_async.nonsense
+        _ = realtalk_async.nonsense
 
 
 def test_names_are_sorted_and_unique():

@@ -218,7 +218,11 @@ class Demo:
             case events.ProcessExited(cause="stopped by us"):
                 self._account.tell(event.process, "stopped", "quiet")
             case events.ProcessExited():
-                self._account.tell(event.process, f"died: {event.summary}", "bad")
+                last = event.last_words[-1] if event.last_words else ""
+                words = f"its last words: {last}" if last else "without a word"
+                self._account.tell(
+                    event.process, f"died: {event.summary}, {words}", "bad"
+                )
             case events.ProcessRestarted():
                 how = (
                     f"restarted: pid {event.pid}, {event.downtime * 1000:.0f} ms later"

@@ -1,0 +1,93 @@
+"""How the public names are used, for the type checkers: checked, never run."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from typing import assert_type
+
+from realtalk_async import (
+    CLOSE_STDIN,
+    PERMANENT,
+    Command,
+    ErrorHistory,
+    IncarnationReport,
+    Ladder,
+    LogEntry,
+    Logger,
+    ManagedProcess,
+    OutputLine,
+    OutputLines,
+    Probe,
+    ProcessManager,
+    ProcessStatus,
+    RestartPolicy,
+    Stream,
+    Summary,
+    SupervisedTask,
+)
+
+
+async def supervise(logger: Logger) -> None:
+    """Start, look at, and end processes."""
+    async with ProcessManager(logger, check_interval=0.5) as manager:
+        process = await manager.start(
+            "mic",
+            Command("sox", "-d", env={"AUDIODEV": None}, stdout="binary"),
+            restart=RestartPolicy("permanent", max_failures=3),
+            critical=True,
+            depends_on=["server"],
+            probes=[Probe.silence(0.5), Probe.line("ready")],
+            recover=resume,
+            ladder=Ladder((CLOSE_STDIN, 0.5), (signal.SIGTERM, 2.0)),
+        )
+        assert_type(process, ManagedProcess)
+        assert_type(await process.check(), ProcessStatus)
+        assert_type(process.get_stdout(), OutputLines)
+        assert_type(process.get_stdout()[0], OutputLine)
+        assert_type(process.get_stdout()[-3:], list[OutputLine])
+        assert_type(await process.restart(resume), bool)
+        assert_type(await process.receive(), bytes)
+        assert_type(await manager.check_processes(), dict[str, ProcessStatus])
+        assert_type(manager.get_error_history("mic"), ErrorHistory)
+        assert_type(manager.degraded, Mapping[str, str])
+        task = await manager.start_task("net", connect, restart=PERMANENT)
+        assert_type(task, SupervisedTask)
+        spawned = await manager.create_subprocess_exec(
+            "cat", stdin=asyncio.subprocess.PIPE, name="cat"
+        )
+        assert_type(spawned, asyncio.subprocess.Process)
+        assert_type(manager.register_process(spawned, "again"), ManagedProcess)
+        async for line in process.follow("stderr", history=True):
+            assert_type(line, OutputLine)
+
+
+async def resume(report: IncarnationReport) -> Command | None:
+    """Go on where the dead one stopped."""
+    return Command("play", report.stdout[-1].text) if report.failed else None
+
+
+async def connect() -> None:
+    """Do what a supervised coroutine does."""
+
+
+async def log() -> None:
+    """Write and ask."""
+    async with Logger("app.log") as logger:
+        logger.info("app", "Started")
+        logger.log("WARNING", "app", "Slow", {"ms": 12})
+        await logger.error("app", "Lost", {"code": 1006})
+        entries = await logger.get_logs("ERROR", component="app", pattern="Lo", n=3)
+        assert_type(entries, list[LogEntry])
+
+
+async def talk() -> None:
+    """Hold a session."""
+    async with Stream(url="ws://127.0.0.1:1/v1/realtime", microphone=None) as stream:
+        assert_type(stream, Stream)
+        stream.send_text("hello", "user", trigger_response=True)
+        print((await stream.wait_for_response(timeout=5)).text)
+        assert_type(stream.process_status(), dict[str, ProcessStatus])
+        assert_type(stream.error_history(), ErrorHistory)
+    assert_type(await Stream().start_streaming("key", "model", "voice"), Summary)
