@@ -16,7 +16,7 @@ from realtalk_async.offline import arithmetic
 from realtalk_async.offline.words import JsonObject, Message, as_list, as_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from realtalk_async.offline.words import Question
@@ -239,22 +239,19 @@ def _arguments(tool: JsonObject, text: str) -> JsonObject:
     wanted = [str(name) for name in as_list(schema.get("required"))] or list(properties)
     found = iter(_numbers(text))
     return {
-        name: _argument(as_object(properties.get(name)), text, next(found, 0))
-        if as_object(properties.get(name)).get("type") in ("number", "integer")
-        else _argument(as_object(properties.get(name)), text, 0)
-        for name in wanted
+        name: _argument(as_object(properties.get(name)), text, found) for name in wanted
     }
 
 
-def _argument(schema: JsonObject, text: str, number: float) -> object:
+def _argument(schema: JsonObject, text: str, found: Iterator[float]) -> object:
     for choice in as_list(schema.get("enum")):
         if str(choice).lower() in text.lower():
             return choice
     match schema.get("type"):
         case "integer":
-            return int(number)
+            return int(next(found, 0))
         case "number":
-            return number
+            return next(found, 0.0)
         case "boolean":
             return True
         case "array":
@@ -272,7 +269,8 @@ def _complement(text: str) -> str:
 
 
 def _numbers(text: str) -> list[float]:
-    words = arithmetic.tokens(text)
+    """Return the numbers in *text*; "for" is no four here."""
+    words = [w if w == arithmetic.unslip(w) else "?" for w in arithmetic.tokens(text)]
     found, at = list[float](), 0
     while at < len(words):
         read = arithmetic.read_number(words, at)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import wave
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.offline.speech import synthesise
@@ -53,7 +54,8 @@ def render(
         sound += synthesise(text)
         times.append(Spoken(text, start, _seconds(sound)))
         sound += _silence(pause)
-    with wave.open(str(path), "wb") as file:
+    # Opened by hand: `wave` would trip over its own half-made writer if it cannot.
+    with Path(path).open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)

@@ -248,6 +248,9 @@ class Turns:
         detection = settings.turn_detection(self.settings) or {}
         self._received += len(frame)
         self._buffer += frame
+        if not self._gate.speaking:
+            padding = cast("int", detection.get("prefix_padding_ms", 300))
+            del self._buffer[: -(padding + ONSET_MS) * BYTES_PER_MS]
         edge = self._gate.push(voiced=voiced, silence_ms=settings.silence_ms(detection))
         if edge is Edge.STARTED:
             yield from self._speech_started(detection)
@@ -256,9 +259,6 @@ class Turns:
             yield from self._speech_stopped(detection)
         elif self._gate.speaking:
             yield Listen(frame)
-        else:
-            padding = cast("int", detection.get("prefix_padding_ms", 300))
-            del self._buffer[: -(padding + ONSET_MS) * BYTES_PER_MS]
 
     def _speech_started(self, detection: JsonObject) -> Iterator[Effect]:
         self._next_item_id = self._new_id("item")

@@ -1,0 +1,121 @@
+"""The conversation's items and their order."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from realtalk_async.offline.items import Item, Items, decode_audio, from_client
+from realtalk_async.offline.words import JsonObject, Message, Rejected
+
+
+def item(item_id: str, text: str = "") -> Item:
+    """Return a user's message."""
+    part = {"type": "input_text", "text": text}
+    body = {"id": item_id, "type": "message", "role": "user", "content": [part]}
+    return Item({**body})
+
+
+def created(body: object) -> Item:
+    """Return what a client's item becomes."""
+    return from_client(body, lambda kind: f"{kind}_1")
+
+
+def test_items_go_where_the_client_says():
+    """At the end, at the root, or behind another."""
+    items = Items()
+    places = [
+        items.add(item("a")),
+        items.add(item("b")),
+        items.add(item("first"), after="root"),
+        items.add(item("c"), after="a"),
+    ]
+    assert places == [None, "a", None, "a"]
+    assert [entry.id for entry in items] == ["first", "a", "c", "b"]
+    assert items.last_id == "b"
+    assert items.before("c") == "a"
+
+
+def test_a_removed_item_is_gone():
+    """And cannot be removed again."""
+    items = Items()
+    items.add(item("a"))
+    items.remove("a")
+    assert len(items) == 0
+    with pytest.raises(Rejected, match="not found"):
+        items.remove("a")
+
+
+@pytest.mark.parametrize(("item_id", "after"), [("a", None), ("b", "nowhere")])
+def test_a_taken_id_and_a_missing_place_are_refused(item_id, after):
+    """Nothing is added."""
+    items = Items()
+    items.add(item("a"))
+    with pytest.raises(Rejected):
+        items.add(item(item_id), after=after)
+    assert len(items) == 1
+
+
+def test_messages_say_who_said_what():
+    """Transcripts count as text; a function call says nothing, its output does."""
+    items = Items()
+    call: JsonObject = {"type": "function_call", "name": "f", "arguments": "{}"}
+    output: JsonObject = {
+        "type": "function_call_output",
+        "call_id": "c",
+        "output": "42",
+    }
+    heard = {"type": "output_audio", "transcript": "Hello."}
+    said: JsonObject = {"type": "message", "role": "assistant", "content": [heard]}
+    for index, body in enumerate([said, call, output]):
+        items.add(created({"id": f"i{index}", **body}))
+    assert items.messages() == (Message("assistant", "Hello."), Message("tool", "42"))
+
+
+def test_audio_in_an_item_is_kept_apart():
+    """It is not shown again with every event."""
+    audio = base64.b64encode(bytes(960)).decode()
+    part = {"type": "input_audio", "audio": audio}
+    made = created({"type": "message", "role": "user", "content": [part]})
+    assert len(made.sound) == 960
+    assert made.body["content"] == [{"type": "input_audio"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (None, "item.type"),
+        ({"type": "thought"}, "item.type"),
+        ({"type": "message", "role": "king", "content": []}, "item.role"),
+        ({"type": "message", "role": "user"}, "item.content"),
+        (
+            {"type": "message", "role": "user", "content": [{"type": "output_text"}]},
+            "item.content[0].type",
+        ),
+        (
+            {"type": "message", "role": "system", "content": [{"type": "input_text"}]},
+            "item.content[0].text",
+        ),
+        (
+            {"type": "message", "role": "user", "content": [{"type": "input_audio"}]},
+            "item.content[0].audio",
+        ),
+        ({"type": "function_call_output", "output": "x"}, "item.call_id"),
+        ({"type": "function_call", "name": "f"}, "item.arguments"),
+    ],
+)
+def test_what_cannot_be_an_item_is_refused(body, param):
+    """With the field at fault."""
+    with pytest.raises(Rejected) as caught:
+        created(body)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "audio", ["***", "AAA=AA==", base64.b64encode(b"odd").decode()]
+)
+def test_what_is_no_audio_is_refused(audio):
+    """Not base64, or half a sample."""
+    with pytest.raises(Rejected, match="base64"):
+        decode_audio(audio, "audio")
