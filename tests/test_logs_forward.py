@@ -167,7 +167,7 @@ def test_the_processor_can_be_the_last_of_a_chain(log):
     try:
         raise ValueError("boom")
     except ValueError:
-        logger.error("failed", exc_info=True, logger="net")  # noqa: G201 - the point
+        logger.exception("failed", logger="net")
     entry = only(log)
     assert (entry.level, entry.component, entry.message) == ("ERROR", "net", "failed")
     assert entry.context["exception"].endswith("ValueError: boom")

@@ -153,7 +153,7 @@ class StructlogProcessor:
             rest.pop(key, None)
         message = rest.pop("event", "")
         exception = rest.pop("exc_info", None)
-        if exception:
+        if exception or method_name == "exception":
             rest["exception"] = _exception_text(exception)
         level = _FROM_METHOD.get(method_name, Level.INFO)
         self._logger.log(level, show_text(component), show_text(message), rest)

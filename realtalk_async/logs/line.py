@@ -96,14 +96,16 @@ _LINE = re.compile(
 _LEVELS = {level.value: level for level in Level}
 
 
-def is_plain(message: str) -> bool:
-    """Whether *message* stands in a line as it is (it may, even if this is false)."""
-    return message.isprintable() and "\\" not in message and '{"' not in message
-
-
-def escape_message(message: str) -> str:
-    """Return *message* as it stands in a line; a lone surrogate included."""
-    return _UNSAFE_IN_MESSAGE.sub(_escape, message)
+def escape_message(message: object) -> str:
+    """Return *message* as it stands in a line: itself, if nothing has to be escaped."""
+    if (
+        type(message) is str
+        and message.isprintable()
+        and "\\" not in message
+        and '{"' not in message
+    ):
+        return message
+    return _UNSAFE_IN_MESSAGE.sub(_escape, show_text(message))
 
 
 def escape_component(component: str) -> str:
@@ -124,7 +126,7 @@ def format_head(timestamp: datetime, level: Level, component: str) -> str:
 def format_line(entry: LogEntry) -> str:
     """Return *entry* as its line, without the newline."""
     head = format_head(entry.timestamp, entry.level, show_text(entry.component))
-    line = head + escape_message(show_text(entry.message))
+    line = head + escape_message(entry.message)
     return f"{line} {show_json(entry.context)}" if entry.context else line
 
 
