@@ -26,7 +26,7 @@ ROOMS = {
     "supervision": (
         "states ladder restart output probe "
         "spill pipes child groups command incarnation guardian guard callbacks "
-        "report narrate capture life ending host owner process facade task manager"
+        "report narrate warned capture life ending host owner process facade task manager"
     ),
 }
 

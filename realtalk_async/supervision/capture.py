@@ -5,6 +5,7 @@ Everything a process says, over all of its lives: kept, followed, searched, hand
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from .output import StreamName
+
+Places = dict["StreamName", int]
+"""How far each stream was read: the offset of a line's beginning."""
 
 BACKLOG = 256 * 1024
 """Bytes of a binary stdout that wait for their consumer; beyond that the child waits."""
@@ -136,19 +140,20 @@ class Capture:
 
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
-        newest = self.buffers[stream].lines()[-1:]
+        newest = self.buffers[stream].last_words(self.number, 1)
         return newest[0].text if newest else ""
 
     # ---- following
 
-    async def follow(
-        self, *streams: StreamName, history: bool
-    ) -> AsyncIterator[OutputLine]:
-        """Iterate over lines as they come; see `ManagedProcess.follow`."""
-        places: dict[StreamName, int] = {
+    def follow(self, *streams: StreamName, history: bool) -> AsyncIterator[OutputLine]:
+        """Iterate over lines from now on; see `ManagedProcess.follow`."""
+        places: Places = {
             name: 0 if history else self.buffers[name].next_line()
             for name in streams or ("stdout", "stderr")
         }
+        return self._follow_from(places)
+
+    async def _follow_from(self, places: Places) -> AsyncIterator[OutputLine]:
         while True:
             over = self.is_over  # asked before looking: nothing comes after it
             lines = self._advance(places)
@@ -161,27 +166,38 @@ class Capture:
             else:
                 await self._something()
 
-    def _advance(self, places: dict[StreamName, int]) -> list[OutputLine]:
-        """Return a bounded number of new lines, and move *places* behind them."""
+    def _advance(self, places: Places) -> list[OutputLine]:
+        """Return some new lines in the order of arrival, and move *places* behind."""
+        found = {
+            name: self.buffers[name].complete_from(place)
+            for name, place in places.items()
+        }
+        # A stream may have more than was found: what came after it has to wait its turn.
+        newest = min((some[-1].sequence for some in found.values() if some), default=0)
         lines: list[OutputLine] = []
-        for name, place in places.items():
-            found, places[name] = self.buffers[name].complete_from(place)
-            lines += found
+        for name in places:
+            due = [line for line in found[name] if line.sequence <= newest]
+            places[name] += sum(len(line.raw) for line in due)
+            lines += due
         return sorted(lines, key=lambda line: line.sequence)
 
-    async def find(self, pattern: re.Pattern[str]) -> OutputLine | None:
+    async def find(self, pattern: re.Pattern[str], timeout: float) -> OutputLine | None:
         """
         Wait for a matching line in what this incarnation has said or will say.
 
         Returns:
             The line; None if the incarnation ended without it.
+
+        Raises:
+            TimeoutError: If it was not said in time.
         """
-        number = self.number
-        places: dict[StreamName, int] = {
+        number, deadline = self.number, time.monotonic() + timeout
+        places: Places = {
             name: buffer.beginning(number) for name, buffer in self.buffers.items()
         }
         while True:
             over = self.number != number or not self.is_open
+            late = time.monotonic() >= deadline
             lines = self._advance(places)
             for line in lines:
                 if line.incarnation == number and pattern.search(line.text):
@@ -190,12 +206,23 @@ class Capture:
                 await asyncio.sleep(0)
             elif over:
                 return None
+            elif late:  # asked before looking: if our loop was late, it is still found
+                raise TimeoutError
             else:
+                await self._something_before(deadline)
+
+    async def _something_before(self, deadline: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 await self._something()
 
-    async def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
+    def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
         """Iterate over the bytes of *stream* of this incarnation, to its end."""
-        number, buffer = self.number, self.buffers[stream]
+        return self._bytes_of(self.number, self.buffers[stream])
+
+    async def _bytes_of(
+        self, number: int, buffer: OutputBuffer
+    ) -> AsyncIterator[bytes]:
         place = buffer.beginning(number)
         while True:
             over = self.number != number or not self.is_open

@@ -9,13 +9,17 @@ that each segment can be read alone, also from the disk (see `Store`).
 
 from __future__ import annotations
 
+import heapq
 import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Literal, Protocol, overload
+
+from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +33,13 @@ LONGEST_LINE = 1024 * 1024
 """Bytes after which a line without an end is cut into a slice, flagged ``partial``."""
 
 LAST_WORDS = 4 * 1024
-"""Bytes of the newest output that stay at hand when `OutputBuffer.max_size` is reached."""
+"""Bytes of the newest output that are told as last words, even beyond `max_size`."""
+
+TURN = 256
+"""Lines that are dressed up in one turn of the loop: about half a millisecond."""
+
+WALK = 1024
+"""Lines back from the end up to which no line is counted to find one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +155,32 @@ def whole_characters(data: bytes) -> int:
     return len(data)
 
 
+@dataclass(slots=True)
+class Loss:
+    """What one incarnation said after `OutputBuffer.max_size` was reached."""
+
+    incarnation: int
+    began: float
+    """When the first byte was lost, in monotonic seconds."""
+    sequence: int
+    count: int = 0
+    """Bytes."""
+    words: bytes = b""
+    """The newest of them."""
+
+    def add(self, data: bytes) -> None:
+        """Count *data*, and keep its end."""
+        self.count += len(data)
+        self.words = (self.words + data[-LAST_WORDS:])[-LAST_WORDS:]
+
+
 class OutputBuffer:
     """
     All that one stream of a process ever said, over all of its incarnations.
 
     Append-only; nothing is dropped below *max_size* bytes. What comes after that is
-    counted in `dropped`, and readers see one gap line that tells the number.
+    counted in `dropped`, and readers see one gap line an incarnation that tells the
+    number.
     """
 
     def __init__(
@@ -166,8 +196,6 @@ class OutputBuffer:
         self.max_size = max_size
         self.size = 0
         """Bytes kept."""
-        self.dropped = 0
-        """Bytes that came after *max_size* was reached, and are gone."""
         self.clock = clock
         self._store: Store = MemoryStore() if store is None else store
         self._sequence = sequence or (lambda: len(self._ends))
@@ -183,7 +211,12 @@ class OutputBuffer:
         # One entry an incarnation.
         self._born: list[tuple[int, int]] = []
         self._latest: tuple[int, list[bytes]] | None = None
-        self._last_dropped = b""
+        self._losses: list[Loss] = []
+
+    @property
+    def dropped(self) -> int:
+        """Bytes that came after `max_size` was reached, and are gone."""
+        return sum(loss.count for loss in self._losses)
 
     # ---- writing
 
@@ -194,10 +227,10 @@ class OutputBuffer:
 
     def append(self, data: bytes, now: float) -> None:
         """Keep *data*, which arrived at *now* on the monotonic clock."""
+        number = self._sequence()
         room = self.max_size - self.size
         if len(data) > room:
-            self.dropped += len(data) - room
-            self._last_dropped = (self._last_dropped + data[room:])[-LAST_WORDS:]
+            self._lose(data[room:], now, number)
             data = data[:room]
         if not data:
             return
@@ -205,9 +238,16 @@ class OutputBuffer:
         self._tail.append(data)
         self._ends.append(self.size)
         self._times.append(now)
-        self._sequences.append(self._sequence())
+        self._sequences.append(number)
         if self.size - self._starts[-1] >= SEGMENT:
             self._close_segment(data)
+
+    def _lose(self, data: bytes, now: float, sequence: int) -> None:
+        """Count what does not fit."""
+        incarnation = self._born[-1][1] if self._born else 0
+        if not self._losses or self._losses[-1].incarnation != incarnation:
+            self._losses.append(Loss(incarnation, now, sequence))
+        self._losses[-1].add(data)
 
     def end_line(self) -> None:
         """Let a line without an end stand alone: nothing that follows belongs to it."""
@@ -215,14 +255,14 @@ class OutputBuffer:
             self._seal(b"".join(self._tail), b"")
 
     def _close_segment(self, newest: bytes) -> None:
-        """Close the segment after its last line, if *newest* brought one to its end."""
+        """Close the segment after its last line, or cut a line that is too long."""
         cut = newest.rfind(b"\n") + 1
         if cut:
             self._tail[-1] = newest[:cut]
             self._seal(b"".join(self._tail), newest[cut:])
         elif self.size - self._starts[-1] >= LONGEST_LINE:
             data = b"".join(self._tail)
-            cut = whole_characters(data)
+            cut = data.rfind(b"\n") + 1 or whole_characters(data)
             self._seal(data[:cut], data[cut:])
 
     def _seal(self, segment: bytes, rest: bytes) -> None:
@@ -232,23 +272,39 @@ class OutputBuffer:
 
     # ---- reading
 
-    def lines(
-        self, incarnation: int | None = None, *, stop: int | None = None
-    ) -> OutputLines:
+    def lines(self, incarnation: int | None = None) -> OutputLines:
         """Return what was said so far, or what one incarnation said, as a sequence."""
-        start, end = 0, self.size
-        if incarnation is not None:
-            start, end = self._span(incarnation)
-        return OutputLines(self, start, end if stop is None else min(stop, end))
+        start, end = (0, self.size) if incarnation is None else self._span(incarnation)
+        gaps = tuple(
+            self._gap_line(loss)
+            for loss in self._losses
+            if incarnation in {None, loss.incarnation}
+        )
+        return OutputLines(self, start, end, gaps)
 
     def last_words(self, incarnation: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of *incarnation*, at most *count*, within 4 KiB."""
-        if self._last_dropped and self._born and self._born[-1][1] == incarnation:
-            return [
-                self._line(raw, self.size)
-                for raw in self._last_dropped.splitlines(keepends=True)[-count:]
-            ]
-        return self.lines(incarnation)[-count:]
+        start, end = self._span(incarnation)
+        first = max(start, end - LAST_WORDS)
+        raws = _split(self._bytes(first, end))
+        if first > start and len(raws) > 1:
+            first += len(raws.pop(0))  # only the end of it is there
+        lines = self._dress_all(raws, first)
+        for loss in self._losses:
+            if loss.incarnation == incarnation:
+                lost = [self._lost_line(raw, loss) for raw in _split(loss.words)]
+                # What was kept is only told if nothing is missing in between.
+                lines = [*lines, *lost] if loss.count == len(loss.words) else lost
+        return lines[-count:]
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets."""
+        parts: list[bytes] = []
+        while start < end:
+            part = self.read(start)[: end - start]
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
 
     def beginning(self, incarnation: int) -> int:
         """Return the offset at which *incarnation* began; the end if it is unknown."""
@@ -262,33 +318,43 @@ class OutputBuffer:
         """Return the offset at which the line begins that is not complete yet."""
         return self.size - len(self._data(len(self._starts) - 1).rpartition(b"\n")[2])
 
-    def complete_from(self, offset: int) -> tuple[list[OutputLine], int]:
+    def complete_from(self, offset: int) -> list[OutputLine]:
         """
-        Return complete lines from *offset*, a line's beginning, and where they end.
+        Return complete lines from *offset*, which is a line's beginning.
 
-        At most the lines of one segment, so that a long history can be read in turns.
+        At most `TURN` lines, so that a long history is read in turns.
         """
-        index = max(0, bisect_right(self._starts, offset) - 1)
-        data = self._data(index)[offset - self._starts[index] :]
-        is_open = index == len(self._starts) - 1
-        if is_open:
+        return self._dress_all(self.complete_raw(offset), offset)
+
+    def complete_raw(self, offset: int) -> list[bytes]:
+        """Return the bytes of those lines."""
+        data = self.read(offset)
+        if offset >= self._starts[-1]:  # the open tail
             data = data[: data.rfind(b"\n") + 1]
-        elif not data:
-            return self.complete_from(self._starts[index + 1])
+        return _split(data, TURN)
+
+    def line_start(self, offset: int) -> int:
+        """Return where the line begins that holds the byte at *offset*."""
+        start = self._starts[self._segment_of(offset)]
+        data = self._data(self._segment_of(offset))
+        return start + data.rfind(b"\n", 0, offset - start) + 1
+
+    def _dress_all(self, raws: list[bytes], offset: int) -> list[OutputLine]:
+        """Dress up lines that follow each other from *offset*."""
         lines: list[OutputLine] = []
-        for raw in _split(data):
+        for raw in raws:
             lines.append(self.dress(raw, offset))
             offset += len(raw)
-        return lines, offset
+        return lines
 
     def read(self, offset: int) -> bytes:
         """Return bytes from *offset*, at most the rest of a segment; b"" at the end."""
-        index = max(0, bisect_right(self._starts, offset) - 1)
+        index = self._segment_of(offset)
         return self._data(index)[offset - self._starts[index] :]
 
-    def last_at(self) -> float | None:
-        """Return when the newest chunk came, on the monotonic clock."""
-        return self._times[-1] if self._times else None
+    def _segment_of(self, offset: int) -> int:
+        """Return the index of the segment that holds the byte at *offset*."""
+        return bisect_right(self._starts, offset) - 1
 
     def _span(self, incarnation: int) -> tuple[int, int]:
         """Return where the bytes of *incarnation* start and end."""
@@ -300,7 +366,7 @@ class OutputBuffer:
 
     def segments_from(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:
         """Yield (start, lines) of each segment from the one that holds *offset*."""
-        index = max(0, bisect_right(self._starts, offset) - 1)
+        index = self._segment_of(offset)
         while index < len(self._starts):
             yield self._starts[index], self._cut(index)
             index += 1
@@ -319,28 +385,27 @@ class OutputBuffer:
         Segments are counted once, when first asked for: 0.2 ns a byte (65,536 bytes in
         15 µs on one x86-64 core, CPython 3.11 to 3.13).
         """
-        index = max(0, bisect_right(self._starts, offset) - 1)
+        index = self._segment_of(offset)
         counts = self._lines_before
         while len(counts) <= index:
             counts.append(counts[-1] + _count(self._store.get(len(counts) - 1)))
         return counts[index] + _begun(self._data(index)[: offset - self._starts[index]])
 
-    def line_at(self, number: int) -> tuple[int, bytes]:
-        """Return (start offset, bytes) of the line of that number, counted from 0."""
-        self.count_before(self.size)
+    def start_of(self, number: int) -> int:
+        """Return where the line of that number begins, counted from 0."""
         index = bisect_right(self._lines_before, number) - 1
-        lines = self._cut(index)
         within = number - self._lines_before[index]
-        return self._starts[index] + sum(map(len, lines[:within])), lines[within]
+        return self._starts[index] + sum(map(len, self._cut(index)[:within]))
 
     def offset_at(self, moment: float) -> int:
         """Return where the first chunk that came at or after *moment* begins."""
         index = bisect_left(self._times, moment)
         return self._ends[index - 1] if index else 0
 
-    def _line(self, raw: bytes, end: int) -> OutputLine:
-        """Dress up the bytes of a line that ends at *end*."""
-        chunk = min(bisect_left(self._ends, end), len(self._ends) - 1)
+    def dress(self, raw: bytes, start: int) -> OutputLine:
+        """Return the line that has these bytes and begins at *start*."""
+        end = start + len(raw)
+        chunk = bisect_left(self._ends, end)
         when = self._times[chunk]
         return OutputLine(
             raw,
@@ -352,23 +417,20 @@ class OutputBuffer:
             partial=not raw.endswith(b"\n"),
         )
 
-    def dress(self, raw: bytes, start: int) -> OutputLine:
-        """Return the line that has these bytes and begins at *start*."""
-        return self._line(raw, start + len(raw))
+    def _gap_line(self, loss: Loss) -> OutputLine:
+        """Return the line that stands for all that was lost of an incarnation."""
+        return replace(self._lost_line(b"", loss), partial=False, gap=loss.count)
 
-    def gap_line(self) -> OutputLine:
-        """Return the line that stands for all dropped bytes."""
-        line = self._line(b"", self.size) if self._ends else None
-        when = line.monotonic if line else self.clock.monotonic
+    def _lost_line(self, raw: bytes, loss: Loss) -> OutputLine:
+        """Return a line that was not kept."""
         return OutputLine(
-            b"",
-            self.clock.at(when),
-            when,
+            raw,
+            self.clock.at(loss.began),
+            loss.began,
             self.stream,
-            self._born[-1][1] if self._born else 0,
-            line.sequence if line else 0,
-            partial=False,
-            gap=self.dropped,
+            loss.incarnation,
+            loss.sequence,
+            partial=not raw.endswith(b"\n"),
         )
 
     def _incarnation(self, end: int) -> int:
@@ -393,11 +455,11 @@ class OutputBuffer:
         return self._latest[1]
 
 
-def _split(data: bytes) -> list[bytes]:
+def _split(data: bytes, most: int = -1) -> list[bytes]:
     """Cut at line feeds only: other separators belong to the text."""
-    *lines, rest = data.split(b"\n")
+    *lines, rest = data.split(b"\n", most)
     whole = [line + b"\n" for line in lines]
-    return [*whole, rest] if rest else whole
+    return [*whole, rest] if rest and (most < 0 or len(lines) < most) else whole
 
 
 def _count(data: bytes) -> int:
@@ -418,39 +480,50 @@ class OutputLines(Sequence[OutputLine]):
     only the end; ``len()`` and positive indices count the lines before, once.
     """
 
-    def __init__(self, buffer: OutputBuffer, start: int, end: int) -> None:
+    def __init__(
+        self,
+        buffer: OutputBuffer,
+        start: int,
+        end: int,
+        gaps: tuple[OutputLine, ...] = (),
+    ) -> None:
         self._buffer = buffer
         self._start = start
         self._end = end
-        self._gap = buffer.gap_line() if buffer.dropped and end == buffer.size else None
+        self._gaps = gaps
+
+    @property
+    def _kept(self) -> int:
+        """The number of lines that are there, gaps aside."""
+        count = self._buffer.count_before
+        return count(self._end) - count(self._start) if self._start < self._end else 0
 
     def __len__(self) -> int:
-        if self._start >= self._end:
-            return int(self._gap is not None)
-        count = self._buffer.count_before
-        return count(self._end) - count(self._start) + (self._gap is not None)
+        return self._kept + len(self._gaps)
 
     def __iter__(self) -> Iterator[OutputLine]:
-        for start, raw in self._raw():
-            yield self._buffer.dress(raw, start)
-        if self._gap:
-            yield self._gap
+        return self._from_offset(self._start)
 
-    def _raw(self) -> Iterator[tuple[int, bytes]]:
+    def _from_offset(self, offset: int) -> Iterator[OutputLine]:
+        """Iterate from the line that holds *offset*, over the gaps too."""
+        for start, raw in self._raw(offset):
+            yield self._buffer.dress(raw, start)
+        yield from self._gaps
+
+    def _raw(self, offset: int) -> Iterator[tuple[int, bytes]]:
         """Yield (start, bytes) of each line, an end that was unfinished cut as it was."""
-        if self._start >= self._end:
+        if offset >= self._end:
             return
-        for offset, lines in self._buffer.segments_from(self._start):
+        for start, lines in self._buffer.segments_from(offset):
             for raw in lines:
-                if offset >= self._end:
+                if start >= self._end:
                     return
-                if offset >= self._start:
-                    yield offset, raw[: self._end - offset]
-                offset += len(raw)
+                if start + len(raw) > offset:
+                    yield start, raw[: self._end - start]
+                start += len(raw)
 
     def __reversed__(self) -> Iterator[OutputLine]:
-        if self._gap:
-            yield self._gap
+        yield from reversed(self._gaps)
         if self._start >= self._end:
             return
         for start, lines in self._buffer.segments_back(self._end):
@@ -469,37 +542,39 @@ class OutputLines(Sequence[OutputLine]):
     def __getitem__(self, index: int | slice) -> OutputLine | list[OutputLine]:
         if isinstance(index, slice):
             return self._slice(index)
-        if index < 0:
+        if -WALK <= index < 0:
             found = self._newest(-index)
-            if len(found) < -index:
-                raise IndexError(f"line {index} of {len(self)}")
-            return found[0]
-        if index >= len(self):
-            raise IndexError(f"line {index} of {len(self)}")
-        return self._at(index)
+            if len(found) == -index:
+                return found[0]
+        else:
+            number = index + len(self) if index < 0 else index
+            if 0 <= number < len(self):
+                return next(self._from_number(number))
+        raise IndexError(f"line {index} of {len(self)}")
 
-    def _at(self, index: int) -> OutputLine:
-        if self._gap and index == len(self) - 1:
-            return self._gap
-        first = self._buffer.count_before(self._start)
-        start, raw = self._buffer.line_at(first + index)
-        return self._buffer.dress(raw[: self._end - start], start)
+    def _from_number(self, number: int) -> Iterator[OutputLine]:
+        """Iterate from the line of that number, counted from 0."""
+        kept = self._kept
+        if number >= kept:
+            return iter(self._gaps[number - kept :])
+        before = self._buffer.count_before(self._start)
+        return self._from_offset(self._buffer.start_of(before + number))
 
     def _newest(self, count: int) -> list[OutputLine]:
-        found: list[OutputLine] = []
-        for line in reversed(self):
-            found.append(line)
-            if len(found) == count:
-                break
+        found = list(islice(reversed(self), count))
         found.reverse()
         return found
 
     def _slice(self, index: slice) -> list[OutputLine]:
         first: int | None = index.start
         to_the_end = index.stop is None and index.step in {None, 1}
-        if to_the_end and first is not None and first < 0:
+        if to_the_end and first is not None and -WALK <= first < 0:
             return self._newest(-first)
-        return [self._at(number) for number in range(*index.indices(len(self)))]
+        wanted = range(*index.indices(len(self)))
+        if not wanted:
+            return []
+        low, high = sorted((wanted[0], wanted[-1]))
+        return list(islice(self._from_number(low), high - low + 1))[:: wanted.step]
 
     def between(
         self, since: datetime | None = None, until: datetime | None = None
@@ -510,31 +585,25 @@ class OutputLines(Sequence[OutputLine]):
         Args:
             since: The earliest arrival, timezone-aware; the beginning if omitted.
             until: The first arrival that is too late; the end if omitted.
-        """
-        start = self._start
-        if since is not None:
-            clock = self._buffer.clock
-            moment = clock.monotonic + since.timestamp() - clock.wall
-            # The line may have begun in an earlier chunk: start one line's end before.
-            start = max(start, self._buffer.offset_at(moment - 1e-3))
-        lines: list[OutputLine] = []
-        for line in self._from_line_around(start):
-            if until is not None and line.at >= until:
-                break
-            if since is None or line.at >= since:
-                lines.append(line)
-        return lines
 
-    def _from_line_around(self, offset: int) -> Iterator[OutputLine]:
-        """Iterate from the line that holds *offset*."""
-        for start, lines in self._buffer.segments_from(offset):
-            for raw in lines:
-                if start >= self._end:
-                    return
-                end = start + len(raw)
-                if end > offset and start >= self._start:
-                    yield self._buffer.dress(raw[: self._end - start], start)
-                start = end
+        Raises:
+            InvalidConfiguration: If a time has no time zone.
+        """
+        for moment in (since, until):
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidConfiguration(
+                    f"a time needs its time zone: {moment!r}.astimezone() has one"
+                )
+        lines = self if since is None else self._from_offset(self._place(since))
+        ended = takewhile(lambda line: until is None or line.at < until, lines)
+        return [line for line in ended if since is None or line.at >= since]
+
+    def _place(self, since: datetime) -> int:
+        """Return where to begin looking for what came at or after *since*."""
+        clock = self._buffer.clock
+        moment = clock.monotonic + since.timestamp() - clock.wall
+        # Times for people are rounded: the line itself is asked in the end.
+        return max(self._start, self._buffer.offset_at(moment - 1e-3))
 
     def __repr__(self) -> str:
         return f"<OutputLines {self._buffer.stream} {self._end - self._start} bytes>"
@@ -542,6 +611,4 @@ class OutputLines(Sequence[OutputLine]):
 
 def interleave(*streams: OutputLines) -> Iterator[OutputLine]:
     """Yield the lines of several streams of one process in the order of arrival."""
-    import heapq
-
     return heapq.merge(*streams, key=lambda line: line.sequence)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
-from realtalk_async.logs import parse_python_warning
 
 from .callbacks import Refused, RestartFunction, Source, ask
 from .command import Command, explain_refusal
@@ -26,12 +25,13 @@ from .probe import Health, Probe, Probed, too_late_to_judge
 from .report import RecoveryAttempt, recognise
 from .restart import GiveUp, Judge, Restart, RestartPolicy, Verdict, classify
 from .states import Cause, ExitStatus, State, now_local
+from .warned import WarningScout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from realtalk_async.exceptions import SpawnFailed
-    from realtalk_async.logs import Logger
+    from realtalk_async.logs import Logger, PythonWarning
 
     from .capture import Capture
     from .host import Host
@@ -107,7 +107,7 @@ class Owner:
         self._news = asyncio.Event()
         self._changed: asyncio.Future[None] | None = None
         self._request: Request | None = None
-        self._warned = 0
+        self._scout = WarningScout(capture.buffers["stderr"])
         capture.on_full = lambda: self._hold("stdout")
         capture.on_room = lambda: self._release("stdout")
 
@@ -363,7 +363,7 @@ class Owner:
         """Read the rest of what it said, end what is left of its group, close all."""
         life.capture = await body.drain(self.plan.drain)
         self._capture.end()
-        self._forward_warnings()
+        self._forward(self._scout.rest())
         if not life.stopping and not body.is_gone() and await body.members():
             await self._climb(life, body, SWIFT)
         self._host.gone(body.pid)
@@ -448,17 +448,13 @@ class Owner:
                     max_size=self._capture.buffers[stream].max_size,
                 )
             )
-        if stream == "stderr" and b"Warning: " in data:
-            self._forward_warnings()
+        if stream == "stderr":
+            self._forward(self._scout.look(data))
 
-    def _forward_warnings(self) -> None:
+    def _forward(self, warnings: Iterable[PythonWarning]) -> None:
         """Log the Python warnings that a Python child has printed."""
-        buffer = self._capture.buffers["stderr"]
-        lines, self._warned = buffer.complete_from(self._warned)
-        for line in lines:
-            warning = parse_python_warning(line.text)
-            if warning is not None:
-                self._logger.warning(self.name, warning.message, warning.context)
+        for warning in warnings:
+            self._logger.warning(self.name, warning.message, warning.context)
 
     def _hold(self, stream: StreamName) -> None:
         if self.life is not None and self.life.body is not None:

@@ -321,8 +321,7 @@ class ManagedProcess:
             ProcessDead: If it died without having said it.
         """
         try:
-            async with asyncio.timeout(timeout):
-                found = await self._capture.find(re.compile(pattern))
+            found = await self._capture.find(re.compile(pattern), timeout)
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
             raise WaitExpired(

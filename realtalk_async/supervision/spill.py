@@ -48,7 +48,8 @@ class SpillStore:
         self._starts = array("Q", [0])
         self._memory: list[bytes] = []
         self._first = 0  # index of the oldest segment in memory
-        self._held = 0  # bytes in memory, those being written included
+        self.held = 0
+        """Bytes in memory, those being written included."""
         self._writing = 0  # segments at the front that are being written
         self._file = -1
         self._broken = False
@@ -56,13 +57,19 @@ class SpillStore:
         self._lock = threading.Lock()
         self._finalizer: weakref.finalize[[int], SpillStore] | None = None
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether the thread is at work for this store."""
+        with self._lock:
+            return self._writing > 0
+
     def add(self, data: bytes) -> None:
         """Keep one more segment."""
         self._starts.append(self._starts[-1] + len(data))
         with self._lock:
             self._memory.append(data)
-            self._held += len(data)
-            if self._held > self._budget + BATCH and not self._writing:
+            self.held += len(data)
+            if self.held > self._budget + BATCH and not self._writing:
                 self._begin_write()
 
     def get(self, index: int) -> bytes:
@@ -96,7 +103,7 @@ class SpillStore:
         batch: list[bytes] = []
         size = 0
         for segment in self._memory:
-            if self._held - size <= self._budget:
+            if self.held - size <= self._budget:
                 break
             batch.append(segment)
             size += len(segment)
@@ -128,13 +135,13 @@ class SpillStore:
             return
         with self._lock:
             done = self._writing
-            self._held -= sum(map(len, self._memory[:done]))
+            self.held -= sum(map(len, self._memory[:done]))
             del self._memory[:done]
             self._first += done
             self._writing = 0
             if self._closed:
                 self._release()
-            elif self._held > self._budget + BATCH:
+            elif self.held > self._budget + BATCH:
                 self._begin_write()
 
     def _give_up(self, exc: OSError) -> None:
