@@ -173,6 +173,74 @@ def test_the_processor_can_be_the_last_of_a_chain(log):
     assert entry.context["exception"].endswith("ValueError: boom")
 
 
+# The bound front
+
+
+def test_a_bound_logger_speaks_for_its_component(log):
+    """All three levels, with a context of their own."""
+    mic = log.bind("mic")
+    mic.info("started", {"pid": 1})
+    mic.warning("underrun")
+    mic.error("died")
+    mic.log("info", "again")
+    assert [(e.level.value, e.component, e.message) for e in entries(log)] == [
+        ("INFO", "mic", "started"),
+        ("WARNING", "mic", "underrun"),
+        ("ERROR", "mic", "died"),
+        ("INFO", "mic", "again"),
+    ]
+    assert entries(log)[0].context == {"pid": 1}
+    with pytest.raises(ValueError, match="INFO, WARNING, ERROR"):
+        mic.log("DEBUG", "x")
+
+
+def test_bound_values_are_in_each_entry_and_its_own_come_first(log):
+    """Binding returns another logger; keys of any name are allowed."""
+    mic = log.bind("mic", {"device": "hw:0", "event": "e"})
+    other = mic.bind(session="s1")
+    mic.info("1")
+    other.info("2", {"device": "hw:1", "message": "m"})
+    other.unbind("session", "event").error("3")
+    other.new(x=1).warning("4")
+    assert [entry.context for entry in entries(log)] == [
+        {"device": "hw:0", "event": "e"},
+        {"device": "hw:1", "event": "e", "session": "s1", "message": "m"},
+        {"device": "hw:0"},
+        {"x": 1},
+    ]
+
+
+def test_context_variables_are_in_the_entries_of_a_bound_logger(log):
+    """While they are bound; bound values come before them."""
+    mic = log.bind("mic", {"a": "bound"})
+    with structlog.contextvars.bound_contextvars(a="variable", b="variable"):
+        mic.info("1")
+    mic.info("2")
+    assert [entry.context for entry in entries(log)] == [
+        {"a": "bound", "b": "variable"},
+        {"a": "bound"},
+    ]
+
+
+def test_an_exception_that_is_being_handled_is_in_the_context(log):
+    """Its whole traceback."""
+    mic = log.bind("mic")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        mic.exception("failed", {"tries": 3})
+    entry = only(log)
+    assert (entry.level, entry.context["tries"]) == (Level.ERROR, 3)
+    assert entry.context["exception"].endswith("ValueError: boom")
+
+
+async def test_a_bound_loggers_call_can_be_awaited(tmp_path):
+    """Then the line is on disk."""
+    async with Logger(tmp_path / "app.log") as log:
+        assert await log.bind("mic").info("x") is True
+        assert only(log).message == "x"
+
+
 # Warnings
 
 

@@ -6,6 +6,7 @@ From bottom to top: `context` and `line` (pure: one entry as one line, there and
 """
 
 from .forward import (
+    BoundLogger,
     Installed,
     LogHandler,
     PythonWarning,
@@ -18,6 +19,7 @@ from .logger import Logger
 from .writer import Written
 
 __all__ = [
+    "BoundLogger",
     "Installed",
     "Level",
     "LogEntry",

@@ -16,7 +16,7 @@ import threading
 import traceback
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import structlog
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, WrappedLogger
 
+    from .writer import Written
+
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
@@ -38,6 +40,11 @@ _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 # What a warning looks like on a child's standard error; see warnings.formatwarning.
 _WARNING = re.compile(r"(.+?):(\d+): (?:\w+\.)*(\w*Warning): (.*)")
+# Every context variable that was ever bound; while it is empty there is nothing to merge,
+# and to ask `get_contextvars` would cost more than the whole log call.
+_VARIABLES: Mapping[str, object] = getattr(
+    structlog.contextvars, "_CONTEXT_VARS", {"": 0}
+)
 _FROM_METHOD = {
     "warning": Level.WARNING,
     "warn": Level.WARNING,
@@ -48,17 +55,35 @@ _FROM_METHOD = {
 }
 
 
-class Log(Protocol):
-    """What takes the entries: a `Logger`."""
+class Call(Protocol):
+    """A log call of one level."""
 
-    def log(
+    def __call__(
         self,
-        level: str,
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> object:
+    ) -> Written:
         """Write an entry."""
+        ...
+
+
+class Log(Protocol):
+    """What takes the entries: a `Logger`."""
+
+    @property
+    def info(self) -> Call:
+        """Write an INFO entry."""
+        ...
+
+    @property
+    def warning(self) -> Call:
+        """Write a WARNING entry."""
+        ...
+
+    @property
+    def error(self) -> Call:
+        """Write an ERROR entry."""
         ...
 
 
@@ -125,7 +150,7 @@ class LogHandler(logging.Handler):
             context["exception"] = record.exc_text
         if record.stack_info:
             context["stack"] = record.stack_info
-        self._logger.log(level, record.name, message, context)
+        call_of(self._logger, level)(record.name, message, context)
 
 
 class StructlogProcessor:
@@ -155,11 +180,86 @@ class StructlogProcessor:
         exception = rest.pop("exc_info", None)
         if exception or method_name == "exception":
             rest["exception"] = _exception_text(exception)
-        level = _FROM_METHOD.get(method_name, Level.INFO)
-        self._logger.log(level, show_text(component), show_text(message), rest)
+        write = call_of(self._logger, _FROM_METHOD.get(method_name, Level.INFO))
+        write(show_text(component), show_text(message), rest)
         if self._last:
             raise structlog.DropEvent
         return event_dict
+
+
+class Component(NamedTuple):
+    """Who a `BoundLogger` speaks for, and where to."""
+
+    log: Log
+    name: str
+
+
+class BoundLogger(structlog.BoundLoggerBase):
+    """
+    A log for one component, with values that go into each of its entries.
+
+    It is one of structlog's bound loggers: ``bind``, ``unbind`` and ``new`` return
+    another one, and what ``structlog.contextvars`` has bound is in the entries too. An
+    entry's own context comes before bound values, these before context variables. Its
+    processors are not structlog's global ones; see `StructlogProcessor` for those.
+
+        mic = logger.bind("mic", {"device": "hw:0"})
+        mic.info("started", {"pid": 4711})
+    """
+
+    _logger: Component
+    _context: dict[str, object]
+
+    def info(
+        self, message: str, context: Mapping[str, object] | None = None
+    ) -> Written:
+        """Log normal operation; see `Logger.info`."""
+        log, name = self._logger
+        if self._context or _VARIABLES:
+            context = self._merged(context)
+        return log.info(name, message, context)
+
+    def warning(
+        self, message: str, context: Mapping[str, object] | None = None
+    ) -> Written:
+        """Log what may need attention; see `Logger.warning`."""
+        log, name = self._logger
+        return log.warning(name, message, self._merged(context))
+
+    def error(
+        self, message: str, context: Mapping[str, object] | None = None
+    ) -> Written:
+        """Log a failure; see `Logger.error`."""
+        log, name = self._logger
+        return log.error(name, message, self._merged(context))
+
+    def exception(
+        self, message: str, context: Mapping[str, object] | None = None
+    ) -> Written:
+        """Log a failure with the traceback of the exception that is being handled."""
+        told = {} if context is None else dict(context)
+        told["exception"] = _exception_text(None)
+        return self.error(message, told)
+
+    def log(
+        self, level: str, message: str, context: Mapping[str, object] | None = None
+    ) -> Written:
+        """
+        Log at *level*: INFO, WARNING or ERROR; see `Logger.log`.
+
+        Raises:
+            InvalidConfiguration: If there is no such level.
+        """
+        log, name = self._logger
+        return call_of(log, Level.of(level))(name, message, self._merged(context))
+
+    def _merged(
+        self, context: Mapping[str, object] | None
+    ) -> Mapping[str, object] | None:
+        if not self._context and not _VARIABLES:
+            return context
+        bound = {**structlog.contextvars.get_contextvars(), **self._context}
+        return bound if context is None else {**bound, **context}
 
 
 class Installed:
@@ -195,6 +295,13 @@ class Installed:
     def on_undo(self, undo: Callable[[], None]) -> None:
         """Have *undo* called when it is taken away."""
         self._undoing.append(undo)
+
+
+def call_of(log: Log, level: Level) -> Call:
+    """Return the log call for *level*."""
+    if level is Level.INFO:
+        return log.info
+    return log.warning if level is Level.WARNING else log.error
 
 
 def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
@@ -287,7 +394,7 @@ def _install_warnings(logger: Log, installed: Installed) -> None:
             before(message, category, filename, lineno, file, line)
             return
         told = PythonWarning(category.__name__, show_text(message), filename, lineno)
-        logger.log(Level.WARNING, _module_of(filename), told.message, told.context)
+        logger.warning(_module_of(filename), told.message, told.context)
 
     warnings.showwarning = show
 
@@ -366,14 +473,14 @@ def _log_asyncio(logger: Log, context: Mapping[str, object]) -> None:
     exception = told.pop("exception", None)
     if isinstance(exception, BaseException):
         told["exception"] = show_traceback(exception)
-    logger.log(Level.ERROR, "asyncio", show_text(context.get("message", "")), told)
+    logger.error("asyncio", show_text(context.get("message", "")), told)
 
 
 def _log_exception(
     logger: Log, component: str, message: str, exception: BaseException
 ) -> None:
     what = f"{message}: {type(exception).__name__}: {show_text(exception)}"
-    logger.log(Level.ERROR, component, what, {"exception": show_traceback(exception)})
+    logger.error(component, what, {"exception": show_traceback(exception)})
 
 
 def _level_of(number: int) -> Level:

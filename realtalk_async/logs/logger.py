@@ -22,7 +22,7 @@ from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
 
 from .context import escape_json, show_json, show_object, show_text
 from .file import LogFile, Rotation
-from .forward import Installed, install
+from .forward import BoundLogger, Component, Installed, install
 from .line import Level, LogEntry, escape_component, escape_message
 from .query import make_query, search
 from .writer import Writer, Written
@@ -243,6 +243,20 @@ class Logger:
                 return self.warning(component, message, context)
             case Level.ERROR:
                 return self.error(component, message, context)
+
+    def bind(
+        self, component: str, context: Mapping[str, object] | None = None
+    ) -> BoundLogger:
+        """
+        Return a log for one component, with values for each of its entries.
+
+        It is a bound logger of structlog, and knows structlog's context variables.
+
+        Args:
+            component: Who all its entries speak for.
+            context: What goes into each of them, unless an entry has its own.
+        """
+        return BoundLogger(Component(self, component), (), dict(context or {}))
 
     async def flush(self) -> bool:
         """
