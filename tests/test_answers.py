@@ -31,7 +31,7 @@ WEATHER = {
 
 def asked(text: str, **fields: object) -> Question:
     """Return a question of one user message."""
-    return Question((Message("user", text),), **fields)  # type: ignore[arg-type]
+    return Question((Message("user", text),), **fields)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import orjson
+from websockets.asyncio.server import serve
 
 from realtalk_async.exceptions import InvalidConfiguration, NotStarted
 from realtalk_async.offline.faults import FATAL, Fault, Faults, Wire, error_event
@@ -185,8 +187,6 @@ class Peer:
             await self._speech.aclose()
 
     async def _start(self) -> None:
-        from websockets.asyncio.server import serve
-
         await self._speech.load()
         self._server = await serve(
             self._serve,
@@ -285,8 +285,6 @@ def _ids(token: str) -> Callable[[str], str]:
 
 async def _refuse_beta(socket: ServerConnection) -> None:
     """Tell a client of the API before GA what the service tells it."""
-    import orjson
-
     code = "beta_api_shape_disabled"
     message = "The Realtime beta API is no longer supported; use the GA API."
     await socket.send(orjson.dumps(error_event(code, message)), text=True)

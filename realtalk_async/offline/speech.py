@@ -268,7 +268,7 @@ class Speech:
     """
     Hearing and speaking for a whole peer, off the loop.
 
-    All sessions share its one thread: it keeps up with some ten speakers at once.
+    All sessions share its one thread: it keeps up with some six speakers at once.
     """
 
     def __init__(self) -> None:

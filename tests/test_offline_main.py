@@ -1,0 +1,75 @@
+"""The offline peer as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from websockets.asyncio.client import connect
+
+COMMAND = (sys.executable, "-m", "realtalk_async.offline")
+
+
+@asynccontextmanager
+async def program(*arguments: str):
+    """Run the peer as a child; it is killed if the test has not ended it."""
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdout=pipe, stderr=pipe
+    )
+    try:
+        with anyio.fail_after(60):
+            yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_says_when_it_is_ready_and_ends_when_told(number):
+    """One line on stdout; exit code 0 though a client is connected."""
+    async with program("--port", "0") as child:
+        assert child.stdout is not None
+        line = (await child.stdout.readline()).decode()
+        ready = re.fullmatch(
+            r"peer ready on (ws://127\.0\.0\.1:\d+/v1/realtime)\n", line
+        )
+        assert ready
+        async with connect(ready[1]) as socket:
+            assert b"session.created" in await socket.recv(decode=False)
+            child.send_signal(number)
+            out, err = await child.communicate()
+        assert (child.returncode, out, err) == (0, b"", b"")
+
+
+async def test_a_taken_port_is_told_in_one_line():
+    """On stderr, with exit code 1."""
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with program("--port", str(port)) as child:
+            out, err = await child.communicate()
+            assert (child.returncode, out) == (1, b"")
+    assert err.startswith(b"the offline peer cannot start: ")
+    assert err.count(b"\n") == 1
+
+
+async def test_without_websockets_the_extra_is_named():
+    """Not just the library."""
+    hidden = (
+        "import sys; sys.modules['websockets'] = None; import realtalk_async.offline"
+    )
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", hidden, stderr=pipe
+    )
+    with anyio.fail_after(60):
+        _, err = await child.communicate()
+    assert child.returncode == 1
+    assert b"pip install 'realtalk-async[offline]'" in err
