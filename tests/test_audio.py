@@ -172,7 +172,7 @@ def test_a_file_whose_writer_was_killed_is_continued(tmp_path):
 @needs_ffmpeg
 def test_the_ffmpeg_of_the_wheel_runs():
     """It is found without running it, and it is one."""
-    said = subprocess.run([BUNDLED, "-version"], capture_output=True, check=True)
+    said = subprocess.run([str(BUNDLED), "-version"], capture_output=True, check=True)
     assert said.stdout.startswith(b"ffmpeg version")
     assert Machine.this().ffmpeg is not None
     assert Machine.this().platform == sys.platform

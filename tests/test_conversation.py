@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.voice.conversation import Conversation, cut_text
@@ -55,6 +55,7 @@ def test_a_predecessor_may_be_learnt_later():
     assert order(conversation) == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, *"abcdefz"])),
@@ -109,6 +110,7 @@ def test_an_interrupted_reply_keeps_what_was_heard_and_says_so():
     assert str(entry) == "Assistant [audio]: one two [interrupted]"
 
 
+@settings(deadline=None)
 @given(st.text(), st.floats(0, 1))
 def test_a_cut_is_a_beginning_and_ends_with_a_whole_word(text, fraction):
     """Never in the middle of one, and never longer than its share."""

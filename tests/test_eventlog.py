@@ -4,7 +4,7 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.voice import protocol
@@ -67,6 +67,7 @@ def test_both_directions_of_audio_run_beside_each_other():
     assert [(e.direction, e.count) for e in log] == [("sent", 5), ("received", 5)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_the_size_of_audio_is_exact(pcm):
     """Without decoding it."""

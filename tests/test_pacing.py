@@ -1,7 +1,7 @@
 """The arithmetic of sound, by numbers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.voice.pacing import Cut, MicrophoneBuffer, Part, Playback
@@ -23,6 +23,7 @@ def test_pieces_are_twenty_to_forty_milliseconds():
     assert [len(buffer.take()) // MS for _ in range(4)] == [40, 40, 29, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=5000), max_size=30))
 def test_every_byte_comes_out_in_order_and_in_whole_samples(chunks):
     """Whatever sizes the recorder writes in."""
@@ -41,6 +42,7 @@ def test_every_byte_comes_out_in_order_and_in_whole_samples(chunks):
     assert buffer.dropped == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9001), min_size=1, max_size=60))
 def test_the_last_two_seconds_are_kept_and_the_rest_is_counted(sizes):
     """While there is no connection."""
@@ -159,6 +161,7 @@ def test_silence_between_replies_is_no_underrun():
     assert len(playback.due(5.0)) == 60 * MS
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.binary(max_size=3000), st.floats(0, 0.2), st.sampled_from([A, B])),

@@ -4,7 +4,7 @@ import base64
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeClientEvent
 from pydantic import TypeAdapter
@@ -97,6 +97,7 @@ def test_what_is_not_an_event_is_malformed(raw):
         protocol.parse(raw)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_parsing_never_raises_anything_else(raw):
     """Whatever comes over the wire."""
@@ -121,6 +122,7 @@ def test_fields_of_the_wrong_type_read_as_absent():
     assert event.within("a").number("b") == 5
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_audio_comes_back_as_it_was_sent(pcm):
     """Base64 both ways."""
@@ -135,6 +137,7 @@ def test_bad_base64_is_malformed(text):
         protocol.decode_audio(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=20))
 def test_any_text_can_be_sent(text):
     """Lone surrogates included: JSON cannot carry them, so they become "?"."""

@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeClientEvent
 from pydantic import TypeAdapter
@@ -278,6 +278,7 @@ def test_a_reply_that_ended_but_still_plays_is_truncated():
     assert talk.outcomes() == [Status.COMPLETED]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 5000))
 def test_the_truncation_is_within_what_the_service_takes(heard, received):
     """More than nothing, and not more than it sent."""
@@ -518,6 +519,7 @@ JSON = st.recursive(
 KNOWN_TYPES = st.sampled_from(sorted(Session(SessionConfig())._handlers))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -339,6 +339,49 @@ async def test_a_player_that_cannot_play_is_said_with_its_last_words(peer, make)
         await stream.start_streaming()
 
 
+def program(folder, name, script):
+    """Make a program of that *name*; return its folder."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(folder)
+
+
+async def test_the_default_devices_are_those_of_the_first_program_that_works(
+    peer, make, tmp_path, monkeypatch
+):
+    """The best one is installed, but its server does not run: the next is tried."""
+    program(tmp_path, "pw-record", "echo 'no server' >&2; exit 1")
+    program(tmp_path, "pw-play", "echo 'no server' >&2; exit 1")
+    program(tmp_path, "parec", "exec cat /dev/zero")
+    path = program(tmp_path, "pacat", "exec cat >/dev/null")
+    monkeypatch.setenv("PATH", path, prepend=os.pathsep)
+    async with make(peer.url, microphone="default", speaker="default") as stream:
+        processes = stream.process_manager.processes
+        assert (await ask(stream)).text == ANSWER
+        histories = {name: str(stream.error_history(name)) for name in processes}
+    assert "no server" in histories["recorder"]
+    assert f"{path}/parec" in histories["recorder"]
+    assert f"{path}/pacat" in histories["player"]
+
+
+async def test_a_machine_without_devices_is_told_what_to_do(
+    peer, make, tmp_path, monkeypatch
+):
+    """Every candidate was tried; the message names them, and their last words."""
+    path = program(tmp_path, "arecord", "echo 'audio open error: no such' >&2; exit 1")
+    program(tmp_path, "sox", "echo 'can not open audio device' >&2; exit 2")
+    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+    stream = make(peer.url, microphone="default")
+    with pytest.raises(AudioUnavailable) as caught:
+        await stream.start_streaming()
+    for word in ("arecord", "sox", "microphone=", "WAV"):
+        assert word in str(caught.value)
+    history = str(stream.error_history("recorder"))
+    assert "audio open error" in history
+    assert "can not open audio device" in history
+
+
 # --- Faults of the service --------------------------------------------------------
 
 ALIVE = [
@@ -465,6 +508,28 @@ async def test_a_recorder_that_is_lost_for_good_ends_the_session(
         assert caught.value.report is not None
         assert "the device is gone" in str(stream.error_history("recorder"))
         assert manager.status in ("running", "degraded")
+
+
+async def test_a_recorder_that_lives_and_says_nothing_is_replaced(peer, make, question):
+    """As all programs do when their device vanishes."""
+    async with make(peer.url, microphone=question[0]) as stream:
+        os.kill(stream.process_status()["recorder"].pid, signal.SIGSTOP)
+        with anyio.fail_after(SHORT):
+            while not stream.process_status()["recorder"].restarts:
+                await asyncio.sleep(0.01)
+        assert (await stream.wait_for_response(SHORT)).text == ANSWER
+        assert "silent on stdout" in str(stream.error_history("recorder"))
+
+
+async def test_a_recorder_that_exits_with_0_has_failed(peer, make, tmp_path):
+    """As sox and ffmpeg do when the sound server goes away."""
+    argv = ["sh", "-c", "head -c 96000 /dev/zero"]
+    async with make(peer.url, microphone=argv) as stream:
+        with anyio.fail_after(SHORT):
+            while not stream.process_status()["recorder"].restarts:
+                await asyncio.sleep(0.01)
+        errors = await stream.logger.get_logs(level="ERROR", component="recorder")
+        assert errors
 
 
 async def test_a_player_that_is_lost_for_good_leaves_a_conversation_in_writing(
@@ -610,6 +675,20 @@ async def test_cancelling_at_any_step_leaves_nothing(steps, peer, make, question
     assert not [task for task in left if "peer" not in repr(task)] or not left
 
 
+async def test_children_that_will_not_end_are_ended(peer, make, tmp_path):
+    """Both ignore all that is gentle; the end takes no more than 3 s of waiting."""
+    deaf = "trap '' TERM INT HUP; while :; do sleep 0.01; done"
+    recorder = ["sh", "-c", f"head -c 9600 /dev/zero; {deaf}"]
+    stream = make(peer.url, microphone=recorder, speaker=["sh", "-c", deaf])
+    async with stream:
+        began = time.monotonic()
+        await stream.stop_streaming()
+        took = time.monotonic() - began
+    assert took < 5  # 1.5 s of them are ours, the rest is a busy machine's
+    statuses = stream.process_status()
+    assert {s.exit_status for n, s in statuses.items() if n != "connection"} == {-9}
+
+
 async def test_a_manager_and_a_logger_that_are_given_go_on(peer, tmp_path):
     """The session stops what it started, and nothing else."""
     async with (
@@ -665,7 +744,6 @@ async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number
     assert process.returncode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(recorder, 0)
-    process._transport.close()
 
 
 async def test_handlers_of_the_app_are_left_alone(peer, make):
