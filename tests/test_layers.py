@@ -24,9 +24,9 @@ FLOORS = [
 ROOMS = {
     "logs": "context line file query writer forward logger",
     "supervision": (
-        "states ladder restart output probe "
+        "states ladder restart output probe changes "
         "spill pipes child groups command incarnation guardian guard callbacks "
-        "report narrate warned capture life ending host owner process facade task manager"
+        "report narrate warned capture life ending asking host owner process facade task manager"
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio.to_thread
 
@@ -19,12 +19,21 @@ Returns a new process, or a `Command` for one; sync or async. If it needs an arg
 has one that is called ``report``, it is given the `IncarnationReport` of what died.
 """
 
+Result = TypeVar("Result")
+
 PATIENCE = 10.0
 """Seconds that a function of the app may take."""
+
+CANCELLING = 0.02
+"""Seconds that it may take to end when it is cancelled: a stop does not wait for it."""
 
 
 class Refused(Exception):
     """No new process could be had; the message says why."""
+
+
+class Hopeless(Refused):
+    """And trying again cannot mend that."""
 
 
 async def ask(
@@ -50,7 +59,7 @@ async def ask(
     arguments = (report,) if _takes_argument(function) else ()
     try:
         async with asyncio.timeout(PATIENCE):
-            made = await _unless(stopped, _call(function, *arguments))
+            made = await unless(stopped, _call(function, *arguments))
     except TimeoutError:
         raise Refused(f"the {what} did not return within {PATIENCE:g} s") from None
     except Refused:
@@ -62,8 +71,13 @@ async def ask(
     raise Refused(f"the {what} returned {made!r}, not a new process or a Command")
 
 
-async def _unless(stopped: asyncio.Event, call: Awaitable[object]) -> object:
-    """Await *call*, but not beyond the moment that *stopped* is set."""
+async def unless(stopped: asyncio.Event, call: Awaitable[Result]) -> Result:
+    """
+    Await *call*, but not beyond the moment that *stopped* is set.
+
+    Raises:
+        Refused: If it was set; the call has been cancelled then.
+    """
     task = asyncio.ensure_future(call)
     stop = asyncio.ensure_future(stopped.wait())
     try:
@@ -72,8 +86,9 @@ async def _unless(stopped: asyncio.Event, call: Awaitable[object]) -> object:
             raise Refused("the process was stopped meanwhile")
         return task.result()
     finally:
-        task.cancel()
         stop.cancel()
+        if task.cancel():
+            await asyncio.wait([task], timeout=CANCELLING)
 
 
 def _takes_argument(function: RestartFunction) -> bool:

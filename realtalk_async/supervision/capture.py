@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ProcessDead
 
+from .changes import Changes
 from .output import Clock, OutputBuffer, OutputLine
 from .spill import SpillStore
 
@@ -55,7 +56,7 @@ class Capture:
         self._backlog: deque[bytes] = deque()
         self._backlog_size = 0
         self._receiving = False
-        self._arrival: asyncio.Future[None] | None = None
+        self._news = Changes()
         self.on_full: Callable[[], None] = _nothing
         """Called when the backlog of a binary stdout is full."""
         self.on_room: Callable[[], None] = _nothing
@@ -97,7 +98,7 @@ class Capture:
             fitted = buffer.dropped == 0
             buffer.append(data, now)
             filled = fitted and buffer.dropped > 0
-        self.tell()
+        self._news.tell()
         return filled
 
     def _queue(self, data: bytes) -> None:
@@ -111,17 +112,7 @@ class Capture:
         self.is_open = False
         for buffer in self.buffers.values():
             buffer.end_line()
-        self.tell()
-
-    def tell(self) -> None:
-        """Wake those who wait for something to happen."""
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def _something(self) -> None:
-        if self._arrival is None or self._arrival.done():
-            self._arrival = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._arrival)
+        self._news.tell()
 
     # ---- looking back
 
@@ -164,7 +155,7 @@ class Capture:
             elif over:
                 return
             else:
-                await self._something()
+                await self._news.wait()
 
     def _advance(self, places: Places) -> list[OutputLine]:
         """Return some new lines in the order of arrival, and move *places* behind."""
@@ -211,10 +202,14 @@ class Capture:
             else:
                 await self._something_before(deadline)
 
+    def tell(self) -> None:
+        """Wake those who wait for something to happen."""
+        self._news.tell()
+
     async def _something_before(self, deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._something()
+                await self._news.wait()
 
     def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
         """Iterate over the bytes of *stream* of this incarnation, to its end."""
@@ -233,7 +228,7 @@ class Capture:
             elif over:
                 return
             else:
-                await self._something()
+                await self._news.wait()
 
     async def receive(self) -> bytes:
         """Return the next bytes of a binary stdout; see `ManagedProcess.receive`."""
@@ -244,7 +239,7 @@ class Capture:
             while not self._backlog:
                 if self.is_over:
                     raise ProcessDead(self.name, "receive from it", "all was received")
-                await self._something()
+                await self._news.wait()
         finally:
             self._receiving = False
         chunk = self._backlog.popleft()

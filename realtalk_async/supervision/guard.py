@@ -114,8 +114,9 @@ class Guard:
         # of lines still knows our children by their tag.
         if self._pipe < 0:
             return  # dismissed: what is ended now was told to nobody
-        with contextlib.suppress(BrokenPipeError, BlockingIOError):
-            os.write(self._pipe, line.encode() + b"\n")
+        if self._pipe >= 0:
+            with contextlib.suppress(BrokenPipeError, BlockingIOError):
+                os.write(self._pipe, line.encode() + b"\n")
 
     def _exited(self, child: Child) -> None:
         if self._pipe < 0:
@@ -145,9 +146,10 @@ class Guard:
             await self._child.exited
 
     def kill_now(self) -> None:
-        """Be rid of the guard without waiting: the loop is going down."""
+        """Be rid of the guard, and of all it guards, without waiting for the loop."""
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
+        groups.end_all(self.tag, 0.5)
         if self._child is not None:
             self._child.kill_now()

@@ -22,6 +22,11 @@ class Host(Protocol):
         """What children carry in their environment."""
         ...
 
+    @property
+    def closing(self) -> bool:
+        """Whether nothing is to be started any more."""
+        ...
+
     def announce(self, event: Event) -> None:
         """Tell everybody, and the log, what happened."""
         ...
@@ -47,6 +52,7 @@ class Alone:
     """A host for a process without a manager: it logs, and knows nobody else."""
 
     environment: Mapping[str, str] = {}
+    closing = False
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger

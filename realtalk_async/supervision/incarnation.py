@@ -150,6 +150,7 @@ class Spawned(Incarnation):
         for reader in self._running.readers.values():
             # What it said just before its end belongs to its last words.
             reader.catch_up()
+        self.is_gone()  # asked now, while the group's number cannot be another's yet
         self._on_exit()
 
     @property
@@ -191,6 +192,8 @@ class Spawned(Incarnation):
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
+        for reader in self._running.readers.values():
+            reader.let_go()
         ends = [reader.ended for reader in self._running.readers.values()]
         if not ends:
             return "none"
@@ -232,7 +235,7 @@ class Adopted(Incarnation):
         self.pid = process.pid
         self.started = time.monotonic()
         self.exited = self._loop.create_future()
-        self.owns_group = self._leads_a_group()
+        self.owns_group = process.returncode is None and self._leads_a_group()
         self._pidfd = -1
         streams = {"stdout": process.stdout, "stderr": process.stderr}
         self._pumps = [

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +36,7 @@ from .narrate import MANAGER, narrate
 from .process import MAX_SIZE, ManagedProcess
 from .report import ErrorHistory, ProcessHistory
 from .restart import TEMPORARY, TRANSIENT, RestartPolicy
+from .states import now_local
 from .task import SupervisedTask, TaskFunction
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class ProcessManager:
         self._registry: dict[str, Supervised] = {}
         self._past: dict[str, list[ManagedProcess]] = {}
         self._critical: set[str] = set()
-        self._order: list[str] = []
+        self._needs: dict[str, tuple[str, ...]] = {}
         self._degraded: dict[str, str] = {}
         self._subscribers: list[Subscriber] = []
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -140,8 +142,8 @@ class ProcessManager:
                 exc = None if isinstance(exc, asyncio.CancelledError) else exc
         if cancelled:
             raise cancelled
-        if exc is None:
-            raise failure from None
+        if exc is None or isinstance(exc, Exception):
+            raise failure from exc  # what the block raised may well come of it
 
     async def aclose(self) -> None:
         """
@@ -182,22 +184,24 @@ class ProcessManager:
                 self._tasks.cancel_scope.cancel()
             if self._guard is not None:
                 await self._guard.aclose()
-        finally:
-            self._tasks = None
+        except BaseException:  # the loop is going down: nothing can be waited for
             if self._guard is not None:
-                self._guard.kill_now()  # a no-op, unless we are cancelled ourselves
+                self._guard.kill_now()
+            raise
+        finally:
+            self._closing.set()
+            self._tasks = None
 
     async def _stop_all(self) -> None:
         """Stop everything, the latest first, one after the other."""
-        for name in reversed(self._order):
-            await self._registry[name].stop()
+        for one in reversed(list(self._registry.values())):
+            await one.stop()
 
     async def _end_escapees(self) -> None:
         """End what left its group and session, as a daemon does, and say so."""
         if self._guard is None:
             return
-        found = await anyio.to_thread.run_sync(groups.tagged, self._guard.tag)
-        left = [one for one in found if one.pid != self._guard_pid]
+        left = await anyio.to_thread.run_sync(groups.tagged, self._guard.tag)
         if not left:
             return
         self._logger.warning(
@@ -206,10 +210,6 @@ class ProcessManager:
             {"escapees": [str(one) for one in left]},
         )
         await anyio.to_thread.run_sync(groups.end_all, self._guard.tag)
-
-    @property
-    def _guard_pid(self) -> int | None:
-        return self._guard.pid if self._guard else None
 
     def _guard_lost(self, reason: str) -> None:
         self.announce(events.GuardLost(process=MANAGER, reason=reason))
@@ -344,18 +344,19 @@ class ProcessManager:
         Raises:
             SpawnFailed: If it could not be started and no other try is due.
             GaveUp: If it died before it was ready and no other try is due.
+            ProcessDead: If it depends on one that is dead for good, now or in the end.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If the name is that of a process that runs.
-            InvalidConfiguration: If an argument makes no sense.
+            InvalidConfiguration: If an argument makes no sense, or if it would depend on
+                itself by way of others.
             NotStarted: Outside the manager's block.
 
         Cancellation: The process stays registered, and is ended with all others.
         """
         self._must_be_open()
         _must_be_a_command(name, command)
-        await self._wait_for_dependencies(depends_on)
-        self._must_be_open()
         self._must_be_free(name)
+        needs = self._must_be_startable(name, depends_on)
         managed = ManagedProcess(
             command,
             name,
@@ -365,9 +366,10 @@ class ProcessManager:
             recover=recover,
             ladder=ladder,
             probes=tuple(probes),
+            others=self._waiter(needs),
             host=self,
         )
-        self._register(managed, critical=critical)
+        self._register(managed, critical=critical, needs=needs)
         await managed.start()
         return managed
 
@@ -393,17 +395,25 @@ class ProcessManager:
             fatal: Exceptions after which it is not called again.
 
         Raises:
+            ProcessDead: If it depends on one that is dead for good, now or in the end.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If the name is that of something that runs.
+            InvalidConfiguration: If it would depend on itself by way of others.
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
-        await self._wait_for_dependencies(depends_on)
-        self._must_be_open()
         self._must_be_free(name)
-        task = SupervisedTask(function, name, self, restart=restart, fatal=fatal)
-        self._register(task, critical=critical)
-        task.start()
+        needs = self._must_be_startable(name, depends_on)
+        task = SupervisedTask(
+            function,
+            name,
+            self,
+            restart=restart,
+            fatal=fatal,
+            others=self._waiter(needs),
+        )
+        self._register(task, critical=critical, needs=needs)
+        await task.start()
         return task
 
     async def create_subprocess_exec(
@@ -481,7 +491,7 @@ class ProcessManager:
             self._must_be_free(name)
             return name
         number, chosen = 1, program
-        while chosen in self._registry and not self._registry[chosen].is_settled:
+        while chosen in self._registry and not _is_free(self._registry[chosen]):
             number += 1
             chosen = f"{program}-{number}"
         return chosen
@@ -496,11 +506,13 @@ class ProcessManager:
 
     def _must_be_free(self, name: str) -> None:
         present = self._registry.get(name)
-        if present is not None and not present.is_settled:
+        if present is not None and not _is_free(present):
             pid = present.pid if isinstance(present, ManagedProcess) else None
             raise ProcessStillRunning(name, pid)
 
-    def _register(self, newcomer: Supervised, *, critical: bool) -> None:
+    def _register(
+        self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()
+    ) -> None:
         name = newcomer.name
         before = self._registry.pop(name, None)
         if before is not None:
@@ -509,21 +521,43 @@ class ProcessManager:
                 "A new process takes over the name of a dead one; its history is kept",
                 {"before": before.get_status().reason},
             )
-            self._order.remove(name)
             if isinstance(before, ManagedProcess):
                 self._past.setdefault(name, []).append(before)
         self._registry[name] = newcomer
-        self._order.append(name)
         self._degraded.pop(name, None)
+        self._needs[name] = needs
         self._critical.discard(name)
         if critical:
             self._critical.add(name)
 
-    async def _wait_for_dependencies(self, names: Iterable[str]) -> None:
-        for name in tuple(names):
-            present = self._find(name)
-            if isinstance(present, ManagedProcess):
-                await present.wait_until_running()
+    def _must_be_startable(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
+        """Return what *name* is to depend on, if all of it is known and none is a circle."""
+        needs = tuple(names)
+        for need in needs:
+            self._find(need)
+            if name == need or name in self._all_needs(need):
+                raise InvalidConfiguration(
+                    f"{name!r} cannot depend on {need!r}, which depends on {name!r}"
+                )
+        return needs
+
+    def _all_needs(self, name: str) -> set[str]:
+        """Return all that *name* depends on, itself or by way of others."""
+        found: set[str] = set()
+        new = {*self._needs.get(name, ())}
+        while new:
+            found |= new
+            new = {need for one in new for need in self._needs.get(one, ())} - found
+        return found
+
+    def _waiter(self, needs: tuple[str, ...]) -> Callable[[], Awaitable[None]] | None:
+        """Return what waits until all of *needs* run."""
+
+        async def wait() -> None:
+            for need in needs:
+                await self._find(need).wait_until_running()
+
+        return wait if needs else None
 
     def _find(self, name: str) -> Supervised:
         try:
@@ -555,10 +589,11 @@ class ProcessManager:
 
     async def check_processes(self) -> dict[str, ProcessStatus]:
         """Look at all processes now, and return their statuses by name."""
-        statuses: dict[str, ProcessStatus] = {}
-        for name, one in list(self._registry.items()):
-            statuses[name] = await one.check()
-        return statuses
+        await asyncio.sleep(0)
+        now = now_local()
+        for one in self._registry.values():
+            one.look(now)
+        return self.get_statuses()
 
     def get_statuses(self) -> dict[str, ProcessStatus]:
         """Return what is known of all processes and tasks, without looking afresh."""
@@ -633,9 +668,9 @@ class ProcessManager:
         while True:
             share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
             await asyncio.sleep(self._check_interval * share)
-            began = time.monotonic()
+            began, now = time.monotonic(), now_local()
             for one in list(self._registry.values()):
-                await one.check()
+                one.look(now)
                 if time.monotonic() - began > 0.002:
                     await asyncio.sleep(0)  # thousands of children, one frame of audio
                     began = time.monotonic()
@@ -647,8 +682,15 @@ class ProcessManager:
         """What children carry in their environment, so that the guard knows them."""
         return self._guard.environment if self._guard else {}
 
+    @property
+    def closing(self) -> bool:
+        """Whether nothing is to be started any more."""
+        return self._closing.is_set()
+
     def announce(self, event: events.Event) -> None:
         """Log an event and tell all subscribers."""
+        if isinstance(event, events.ProcessGivenUp) and event.process in self._critical:
+            event = replace(event, critical=True)
         self._logger.log(*narrate(event))
         if isinstance(event, events.ProcessRestarted):
             self._degraded.pop(event.process, None)
@@ -665,8 +707,7 @@ class ProcessManager:
     def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run the owner of a process as a task that ends before we do."""
         task = asyncio.get_running_loop().create_task(owner, name=name)
-        if self._tasks is None:
-            return task  # a restart after the end: nobody but the caller holds it
+        assert self._tasks is not None  # nothing is started outside our block
         self._tasks.start_soon(self._hold, task)
         return task
 
@@ -707,6 +748,11 @@ class ProcessManager:
         self._closing.set()
         if self._body is not None and not self._body.done():
             self._cancelled_body = self._body.cancel()
+
+
+def _is_free(one: Supervised) -> bool:
+    """Return whether another may take its name: it is dead, and stays so."""
+    return one.is_settled and one.get_status().status == "dead"
 
 
 def _must_be_a_command(name: str, command: object) -> None:

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
+from realtalk_async.exceptions import ProcessDead
 
-from .callbacks import Refused, RestartFunction, Source, ask
+from .asking import keep_asking, stop_asking
+from .callbacks import Hopeless, Refused, RestartFunction, Source, ask, unless
+from .changes import Changes
 from .command import Command, explain_refusal
 from .ending import climb
 from .incarnation import Adopted, Incarnation, Spawned
 from .ladder import SWIFT, Ladder, Step
 from .life import Life
-from .probe import Health, Probe, Probed, too_late_to_judge
 from .report import RecoveryAttempt, recognise
-from .restart import GiveUp, Judge, Restart, RestartPolicy, Verdict, classify
+from .restart import GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict, classify
 from .states import Cause, ExitStatus, State, now_local
 from .warned import WarningScout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from realtalk_async.exceptions import SpawnFailed
     from realtalk_async.logs import Logger, PythonWarning
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .host import Host
     from .output import StreamName
+    from .probe import Probe, Probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Plan:
     ladder: Ladder
     probes: tuple[Probe, ...]
     drain: float
+    others: Callable[[], Awaitable[None]] | None = None
+    """Waits for those that must run before it; raises `ProcessDead` if one will not."""
 
     @property
     def must_be_ready(self) -> bool:
@@ -95,7 +100,8 @@ class Owner:
         self.state = State.STARTING
         self.reason = "not started yet"
         self.restarts = 0
-        self.spawn_error: SpawnFailed | None = None
+        self.start_error: SpawnFailed | ProcessDead | None = None
+        """Why it could not be started the last time."""
         self.judge = Judge(plan.restart)
         self._logger = logger
         self._host = host
@@ -105,8 +111,9 @@ class Owner:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
-        self._changed: asyncio.Future[None] | None = None
+        self._changes = Changes()
         self._request: Request | None = None
+        self._trouble: Refused | None = None
         self._scout = WarningScout(capture.buffers["stderr"])
         capture.on_full = lambda: self._hold("stdout")
         capture.on_room = lambda: self._release("stdout")
@@ -135,10 +142,7 @@ class Owner:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; it is asked at every change."""
-        while not condition():
-            if self._changed is None or self._changed.done():
-                self._changed = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._changed)
+        await self._changes.until(condition)
 
     # ---- what others wish
 
@@ -146,7 +150,7 @@ class Owner:
         """Begin to own it, if nobody does."""
         if self._task is None:
             self._stop.clear()
-            self.spawn_error = None
+            self.start_error = None
             self._capture.is_over = False
             self._task = self._host.own(self._own(), f"own {self.name}")
 
@@ -157,12 +161,20 @@ class Owner:
         if self._task is None and self.state is State.STARTING:
             self._enter(State.EXITED, "stopped before it was started")
 
+    @property
+    def refuses_to_restart(self) -> str:
+        """Why a restart would be refused now; "" if it would be tried."""
+        if self.alive:
+            return "it is running; stop it first"
+        if self._task is not None and self._stop.is_set():
+            return "it is being stopped"
+        return "its manager is closing" if self._host.closing else ""
+
     async def ask_to_restart(self, function: RestartFunction | None) -> bool:
         """Wish for a new incarnation; those who wish at once share the answer."""
         if self._request is None:
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._request = Request(function, answer)
-            self._stop.clear()
             self._news.set()
             self.begin()
         return await asyncio.shield(self._request.answer)
@@ -187,7 +199,7 @@ class Owner:
             self._capture.is_over = True
             self._answer(succeeded=False)
             self._capture.tell()
-            self._tell()
+            self._changes.tell()
         given_up = verdict.reason if isinstance(verdict, GiveUp) else None
         self._host.settled(self.name, given_up)
 
@@ -217,23 +229,36 @@ class Owner:
         Returns:
             False if the app had asked for it and gave nothing to run: all is as before.
         """
-        died = self.number
+        died, self._trouble = self.number, None
         try:
+            await self._wait_for_others()
             source = await self._obtain()
         except Refused as exc:
-            return self._refused(died, str(exc))
+            return self._stop.is_set() or self._refused(died, exc)
         if self._stop.is_set() and isinstance(source, Command):
             return True
         try:
             self._embody(source)
         except OSError as exc:
             self._spawn_refused(source, exc)
-            self._attempted(died, str(self.spawn_error), succeeded=False)
+            self._attempted(died, str(self.start_error), succeeded=False)
             return True
         if died:
             self._revived(died)
         self._answer(succeeded=True)
         return True
+
+    async def _wait_for_others(self) -> None:
+        """Wait until all that it depends on runs."""
+        if self.plan.others is None:
+            return
+        if not self.number:
+            self._enter(State.STARTING, "waiting for what it depends on")
+        try:
+            await unless(self._stop, self.plan.others())
+        except ProcessDead as exc:
+            self.start_error = exc
+            raise Hopeless(str(exc)) from exc
 
     async def _obtain(self) -> Source:
         """Return what to run now."""
@@ -315,16 +340,11 @@ class Owner:
         life = self.life
         if life is None or life.body is None or life.capture != "open":
             return  # it never ran
-        probes = [
-            asyncio.get_running_loop().create_task(self._probe(life, probe))
-            for probe in self.plan.probes
-        ]
+        questions = [self._ask_probe(life, probe) for probe in self.plan.probes]
         try:
             await self._stay(life, life.body)
         finally:
-            for task in probes:
-                task.cancel()
-            await asyncio.gather(*probes, return_exceptions=True)
+            await self._stop_asking(questions)
         await self._bury(life, life.body)
 
     async def _stay(self, life: Life, body: Incarnation) -> None:
@@ -366,7 +386,8 @@ class Owner:
         self._forward(self._scout.rest())
         if not life.stopping and not body.is_gone() and await body.members():
             await self._climb(life, body, SWIFT)
-        self._host.gone(body.pid)
+        if not body.alive:
+            self._host.gone(body.pid)
         if self._stop.is_set() and life.stopping:
             self._host.announce(
                 events.ProcessStopped(
@@ -376,19 +397,28 @@ class Owner:
                     escalated=life.escalated,
                 )
             )
-        self._tell()
+        self._changes.tell()
 
     def _decide(self) -> Verdict:
-        """Judge the last death; the app's wishes go before the policy."""
-        life = self.life
-        if not self._stop.is_set() and self._request is not None:
-            return Restart(0.0, "the app asked for it")
-        if self._stop.is_set() or life is None or life.cause is None:
+        """Judge what has happened; the app's wishes go before the policy."""
+        life, how = self.life, ""
+        if self._stop.is_set():
             cause, status = Cause.STOPPED, None
+        elif self._request is not None:
+            return Restart(0.0, "the app asked for it")
+        elif isinstance(self._trouble, Hopeless):
+            return GiveUp(str(self._trouble))
+        elif self._trouble is not None:
+            cause, status, how = Cause.SPAWN_FAILED, None, str(self._trouble)
+        elif life is None or life.cause is None:
+            return GiveUp("it cannot be killed, and nothing can take its place")
         else:
             cause, status = life.cause, life.exit_status
         share = random.random()  # noqa: S311 - jitter needs no secrecy
-        return self.judge.decide(cause, status, time.monotonic(), share)
+        verdict = self.judge.decide(cause, status, time.monotonic(), share, how)
+        if isinstance(verdict, Restart) and self._host.closing:
+            return Rest("its manager is closing")
+        return verdict
 
     async def _back_off(self, verdict: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""
@@ -479,9 +509,11 @@ class Owner:
         life.summary = self.reason = life.summarise()
         life.mark("dead")
         self._tell_of_death(life, body)
+        if life.capture != "open":  # it died at last, long after its ladder
+            self._host.gone(body.pid)
         self._news.set()
         self._capture.tell()
-        self._tell()
+        self._changes.tell()
 
     def _tell_of_death(self, life: Life, body: Incarnation) -> None:
         last = self._capture.last_words(life.number)
@@ -502,36 +534,24 @@ class Owner:
 
     # ---- probes
 
-    async def _probe(self, life: Life, probe: Probe) -> None:
-        """Ask one probe again and again; its verdict is the owner's to act on."""
-        health = Health(probe)
-        loop = asyncio.get_running_loop()
-        readiness = probe.purpose == "readiness"
-        # Probes of many processes must not fall on the same moment.
-        phase = probe.period * random.random()  # noqa: S311 - nor does a phase
-        due = loop.time() + (0.0 if readiness else probe.grace + phase)
-        while True:
-            await asyncio.sleep(due - loop.time())
-            late, due = loop.time() - due, loop.time() + probe.period
-            if not readiness and too_late_to_judge(probe, late):
-                continue
-            reason = await self._put_question(probe)
-            if readiness and reason is None:
-                self._ready(life)
-                return
-            health = health.hear(reason)
-            if health.failed and reason is not None:
-                self._unwell(life, probe, reason)
-                return
+    def _ask_probe(self, life: Life, probe: Probe) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(
+            keep_asking(
+                probe,
+                self._face,
+                on_ready=lambda: self._ready(life),
+                on_unwell=lambda reason: self._unwell(life, probe, reason),
+            ),
+            name=f"probe {probe.name} of {self.name}",
+        )
 
-    async def _put_question(self, probe: Probe) -> str | None:
-        try:
-            async with asyncio.timeout(probe.timeout):
-                return await probe.check(self._face)
-        except TimeoutError as exc:
-            return str(exc) or f"no answer within {probe.timeout:g} s"
-        except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
-            return f"{type(exc).__name__}: {exc}"
+    async def _stop_asking(self, questions: list[asyncio.Task[None]]) -> None:
+        deaf = await stop_asking(questions)
+        if deaf:
+            why = f"{deaf} probe(s) swallowed their cancellation, and go on"
+            self._host.announce(
+                events.CallbackFailed(process=self.name, callback="probe", reason=why)
+            )
 
     def _ready(self, life: Life) -> None:
         if life.alive and self.state is State.STARTING:
@@ -558,24 +578,24 @@ class Owner:
 
     # ---- keeping the record
 
-    def _refused(self, died: int, why: str) -> bool:
+    def _refused(self, died: int, why: Refused) -> bool:
         """Note that nothing to run could be had; return whether that is a failure."""
         by_policy = self._request is None
         self._host.announce(
-            events.RestartFailed(process=self.name, incarnation=died, reason=why)
+            events.RestartFailed(process=self.name, incarnation=died, reason=str(why))
         )
-        self._attempted(died, why, succeeded=False)
-        if by_policy and self.life is not None:
-            self.life.cause = Cause.SPAWN_FAILED  # it counts like one
+        self._attempted(died, str(why), succeeded=False)
+        if by_policy:
+            self._trouble = why
         return by_policy
 
     def _spawn_refused(self, source: Source, error: OSError) -> None:
         life = self.lives[-1]
         assert isinstance(source, Command)
-        self.spawn_error = explain_refusal(self.name, source, error)
+        self.start_error = explain_refusal(self.name, source, error)
         life.end(None)
         life.cause, life.capture = Cause.SPAWN_FAILED, "none"
-        life.summary = self.reason = str(self.spawn_error)
+        life.summary = self.reason = str(self.start_error)
         life.mark("spawn failed")
         self._host.announce(
             events.SpawnRefused(
@@ -614,11 +634,7 @@ class Owner:
         self.state, self.reason = state, reason
         if self.lives:
             self.lives[-1].mark(str(state))
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        self._changes.tell()
 
 
 def _known(status: ExitStatus | None) -> ExitStatus:

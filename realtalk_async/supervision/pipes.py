@@ -40,6 +40,7 @@ class PipeReader:
         self._on_data = on_data
         self._size = READ
         self._paused = False
+        self._never_waits = False
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Done when reading has ended: True by end of file, False because we closed."""
         os.set_blocking(descriptor, False)
@@ -78,7 +79,7 @@ class PipeReader:
 
     def pause(self) -> None:
         """Stop reading: the pipe fills, and the child waits."""
-        if not self._paused and self._descriptor >= 0:
+        if not self._paused and not self._never_waits and self._descriptor >= 0:
             self._paused = True
             self._loop.remove_reader(self._descriptor)
 
@@ -87,6 +88,11 @@ class PipeReader:
         if self._paused and self._descriptor >= 0:
             self._paused = False
             self._loop.add_reader(self._descriptor, self._read)
+
+    def let_go(self) -> None:
+        """Read on to the end, and never wait again: the child has exited."""
+        self.resume()
+        self._never_waits = True
 
     def close(self) -> None:
         """Close our end, whatever still lies in the pipe. Idempotent."""

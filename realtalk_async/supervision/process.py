@@ -15,6 +15,7 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
     NotStarted,
     ProcessDead,
+    SpawnFailed,
     WaitExpired,
     WriteStalled,
 )
@@ -31,7 +32,7 @@ from .restart import TEMPORARY, RestartPolicy
 from .states import Cause, ExitStatus, ProcessStatus, State, Status, now_local
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from datetime import datetime
 
     from realtalk_async.logs import Logger
@@ -68,6 +69,8 @@ class ManagedProcess:
         probes: How to know that it is ready, and well.
         drain: Seconds to go on capturing after its exit while something else, such as a
             grandchild, holds its pipes open. What is left of its group is ended then.
+        others: Waits until all that it depends on runs; raises `ProcessDead` if one of
+            them will not. A manager passes it.
         host: Those around it; a manager passes itself.
 
     Raises:
@@ -87,6 +90,7 @@ class ManagedProcess:
         ladder: Ladder = GRACEFUL,
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
+        others: Callable[[], Awaitable[None]] | None = None,
         host: Host | None = None,
     ) -> None:
         _refuse_nonsense(process, name, max_size, drain)
@@ -101,7 +105,7 @@ class ManagedProcess:
             process,
             name,
             logger,
-            plan=Plan(restart, recover, ladder, tuple(probes), drain),
+            plan=Plan(restart, recover, ladder, tuple(probes), drain, others),
             host=Alone(logger) if host is None else host,
             capture=self._capture,
             face=self,
@@ -241,8 +245,12 @@ class ManagedProcess:
         """
         # One turn of the loop lets a death that the kernel has already told of be seen.
         await asyncio.sleep(0)
-        self._last_checked = now_local()
+        self.look(now_local())
         return self.get_status()
+
+    def look(self, now: datetime) -> None:
+        """Note that its manager has looked; a death would have been told of by now."""
+        self._last_checked = now
 
     def get_stdout(self) -> OutputLines:
         """Return all lines of stdout so far, over every incarnation."""
@@ -420,17 +428,19 @@ class ManagedProcess:
             SpawnFailed: If it could not be started and no other try is due.
             GaveUp: If it died before it was ready and no other try is due.
             NotStarted: If it is an existing process that is dead: nothing says how to
-                start it.
+                start it; or if its manager is closing.
 
         Cancellation: The process stays as it is; `stop` ends it.
         """
         owner = self._owner
-        if owner.settled:
+        if owner.settled and not owner.alive:
             if owner.command is None:
                 raise NotStarted(
                     f"{self._name!r} was given as an existing process; restart it with "
                     f"a restart function"
                 )
+            if owner.refuses_to_restart:
+                raise NotStarted(f"cannot start {self._name!r}: its manager is closing")
             owner.state = State.STARTING
             owner.begin()
         await owner.until(lambda: owner.state is not State.STARTING)
@@ -441,8 +451,10 @@ class ManagedProcess:
     def _raise_failed_start(self) -> None:
         """Raise what a start is told whose process never ran, or never was ready."""
         owner = self._owner
-        if owner.spawn_error is not None:
-            raise owner.spawn_error from owner.spawn_error.error
+        if isinstance(owner.start_error, SpawnFailed):
+            raise owner.start_error from owner.start_error.error
+        if owner.start_error is not None:
+            raise owner.start_error
         if owner.plan.must_be_ready and owner.lives[-1].cause is not Cause.STOPPED:
             raise GaveUp(self._name, self.reason, self.get_report())
 
@@ -506,15 +518,15 @@ class ManagedProcess:
                 run again.
 
         Returns:
-            True if a new incarnation runs. False, with a WARNING, if it was running; and
-            with an ERROR entry if the function raised, took longer than 10 s or returned
+            True if a new incarnation runs. False, with a WARNING, if it was running, is
+            being stopped, or its manager is closing; and with an ERROR entry if the function raised, took longer than 10 s or returned
             something else, or if the spawn was refused.
 
         Callers that come while a restart is under way share its result.
         """
-        if self._owner.alive:
-            what = "Restart refused: it is running; stop it first"
-            self._refusals.append((now_local(), "restart refused", "it is running"))
+        if why := self._owner.refuses_to_restart:
+            self._refusals.append((now_local(), "restart refused", why))
+            what = f"Restart refused: {why}"
             self._logger.warning(self._name, what, {"pid": self.pid})
             return False
         return await self._owner.ask_to_restart(restart_function)

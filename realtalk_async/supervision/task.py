@@ -15,9 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 
-from .restart import TRANSIENT, GiveUp, Judge, Restart, RestartPolicy, Verdict
+from .callbacks import Hopeless, Refused, unless
+from .changes import Changes
+from .restart import TRANSIENT, GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
 from .states import Cause, ProcessStatus, State, clock_face, now_local
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class SupervisedTask:
         host: Those around it; a manager passes itself.
         restart: When to call it again.
         fatal: Exceptions after which calling again would be of no use.
+        others: Waits until all that it depends on runs; raises `ProcessDead` if one of
+            them will not.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class SupervisedTask:
         *,
         restart: RestartPolicy = TRANSIENT,
         fatal: tuple[type[BaseException], ...] = (),
+        others: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         if not callable(function):
             raise InvalidConfiguration(f"a task is an async function, not {function!r}")
@@ -61,6 +66,7 @@ class SupervisedTask:
         self._host = host
         self._judge = Judge(restart)
         self._fatal = fatal
+        self._others = others
         self._state = State.STARTING
         self._reason = "not started yet"
         self._incarnation = 0
@@ -69,9 +75,11 @@ class SupervisedTask:
         self._started_at: datetime | None = None
         self._ended: float | None = None
         self._stop_asked = asyncio.Event()
+        self._changes = Changes()
+        self._last_checked: datetime | None = None
         self._owner: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
-        """What the last incarnation raised, if it raised."""
+        """What the last incarnation raised, or why it could not be called."""
 
     @property
     def name(self) -> str:
@@ -105,7 +113,7 @@ class SupervisedTask:
             self._state,
             self._incarnation,
             self._started_at,
-            None,
+            self._last_checked,
             max(0.0, end - began),
             self.restarts,
             None,
@@ -114,14 +122,43 @@ class SupervisedTask:
         )
 
     async def check(self) -> ProcessStatus:
-        """Return its status."""
+        """Note the time and return its status."""
+        self.look(now_local())
         return self.get_status()
 
-    def start(self) -> None:
-        """Begin."""
+    def look(self, now: datetime) -> None:
+        """Note that its manager has looked."""
+        self._last_checked = now
+
+    async def start(self) -> ProcessStatus:
+        """
+        Begin, and wait until it has been called.
+
+        Raises:
+            ProcessDead: If it depends on one that is dead for good.
+        """
         if self._owner is None:
             self._stop_asked.clear()
+            self._enter(State.STARTING, "starting")
             self._owner = self._host.own(self._own(), f"own {self._name}")
+        await self._changes.until(lambda: self._state is not State.STARTING)
+        if self._incarnation == 0 and isinstance(self.error, ProcessDead):
+            raise self.error
+        return self.get_status()
+
+    async def wait_until_running(self) -> ProcessStatus:
+        """
+        Wait until it runs.
+
+        Raises:
+            ProcessDead: If it has ended for good.
+        """
+        await self._changes.until(
+            lambda: self._state is State.RUNNING or self._owner is None
+        )
+        if self._state is not State.RUNNING:
+            raise ProcessDead(self._name, "depend on it", self._reason)
+        return self.get_status()
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
@@ -132,26 +169,46 @@ class SupervisedTask:
         return self.get_status()
 
     async def _own(self) -> None:
-        given_up: str | None = None
         try:
-            while True:
-                await self._run_once()
-                verdict = self._decide()
-                if isinstance(verdict, Restart):
-                    if await self._back_off(verdict):
-                        continue
-                    break
-                if isinstance(verdict, GiveUp):
-                    given_up = verdict.reason
-                    self._give_up(verdict)
-                else:
-                    self._enter(State.EXITED, verdict.reason)
-                break
+            verdict = await self._live_on()
         finally:
             self._owner = None
-            if self._state in {State.RUNNING, State.STOPPING}:
+            if self._state not in {State.EXITED, State.FATAL}:
                 self._enter(State.EXITED, "cancelled")
+            self._changes.tell()
+        given_up = verdict.reason if isinstance(verdict, GiveUp) else None
         self._host.settled(self._name, given_up)
+
+    async def _live_on(self) -> Verdict:
+        """Call it again and again, until no further call is due."""
+        while True:
+            try:
+                await self._wait_for_others()
+            except Refused as exc:
+                verdict: Verdict = self._refused(exc)
+            else:
+                await self._run_once()
+                verdict = self._decide()
+            if isinstance(verdict, Restart) and await self._back_off(verdict):
+                continue
+            self._settle(verdict)
+            return verdict
+
+    async def _wait_for_others(self) -> None:
+        if self._others is None:
+            return
+        if not self._incarnation:
+            self._enter(State.STARTING, "waiting for what it depends on")
+        try:
+            await unless(self._stop_asked, self._others())
+        except ProcessDead as exc:
+            self.error = exc
+            raise Hopeless(str(exc)) from exc
+
+    def _refused(self, why: Refused) -> Verdict:
+        if self._stop_asked.is_set():
+            return Rest("stopped before it was started")
+        return GiveUp(str(why))
 
     async def _run_once(self) -> None:
         """Call the function and wait for its end, or end it if we are stopped."""
@@ -170,7 +227,9 @@ class SupervisedTask:
                 await asyncio.wait([work], timeout=STOP_PATIENCE)
         finally:
             stop.cancel()
-            work.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait([work], timeout=STOP_PATIENCE)
         self._note_end(work)
 
     def _note_end(self, work: asyncio.Task[object]) -> None:
@@ -178,7 +237,10 @@ class SupervisedTask:
         uptime = self._ended - (self._started or self._ended)
         if self._stop_asked.is_set():
             self._cause, self._reason = Cause.STOPPED, "stopped by us"
-            if work.done() and not work.cancelled():
+            if not work.done():
+                self._cause = Cause.UNKNOWN
+                self._reason = f"it did not end within {STOP_PATIENCE:g} s of its stop"
+            elif not work.cancelled():
                 self.error = work.exception()
             return
         if work.cancelled():
@@ -206,12 +268,17 @@ class SupervisedTask:
 
     def _decide(self) -> Verdict:
         assert self._cause is not None
+        if self._stop_asked.is_set():
+            return Rest(self._reason)
         if isinstance(self.error, self._fatal):
             return GiveUp(f"{self._reason}: trying again cannot mend that")
         share = random.random()  # noqa: S311 - jitter needs no secrecy
-        return self._judge.decide(
+        verdict = self._judge.decide(
             self._cause, None, time.monotonic(), share, how=self._reason
         )
+        if isinstance(verdict, Restart) and self._host.closing:
+            return Rest("its manager is closing")
+        return verdict
 
     async def _back_off(self, verdict: Restart) -> bool:
         self._enter(State.BACKOFF, verdict.reason)
@@ -228,11 +295,14 @@ class SupervisedTask:
                 await self._stop_asked.wait()
         except TimeoutError:
             return True
-        self._enter(State.EXITED, "stopped while it waited for its restart")
         return False
 
-    def _give_up(self, verdict: GiveUp) -> None:
-        if not verdict.allowed:
+    def _settle(self, verdict: Verdict) -> None:
+        """Stay dead."""
+        if isinstance(verdict, Restart):
+            self._enter(State.EXITED, "stopped while it waited for its restart")
+            return
+        if not isinstance(verdict, GiveUp) or not verdict.allowed:
             self._enter(State.EXITED, verdict.reason)
             return
         self._enter(State.FATAL, verdict.reason)
@@ -246,6 +316,7 @@ class SupervisedTask:
 
     def _enter(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
+        self._changes.tell()
 
     def __repr__(self) -> str:
         up = clock_face(self.get_status().uptime)
