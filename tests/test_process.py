@@ -661,3 +661,120 @@ def test_the_policy_by_default_is_never_to_restart():
     """A process without a manager does what it is told, and no more."""
     assert TEMPORARY.mode == "temporary"
     assert sys.platform != "win32"
+
+
+async def test_binary_output_that_nobody_has_taken_yet_survives_the_exit(logger):
+    """B8: what lies in the pipe when the child exits belongs to the stream."""
+    size = 300_000  # more than we hold back, less than that and a full pipe
+    script = f"import sys; sys.stdout.buffer.write(b'x' * {size})"
+    command = programs.python(script, stdout="binary")
+    process = await run(command, logger, drain=0.2)
+    assert process.get_report().capture == "end of file"
+    received = b""
+    while len(received) < size:
+        received += await process.receive()
+    assert len(received) == size
+
+
+async def test_a_program_that_waits_for_its_consumer_can_still_end(logger):
+    """B8: it flushes on SIGTERM, and nobody receives."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: stop.append(1))\n"
+        "stop = []\n"
+        "while not stop: os.write(1, bytes(4096))\n"
+        "os.write(1, b'end')"
+    )
+    command = programs.python(script, stdout="binary")
+    ladder = Ladder((signal.SIGTERM, 10.0), (signal.SIGKILL, 1.0))
+    process = ManagedProcess(command, "mic", logger, ladder=ladder)
+    await process.start()
+    received = await process.receive()
+    await asyncio.sleep(0.1)  # until it has filled all that there is
+    status = await process.stop()
+    assert (status.exit_status, status.cause) == (0, "stopped by us")
+    with pytest.raises(ProcessDead):
+        while True:
+            received = received[-3:] + await process.receive()
+    assert received.endswith(b"end")
+
+
+async def test_a_restart_while_a_stop_is_under_way_is_refused(logger):
+    """Scenario 14: the stop wins, also when its leader is dead and its group is not."""
+    script = "(trap '' TERM; echo ready; exec sleep 1000) & exec sleep 1000"
+    ladder = Ladder((signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
+    process = ManagedProcess(programs.shell(script), "child", logger, ladder=ladder)
+    await process.start()
+    await process.wait_for_line("ready")
+    stop = asyncio.ensure_future(process.stop())
+    await process._owner.until(lambda: process.status == "dead")
+    assert not stop.done(), "a member of the group ignores SIGTERM"
+    assert await process.restart() is False
+    await stop
+    assert (process.incarnation, process.state) == (1, "exited")
+    assert await process.restart(), "when it is over it may be restarted"
+    await process.stop()
+
+
+async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logger):
+    """P4: the history stays true."""
+    spawned = await asyncio.create_subprocess_exec("sh", "-c", "exit 7")
+    process = ManagedProcess(
+        spawned,
+        "child",
+        logger,
+        restart=TRANSIENT.__class__(max_failures=1, first_delay=0.0),
+        recover=lambda: 1 / 0,
+    )
+    await process._owner.until(lambda: process.is_settled)
+    [life] = process.get_history().incarnations
+    assert (life.exit_status, life.cause) == (7, "failed")
+    assert process.state == "fatal"
+    assert "ZeroDivisionError" in process.reason
+
+
+async def test_following_begins_at_the_call(logger):
+    """B7: what is said between the call and the first turn is told."""
+    process = ManagedProcess(programs.echoes(), "child", logger)
+    await process.start()
+    await process.send(b"before\n")
+    await process.wait_for_line("before")
+    lines = process.follow()
+    await process.send(b"after\n")
+    await process.wait_for_line("after")
+    assert (await anext(lines)).text == "after"
+    await lines.aclose()
+    await process.stop()
+
+
+async def test_following_both_streams_keeps_the_order_of_arrival(logger):
+    """B7: also when there is more than one turn's worth of it."""
+    script = (
+        "import sys\n"
+        "for n in range(2000):\n"
+        "    stream = sys.stdout if n % 3 else sys.stderr\n"
+        "    stream.write(f'{n}\\n'); stream.flush()"
+    )
+    process = await run(programs.python(script), logger)
+    told = [line.sequence async for line in process.follow(history=True)]
+    assert told == sorted(told)
+    assert len(told) == 2000
+
+
+async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logger):
+    """B4: it is not dead, so nothing takes its place, and its death is still seen."""
+    ladder = Ladder((signal.SIGKILL, 0.0))
+    command = programs.python(  # a large process takes its time to be torn down
+        "x = bytearray(100_000_000); print('ready'); import time; time.sleep(1000)"
+    )
+    process = ManagedProcess(command, "child", logger, ladder=ladder)
+    await process.start()
+    await process.wait_for_line("ready")
+    status = await process.stop()
+    if status.status == "running":  # it was not killed within 0 s
+        [entry] = await logger.get_logs(pattern="cannot be killed")
+        assert str(process.pid) in entry.context["survivors"][0]
+        assert (await process.start()).incarnation == 1
+        assert await process.restart() is False
+        await process._owner.until(lambda: process.status == "dead")
+    assert process.exit_status == -9

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from .output import StreamName
 
+LAST_BACKLOG = 16 * 1024 * 1024
+"""The same while it is being ended: a program that waits for room cannot end."""
+
 Places = dict["StreamName", int]
 """How far each stream was read: the offset of a line's beginning."""
 
@@ -55,6 +58,7 @@ class Capture:
         self._heard: dict[StreamName, float] = {}
         self._backlog: deque[bytes] = deque()
         self._backlog_size = 0
+        self._backlog_limit = BACKLOG
         self._receiving = False
         self._news = Changes()
         self.on_full: Callable[[], None] = _nothing
@@ -82,6 +86,7 @@ class Capture:
     def begin(self, number: int, *, binary: bool) -> None:
         """Let what comes from here on be that of incarnation *number*."""
         self.number, self._binary, self.is_open = number, binary, True
+        self._backlog_limit = BACKLOG
         self._began = time.monotonic()
         self._heard.clear()
         for buffer in self.buffers.values():
@@ -104,8 +109,14 @@ class Capture:
     def _queue(self, data: bytes) -> None:
         self._backlog.append(data)
         self._backlog_size += len(data)
-        if self._backlog_size >= BACKLOG:
+        if self._backlog_size >= self._backlog_limit:
             self.on_full()
+
+    def make_room(self) -> None:
+        """Take more of a binary stdout than usual: what says it is being ended."""
+        self._backlog_limit = LAST_BACKLOG
+        if self._backlog_size < LAST_BACKLOG:
+            self.on_room()
 
     def end(self) -> None:
         """Note that no more will come of this incarnation."""
@@ -244,7 +255,7 @@ class Capture:
             self._receiving = False
         chunk = self._backlog.popleft()
         self._backlog_size -= len(chunk)
-        if self._backlog_size < BACKLOG // 2:
+        if self._backlog_size < self._backlog_limit // 2:
             self.on_room()
         return chunk
 

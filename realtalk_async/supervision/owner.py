@@ -353,6 +353,7 @@ class Owner:
             if self._stop.is_set() or life.unhealthy:
                 life.stopping = True
                 self._enter(State.STOPPING, "being stopped")
+                self._capture.make_room()
                 await self._climb(life, body, self.plan.ladder)
                 return
             self._news.clear()

@@ -1,0 +1,208 @@
+"""Probes: what is asked, when an answer counts, and the verdict."""
+
+import asyncio
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
+from realtalk_async.supervision import Probe
+from realtalk_async.supervision.asking import keep_asking, stop_asking
+from realtalk_async.supervision.probe import Health, too_late_to_judge
+
+pytestmark = pytest.mark.timeout(20)
+
+
+class Asked:
+    """A process that can be asked."""
+
+    name = "mic"
+
+    def __init__(self, silent=0.0, last=""):
+        self.silent, self.last = silent, last
+
+    def silent_for(self, _stream):
+        return self.silent
+
+    def last_line(self, _stream):
+        return self.last
+
+    async def wait_for_line(self, pattern, _timeout):
+        if re.search(pattern, self.last):
+            return None
+        raise ProcessDead(self.name, "wait for it", "exit status 1")
+
+
+async def verdict(probe, process=None):
+    """Ask until there is a verdict: True for ready, the reason for not well."""
+    told = []
+    async with asyncio.timeout(10):
+        await keep_asking(
+            probe, process or Asked(), lambda: told.append(True), told.append
+        )
+    [one] = told
+    return one
+
+
+@given(st.lists(st.booleans()), st.integers(1, 5))
+def test_the_verdict_falls_with_so_many_failures_in_a_row(answers, threshold):
+    """Counted by hand."""
+    health = Health(Probe("x", None, failure_threshold=threshold))
+    row = 0
+    for well in answers:
+        row = 0 if well else row + 1
+        health = health.hear(None if well else "no")
+        assert health.failed == (row >= threshold)
+
+
+async def test_silence_is_told_with_its_length_and_the_last_line():
+    """Scenario 24."""
+    probe = Probe.silence(2.0)
+    assert await probe.check(Asked(silent=2.0)) is None
+    assert await probe.check(Asked(silent=2.25)) == (
+        "silent on stdout for 2.25 s, 2 allowed"
+    )
+    probe = Probe.silence(2.0, "stderr")
+    reason = await probe.check(Asked(silent=3.0, last="buffer underrun"))
+    assert reason.endswith("its last line was 'buffer underrun'")
+
+
+@pytest.mark.parametrize(("seconds", "period"), [(0.01, 0.02), (2.0, 0.5), (60, 1.0)])
+def test_silence_is_asked_for_four_times_in_its_time(seconds, period):
+    """But not more often than every 20 ms, nor less than every second."""
+    assert Probe.silence(seconds).period == period
+
+
+async def test_a_line_makes_ready_and_a_death_before_it_does_not():
+    """Scenario 22."""
+    probe = Probe.line("^listening")
+    assert probe.purpose == "readiness"
+    assert await verdict(probe, Asked(last="listening on 80")) is True
+    assert "exit status 1" in await verdict(probe, Asked(last="x"))
+    with pytest.raises(re.error):
+        Probe.line("(")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (True, None),
+        (None, None),
+        (False, "answer returned False"),
+        (0, "answer returned 0"),
+        (ValueError("odd"), "ValueError: odd"),
+    ],
+)
+async def test_a_function_of_the_app_answers_or_raises(kind, answer, reason):
+    """True or None is well; whatever it raises is a reason."""
+
+    def answer_now():
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def answer_later():
+        await asyncio.sleep(0)
+        return answer_now()
+
+    function = answer_now if kind == "sync" else answer_later
+    function.__name__ = "answer"
+    probe = Probe.call(function, purpose="readiness", failure_threshold=1)
+    assert await verdict(probe) == (reason or True)
+
+
+async def test_a_question_that_hangs_is_cancelled_and_counts():
+    """With the time it was given."""
+    asked = []
+
+    async def hang():
+        asked.append(1)
+        await asyncio.Event().wait()
+
+    probe = Probe.call(hang, period=0.01, timeout=0.02, failure_threshold=3)
+    assert await verdict(probe) == "no answer within 0.02 s"
+    assert len(asked) == 3
+
+
+async def test_one_good_answer_forgives_what_was_before():
+    """Only failures in a row are a verdict."""
+    answers = iter([False, False, True, False, False, False])
+    probe = Probe.call(lambda: next(answers), period=0.01)
+    await verdict(probe)
+    assert next(answers, "all used") == "all used"
+
+
+async def test_a_liveness_probe_waits_for_its_grace():
+    """An audio program may be silent at first."""
+    began, loop = time.monotonic(), asyncio.get_running_loop()
+    asked = []
+    probe = Probe.call(
+        lambda: asked.append(loop.time()), period=0.01, grace=0.1, failure_threshold=1
+    )
+    task = loop.create_task(keep_asking(probe, Asked(), print, print))
+    while not asked:
+        await asyncio.sleep(0.005)
+    assert await stop_asking([task]) == 0
+    assert time.monotonic() - began >= 0.1
+
+
+async def test_no_verdict_falls_while_our_own_loop_was_late():
+    """Scenario 25: what was found meanwhile may be ours."""
+    answers = []
+
+    async def stalls_us_once():
+        if not answers:
+            answers.append("late")
+            time.sleep(0.5)  # noqa: ASYNC251 - this is what is tested
+            await asyncio.sleep(10)
+        answers.append("in time")
+        return len(answers) < 4
+
+    probe = Probe.call(stalls_us_once, period=0.02, timeout=0.2, failure_threshold=1)
+    assert await verdict(probe) == "stalls_us_once returned False"
+    assert answers == ["late", "in time", "in time", "in time"]
+
+
+@pytest.mark.parametrize(
+    ("period", "late", "expected"),
+    [(1.0, 0.4, False), (1.0, 0.6, True), (0.02, 0.09, False), (0.02, 0.11, True)],
+)
+def test_a_question_that_came_too_late_says_nothing(period, late, expected):
+    """By more than half a period, and more than 0.1 s."""
+    assert too_late_to_judge(Probe("x", None, period=period), late) is expected
+
+
+async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
+    monkeypatch,
+):
+    """It must not hold up the end of the process."""
+    monkeypatch.setattr("realtalk_async.supervision.asking.PATIENCE", 0.05)
+    release = asyncio.Event()
+
+    async def deaf():
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    task = asyncio.get_running_loop().create_task(deaf())
+    await asyncio.sleep(0)
+    assert await stop_asking([task]) == 1
+    release.set()
+    await task
+    assert await stop_asking([]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"period": 0}, {"timeout": 0}, {"grace": -1}, {"failure_threshold": 0}],
+)
+def test_a_probe_that_makes_no_sense_is_refused(arguments):
+    """With its name."""
+    with pytest.raises(InvalidConfiguration, match="'x'"):
+        Probe("x", None, **arguments)
