@@ -17,7 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.logs.context import CONTROLS, read_json, show_json, show_text
+from realtalk_async.logs.context import (
+    CONTROLS,
+    Secrets,
+    read_json,
+    show_json,
+    show_text,
+)
 
 CONTROL = re.compile(f"[{CONTROLS}]")
 
@@ -210,3 +216,53 @@ def test_text_of_a_string_is_the_whole_string():
     assert show_text("x" * 5_000) == "x" * 5_000
     assert show_text(None) == "None"
     assert sys.getrecursionlimit() > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ('{"api_key":"abc"}', '{"api_key":"[redacted]"}'),
+        ('{"a":{"OPENAI_API_KEY":"x\\"y"},"n":1}', None),
+        ('{"headers":{"Authorization":"Bearer ey.abc-12345"}}', None),
+        ("Authorization: Bearer abc.def.ghi12345", "Authorization: Bearer [redacted]"),
+        ("{'password': 'a\"b'}", "{'password': '[redacted]'}"),
+        ("http://x/?api_key=abc&x=1", "http://x/?api_key=[redacted]&x=1"),
+        ("key sk-proj-ABCDEFGHIJKLMNOP_1234 end", "key sk-[redacted] end"),
+        ("ephemeral ek_68af296e8e408191a1120", "ephemeral ek_[redacted]"),
+        ('{"x-api-key":"abc","n":1}', '{"x-api-key":"[redacted]","n":1}'),
+        ('{"clientSecret":"abc"}', '{"clientSecret":"[redacted]"}'),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text, hidden):
+    """In JSON, in a repr, in an address, in plain text; JSON stays JSON."""
+    shown = Secrets().hide(text)
+    assert "[redacted]" in shown
+    if hidden is not None:
+        assert shown == hidden
+    if text.startswith('{"'):
+        assert read_json(shown) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "disk-full risk-free task-1",
+        '{"max_tokens":4096,"total_token":12}',
+        "the bearer of bad news",
+        '{"keys":"a","monkey":"b","passing":"c","authors":"d"}',
+        "n=3",
+        "",
+    ],
+)
+def test_what_is_no_secret_is_shown(text):
+    """Counts of tokens, words that resemble."""
+    assert Secrets().hide(text) == text
+
+
+def test_given_texts_are_hidden_wherever_they_are():
+    """Also as they stand escaped in JSON."""
+    secrets = Secrets()
+    secrets.add("hunter2", 'a"b', "")
+    assert secrets.hide("it is hunter2!") == "it is [redacted]!"
+    assert secrets.hide(show_json({"x": 'a"b'})) == '{"x":"[redacted]"}'
+    assert secrets.hide("hunter3") == "hunter3"

@@ -516,3 +516,48 @@ async def test_entries_of_the_log_survive_the_working_directory_and_time_zone(
         assert entry.timestamp - now <= timedelta(seconds=5)
     monkeypatch.undo()
     time.tzset()
+
+
+# Secrets
+
+
+KEY = "sk-proj-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize("level", ["INFO", "WARNING", "ERROR"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"message": f"the key is {KEY}"},
+        {"message": f"GET /?api_key={KEY[3:]}"},
+        {"context": {"anything": KEY}},
+        {"context": {"api_key": KEY[3:]}},
+        {"context": {"anything": None, "Authorization": KEY[3:]}},
+        {"context": {"headers": {"x-api-key": KEY[3:]}}},
+        {"context": {"line": f"Authorization: Bearer {KEY[3:]}"}},
+        {"context": {"error": ValueError(f"wrong key {KEY}")}},
+        {"context": {1: {"nested": {"password": KEY[3:]}}}},
+    ],
+)
+def test_secrets_do_not_reach_the_file(path, level, given):
+    """Wherever they stand; what is around them does."""
+    logger = Logger(path)
+    for _ in range(3):
+        logger.log(level, "net", **({"message": "connecting"} | given))
+    text = path.read_text()
+    assert KEY[3:] not in text
+    assert text.count("[redacted]") == 3
+    assert len(messages(path)) == 3
+
+
+def test_texts_that_are_given_do_not_reach_the_file(path):
+    """From the beginning, or from when they are known; remembered messages too."""
+    logger = Logger(path, secrets=["hunter2"])
+    logger.info("a", "hunter2", {"x": "my hunter2"})
+    logger.info("a", "swordfish")
+    logger.hide("swordfish")
+    logger.info("a", "swordfish", {"x": ["swordfish"]})
+    text = path.read_text()
+    assert "hunter2" not in text
+    assert text.count("swordfish") == 1
+    assert text.count("[redacted]") == 4

@@ -1,5 +1,5 @@
 """
-Any value as JSON on one line, shown as well as it can be (pure).
+Any value as JSON on one line, shown as well as it can be, but for secrets (pure).
 
 `show_json` never raises: what JSON cannot carry is written as text that a person can
 read, and nothing in it can end the line or drive a terminal.
@@ -20,6 +20,9 @@ read, and nothing in it can end the line or drive a terminal.
     any other object                      its ``repr``, the first 1,000 characters
     an object that cannot even do that    ``"<Thing whose repr raised ValueError>"``
     ====================================  =======================================
+
+`Secrets` hides what must not be shown: API keys, bearer tokens, the values of keys with
+telling names, and any text that it is given.
 """
 
 from __future__ import annotations
@@ -60,6 +63,71 @@ C0 and C1 controls (newlines, escape sequences), the two Unicode line separators
 the marks and overrides that reverse the direction of text, and lone surrogates.
 """
 
+REDACTED = "[redacted]"
+"""What stands for a secret."""
+
+_SECRET = [
+    "api_key",
+    "apikey",
+    "access_key",
+    "secret_key",
+    "private_key",
+    "client_secret",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "auth_token",
+    "authorization",
+    "proxy_authorization",
+    "credential",
+    "credentials",
+    "cookie",
+    "set_cookie",
+    "x_api_key",
+    "openai_api_key",
+]
+SECRET_NAMES = frozenset(
+    spelling
+    for name in _SECRET
+    for words in [name.split("_")]
+    for spelling in (
+        name,
+        name.upper(),
+        name.replace("_", "-"),
+        "-".join(word.capitalize() for word in words),
+        words[0] + "".join(word.capitalize() for word in words[1:]),
+    )
+)
+"""Keys whose values are secret, in the usual spellings."""
+
+_NAME = r"[\w-]*(?:" + "|".join(name.replace("_", "[-_]?") for name in _SECRET) + ")"
+_TELLING = (
+    "key",
+    "secret",
+    "passw",
+    "passphrase",
+    "token",
+    "authoriz",
+    "cred",
+    "cookie",
+)
+_NAMED_SECRET = re.compile(
+    # {"api_key":"…"} and {'api_key': '…'}: what is quoted after a telling key
+    rf"""((["']){_NAME}\2\s*:\s*)(["'])(?:[^"'\\]|\\.|(?!\3)["'])*\3"""
+    # api_key=…, as in an address
+    rf"""|(\b{_NAME}=)[^\s&"']+""",
+    re.IGNORECASE,
+)
+_KNOWN_SECRET = re.compile(
+    # a bearer token; OpenAI's keys, and the short-lived ones that it makes from them
+    r"\b(bearer\s+|[se]k[-_])[\w.~+/=-]{12,}",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(f"[{CONTROLS}]")
 # Integers that orjson would read as floats: more digits than 64 bits surely hold.
 _LONG_INTEGER = re.compile(r"(?<![\d.eE+])-?\d{19}")
@@ -121,6 +189,41 @@ def show_text(value: object) -> str:
     if isinstance(value, str):
         return str.__str__(value)
     return _told(str, value)
+
+
+class Secrets:
+    """What must not be shown."""
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values: tuple[str, ...] = ()
+        """Texts to hide wherever they occur, each as it stands in a message and JSON."""
+
+    def add(self, *values: str) -> None:
+        """Hide these texts from now on; empty ones are passed over."""
+        forms = {form for value in values if value for form in _forms(value)}
+        self.values = tuple(sorted({*self.values, *forms}, key=len, reverse=True))
+
+    def hide(self, text: str) -> str:
+        """Return *text*, of a message or in JSON, without its secrets."""
+        for value in self.values:
+            text = text.replace(value, REDACTED)
+        lower = text.lower()
+        if any(word in lower for word in _TELLING):
+            text = _NAMED_SECRET.sub(_redact, text)
+        if "bearer" in lower or "k-" in lower or "k_" in lower:
+            text = _KNOWN_SECRET.sub(rf"\1{REDACTED}", text)
+        return text
+
+
+def _forms(value: str) -> tuple[str, str]:
+    return value, json.dumps(value, ensure_ascii=False)[1:-1]
+
+
+def _redact(match: re.Match[str]) -> str:
+    named, _, quote, assigned = match.groups()
+    return f"{named}{quote}{REDACTED}{quote}" if named else assigned + REDACTED
 
 
 def _told(tell: Callable[[object], str], value: object) -> str:

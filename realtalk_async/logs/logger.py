@@ -20,7 +20,14 @@ from orjson import dumps
 
 from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
 
-from .context import escape_json, show_json, show_object, show_text
+from .context import (
+    SECRET_NAMES,
+    Secrets,
+    escape_json,
+    show_json,
+    show_object,
+    show_text,
+)
 from .file import LogFile, Rotation
 from .forward import BoundLogger, Component, Installed, install
 from .line import Level, LogEntry, escape_component, escape_message
@@ -29,7 +36,7 @@ from .writer import Writer, Written
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -94,6 +101,7 @@ class Logger:
         max_bytes: int | None = None,
         backups: int = 5,
         max_waiting: int = 4 * 1024 * 1024,
+        secrets: Iterable[str] = (),
     ) -> None:
         """
         Make sure that the log can be written.
@@ -106,6 +114,7 @@ class Logger:
             backups: Old files to keep, as ``app.log.1`` (the newest) and so on.
             max_waiting: Bytes of lines that may wait for the disk. What is beyond it
                 is dropped, INFO first and ERROR last, and the log says how many.
+            secrets: Texts to hide wherever they occur; see `hide`.
 
         Raises:
             LogUnavailable: If the file cannot be written.
@@ -128,6 +137,9 @@ class Logger:
         self._entered = 0
         # To themselves: an equal key of a class of its own may have another form.
         self._plain: dict[str, str] = {}
+        self._secrets = Secrets()
+        self._hiding = False
+        self.hide(*secrets)
         self._due = 0.0
         self._heads = Heads(0)
 
@@ -188,11 +200,20 @@ class Logger:
         try:
             head = self._heads.infos[component]
             plain = self._plain
-            shown = plain[message] if message in plain else escape_message(message)
+            shown = plain[message] if message in plain else self._shown(message)
             if context:
                 text = dumps(context, show_object).decode()
-                if "null" in text or not text.isascii() or "\x7f" in text:
-                    text = _checked(text, context)
+                if (
+                    "null" in text
+                    or not text.isascii()
+                    or "\x7f" in text
+                    or ("-" in text and "sk-" in text)
+                    or (" " in text and "earer " in text)
+                    or '":{' in text
+                    or not SECRET_NAMES.isdisjoint(context)
+                    or self._hiding
+                ):
+                    text = self._checked(text, context)
                 writer.append(f"{head}{shown} {text}\n".encode())
             else:
                 writer.append(f"{head}{shown}\n".encode())
@@ -257,6 +278,17 @@ class Logger:
             context: What goes into each of them, unless an entry has its own.
         """
         return BoundLogger(Component(self, component), (), dict(context or {}))
+
+    def hide(self, *secrets: str) -> None:
+        """
+        Write ``[redacted]`` for these texts from now on, wherever they occur.
+
+        What looks like an API key or a bearer token, and the values of keys with
+        telling names (``api_key``, ``authorization``, ``password``), are hidden anyway.
+        """
+        self._secrets.add(*secrets)
+        self._hiding = bool(self._secrets.values)
+        self._plain.clear()
 
     async def flush(self) -> bool:
         """
@@ -348,11 +380,20 @@ class Logger:
         try:
             head = self._heads.by_level[rank][component]
             plain = self._plain
-            shown = plain[message] if message in plain else escape_message(message)
+            shown = plain[message] if message in plain else self._shown(message)
             if context:
                 text = dumps(context, show_object).decode()
-                if "null" in text or not text.isascii() or "\x7f" in text:
-                    text = _checked(text, context)
+                if (
+                    "null" in text
+                    or not text.isascii()
+                    or "\x7f" in text
+                    or ("-" in text and "sk-" in text)
+                    or (" " in text and "earer " in text)
+                    or '":{' in text
+                    or not SECRET_NAMES.isdisjoint(context)
+                    or self._hiding
+                ):
+                    text = self._checked(text, context)
                 writer.append(f"{head}{shown} {text}\n".encode())
             else:
                 writer.append(f"{head}{shown}\n".encode())
@@ -367,8 +408,22 @@ class Logger:
         self, rank: int, component: object, message: object, context: object
     ) -> bytes:
         """Return the line of an entry with something unusual in it."""
-        line = self._heads.new(rank, component) + escape_message(message)
-        return (f"{line} {show_json(context)}\n" if context else f"{line}\n").encode()
+        line = self._heads.new(rank, component) + self._shown(message)
+        if context:
+            line = f"{line} {self._secrets.hide(show_json(context))}"
+        return f"{line}\n".encode()
+
+    def _shown(self, message: object) -> str:
+        """Return *message* as it stands in a line, without secrets."""
+        shown = escape_message(message)
+        if "sk-" in shown or "earer " in shown or "=" in shown or self._hiding:
+            return self._secrets.hide(shown)
+        return shown
+
+    def _checked(self, text: str, context: Mapping[str, object]) -> str:
+        """Return JSON *text* of *context* without controls, its NaN shown, no secrets."""
+        text = show_json(context) if "null" in text else escape_json(text)
+        return self._secrets.hide(text)
 
     def _tick(self, message: object) -> None:
         """Look at the clock on the wall, and after the queue; remember *message*."""
@@ -386,18 +441,13 @@ class Logger:
         if isinstance(message, str) and len(message) <= LONGEST_REMEMBERED:
             if len(self._plain) >= MOST_REMEMBERED:
                 self._plain = {}
-            if escape_message(message) is message:
+            if self._shown(message) is message:
                 self._plain[message] = message
 
     def _announce(self, message: str, context: Mapping[str, object]) -> bytes:
         """Return the line for what the log has to say about itself."""
         self._heads = Heads(floor(time()))
         return self._slowly(WARNING, "log", message, context)
-
-
-def _checked(text: str, context: Mapping[str, object]) -> str:
-    """Return JSON *text* of *context* without controls, and with its NaN shown."""
-    return show_json(context) if "null" in text else escape_json(text)
 
 
 def _writable_path(log_path: str | os.PathLike[str] | None) -> Path:
