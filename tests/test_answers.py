@@ -47,6 +47,7 @@ def asked(text: str, **fields: object) -> Question:
         ("good morning how are you", "Hello. I am very well, thank you. "),
         ("thank you", "You are welcome."),
         ("goodbye", "Goodbye."),
+        ("and who are you", "I am the offline peer. "),
         ("say the sea is calm", "The sea is calm."),
         ("count to three", "One, two, three."),
         ("tell me a story", STORY),
@@ -75,6 +76,11 @@ def test_anything_said_gets_an_answer(text: str):
 def test_sentences_lose_no_words(text: str):
     """Splitting for the voice keeps every word."""
     assert " ".join(sentences(text)).split() == text.split()
+
+
+def test_no_sentence_is_long():
+    """One that is would keep the voice busy, and the interrupter waiting."""
+    assert max(map(len, sentences("word " * 4000))) <= 300
 
 
 def test_the_newest_user_message_is_answered():

@@ -67,6 +67,7 @@ def test_a_fault_is_read(text, fault):
         "close-99",
         "close-soon",
         "late-x",
+        "refuse-200",
         "close-1006",
     ],
 )

@@ -127,7 +127,7 @@ async def test_a_spoken_sum_is_heard_worked_out_and_spoken(peer):
         response = await client.answer()
     kind = "conversation.item.input_audio_transcription.completed"
     transcripts = [e["transcript"] for e in client.events if e["type"] == kind]
-    assert transcripts == ["what is seven plus five"]
+    assert transcripts == ["What is seven plus five?"]
     said = client.joined("response.output_audio_transcript")
     assert said == "Seven plus five is twelve."
     assert response["status"] == "completed"
@@ -287,7 +287,13 @@ async def test_a_key_that_is_refused_gets_401(peer, header):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/v1/other", 404), ("/v1/realtime?fault=explode", 400)],
+    [
+        ("/v1/other", 404),
+        ("/v1/realtime?fault=explode", 400),
+        ("/v1/realtime?pace=nan", 400),
+        ("/v1/realtime?lifetime=-1", 400),
+        ("/v1/realtime?pace=fast", 400),
+    ],
 )
 async def test_a_wrong_address_is_refused(peer, path, status):
     """A typing error in a fault is not silently no fault."""
@@ -469,6 +475,17 @@ def test_there_is_no_url_before_the_start():
     """It says how to start."""
     with pytest.raises(NotStarted, match="async with"):
         _ = Peer().url
+
+
+async def test_what_the_voice_cannot_say_is_a_failed_response(peer):
+    """And the session goes on."""
+    async with connected(peer) as client:
+        await client.write("say " + "1" * 400)
+        response = await client.answer()
+        assert response["status"] == "failed"
+        assert response["status_details"]["error"]["code"] == "server_error"
+        await client.write("hello")
+        assert (await client.answer())["status"] == "completed"
 
 
 async def test_the_official_client_talks_to_it_unchanged(peer):

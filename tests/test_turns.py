@@ -183,7 +183,7 @@ def test_the_question_is_asked_only_when_it_is_understood():
     client.speak()
     assert client.asked == []
     client.recognise("hello")
-    assert client.asked[0].question.messages == (Message("user", "hello"),)
+    assert client.asked[0].question.messages == (Message("user", "Hello."),)
 
 
 def test_items_are_chained_by_their_predecessors():
@@ -491,7 +491,7 @@ def test_audio_inside_an_item_is_recognised():
     client.send("response.create")
     assert client.asked == []
     client.recognise("hello")
-    assert client.asked[0].question.messages == (Message("user", "hello"),)
+    assert client.asked[0].question.messages == (Message("user", "Hello."),)
 
 
 def test_the_voice_is_fixed_once_it_was_heard():

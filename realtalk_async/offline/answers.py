@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
 from realtalk_async.offline import arithmetic
@@ -33,6 +34,9 @@ STORY = (
 
 _COUNT_LIMIT = 100
 """Numbers counted at the most."""
+
+_LONGEST = 300
+"""Characters spoken in one go: about 20 s of speech, 0.2 s of work."""
 
 _QUESTION = re.compile(
     r"^(what|who|where|when|why|how|which|is|are|do|does|did|can|could|will|would)\b"
@@ -94,8 +98,17 @@ def tidy(text: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Split *text* where a voice would pause; joined by spaces they are *text*."""
-    return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+    """
+    Split *text* where a voice would pause; joined by spaces they are *text*.
+
+    None is much longer than 300 characters, so that none takes long to be spoken.
+    """
+    parts = re.split(r"(?<=[.!?])\s+", text.strip())
+    return [piece for part in parts for piece in _pieces(part)]
+
+
+def _pieces(sentence: str) -> list[str]:
+    return wrap(sentence, _LONGEST, break_long_words=False, break_on_hyphens=False)
 
 
 def _last_spoken(messages: Sequence[Message]) -> Message:
@@ -186,6 +199,10 @@ def _greeting(text: str, _now: datetime) -> str:
 def _courtesy(text: str, _now: datetime) -> str:
     if re.match(r"\s*(thank you|thanks)\b", text, re.IGNORECASE):
         return "You are welcome."
+    if re.search(r"\bwho are you\b|\byour name\b", text, re.IGNORECASE):
+        return (
+            "I am the offline peer. I hear, I answer and I speak, all on this machine."
+        )
     if re.match(r"\s*(good ?bye|bye)\b", text, re.IGNORECASE):
         return "Goodbye."
     return ""

@@ -37,6 +37,8 @@ fault                      what happens                           EVENT if none 
                            in a URL or by call, no EVENT
 =========================  =====================================  ====================
 
+*EVENT* is always the name of today, whatever ``beta`` makes of it.
+
 Codes of ``error`` that close the connection too, as the service does, and with what:
 `FATAL`. All others leave the session alive: ``rate_limit_exceeded``, ``server_error``,
 ``response_cancel_not_active`` or whatever text is given.
@@ -44,6 +46,7 @@ Codes of ``error`` that close the connection too, as the service does, and with 
 
 from __future__ import annotations
 
+import http
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -85,6 +88,7 @@ _ARGUMENTS = {
     "late": "0.5",
     "refuse": "503",
 }
+_REFUSALS = [status for status in http.HTTPStatus if status >= 400]
 _SYNTAX = re.compile(
     r"(?P<kind>[a-z0-9]+)(?:-(?P<argument>[\w.]+))?"
     r"(?:@(?P<event>\*|[a-z_.]+))?(?::(?P<count>[1-9]\d*))?"
@@ -140,6 +144,8 @@ def _check_argument(text: str, kind: str, argument: str) -> None:
         number = float(argument) if kind in ("close", "late", "refuse") else 0.0
     except ValueError:
         raise InvalidConfiguration(f"{text!r}: {argument!r} is no number") from None
+    if kind == "refuse" and number not in _REFUSALS:
+        raise InvalidConfiguration(f"{text!r}: the status must be one from 400 to 599")
     if kind == "close" and number not in (1000, 1001, 1011, *range(3000, 5000)):
         allowed = "1000, 1001, 1011 or 3000 to 4999"
         raise InvalidConfiguration(f"{text!r}: the close code must be {allowed}")

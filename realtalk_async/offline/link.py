@@ -5,6 +5,7 @@ One client's connection: the websocket on one side, `Turns` and `Speech` on the 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import suppress
 from datetime import datetime
@@ -49,6 +50,8 @@ _SLICE_BYTES = 1000 * BYTES_PER_MS
 
 _OUTBOX_LIMIT = 64
 """Events that may wait to be sent before an answer waits too."""
+
+_log = logging.getLogger(__name__)
 
 
 class Link:
@@ -152,13 +155,23 @@ class Link:
     # --- the answer
 
     async def _answer(self, asked: Answer) -> None:
-        turns, response = self._turns, asked.response_id
         reply = decide(asked.question, datetime.now().astimezone())
         if isinstance(reply, Call):
-            self._emit_all(turns.call(response, reply.name, reply.arguments))
+            called = self._turns.call(asked.response_id, reply.name, reply.arguments)
+            self._emit_all(called)
             return
+        try:
+            await self._speak(asked, reply.text)
+        except Exception as error:  # noqa: BLE001 (a text may be too much for the voice)
+            _log.warning("cannot say %.100r: %r", reply.text, error)
+            message = f"The voice cannot say this: {error!r}."
+            failed = self._turns.fail(asked.response_id, "server_error", message)
+            self._emit_all(failed)
+
+    async def _speak(self, asked: Answer, text: str) -> None:
+        turns, response = self._turns, asked.response_id
         begun = False
-        for sentence in sentences(reply.text):
+        for sentence in sentences(text):
             sound = await self._voice(sentence, asked)
             if not begun:
                 self._emit_all(turns.begin(response))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import math
 import secrets
 import time
 from collections import Counter
@@ -207,8 +208,11 @@ class Peer:
             return socket.respond(http.HTTPStatus.NOT_FOUND, f"try {PATH}\n")
         if "refused" in key:
             return socket.respond(http.HTTPStatus.UNAUTHORIZED, _INVALID_KEY)
+        query = parse_qs(address.query)
         try:
-            mine = _faults(parse_qs(address.query))
+            mine = _faults(query)
+            _number(query, "pace", self._pace)
+            _number(query, "lifetime", self._lifetime)
         except InvalidConfiguration as error:
             return socket.respond(http.HTTPStatus.BAD_REQUEST, f"{error}\n")
         status = mine.take_refusal() or self._faults.take_refusal()
@@ -255,10 +259,20 @@ def _faults(query: Mapping[str, list[str]]) -> Faults:
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float) -> float:
+    """
+    Return a number of the URL.
+
+    Raises:
+        InvalidConfiguration: If it is none, or negative, or not finite.
+    """
+    text = query.get(name, [""])[0]
     try:
-        return float(query[name][0])
-    except (KeyError, ValueError):
-        return default
+        number = float(text) if text else default
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise InvalidConfiguration(f"{name}={text}: write a number, 0 or more")
+    return number
 
 
 def _new_turns(query: Mapping[str, list[str]], lifetime: float) -> Turns:

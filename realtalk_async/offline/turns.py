@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from realtalk_async.offline import settings
+from realtalk_async.offline.answers import tidy
 from realtalk_async.offline.gate import ONSET_MS, Edge, Gate
 from realtalk_async.offline.items import (
     Item,
@@ -140,8 +141,9 @@ class Turns:
         return effects
 
     def recognised(self, item_id: str, text: str) -> list[Effect]:
-        """Take what the recogniser made of an item's audio."""
+        """Take what the recogniser made of an item's audio: bare words."""
         self._unheard.discard(item_id)
+        text = tidy(text)
         effects: list[Effect] = []
         if item_id in self.items:
             item = self.items.get(item_id, code="")
