@@ -92,7 +92,7 @@ class Talk:
 
     def outcomes(self):
         """Return how each reply ended."""
-        return [outcome.status for outcome in self.session.outcomes]
+        return [outcome.status for outcome in self.session.replies.outcomes]
 
 
 # --- Setting up -------------------------------------------------------------------
@@ -160,10 +160,10 @@ def test_a_spoken_turn_from_beginning_to_end():
         "User [audio]: Two plus three?",
         "Assistant [audio]: The answer is five.",
     ]
-    (outcome,) = talk.session.outcomes
+    (outcome,) = talk.session.replies.outcomes
     assert (outcome.status, outcome.text) == (Status.COMPLETED, "The answer is five.")
     assert [part for part, _ in talk.played] == [Part("i1", 0)] * 2
-    assert not talk.session.responding
+    assert not talk.session.replies.responding
     assert [type(e) for e in talk.told[1:]] == [
         *(words.SpeechStarted, words.SpeechStopped, words.ReplyStarted),
         *(words.ReplyText, words.ReplyText, words.ReplyFinished),
@@ -181,7 +181,7 @@ def test_beta_names_make_the_same_turn():
     talk.event("response.audio_transcript.delta", **place, delta="Hello.")
     talk.event("response.audio.delta", **place, delta="AAAA")
     talk.done()
-    assert talk.session.outcomes[0].text == "Hello."
+    assert talk.session.replies.outcomes[0].text == "Hello."
     assert talk.played == [(Part("i1", 0), b"\0\0\0")]
 
 
@@ -202,7 +202,7 @@ def test_the_final_list_of_items_fills_in_what_was_never_streamed():
     item = {"id": "i9", "type": "message", "role": "assistant", "content": content}
     talk.event("response.created", response={"id": "r1"})
     talk.done(output=[item])
-    assert talk.session.outcomes[0].text == "All at once."
+    assert talk.session.replies.outcomes[0].text == "All at once."
     (entry,) = talk.session.conversation.entries()
     assert (entry.medium, entry.complete) == ("audio", True)
 
@@ -242,7 +242,7 @@ def test_later_deltas_of_an_interrupted_reply_are_dropped():
     talk.done("cancelled", status_details={"reason": "turn_detected"})
     talk.speak(" seven eight")
     assert len(talk.played) == played
-    (outcome,) = talk.session.outcomes
+    (outcome,) = talk.session.replies.outcomes
     assert (outcome.status, outcome.text) == (Status.CANCELLED, "one two")
     assert outcome.reason == "turn_detected"
     assert talk.session.conversation.text("i1") == "one two"
@@ -337,7 +337,7 @@ def test_a_reply_ends_as_the_service_says(status, details, reason):
     talk = Talk().connect()
     talk.begin()
     talk.done(status, status_details=details)
-    (outcome,) = talk.session.outcomes
+    (outcome,) = talk.session.replies.outcomes
     assert (outcome.status, outcome.reason) == (status, reason)
     assert talk.told[-1] == words.ReplyFinished(outcome)
 
@@ -351,11 +351,11 @@ def test_a_lost_connection_ends_the_reply_as_lost():
     talk.begin()
     talk.speak("one two")
     talk.do(talk.session.lost("1001 going away", talk.now))
-    first, second = talk.session.outcomes
+    first, second = talk.session.replies.outcomes
     assert (first.status, first.response_id) == (Status.LOST, "")
     assert (second.status, second.text) == (Status.LOST, "one two")
     assert second.reason == "1001 going away"
-    assert not talk.session.responding
+    assert not talk.session.replies.responding
     assert not talk.session.ready
 
 
@@ -428,7 +428,7 @@ def test_a_refused_question_has_failed():
     talk.say()
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": "bad", "message": "no", "event_id": about})
-    (outcome,) = talk.session.outcomes
+    (outcome,) = talk.session.replies.outcomes
     assert (outcome.status, outcome.reason) == (Status.FAILED, "bad: no")
 
 
@@ -441,7 +441,7 @@ def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
     talk.begin()
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
     assert talk.types().count("response.create") == 1
-    assert talk.session.awaited == 1
+    assert talk.session.replies.awaited == 1
     talk.done()
     assert talk.types().count("response.create") == 2
     talk.begin("r2", "i2")
@@ -553,7 +553,7 @@ def test_no_event_of_any_shape_breaks_the_session(events):
         talk.do(talk.session.receive(event, talk.now))
     talk.do(talk.session.cut_off([], talk.now))
     talk.do(talk.session.tick(talk.now + 1000))
-    assert not talk.session.responding
+    assert not talk.session.replies.responding
     talk.do(talk.session.lost("gone", talk.now))
 
 
@@ -570,7 +570,7 @@ def test_a_text_is_sent_at_once_and_is_in_the_conversation():
     assert [str(e) for e in talk.session.conversation.entries()] == [
         "User [text]: Hello"
     ]
-    assert talk.session.responding
+    assert talk.session.replies.responding
 
 
 def test_texts_wait_while_a_reply_is_under_way():
@@ -647,13 +647,13 @@ def test_the_status_message_follows_each_finished_reply():
 def test_the_awaited_reply_is_the_one_last_asked_for():
     """Even if it ended before anybody waited for it."""
     talk = Talk().connect()
-    assert talk.session.awaited == 0
+    assert talk.session.replies.awaited == 0
     talk.say()
     talk.begin()
     talk.done()
-    assert talk.session.awaited == 0
-    talk.session.handed_out(0)
-    assert talk.session.awaited == 1
+    assert talk.session.replies.awaited == 0
+    talk.session.replies.handed_out(0)
+    assert talk.session.replies.awaited == 1
 
 
 def test_a_text_that_waits_is_answered_after_the_reply_under_way():
@@ -661,9 +661,9 @@ def test_a_text_that_waits_is_answered_after_the_reply_under_way():
     talk = Talk().connect()
     talk.begin()
     talk.say("one")
-    assert talk.session.awaited == 1
+    assert talk.session.replies.awaited == 1
     talk.say("two")
-    assert talk.session.awaited == 2
+    assert talk.session.replies.awaited == 2
 
 
 # --- Another connection -----------------------------------------------------------

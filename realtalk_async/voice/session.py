@@ -11,8 +11,8 @@ Every reply ends in exactly one `Outcome`, whatever the service does or forgets.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import protocol, words
@@ -26,15 +26,18 @@ from realtalk_async.voice.decisions import (
     Send,
     Tell,
 )
+from realtalk_async.voice.echoes import Echoes
 from realtalk_async.voice.pacing import Cut, Part
 from realtalk_async.voice.protocol import Malformed, Message, ServerEvent
-from realtalk_async.voice.words import Outcome, Status
+from realtalk_async.voice.replies import Replies
+from realtalk_async.voice.words import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from realtalk_async.voice.protocol import Role, SessionConfig
-    from realtalk_async.voice.words import VoiceEvent
+    from realtalk_async.voice.replies import Reply
+    from realtalk_async.voice.words import Outcome, VoiceEvent
 
 
 _NOTHING_TO_DO = frozenset(
@@ -57,23 +60,7 @@ _NOTHING_TO_DO = frozenset(
     }
 )
 
-_REMEMBERED = 256  # messages of ours, and ended replies, that late events may name
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _Reply:
-    """A reply that is under way."""
-
-    response_id: str
-    started_at: float
-    last_at: float
-    items: list[str] = field(default_factory=list[str])
-    audio: dict[Part, int] = field(default_factory=dict[Part, int])
-    first_output_at: float | None = None
-    interrupted_at: float | None = None
+_REMEMBERED = 256  # messages of ours that errors may still name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +78,6 @@ class _Text:
     text: str
     role: Role
     trigger_response: bool
-
-
-class _Recent(dict[str, _T]):
-    """The last few of many, by name."""
-
-    def remember(self, name: str, value: _T) -> None:
-        self[name] = value
-        if len(self) > _REMEMBERED:
-            del self[next(iter(self))]
 
 
 class Session:
@@ -126,28 +104,19 @@ class Session:
     ) -> None:
         self.config = config
         self.conversation = Conversation()
-        self.outcomes: list[Outcome] = []
-        """How each reply ended, in the order of their ends."""
+        self.replies = Replies(stall_after=stall_after, cancel_grace=cancel_grace)
         self.ready = False
         """Whether a connection is up and the service has set the session up."""
         self.expires_at: float | None = None
         """When the service will end the session, in seconds since the epoch."""
-        self._stall_after = stall_after
-        self._cancel_grace = cancel_grace
         self._setup_grace = setup_grace
         self._out: list[Decision] = []
-        self._replies: dict[str, _Reply] = {}
-        self._ended: _Recent[None] = _Recent()
-        self._sent: _Recent[_Sent] = _Recent()
-        self._asked: _Asked | None = None
-        self._ask_again = False
+        self._sent: dict[str, _Sent] = {}
         self._queue: deque[_Text] = deque()
         self._status = ""
         self._status_items: set[str] = set()
         self._status_due = False
-        self._awaited: int | None = None
-        self._echoes: deque[str] = deque()
-        self._aliases: dict[str, str] = {}
+        self._echoes = Echoes()
         self._events = 0
         self._items = 0
         self._setup_by: float | None = None
@@ -159,56 +128,22 @@ class Session:
     # --- The state, to be read ----------------------------------------------------
 
     @property
-    def responding(self) -> bool:
-        """Whether a reply is under way, or has been asked for."""
-        return bool(self._replies) or self._asked is not None
-
-    @property
     def queued_texts(self) -> int:
         """How many texts of the app wait to be sent."""
         return len(self._queue)
 
     @property
-    def awaited(self) -> int:
-        """
-        Return the index in `outcomes` of the reply that the app waits for.
-
-        That is the last one it asked for, if it was not yet handed out; else the one
-        that is under way, or the next.
-        """
-        return len(self.outcomes) if self._awaited is None else self._awaited
-
-    @property
-    def asked_for(self) -> int:
-        """The index in `outcomes` of the reply last asked for; -1 if none is due."""
-        return -1 if self._awaited is None else self._awaited
-
-    def handed_out(self, index: int) -> None:
-        """Note that the app has seen the outcome of that *index*."""
-        if self._awaited is not None and self._awaited <= index:
-            self._awaited = None
-
-    @property
     def deadline(self) -> float | None:
         """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
-        times = [self._gives_up_on(reply) for reply in self._replies.values()]
-        if self._asked is not None:
-            times.append(self._asked.at + self._stall_after)
-        if self._setup_by is not None:
-            times.append(self._setup_by)
-        return min(times, default=None)
-
-    def _gives_up_on(self, reply: _Reply) -> float:
-        if reply.interrupted_at is not None:
-            return reply.interrupted_at + self._cancel_grace
-        return reply.last_at + self._stall_after
+        times = (self.replies.deadline, self._setup_by)
+        return min((time for time in times if time is not None), default=None)
 
     # --- What happens -------------------------------------------------------------
 
     def connected(self, now: float) -> list[Decision]:
         """A connection is up: set the session up, and tell the conversation again."""
         self.ready = False
-        self._echoes.clear()
+        self._echoes.expect_no_more()
         message = self._send(protocol.session_update(self.config))
         self._setup_event = str(message["event_id"])
         self._setup_by = now + self._setup_grace
@@ -236,7 +171,7 @@ class Session:
     def cut_off(self, cuts: Iterable[Cut], now: float) -> list[Decision]:
         """The player's queue was cleared: tell the service what was really heard."""
         heard = {cut.part: cut for cut in cuts}
-        for reply in self._replies.values():
+        for reply in self.replies:
             reply.interrupted_at = now
             for part, size in reply.audio.items():
                 # All that came was played, yet the user broke in: more would come.
@@ -261,15 +196,10 @@ class Session:
         if not text.strip():
             raise InvalidConfiguration("the text to send is blank")
         if trigger_response:
-            self._awaited = self._replies_before_a_new_one()
+            self.replies.will_ask(sum(t.trigger_response for t in self._queue))
         self._queue.append(_Text(text.strip(), role, trigger_response))
         self._send_what_waits(now)
         return self._decisions()
-
-    def _replies_before_a_new_one(self) -> int:
-        under_way = len(self._replies) + (self._asked is not None)
-        waiting = sum(text.trigger_response for text in self._queue)
-        return len(self.outcomes) + under_way + waiting + self._ask_again
 
     def set_status(self, text: str) -> None:
         """Set the status message, which goes out after each finished reply."""
@@ -277,18 +207,19 @@ class Session:
 
     def interrupt(self, now: float) -> list[Decision]:
         """The app wants silence, as if the user had broken in."""
-        for reply in self._replies.values():
+        for reply in self.replies:
             self._send(protocol.cancel_response(reply.response_id))
         self._out.append(Hush())
         return self._decisions()
 
     def tick(self, now: float) -> list[Decision]:
         """Time has passed: give up on what should have come, see `deadline`."""
-        for reply in list(self._replies.values()):
-            if now >= self._gives_up_on(reply):
+        for reply in self.replies:
+            if now >= self.replies.gives_up_at(reply):
                 self._give_up(reply, now)
-        if self._asked is not None and now >= self._asked.at + self._stall_after:
-            self._finish_asked(Status.STALLED, self._stalled_for(), now)
+        asked_until = self.replies.asked_until
+        if asked_until is not None and now >= asked_until:
+            self._finish_asked(Status.STALLED, self.replies.stalled_for, now)
         if self._setup_by is not None and now >= self._setup_by:
             self._tell(words.ProtocolProblem("no session.updated; going on"))
             self._set_up(now, "")
@@ -299,12 +230,12 @@ class Session:
         """The connection is gone; what was under way is lost."""
         self.ready = False
         self._setup_by = None
-        self._ask_again = False
+        self.replies.ask_again = False
         if self._lost_at is None:
             self._lost_at = now
-        for reply in list(self._replies.values()):
+        for reply in self.replies:
             self._finish(reply, Status.LOST, reason, now)
-        if self._asked is not None:
+        if self.replies.asked_at is not None:
             self._finish_asked(Status.LOST, reason, now)
         self.conversation.settle()
         self._tell(words.ConnectionLost(reason))
@@ -328,7 +259,9 @@ class Session:
         """Send *message* under a new ``event_id``, which errors may name."""
         self._events += 1
         event_id = f"evt_{self._events}"
-        self._sent.remember(event_id, _Sent(str(message["type"]), item_id))
+        self._sent[event_id] = _Sent(str(message["type"]), item_id)
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
         complete = {**message, "event_id": event_id}
         self._out.append(Send(complete))
         return complete
@@ -340,14 +273,15 @@ class Session:
 
     def _send_what_waits(self, now: float) -> None:
         """Send the status and the texts that had to wait, up to the next question."""
-        if not self.ready or self.responding:
+        replies = self.replies
+        if not self.ready or replies.responding:
             return
         if self._status_due:
             self._send_status()
-        if self._ask_again:
-            self._ask_again = False
+        if replies.ask_again:
+            replies.ask_again = False
             self._ask(now)
-        while self._queue and not self.responding:
+        while self._queue and not replies.responding:
             waiting = self._queue.popleft()
             self._create(waiting.role, waiting.text)
             if waiting.trigger_response:
@@ -366,11 +300,11 @@ class Session:
         self.conversation.set_text(item_id, 0, text)
         self.conversation.finish(item_id)
         self._send(protocol.create_item(item_id, role, text), item_id)
-        self._echoes.append(item_id)
+        self._echoes.expect(item_id, text)
         return item_id
 
     def _ask(self, now: float) -> None:
-        self._asked = _Asked(now)
+        self.replies.asked_at = now
         self._send(protocol.create_response())
 
     def _replay(self) -> None:
@@ -387,7 +321,7 @@ class Session:
         for entry in told:
             message = protocol.create_item(entry.item_id, entry.role, entry.content)
             self._send(message, entry.item_id)
-            self._echoes.append(entry.item_id)
+            self._echoes.expect(entry.item_id, entry.content)
         self._replayed = len(told)
 
     # --- Events of the service ----------------------------------------------------
@@ -454,11 +388,9 @@ class Session:
         """Take back what the service refused to do."""
         if code == "conversation_already_has_active_response":
             # A reply to the user's voice came first: ask again when it has ended.
-            self._ask_again = about.type in ("response.create", "")
-            self._asked = None
-            if self._awaited is not None:
-                self._awaited += 1
-        elif about.type == "response.create" and self._asked is not None:
+            ours = about.type in ("response.create", "")
+            self.replies.postpone(ask_again=ours)
+        elif about.type == "response.create" and self.replies.asked_at is not None:
             self._finish_asked(Status.FAILED, f"{code}: {message}", now)
         elif about.type == "conversation.item.create":
             self.conversation.delete(about.item_id)
@@ -466,19 +398,15 @@ class Session:
     # --- Items --------------------------------------------------------------------
 
     def _on_item(self, event: ServerEvent, now: float) -> None:
-        previous = self._known(event.text("previous_item_id")) or None
+        previous = self._echoes.known_as(event.text("previous_item_id")) or None
         self._absorb(event.within("item"), previous)
 
     def _on_item_done(self, event: ServerEvent, now: float) -> None:
         self._on_item(event, now)
-        self.conversation.finish(self._known(event.text("item", "id")))
+        self.conversation.finish(self._echoes.known_as(event.text("item", "id")))
 
     def _on_item_deleted(self, event: ServerEvent, now: float) -> None:
-        self.conversation.delete(self._known(event.text("item_id")))
-
-    def _known(self, item_id: str) -> str:
-        """Return the id under which an item is known here."""
-        return self._aliases.get(item_id, item_id)
+        self.conversation.delete(self._echoes.known_as(event.text("item_id")))
 
     def _absorb(self, item: ServerEvent, previous: str | None) -> str:
         """Learn all that *item* tells; return the id under which it is known."""
@@ -489,7 +417,8 @@ class Session:
         said = item.text("role")
         role = said if said in protocol.ROLES else "assistant"
         contents = item.objects("content")
-        item_id = self._recognise(item_id, contents)
+        words_of_it = next((str(c["text"]) for c in contents if c.get("text")), "")
+        item_id = self._echoes.recognise(item_id, words_of_it)
         spoken = any("audio" in str(content.get("type")) for content in contents)
         medium: Medium = "audio" if spoken else "text"
         self.conversation.add(item_id, role, previous, medium=medium)
@@ -499,28 +428,8 @@ class Session:
                 self.conversation.set_text(item_id, index, text)
         return item_id
 
-    def _recognise(self, item_id: str, contents: list[dict[str, object]]) -> str:
-        """
-        Find out whether this is the echo of an item that we created.
-
-        Most servers keep our id. One that gives its own is known by the words, for
-        echoes come in the order of what we sent.
-        """
-        item_id = self._known(item_id)
-        if item_id in self.conversation:
-            if item_id in self._echoes:
-                self._echoes.remove(item_id)
-            return item_id
-        text = next((c.get("text") for c in contents if c.get("text")), None)
-        for ours in self._echoes:
-            if text == self.conversation.text(ours):
-                self._echoes.remove(ours)
-                self._aliases[item_id] = ours
-                return ours
-        return item_id
-
     def _on_committed(self, event: ServerEvent, now: float) -> None:
-        previous = self._known(event.text("previous_item_id")) or None
+        previous = self._echoes.known_as(event.text("previous_item_id")) or None
         self._heard_user(event.text("item_id"), previous)
 
     def _heard_user(self, item_id: str, previous: str | None = None) -> None:
@@ -570,19 +479,18 @@ class Session:
     def _on_response_created(self, event: ServerEvent, now: float) -> None:
         self._begin(event.text("response", "id"), now)
 
-    def _begin(self, response_id: str, now: float) -> _Reply | None:
+    def _begin(self, response_id: str, now: float) -> Reply | None:
         """Return the reply, begun now if it is new; ``None`` if it has ended."""
-        if response_id in self._ended:
+        if self.replies.has_ended(response_id):
             return None
-        reply = self._replies.get(response_id)
+        reply = self.replies.get(response_id)
         if reply is None:
-            self._asked = None
-            reply = self._replies[response_id] = _Reply(response_id, now, now)
+            reply = self.replies.begin(response_id, now)
             self._tell(words.ReplyStarted(response_id))
         reply.last_at = now
         return reply
 
-    def _reply(self, event: ServerEvent, now: float) -> _Reply | None:
+    def _reply(self, event: ServerEvent, now: float) -> Reply | None:
         """
         Return the reply that *event* belongs to.
 
@@ -590,9 +498,7 @@ class Session:
         ``response.created`` late. ``None`` if it has ended or was interrupted, for
         then nothing of it is wanted any more.
         """
-        response_id = event.text("response_id")
-        if not response_id and self._replies:
-            response_id = next(reversed(self._replies))
+        response_id = event.text("response_id") or self.replies.newest
         reply = self._begin(response_id, now)
         if reply is None or reply.interrupted_at is not None:
             return None
@@ -603,15 +509,11 @@ class Session:
         if reply is None:
             return
         item_id = self._absorb(event.within("item"), None)
-        self._belongs(reply, item_id)
+        reply.consists_of(item_id)
         if event.type.endswith("done"):
             self.conversation.finish(item_id)
 
-    def _belongs(self, reply: _Reply, item_id: str) -> None:
-        if item_id and item_id not in reply.items:
-            reply.items.append(item_id)
-
-    def _output(self, event: ServerEvent, now: float) -> _Reply | None:
+    def _output(self, event: ServerEvent, now: float) -> Reply | None:
         """Note that a reply said something; ``None`` if it is not wanted any more."""
         reply = self._reply(event, now)
         if reply is None:
@@ -620,7 +522,7 @@ class Session:
         item_id = event.text("item_id")
         medium: Medium = "audio" if spoken else "text"
         self.conversation.add(item_id, "assistant", medium=medium)
-        self._belongs(reply, item_id)
+        reply.consists_of(item_id)
         if reply.first_output_at is None:
             reply.first_output_at = now
         return reply
@@ -660,58 +562,33 @@ class Session:
         if reply is None:
             return
         for item in event.objects("response", "output"):
-            self._belongs(reply, self._absorb(ServerEvent("item", item), None))
+            reply.consists_of(self._absorb(ServerEvent("item", item), None))
         status, reason = _verdict(event)
         self._finish(reply, status, reason, now)
         code = event.text("response", "status_details", "error", "code")
         if code in protocol.FATAL_CODES:
             self._out.append(End(code, reason))
 
-    def _give_up(self, reply: _Reply, now: float) -> None:
+    def _give_up(self, reply: Reply, now: float) -> None:
         if reply.interrupted_at is not None:
             self._finish(reply, Status.CANCELLED, "interrupted", now)
             return
         self._send(protocol.cancel_response(reply.response_id))
-        self._finish(reply, Status.STALLED, self._stalled_for(), now)
+        self._finish(reply, Status.STALLED, self.replies.stalled_for, now)
 
-    def _stalled_for(self) -> str:
-        return f"nothing more came for {self._stall_after:g} s"
-
-    def _finish(self, reply: _Reply, status: Status, reason: str, now: float) -> None:
-        del self._replies[reply.response_id]
-        self._ended.remember(reply.response_id, None)
+    def _finish(self, reply: Reply, status: Status, reason: str, now: float) -> None:
         for item_id in reply.items:
             self.conversation.finish(item_id)
         texts = (self.conversation.text(item_id) for item_id in reply.items)
-        self._conclude(
-            Outcome(
-                reply.response_id,
-                status,
-                " ".join(filter(None, texts)),
-                reason,
-                reply.started_at,
-                reply.first_output_at,
-                now,
-            )
-        )
+        text = " ".join(filter(None, texts))
+        self._conclude(self.replies.end(reply, status, text, reason, now))
 
     def _finish_asked(self, status: Status, reason: str, now: float) -> None:
-        """End a reply that was asked for and never began."""
-        asked_at = self._asked.at if self._asked else now
-        self._asked = None
-        self._conclude(Outcome("", status, "", reason, asked_at, None, now))
+        self._conclude(self.replies.end_asked(status, reason, now))
 
     def _conclude(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
         self._status_due = True
         self._tell(words.ReplyFinished(outcome))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A reply was asked for and has not begun."""
-
-    at: float
 
 
 def _index(event: ServerEvent) -> int:

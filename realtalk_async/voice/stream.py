@@ -497,7 +497,7 @@ class Stream:
             duration=(time.monotonic() if running else self._ended) - self._started,
             ended_by=self._ended_by,
             conversation=tuple(self.conversation()),
-            outcomes=tuple(self._session.outcomes),
+            outcomes=tuple(self._session.replies.outcomes),
             restarts={n: s.restarts for n, s in statuses.items() if n in self._names},
             sent_audio=engine.sent_audio / per_second,
             dropped_audio=engine.microphone.dropped / per_second,
@@ -604,20 +604,21 @@ class Stream:
             WaitExpired: If none ended in time.
             ClosedStream: If the session has ended, or ends before one does.
         """
-        index = self._session.awaited
+        replies = self._session.replies
+        index = replies.awaited
         try:
             async with asyncio.timeout(timeout):
-                while len(self._session.outcomes) <= index:
+                while len(replies.outcomes) <= index:
                     if self._is_closed:
                         raise self._closed()
                     await self._next_news()
-                    index = max(index, self._session.asked_for)
+                    index = max(index, replies.asked_for)
         except TimeoutError:
             raise WaitExpired(
                 f"no reply ended within {timeout:g} s; view_log() shows what came"
             ) from None
-        self._session.handed_out(index)
-        return self._session.outcomes[index]
+        replies.handed_out(index)
+        return replies.outcomes[index]
 
     async def wait_until_played(self, timeout: float | None = 60.0) -> None:
         """
