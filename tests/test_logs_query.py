@@ -365,3 +365,76 @@ async def test_questions_while_others_write_and_rotate_see_only_whole_entries(pa
         thread.join()
         found = [int(entry.message) for entry in await logger.get_logs(component="w")]
     assert found == list(range(3_000))
+
+
+# Following
+
+
+async def collect(entries, count):
+    """The messages of the next entries."""
+    return [(await anext(entries)).message for _ in range(count)]
+
+
+async def test_following_yields_what_is_logged_from_now_on(path):
+    """Not what was there before; only what is wanted; other writers' lines too."""
+    async with Logger(path) as logger:
+        await logger.error("a", "before")
+        followed = logger.follow_logs(level="ERROR", pattern="^[0-9]")
+        for number in range(10):
+            logger.error("a", str(number))
+            logger.info("a", str(number))
+            logger.error("a", "no number")
+        with anyio.fail_after(10):
+            assert await collect(followed, 10) == [str(n) for n in range(10)]
+            await Logger(path).error("b", "99")
+            assert await collect(followed, 1) == ["99"]
+
+
+async def test_following_goes_on_through_rotation(path):
+    """Across as many new files as there were between two looks."""
+    async with Logger(path, max_bytes=2_000, backups=99) as logger:
+        followed = logger.follow_logs()
+        for number in range(500):
+            logger.info("a", str(number))
+        with anyio.fail_after(10):
+            assert await collect(followed, 500) == [str(n) for n in range(500)]
+
+
+@pytest.mark.parametrize("how", ["removed", "truncated"])
+async def test_following_goes_on_when_the_file_is_begun_anew(path, how):
+    """By whoever thought that it was too long."""
+    logger = Logger(path)
+    logger.info("a", "x" * 1000)
+    followed = logger.follow_logs(pattern="^[0-9]$")
+    logger.info("a", "1")
+    with anyio.fail_after(10):
+        assert await collect(followed, 1) == ["1"]
+        if how == "removed":
+            path.unlink()
+        else:
+            os.truncate(path, 0)
+        logger.info("a", "2")
+        assert await collect(followed, 1) == ["2"]
+
+
+async def test_following_waits_for_the_end_of_a_line(path):
+    """Half a line is no entry."""
+    logger = Logger(path)
+    followed = logger.follow_logs()
+    line = format_line(LogEntry(START, Level.INFO, "a", "whole")) + "\n"
+    with path.open("a", buffering=1) as writer:
+        writer.write(line[:30])
+        writer.flush()
+        with anyio.move_on_after(0.3) as scope:
+            await anext(followed)
+        assert scope.cancelled_caught
+        writer.write(line[30:])
+    logger.info("a", "next")
+    with anyio.fail_after(10):
+        assert await collect(followed, 2) == ["whole", "next"]
+
+
+def test_a_senseless_wish_to_follow_is_refused_at_once(path):
+    """Before anything is awaited."""
+    with pytest.raises(InvalidConfiguration):
+        Logger(path).follow_logs("FATAL")

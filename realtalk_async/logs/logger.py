@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from math import floor
@@ -31,7 +32,7 @@ from .context import (
 from .file import LogFile, Rotation
 from .forward import BoundLogger, Component, Installed, install
 from .line import Level, LogEntry, escape_component, escape_message
-from .query import make_query, search
+from .query import Tail, make_query, search
 from .writer import Writer, Written
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ TICK: Final = 0.005
 
 MOST_REMEMBERED: Final = 1024
 """Messages known to need no escaping, and components, of one second."""
+
+FOLLOW_EVERY: Final = 0.1
+"""Seconds between two looks at a file that is followed."""
 
 LONGEST_REMEMBERED: Final = 200
 """Characters of a message that is worth remembering."""
@@ -345,6 +349,35 @@ class Logger:
             stop.set()
             executor.shutdown(wait=False)
 
+    def follow_logs(
+        self,
+        level: str | None = None,
+        component: str | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+    ) -> Follower:
+        """
+        Return the entries that are written from now on, by other processes too.
+
+        It never ends by itself; there is nothing to close. A slow reader
+        misses nothing and slows nobody down, for it is the file that is read, ten times
+        a second; but files that rotation has deleted meanwhile are gone.
+
+            async for entry in logger.follow_logs(level="ERROR"):
+                print(entry)
+
+        Args:
+            level: As in `get_logs`, and so the others.
+            component: The whole name.
+            pattern: A regular expression.
+
+        Raises:
+            InvalidConfiguration: As `get_logs` does, at once.
+
+        Cancellation: Safe; the next step goes on where this one was.
+        """
+        query = make_query(level, component, pattern, None, None, None)
+        return Follower(Tail(self.path, query))
+
     # Forwarding
 
     def install(self, *, level: int | None = logging.INFO) -> Installed:
@@ -448,6 +481,34 @@ class Logger:
         """Return the line for what the log has to say about itself."""
         self._heads = Heads(floor(time()))
         return self._slowly(WARNING, "log", message, context)
+
+
+class Follower:
+    """The entries of a log as they are written; see `Logger.follow_logs`."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._ready: deque[LogEntry] = deque()
+        self._reading: asyncio.Future[list[LogEntry]] | None = None
+        self._due = 0.0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LogEntry:
+        while not self._ready:
+            await asyncio.sleep(self._due - monotonic())
+            if self._reading is None:
+                loop = asyncio.get_running_loop()
+                self._reading = loop.run_in_executor(None, self._tail.read)
+            try:
+                # If we are cancelled, the next call waits for the same answer.
+                self._ready.extend(await asyncio.shield(self._reading))
+            finally:
+                if self._reading.done():
+                    self._reading = None
+            self._due = monotonic() + FOLLOW_EVERY
+        return self._ready.popleft()
 
 
 def _writable_path(log_path: str | os.PathLike[str] | None) -> Path:

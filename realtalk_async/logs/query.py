@@ -141,6 +141,64 @@ def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
     return found[::-1]
 
 
+class Tail:
+    """
+    The end of a log, as it grows; through rotation, removal and truncation.
+
+    It holds nothing open between two reads.
+    """
+
+    def __init__(self, path: Path, query: Query) -> None:
+        """Begin at the present end of *path*; of the rest only *query* is wanted."""
+        self._path = path
+        self._query = query
+        self._file: tuple[int, int] | None = None
+        self._position = 0
+        with ExitStack() as stack:
+            for descriptor in _opened(path, stack):
+                status = os.fstat(descriptor)
+                self._file = (status.st_dev, status.st_ino)
+                self._position = status.st_size
+                break
+
+    def read(self) -> list[LogEntry]:
+        """
+        Return the wanted entries that were written since the last time.
+
+        Raises:
+            OSError: If the file is there but cannot be read.
+        """
+        lines: list[bytes] = []
+        with ExitStack() as stack:
+            for descriptor in reversed(self._unread(_opened(self._path, stack))):
+                lines += self._lines(descriptor)
+        entries = filter(None, map(parse_line, lines))
+        return [entry for entry in entries if self._query.matches(entry)]
+
+    def _unread(self, descriptors: Iterator[int]) -> list[int]:
+        """Return those that may have something new, newest first."""
+        unread: list[int] = []
+        for descriptor in descriptors:
+            unread.append(descriptor)
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) == self._file:
+                return unread
+        return unread[:1]  # the one that was read is gone
+
+    def _lines(self, descriptor: int) -> list[bytes]:
+        status = os.fstat(descriptor)
+        file = (status.st_dev, status.st_ino)
+        if file != self._file or status.st_size < self._position:
+            self._file, self._position = file, 0
+        data = bytearray()
+        while chunk := os.pread(descriptor, LARGEST_BLOCK, self._position + len(data)):
+            data += chunk
+        # A line is taken once it has ended.
+        whole = data.rfind(b"\n") + 1
+        self._position += whole
+        return bytes(data[:whole]).splitlines()
+
+
 def _collect(block: bytes, query: Query, found: list[LogEntry]) -> bool:
     """Add what is wanted in *block* to *found*; return whether that is all."""
     for line in reversed(_candidates(block, query.needles())):
