@@ -116,6 +116,28 @@ def test_a_tool_that_is_named_is_called():
 
 
 @pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "number"}, 2.5),
+        ({"type": "boolean"}, True),
+        ({"type": "array"}, []),
+        ({"type": "object"}, {}),
+        ({}, "the lamp to 2.5"),
+    ],
+)
+def test_each_kind_of_parameter_gets_a_value_of_its_kind(schema, value):
+    """The client's function can be called with it."""
+    tool = {
+        "type": "function",
+        "name": "set_lamp",
+        "parameters": {"type": "object", "properties": {"level": schema}},
+    }
+    call = decide(asked("the lamp to 2.5", tools=(tool,)), NOW)
+    assert isinstance(call, Call)
+    assert json.loads(call.arguments) == {"level": value}
+
+
+@pytest.mark.parametrize(
     ("choice", "called"),
     [
         ("auto", False),

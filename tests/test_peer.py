@@ -207,6 +207,18 @@ async def test_push_to_talk_answers_what_was_committed(peer):
     assert "input_audio_buffer.speech_started" not in [e["type"] for e in client.events]
 
 
+async def test_audio_inside_an_item_is_heard(peer):
+    """A whole recording in one event."""
+    audio = base64.b64encode(await speech("What is two plus four?")).decode()
+    content = [{"type": "input_audio", "audio": audio}]
+    item = {"type": "message", "role": "user", "content": content}
+    async with connected(peer) as client:
+        await client.send("conversation.item.create", item=item)
+        await client.send("response.create", response={"output_modalities": ["text"]})
+        await client.answer()
+    assert client.joined("response.output_text") == "Two plus four is six."
+
+
 async def test_a_text_answer_has_no_audio(peer):
     """``output_modalities: ["text"]``."""
     async with connected(peer) as client:
