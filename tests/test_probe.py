@@ -32,7 +32,7 @@ class Asked:
 
     async def wait_for_line(self, pattern, _timeout):
         if re.search(pattern, self.last):
-            return None
+            return
         raise ProcessDead(self.name, "wait for it", "exit status 1")
 
 
@@ -157,7 +157,7 @@ async def test_no_verdict_falls_while_our_own_loop_was_late():
     async def stalls_us_once():
         if not answers:
             answers.append("late")
-            time.sleep(0.5)  # noqa: ASYNC251 - this is what is tested
+            time.sleep(0.5)
             await asyncio.sleep(10)
         answers.append("in time")
         return len(answers) < 4

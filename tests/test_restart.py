@@ -147,7 +147,9 @@ def test_success_and_fatal_statuses_are_what_the_policy_says():
         success_statuses=frozenset({0, 3, -15}), fatal_statuses=frozenset({78})
     )
     for status, cause in ((3, Cause.FINISHED), (-15, Cause.FINISHED), (1, "failed")):
-        found = classify(status, policy, stopped=False, escalated=False, unhealthy=False)
+        found = classify(
+            status, policy, stopped=False, escalated=False, unhealthy=False
+        )
         assert found == cause
     verdict = Judge(policy).decide(Cause.FAILED, 78, 0.0, 0.0)
     assert isinstance(verdict, GiveUp)

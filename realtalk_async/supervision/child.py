@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -65,14 +66,28 @@ class Child:
         self.exited: asyncio.Future[None] = self._loop.create_future()
         """Done as soon as the program has exited and is reaped."""
         merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
-        self._popen = subprocess.Popen(
-            argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, **merged
-        )
+        try:
+            self._popen = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                **merged,
+            )
+        except (LookupError, TypeError, ValueError) as exc:
+            # An unknown user, text that no file name can hold: a refusal like any other.
+            raise OSError(errno.EINVAL, f"Invalid argument: {exc}") from exc
         self.pid = self._popen.pid
         self.owns_group = bool(merged["start_new_session"])
         """Whether its pid is also the number of a process group of its own."""
         self._pidfd = -1
-        self._watch()
+        try:
+            self._watch()
+        except BaseException:
+            self.kill_now()
+            raise
 
     def _watch(self) -> None:
         try:

@@ -218,8 +218,17 @@ def spawn(
         raise
     finally:
         _close_all(theirs)
-    stdin = PipeWriter(ours.pop("stdin")) if "stdin" in ours else None
-    readers = {name: _read(name, end, on_data) for name, end in ours.items()}
+    try:
+        stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
+        readers = {
+            name: _read(name, end, on_data)
+            for name, end in ours.items()
+            if name != "stdin"
+        }
+    except BaseException:  # the loop cannot watch a further descriptor
+        child.kill_now()
+        _close_all(ours)
+        raise
     return Running(child, process_of(child), stdin, readers)
 
 
@@ -253,6 +262,8 @@ def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
         hint = "no descriptor is left: close some, or raise the limit (ulimit -n)"
     elif error.errno in {errno.EAGAIN, errno.ENOMEM}:
         hint = "the system has no room for a further process now: it is tried again"
+    elif error.errno == errno.EINVAL:
+        hint = "correct the command's arguments, environment or options"
     elif error.errno == errno.ENOEXEC:
         hint = "it is no program: a script needs a first line such as #!/bin/sh"
     elif os.path.isdir(program):

@@ -20,6 +20,9 @@ import time
 GRACE = 0.3
 """Seconds between SIGTERM and SIGKILL: all must be over within one."""
 
+LOOKS = 3
+"""So many looks in a row must find nobody before we believe that nobody is left."""
+
 PATIENCE = 10.0
 """Seconds after which even what cannot be killed is left alone."""
 
@@ -89,10 +92,13 @@ def sweep(tag: bytes, told: dict[int, str]) -> None:
     while left and time.monotonic() - began < GRACE:
         time.sleep(0.02)
         left = left_behind(tag, told)
-    while left and time.monotonic() - began < PATIENCE:
+    # What was just being spawned or forked may be missed by one look.
+    nobody = 0
+    while nobody < LOOKS and time.monotonic() - began < PATIENCE:
         send(left, signal.SIGKILL)
         time.sleep(0.005)
         left = left_behind(tag, told)
+        nobody = 0 if left else nobody + 1
 
 
 def listen(app: int, told: dict[int, str]) -> bool:
@@ -107,18 +113,40 @@ def listen(app: int, told: dict[int, str]) -> bool:
     buffered = b""
     while True:
         ready = select.select(waiting, [], [])[0]
-        if 0 in ready:
+        if 0 not in ready:
+            return hear_the_rest(buffered, told)
+        data = os.read(0, 65536)
+        buffered, dismissed = take(buffered + data, told)
+        if dismissed or not data:
+            return dismissed
+
+
+def hear_the_rest(buffered: bytes, told: dict[int, str]) -> bool:
+    """
+    Wait a moment for the pipe to end too: the app is dead.
+
+    A child that it was just spawning has a copy of the pipe until it becomes a program of
+    its own, and only from then on does it carry our tag.
+    """
+    deadline = time.monotonic() + GRACE
+    dismissed = False
+    while (left := deadline - time.monotonic()) > 0 and not dismissed:
+        if select.select([0], [], [], left)[0]:
             data = os.read(0, 65536)
-            buffered += data
-            *lines, buffered = buffered.split(b"\n")
-            if b"bye" in lines:
-                return True
-            for line in lines:
-                note(line.decode(), told)
             if not data:
-                return False
-        elif ready:
-            return False
+                break
+            buffered, dismissed = take(buffered + data, told)
+    return dismissed
+
+
+def take(data: bytes, told: dict[int, str]) -> tuple[bytes, bool]:
+    """Note all lines; return what is no line yet, and whether we were dismissed."""
+    *lines, rest = data.split(b"\n")
+    for line in lines:
+        if line == b"bye":
+            return rest, True
+        note(line.decode(), told)
+    return rest, False
 
 
 def note(line: str, told: dict[int, str]) -> None:
