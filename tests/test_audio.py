@@ -149,6 +149,20 @@ def test_a_wav_is_recorded_in_real_time_from_where_it_is_told(wav, where):
 
 
 @pytest.mark.parametrize("where", MACHINES, ids=lambda m: "child")
+@pytest.mark.parametrize("start", [0.45, 99])
+def test_the_silence_behind_a_wav_keeps_the_time_too(wav, where, start):
+    """Also of a recorder that was revived when the file was at its end."""
+    (program,) = find_recorders(wav, where, start=start)
+    with subprocess.Popen(program.argv, stdout=subprocess.PIPE) as process:
+        process.stdout.read(4800)
+        began = time.monotonic()
+        process.stdout.read(24_000)
+        took = time.monotonic() - began
+        process.kill()
+    assert took > 0.4
+
+
+@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "child")
 def test_what_is_played_to_a_wav_is_in_it(tmp_path, where):
     """A new file each time."""
     path = tmp_path / "out.wav"

@@ -145,8 +145,10 @@ def _file_recorder(path: Path, start: float, machine: Machine) -> AudioProgram:
         )
     if machine.ffmpeg is None:
         return _wav_child("read", path, f"{start:.3f}")
-    # ``-re`` would give the first half second at once; ``arealtime`` does not.
-    pace = "aresample=24000,apad,asetnsamples=480,arealtime"
+    # ``-re`` would give the first half second at once; ``arealtime`` does not. It goes
+    # by the frames' times, which silence behind an empty rest lacks unless it is given
+    # some: without, that silence comes at 80 MB a second.
+    pace = "aresample=24000,apad,asetpts=N/SR/TB,asetnsamples=480,arealtime"
     argv = (
         *(machine.ffmpeg, *_FFMPEG, "-ss", f"{start:.3f}", "-i", f"file:{path}"),
         *("-af", pace, *_FFMPEG_RAW, "-flush_packets", "1", "pipe:1"),
@@ -254,6 +256,26 @@ def _found(
             f"{how_to_get_one(what, machine.platform)}"
         )
     return found
+
+
+def not_working(
+    what: str, programs: Sequence[AudioProgram], reason: str, said: Sequence[str]
+) -> AudioUnavailable:
+    """
+    Return the error for programs that are there and do not work.
+
+    Args:
+        what: ``microphone`` or ``speaker``.
+        programs: Those that were tried.
+        reason: What became of the last one.
+        said: Its last words.
+    """
+    tried = ", ".join(dict.fromkeys(program.name for program in programs))
+    words = f"; it said: {' / '.join(said)}" if said else ""
+    return AudioUnavailable(
+        f"the {what} does not work; tried {tried}: {reason}{words}. "
+        f"{how_to_get_one(what, sys.platform)}"
+    )
 
 
 def how_to_get_one(what: str, platform: str) -> str:

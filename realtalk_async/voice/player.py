@@ -8,39 +8,29 @@ without sound if it never is.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from realtalk_async.exceptions import AudioUnavailable, ProcessDead, WriteStalled
+from realtalk_async.exceptions import ProcessDead, WriteStalled
 from realtalk_async.supervision import (
     CLOSE_STDIN,
     SWIFT,
     Command,
     Ladder,
     Probe,
-    RestartPolicy,
 )
 from realtalk_async.voice import audio, wavfile
+from realtalk_async.voice.recorder import RESTART
 
 if TYPE_CHECKING:
+    from realtalk_async.exceptions import AudioUnavailable
     from realtalk_async.supervision import ManagedProcess, ProcessManager
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
 
 NAME = "player"
-
-RESTART = RestartPolicy(
-    "permanent",
-    max_failures=7,
-    decay=10.0,
-    first_delay=0.02,
-    max_delay=2.0,
-    jitter=False,
-    success_statuses=frozenset(),
-)
 
 # sox and ffmpeg ignore SIGTERM while they wait for input; the end of it ends them all,
 # and lets them write the last of a file.
@@ -167,12 +157,7 @@ class Player:
 
     def _unavailable(self, process: ManagedProcess) -> AudioUnavailable:
         said = [line.text for line in process.get_stderr()[-3:]]
-        tried = ", ".join(dict.fromkeys(program.name for program in self._programs))
-        words = f"; it said: {' / '.join(said)}" if said else ""
-        return AudioUnavailable(
-            f"the speaker does not work; tried {tried}: {process.reason}{words}. "
-            f"{audio.how_to_get_one('speaker', sys.platform)}"
-        )
+        return audio.not_working("speaker", self._programs, process.reason, said)
 
 
 def _repair(path: object) -> None:

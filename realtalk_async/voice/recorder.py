@@ -8,10 +8,9 @@ nothing, as all programs do when their device vanishes, is found out by its sile
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from realtalk_async.exceptions import AudioUnavailable, ProcessDead
+from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision import SWIFT, Command, Probe, RestartPolicy
 from realtalk_async.voice import audio
 from realtalk_async.voice.protocol import BYTES_PER_MS
@@ -19,6 +18,7 @@ from realtalk_async.voice.protocol import BYTES_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from realtalk_async.exceptions import AudioUnavailable
     from realtalk_async.supervision import ManagedProcess, ProcessManager
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
@@ -125,12 +125,7 @@ class Recorder:
         process = self._process
         assert process is not None, "start it first"
         said = [line.text for line in process.get_stderr()[-3:]]
-        tried = ", ".join(dict.fromkeys(program.name for program in self._programs))
-        words = f"; it said: {' / '.join(said)}" if said else ""
-        return AudioUnavailable(
-            f"the microphone delivers nothing; tried {tried}: {process.reason}{words}. "
-            f"{audio.how_to_get_one('microphone', sys.platform)}"
-        )
+        return audio.not_working("microphone", self._programs, process.reason, said)
 
 
 def _command(program: AudioProgram) -> Command:
