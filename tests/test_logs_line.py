@@ -1,5 +1,6 @@
 """One entry as one line, there and back, whatever it holds."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.context import CONTROLS
-from realtalk_async.logs.line import Level, LogEntry, format_line, parse_line
+from realtalk_async.logs.line import (
+    LAYOUTS,
+    Level,
+    LogEntry,
+    format_line,
+    parse_line,
+)
 
 CONTROL = re.compile(f"[{CONTROLS}]")
 AT = datetime.fromisoformat("2025-05-13 14:30:22").astimezone()
@@ -106,6 +113,49 @@ def test_no_line_whatsoever_makes_the_parser_raise(line):
     """Fuzz: a line is an entry or it is not."""
     parsed = parse_line(line)
     assert parsed is None or isinstance(parsed, LogEntry)
+
+
+@given(ENTRIES, st.sampled_from(sorted(LAYOUTS)))
+def test_every_format_is_read_back_as_it_was(original, name):
+    """One harmless line, the same entry."""
+    line = format_line(original, LAYOUTS[name])
+    assert len(line.splitlines()) == 1
+    assert not CONTROL.search(line)
+    assert parse_line(line) == original
+
+
+def test_the_other_formats_have_milliseconds_and_the_offset():
+    """ISO 8601, in brackets or in a JSON object."""
+    at = datetime(2025, 5, 13, 12, 30, 22, 123_000, UTC)
+    original = LogEntry(at, Level.ERROR, "sox_bg", "died", {"exit_status": 1})
+    stamp = at.astimezone().isoformat(timespec="milliseconds")
+    iso = format_line(original, LAYOUTS["iso"])
+    assert iso == f'[{stamp}] [ERROR] [sox_bg] died {{"exit_status":1}}'
+    line = format_line(original, LAYOUTS["json"])
+    assert line == (
+        f'{{"timestamp":"{stamp}","level":"ERROR","component":"sox_bg",'
+        '"message":"died","context":{"exit_status":1}}'
+    )
+    assert parse_line(iso) == parse_line(line) == original
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"level": "DEBUG"},
+        {"timestamp": "now"},
+        {"timestamp": 3},
+        {"message": None},
+        {"component": []},
+        {"context": []},
+        {"level": []},
+    ],
+)
+def test_json_that_is_no_entry_is_none(change):
+    """Each field must be what it is."""
+    fields = entry("gone", {"a": 1}).to_dict()
+    assert parse_line(json.dumps(fields)) is not None
+    assert parse_line(json.dumps(fields | change)) is None
 
 
 def test_a_message_cannot_forge_an_entry():

@@ -189,6 +189,41 @@ def test_time_passes_from_line_to_line(path):
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("line_format", ["note", "iso", "json"])
+async def test_all_formats_are_found_in_one_file(path, line_format):
+    """An app may change its mind; what is asked for is found in all of it."""
+    hostile = 'a] [ERROR] [b "level":"ERROR",\n{"x":1} \\'
+    Logger(path, line_format="json").warning(hostile, hostile, {"n": 0})
+    Logger(path, line_format="iso").warning(hostile, hostile, {"n": 1})
+    async with Logger(path, line_format=line_format) as logger:
+        logger.warning(hostile, hostile, {"n": 2})
+        logger.info("a", "plain")
+        found = await logger.get_logs("WARNING", hostile)
+        assert [entry.context["n"] for entry in found] == [0, 1, 2]
+        assert {entry.message for entry in found} == {hostile}
+        assert await logger.get_logs(level="ERROR") == []
+        (entry,) = await logger.get_logs(component="a", level="INFO")
+        assert entry.context == {}
+
+
+def test_the_finer_formats_tell_the_millisecond(path):
+    """Of the call, not of the tick."""
+    logger = Logger(path, line_format="iso")
+    for _ in range(200):
+        before = time.time()
+        logger.info("a", "b")
+        after = time.time()
+        entry = parse_line(path.read_bytes().splitlines()[-1])
+        assert entry is not None
+        assert before - 0.002 <= entry.timestamp.timestamp() <= after
+
+
+def test_an_unknown_format_is_refused(path):
+    """With the names of those there are."""
+    with pytest.raises(InvalidConfiguration, match="note, iso, json"):
+        Logger(path, line_format="xml")  # type: ignore[arg-type]
+
+
 # Inside, outside, around
 
 

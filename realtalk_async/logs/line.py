@@ -14,21 +14,32 @@ The format, and what keeps it unambiguous whatever an entry holds:
   context begins at the first `` {"`` after the component, and if there is none there
   is no context. An empty context is not written.
 
-`parse_line` also takes lines that others wrote: JSON with spaces, no context, times in
+Two other formats have times in ISO 8601 with milliseconds and the offset: ``iso``, which
+is otherwise the same, and ``json``, one JSON object a line:
+
+    {"timestamp":"2025-05-13T14:30:22.123+02:00","level":"ERROR","component":"sox_bg",
+     "message":"Process died","context":{"exit_status":1}}
+
+`parse_line` takes them all, in one file too. It also takes lines that others wrote: JSON with spaces, no context, times in
 ISO 8601; what looks like a context but is no JSON object belongs to the message.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 from realtalk_async.exceptions import InvalidConfiguration
 
-from .context import CONTROLS, read_json, show_json, show_text
+from .context import CONTROLS, escape_json, read_json, show_json, show_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Level(StrEnum):
@@ -59,7 +70,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of the log; its ``str()`` is the line."""
+    """One entry of the log; its ``str()`` is the line, in the default format."""
 
     timestamp: datetime
     """When, timezone-aware, in local time; to the second in the default format."""
@@ -93,6 +104,7 @@ _LINE = re.compile(
     r"\[([^\]]*)\] \[(INFO|WARNING|ERROR)\] \[([^\]\\]*(?:\\.[^\]\\]*)*)\](?: (.*))?",
     re.DOTALL,
 )
+_FIELDS = ("timestamp", "level", "component", "message")
 _LEVELS = {level.value: level for level in Level}
 
 
@@ -118,16 +130,75 @@ def unescape(text: str) -> str:
     return _ESCAPED.sub(_unescape, text) if "\\" in text else text
 
 
-def format_head(timestamp: datetime, level: Level, component: str) -> str:
-    """Return a line up to its message, the space before it included."""
-    return f"[{timestamp:%Y-%m-%d %H:%M:%S}] [{level}] [{escape_component(component)}] "
+def quote(text: object) -> str:
+    """Return *text* as a JSON string, without controls."""
+    return escape_json(json.dumps(show_text(text), ensure_ascii=False))
 
 
-def format_line(entry: LogEntry) -> str:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What stands around the parts of an entry in its line."""
+
+    before_time: str
+    before_level: str
+    before_component: str
+    before_message: str
+    before_context: str
+    end: str
+    ticks: int
+    """Into how many parts a second is divided by the times."""
+    component: Callable[[str], str]
+    """Makes a component what it is in a line."""
+    message: Callable[[object], str]
+    """Makes a message what it is in a line."""
+
+    @property
+    def level_at(self) -> int:
+        """Where in a line its level begins."""
+        return len(self.before_time + self.stamp(0.0) + self.before_level)
+
+    def stamp(self, now: float) -> str:
+        """Return the local time that *now* is, in seconds since 1970."""
+        moment = datetime.fromtimestamp(now, UTC).astimezone()
+        if self.ticks == 1:
+            return f"{moment:%Y-%m-%d %H:%M:%S}"
+        return moment.isoformat(timespec="milliseconds")
+
+    def head(self, stamp: str, level: Level, component: str) -> str:
+        """Return a line up to its message."""
+        return (
+            f"{self.before_time}{stamp}{self.before_level}{level}"
+            f"{self.before_component}{self.component(component)}{self.before_message}"
+        )
+
+
+NOTE = Layout("[", "] [", "] [", "] ", " ", "\n", 1, escape_component, escape_message)
+LAYOUTS = {
+    "note": NOTE,
+    "iso": replace(NOTE, ticks=1000),
+    "json": Layout(
+        '{"timestamp":"',
+        '","level":"',
+        '","component":',
+        ',"message":',
+        ',"context":',
+        "}\n",
+        1000,
+        quote,
+        quote,
+    ),
+}
+"""The formats by name."""
+
+
+def format_line(entry: LogEntry, layout: Layout = NOTE) -> str:
     """Return *entry* as its line, without the newline."""
-    head = format_head(entry.timestamp, entry.level, show_text(entry.component))
-    line = head + escape_message(entry.message)
-    return f"{line} {show_json(entry.context)}" if entry.context else line
+    stamp = layout.stamp(entry.timestamp.timestamp())
+    head = layout.head(stamp, entry.level, show_text(entry.component))
+    line = head + layout.message(entry.message)
+    if entry.context:
+        line = f"{line}{layout.before_context}{show_json(entry.context)}"
+    return line + layout.end.removesuffix("\n")
 
 
 def parse_line(line: str | bytes) -> LogEntry | None:
@@ -142,7 +213,7 @@ def parse_line(line: str | bytes) -> LogEntry | None:
         line = line.decode("utf-8", "replace")
     match = _LINE.fullmatch(line.removesuffix("\n"))
     if match is None:
-        return None
+        return _from_json(line) if line.startswith('{"') else None
     timestamp = parse_timestamp(match[1])
     if timestamp is None:
         return None
@@ -157,6 +228,21 @@ def parse_timestamp(text: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         return None
+
+
+def _from_json(line: str) -> LogEntry | None:
+    fields = read_json(line) or {}
+    stamp, level, component, message = map(fields.get, _FIELDS)
+    context = fields.get("context", {})
+    if not (isinstance(stamp, str) and isinstance(level, str)):
+        return None
+    if not (isinstance(component, str) and isinstance(message, str)):
+        return None
+    timestamp = parse_timestamp(stamp)
+    if timestamp is None or level not in _LEVELS or not isinstance(context, dict):
+        return None
+    known = cast("dict[str, object]", context)
+    return LogEntry(timestamp, _LEVELS[level], component, message, known)
 
 
 def _split(body: str) -> tuple[str, dict[str, object]]:

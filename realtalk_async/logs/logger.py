@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from math import floor
 from pathlib import Path
-from time import localtime, monotonic, strftime, time
-from typing import TYPE_CHECKING, Final
+from time import monotonic, time
+from typing import TYPE_CHECKING, Final, Literal
 
 from orjson import dumps
 
@@ -31,7 +31,7 @@ from .context import (
 )
 from .file import LogFile, Rotation
 from .forward import BoundLogger, Component, Installed, install
-from .line import Level, LogEntry, escape_component, escape_message
+from .line import LAYOUTS, Layout, Level, LogEntry
 from .query import Tail, make_query, search
 from .writer import Writer, Written
 
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 LEVELS: Final = tuple(Level)
 INFO, WARNING, ERROR = range(3)
-
-LEVEL_AT: Final = len("[2025-05-13 14:30:22] [")
-"""Where in a line its level begins."""
 
 TICK: Final = 0.005
 """Seconds between two looks at the clock on the wall and at the length of the queue."""
@@ -61,20 +58,20 @@ LONGEST_REMEMBERED: Final = 200
 
 
 class Heads:
-    """The beginnings of the lines of one second, by level and component."""
+    """The beginnings of the lines of one moment, by level and component."""
 
-    __slots__ = ("by_level", "infos", "second", "stamp")
+    __slots__ = ("by_level", "infos", "layout", "stamp", "tick")
 
-    def __init__(self, second: int) -> None:
-        self.second = second
-        self.stamp = strftime("%Y-%m-%d %H:%M:%S", localtime(second))
+    def __init__(self, layout: Layout, now: float) -> None:
+        self.layout = layout
+        self.tick = floor(now * layout.ticks)
+        self.stamp = layout.stamp(now)
         self.by_level: tuple[dict[str, str], ...] = ({}, {}, {})
         self.infos = self.by_level[INFO]
 
     def new(self, rank: int, component: object) -> str:
-        """Return the head for a component that was not yet seen in this second."""
-        name = escape_component(show_text(component))
-        head = f"[{self.stamp}] [{LEVELS[rank]}] [{name}] "
+        """Return the head for a component that was not yet seen at this moment."""
+        head = self.layout.head(self.stamp, LEVELS[rank], show_text(component))
         known = self.by_level[rank]
         if len(known) < MOST_REMEMBERED and isinstance(component, str):
             known[component] = head
@@ -106,6 +103,7 @@ class Logger:
         backups: int = 5,
         max_waiting: int = 4 * 1024 * 1024,
         secrets: Iterable[str] = (),
+        line_format: Literal["note", "iso", "json"] = "note",
     ) -> None:
         """
         Make sure that the log can be written.
@@ -119,12 +117,19 @@ class Logger:
             max_waiting: Bytes of lines that may wait for the disk. What is beyond it
                 is dropped, INFO first and ERROR last, and the log says how many.
             secrets: Texts to hide wherever they occur; see `hide`.
+            line_format: ``"note"``, the default; ``"iso"``, the same with times in ISO
+                8601 to the millisecond; or ``"json"``, one JSON object a line. All are
+                read by `get_logs`.
 
         Raises:
             LogUnavailable: If the file cannot be written.
-            InvalidConfiguration: If *max_bytes* or *max_waiting* is not positive, or
-                *backups* negative.
+            InvalidConfiguration: If *max_bytes* or *max_waiting* is not positive,
+                *backups* negative, or *line_format* unknown.
         """
+        layout = LAYOUTS.get(line_format)
+        if layout is None:
+            msg = f"no line format {line_format!r}; there are {', '.join(LAYOUTS)}"
+            raise InvalidConfiguration(msg)
         if min(max_bytes or 1, max_waiting) <= 0 or max_bytes == 0 or backups < 0:
             msg = f"{max_bytes=}, {backups=}, {max_waiting=}: give at least 1, 0, 1"
             raise InvalidConfiguration(msg)
@@ -137,15 +142,18 @@ class Logger:
             raise LogUnavailable(
                 str(self.path), error.strerror or str(error)
             ) from error
-        self._writer = Writer(self._file, max_waiting, LEVEL_AT)
+        self._writer = Writer(self._file, max_waiting, layout.level_at)
         self._entered = 0
-        # To themselves: an equal key of a class of its own may have another form.
+        # What stands in a line for a message.
         self._plain: dict[str, str] = {}
         self._secrets = Secrets()
         self._hiding = False
         self.hide(*secrets)
         self._due = 0.0
-        self._heads = Heads(0)
+        self._heads = Heads(layout, 0.0)
+        self._layout = layout
+        self._middle = layout.before_context
+        self._end = layout.end
 
     def __repr__(self) -> str:
         state = "writing" if self._writer.running else "direct"
@@ -218,9 +226,9 @@ class Logger:
                     or self._hiding
                 ):
                     text = self._checked(text, context)
-                writer.append(f"{head}{shown} {text}\n".encode())
+                writer.append(f"{head}{shown}{self._middle}{text}{self._end}".encode())
             else:
-                writer.append(f"{head}{shown}\n".encode())
+                writer.append(f"{head}{shown}{self._end}".encode())
         except Exception:  # noqa: BLE001 - see there
             writer.append(self._slowly(INFO, component, message, context))
         if not writer.armed:
@@ -427,9 +435,9 @@ class Logger:
                     or self._hiding
                 ):
                     text = self._checked(text, context)
-                writer.append(f"{head}{shown} {text}\n".encode())
+                writer.append(f"{head}{shown}{self._middle}{text}{self._end}".encode())
             else:
-                writer.append(f"{head}{shown}\n".encode())
+                writer.append(f"{head}{shown}{self._end}".encode())
         except Exception:  # noqa: BLE001 - a log call never raises for its content
             # Or the component is the first of its name in this second.
             writer.append(self._slowly(rank, component, message, context))
@@ -443,12 +451,12 @@ class Logger:
         """Return the line of an entry with something unusual in it."""
         line = self._heads.new(rank, component) + self._shown(message)
         if context:
-            line = f"{line} {self._secrets.hide(show_json(context))}"
-        return f"{line}\n".encode()
+            line = f"{line}{self._middle}{self._secrets.hide(show_json(context))}"
+        return f"{line}{self._end}".encode()
 
     def _shown(self, message: object) -> str:
         """Return *message* as it stands in a line, without secrets."""
-        shown = escape_message(message)
+        shown = self._layout.message(message)
         if "sk-" in shown or "earer " in shown or "=" in shown or self._hiding:
             return self._secrets.hide(shown)
         return shown
@@ -459,27 +467,27 @@ class Logger:
         return self._secrets.hide(text)
 
     def _tick(self, message: object) -> None:
-        """Look at the clock on the wall, and after the queue; remember *message*."""
+        """Look at the clock on the wall, after the queue, and remember *message*."""
         now = time()
-        second = floor(now)
-        if second != self._heads.second:
-            self._heads = Heads(second)
-        self._due = monotonic() + min(TICK, second + 1 - now)
+        ticks = self._layout.ticks
+        tick = floor(now * ticks)
+        if tick != self._heads.tick:
+            self._heads = Heads(self._layout, now)
+        self._due = monotonic() + min(TICK, (tick + 1) / ticks - now)
         self._remember(message)
         self._writer.tend()
 
     def _remember(self, message: object) -> None:
-        """Spare a message that needs no escaping the next test; of all, one a tick."""
+        """Spare a message the tests for what must be escaped; of all, one a tick."""
         # What is logged often is soon among them, what is always new seldom.
-        if isinstance(message, str) and len(message) <= LONGEST_REMEMBERED:
+        if type(message) is str and len(message) <= LONGEST_REMEMBERED:
             if len(self._plain) >= MOST_REMEMBERED:
                 self._plain = {}
-            if self._shown(message) is message:
-                self._plain[message] = message
+            self._plain[message] = self._shown(message)
 
     def _announce(self, message: str, context: Mapping[str, object]) -> bytes:
         """Return the line for what the log has to say about itself."""
-        self._heads = Heads(floor(time()))
+        self._heads = Heads(self._layout, time())
         return self._slowly(WARNING, "log", message, context)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.exceptions import InvalidConfiguration
 
 from .context import show_json
-from .line import Level, LogEntry, escape_component, parse_line
+from .line import Level, LogEntry, escape_component, parse_line, quote
 
 if TYPE_CHECKING:
     import threading
@@ -80,8 +80,12 @@ class Query:
         if self.level is None and component is None:
             return ()
         level = f"{self.level}] [" if self.level is not None else ""
-        bracket = f"] [{level}" if component is None else f"] [{level}{component}] "
-        return (bracket.rstrip(" ").encode(),)
+        bracket = f"] [{level}" if component is None else f"] [{level}{component}]"
+        level = "" if self.level is None else f'"level":"{self.level}",'
+        member = (
+            level if component is None else f'{level}"component":{quote(component)}'
+        )
+        return bracket.encode(), member.encode()
 
 
 def make_query(
