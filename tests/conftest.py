@@ -71,10 +71,10 @@ def nothing_left_behind(request):
     yield
     deadline = time.monotonic() + PATIENCE
     while True:
-        gc.collect()
         left = {what: look() - before[what] for what, look in looks.items()}
         if not any(left.values()) or time.monotonic() > deadline:
             break
+        gc.collect()  # costly with large libraries loaded, so only if something is left
         time.sleep(0.01)
     for what, found in left.items():
         assert not found, f"{request.node.name} left a {what} behind: {found}"
