@@ -43,7 +43,8 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the tests, on every supported Python that is here: ``-- -k NAME`` for some."""
     session.install(EXTRAS, *group("test"))
-    session.run("pytest", *session.posargs)
+    # Most tests wait for children most of the time: four at once keep two cores busy.
+    session.run("pytest", "--numprocesses=4", *session.posargs)
 
 
 @nox.session

@@ -10,9 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, groups
+
+# The same examples every time, so that a failure is a change's; "explore" looks for more.
+settings.register_profile("steady", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("steady")
 
 PATIENCE = 2.0
 """Seconds in which the kernel must be rid of what a test has ended."""
