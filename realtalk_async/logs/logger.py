@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+no_secret_in: Final = SECRET_NAMES.isdisjoint
+"""Whether none of a context's keys tells of a secret."""
+
 LEVELS: Final = tuple(Level)
 INFO, WARNING, ERROR = range(3)
 
@@ -222,7 +225,7 @@ class Logger:
                     or ("-" in text and "sk-" in text)
                     or (" " in text and "earer " in text)
                     or '":{' in text
-                    or not SECRET_NAMES.isdisjoint(context)
+                    or not no_secret_in(context)
                     or self._hiding
                 ):
                     text = self._checked(text, context)
@@ -431,7 +434,7 @@ class Logger:
                     or ("-" in text and "sk-" in text)
                     or (" " in text and "earer " in text)
                     or '":{' in text
-                    or not SECRET_NAMES.isdisjoint(context)
+                    or not no_secret_in(context)
                     or self._hiding
                 ):
                     text = self._checked(text, context)
