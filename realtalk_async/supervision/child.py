@@ -66,6 +66,8 @@ class Child:
         self.exited: asyncio.Future[None] = self._loop.create_future()
         """Done as soon as the program has exited and is reaped."""
         merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
+        if "process_group" in merged:  # the leader of a session cannot join a group
+            merged["start_new_session"] = False
         try:
             self._popen = subprocess.Popen(
                 argv,
@@ -80,7 +82,8 @@ class Child:
             # An unknown user, text that no file name can hold: a refusal like any other.
             raise OSError(errno.EINVAL, f"Invalid argument: {exc}") from exc
         self.pid = self._popen.pid
-        self.owns_group = bool(merged["start_new_session"])
+        own = merged["start_new_session"] or merged.get("process_group") == 0
+        self.owns_group = bool(own)
         """Whether its pid is also the number of a process group of its own."""
         self._pidfd = -1
         try:

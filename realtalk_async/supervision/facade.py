@@ -13,18 +13,34 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Any, Protocol
 
-from realtalk_async.exceptions import SpawnFailed
+from realtalk_async.exceptions import (
+    InvalidConfiguration,
+    ProcessDead,
+    SpawnFailed,
+)
 
 from .child import transport_of
 from .command import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from .child import ChildTransport
     from .output import StreamName
     from .process import ManagedProcess
     from .restart import RestartPolicy
+
+NEUTRAL: dict[str, object] = {
+    "universal_newlines": False,
+    "shell": False,
+    "bufsize": 0,
+    "text": None,
+    "encoding": None,
+    "errors": None,
+}
+"""Arguments that asyncio takes with this value only: its streams are bytes."""
+
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 Streams = tuple[int | None, int | None, int | None]
 """What the caller gave for stdin, stdout and stderr."""
@@ -50,10 +66,18 @@ class _Manager(Protocol):
 
 
 def command_for(
-    argv: tuple[str, ...], streams: Streams, options: Mapping[str, Any]
+    argv: tuple[Argument, ...], streams: Streams, options: Mapping[str, Any]
 ) -> Command:
-    """Return the command that does what asyncio's arguments say."""
+    """
+    Return the command that does what asyncio's arguments say.
+
+    Raises:
+        InvalidConfiguration: If one of them has a value that asyncio refuses as well.
+    """
     rest = dict(options)
+    for name, value in NEUTRAL.items():
+        if rest.pop(name, value) not in {value, None}:
+            raise InvalidConfiguration(f"{name} can only be {value!r}, as in asyncio")
     env, cwd = rest.pop("env", None), rest.pop("cwd", None)
     stdin, stdout, stderr = streams
     captured = {None, subprocess.PIPE}
@@ -65,7 +89,7 @@ def command_for(
     if env is not None:  # asyncio's replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
     return Command(
-        *argv,
+        *map(os.fsdecode, argv),
         env=changes,
         cwd=cwd,
         stdin=stdin == subprocess.PIPE,
@@ -111,7 +135,12 @@ async def _writer(
 ) -> asyncio.StreamWriter:
     """Return asyncio's own writer for the child's stdin."""
     loop = asyncio.get_running_loop()
-    pipe = os.fdopen(managed.detach_stdin(), "wb", buffering=0)
+    try:
+        descriptor = managed.detach_stdin()
+    except ProcessDead:  # already; asyncio would find out when it writes, so do we
+        reading, descriptor = os.pipe()
+        os.close(reading)
+    pipe = os.fdopen(descriptor, "wb", buffering=0)
     # asyncio has no public protocol for writing alone; this one does it as well.
     writing, protocol = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
@@ -132,7 +161,7 @@ def _reader(
     gate = _Gate()
     reader.set_transport(gate)
     transport.attach(1 if stream == "stdout" else 2, gate)
-    manager.run_beside(_feed(reader, gate, managed, stream))
+    manager.run_beside(_feed(reader, gate, managed.follow_bytes(stream)))
     return reader
 
 
@@ -163,10 +192,11 @@ class _Gate(asyncio.ReadTransport):
 async def _feed(
     reader: asyncio.StreamReader,
     gate: _Gate,
-    managed: ManagedProcess,
-    stream: StreamName,
+    chunks: AsyncIterator[bytes],
 ) -> None:
-    async for data in managed.follow_bytes(stream):
-        await gate.open.wait()
-        reader.feed_data(data)
-    reader.feed_eof()
+    try:
+        async for data in chunks:
+            await gate.open.wait()
+            reader.feed_data(data)
+    finally:
+        reader.feed_eof()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -418,8 +419,8 @@ class ProcessManager:
 
     async def create_subprocess_exec(
         self,
-        program: str,
-        *args: str,
+        program: facade.Argument,
+        *args: facade.Argument,
         name: str | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
@@ -462,7 +463,7 @@ class ProcessManager:
 
     async def create_subprocess_shell(
         self,
-        cmd: str,
+        cmd: str | bytes,
         *,
         name: str | None = None,
         **options: Any,  # noqa: ANN401 - those of create_subprocess_exec
@@ -473,8 +474,8 @@ class ProcessManager:
         Arguments, result and errors are as for `create_subprocess_exec`; the name, if
         omitted, is that of the first word.
         """
-        first = cmd.split(maxsplit=1)[0] if cmd.split() else "sh"
-        chosen = self._choose_name(name, first.rpartition("/")[2] or "sh")
+        words = os.fsdecode(cmd).split()
+        chosen = self._choose_name(name, words[0].rpartition("/")[2] if words else "sh")
         return await self.create_subprocess_exec(
             "/bin/sh", "-c", cmd, name=chosen, **options
         )

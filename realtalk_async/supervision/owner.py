@@ -415,6 +415,8 @@ class Owner:
             return GiveUp("it cannot be killed, and nothing can take its place")
         else:
             cause, status = life.cause, life.exit_status
+            if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
+                how = life.summary
         share = random.random()  # noqa: S311 - jitter needs no secrecy
         verdict = self.judge.decide(cause, status, time.monotonic(), share, how)
         if isinstance(verdict, Restart) and self._host.closing:

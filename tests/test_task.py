@@ -1,0 +1,303 @@
+"""Coroutines supervised beside processes: row B10 of the contract."""
+
+import asyncio
+
+import pytest
+
+from realtalk_async import events
+from realtalk_async.exceptions import (
+    CriticalProcessFailed,
+    InvalidConfiguration,
+    NotStarted,
+    ProcessDead,
+    ProcessStillRunning,
+    UnknownProcess,
+)
+from realtalk_async.supervision import (
+    PERMANENT,
+    TEMPORARY,
+    ProcessManager,
+    RestartPolicy,
+    task,
+)
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(20)
+
+AT_ONCE = RestartPolicy(first_delay=0.0, max_failures=3)
+
+
+async def for_ever():
+    await asyncio.Event().wait()
+
+
+async def settled(one):
+    """Wait until it is not called again."""
+    await one._changes.until(lambda: one.is_settled)
+
+
+def kinds(heard):
+    return [event.kind for event in heard]
+
+
+@pytest.fixture
+def heard(manager):
+    found = []
+    manager.subscribe(found.append)
+    return found
+
+
+async def test_a_task_runs_until_it_is_stopped(manager):
+    """And says so."""
+    one = await manager.start_task("link", for_ever)
+    assert (one.state, one.get_status().status, one.restarts) == (
+        "running",
+        "running",
+        0,
+    )
+    assert manager.tasks["link"] is one
+    assert "link" not in manager.processes
+    status = await manager.stop("link")
+    assert (status.status, status.state, status.cause) == (
+        "dead",
+        "exited",
+        "stopped by us",
+    )
+    assert await one.stop() == status
+    assert "link exited" in repr(one)
+
+
+async def test_a_task_that_raises_is_called_again(manager, heard):
+    """By its policy, with the reason in events and log."""
+    calls = []
+
+    async def fails_twice():
+        calls.append(1)
+        if len(calls) < 3:
+            raise ConnectionError(f"lost {len(calls)}")
+        await for_ever()
+
+    one = await manager.start_task("link", fails_twice, restart=AT_ONCE)
+    await one._changes.until(lambda: one.restarts == 2)
+    assert one.state == "running"
+    failed = [event for event in heard if isinstance(event, events.TaskFailed)]
+    assert [event.reason for event in failed] == [
+        "ConnectionError: lost 1",
+        "ConnectionError: lost 2",
+    ]
+    assert "fails_twice" in failed[0].traceback
+    [first, _] = await manager.logger.get_logs(level="ERROR", component="link")
+    assert first.context["reason"] == "ConnectionError: lost 1"
+
+
+async def test_a_task_that_fails_for_ever_is_given_up_and_the_rest_goes_on(
+    manager, heard
+):
+    """P8 for tasks: degraded, with the reason."""
+
+    async def fails():
+        raise OSError("no")
+
+    one = await manager.start_task("link", fails, restart=AT_ONCE)
+    await settled(one)
+    assert (one.state, one.restarts) == ("fatal", 3)
+    assert isinstance(one.error, OSError)
+    assert "failure score 4.0 exceeds 3" in manager.degraded["link"]
+    assert manager.status == "degraded"
+    assert kinds(heard)[-2:] == ["process.given_up", "manager.degraded"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "calls"), [(None, 1), (TEMPORARY, 1), (PERMANENT, 3)]
+)
+async def test_returning_is_success(manager, policy, calls):
+    """A permanent one is called again all the same."""
+    called = []
+
+    async def returns():
+        called.append(1)
+        if len(called) >= 3:
+            await for_ever()
+
+    options = {} if policy is None else {"restart": policy}
+    if policy is PERMANENT:
+        options = {"restart": RestartPolicy("permanent", first_delay=0.0)}
+    one = await manager.start_task("job", returns, **options)
+    await one._changes.until(lambda: one.is_settled or len(called) == 3)
+    assert len(called) == calls
+    assert not manager.degraded
+
+
+async def test_a_fatal_error_is_not_tried_again(manager):
+    """Such as a refused key."""
+
+    async def refused():
+        raise PermissionError("bad key")
+
+    one = await manager.start_task("link", refused, fatal=(PermissionError,))
+    await settled(one)
+    assert one.restarts == 0
+    assert "trying again cannot mend that" in one.get_status().reason
+
+
+async def test_a_critical_task_that_is_lost_ends_all_others(logger):
+    """P9 for tasks."""
+
+    async def fails():
+        raise OSError("no")
+
+    with pytest.raises(CriticalProcessFailed, match="link"):
+        async with ProcessManager(logger) as manager:
+            one = await manager.start("one", programs.runs())
+            await manager.start_task("link", fails, restart=TEMPORARY, critical=True)
+            await for_ever()
+    assert one.exit_status == -15
+
+
+async def test_a_stop_wins_over_a_backoff(manager):
+    """Scenario 14."""
+
+    async def fails():
+        raise OSError
+
+    slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
+    one = await manager.start_task("link", fails, restart=slow)
+    await one._changes.until(lambda: one.state == "backoff")
+    status = await one.stop()
+    assert status.state == "exited"
+    assert "while it waited" in status.reason
+    assert one.restarts == 0
+
+
+async def test_what_a_task_raises_while_it_is_stopped_is_kept(manager):
+    """And changes nothing."""
+
+    async def raises_at_the_end():
+        try:
+            await for_ever()
+        finally:
+            raise ValueError("while closing")
+
+    one = await manager.start_task("link", raises_at_the_end)
+    await one.stop()
+    assert one.state == "exited"
+    assert str(one.error) == "while closing"
+
+
+async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
+    manager, monkeypatch
+):
+    """It is said that it did not end."""
+    monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
+    release = asyncio.Event()
+
+    async def deaf():
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    one = await manager.start_task("deaf", deaf)
+    status = await one.stop()
+    assert "did not end within 0.05 s" in status.reason
+    release.set()
+    await asyncio.sleep(0)
+
+
+async def test_a_task_may_stop_itself(manager):
+    """Without waiting for itself for ever."""
+
+    async def stops_itself():
+        await manager.stop("link")
+
+    one = await manager.start_task("link", stops_itself)
+    await settled(one)
+    assert one.state == "exited"
+
+
+async def test_a_task_waits_for_what_it_depends_on(manager):
+    """And a process may depend on a task."""
+    await manager.start("server", programs.runs())
+    one = await manager.start_task("link", for_ever, depends_on=["server"])
+    after = await manager.start("player", programs.runs(), depends_on=["link"])
+    assert (one.state, after.state) == ("running", "running")
+    await one.stop()
+    with pytest.raises(ProcessDead, match="link"):
+        await manager.start("other", programs.runs(), depends_on=["link"])
+
+
+async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
+    """Its start says which one."""
+    gone = await manager.start("server", programs.exits(0), restart=TEMPORARY)
+    await gone._owner.until(lambda: gone.is_settled)
+    called = []
+    with pytest.raises(ProcessDead, match="'server' is dead"):
+        await manager.start_task(
+            "link", lambda: called.append(1), depends_on=["server"]
+        )
+    assert not called
+    assert "server" in manager.degraded["link"]
+
+
+async def test_a_task_that_waits_for_its_dependency_can_be_stopped(manager):
+    """Scenario 14: and is not called afterwards."""
+    slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
+    await manager.start("server", programs.Command("/no/such"), restart=slow)
+    called = []
+    starting = asyncio.ensure_future(
+        manager.start_task("link", lambda: called.append(1), depends_on=["server"])
+    )
+    while "link" not in manager.tasks:
+        await asyncio.sleep(0)
+    await manager.stop("link")
+    assert (await starting).state == "exited"
+    assert not called
+
+
+async def test_misuse_has_clear_errors(manager, logger):
+    """Of our own hierarchy."""
+    with pytest.raises(InvalidConfiguration, match="async function"):
+        await manager.start_task("x", 42)
+    with pytest.raises(UnknownProcess):
+        await manager.start_task("x", for_ever, depends_on=["nobody"])
+    await manager.start_task("x", for_ever)
+    with pytest.raises(ProcessStillRunning):
+        await manager.start_task("x", for_ever)
+    with pytest.raises(InvalidConfiguration, match="is a task"):
+        await manager.restart_process("x")
+    with pytest.raises(NotStarted):
+        await ProcessManager(logger).start_task("x", for_ever)
+
+
+async def test_the_manager_checks_tasks_too(manager):
+    """P6."""
+    one = await manager.start_task("link", for_ever)
+    statuses = await manager.check_processes()
+    assert statuses["link"].last_checked is not None
+    assert (await manager.check_process("link")).uptime >= 0
+    assert one.name == "link"
+
+
+async def test_a_manager_that_is_cancelled_leaves_no_task(logger):
+    """With the loop going down nobody waits for anybody."""
+    ended = []
+
+    async def notes_its_end():
+        try:
+            await for_ever()
+        finally:
+            ended.append(1)
+
+    async def app():
+        async with ProcessManager(logger) as manager:
+            await manager.start_task("link", notes_its_end)
+            manager._hosting.cancel()
+            await for_ever()
+
+    running = asyncio.ensure_future(app())
+    while not ended:
+        await asyncio.sleep(0.005)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
