@@ -16,12 +16,12 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.exceptions import InvalidConfiguration
 
 from .context import show_json
-from .line import Level, LogEntry, escape_component, parse_line, quote
+from .line import Level, LogEntry, parse_line
 
 if TYPE_CHECKING:
     import threading
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SMALLEST_BLOCK = 64 * 1024
 """Bytes of the first read, from the end; each next one is twice as large."""
 
-LARGEST_BLOCK = 1024 * 1024
-"""Bytes of a read at most, but for a line that is longer."""
+LARGEST_BLOCK = 256 * 1024
+"""Bytes of a read at most, but for a line that is longer; it stays in the cache."""
 
 SLACK = timedelta(hours=2)
 """
@@ -43,6 +43,14 @@ A search for entries since a given time goes on for so much longer.
 
 LAST_LINE_PATIENCE = 0.25
 """Seconds that a reader waits for the writer of an unfinished last line."""
+
+
+# What stands in a line as it is, in every format, and means itself in a pattern; and
+# is long enough to be rare.
+_LITERAL = re.compile(r"[A-Za-z0-9 _;@%=-]{4,}")
+_WORD = re.compile(r"[A-Za-z0-9 _.:,;@%/=-]{4,}")
+_OPENING = (b"[", b'"')
+_CLOSING = (b"]", b'"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +80,43 @@ class Query:
             return False
         return entry.timestamp < self.since - SLACK
 
-    def needles(self) -> tuple[bytes, ...]:
-        """Return texts of which every wanted line has one; none if there are no such."""
-        component = self.component
-        if component is not None and not _stands_as_it_is(component):
-            component = None
-        if self.level is None and component is None:
-            return ()
-        level = f"{self.level}] [" if self.level is not None else ""
-        bracket = f"] [{level}" if component is None else f"] [{level}{component}]"
-        level = "" if self.level is None else f'"level":"{self.level}",'
-        member = (
-            level if component is None else f'{level}"component":{quote(component)}'
-        )
-        return bracket.encode(), member.encode()
+    def needles(self) -> list[Needle]:
+        """Return texts that every wanted line has, each of them."""
+        needles: list[Needle] = []
+        pattern, component, level = self.pattern, self.component, self.level
+        if pattern is not None and pattern.flags == re.UNICODE:
+            literal = _LITERAL.fullmatch(pattern.pattern)
+            needles += (
+                [Needle(pattern.pattern.encode(), whole=False)] if literal else []
+            )
+        if component is not None and _WORD.fullmatch(component):
+            needles.append(Needle(component.encode(), whole=True))
+        if level is not None:
+            needles.append(Needle(level.encode(), whole=True))
+        return needles
+
+
+class Needle(NamedTuple):
+    """A text to look for before lines are parsed."""
+
+    text: bytes
+    whole: bool
+    """Whether it stands in brackets or quotes, as a component and a level do."""
+
+    def starts(self, block: bytes) -> Iterator[int]:
+        """Yield where the lines of *block* begin that hold it."""
+        text, length = self.text, len(self.text)
+        position = block.find(text)
+        while position >= 0:
+            after = position + length
+            if self.whole and not (
+                block[position - 1 : position] in _OPENING
+                and block[after : after + 1] in _CLOSING
+            ):
+                position = block.find(text, after)
+                continue
+            yield block.rfind(b"\n", 0, position) + 1
+            position = block.find(text, _line_end(block, after))
 
 
 def make_query(
@@ -138,11 +169,18 @@ def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
     if query.n == 0:
         return found
     with ExitStack() as stack:
+        needle = None
         for descriptor in _opened(path, stack):
             for block in _blocks_backwards(descriptor, stop):
-                if _collect(block, query, found):
+                needle = needle or _rarest(query.needles(), block)
+                if _collect(block, query, needle, found):
                     return found[::-1]
     return found[::-1]
+
+
+def _rarest(needles: list[Needle], block: bytes) -> Needle | None:
+    """Return the one that *block* has least often, as a guess for all the others."""
+    return min(needles, key=lambda needle: block.count(needle.text), default=None)
 
 
 class Tail:
@@ -203,9 +241,11 @@ class Tail:
         return bytes(data[:whole]).splitlines()
 
 
-def _collect(block: bytes, query: Query, found: list[LogEntry]) -> bool:
+def _collect(
+    block: bytes, query: Query, needle: Needle | None, found: list[LogEntry]
+) -> bool:
     """Add what is wanted in *block* to *found*; return whether that is all."""
-    for line in reversed(_candidates(block, query.needles())):
+    for line in reversed(_candidates(block, needle)):
         entry = parse_line(line)
         if entry is not None and query.matches(entry):
             found.append(entry)
@@ -216,20 +256,11 @@ def _collect(block: bytes, query: Query, found: list[LogEntry]) -> bool:
     return query.is_over(parse_line(block[: block.find(b"\n")]))
 
 
-def _candidates(block: bytes, needles: tuple[bytes, ...]) -> list[bytes]:
-    """Return the lines of *block* that hold one of *needles*; all if there are none."""
-    if not needles:
+def _candidates(block: bytes, needle: Needle | None) -> list[bytes]:
+    """Return the lines of *block* that hold *needle*; all if there is none."""
+    if needle is None:
         return block.split(b"\n")
-    starts = {start for needle in needles for start in _starts(block, needle)}
-    return [block[start : _line_end(block, start)] for start in sorted(starts)]
-
-
-def _starts(block: bytes, needle: bytes) -> Iterator[int]:
-    """Yield where the lines begin that hold *needle*."""
-    position = block.find(needle)
-    while position >= 0:
-        yield block.rfind(b"\n", 0, position) + 1
-        position = block.find(needle, _line_end(block, position))
+    return [block[start : _line_end(block, start)] for start in needle.starts(block)]
 
 
 def _line_end(block: bytes, position: int) -> int:
@@ -266,20 +297,21 @@ def _open(path: Path, number: int) -> int | None:
 
 
 def _blocks_backwards(descriptor: int, stop: threading.Event) -> Iterator[bytes]:
-    """Yield blocks of whole lines, the last block first, without the last newline."""
+    """Yield blocks of whole lines, the last block first."""
     end = _settled_size(descriptor)
     size = SMALLEST_BLOCK
     rest = b""
     while end > 0 and not stop.is_set():
         start = max(end - size, 0)
-        data = os.pread(descriptor, end - start, start) + rest
-        end = start
+        data = os.pread(descriptor, end - start, start)
+        # The line that begins before this block belongs to the one before it.
         cut = data.find(b"\n") + 1 if start else 0
-        rest, block = data[:cut], data[cut:]
         if start and not cut:
-            rest, block = data, b""
-        if block:
-            yield block.removesuffix(b"\n")
+            rest = data + rest
+        else:
+            yield b"".join((memoryview(data)[cut:], rest))
+            rest = data[:cut]
+        end = start
         size = min(size * 2, max(LARGEST_BLOCK, len(rest)))
 
 
@@ -300,10 +332,6 @@ def _settled_size(descriptor: int) -> int:
             break
         time.sleep(0.001)
     return size
-
-
-def _stands_as_it_is(component: str) -> bool:
-    return escape_component(component) == component and "\\" not in component
 
 
 def _contains(entry: LogEntry, pattern: re.Pattern[str]) -> bool:
