@@ -1,11 +1,12 @@
 """The decisions of a session, without a network: events and the time in, decisions out."""
 
 import base64
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai.types.realtime import RealtimeClientEvent
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from realtalk_async.exceptions import InvalidConfiguration
@@ -471,6 +472,21 @@ def test_unknown_events_are_passed_on():
     talk.event("response.telepathy.delta", delta="hm")
     assert talk.told[-1].type == "response.telepathy.delta"
     assert talk.told[-1].data["delta"] == "hm"
+
+
+def test_all_events_of_the_official_sdk_are_known_but_for_what_we_never_ask_for():
+    """Remote tools and telephone keys are passed on like any unknown event."""
+    (union, *_) = get_args(RealtimeServerEvent)
+    named = (
+        get_args(event.model_fields["type"].annotation) for event in get_args(union)
+    )
+    unknown = set()
+    for kind in {kind for kinds in named for kind in kinds}:
+        talk = Talk().connect()
+        talk.event(kind)
+        unknown |= {e.type for e in talk.told if isinstance(e, words.UnknownEvent)}
+    assert unknown
+    assert all("mcp" in kind or "dtmf" in kind for kind in unknown)
 
 
 def test_events_without_use_are_not_told_of():

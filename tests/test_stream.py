@@ -647,6 +647,20 @@ async def test_the_block_may_be_left_in_another_task(peer, make, question):
     assert not stream.is_ready()
 
 
+async def test_a_session_that_is_stopped_before_it_is_ready_was_never_entered(
+    peer, make
+):
+    """Its recorder lives and says nothing; somebody loses patience."""
+    stream = make(peer.url, microphone=["sh", "-c", "exec sleep 600"])
+    entering = asyncio.create_task(stream.__aenter__())
+    with anyio.fail_after(SHORT):
+        while "recorder" not in stream.process_status():
+            await asyncio.sleep(0.01)
+        await stream.stop_streaming()
+        with pytest.raises(ClosedStream, match="stop_streaming"):
+            await entering
+
+
 async def test_an_error_in_the_block_is_raised_and_everything_is_ended(peer, make):
     """The app's own error, not one of ours."""
     with pytest.raises(ZeroDivisionError):

@@ -1,9 +1,10 @@
 """
 A voice conversation with a realtime service, supervised.
 
-From bottom to top, pure: `protocol`, `words`, `decisions`, `conversation`, `pacing`,
-`session`, `narration`, `summary`; edges: `connection`, `audio`, `wavfile`, `signals`;
-things: `eventlog`, `waiting`, `engine`, `link`, `recorder`, `player`, `stream`.
+From bottom to top. Pure: `protocol`, `words`, `decisions`, `conversation`, `pacing`,
+`replies`, `echoes`, `session`, `narration`, `summary`. Edges: `connection`, `audio`,
+`wavfile`, `signals`. Things: `eventlog`, `waiting`, `engine`, `link`, `recorder`,
+`player`, `stream`.
 """
 
 from __future__ import annotations

@@ -175,7 +175,8 @@ class Stream:
         Start the session, and wait until it is ready.
 
         Raises:
-            StreamError: What `start_streaming` raises.
+            StreamError: What `start_streaming` raises; `ClosedStream` if the session
+                is stopped meanwhile.
         """
         self._runner = asyncio.create_task(self._start(), name="realtalk-async stream")
         ready = asyncio.ensure_future(self._ready.wait())
@@ -189,6 +190,7 @@ class Stream:
             ready.cancel()
         if not self._ready.is_set():
             self._runner.result()
+            raise self._closed()  # it was stopped before it was ready
         return self
 
     async def __aexit__(
@@ -374,11 +376,11 @@ class Stream:
         self, error: BaseException, recorder: Recorder | None
     ) -> BaseException:
         """Return the error that tells the user most of why the session ended."""
-        if isinstance(error, CriticalProcessFailed) and error.name == recording.NAME:
-            never_worked = recorder is not None and not recorder.heard
-            return recorder.unavailable() if recorder and never_worked else error
-        is_ours = isinstance(error, CriticalProcessFailed | asyncio.CancelledError)
-        return self._failure if is_ours and self._failure is not None else error
+        if not isinstance(error, CriticalProcessFailed):
+            return error
+        if error.name == recording.NAME and recorder and not recorder.heard:
+            return recorder.unavailable()
+        return self._failure or error
 
     async def _converse(
         self, link: Link, recorder: Recorder | None, player: Player | None
