@@ -27,6 +27,7 @@ from realtalk_async.voice import (
     UserTranscript,
     VoiceEvent,
 )
+from realtalk_async.voice.audio import DEFAULT
 
 from . import show
 
@@ -60,7 +61,10 @@ class Setting:
     microphone: str | None = None
     """A WAV file, ``default`` for the machine's; None speaks the script."""
     speaker: str | None = None
-    """A WAV file, ``default`` for the machine's; None writes ``speaker.wav``."""
+    """
+    A WAV file, ``default`` for the machine's; None writes ``speaker.wav``, unless the
+    microphone is the machine's: then who speaks also wants to hear.
+    """
 
 
 @dataclass(slots=True)
@@ -92,7 +96,9 @@ class Demo:
         self._manager: ProcessManager | None = None
         self._log = setting.folder / "demo.log"
         self._microphone = setting.microphone or str(setting.folder / "microphone.wav")
-        self._speaker = setting.speaker or str(setting.folder / "speaker.wav")
+        is_live = setting.microphone == DEFAULT
+        unheard = DEFAULT if is_live else str(setting.folder / "speaker.wav")
+        self._speaker = setting.speaker or unheard
 
     async def run(self) -> int:
         """Run it, print what came of it, and return the exit code."""
@@ -228,10 +234,15 @@ class Demo:
                     f"restarted: pid {event.pid}, {event.downtime * 1000:.0f} ms later"
                 )
                 self._account.tell(event.process, how, "good")
-            case events.ProbeFailed() | events.RestartFailed() | events.Degraded():
-                self._account.tell(event.process, str(event), "warn")
-            case events.ProcessGivenUp() | events.SpawnRefused():
-                self._account.tell(event.process, str(event), "bad")
+            case events.ProbeFailed():
+                self._account.tell(event.process, f"not well: {event.reason}", "warn")
+            case events.RestartFailed():
+                how = f"not restarted: {event.reason}"
+                self._account.tell(event.process, how, "warn")
+            case events.ProcessGivenUp():
+                self._account.tell(event.process, f"given up: {event.reason}", "bad")
+            case events.SpawnRefused():
+                self._account.tell(event.process, event.error, "bad")
             case events.TaskFailed():
                 self._account.tell(event.process, f"failed: {event.reason}", "bad")
             case _:
