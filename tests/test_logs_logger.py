@@ -395,6 +395,26 @@ async def test_threads_log_while_the_loop_runs(path):
             assert [int(entry.message) for entry in entries] == list(range(500))
 
 
+async def test_threads_that_fill_the_queue_wait_and_lose_nothing(path):
+    """A disk that keeps up is no reason to drop lines."""
+    async with Logger(path, max_waiting=20_000) as logger:
+
+        def work(number):
+            component = f"t{number}"
+            for index in range(2_000):
+                logger.info(component, str(index), {"some": "context"})
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        with anyio.fail_after(30):
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.001)
+        for number in range(8):
+            found = await logger.get_logs(component=f"t{number}")
+            assert [int(entry.message) for entry in found] == list(range(2_000))
+
+
 def test_threads_log_without_any_loop(path):
     """Every line whole, every line there, written when the call returns."""
     logger = Logger(path)

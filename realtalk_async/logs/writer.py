@@ -41,8 +41,11 @@ SAMPLE = 16
 PATIENCE_ON_LOOP = 0.002
 """Seconds that a log call on the loop's thread may wait, if the queue is full."""
 
-PATIENCE_IN_THREAD = 0.05
+PATIENCE_IN_THREAD = 1.0
 """Seconds that a log call in another thread may wait, if the queue is full."""
+
+PATIENCE_AT_END = 0.05
+"""Seconds that the loop may wait for a write under way when the task ends."""
 
 
 class Receipt:
@@ -303,10 +306,10 @@ class Writer:
             return True
         if self.file.error is None:
             on_loop = self.running and threading.get_ident() == self._loop_thread
-            patience = PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD
             if on_loop and self.file.busy and size <= self._limit:
                 return True
-            if self.file.try_flush(patience):
+            patience = PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD
+            if self.file.try_flush(patience if size > self._limit else 0):
                 return True
             size = self.file.waiting_bytes()
         return size <= self._limit
@@ -331,7 +334,7 @@ class Writer:
         self.file.keep_open = False
         if self._timer is not None:
             self._timer.cancel()
-        done = self.file.try_flush(PATIENCE_IN_THREAD)
+        done = self.file.try_flush(PATIENCE_AT_END)
         waiting, self._served, self._waiting = self._served + self._waiting, [], []
         _resolve(waiting, done=done)
 
