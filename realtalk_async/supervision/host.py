@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from .narrate import narrate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Awaitable, Coroutine, Mapping
 
     from realtalk_async.events import Event
     from realtalk_async.logs import Logger
@@ -43,6 +43,10 @@ class Host(Protocol):
         """Note that it does not exist any more."""
         ...
 
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return what must be done before a process is restarted by its policy."""
+        ...
+
     def settled(self, name: str, given_up: str | None) -> None:
         """Note that no restart is due: all is well (None), or why it was given up."""
         ...
@@ -70,6 +74,9 @@ class Alone:
 
     def gone(self, pid: int) -> None:
         """Tell nobody."""
+
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return None: there are no others."""
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Tell nobody."""

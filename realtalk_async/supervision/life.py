@@ -44,6 +44,10 @@ class Life:
         """Whether that took SIGKILL after a softer step."""
         self.unhealthy = ""
         """Which probe had it ended, and why."""
+        self.bounced = ""
+        """Why it is ended although it is well: it is restarted together with others."""
+        self.buried = False
+        """Whether all is over: it is dead, its output is read, its group is empty."""
 
     @property
     def alive(self) -> bool:

@@ -14,8 +14,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import anyio
 import anyio.to_thread
@@ -36,7 +37,13 @@ from .ladder import GRACEFUL, Ladder
 from .narrate import MANAGER, narrate
 from .process import MAX_SIZE, ManagedProcess
 from .report import ErrorHistory, ProcessHistory
-from .restart import TEMPORARY, TRANSIENT, RestartPolicy
+from .restart import (
+    TEMPORARY,
+    TRANSIENT,
+    RestartPolicy,
+    Strategy,
+    restarted_together,
+)
 from .states import now_local
 from .task import SupervisedTask, TaskFunction
 
@@ -66,14 +73,27 @@ class ProcessManager:
         logger: Where everything that happens is logged.
         check_interval: Seconds between two rounds of health checks.
         guard: Whether a small process of its own ends the children if the app is killed.
+        strategy: Who is restarted when a process is restarted by its policy:
+            ``one_for_one``: it alone; ``rest_for_one``: also those started after it;
+            ``one_for_all``: all. They are ended in the reverse order of their start, and
+            started in that order, each when the one before it runs (and is ready).
 
     Raises:
         InvalidConfiguration: If an argument makes no sense.
     """
 
     def __init__(
-        self, logger: Logger, *, check_interval: float = 1.0, guard: bool = True
+        self,
+        logger: Logger,
+        *,
+        check_interval: float = 1.0,
+        guard: bool = True,
+        strategy: Strategy = "one_for_one",
     ) -> None:
+        if strategy not in get_args(Strategy):
+            raise InvalidConfiguration(
+                f"strategy is one of {', '.join(get_args(Strategy))}, not {strategy!r}"
+            )
         if not check_interval > 0:
             raise InvalidConfiguration(
                 f"check_interval must be more than 0 s, not {check_interval}"
@@ -85,6 +105,8 @@ class ProcessManager:
         self._past: dict[str, list[ManagedProcess]] = {}
         self._critical: set[str] = set()
         self._needs: dict[str, tuple[str, ...]] = {}
+        self._strategy: Strategy = strategy
+        self._turns: dict[str, str] = {}
         self._degraded: dict[str, str] = {}
         self._subscribers: list[Subscriber] = []
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -367,7 +389,7 @@ class ProcessManager:
             recover=recover,
             ladder=ladder,
             probes=tuple(probes),
-            others=self._waiter(needs),
+            others=self._waiter(name, needs),
             host=self,
         )
         self._register(managed, critical=critical, needs=needs)
@@ -411,7 +433,7 @@ class ProcessManager:
             self,
             restart=restart,
             fatal=fatal,
-            others=self._waiter(needs),
+            others=self._waiter(name, needs),
         )
         self._register(task, critical=critical, needs=needs)
         await task.start()
@@ -551,14 +573,17 @@ class ProcessManager:
             new = {need for one in new for need in self._needs.get(one, ())} - found
         return found
 
-    def _waiter(self, needs: tuple[str, ...]) -> Callable[[], Awaitable[None]] | None:
-        """Return what waits until all of *needs* run."""
+    def _waiter(
+        self, name: str, needs: tuple[str, ...]
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return what waits until all that must run before *name* runs."""
 
         async def wait() -> None:
-            for need in needs:
+            before = self._turns.pop(name, None)
+            for need in (*needs, *([before] if before else [])):
                 await self._find(need).wait_until_running()
 
-        return wait if needs else None
+        return wait if needs or self._strategy != "one_for_one" else None
 
     def _find(self, name: str) -> Supervised:
         try:
@@ -734,8 +759,25 @@ class ProcessManager:
         if self._guard is not None:
             self._guard.discard(pid)
 
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return the ending of those that are restarted together with a process."""
+        if self._strategy == "one_for_one":
+            return None
+        order = [
+            n for n, one in self._registry.items() if n == name or not one.is_settled
+        ]
+        names = restarted_together(name, order, self._strategy)
+        return self._end_together(name, names) if len(names) > 1 else None
+
+    async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
+        self._turns.update((after, before) for before, after in pairwise(names))
+        for other in reversed(names):
+            if other != name:
+                await self._registry[other].bounce(f"restarted together with {name!r}")
+
     def settled(self, name: str, given_up: str | None) -> None:
         """Go on without a process that was given up, or shut down if we cannot."""
+        self._turns.pop(name, None)
         if given_up is None or self._closing.is_set():
             return
         if name not in self._critical:

@@ -8,6 +8,7 @@ beats restarting, and restarting beats waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ class Owner:
             self.start_error = None
             self._capture.is_over = False
             self._task = self._host.own(self._own(), f"own {self.name}")
+            self._task.add_done_callback(self._finish)
 
     def ask_to_stop(self) -> None:
         """Wish for its end, for good."""
@@ -179,6 +181,16 @@ class Owner:
             self.begin()
         return await asyncio.shield(self._request.answer)
 
+    async def bounce(self, why: str) -> None:
+        """End the current life, to be followed by another, and wait until it is buried."""
+        life = self.life
+        if self.settled or life is None:
+            return
+        if life.alive:
+            life.bounced = why
+            self._news.set()
+        await self.until(lambda: life.buried or life.body is None or self.settled)
+
     def adopt_first(self) -> None:
         """Begin to capture an existing process before the owner's first turn."""
         assert self._first is not None
@@ -189,19 +201,29 @@ class Owner:
 
     async def _own(self) -> None:
         """Own the process until no restart is due."""
-        try:
-            verdict = await self._live_on()
-        except BaseException:
-            self._abandon()
-            raise
-        finally:
-            self._task = None
-            self._capture.is_over = True
-            self._answer(succeeded=False)
-            self._capture.tell()
-            self._changes.tell()
+        verdict = await self._live_on()
+        task = self._task
+        assert task is not None
+        self._finish(task)
         given_up = verdict.reason if isinstance(verdict, GiveUp) else None
         self._host.settled(self.name, given_up)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        """
+        Let go of the process, and tell all who wait for that.
+
+        A task that is cancelled before its first step never runs at all, so this is
+        called when it is done as well.
+        """
+        if self._task is not task:
+            return
+        if task.done():
+            self._abandon()
+        self._task = None
+        self._capture.is_over = True
+        self._answer(succeeded=False)
+        self._capture.tell()
+        self._changes.tell()
 
     async def _live_on(self) -> Verdict | None:
         """Go from life to life; return the verdict that ended it, None if none did."""
@@ -350,7 +372,7 @@ class Owner:
     async def _stay(self, life: Life, body: Incarnation) -> None:
         """Wait for its end, or bring it about."""
         while body.alive:
-            if self._stop.is_set() or life.unhealthy:
+            if self._stop.is_set() or life.unhealthy or life.bounced:
                 life.stopping = True
                 self._enter(State.STOPPING, "being stopped")
                 self._capture.make_room()
@@ -398,6 +420,7 @@ class Owner:
                     escalated=life.escalated,
                 )
             )
+        life.buried = True
         self._changes.tell()
 
     def _decide(self) -> Verdict:
@@ -413,6 +436,8 @@ class Owner:
             cause, status, how = Cause.SPAWN_FAILED, None, str(self._trouble)
         elif life is None or life.cause is None:
             return GiveUp("it cannot be killed, and nothing can take its place")
+        elif life.bounced and life.cause in {Cause.STOPPED, Cause.ESCALATED}:
+            return self._follow(life.bounced)
         else:
             cause, status = life.cause, life.exit_status
             if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
@@ -422,6 +447,12 @@ class Owner:
         if isinstance(verdict, Restart) and self._host.closing:
             return Rest("its manager is closing")
         return verdict
+
+    def _follow(self, why: str) -> Verdict:
+        """Judge a life that was ended for the sake of others."""
+        if self._host.closing or self.plan.restart.mode == "temporary":
+            return Rest(f"{why}; nothing is to follow")
+        return Restart(0.0, why)
 
     async def _back_off(self, verdict: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""
@@ -436,6 +467,7 @@ class Owner:
                 )
             )
         deadline = time.monotonic() + verdict.delay
+        await self._let_others_prepare()
         while not (self._stop.is_set() or self._request):
             self._news.clear()
             left = deadline - time.monotonic()
@@ -444,6 +476,15 @@ class Owner:
         if self._stop.is_set():
             self._enter(State.EXITED, "stopped while it waited for its restart")
         return not self._stop.is_set()
+
+    async def _let_others_prepare(self) -> None:
+        """Have those ended that are restarted together with it."""
+        if self._request or (self.life and self.life.bounced):
+            return
+        preparation = self._host.before_restart(self.name)
+        if preparation is not None:
+            with contextlib.suppress(Refused):
+                await unless(self._stop, preparation)
 
     def _settle(self, verdict: Verdict) -> None:
         """Stay dead."""

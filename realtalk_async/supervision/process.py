@@ -466,10 +466,19 @@ class ManagedProcess:
             ProcessDead: If it is dead for good.
         """
         owner = self._owner
-        await owner.until(lambda: owner.state is State.RUNNING or owner.settled)
-        if owner.state is not State.RUNNING:
+        await owner.until(lambda: self._works or owner.settled)
+        if not self._works:
             raise ProcessDead(self._name, "depend on it", self.reason)
         return self.get_status()
+
+    @property
+    def _works(self) -> bool:
+        # A dead one is in its last state until its output is read and it was judged.
+        return self._owner.alive and self._owner.state is State.RUNNING
+
+    async def bounce(self, why: str) -> None:
+        """End its current life, to be followed by another; wait until it is over."""
+        await self._owner.bounce(why)
 
     async def wait(self) -> ProcessStatus:
         """

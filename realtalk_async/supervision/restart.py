@@ -9,11 +9,17 @@ revived for ever; one that fails at once, again and again, is given up.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.exceptions import InvalidConfiguration
 
 from .states import Cause, ExitStatus, describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
+"""Who is restarted with a process: nobody; those started after it; all others."""
 
 Mode = Literal["permanent", "transient", "temporary"]
 
@@ -118,6 +124,23 @@ class GiveUp:
 
 
 Verdict = Restart | Rest | GiveUp
+
+
+def restarted_together(
+    name: str, order: Sequence[str], strategy: Strategy
+) -> tuple[str, ...]:
+    """
+    Return who is restarted when *name* is, itself included, in the order of their start.
+
+    Args:
+        name: Whose restart is due.
+        order: All names, in the order of their start.
+        strategy: Who belongs together.
+    """
+    if strategy == "one_for_one":
+        return (name,)
+    first = order.index(name) if strategy == "rest_for_one" else 0
+    return tuple(order[first:])
 
 
 @dataclass(slots=True)

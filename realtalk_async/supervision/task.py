@@ -8,6 +8,7 @@ that holds a websocket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import traceback
@@ -76,6 +77,8 @@ class SupervisedTask:
         self._ended: float | None = None
         self._stop_asked = asyncio.Event()
         self._changes = Changes()
+        self._work: asyncio.Task[object] | None = None
+        self._bounced = ""
         self._last_checked: datetime | None = None
         self._owner: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
@@ -141,10 +144,21 @@ class SupervisedTask:
             self._stop_asked.clear()
             self._enter(State.STARTING, "starting")
             self._owner = self._host.own(self._own(), f"own {self._name}")
+            self._owner.add_done_callback(self._finish)
         await self._changes.until(lambda: self._state is not State.STARTING)
         if self._incarnation == 0 and isinstance(self.error, ProcessDead):
             raise self.error
         return self.get_status()
+
+    async def bounce(self, why: str) -> None:
+        """Cancel the current call, to be followed by another; wait until it is over."""
+        work, number = self._work, self._incarnation
+        if work is not None and not work.done():
+            self._bounced = why
+            work.cancel()
+            await self._changes.until(
+                lambda: self._state is not State.RUNNING or self._incarnation != number
+            )
 
     async def wait_until_running(self) -> ProcessStatus:
         """
@@ -169,15 +183,21 @@ class SupervisedTask:
         return self.get_status()
 
     async def _own(self) -> None:
-        try:
-            verdict = await self._live_on()
-        finally:
-            self._owner = None
-            if self._state not in {State.EXITED, State.FATAL}:
-                self._enter(State.EXITED, "cancelled")
-            self._changes.tell()
+        verdict = await self._live_on()
+        owner = self._owner
+        assert owner is not None
+        self._finish(owner)
         given_up = verdict.reason if isinstance(verdict, GiveUp) else None
         self._host.settled(self._name, given_up)
+
+    def _finish(self, owner: asyncio.Task[None]) -> None:
+        """Tell all who wait for its end; called when the owner is done as well."""
+        if self._owner is not owner:
+            return
+        self._owner = None
+        if owner.done():
+            self._enter(State.EXITED, "cancelled")
+        self._changes.tell()
 
     async def _live_on(self) -> Verdict:
         """Call it again and again, until no further call is due."""
@@ -217,7 +237,9 @@ class SupervisedTask:
         self.error = None
         self._enter(State.RUNNING, "running")
         loop = asyncio.get_running_loop()
+        self._bounced = ""
         work = loop.create_task(_call(self._function), name=self._name)
+        self._work = work
         stop = loop.create_task(self._stop_asked.wait())
         try:
             await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -242,6 +264,9 @@ class SupervisedTask:
                 self._reason = f"it did not end within {STOP_PATIENCE:g} s of its stop"
             elif not work.cancelled():
                 self.error = work.exception()
+            return
+        if self._bounced:
+            self._cause, self._reason = Cause.STOPPED, self._bounced
             return
         if work.cancelled():
             self._cause, self._reason = Cause.FAILED, "it was cancelled"
@@ -270,6 +295,9 @@ class SupervisedTask:
         assert self._cause is not None
         if self._stop_asked.is_set():
             return Rest(self._reason)
+        if self._bounced:
+            again = not self._host.closing and self._judge.policy.mode != "temporary"
+            return Restart(0.0, self._reason) if again else Rest(self._reason)
         if isinstance(self.error, self._fatal):
             return GiveUp(f"{self._reason}: trying again cannot mend that")
         share = random.random()  # noqa: S311 - jitter needs no secrecy
@@ -290,8 +318,13 @@ class SupervisedTask:
                 reason=verdict.reason,
             )
         )
+        deadline = time.monotonic() + verdict.delay
+        preparation = None if self._bounced else self._host.before_restart(self._name)
+        if preparation is not None:
+            with contextlib.suppress(Refused):
+                await unless(self._stop_asked, preparation)
         try:
-            async with asyncio.timeout(verdict.delay):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 await self._stop_asked.wait()
         except TimeoutError:
             return True
