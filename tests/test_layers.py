@@ -22,7 +22,7 @@ FLOORS = [
 
 # The files of a room from the ground up: words, decisions, edges, things.
 ROOMS = {
-    "logs": "context line file query writer forward logger",
+    "logs": "context line file query writer sink bound forward logger",
     "supervision": (
         "states ladder restart output probe changes "
         "spill pipes child groups command incarnation guardian guard callbacks "

@@ -52,10 +52,12 @@ def test_a_flush_writes_all_that_waits_with_one_write(path, monkeypatch):
     """In the order of arrival."""
     writes = []
     write = os.write
-    monkeypatch.setattr(
-        "realtalk_async.logs.file.os.write",
-        lambda fd, data: (writes.append(len(data)), write(fd, data))[1],
-    )
+
+    def counted(descriptor: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr("realtalk_async.logs.file.os.write", counted)
     file = LogFile(path, announce)
     for number in range(1000):
         file.append(b"%d\n" % number)

@@ -10,6 +10,7 @@ import warnings
 import pytest
 import structlog
 
+from realtalk_async import logs
 from realtalk_async.logs import (
     Level,
     Logger,
@@ -445,3 +446,40 @@ async def test_forwarding_inside_the_block_goes_through_the_queue(tmp_path):
                 logging.getLogger("x").info(str(number))
         found = await log.get_logs(component="x")
     assert [entry.message for entry in found] == [str(n) for n in range(100)]
+
+
+# structlog is loaded when it is used
+
+LAZY = """
+import sys
+from realtalk_async import logs
+log = logs.Logger(sys.argv[1])
+with log.install():
+    log.error("a", "b")
+assert not {"structlog", "rich"} & set(sys.modules), "loaded by what needs it not"
+log.bind("a").info("c")
+assert "structlog" in sys.modules
+with log.install():
+    sys.modules["structlog"].get_logger().info("d")
+assert logs.BoundLogger.__name__ == "BoundLogger"
+assert logs.StructlogProcessor is not None
+"""
+
+
+def test_structlog_is_loaded_by_who_uses_it_and_by_nobody_else(tmp_path):
+    """It is dear; installing forwards its events if the app has it."""
+    path = tmp_path / "app.log"
+    subprocess.run(
+        [sys.executable, "-c", LAZY, str(path)],
+        stdout=subprocess.DEVNULL,
+        timeout=30,
+        check=True,
+    )
+    found = [parse_line(line) for line in path.read_text().splitlines()]
+    assert [entry.message for entry in found if entry] == ["b", "c", "d"]
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """Loading lazily hides no mistakes."""
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = logs.nonsense

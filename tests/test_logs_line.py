@@ -264,7 +264,7 @@ def test_levels_are_found_by_name_in_any_case():
     with pytest.raises(ValueError, match="INFO, WARNING, ERROR"):
         Level.of("DEBUG")
     with pytest.raises(InvalidConfiguration, match="no log level 3"):
-        Level.of(3)  # type: ignore[arg-type]
+        Level.of(3)
 
 
 def test_an_entry_is_ready_for_json():

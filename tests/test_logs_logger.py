@@ -221,7 +221,7 @@ def test_the_finer_formats_tell_the_millisecond(path):
 def test_an_unknown_format_is_refused(path):
     """With the names of those there are."""
     with pytest.raises(InvalidConfiguration, match="note, iso, json"):
-        Logger(path, line_format="xml")  # type: ignore[arg-type]
+        Logger(path, line_format="xml")
 
 
 # Inside, outside, around

@@ -2,21 +2,27 @@
 The log: write from anywhere, one file on disk, parsed answers.
 
 From bottom to top: `context` and `line` (pure: one entry as one line, there and back),
-`file` (one lock, one write), `writer` (the task), `query`, `logger`, `forward`.
+`file` (one lock, one write), `writer` (the task), `query`, `sink`, `bound` (structlog's
+side of it, loaded when first used), `forward`, `logger`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .forward import (
-    BoundLogger,
     Installed,
     LogHandler,
     PythonWarning,
-    StructlogProcessor,
     install,
     parse_python_warning,
 )
 from .line import Level, LogEntry, format_line, parse_line
 from .logger import Logger
 from .writer import Written
+
+if TYPE_CHECKING:
+    from .bound import BoundLogger, StructlogProcessor
 
 __all__ = [
     "BoundLogger",
@@ -33,3 +39,11 @@ __all__ = [
     "parse_line",
     "parse_python_warning",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in {"BoundLogger", "StructlogProcessor"}:
+        from . import bound
+
+        return getattr(bound, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,24 +13,18 @@ import logging
 import re
 import sys
 import threading
-import traceback
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING
 
-import structlog
-
-from .context import show_repr, show_text
+from .context import show_text
 from .line import Level
+from .sink import Log, call_of, show_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TextIO
-
-    from structlog.typing import EventDict, WrappedLogger
-
-    from .writer import Written
 
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -40,51 +34,6 @@ _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 # What a warning looks like on a child's standard error; see warnings.formatwarning.
 _WARNING = re.compile(r"(.+?):(\d+): (?:\w+\.)*(\w*Warning): (.*)")
-# Every context variable that was ever bound; while it is empty there is nothing to merge,
-# and to ask `get_contextvars` would cost more than the whole log call.
-_VARIABLES: Mapping[str, object] = getattr(
-    structlog.contextvars, "_CONTEXT_VARS", {"": 0}
-)
-_FROM_METHOD = {
-    "warning": Level.WARNING,
-    "warn": Level.WARNING,
-    "error": Level.ERROR,
-    "exception": Level.ERROR,
-    "critical": Level.ERROR,
-    "fatal": Level.ERROR,
-}
-
-
-class Call(Protocol):
-    """A log call of one level."""
-
-    def __call__(
-        self,
-        component: str,
-        message: str,
-        context: Mapping[str, object] | None = None,
-    ) -> Written:
-        """Write an entry."""
-        ...
-
-
-class Log(Protocol):
-    """What takes the entries: a `Logger`."""
-
-    @property
-    def info(self) -> Call:
-        """Write an INFO entry."""
-        ...
-
-    @property
-    def warning(self) -> Call:
-        """Write a WARNING entry."""
-        ...
-
-    @property
-    def error(self) -> Call:
-        """Write an ERROR entry."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,115 +102,6 @@ class LogHandler(logging.Handler):
         call_of(self._logger, level)(record.name, message, context)
 
 
-class StructlogProcessor:
-    """
-    Forwards structlog's events, as one of its processors, and passes them on.
-
-    The component is the value of ``component``, or of ``logger``, or the wrapped
-    logger's name; else ``structlog``. Put it before the renderer; as the last of the
-    chain it needs ``last=True``.
-    """
-
-    def __init__(self, logger: Log, *, last: bool = False) -> None:
-        """Forward to *logger*; if it is *last*, the event ends here."""
-        self._logger = logger
-        self._last = last
-
-    def __call__(
-        self, wrapped: WrappedLogger, method_name: str, event_dict: EventDict
-    ) -> EventDict:
-        """Write the event; called by structlog."""
-        rest: dict[str, object] = dict(event_dict)
-        named: object = rest.pop("logger", None) or getattr(wrapped, "name", None)
-        component = rest.pop("component", None) or named or "structlog"
-        for key in ("level", "timestamp"):
-            rest.pop(key, None)
-        message = rest.pop("event", "")
-        exception = rest.pop("exc_info", None)
-        if exception or method_name == "exception":
-            rest["exception"] = _exception_text(exception)
-        write = call_of(self._logger, _FROM_METHOD.get(method_name, Level.INFO))
-        write(show_text(component), show_text(message), rest)
-        if self._last:
-            raise structlog.DropEvent
-        return event_dict
-
-
-class Component(NamedTuple):
-    """Who a `BoundLogger` speaks for, and where to."""
-
-    log: Log
-    name: str
-
-
-class BoundLogger(structlog.BoundLoggerBase):
-    """
-    A log for one component, with values that go into each of its entries.
-
-    It is one of structlog's bound loggers: ``bind``, ``unbind`` and ``new`` return
-    another one, and what ``structlog.contextvars`` has bound is in the entries too. An
-    entry's own context comes before bound values, these before context variables. Its
-    processors are not structlog's global ones; see `StructlogProcessor` for those.
-
-        mic = logger.bind("mic", {"device": "hw:0"})
-        mic.info("started", {"pid": 4711})
-    """
-
-    _logger: Component
-    _context: dict[str, object]
-
-    def info(
-        self, message: str, context: Mapping[str, object] | None = None
-    ) -> Written:
-        """Log normal operation; see `Logger.info`."""
-        log, name = self._logger
-        if self._context or _VARIABLES:
-            context = self._merged(context)
-        return log.info(name, message, context)
-
-    def warning(
-        self, message: str, context: Mapping[str, object] | None = None
-    ) -> Written:
-        """Log what may need attention; see `Logger.warning`."""
-        log, name = self._logger
-        return log.warning(name, message, self._merged(context))
-
-    def error(
-        self, message: str, context: Mapping[str, object] | None = None
-    ) -> Written:
-        """Log a failure; see `Logger.error`."""
-        log, name = self._logger
-        return log.error(name, message, self._merged(context))
-
-    def exception(
-        self, message: str, context: Mapping[str, object] | None = None
-    ) -> Written:
-        """Log a failure with the traceback of the exception that is being handled."""
-        told = {} if context is None else dict(context)
-        told["exception"] = _exception_text(None)
-        return self.error(message, told)
-
-    def log(
-        self, level: str, message: str, context: Mapping[str, object] | None = None
-    ) -> Written:
-        """
-        Log at *level*: INFO, WARNING or ERROR; see `Logger.log`.
-
-        Raises:
-            InvalidConfiguration: If there is no such level.
-        """
-        log, name = self._logger
-        return call_of(log, Level.of(level))(name, message, self._merged(context))
-
-    def _merged(
-        self, context: Mapping[str, object] | None
-    ) -> Mapping[str, object] | None:
-        if not self._context and not _VARIABLES:
-            return context
-        bound = {**structlog.contextvars.get_contextvars(), **self._context}
-        return bound if context is None else {**bound, **context}
-
-
 class Installed:
     """What `install` has put in place; also a context manager that undoes it."""
 
@@ -297,19 +137,13 @@ class Installed:
         self._undoing.append(undo)
 
 
-def call_of(log: Log, level: Level) -> Call:
-    """Return the log call for *level*."""
-    if level is Level.INFO:
-        return log.info
-    return log.warning if level is Level.WARNING else log.error
-
-
 def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
     """
     Forward what this process reports elsewhere to *logger*.
 
     - the standard library's ``logging``, by a handler at its root;
-    - structlog, by a processor before the renderer;
+    - structlog, by a processor before the renderer; if the app has imported it by
+      then, for it is not imported for this alone;
     - Python's ``warnings``, as WARNING entries of the module they are about;
     - exceptions that end the app or a thread, and those that asyncio can tell nobody
       about, as ERROR entries (they are still reported as before). For asyncio's it
@@ -325,20 +159,15 @@ def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
     """
     installed = Installed()
     _install_logging(logger, level, installed)
-    _install_structlog(logger, installed)
+    if "structlog" in sys.modules:
+        from .bound import forward_structlog
+
+        installed.on_undo(forward_structlog(logger))
     _install_warnings(logger, installed)
     _install_excepthook(logger, installed)
     _install_threading(logger, installed)
     _install_asyncio(logger, installed)
     return installed
-
-
-def show_traceback(exception: BaseException) -> str:
-    """Return the traceback of *exception* as text; never raises."""
-    try:
-        return "".join(traceback.format_exception(exception)).rstrip()
-    except Exception:  # noqa: BLE001 - foreign code: its __str__
-        return show_repr(exception)
 
 
 def _install_logging(logger: Log, level: int | None, installed: Installed) -> None:
@@ -355,28 +184,6 @@ def _install_logging(logger: Log, level: int | None, installed: Installed) -> No
                 root.setLevel(before)
 
         installed.on_undo(restore)
-
-
-def _install_structlog(logger: Log, installed: Installed) -> None:
-    was_configured = structlog.is_configured()
-    before = structlog.get_config()
-    processors = list(before["processors"])
-    ours = StructlogProcessor(logger, last=not processors)
-    structlog.configure(processors=[*processors[:-1], ours, *processors[-1:]])
-    now = structlog.get_config()["processors"]
-
-    def restore() -> None:
-        # Loggers that were bound meanwhile keep the list: ours must not be in it.
-        now[:] = processors
-        current = structlog.get_config()["processors"]
-        if current is not now:  # somebody else has configured since
-            current[:] = [one for one in current if one is not ours]
-        elif was_configured:
-            structlog.configure(processors=before["processors"])
-        else:
-            structlog.reset_defaults()
-
-    installed.on_undo(restore)
 
 
 def _install_warnings(logger: Log, installed: Installed) -> None:
@@ -495,18 +302,6 @@ def _message_of(record: logging.LogRecord, context: dict[str, object]) -> str:
     except Exception:  # noqa: BLE001 - arguments that do not fit, foreign __str__
         context["args"] = record.args
         return show_text(record.msg)
-
-
-def _exception_text(exception: object) -> str:
-    """Return the text of what structlog calls ``exc_info``."""
-    candidates = cast(
-        "tuple[object, ...]",
-        exception if isinstance(exception, tuple) else (exception,),
-    )
-    for candidate in (*candidates, sys.exc_info()[1]):
-        if isinstance(candidate, BaseException):
-            return show_traceback(candidate)
-    return "none"
 
 
 def _module_of(filename: str) -> str:

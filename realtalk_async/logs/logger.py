@@ -30,7 +30,7 @@ from .context import (
     show_text,
 )
 from .file import LogFile, Rotation
-from .forward import BoundLogger, Component, Installed, install
+from .forward import Installed, install
 from .line import LAYOUTS, Layout, Level, LogEntry
 from .query import Tail, make_query, search
 from .writer import Writer, Written
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
+
+    from .bound import BoundLogger
 
 no_secret_in: Final = SECRET_NAMES.isdisjoint
 """Whether none of a context's keys tells of a secret."""
@@ -292,6 +294,9 @@ class Logger:
             component: Who all its entries speak for.
             context: What goes into each of them, unless an entry has its own.
         """
+        # structlog costs more than all the rest: who does not bind need not load it.
+        from .bound import BoundLogger, Component
+
         return BoundLogger(Component(self, component), (), dict(context or {}))
 
     def hide(self, *secrets: str) -> None:
@@ -395,8 +400,9 @@ class Logger:
         """
         Have what this process reports elsewhere forwarded to here.
 
-        That is the standard library's logging, structlog's events, Python's warnings,
-        and exceptions that nobody handles; see `forward.install`.
+        That is the standard library's logging, structlog's events (if the app has
+        imported it by now), Python's warnings, and exceptions that nobody handles; see
+        `forward.install`.
 
         Args:
             level: The root logger lets pass what is at least so grave; `None` leaves
