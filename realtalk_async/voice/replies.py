@@ -31,6 +31,12 @@ class Reply:
     """Bytes that came of each part."""
     first_output_at: float | None = None
     interrupted_at: float | None = None
+    announced: dict[str, tuple[str, str]] = field(
+        default_factory=dict[str, tuple[str, str]]
+    )
+    """Items that are calls, whose arguments may still come: call id and tool."""
+    calls: dict[str, str] = field(default_factory=dict[str, str])
+    """The tools that it called, by the id of the call."""
 
     def consists_of(self, item_id: str) -> None:
         """Note that *item_id* is a part of it."""
@@ -99,7 +105,8 @@ class Replies:
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
         times = (reply.started_at, reply.first_output_at, now)
-        outcome = Outcome(reply.response_id, status, text, reason, *times)
+        calls = tuple(reply.calls.values())
+        outcome = Outcome(reply.response_id, status, text, reason, *times, calls)
         self.outcomes.append(outcome)
         return outcome
 
@@ -166,6 +173,17 @@ class Replies:
         self.asked_at = None
         if self._awaited is not None:
             self._awaited += 1
+
+    def follow_up(self) -> None:
+        """Note that the reply that has just ended will be followed by another one."""
+        if self._awaited is not None and self._awaited >= len(self.outcomes):
+            self._awaited += 1
+
+    def answer_from(self, index: int) -> int:
+        """Return the first index from *index* on whose reply is more than a call."""
+        while index < len(self.outcomes) and self.outcomes[index].is_mere_call:
+            index += 1
+        return index
 
     def handed_out(self, index: int) -> None:
         """Note that the app has seen the outcome of that *index*."""

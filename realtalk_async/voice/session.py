@@ -23,6 +23,7 @@ from realtalk_async.voice.decisions import (
     Hush,
     Play,
     Redial,
+    RunTool,
     Send,
     Tell,
 )
@@ -55,7 +56,6 @@ _NOTHING_TO_DO = frozenset(
         "response.content_part.added",
         "response.content_part.done",
         "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
         "response.output_audio.done",
     }
 )
@@ -78,6 +78,14 @@ class _Text:
     text: str
     role: Role
     trigger_response: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A tool that was called, and on which connection."""
+
+    event: words.ToolCalled
+    connection: int
 
 
 class Session:
@@ -116,6 +124,10 @@ class Session:
         self._status = ""
         self._status_items: set[str] = set()
         self._status_due = False
+        self._calls: dict[str, _Call] = {}  # of tools that have not answered yet
+        self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
+        self._answer_due = False  # an answer was sent, and no reply has followed yet
+        self._connections = 0
         self._echoes = Echoes()
         self._events = 0
         self._items = 0
@@ -143,6 +155,7 @@ class Session:
     def connected(self, now: float) -> list[Decision]:
         """A connection is up: set the session up, and tell the conversation again."""
         self.ready = False
+        self._connections += 1
         self._echoes.expect_no_more()
         message = self._send(protocol.session_update(self.config))
         self._setup_event = str(message["event_id"])
@@ -212,6 +225,15 @@ class Session:
         self._out.append(Hush())
         return self._decisions()
 
+    def tool_finished(self, result: words.ToolFinished, now: float) -> list[Decision]:
+        """A tool has answered: tell the service, once no reply is under way."""
+        call = self._calls.pop(result.call_id, None)
+        if call is not None:
+            self._tell(result)
+            self._answers.append((call, result.output))
+            self._send_what_waits(now)
+        return self._decisions()
+
     def tick(self, now: float) -> list[Decision]:
         """Time has passed: give up on what should have come, see `deadline`."""
         for reply in self.replies:
@@ -278,7 +300,11 @@ class Session:
             return
         if self._status_due:
             self._send_status()
-        if replies.ask_again:
+        while self._answers:
+            self._answer(*self._answers.popleft())
+        if self._calls:
+            return  # one reply for all of them
+        if replies.ask_again or self._answer_due:
             replies.ask_again = False
             self._ask(now)
         while self._queue and not replies.responding:
@@ -286,6 +312,15 @@ class Session:
             self._create(waiting.role, waiting.text)
             if waiting.trigger_response:
                 self._ask(now)
+
+    def _answer(self, call: _Call, output: str) -> None:
+        """Send what a tool answered; a new connection is told of the call first."""
+        called = call.event
+        if call.connection != self._connections:
+            again = (called.call_id, called.name, called.arguments)
+            self._send(protocol.repeat_call(*again))
+        self._send(protocol.answer_call(called.call_id, output))
+        self._answer_due = True
 
     def _send_status(self) -> None:
         self._status_due = False
@@ -345,6 +380,7 @@ class Session:
             "response.created": self._on_response_created,
             "response.output_item.added": self._on_output_item,
             "response.output_item.done": self._on_output_item,
+            "response.function_call_arguments.done": self._on_call,
             "response.output_audio.delta": self._on_audio,
             f"{transcript}.delta": self._on_transcript_delta,
             f"{transcript}.done": self._on_transcript_done,
@@ -486,6 +522,7 @@ class Session:
         reply = self.replies.get(response_id)
         if reply is None:
             reply = self.replies.begin(response_id, now)
+            self._answer_due = False
             self._tell(words.ReplyStarted(response_id))
         reply.last_at = now
         return reply
@@ -512,6 +549,34 @@ class Session:
         reply.consists_of(item_id)
         if event.type.endswith("done"):
             self.conversation.finish(item_id)
+        self._note_call(reply, event.within("item"))
+
+    def _note_call(self, reply: Reply, item: ServerEvent) -> None:
+        """Note that an item is a call, and make it if its arguments are complete."""
+        if item.text("type") != "function_call":
+            return
+        call_id, name = item.text("call_id"), item.text("name")
+        reply.announced[item.text("id")] = call_id, name
+        if item.text("status") == "completed":
+            self._call(reply, call_id, name, item.text("arguments"))
+
+    def _on_call(self, event: ServerEvent, now: float) -> None:
+        reply = self._reply(event, now)
+        if reply is None:
+            return
+        said = event.text("call_id"), event.text("name")
+        call_id, name = reply.announced.get(event.text("item_id"), said)
+        self._call(reply, call_id, name, event.text("arguments"))
+
+    def _call(self, reply: Reply, call_id: str, name: str, arguments: str) -> None:
+        """Have a tool called, once however often the service says so."""
+        if not call_id or call_id in reply.calls:
+            return
+        reply.calls[call_id] = name
+        called = words.ToolCalled(call_id, name, arguments)
+        self._calls[call_id] = _Call(called, self._connections)
+        self._tell(called)
+        self._out.append(RunTool(called))
 
     def _output(self, event: ServerEvent, now: float) -> Reply | None:
         """Note that a reply said something; ``None`` if it is not wanted any more."""
@@ -563,6 +628,8 @@ class Session:
             return
         for item in event.objects("response", "output"):
             reply.consists_of(self._absorb(ServerEvent("item", item), None))
+            if reply.interrupted_at is None:
+                self._note_call(reply, ServerEvent("item", item))
         status, reason = _verdict(event)
         self._finish(reply, status, reason, now)
         code = event.text("response", "status_details", "error", "code")
@@ -582,6 +649,8 @@ class Session:
         texts = (self.conversation.text(item_id) for item_id in reply.items)
         text = " ".join(filter(None, texts))
         self._conclude(self.replies.end(reply, status, text, reason, now))
+        if reply.calls:
+            self.replies.follow_up()
 
     def _finish_asked(self, status: Status, reason: str, now: float) -> None:
         self._conclude(self.replies.end_asked(status, reason, now))

@@ -44,10 +44,11 @@ from realtalk_async.voice.recorder import Recorder
 from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.tools import Toolbox
 from realtalk_async.voice.waiting import first_of, to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import TextIO
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio import Device
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
     from realtalk_async.voice.protocol import Role, SemanticVad
+    from realtalk_async.voice.tools import Tool, ToolFunction
     from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
 
 SERVER_VAD = ServerVad()
@@ -103,6 +105,8 @@ class Stream:
             samples from its stdin. Without a speaker the replies are text.
         turn_detection: How the service finds the turns; ``None`` for push-to-talk.
         transcription: The model that writes down what the user says, or ``None``.
+        tools: Async functions that the model may call, or `Tool`s made of them, with a
+            name, a description or a timeout of their own.
         stall_after: Seconds without a word about a reply after which it is given up.
         handle_signals: Whether Ctrl-C and SIGTERM end the session like
             `stop_streaming`. By default they do where `start_streaming` is awaited
@@ -110,6 +114,7 @@ class Stream:
 
     Raises:
         LogUnavailable: If no log can be written.
+        InvalidConfiguration: If an argument makes no sense.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Stream:
         speaker: Device = DEFAULT,
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
+        tools: Iterable[Tool | ToolFunction] = (),
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
@@ -140,6 +146,7 @@ class Stream:
         self._microphone = microphone
         self._speaker = speaker
         self._handle_signals = handle_signals
+        toolbox = Toolbox(tools)
         config = SessionConfig(
             model=model,
             voice=voice,
@@ -147,9 +154,13 @@ class Stream:
             modality="text" if speaker is None else "audio",
             transcription=transcription,
             turn_detection=turn_detection,
+            tools=toolbox.to_message(),
         )
         self._session = Session(config, stall_after=stall_after)
-        self._engine = Engine(self._session, self._publish, plays=speaker is not None)
+        plays = speaker is not None
+        self._engine = Engine(
+            self._session, self._publish, plays=plays, toolbox=toolbox
+        )
         self._subscribers: list[Callable[[VoiceEvent], object]] = []
         self._state: Literal["new", "running", "over"] = "new"
         self._news = asyncio.Event()
@@ -432,6 +443,7 @@ class Stream:
         self._engine.end(self._ended_by or "the session ended")
         self._is_closed = True
         self._note_news()
+        await self._engine.toolbox.aclose()
         known = self.process_manager.get_statuses()
         for name in reversed(self._names):
             if name in known:
@@ -594,7 +606,8 @@ class Stream:
         or else the next.
 
         A reply ends when the service has sent it all; it may still play then, see
-        `wait_until_played`.
+        `wait_until_played`. One that only calls tools is not waited for, but the one
+        that follows their answers.
 
         Args:
             timeout: Seconds, or ``None``.
@@ -610,7 +623,7 @@ class Stream:
         index = replies.awaited
         try:
             async with asyncio.timeout(timeout):
-                while len(replies.outcomes) <= index:
+                while (index := replies.answer_from(index)) >= len(replies.outcomes):
                     if self._is_closed:
                         raise self._closed()
                     await self._next_news()

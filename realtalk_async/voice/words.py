@@ -51,11 +51,18 @@ class Outcome:
     """When its first text or audio came, in monotonic seconds."""
     ended_at: float = 0.0
     """In monotonic seconds."""
+    calls: tuple[str, ...] = ()
+    """The tools that it called; another reply follows their answers."""
 
     @property
     def completed(self) -> bool:
         """Whether it completed."""
         return self.status is Status.COMPLETED
+
+    @property
+    def is_mere_call(self) -> bool:
+        """Whether it only called tools: the answer comes with another reply."""
+        return self.completed and bool(self.calls)
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -251,6 +258,38 @@ class Interrupted(VoiceEvent):
         return (
             f"interrupted after {self.heard_ms} of {self.received_ms} ms: {self.text}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled(VoiceEvent):
+    """The service calls a tool."""
+
+    kind = "tool.called"
+    call_id: str
+    name: str
+    arguments: str
+    """A JSON object."""
+
+    def __str__(self) -> str:
+        return f"{self.name} called with {self.arguments}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished(VoiceEvent):
+    """A tool has answered, or failed; the service is told either way."""
+
+    kind = "tool.finished"
+    call_id: str
+    name: str
+    output: str
+    """What the service is told."""
+    seconds: float
+    """How long it took."""
+    failed: bool = field(default=False, kw_only=True)
+
+    def __str__(self) -> str:
+        verb = "failed" if self.failed else "answered"
+        return f"{self.name} {verb} after {self.seconds:.1f} s: {self.output}"
 
 
 @dataclass(frozen=True, slots=True)
