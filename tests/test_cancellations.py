@@ -62,6 +62,13 @@ async def sweep(deed, check, *, times=1):
     assert cancelled >= 2, "it has been cancelled on its way"
 
 
+async def gone(pid):
+    """Wait for the kernel to be rid of a group that was killed."""
+    async with asyncio.timeout(10):
+        while groups.living(pid):
+            await asyncio.sleep(0.001)
+
+
 def other_tasks():
     return asyncio.all_tasks() - {asyncio.current_task()}
 
@@ -174,7 +181,7 @@ async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
         one = owned.pop()
         assert one.is_settled
         for life in one.get_history().incarnations:
-            assert not groups.living(life.pid)
+            await gone(life.pid)
             assert life.capture != "open"
 
     await sweep(deed, check, times=times)

@@ -247,8 +247,10 @@ async def test_an_existing_process_is_registered_and_captured(manager):
 
 async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(manager):
     """P2."""
-    first = await manager.start("one", programs.speaks("first", status=3))
-    await manager.stop("one")
+    first = await manager.start(
+        "one", programs.speaks("first", status=3), restart=TEMPORARY
+    )
+    await settled(first)
     process = await asyncio.create_subprocess_exec("echo", "second", stdout=PIPE)
     second = manager.register_process(process, "one")
     await second.wait()
