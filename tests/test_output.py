@@ -64,6 +64,7 @@ def small_segments(monkeypatch, request):
     """Let segments be closed after a few bytes, so that short examples have many."""
     if "real_sizes" not in request.fixturenames:
         monkeypatch.setattr(output, "SEGMENT", 16)
+        monkeypatch.setattr(output, "SMALL", (8,))
         monkeypatch.setattr(output, "LONGEST_LINE", 64)
         monkeypatch.setattr(output, "TURN", 3)
         monkeypatch.setattr(output, "WALK", 4)

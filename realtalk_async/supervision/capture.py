@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from .output import StreamName
+    from .pipes import Chunk
 
 LAST_BACKLOG = 16 * 1024 * 1024
 """The same while it is being ended: a program that waits for room cannot end."""
@@ -61,21 +62,38 @@ class Capture:
         self._backlog_limit = BACKLOG
         self._receiving = False
         self._news = Changes()
-        self.on_full: Callable[[], None] = _nothing
-        """Called when the backlog of a binary stdout is full."""
-        self.on_room: Callable[[], None] = _nothing
-        """Called when it has room again."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_full: Callable[[StreamName], None] = _nothing
+        """Called when no more of a stream can be taken for now: the child must wait."""
+        self.on_room: Callable[[StreamName], None] = _nothing
+        """Called when there is room again."""
+        self._stores: dict[StreamName, SpillStore] = {}
         clock = Clock.now()
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: OutputBuffer(
                 stream,
                 clock=clock,
-                store=SpillStore(on_trouble=on_trouble),
+                store=self._make_store(stream, on_trouble),
                 max_size=max_size,
                 sequence=self._count,
             )
             for stream in ("stdout", "stderr")
         }
+
+    def _make_store(
+        self, stream: StreamName, on_trouble: Callable[[OSError], None]
+    ) -> SpillStore:
+        store = SpillStore(
+            on_trouble=on_trouble, on_room=lambda: self._disk_kept_up(stream)
+        )
+        self._stores[stream] = store
+        return store
+
+    def _disk_kept_up(self, stream: StreamName) -> None:
+        """Have the child go on; called from the writing thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads
+                self._loop.call_soon_threadsafe(self.on_room, stream)
 
     def _count(self) -> int:
         self._arrivals += 1
@@ -87,22 +105,30 @@ class Capture:
         """Let what comes from here on be that of incarnation *number*."""
         self.number, self._binary, self.is_open = number, binary, True
         self._backlog_limit = BACKLOG
+        self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._heard.clear()
         for buffer in self.buffers.values():
             buffer.begin(number)
 
-    def take(self, stream: StreamName, data: bytes, now: float) -> bool:
+    def room(self, stream: StreamName) -> memoryview | None:
+        """Return memory to read into; None if the bytes are handed on, not kept."""
+        handed_on = stream == "stdout" and self._binary
+        return None if handed_on else self.buffers[stream].room()
+
+    def take(self, stream: StreamName, data: Chunk, now: float) -> bool:
         """Keep a chunk; return True if it is the first that does not fit `max_size`."""
         self._heard[stream] = now
         filled = False
         if stream == "stdout" and self._binary:
-            self._queue(data)
+            self._queue(bytes(data))
         else:
             buffer = self.buffers[stream]
             fitted = buffer.dropped == 0
             buffer.append(data, now)
             filled = fitted and buffer.dropped > 0
+            if self._stores[stream].is_full:
+                self.on_full(stream)
         self._news.tell()
         return filled
 
@@ -110,13 +136,13 @@ class Capture:
         self._backlog.append(data)
         self._backlog_size += len(data)
         if self._backlog_size >= self._backlog_limit:
-            self.on_full()
+            self.on_full("stdout")
 
     def make_room(self) -> None:
         """Take more of a binary stdout than usual: what says it is being ended."""
         self._backlog_limit = LAST_BACKLOG
         if self._backlog_size < LAST_BACKLOG:
-            self.on_room()
+            self.on_room("stdout")
 
     def end(self) -> None:
         """Note that no more will come of this incarnation."""
@@ -256,9 +282,9 @@ class Capture:
         chunk = self._backlog.popleft()
         self._backlog_size -= len(chunk)
         if self._backlog_size < self._backlog_limit // 2:
-            self.on_room()
+            self.on_room("stdout")
         return chunk
 
 
-def _nothing() -> None:
+def _nothing(_stream: StreamName) -> None:
     """Do nothing."""

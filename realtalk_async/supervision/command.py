@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,14 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 
 from .child import Child, process_of
-from .pipes import PipeReader, PipeWriter
+from .output import StreamName
+from .pipes import Chunk, PipeReader, PipeWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .output import StreamName
+    from collections.abc import Mapping
 
 Text = str | os.PathLike[str]
+
+OnData = Callable[[StreamName, Chunk, float], None]
+"""Called with each chunk of a stream and its arrival in monotonic seconds."""
+
+RoomFor = Callable[[StreamName], memoryview | None]
+"""Returns memory to read a stream into; None if bytes of their own are wanted."""
 
 
 class Command:
@@ -188,7 +194,8 @@ def spawn(
     command: Command,
     *,
     extra_env: Mapping[str, str],
-    on_data: Callable[[StreamName, bytes, float], None],
+    on_data: OnData,
+    room: RoomFor,
     on_exit: Callable[[Child], None],
 ) -> Running:
     """
@@ -221,7 +228,7 @@ def spawn(
     try:
         stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
         readers = {
-            name: _read(name, end, on_data)
+            name: _read(name, end, on_data, room)
             for name, end in ours.items()
             if name != "stdin"
         }
@@ -247,10 +254,17 @@ def _close_all(descriptors: dict[str, int]) -> None:
 
 
 def _read(
-    name: str, descriptor: int, on_data: Callable[[StreamName, bytes, float], None]
+    name: str,
+    descriptor: int,
+    on_data: OnData,
+    room: RoomFor,
 ) -> PipeReader:
     stream: StreamName = "stdout" if name == "stdout" else "stderr"
-    return PipeReader(descriptor, lambda data, now: on_data(stream, data, now))
+    return PipeReader(
+        descriptor,
+        lambda data, now: on_data(stream, data, now),
+        lambda: room(stream),
+    )
 
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .child import Child
+    from .command import OnData, RoomFor
     from .output import StreamName
     from .states import CaptureEnd, ExitStatus, Usage
 
@@ -128,12 +129,17 @@ class Spawned(Incarnation):
         command: Command,
         *,
         environment: Mapping[str, str],
-        on_data: Callable[[StreamName, bytes, float], None],
+        on_data: OnData,
+        room: RoomFor,
         on_exit: Callable[[], None],
     ) -> None:
         self._on_exit = on_exit
         self._running: Running = spawn(
-            command, extra_env=environment, on_data=on_data, on_exit=self._note_exit
+            command,
+            extra_env=environment,
+            on_data=on_data,
+            room=room,
+            on_exit=self._note_exit,
         )
         child = self._running.child
         self.process = self._running.process
@@ -225,7 +231,7 @@ class Adopted(Incarnation):
         self,
         process: asyncio.subprocess.Process,
         *,
-        on_data: Callable[[StreamName, bytes, float], None],
+        on_data: OnData,
         on_exit: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()

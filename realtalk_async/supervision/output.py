@@ -10,6 +10,7 @@ that each segment can be read alone, also from the disk (see `Store`).
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
 from array import array
 from bisect import bisect_left, bisect_right
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 
 StreamName = Literal["stdout", "stderr"]
 
-SEGMENT = 64 * 1024
-"""Bytes after which a segment is closed at the last line's end: one pipe buffer."""
+SEGMENT = 256 * 1024
+"""
+Bytes of a segment, closed at the last line's end when it is full. Larger ones need fewer
+reads; smaller ones make it cheaper to find one line.
+"""
+
+SMALL = 4 * 1024, 64 * 1024
+"""Bytes of the first segments: most children say little."""
 
 LONGEST_LINE = 1024 * 1024
 """Bytes after which a line without an end is cut into a slice, flagged ``partial``."""
@@ -88,12 +95,16 @@ class OutputLine:
 class Store(Protocol):
     """Where closed segments go: memory, or a file behind it."""
 
-    def add(self, data: bytes) -> None:
-        """Keep one more segment."""
+    def add(self, segment: bytearray | bytes, used: int) -> None:
+        """Keep the first *used* bytes of one more segment, which is not changed again."""
         ...
 
     def get(self, index: int) -> bytes:
         """Return the segment of that index."""
+        ...
+
+    def spare(self) -> bytearray | None:
+        """Return a segment of `SEGMENT` bytes that is not needed any more, if any."""
         ...
 
     def close(self) -> None:
@@ -105,15 +116,18 @@ class MemoryStore:
     """Keep every segment in memory."""
 
     def __init__(self) -> None:
-        self._segments: list[bytes] = []
+        self._segments: list[memoryview] = []
 
-    def add(self, data: bytes) -> None:
-        """Keep one more segment."""
-        self._segments.append(data)
+    def add(self, segment: bytearray | bytes, used: int) -> None:
+        """Keep the first *used* bytes of one more segment."""
+        self._segments.append(memoryview(segment)[:used])
 
     def get(self, index: int) -> bytes:
         """Return the segment of that index."""
-        return self._segments[index]
+        return bytes(self._segments[index])
+
+    def spare(self) -> bytearray | None:
+        """Return None: all are needed."""
 
     def close(self) -> None:
         """Let go of all segments."""
@@ -198,14 +212,16 @@ class OutputBuffer:
         """Bytes kept."""
         self.clock = clock
         self._store: Store = MemoryStore() if store is None else store
-        self._sequence = sequence or (lambda: len(self._ends))
+        self._sequence = sequence or itertools.count().__next__
         # One entry a chunk.
         self._ends = array("Q")
         self._times = array("d")
         self._sequences = array("Q")
-        # One entry a closed segment, and one for the open tail.
+        # One entry a closed segment, and one for the open one at the end.
         self._starts = array("Q", [0])
-        self._tail: list[bytes] = []
+        self._open = bytearray()
+        self._view = memoryview(self._open)
+        self._filled = 0
         # Lines before each segment whose lines were counted so far.
         self._lines_before = [0]
         # One entry an incarnation.
@@ -225,22 +241,49 @@ class OutputBuffer:
         self.end_line()
         self._born.append((self.size, incarnation))
 
-    def append(self, data: bytes, now: float) -> None:
-        """Keep *data*, which arrived at *now* on the monotonic clock."""
+    def room(self) -> memoryview:
+        """
+        Return memory to read the next bytes into, which are then given to `append`.
+
+        So they are never copied: what was read lies where it stays.
+        """
+        # With a sixteenth left it counts as full: a read is to be worth its cost.
+        if len(self._open) - self._filled <= len(self._open) >> 4:
+            self._make_room()
+        return self._view[self._filled :]
+
+    def append(self, data: bytes | memoryview, now: float) -> None:
+        """
+        Keep *data*, which arrived at *now* on the monotonic clock.
+
+        Args:
+            data: Bytes, or the filled beginning of what `room` has returned.
+            now: Monotonic seconds.
+        """
         number = self._sequence()
-        room = self.max_size - self.size
-        if len(data) > room:
-            self._lose(data[room:], now, number)
-            data = data[:room]
-        if not data:
+        if isinstance(data, memoryview):
+            self._note(len(data), now, number)
             return
-        self.size += len(data)
-        self._tail.append(data)
-        self._ends.append(self.size)
-        self._times.append(now)
-        self._sequences.append(number)
-        if self.size - self._starts[-1] >= SEGMENT:
-            self._close_segment(data)
+        rest = memoryview(data)
+        while rest:
+            room = self.room()
+            part = rest[: len(room)]
+            room[: len(part)] = part
+            self._note(len(part), now, number)
+            rest = rest[len(part) :]
+
+    def _note(self, count: int, now: float, number: int) -> None:
+        """Take notice of bytes that lie behind those that are kept."""
+        fits = min(count, self.max_size - self.size)
+        if fits < count:
+            lost = self._view[self._filled + fits : self._filled + count]
+            self._lose(bytes(lost), now, number)
+        if fits:
+            self.size += fits
+            self._filled += fits
+            self._ends.append(self.size)
+            self._times.append(now)
+            self._sequences.append(number)
 
     def _lose(self, data: bytes, now: float, sequence: int) -> None:
         """Count what does not fit."""
@@ -251,24 +294,40 @@ class OutputBuffer:
 
     def end_line(self) -> None:
         """Let a line without an end stand alone: nothing that follows belongs to it."""
-        if self._tail:
-            self._seal(b"".join(self._tail), b"")
+        if self._filled:
+            self._close_segment(self._filled)
 
-    def _close_segment(self, newest: bytes) -> None:
-        """Close the segment after its last line, or cut a line that is too long."""
-        cut = newest.rfind(b"\n") + 1
+    def _make_room(self) -> None:
+        """Close the open segment after its last line, and begin another one."""
+        cut = self._open.rfind(b"\n", 0, self._filled) + 1
+        if not cut and len(self._open) >= LONGEST_LINE:
+            cut = whole_characters(bytes(self._view[: self._filled]))
         if cut:
-            self._tail[-1] = newest[:cut]
-            self._seal(b"".join(self._tail), newest[cut:])
-        elif self.size - self._starts[-1] >= LONGEST_LINE:
-            data = b"".join(self._tail)
-            cut = data.rfind(b"\n") + 1 or whole_characters(data)
-            self._seal(data[:cut], data[cut:])
+            self._close_segment(cut)
+        else:  # one long line, or nothing yet
+            self._begin_segment(self._view[: self._filled])
 
-    def _seal(self, segment: bytes, rest: bytes) -> None:
-        self._store.add(segment)
-        self._starts.append(self._starts[-1] + len(segment))
-        self._tail = [rest] if rest else []
+    def _close_segment(self, cut: int) -> None:
+        """Give all before *cut* to the store; what is behind it begins the next one."""
+        rest = bytes(self._view[cut : self._filled])
+        segment, self._open = self._open, bytearray()
+        if cut < len(segment) // 2:  # too little to hold on to so much memory
+            self._store.add(bytes(self._view[:cut]), cut)
+        else:
+            self._store.add(segment, cut)
+        self._starts.append(self._starts[-1] + cut)
+        self._begin_segment(rest)
+
+    def _begin_segment(self, beginning: bytes | memoryview) -> None:
+        """Open a segment that begins with bytes which were kept already."""
+        number = len(self._starts) - 1
+        usual = SMALL[number] if number < len(SMALL) else SEGMENT
+        size = min(max(usual, 2 * len(beginning)), LONGEST_LINE)
+        fresh = self._store.spare() if size == SEGMENT else None
+        self._open = bytearray(size) if fresh is None else fresh
+        self._view = memoryview(self._open)
+        self._view[: len(beginning)] = beginning
+        self._filled = len(beginning)
 
     # ---- reading
 
@@ -350,7 +409,10 @@ class OutputBuffer:
     def read(self, offset: int) -> bytes:
         """Return bytes from *offset*, at most the rest of a segment; b"" at the end."""
         index = self._segment_of(offset)
-        return self._data(index)[offset - self._starts[index] :]
+        start = offset - self._starts[index]
+        if index == len(self._starts) - 1:
+            return bytes(self._view[start : self._filled])
+        return self._store.get(index)[start:]
 
     def _segment_of(self, offset: int) -> int:
         """Return the index of the segment that holds the byte at *offset*."""
@@ -439,12 +501,10 @@ class OutputBuffer:
         return self._born[index][1] if index >= 0 else 0
 
     def _data(self, index: int) -> bytes:
-        """Return a segment's bytes; the last index is the open tail."""
+        """Return a segment's bytes; the last index is the open one."""
         if index < len(self._starts) - 1:
             return self._store.get(index)
-        if len(self._tail) > 1:
-            self._tail = [b"".join(self._tail)]
-        return self._tail[0] if self._tail else b""
+        return bytes(self._view[: self._filled])
 
     def _cut(self, index: int) -> list[bytes]:
         """Return a segment's lines, remembering those of the one looked at last."""

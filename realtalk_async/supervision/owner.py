@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .host import Host
     from .output import StreamName
+    from .pipes import Chunk
     from .probe import Probe, Probed
 
 
@@ -116,8 +117,8 @@ class Owner:
         self._request: Request | None = None
         self._trouble: Refused | None = None
         self._scout = WarningScout(capture.buffers["stderr"])
-        capture.on_full = lambda: self._hold("stdout")
-        capture.on_room = lambda: self._release("stdout")
+        capture.on_full = self._hold
+        capture.on_room = self._release
 
     # ---- what others see
 
@@ -354,6 +355,7 @@ class Owner:
             source,
             environment=self._host.environment,
             on_data=self._heard,
+            room=self._capture.room,
             on_exit=lambda: self._exited(life),
         )
 
@@ -511,7 +513,7 @@ class Owner:
 
     # ---- what the kernel tells
 
-    def _heard(self, stream: StreamName, data: bytes, now: float) -> None:
+    def _heard(self, stream: StreamName, data: Chunk, now: float) -> None:
         """Keep what a pipe brought; called once a chunk."""
         if self._capture.take(stream, data, now):
             self._host.announce(
@@ -523,7 +525,7 @@ class Owner:
                 )
             )
         if stream == "stderr":
-            self._forward(self._scout.look(data))
+            self._forward(self._scout.look(bytes(data)))
 
     def _forward(self, warnings: Iterable[PythonWarning]) -> None:
         """Log the Python warnings that a Python child has printed."""

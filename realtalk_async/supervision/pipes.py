@@ -8,6 +8,7 @@ We make the pipes ourselves and hand the child its ends: so nothing hides in a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import time
@@ -16,11 +17,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Chunk = bytes | memoryview
+"""What one read brought."""
+
 READ = 64 * 1024
 """Bytes of one read: what a pipe holds by default."""
 
-CHATTY = 256 * 1024
-"""Bytes that the pipe of a child grows to once it has filled it: fewer, larger reads."""
+CHATTY = 1024 * 1024
+"""
+Bytes that the pipe of a child grows to once it has filled it: fewer, larger reads. What
+an unprivileged user may ask for (/proc/sys/fs/pipe-max-size).
+"""
+
+DRIBBLE = 4 * 1024
+"""A read that brings less than this is a small one."""
+
+PATIENCE = 8
+"""So many small reads in a row, each within `BREATH` of the last, are a dribble."""
+
+BREATH = 0.001
+"""
+Seconds to wait before the next read of a dribble. A child that flushes every line would
+have us read every line; a millisecond later there are many, for the price of one.
+"""
 
 
 class PipeReader:
@@ -29,17 +48,26 @@ class PipeReader:
 
     Args:
         descriptor: The read end, owned from here on.
-        on_data: Called with each chunk and its arrival in monotonic seconds.
+        on_data: Called with each chunk and its arrival in monotonic seconds: bytes, or
+            the filled beginning of what *room* has returned.
+        room: Returns memory to read into, or None if bytes of their own are wanted.
     """
 
     def __init__(
-        self, descriptor: int, on_data: Callable[[bytes, float], None]
+        self,
+        descriptor: int,
+        on_data: Callable[[Chunk, float], None],
+        room: Callable[[], memoryview | None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
         self._on_data = on_data
-        self._size = READ
+        self._room = room
+        self._is_grown = False
         self._paused = False
+        self._small = 0  # small reads in a row
+        self._latest = 0.0
+        self._breathing: asyncio.TimerHandle | None = None
         self._never_waits = False
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Done when reading has ended: True by end of file, False because we closed."""
@@ -48,7 +76,7 @@ class PipeReader:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._descriptor, self._size)
+            data = self._take()
         except BlockingIOError:
             return
         except OSError:  # EIO from a terminal whose other side is gone
@@ -56,16 +84,41 @@ class PipeReader:
         if not data:
             self._finish(by_end=True)
             return
-        if len(data) == self._size == READ:
+        now = time.monotonic()
+        if len(data) >= READ and not self._is_grown:
             self._grow()
-        self._on_data(data, time.monotonic())
+        self._on_data(data, now)
+        self._notice_dribble(len(data), now)
+
+    def _take(self) -> Chunk:
+        room = self._room()
+        if room is None:
+            return os.read(self._descriptor, READ)
+        return room[: os.readv(self._descriptor, (room,))]
 
     def _grow(self) -> None:
         """Give a child that fills its pipe a larger one, where the system allows it."""
-        try:
-            self._size = fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, CHATTY)
-        except (AttributeError, OSError):
-            self._size = READ + 1  # not allowed: never asked again
+        self._is_grown = True  # asked once only
+        with contextlib.suppress(AttributeError, OSError):
+            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, CHATTY)
+
+    def _notice_dribble(self, size: int, now: float) -> None:
+        """Take a breath before the next read if many small ones came at once."""
+        if size >= DRIBBLE or now - self._latest > BREATH:
+            self._small = 0
+        else:
+            self._small += 1
+        self._latest = now
+        can_wait = not self._paused and not self._never_waits
+        if self._small >= PATIENCE and can_wait and self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            self._breathing = self._loop.call_later(BREATH, self._breathe_in)
+
+    def _breathe_in(self) -> None:
+        self._breathing = None
+        if not self._paused and self._descriptor >= 0:
+            self._loop.add_reader(self._descriptor, self._read)
+            self._read()
 
     def catch_up(self, chunks: int = 4) -> None:
         """Read what lies there now, at most so many chunks: the child has exited."""
@@ -81,6 +134,7 @@ class PipeReader:
         """Stop reading: the pipe fills, and the child waits."""
         if not self._paused and not self._never_waits and self._descriptor >= 0:
             self._paused = True
+            self._hold_breath()
             self._loop.remove_reader(self._descriptor)
 
     def resume(self) -> None:
@@ -91,8 +145,17 @@ class PipeReader:
 
     def let_go(self) -> None:
         """Read on to the end, and never wait again: the child has exited."""
-        self.resume()
         self._never_waits = True
+        self.resume()
+        if self._hold_breath():
+            self._loop.add_reader(self._descriptor, self._read)
+
+    def _hold_breath(self) -> bool:
+        """Return whether it was taking a breath, and let it be so no more."""
+        breathing, self._breathing = self._breathing, None
+        if breathing is not None:
+            breathing.cancel()
+        return breathing is not None
 
     def close(self) -> None:
         """Close our end, whatever still lies in the pipe. Idempotent."""
@@ -101,6 +164,7 @@ class PipeReader:
     def _finish(self, *, by_end: bool) -> None:
         if self._descriptor < 0:
             return
+        self._hold_breath()
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
