@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 StreamName = Literal["stdout", "stderr"]
 
-SEGMENT = 256 * 1024
+SEGMENT = 128 * 1024
 """
 Bytes of a segment, closed at the last line's end when it is full. Larger ones need fewer
 reads; smaller ones make it cheaper to find one line.
