@@ -90,3 +90,10 @@ def bench(session: nox.Session) -> None:
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         if not session.posargs or script.stem.removeprefix("bench_") in session.posargs:
             session.run("python", str(script))
+
+
+@nox.session
+def peer_clients(session: nox.Session) -> None:
+    """Run the official clients against the offline peer, in an environment of theirs."""
+    session.install(".[offline]", *group("test"), "openai-agents>=0.3")
+    session.run("pytest", "tests/test_peer_clients.py", *session.posargs)
