@@ -131,7 +131,7 @@ def test_a_server_that_never_confirms_is_taken_as_it_is():
     assert not talk.session.ready
     talk.do(talk.session.tick(105.0))
     assert talk.session.ready
-    assert talk.session.deadline is None
+    assert talk.session.deadline == 100.0 + 3540  # when the connection is left
     assert [type(e) for e in talk.told] == [words.ProtocolProblem, words.Connected]
 
 
@@ -898,3 +898,111 @@ def test_the_awaited_reply_moves_on_behind_a_call():
     call(talk)
     assert replies.asked_for == 2
     assert replies.answer_from(0) == 1
+
+
+# --- Push-to-talk -----------------------------------------------------------------
+
+
+def test_a_turn_of_push_to_talk_is_committed_and_answered():
+    """The buffer is clean at its beginning."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    assert talk.others == [Hush()]
+    talk.session.end_turn()
+    assert talk.session.replies.asked_for == 0
+    talk.do(talk.session.commit(100, talk.now))
+    assert talk.types() == [
+        "input_audio_buffer.clear",
+        "input_audio_buffer.commit",
+        "response.create",
+    ]
+    assert talk.session.replies.asked_for == 0
+
+
+def test_a_turn_waits_for_the_interrupted_reply_to_end():
+    """The service takes one question at a time."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.begin()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.do(talk.session.cut_off([], talk.now))
+    talk.session.end_turn()
+    talk.do(talk.session.commit(500, talk.now))
+    assert "response.create" not in talk.types()
+    assert talk.types()[-1] == "input_audio_buffer.commit"
+    talk.done("cancelled")
+    assert talk.types()[-1] == "response.create"
+    assert talk.session.replies.asked_for == 1
+
+
+def test_a_turn_that_is_lost_with_its_connection_is_answered_as_lost():
+    """Whoever waits for the reply is told."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.session.end_turn()
+    talk.do(talk.session.commit(99, talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    assert "input_audio_buffer.commit" not in talk.types()
+
+
+def test_a_discarded_turn_is_forgotten():
+    """On both sides."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.do(talk.session.discard_turn(talk.now))
+    assert talk.types() == ["input_audio_buffer.clear"] * 2
+
+
+# --- Leaving a connection before it expires ---------------------------------------
+
+
+def expiring(wall=1_000_000.0, lifetime=3600):
+    """Return a talk on a connection that the service will end."""
+    talk = Talk()
+    talk.do(talk.session.connected(talk.now, wall))
+    told = {"id": "sess_1", "expires_at": wall + lifetime}
+    talk.event("session.created", session=told)
+    talk.event("session.updated", session=told)
+    return talk
+
+
+def tick(talk, now):
+    """Let the time pass to *now*; return whether the connection is left."""
+    talk.now = now
+    return Redial("it would expire", planned=True) in talk.do(talk.session.tick(now))
+
+
+def test_a_quiet_connection_is_left_a_minute_before_it_expires():
+    """Once, and the app is told."""
+    talk = expiring()
+    assert talk.session.deadline == 100.0 + 3540
+    assert not tick(talk, 100.0 + 3539)
+    assert tick(talk, 100.0 + 3540)
+    assert talk.told[-1] == words.ConnectionRecycled(3540.0)
+    assert not talk.session.ready
+    assert talk.session.deadline is None
+    talk.now += 0.5
+    talk.connect()
+    assert talk.told[-1] == words.ConnectionRestored(0.5, 0)
+    assert talk.session.ready
+
+
+def test_a_connection_is_not_left_while_somebody_says_something():
+    """User, model, tool or button: then two seconds later."""
+    talk = expiring()
+    talk.now = 100.0 + 3539
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    assert not tick(talk, 100.0 + 3541)
+    talk.event("input_audio_buffer.speech_stopped", item_id="u1")
+    assert not tick(talk, 100.0 + 3542)
+    talk.begin()
+    assert not tick(talk, 100.0 + 3550)
+    call(talk)
+    assert not tick(talk, 100.0 + 3555)
+    answer(talk)
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    talk.do(talk.session.start_turn(talk.now))
+    assert not tick(talk, 100.0 + 3560)
+    talk.do(talk.session.discard_turn(talk.now))
+    assert not tick(talk, 100.0 + 3561.9)
+    assert tick(talk, 100.0 + 3562)

@@ -27,7 +27,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice import Status, Stream, words
+from realtalk_async.voice import Status, Stream, wavfile, words
 
 SHORT = 60
 """Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
@@ -295,6 +295,119 @@ async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
         stream.send_text("How is the weather?", trigger_response=True)
         with anyio.fail_after(SHORT):
             await asked.wait()
+
+
+# --- Push-to-talk, mute -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sentence(tmp_path_factory):
+    """A WAV in which somebody asks at once."""
+    path = tmp_path_factory.mktemp("speech") / "sentence.wav"
+    (spoken,) = render([(QUESTION, 0.5)], path)
+    return path, spoken
+
+
+async def sends(stream, seconds):
+    """Wait until so much of the microphone was sent."""
+    with anyio.fail_after(SHORT):
+        while stream.summary().sent_audio < seconds:
+            await asyncio.sleep(0.01)
+
+
+async def test_push_to_talk(peer, make, sentence):
+    """What is said in the block is answered; outside of it nothing is heard."""
+    path, spoken = sentence
+    recorder = f"sleep 0.5; exec {sys.executable} {wavfile.__file__} read {path}"
+    silence = f"{sys.executable} -c 'import os,sys; os.write(1, bytes(48_000))'"
+    command = ["sh", "-c", f"{silence}; {recorder}"]
+    stream = make(peer.url, microphone=command, turn_detection=None)
+    async with stream:
+        assert stream.summary().sent_audio == 0
+        async with stream.push_to_talk():
+            await sends(stream, spoken.end + 0.3)
+        outcome = await stream.wait_for_response(SHORT)
+        assert outcome.text == ANSWER
+        sent = stream.summary().sent_audio
+        with pytest.raises(ZeroDivisionError):
+            async with stream.push_to_talk():
+                await sends(stream, sent + 0.2)
+                raise ZeroDivisionError
+        stream.start_talking()
+        assert not stream.stop_talking()  # too short
+        assert not stream.stop_talking()  # it was not begun
+    assert stream.eventlog.find("commit$", direction="sent")[0].type
+    assert len(stream.eventlog.find("commit$", direction="sent")) == 1
+    assert len(stream.summary().outcomes) == 1
+    with pytest.raises(ClosedStream):
+        stream.start_talking()
+
+
+async def test_push_to_talk_is_refused_where_the_service_finds_the_turns(peer, make):
+    """Or where nothing could be heard."""
+    async with make(peer.url) as stream:
+        with pytest.raises(InvalidConfiguration, match="turn_detection"):
+            stream.start_talking()
+        assert not stream.stop_talking()
+    async with make(peer.url, turn_detection=None) as stream:
+        with pytest.raises(InvalidConfiguration, match="microphone"):
+            stream.start_talking()
+
+
+async def test_who_is_muted_is_not_heard(peer, make, question):
+    """The service gets silence for as long."""
+    path, spoken = question
+    stream = make(peer.url, microphone=path)
+    seen = observe(stream)
+    stream.mute()
+    async with stream:
+        assert stream.is_muted
+        await sends(stream, spoken.end + 0.2)
+        stream.unmute()
+        assert not stream.is_muted
+    assert not [e for e in seen if isinstance(e, words.SpeechStarted)]
+
+
+async def test_with_half_duplex_a_reply_is_not_heard_by_the_service(
+    peer, make, tmp_path
+):
+    """The microphone hears the loudspeaker all the time; no turn comes of it."""
+    noise = "import os, time\nwhile 1: os.write(1, os.urandom(960)); time.sleep(.02)"
+    stream = make(
+        peer.url,
+        microphone=[sys.executable, "-c", noise],
+        speaker=["sh", "-c", "cat >/dev/null"],
+        half_duplex=True,
+    )
+    async with stream:
+        await ask(stream)
+        engine = stream._engine
+        withheld = engine.gate.withheld
+        with anyio.fail_after(SHORT):
+            while engine.gate.withheld == withheld:
+                await asyncio.sleep(0.01)
+            await stream.wait_until_played()
+            await asyncio.sleep(0.3)
+            sent = engine.gate.passed - engine.gate.withheld
+            while engine.gate.passed - engine.gate.withheld == sent:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_connection_is_left_before_it_expires(peer, make):
+    """As planned, without an error; what the microphone gave meanwhile is kept."""
+    silence = "import os, time\nwhile 1: os.write(1, bytes(960)); time.sleep(.02)"
+    command = [sys.executable, "-c", silence]
+    stream = make(f"{peer.url}?lifetime=3", microphone=command)
+    seen = observe(stream)
+    async with stream:
+        with anyio.fail_after(SHORT):
+            while not any(isinstance(e, words.ConnectionRestored) for e in seen):
+                await asyncio.sleep(0.01)
+        assert (await ask(stream)).completed
+    assert stream.summary().dropped_audio == 0
+    assert stream.summary().restarts["connection"] == 0
+    assert not [e for e in seen if isinstance(e, words.ConnectionLost)]
+    assert not await stream.logger.get_logs(level="ERROR")
 
 
 async def test_the_event_log_can_be_viewed(peer, make):

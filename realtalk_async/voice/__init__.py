@@ -18,6 +18,7 @@ from realtalk_async.voice.tools import Tool
 from realtalk_async.voice.words import (
     Connected,
     ConnectionLost,
+    ConnectionRecycled,
     ConnectionRestored,
     Entry,
     Interrupted,
@@ -42,6 +43,7 @@ __all__ = [
     "AudioProgram",
     "Connected",
     "ConnectionLost",
+    "ConnectionRecycled",
     "ConnectionRestored",
     "Device",
     "Entry",

@@ -52,6 +52,8 @@ class Redial:
     """This connection is of no more use: close it and dial again."""
 
     reason: str
+    planned: bool = False
+    """Nothing broke: it is only left before the service would end it."""
 
 
 @dataclass(frozen=True, slots=True)

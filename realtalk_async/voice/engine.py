@@ -26,8 +26,10 @@ from realtalk_async.voice.decisions import (
     Tell,
 )
 from realtalk_async.voice.eventlog import EventLog
+from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
-from realtalk_async.voice.protocol import Malformed
+from realtalk_async.voice.protocol import BYTES_PER_MS, Malformed
+from realtalk_async.voice.session import LEAST_TURN_MS
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol import Message, Role
     from realtalk_async.voice.session import Session
     from realtalk_async.voice.words import ToolFinished, VoiceEvent
+
+
+ECHO = 0.2
+"""Seconds for which a room may go on sounding, with half-duplex."""
+
+
+class Recycled(Exception):
+    """This connection is left for a new one; nothing broke."""
 
 
 class Engine:
@@ -47,6 +57,7 @@ class Engine:
         tell: Called with each event, at once.
         plays: Whether there is a speaker; without one, audio is dropped.
         toolbox: What the service may call.
+        gate: What of the microphone the service may hear.
     """
 
     def __init__(
@@ -56,11 +67,13 @@ class Engine:
         *,
         plays: bool,
         toolbox: Toolbox | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.session = session
         self.toolbox = toolbox or Toolbox()
         self.playback = Playback()
-        self.microphone = MicrophoneBuffer()
+        self.gate = gate or Gate()
+        self.microphone = MicrophoneBuffer(gate=self.gate)
         self.eventlog = EventLog()
         self.plays = plays
         self.was_ready = False
@@ -74,13 +87,19 @@ class Engine:
         self._tell = tell
         self._outbox: deque[Message] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._appended = 0  # bytes of a turn that this connection got
+        self._turn_ends = False  # by push-to-talk, once all of it was sent
+        self._ending: Exception | None = None  # of this connection
+        self._is_over = False
 
     # --- The connection -----------------------------------------------------------
 
     def connected(self) -> None:
         """A connection is up; what was meant for the last one is void."""
         self._outbox.clear()
-        self._do(self.session.connected(time.monotonic()))
+        self._appended = 0
+        self._ending = None
+        self._do(self.session.connected(time.monotonic(), time.time()))
 
     def receive(self, raw: bytes) -> None:
         """
@@ -100,7 +119,14 @@ class Engine:
         self._do(self.session.receive(event, now))
 
     def next_message(self) -> Message | None:
-        """Return what is to be sent next, and have it in the event log."""
+        """
+        Return what is to be sent next, and have it in the event log.
+
+        Raises:
+            Recycled: If this connection is to be left for a new one.
+        """
+        if self._ending is not None:
+            raise self._ending
         message = self._outbox.popleft() if self._outbox else self._next_audio()
         if message is not None:
             self.eventlog.record("sent", message)
@@ -109,9 +135,18 @@ class Engine:
     def _next_audio(self) -> Message | None:
         if not self.session.ready:
             return None
-        pcm = self.microphone.take()
+        pcm = self.microphone.take(rest=self._turn_ends)
         self.sent_audio += len(pcm)
-        return self.session.audio(pcm) if pcm else None
+        self._appended += len(pcm)
+        if pcm:
+            return self.session.audio(pcm)
+        return self._commit() if self._turn_ends else None
+
+    def _commit(self) -> Message | None:
+        """All of a turn was sent: end it."""
+        sent, self._appended, self._turn_ends = self._appended, 0, False
+        self._do(self.session.commit(sent / BYTES_PER_MS, time.monotonic()))
+        return self._outbox.popleft() if self._outbox else None
 
     def lost(self, reason: str) -> None:
         """The connection broke."""
@@ -120,19 +155,47 @@ class Engine:
 
     def end(self, reason: str) -> None:
         """The session is over: nothing is sent, played or waited for any more."""
+        self._is_over = True
         self._do(self.session.ended(reason, time.monotonic()))
         self._outbox.clear()
         self.playback.clear(time.monotonic())
-        if self._timer is not None:
-            self._timer.cancel()
 
     # --- Sound --------------------------------------------------------------------
 
     def hear(self, pcm: bytes) -> None:
         """The recorder gave something, in any size."""
-        self.microphone.push(pcm)
+        self.microphone.push(pcm, playing=self.gate.half_duplex and self._is_heard())
         if self.microphone.ready:
             self.to_send.set()
+
+    def _is_heard(self) -> bool:
+        """Whether a reply is being heard, or its echo in the room."""
+        return self.playback.remaining(time.monotonic() - ECHO) > 0
+
+    def start_talking(self) -> None:
+        """The user begins a turn of push-to-talk."""
+        self.microphone.clear()
+        self._appended, self._turn_ends = 0, False
+        self.gate.open()
+        self._do(self.session.start_turn(time.monotonic()))
+
+    def stop_talking(self, *, discard: bool = False) -> bool:
+        """
+        The user ends the turn; return whether it was one, long enough to be answered.
+
+        Args:
+            discard: Whether it is not to be answered at all.
+        """
+        self.gate.close()
+        long_enough = self.gate.passed >= LEAST_TURN_MS * BYTES_PER_MS
+        if discard or not long_enough:
+            self.microphone.clear()
+            self._do(self.session.discard_turn(time.monotonic()))
+            return False
+        self.session.end_turn()
+        self._turn_ends = True
+        self.to_send.set()
+        return True
 
     def fall_silent(self) -> None:
         """There is no speaker any more: drop what waits, and what will come."""
@@ -164,7 +227,7 @@ class Engine:
             ServiceUnreachable, ServiceRefused: If they end the connection; all the
                 others have been carried out then.
         """
-        ending: ServiceUnreachable | ServiceRefused | None = None
+        ending: Exception | None = None
         for decision in decisions:
             match decision:
                 case Send(message):
@@ -178,8 +241,10 @@ class Engine:
                     self._tell(event)
                 case RunTool(call):
                     self.toolbox.start(call, self._tool_finished)
-                case Redial(reason):
-                    ending = ServiceUnreachable(f"the session is used up: {reason}")
+                case Redial(reason, planned):
+                    used_up = f"the session is used up: {reason}"
+                    kind = Recycled if planned else ServiceUnreachable
+                    ending = kind(used_up)
                 case End(code, message):
                     ending = ServiceRefused(code, message)
         if self._outbox or self.microphone.ready:
@@ -203,11 +268,15 @@ class Engine:
             self._timer.cancel()
             self._timer = None
         deadline = self.session.deadline
-        if deadline is not None:
+        if deadline is not None and not self._is_over:
             delay = max(0.0, deadline - time.monotonic())
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._do(self.session.tick(time.monotonic()))
+        try:
+            self._do(self.session.tick(time.monotonic()))
+        except Recycled as ending:
+            self._ending = ending  # raised where the connection is held
+            self.to_send.set()

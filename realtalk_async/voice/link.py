@@ -17,6 +17,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.voice import protocol
 from realtalk_async.voice.connection import dial
+from realtalk_async.voice.engine import Recycled
 from realtalk_async.voice.waiting import first_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Link:
 
     async def run(self) -> None:
         """
-        Hold one connection until it ends.
+        Hold one connection after the other, until one ends that we did not leave.
 
         Raises:
             ServiceUnreachable: If it broke; dial again.
@@ -53,7 +54,8 @@ class Link:
         Cancellation: The connection is closed, within a second.
         """
         try:
-            await self._hold()
+            while True:
+                await self._hold()
         except StreamError as error:
             self.error = error
             if isinstance(error, ServiceUnreachable) and not self._engine.was_ready:
@@ -62,10 +64,13 @@ class Link:
             raise
 
     async def _hold(self) -> None:
+        """Hold one connection until it breaks, or we leave it."""
         async with dial(self._target) as connection:
             self._engine.connected()
             try:
                 await first_of(self._read(connection), self._write(connection))
+            except Recycled:
+                return
             except Exception as error:
                 self._engine.lost(str(error))
                 raise

@@ -28,6 +28,8 @@ def narrate(event: words.VoiceEvent) -> Line | None:
             return "INFO", CONNECTION, "Connected", told
         case words.ConnectionLost():
             return "ERROR", CONNECTION, "Connection lost", {"reason": event.reason}
+        case words.ConnectionRecycled():
+            return "INFO", CONNECTION, "Connection recycled", {"age": round(event.age)}
         case words.ConnectionRestored():
             gap = {"downtime": round(event.downtime, 3), "replayed": event.replayed}
             return "INFO", CONNECTION, "Connection restored", gap

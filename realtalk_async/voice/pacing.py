@@ -11,6 +11,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.protocol import BYTES_PER_MS
 
 _BYTES_PER_SECOND = BYTES_PER_MS * 1000
@@ -27,12 +28,19 @@ class MicrophoneBuffer:
 
     Recorders write in odd sizes (2.5 to 85 ms were seen, half samples among them);
     the service gets pieces of *least_ms* to *most_ms*. While nobody takes, the last
-    *keep_ms* are kept and the rest is counted as dropped.
+    *keep_ms* are kept and the rest is counted as dropped. What the service is not to
+    hear stops at the *gate*.
     """
 
     def __init__(
-        self, *, least_ms: int = 20, most_ms: int = 40, keep_ms: int = 2000
+        self,
+        *,
+        least_ms: int = 20,
+        most_ms: int = 40,
+        keep_ms: int = 2000,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate or Gate()
         self._least = least_ms * BYTES_PER_MS
         self._most = most_ms * BYTES_PER_MS
         self._keep = keep_ms * BYTES_PER_MS
@@ -45,30 +53,32 @@ class MicrophoneBuffer:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def push(self, pcm: bytes) -> None:
-        """Add what the recorder gave."""
+    def push(self, pcm: bytes, *, playing: bool = False) -> None:
+        """Add what the recorder gave, while a reply is *playing* or not."""
         self.received += len(pcm)
-        self._pending += pcm
+        self._pending += self.gate.let_through(pcm, playing=playing)
         excess = len(self._pending) - self._keep
         if excess > 0:
-            cut = excess + (excess & 1)  # never into a sample
-            del self._pending[:cut]
-            self.dropped += cut
+            del self._pending[:excess]
+            self.dropped += excess
 
     def realign(self) -> None:
         """Forget half a sample: its other half died with the recorder."""
-        if len(self._pending) & 1:
-            del self._pending[-1]
-            self.dropped += 1
+        self.gate.realign()
 
     @property
     def ready(self) -> bool:
         """Whether `take` has something to give."""
         return len(self._pending) >= self._least
 
-    def take(self) -> bytes:
-        """Return the next piece, whole samples; empty if there is not enough yet."""
-        if not self.ready:
+    def take(self, *, rest: bool = False) -> bytes:
+        """
+        Return the next piece, whole samples; empty if there is not enough yet.
+
+        Args:
+            rest: Whether less than usual is enough, for no more will come.
+        """
+        if not self.ready and not rest:
             return b""
         size = whole_samples(min(len(self._pending), self._most))
         piece = bytes(self._pending[:size])

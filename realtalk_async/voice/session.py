@@ -28,6 +28,7 @@ from realtalk_async.voice.decisions import (
     Tell,
 )
 from realtalk_async.voice.echoes import Echoes
+from realtalk_async.voice.lifetime import Lifetime
 from realtalk_async.voice.pacing import Cut, Part
 from realtalk_async.voice.protocol import Malformed, Message, ServerEvent
 from realtalk_async.voice.replies import Replies
@@ -60,6 +61,9 @@ _NOTHING_TO_DO = frozenset(
     }
 )
 
+LEAST_TURN_MS = 100
+"""The service takes no shorter turn."""
+
 _REMEMBERED = 256  # messages of ours that errors may still name
 
 
@@ -73,9 +77,10 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text of the app that waits to be sent."""
+    """A text of the app that waits to be sent, or only a question."""
 
     text: str
+    """Empty if what it asks about was spoken."""
     role: Role
     trigger_response: bool
 
@@ -128,6 +133,10 @@ class Session:
         self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
         self._answer_due = False  # an answer was sent, and no reply has followed yet
         self._connections = 0
+        self._wall = 0.0  # the epoch's seconds at monotonic 0
+        self._lifetime = Lifetime(0.0)
+        self._user_speaks = False  # as the service hears it
+        self._talking = False  # by push-to-talk
         self._echoes = Echoes()
         self._events = 0
         self._items = 0
@@ -147,14 +156,31 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
-        times = (self.replies.deadline, self._setup_by)
+        times = (self.replies.deadline, self._setup_by, self._recycles_at)
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _recycles_at(self) -> float | None:
+        """When to leave this connection; ``None`` while somebody says something."""
+        speaking = self._user_speaks or self._talking or self.replies.responding
+        if not self.ready or speaking or self._calls or self._queue:
+            return None
+        return self._lifetime.leaves_at
 
     # --- What happens -------------------------------------------------------------
 
-    def connected(self, now: float) -> list[Decision]:
-        """A connection is up: set the session up, and tell the conversation again."""
+    def connected(self, now: float, wall: float | None = None) -> list[Decision]:
+        """
+        A connection is up: set the session up, and tell the conversation again.
+
+        Args:
+            now: Monotonic seconds, as everywhere.
+            wall: Seconds since the epoch, in which the service says when it ends.
+        """
         self.ready = False
+        self._wall = now if wall is None else wall - now
+        self._lifetime = Lifetime(now)
+        self._user_speaks = False
         self._connections += 1
         self._echoes.expect_no_more()
         message = self._send(protocol.session_update(self.config))
@@ -225,6 +251,47 @@ class Session:
         self._out.append(Hush())
         return self._decisions()
 
+    def start_turn(self, now: float) -> list[Decision]:
+        """The user begins to speak, by push-to-talk: silence, and a clean buffer."""
+        self._talking = True
+        decisions = self.interrupt(now)
+        if self.ready:
+            self._send(protocol.clear_audio())
+        return decisions + self._decisions()
+
+    def end_turn(self) -> None:
+        """The user has stopped; `commit` follows when all of it was sent."""
+        self.replies.will_ask(sum(t.trigger_response for t in self._queue))
+
+    def commit(self, sent_ms: float, now: float) -> list[Decision]:
+        """
+        All of a turn was sent: ask for a reply to it.
+
+        Args:
+            sent_ms: How much of it this connection got. The service refuses less than
+                `LEAST_TURN_MS`; the rest of the turn was lost with a connection then.
+            now: The time.
+        """
+        self._talking = False
+        self._lifetime.note_activity(now)
+        if sent_ms < LEAST_TURN_MS:
+            self._send(protocol.clear_audio())
+            lost = "the turn was lost with the connection"
+            self._finish_asked(Status.LOST, lost, now)
+        else:
+            self._send(protocol.commit_audio())
+            self._queue.append(_Text("", "user", trigger_response=True))
+        self._send_what_waits(now)
+        return self._decisions()
+
+    def discard_turn(self, now: float) -> list[Decision]:
+        """What was said by push-to-talk is not meant to be answered."""
+        self._talking = False
+        self._lifetime.note_activity(now)
+        if self.ready:
+            self._send(protocol.clear_audio())
+        return self._decisions()
+
     def tool_finished(self, result: words.ToolFinished, now: float) -> list[Decision]:
         """A tool has answered: tell the service, once no reply is under way."""
         call = self._calls.pop(result.call_id, None)
@@ -246,7 +313,18 @@ class Session:
             self._tell(words.ProtocolProblem("no session.updated; going on"))
             self._set_up(now, "")
         self._send_what_waits(now)
+        leaves_at = self._recycles_at
+        if leaves_at is not None and now >= leaves_at:
+            self._recycle(now)
         return self._decisions()
+
+    def _recycle(self, now: float) -> None:
+        """Leave this connection for a new one while nobody says anything."""
+        self.ready = False
+        self._lost_at = now
+        self.conversation.settle()
+        self._tell(words.ConnectionRecycled(now - self._lifetime.began_at))
+        self._out.append(Redial("it would expire", planned=True))
 
     def lost(self, reason: str, now: float) -> list[Decision]:
         """The connection is gone; what was under way is lost."""
@@ -309,7 +387,8 @@ class Session:
             self._ask(now)
         while self._queue and not replies.responding:
             waiting = self._queue.popleft()
-            self._create(waiting.role, waiting.text)
+            if waiting.text:
+                self._create(waiting.role, waiting.text)
             if waiting.trigger_response:
                 self._ask(now)
 
@@ -390,9 +469,13 @@ class Session:
         }
 
     def _on_session_created(self, event: ServerEvent, now: float) -> None:
-        self.expires_at = event.number("session", "expires_at")
+        expires_at = event.number("session", "expires_at")
+        if expires_at is not None:
+            self.expires_at = expires_at
+            self._lifetime.end_at(expires_at - self._wall)
 
     def _on_session_updated(self, event: ServerEvent, now: float) -> None:
+        self._on_session_created(event, now)
         if not self.ready:
             self._set_up(now, event.text("session", "id"))
 
@@ -492,12 +575,15 @@ class Session:
     # --- The user's turn ----------------------------------------------------------
 
     def _on_speech_started(self, event: ServerEvent, now: float) -> None:
+        self._user_speaks = True
         self._tell(words.SpeechStarted(event.text("item_id")))
         detection = self.config.turn_detection
         if detection is not None and detection.interrupt_response:
             self._out.append(Hush())
 
     def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
+        self._user_speaks = False
+        self._lifetime.note_activity(now)
         self._tell(words.SpeechStopped(event.text("item_id")))
 
     def _truncate(self, cut: Cut, now: float) -> None:
@@ -648,6 +734,7 @@ class Session:
             self.conversation.finish(item_id)
         texts = (self.conversation.text(item_id) for item_id in reply.items)
         text = " ".join(filter(None, texts))
+        self._lifetime.note_activity(now)
         self._conclude(self.replies.end(reply, status, text, reason, now))
         if reply.calls:
             self.replies.follow_up()

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import os
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -19,6 +19,7 @@ from realtalk_async import events
 from realtalk_async.exceptions import (
     ClosedStream,
     CriticalProcessFailed,
+    InvalidConfiguration,
     WaitExpired,
 )
 from realtalk_async.logs import Logger
@@ -29,6 +30,7 @@ from realtalk_async.voice.audio import DEFAULT, Machine
 from realtalk_async.voice.connection import find_target
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
+from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.link import FATAL, Link
 from realtalk_async.voice.narration import CONNECTION, SESSION, narrate
 from realtalk_async.voice.player import Player
@@ -48,7 +50,7 @@ from realtalk_async.voice.tools import Toolbox
 from realtalk_async.voice.waiting import first_of, to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
     from typing import TextIO
 
@@ -103,7 +105,11 @@ class Stream:
             little-endian mono at 24 kHz.
         speaker: Likewise: the path of a WAV file to write, or a command that reads
             samples from its stdin. Without a speaker the replies are text.
-        turn_detection: How the service finds the turns; ``None`` for push-to-talk.
+        turn_detection: How the service finds the turns; ``None`` for push-to-talk:
+            the service then hears nothing outside `push_to_talk`.
+        half_duplex: Whether the service hears silence while a reply is played. For a
+            loudspeaker in the room without echo cancellation; the user's voice cannot
+            break into a reply then.
         transcription: The model that writes down what the user says, or ``None``.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
@@ -131,6 +137,7 @@ class Stream:
         speaker: Device = DEFAULT,
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
+        half_duplex: bool = False,
         tools: Iterable[Tool | ToolFunction] = (),
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
@@ -157,9 +164,12 @@ class Stream:
             tools=toolbox.to_message(),
         )
         self._session = Session(config, stall_after=stall_after)
-        plays = speaker is not None
+        gate = Gate(push_to_talk=turn_detection is None, half_duplex=half_duplex)
         self._engine = Engine(
-            self._session, self._publish, plays=plays, toolbox=toolbox
+            *(self._session, self._publish),
+            plays=speaker is not None,
+            toolbox=toolbox,
+            gate=gate,
         )
         self._subscribers: list[Callable[[VoiceEvent], object]] = []
         self._state: Literal["new", "running", "over"] = "new"
@@ -599,6 +609,76 @@ class Stream:
         """
         self._raise_if_over()
         self._engine.interrupt()
+
+    def mute(self) -> None:
+        """Have the service hear silence instead of the microphone, until `unmute`."""
+        self._engine.gate.muted = True
+
+    def unmute(self) -> None:
+        """Have the service hear the microphone again. Idempotent, as `mute` is."""
+        self._engine.gate.muted = False
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether the service hears silence."""
+        return self._engine.gate.muted
+
+    def start_talking(self) -> None:
+        """
+        Begin a turn of push-to-talk: silence the reply under way, and listen.
+
+        Raises:
+            InvalidConfiguration: If the service finds the turns, or there is no
+                microphone.
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        if not self._engine.gate.push_to_talk or self._microphone is None:
+            raise InvalidConfiguration(
+                "push-to-talk needs a microphone and turn_detection=None"
+            )
+        if not self._engine.gate.is_open:
+            self._engine.start_talking()
+
+    def stop_talking(self, *, discard: bool = False) -> bool:
+        """
+        End the turn of push-to-talk, and ask for a reply to it.
+
+        If the connection is gone, what is left of the turn is sent when it is back.
+
+        Args:
+            discard: Whether to forget the turn instead.
+
+        Returns:
+            Whether a reply will come, see `wait_for_response`: not if the turn was
+            shorter than 100 ms, which the service takes for a mistake.
+        """
+        gate = self._engine.gate
+        if self._is_closed or not (gate.push_to_talk and gate.is_open):
+            return False
+        return self._engine.stop_talking(discard=discard)
+
+    @asynccontextmanager
+    async def push_to_talk(self) -> AsyncGenerator[None, None]:
+        """
+        Let the service hear the microphone inside the block, then ask for a reply::
+
+            async with stream.push_to_talk():
+                await key_released.wait()
+            outcome = await stream.wait_for_response()
+
+        If the block raises or is cancelled, the turn is forgotten.
+
+        Raises:
+            InvalidConfiguration, ClosedStream: See `start_talking`.
+        """
+        self.start_talking()
+        try:
+            yield
+        except BaseException:
+            self.stop_talking(discard=True)
+            raise
+        self.stop_talking()
 
     async def wait_for_response(self, timeout: float | None = 60.0) -> Outcome:
         """

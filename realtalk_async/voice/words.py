@@ -144,6 +144,18 @@ class ConnectionLost(VoiceEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionRecycled(VoiceEvent):
+    """We left the connection for a new one, before the service would end it."""
+
+    kind = "connection.recycled"
+    age: float
+    """Seconds that it was up."""
+
+    def __str__(self) -> str:
+        return f"connection recycled after {self.age:.0f} s, before it expires"
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionRestored(VoiceEvent):
     """The connection is back, and the conversation was told again as text."""
 
