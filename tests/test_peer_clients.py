@@ -183,9 +183,13 @@ async def test_the_sdk_speaks_and_is_answered(peer):
     async with AsyncOpenAI(api_key="any", websocket_base_url=base) as sdk:
         with anyio.fail_after(PATIENCE):
             async with sdk.realtime.connect(model=MODEL) as connection:
-                heard = {"transcription": {"model": "gpt-transcribe"}}
                 await connection.session.update(
-                    session={"type": "realtime", "audio": {"input": heard}}
+                    session={
+                        "type": "realtime",
+                        "audio": {
+                            "input": {"transcription": {"model": "gpt-transcribe"}}
+                        },
+                    }
                 )
                 pcm = await speech("What is seven plus five?")
                 for at in range(0, len(pcm), 4800):
