@@ -20,6 +20,10 @@ def descriptors():
     return set(os.listdir("/proc/self/fd"))
 
 
+def nothing(_stream):
+    """Return no memory to read into: bytes of their own are wanted."""
+
+
 async def spawned(command, **environment):
     """Spawn a command, let it run to its end, and return (status, stdout, stderr)."""
     said = {"stdout": b"", "stderr": b""}
@@ -28,7 +32,11 @@ async def spawned(command, **environment):
         said[stream] += data
 
     running = spawn(
-        command, extra_env=environment, on_data=heard, on_exit=lambda _child: None
+        command,
+        extra_env=environment,
+        on_data=heard,
+        room=nothing,
+        on_exit=lambda _child: None,
     )
     if running.stdin:
         running.stdin.close()
@@ -102,7 +110,7 @@ async def test_a_refused_spawn_leaves_no_descriptor_open(command):
     """Scenario 10."""
     before = descriptors()
     with pytest.raises(OSError) as caught:
-        spawn(command, extra_env={}, on_data=print, on_exit=print)
+        spawn(command, extra_env={}, on_data=print, room=nothing, on_exit=print)
     assert caught.value.errno in {errno.ENOENT, errno.EACCES, errno.EINVAL}
     assert descriptors() == before
 
@@ -195,5 +203,11 @@ async def test_a_loop_that_cannot_watch_a_pipe_leaves_no_child(monkeypatch):
 
     monkeypatch.setattr(loop, "add_reader", refuse)
     with pytest.raises(OSError, match="epoll"):
-        spawn(programs.runs(), extra_env={}, on_data=print, on_exit=lambda _: None)
+        spawn(
+            programs.runs(),
+            extra_env={},
+            on_data=print,
+            room=nothing,
+            on_exit=lambda _: None,
+        )
     assert descriptors() == before
