@@ -503,11 +503,12 @@ class Owner:
     def _abandon(self) -> None:
         """Leave nothing behind: the owner itself is being cancelled."""
         life = self.life
-        if life is not None and life.body is not None and life.capture == "open":
-            life.stopping = True
+        if life is not None and life.body is not None and not life.buried:
+            life.stopping = life.buried = True
             life.body.kill_now()
-            life.capture = "drain bound"
-            self._capture.end()
+            if life.capture == "open":
+                life.capture = "drain bound"
+                self._capture.end()
             self._host.gone(life.body.pid)
         self._enter(State.EXITED, "killed: the task that owned it was cancelled")
 
@@ -555,7 +556,7 @@ class Owner:
         life.summary = self.reason = life.summarise()
         life.mark("dead")
         self._tell_of_death(life, body)
-        if life.capture != "open":  # it died at last, long after its ladder
+        if life.buried:  # it died at last, long after its ladder
             self._host.gone(body.pid)
         self._news.set()
         self._capture.tell()
