@@ -671,6 +671,42 @@ async def test_a_recorder_that_lives_and_says_nothing_is_replaced(peer, make, qu
         assert "silent on stdout" in str(stream.error_history("recorder"))
 
 
+async def test_a_recorder_at_a_wrong_rate_is_replaced_and_named(peer, make):
+    """It would be heard as garble."""
+    fast = "import os, time\nwhile 1: os.write(1, bytes(9600)); time.sleep(.02)"
+    stream = make(peer.url, microphone=[sys.executable, "-c", fast])
+    async with stream:
+        await happens(
+            stream,
+            words.DeviceFailed,
+            lambda event: event.trouble is words.Trouble.WRONG_RATE,
+        )
+    assert "bytes a second, not 48,000" in str(stream.error_history("recorder"))
+
+
+async def test_a_busy_device_is_waited_for_without_counting(peer, make, tmp_path):
+    """Far more often than failures are allowed; then it records again."""
+    tries = tmp_path / "tries"
+    child = f"""
+import os, sys, time
+tries = open({str(tries)!r}, "a+")
+tries.write("x")
+if 1 < tries.tell() < 12:
+    sys.exit("arecord: main: audio open error: Device or resource busy")
+for _ in range(25) if tries.tell() == 1 else iter(int, 1):
+    os.write(1, bytes(960))
+    time.sleep(0.02)
+"""
+    stream = make(peer.url, microphone=[sys.executable, "-c", child])
+    seen = observe(stream)
+    async with stream:
+        with anyio.fail_after(SHORT):
+            while stream.summary().sent_audio < 1:
+                await asyncio.sleep(0.01)
+    troubles = [e.trouble for e in seen if isinstance(e, words.DeviceFailed)]
+    assert troubles == [words.Trouble.DIED] + [words.Trouble.BUSY] * 10
+
+
 async def test_a_recorder_that_exits_with_0_has_failed(peer, make, tmp_path):
     """As sox and ffmpeg do when the sound server goes away."""
     argv = ["sh", "-c", "head -c 96000 /dev/zero"]

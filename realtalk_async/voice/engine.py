@@ -160,6 +160,10 @@ class Engine:
         self._outbox.clear()
         self.playback.clear(time.monotonic())
 
+    def tell(self, event: VoiceEvent) -> None:
+        """Tell the app of something that did not come from the service."""
+        self._tell(event)
+
     # --- Sound --------------------------------------------------------------------
 
     def hear(self, pcm: bytes) -> None:

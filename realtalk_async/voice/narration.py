@@ -69,6 +69,9 @@ def _reply(outcome: words.Outcome) -> Line:
 
 def _trouble(event: words.VoiceEvent) -> Line:
     match event:
+        case words.DeviceFailed():
+            told = {"trouble": str(event.trouble), "advice": event.advice}
+            return "WARNING", event.device, "Device failed", told
         case words.ServiceError():
             level: Level = "ERROR" if event.fatal else "WARNING"
             context = {"code": event.code, "error": event.message, "about": event.about}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
@@ -23,14 +23,20 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.voice import audio, wavfile
 from realtalk_async.voice.recorder import RESTART
+from realtalk_async.voice.trouble import advise, diagnose
+from realtalk_async.voice.words import DeviceFailed
 
 if TYPE_CHECKING:
     from realtalk_async.exceptions import AudioUnavailable
-    from realtalk_async.supervision import ManagedProcess, ProcessManager
+    from realtalk_async.supervision import (
+        IncarnationReport,
+        ManagedProcess,
+        ProcessManager,
+    )
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
 
-NAME = "player"
+NAME: Final = "player"
 
 # sox and ffmpeg ignore SIGTERM while they wait for input; the end of it ends them all,
 # and lets them write the last of a file.
@@ -55,6 +61,7 @@ class Player:
     """
 
     def __init__(self, device: Device, machine: Machine, engine: Engine) -> None:
+        self._device = device
         self._engine = engine
         self._programs = audio.find_players(device, machine)
         self._current = 0
@@ -98,9 +105,12 @@ class Player:
         self._engine.playback.latency_ms = self.program.latency_ms
         return Command(*self.program.argv, stdin=True)
 
-    async def _recover(self) -> Command:
+    async def _recover(self, report: IncarnationReport) -> Command:
         """Return what to run in the place of the dead one."""
         self._stalled = ""
+        trouble = diagnose(report, is_device=self._device == audio.DEFAULT)
+        failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
+        self._engine.tell(failed)
         file = self.program.file
         if file is not None:
             # ffmpeg would begin the file anew.

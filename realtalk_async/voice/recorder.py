@@ -3,27 +3,36 @@ The recorder: a child whose stdout is the microphone.
 
 It is never left dead: one that exits in a session has failed, also with status 0, as
 sox and ffmpeg exit when the sound server goes away. One that lives and delivers
-nothing, as all programs do when their device vanishes, is found out by its silence.
+nothing, as all programs do when their device vanishes, is found out by its silence, and
+one that delivers at another rate by its bytes a second.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
 
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision import SWIFT, Command, Probe, RestartPolicy
 from realtalk_async.voice import audio
 from realtalk_async.voice.protocol import BYTES_PER_MS
+from realtalk_async.voice.trouble import WAITS_FOR, RateWatch, advise, diagnose
+from realtalk_async.voice.words import DeviceFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtalk_async.exceptions import AudioUnavailable
-    from realtalk_async.supervision import ManagedProcess, ProcessManager
+    from realtalk_async.supervision import (
+        IncarnationReport,
+        ManagedProcess,
+        ProcessManager,
+    )
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
 
-NAME = "recorder"
+NAME: Final = "recorder"
 
 RESTART = RestartPolicy(
     "permanent",
@@ -36,7 +45,14 @@ RESTART = RestartPolicy(
 )
 """At once the first time; a busy device or a lost server is waited out for 2.5 s."""
 
+PATIENCE = 30.0
+"""Seconds for which a device that worked before may be busy, or without its server."""
+
 _SILENCE = 2.0  # seconds: a device that vanished leaves its program alive and mute
+_FIRST_BYTE = 3.0  # seconds that a program may take to begin
+_WRONG_SECONDS = 3  # in a row: one alone may be the machine's, or a hiccup made up for
+_PAUSE = 0.3  # seconds between two tries of a device that is waited for
+_REVIVALS_FOR_RATE = 2  # after these, who records at a wrong rate is left to do so
 
 
 class Recorder:
@@ -59,7 +75,17 @@ class Recorder:
         self._programs = audio.find_recorders(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
-        self._silence = Probe.silence(_SILENCE)
+        self._silence = Probe.silence(_SILENCE, grace=_FIRST_BYTE)
+        self._in_time = Probe(
+            *("in time", self._check_rate),
+            grace=_FIRST_BYTE,
+            failure_threshold=_WRONG_SECONDS,
+        )
+        self.watch = RateWatch()
+        """How fast it delivers."""
+        self._wrong = 0  # seconds in a row that were too slow or too fast
+        self._revived_for_rate = 0
+        self._waited_since: float | None = None
 
     @property
     def program(self) -> AudioProgram:
@@ -73,7 +99,7 @@ class Recorder:
             _command(self.program),
             restart=RESTART,
             critical=critical,
-            probes=[self._silence],
+            probes=[self._silence, self._in_time],
             recover=self._recover,
             ladder=SWIFT,
         )
@@ -83,8 +109,38 @@ class Recorder:
         """Whether it has ever delivered something."""
         return self._engine.microphone.received > 0
 
-    async def _recover(self) -> Command:
+    async def _check_rate(self, _process: object) -> str | None:
+        """Say what is wrong with the bytes of the last second."""
+        wrong = self.watch.look(time.monotonic(), self._engine.microphone.received)
+        self._wrong = self._wrong + 1 if wrong else 0
+        if wrong is None:
+            return None
+        return wrong if self._revived_for_rate < _REVIVALS_FOR_RATE else None
+
+    async def _recover(self, report: IncarnationReport) -> Command:
         """Return what to run in the place of the dead one."""
+        wrong_rate = self._wrong >= _WRONG_SECONDS
+        self._wrong = 0
+        self._revived_for_rate += wrong_rate
+        is_device = self._device == audio.DEFAULT
+        trouble = diagnose(report, is_device=is_device, wrong_rate=wrong_rate)
+        failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
+        self._engine.tell(failed)
+        if self.heard and trouble in WAITS_FOR:
+            await self._wait_for_device()
+        return self._next_command()
+
+    async def _wait_for_device(self) -> None:
+        """Wait a moment, and forget this failure unless it has lasted too long."""
+        process, now = self._process, time.monotonic()
+        assert process is not None, "it has died"
+        if self._waited_since is None:
+            self._waited_since = now
+        if now - self._waited_since < PATIENCE:
+            process.reset()
+            await asyncio.sleep(_PAUSE)
+
+    def _next_command(self) -> Command:
         if self.program.resumes:
             self._programs = self._resume()
         elif not self.heard:
@@ -107,6 +163,7 @@ class Recorder:
         process = self._process
         assert process is not None, "start it first"
         incarnation = process.incarnation
+        self._begin_anew()
         while True:
             try:
                 pcm = await process.receive()
@@ -114,11 +171,18 @@ class Recorder:
                 return
             if process.incarnation != incarnation:
                 incarnation = process.incarnation
-                self._engine.microphone.realign()
+                self._begin_anew()
             is_first = not self.heard
             self._engine.hear(pcm)
             if is_first:
                 on_first()
+
+    def _begin_anew(self) -> None:
+        """Note that another program delivers from here on."""
+        microphone = self._engine.microphone
+        microphone.realign()
+        self.watch.begin(time.monotonic(), microphone.received)
+        self._waited_since = None
 
     def unavailable(self) -> AudioUnavailable:
         """Return the error that says why no program delivered."""

@@ -34,6 +34,23 @@ class Status(enum.StrEnum):
     """The service said nothing more about it for too long."""
 
 
+class Trouble(enum.StrEnum):
+    """What is wrong with a microphone or a speaker."""
+
+    BUSY = "busy"
+    """Another program holds the device."""
+    SERVER_GONE = "server gone"
+    """The sound server went away, or is not there."""
+    MISSING = "missing"
+    """There is no such device."""
+    LOST = "lost"
+    """It lives and delivers nothing, or takes nothing: unplugged, as a rule."""
+    WRONG_RATE = "wrong rate"
+    """It is 10 % slower or faster than it should be."""
+    DIED = "died"
+    """Its program died, and did not say why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one reply ended."""
@@ -302,6 +319,22 @@ class ToolFinished(VoiceEvent):
     def __str__(self) -> str:
         verb = "failed" if self.failed else "answered"
         return f"{self.name} {verb} after {self.seconds:.1f} s: {self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFailed(VoiceEvent):
+    """The recorder or the player failed, and is revived."""
+
+    kind = "device.failed"
+    device: Literal["recorder", "player"]
+    trouble: Trouble
+    reason: str
+    """What became of its program, in words."""
+    advice: str
+    """What that means."""
+
+    def __str__(self) -> str:
+        return f"{self.device} {self.trouble}: {self.reason}; {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)
