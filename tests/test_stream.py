@@ -1,5 +1,6 @@
 """Whole sessions: the offline peer, real recorders and players, real signals."""
 
+import array
 import asyncio
 import io
 import os
@@ -295,6 +296,96 @@ async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
         stream.send_text("How is the weather?", trigger_response=True)
         with anyio.fail_after(SHORT):
             await asked.wait()
+
+
+# --- Recording both sides ---------------------------------------------------------
+
+
+def loud(path):
+    """Return for each channel of a WAV its first and last loud second, or None."""
+    with wave.open(str(path)) as file:
+        samples = array.array("h", file.readframes(file.getnframes()))
+        channels = file.getnchannels()
+    sides = []
+    for side in (samples[i::channels] for i in range(channels)):
+        places = [i for i in range(0, len(side), 240) if abs(side[i]) > 500]
+        sides.append((places[0] / 24_000, places[-1] / 24_000) if places else None)
+    return sides
+
+
+async def test_both_sides_are_recorded(peer, make, question, tmp_path):
+    """The user left, the reply right, one after the other."""
+    path, _ = question
+    record, speaker = tmp_path / "both.wav", tmp_path / "answer.wav"
+    stream = make(peer.url, microphone=path, speaker=speaker, record=record)
+    async with stream:
+        assert (await stream.wait_for_response(SHORT)).text == ANSWER
+        await stream.wait_until_played(SHORT)
+    (asked, asked_until), (answered, answered_until) = loud(record)
+    assert asked < asked_until < answered < answered_until
+    ((began, ended),) = loud(speaker)
+    # Never less; more where a busy machine let the player run dry.
+    assert answered_until - answered > ended - began - 0.1
+
+
+async def test_a_recording_that_cannot_be_written_is_said_at_once(peer, make, tmp_path):
+    """Before anything is started."""
+    stream = make(peer.url, record=tmp_path / "missing" / "both.wav")
+    with pytest.raises(AudioUnavailable, match=r"both\.wav.*No such file"):
+        await stream.start_streaming()
+    assert stream.process_status() == {}
+
+
+async def test_a_recording_that_breaks_off_leaves_the_session_alone(
+    peer, make, tmp_path
+):
+    """It is said once."""
+    record = tmp_path / "both.wav"
+    stream = make(peer.url, record=record)
+    async with stream:
+        record.unlink()
+        with anyio.fail_after(SHORT):
+            while not await stream.logger.get_logs(pattern="recording ends"):
+                await asyncio.sleep(0.05)
+        assert (await ask(stream)).completed
+
+
+KILLED = """
+import asyncio, sys
+from realtalk_async.voice import Stream
+
+async def main():
+    url, microphone, speaker, record = sys.argv[1:]
+    stream = Stream(url=url, microphone=microphone, speaker=speaker, record=record)
+    async with stream:
+        await stream.wait_for_response()
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp_path):
+    """All but the last second is there."""
+    path, spoken = question
+    record = tmp_path / "both.wav"
+    arguments = [peer.url, str(path), str(tmp_path / "out.wav"), str(record)]
+    app = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, *arguments, cwd=tmp_path, env={**os.environ}
+    )
+    frames = 0
+    with anyio.fail_after(SHORT):
+        while frames < (spoken.end + 0.5) * 24_000:
+            await asyncio.sleep(0.1)
+            if record.exists() and record.stat().st_size >= 44:
+                with wave.open(str(record)) as file:
+                    frames = file.getnframes()
+        app.kill()
+        await app.wait()
+    with wave.open(str(record)) as file:
+        assert file.getnframes() >= frames
+        assert 44 + 4 * file.getnframes() <= record.stat().st_size
+    assert loud(record)[0] is not None
 
 
 # --- Push-to-talk, mute -----------------------------------------------------------

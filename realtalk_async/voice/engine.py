@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.voice.protocol import Message, Role
     from realtalk_async.voice.session import Session
+    from realtalk_async.voice.taping import Tape
     from realtalk_async.voice.words import ToolFinished, VoiceEvent
 
 
@@ -78,6 +79,8 @@ class Engine:
         self.plays = plays
         self.was_ready = False
         """Whether the session was set up at least once."""
+        self.tape: Tape | None = None
+        """Where both sides are recorded, if they are."""
         self.to_send = asyncio.Event()
         """Set when `next_message` has something."""
         self.to_play = asyncio.Event()
@@ -168,9 +171,20 @@ class Engine:
 
     def hear(self, pcm: bytes) -> None:
         """The recorder gave something, in any size."""
+        if self.tape is not None:
+            self.tape.hear(pcm)
         self.microphone.push(pcm, playing=self.gate.half_duplex and self._is_heard())
         if self.microphone.ready:
             self.to_send.set()
+
+    def due(self) -> bytes:
+        """Return what may be written to the player now, and have it on the tape."""
+        now = time.monotonic()
+        starts_at = now + self.playback.level_ms(now) / 1000
+        pcm = self.playback.due(now)
+        if pcm and self.tape is not None:
+            self.tape.play(pcm, starts_at + self.playback.latency_ms / 1000)
+        return pcm
 
     def _is_heard(self) -> bool:
         """Whether a reply is being heard, or its echo in the room."""

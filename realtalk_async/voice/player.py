@@ -129,7 +129,7 @@ class Player:
         process = self._process
         assert process is not None, "start it first"
         while True:
-            chunk = self._engine.playback.due(time.monotonic())
+            chunk = self._engine.due()
             if not chunk:
                 await self._wait_for_more()
                 continue

@@ -46,6 +46,7 @@ from realtalk_async.voice.recorder import Recorder
 from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.taping import Tape
 from realtalk_async.voice.tools import Toolbox
 from realtalk_async.voice.waiting import first_of, to_the_end
 
@@ -111,6 +112,9 @@ class Stream:
             loudspeaker in the room without echo cancellation; the user's voice cannot
             break into a reply then.
         transcription: The model that writes down what the user says, or ``None``.
+        record: The path of a stereo WAV for both sides: the user left, as the recorder
+            gave it, and right the replies, as far as they were heard. It is valid at
+            any time but for the last second, also if the app is killed.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
         stall_after: Seconds without a word about a reply after which it is given up.
@@ -138,6 +142,7 @@ class Stream:
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
         half_duplex: bool = False,
+        record: str | os.PathLike[str] | None = None,
         tools: Iterable[Tool | ToolFunction] = (),
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
@@ -152,6 +157,7 @@ class Stream:
         self._api_key = api_key
         self._microphone = microphone
         self._speaker = speaker
+        self._record_to = record
         self._handle_signals = handle_signals
         toolbox = Toolbox(tools)
         config = SessionConfig(
@@ -298,6 +304,8 @@ class Stream:
         key = api_key or self._api_key
         target = find_target(self._url, key, config.model, os.environ)
         recorder, player = self._find_sound()
+        if self._record_to is not None:
+            self._engine.tape = Tape(self._record_to, self._no_tape)
         self._session.config = config
         self._begin()
         try:
@@ -423,7 +431,19 @@ class Stream:
         if recorder is not None:
             self._names.append(recording.NAME)
             await recorder.start(manager, critical=self._owns_manager)
-        await first_of(self._play(player), self._record(recorder))
+        await first_of(
+            self._play(player), self._record(recorder), self._record_both_sides()
+        )
+
+    async def _record_both_sides(self) -> None:
+        """Write the tape for ever; without one, or a disk, the session goes on."""
+        if self._engine.tape is not None:
+            await self._engine.tape.run()
+        await asyncio.Event().wait()
+
+    def _no_tape(self, error: OSError) -> None:
+        context = {"path": str(self._record_to), "error": str(error)}
+        self.logger.error(SESSION, "The recording ends here", context)
 
     async def _play(self, player: Player | None) -> None:
         """Play for ever; without a player the conversation goes on in writing."""
@@ -460,6 +480,8 @@ class Stream:
                 await self.process_manager.stop(name)
         if player is not None:
             await player.finish_file()
+        if self._engine.tape is not None:
+            await self._engine.tape.finish()
 
     def _conclude(self) -> None:
         self._state = "over"

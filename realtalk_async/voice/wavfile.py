@@ -40,9 +40,10 @@ class NotWav(ValueError):
 # --- Writing ----------------------------------------------------------------------
 
 
-def header() -> bytes:
+def header(channels: int = 1) -> bytes:
     """Return the header of an empty WAV: 44 bytes."""
-    fmt = struct.pack("<IHHIIHH", 16, 1, 1, _RATE, _BYTES_PER_SECOND, 2, 16)
+    per_second, frame = channels * _BYTES_PER_SECOND, channels * 2
+    fmt = struct.pack("<IHHIIHH", 16, 1, channels, _RATE, per_second, frame, 16)
     return b"RIFF" + struct.pack("<I", 36) + b"WAVEfmt " + fmt + b"data\0\0\0\0"
 
 
@@ -101,6 +102,20 @@ def repair(path: str | os.PathLike[str]) -> bool:
             file.truncate(start + length - 1)
         patch(file, start)
         return True
+
+
+def extend(path: str | os.PathLike[str], frames: bytes) -> None:
+    """
+    Append *frames* to a WAV, and say so in its header.
+
+    Raises:
+        OSError: If the file cannot be opened or written.
+    """
+    with open(path, "r+b") as file:
+        start = data_offset(file)
+        file.seek(0, os.SEEK_END)
+        file.write(frames)
+        patch(file, start)
 
 
 def _write(path: str) -> None:
