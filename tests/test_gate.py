@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.offline.gate import ONSET_FRAMES, ONSET_VOICED, Edge, Gate
+from realtalk_async.offline.gate import ONSET_FRAMES, ONSET_VOICED, Edge, Gate, Patience
 from realtalk_async.offline.words import FRAME_MS
 
 
@@ -66,3 +66,15 @@ def test_reset_forgets_a_voice_that_had_begun():
     gate.reset()
     assert gate.push(voiced=True, silence_ms=200) is None
     assert not gate.speaking
+
+
+@given(st.integers(0, 10_000), st.integers(0, 20_000), st.integers(1, 10_000))
+def test_patience_ends_exactly_when_the_timeout_is_over(heard_ms, now_ms, timeout_ms):
+    """Counted from the moment at which the answer has been heard."""
+    patience = Patience()
+    assert patience.due(now_ms, timeout_ms) is None
+    patience.begin(heard_ms)
+    late = now_ms >= heard_ms + timeout_ms
+    assert patience.due(now_ms, timeout_ms) == (heard_ms if late else None)
+    patience.end()
+    assert patience.due(now_ms, timeout_ms) is None

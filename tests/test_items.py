@@ -5,9 +5,17 @@ from __future__ import annotations
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realtalk_async.offline.items import Item, Items, decode_audio, from_client
-from realtalk_async.offline.words import JsonObject, Message, Rejected
+from realtalk_async.offline.words import (
+    JsonObject,
+    Message,
+    Rejected,
+    as_list,
+    as_object,
+)
 
 
 def item(item_id: str, text: str = "") -> Item:
@@ -80,6 +88,45 @@ def test_audio_in_an_item_is_kept_apart():
     made = created({"type": "message", "role": "user", "content": [part]})
     assert len(made.sound) == 960
     assert made.body["content"] == [{"type": "input_audio"}]
+
+
+def spoken(item_id: str, size: int) -> Item:
+    """Return a user's message with that much audio."""
+    part = {"type": "input_audio", "transcript": "Hello."}
+    body = {"id": item_id, "type": "message", "role": "user", "content": [part]}
+    return Item({**body}, sound=bytearray(size), sound_ms=size // 48)
+
+
+def test_an_item_is_retrieved_with_its_audio():
+    """As long as it is kept; truncated, only the rest of it."""
+    heard = spoken("a", 960)
+    (part,) = map(as_object, as_list(heard.with_sound()["content"]))
+    assert base64.b64decode(str(part["audio"])) == bytes(960)
+    assert heard.contents == [{"type": "input_audio", "transcript": "Hello."}]
+    heard.truncate(5)
+    (part,) = map(as_object, as_list(heard.with_sound()["content"]))
+    assert (len(base64.b64decode(str(part["audio"]))), part["transcript"]) == (
+        240,
+        None,
+    )
+    heard.sound.clear()
+    assert heard.with_sound() == heard.body
+    assert item("b", "text").with_sound() == item("b", "text").body
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(0, 300))
+def test_only_the_newest_audio_is_kept(sizes, limit):
+    """Never more than the limit, and never an older item's instead of a newer one's."""
+    items = Items()
+    for index, size in enumerate(sizes):
+        items.add(spoken(str(index), size))
+    items.keep_sound(limit)
+    left = [len(entry.sound) for entry in items]
+    assert sum(left) <= limit
+    dropped = sum(size > kept for size, kept in zip(sizes, left, strict=True))
+    kept = [index for index in range(len(sizes)) if sum(sizes[index:]) <= limit]
+    assert all(left[index] == sizes[index] for index in kept)
+    assert dropped <= len(sizes) - len(kept)
 
 
 @pytest.mark.parametrize(

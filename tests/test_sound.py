@@ -26,6 +26,7 @@ from realtalk_async.offline import Peer
 from realtalk_async.offline.speech import Activity, SphinxEar, synthesise
 from realtalk_async.offline.words import BYTES_PER_MS, FRAME_BYTES
 from realtalk_async.voice import Stream, audio, words
+from realtalk_async.voice import recorder as recording
 
 PATIENCE = 60
 """Seconds that nothing of this takes on any machine."""
@@ -39,6 +40,8 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
     pytest.mark.timeout(180),
 ]
+
+SERVER_GONE = words.Trouble.SERVER_GONE
 
 RAW = ("--raw", "--format=s16le", "--rate=24000", "--channels=1")
 SECOND = 1000 * BYTES_PER_MS
@@ -81,6 +84,11 @@ class SoundServer:
         }
 
     def __enter__(self):
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the server, with both devices; also after it was killed."""
         native = f"module-native-protocol-unix socket={self._socket} auth-anonymous=1"
         self._process = self._spawn(
             *(SERVER["pulseaudio"], "-n", "--daemonize=no", "--exit-idle-time=-1"),
@@ -92,7 +100,6 @@ class SoundServer:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         self.plug_in()
-        return self
 
     def __exit__(self, *_) -> None:
         self._children.close()
@@ -106,7 +113,12 @@ class SoundServer:
         return child
 
     def control(self, *arguments: str) -> str:
-        """Run ``pactl`` and return what it prints."""
+        """
+        Run ``pactl`` and return what it prints.
+
+        It blocks, and so does all that uses it, and `start`: no session in this thread
+        gives anything up meanwhile, however long it takes.
+        """
         environment = {**os.environ, **self.environment, "LC_ALL": "C"}
         argv = (SERVER["pactl"], *arguments)
         done = subprocess.run(
@@ -158,8 +170,8 @@ class SoundServer:
     def kill(self) -> None:
         """End the server as a crash would."""
         assert self._process is not None
-        self._process.kill()
-        self._process.wait(PATIENCE)
+        end(self._process)
+        self._socket.unlink()
 
 
 def end(child: subprocess.Popen) -> None:
@@ -294,7 +306,9 @@ async def test_a_question_is_heard_and_answered_aloud(
     assert program.status == "running"
     assert outcome.text == ANSWER
     assert stream.conversation()[0].content == QUESTION
-    assert "five" in hear(heard.read_bytes())
+    # A busy machine may tear a word; it does not make up others.
+    understood = {"two", "plus", "three", "is", "five"} & set(hear(heard.read_bytes()))
+    assert len(understood) >= 3
     assert stream.summary().restarts == {"connection": 0, "player": 0, "recorder": 0}
 
 
@@ -317,6 +331,7 @@ async def test_a_microphone_that_goes_silent_is_found_out(
         assert stream.is_ready()
     exited = watch.of(events.ProcessExited, "recorder")[0]
     assert exited.cause == "ended by us: unhealthy"
+    assert failures(watch, "recorder") == [words.Trouble.LOST]
     assert watch.of(events.ProcessExited, "player")[:-1] == []
 
 
@@ -339,6 +354,13 @@ async def test_devices_that_are_unplugged_and_plugged_in_again(
     assert (exited.exit_status, exited.cause) == (EXIT_STATUS[recorder], "failed")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Have no recorder waited for; by default it is for half a minute."""
+    monkeypatch.setattr(recording, "PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_devices_that_stay_away_end_the_session(
     server, stream, recorder, question
 ):
@@ -356,6 +378,7 @@ async def test_devices_that_stay_away_end_the_session(
     given_up(watch, recorder)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
     server, stream, recorder, question, tmp_path
 ):
@@ -375,14 +398,39 @@ async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
                 await replies(stream)
     given_up(watch, recorder)
     assert watch.of(events.ProcessExited, "player")[0].cause == "failed"
-    entries = await stream.logger.get_logs(level="ERROR", component="recorder")
-    assert entries
+    assert failures(watch, "recorder")[0] == SERVER_GONE
+    if recorder != "ffmpeg":  # as a player it says nothing that tells
+        assert failures(watch, "player")[0] == SERVER_GONE
+
+
+async def test_a_sound_server_that_comes_back_is_waited_for(
+    server, stream, recorder, question
+):
+    """Killed in mid-sentence; what is said to the next one is answered."""
+    watch = Watch(stream)
+    async with stream:
+        server.say(question)
+        await watch.until(lambda: watch.of(words.SpeechStarted))
+        server.kill()
+        await watch.until(lambda: failures(watch, "recorder"))
+        server.start()
+        await watch.until(lambda: watch.of(words.SpeechStopped))
+        server.say(question)
+        await watch.answered(ANSWER)
+        assert stream.is_ready()
+    assert failures(watch, "recorder")[0] == SERVER_GONE
 
 
 async def replies(stream):
     """Wait for one reply after the other, for ever."""
     while True:
         await stream.wait_for_response(PATIENCE)
+
+
+def failures(watch, device):
+    """Return what was wrong with that device, each time."""
+    found = watch.of(words.DeviceFailed)
+    return [event.trouble for event in found if event.device == device]
 
 
 def given_up(watch, recorder):

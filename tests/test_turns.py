@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 
-from realtalk_async.offline.turns import Turns
+from realtalk_async.offline.turns import LONGEST_UTTERANCE_MS, Turns
 from realtalk_async.offline.words import (
     FRAME_BYTES,
     Answer,
@@ -601,3 +601,121 @@ def begin_once(client: Client, response: str) -> None:
     """Begin the answer unless it has begun."""
     if response not in begun(client):
         client.do(client.turns.begin(response))
+
+
+# --- bounds -----------------------------------------------------------------------
+
+
+def test_a_turn_that_does_not_end_is_cut_at_its_greatest_length():
+    """What follows is the next one; the buffer begins anew."""
+    client = Client()
+    seconds = LONGEST_UTTERANCE_MS // 1000
+    cut: list[int] = []
+    for second in range(seconds + 2):
+        if "input_audio_buffer.committed" in types(client.append(SECOND, voiced=True)):
+            cut.append(second)
+    assert len(cut) == 1
+    assert seconds - 2 <= cut[0] <= seconds
+    assert client.to_recognise != []
+    item = client.turns.items.get(client.to_recognise[0], code="")
+    assert item.sound_ms == LONGEST_UTTERANCE_MS
+
+
+def test_a_push_to_talk_buffer_takes_no_more_than_its_limit():
+    """The client is told; after a commit there is room again."""
+    client = Client(audio={"input": {"turn_detection": None}})
+    for _ in range(LONGEST_UTTERANCE_MS // 1000):
+        assert client.append(SECOND) == []
+    told = error(client.append(SECOND[:960]))
+    assert (told["code"], told["param"]) == ("input_audio_buffer_full", "audio")
+    client.send("input_audio_buffer.commit")
+    assert client.append(SECOND) == []
+
+
+# --- silence that nobody expected -------------------------------------------------
+
+
+IMPATIENT = {
+    "input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5000}}
+}
+
+
+def timeouts(events: list[Event]) -> list[Event]:
+    """Return the timeouts among *events*."""
+    kind = "input_audio_buffer.timeout_triggered"
+    return [event for event in events if event["type"] == kind]
+
+
+def answered(**session: Any) -> Client:
+    """Return a client that has had one answer, a second long."""
+    client = Client(**session)
+    client.speak()
+    client.recognise("hello")
+    client.answer()
+    return client
+
+
+def test_a_silence_after_an_answer_is_a_turn_of_its_own():
+    """After the answer was heard and the time is over: committed, and answered."""
+    client = answered(audio=IMPATIENT)
+    for _ in range(5):
+        assert timeouts(client.append(SECOND)) == []
+    events = client.append(SECOND)
+    (timeout,) = timeouts(events)
+    # Two seconds came before the answer, which itself lasts one.
+    assert (timeout["audio_start_ms"], timeout["audio_end_ms"]) == (3000, 8000)
+    assert types(events) == [
+        "input_audio_buffer.timeout_triggered",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        "response.created",
+    ]
+    assert events[1]["item_id"] == timeout["item_id"]
+    client.recognise("")
+    assert client.asked[-1].question.messages[-1] == Message("user", "")
+
+
+def test_a_silence_is_told_once_an_answer():
+    """The next one begins after the next answer."""
+    client = answered(audio=IMPATIENT)
+    for _ in range(20):
+        client.append(SECOND)
+    assert len(timeouts(client.events)) == 1
+    client.recognise("")
+    client.answer()
+    for _ in range(6):
+        client.append(SECOND)
+    assert len(timeouts(client.events)) == 2
+
+
+def test_who_speaks_in_time_is_not_hurried():
+    """Nor is who has not been answered yet, or asked for no timeout."""
+    client = answered(audio=IMPATIENT)
+    client.append(SECOND * 4)
+    client.append(SECOND, voiced=True)
+    client.append(SECOND * 20)
+    assert timeouts(client.events) == []
+    for patient in (Client(audio=IMPATIENT), answered()):
+        patient.append(SECOND * 20)
+        assert timeouts(patient.events) == []
+
+
+# --- audio again ------------------------------------------------------------------
+
+
+def test_both_sides_audio_can_be_retrieved():
+    """What was said, with what came before it; and what was answered."""
+    client = answered()
+    mine, theirs = [item.id for item in client.turns.items]
+    parts = []
+    for item_id in (mine, theirs):
+        (event,) = client.send("conversation.item.retrieve", item_id=item_id)
+        parts += event["item"]["content"]
+    assert [part["type"] for part in parts] == ["input_audio", "output_audio"]
+    assert len(base64.b64decode(parts[0]["audio"])) >= len(SECOND)
+    assert base64.b64decode(parts[1]["audio"]) == SECOND
+    where = {"item_id": theirs, "content_index": 0}
+    client.send("conversation.item.truncate", audio_end_ms=250, **where)
+    (event,) = client.send("conversation.item.retrieve", item_id=theirs)
+    assert len(base64.b64decode(event["item"]["content"][0]["audio"])) == 250 * 48

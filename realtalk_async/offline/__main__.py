@@ -11,8 +11,10 @@ import asyncio
 import logging
 import signal
 import sys
+from typing import get_args
 
 from realtalk_async.offline.peer import Peer
+from realtalk_async.offline.speech import Recogniser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        asyncio.run(_serve(options.host, options.port, options.pace))
+        asyncio.run(_serve(options))
     except (OSError, ImportError) as error:
         sys.stderr.write(f"the offline peer cannot start: {error}\n")
         return 1
@@ -46,16 +48,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pace", type=float, default=20.0, help="seconds of audio sent per second"
     )
+    parser.add_argument(
+        "--recogniser",
+        choices=get_args(Recogniser),
+        default="sphinx",
+        help="whisper understands human voices and needs the extra 'human'",
+    )
     parser.add_argument("--verbose", action="store_true", help="log connections")
     return parser
 
 
-async def _serve(host: str, port: int, pace: float) -> None:
+async def _serve(options: argparse.Namespace) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    async with Peer(port, host=host, pace=pace, record=False) as peer:
+    peer = Peer(
+        options.port,
+        host=options.host,
+        pace=options.pace,
+        recogniser=options.recogniser,
+        record=False,
+    )
+    async with peer:
         sys.stdout.write(f"peer ready on {peer.url}\n")
         sys.stdout.flush()
         await told.wait()

@@ -2,7 +2,8 @@
 Where speech begins and ends, from one decision per frame. Pure.
 
 A voice must last before it counts, so that a click is no turn; and silence must last
-as long as the client asked for, so that a pause is no end.
+as long as the client asked for, so that a pause is no end. A silence that nobody
+expected is found here too.
 """
 
 from __future__ import annotations
@@ -64,3 +65,28 @@ class Gate:
         self._recent.clear()
         self._quiet_ms = 0
         return Edge.STOPPED
+
+
+@dataclass(slots=True)
+class Patience:
+    """
+    Says when the user has been silent for too long after an answer.
+
+    Its clock is the audio that came in: of a client that sends none, nothing is due.
+    """
+
+    _since: int | None = None
+
+    def begin(self, at_ms: int) -> None:
+        """Begin to wait: the answer has been heard at that time."""
+        self._since = at_ms
+
+    def end(self) -> None:
+        """Wait no more: somebody speaks."""
+        self._since = None
+
+    def due(self, now_ms: int, timeout_ms: int) -> int | None:
+        """Return since when it is silent, if that is too long, else ``None``."""
+        if self._since is None or now_ms - self._since < timeout_ms:
+            return None
+        return self._since

@@ -36,7 +36,7 @@ class Item:
     body: JsonObject
     """As the protocol shows it."""
     sound: bytearray = field(default_factory=bytearray, repr=False)
-    """The audio of an item that a client created with audio in it."""
+    """Its audio, whoever spoke it; empty for an old item, see `Items.keep_sound`."""
     sound_ms: int = 0
     """How much audio it has, or has left after it was truncated."""
 
@@ -49,6 +49,27 @@ class Item:
     def contents(self) -> list[JsonObject]:
         """The parts of a message; changing one changes the item."""
         return [as_object(part) for part in as_list(self.body.get("content"))]
+
+    def with_sound(self) -> JsonObject:
+        """Return its body with its audio, as an item is retrieved."""
+        parts = [dict(part) for part in self.contents]
+        heard = (part for part in parts if str(part["type"]).endswith("_audio"))
+        part = next(heard, None)
+        if part is None or not self.sound:
+            return dict(self.body)
+        part["audio"] = base64.b64encode(self.sound).decode("ascii")
+        return {**self.body, "content": parts}
+
+    def truncate(self, end_ms: int) -> None:
+        """
+        Cut its audio.
+
+        What was not heard must not be in the context, so the words go as a whole.
+        """
+        self.sound_ms = end_ms
+        del self.sound[end_ms * BYTES_PER_MS :]
+        for part in self.contents:
+            part["transcript"] = None
 
     def message(self) -> Message:
         """Return what this item says."""
@@ -121,6 +142,14 @@ class Items:
         item = self.get(item_id, code="item_delete_invalid_item_id")
         self._order.remove(item.id)
         del self._items[item.id]
+
+    def keep_sound(self, limit: int) -> None:
+        """Keep the audio of the newest items only, at most *limit* bytes in all."""
+        kept = 0
+        for item in reversed(list(self)):
+            kept += len(item.sound)
+            if kept > limit:
+                item.sound.clear()
 
     def before(self, item_id: str) -> str | None:
         """Return the id of the item before that one, or ``None`` for the first."""

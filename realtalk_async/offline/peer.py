@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import Server, ServerConnection
     from websockets.http11 import Request, Response
 
+    from realtalk_async.offline.speech import Recogniser
     from realtalk_async.offline.words import JsonObject
 
 PATH = "/v1/realtime"
@@ -84,6 +85,11 @@ class Peer:
         lifetime: Seconds until a session expires, as the service's do.
         record: Whether to keep what clients send in `received`. It keeps audio too,
             64 kB a second of it: turn it off for a peer that runs for long.
+        recogniser: What it hears with: ``"sphinx"`` is fast and made for its own voice,
+            ``"whisper"`` understands humans and needs the extra ``human``.
+
+    Raises:
+        InvalidConfiguration: If there is no such recogniser.
 
     A URL may say otherwise for its connection: ``pace=1``, ``lifetime=2``, and
     ``fault=…`` as often as wanted.
@@ -97,6 +103,7 @@ class Peer:
         pace: float = 20.0,
         lifetime: float = 3600.0,
         record: bool = True,
+        recogniser: Recogniser = "sphinx",
     ) -> None:
         self.received: list[Received] = []
         """Each event of each client, in the order of their arrival."""
@@ -107,7 +114,7 @@ class Peer:
         self._pace = pace
         self._lifetime = lifetime
         self._record = record
-        self._speech = Speech()
+        self._speech = Speech(recogniser)
         self._faults = Faults()
         self._server: Server | None = None
         self._news = asyncio.Event()

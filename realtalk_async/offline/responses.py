@@ -79,6 +79,7 @@ class Response:
         """A piece of the voice."""
         assert self.item is not None
         self.sound_bytes += len(pcm)
+        self.item.sound += pcm
         self.item.sound_ms += duration_ms(pcm)
         delta = base64.b64encode(pcm).decode("ascii")
         yield self._of("response.output_audio.delta", delta=delta)

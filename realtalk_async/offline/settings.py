@@ -98,6 +98,11 @@ def silence_ms(detection: JsonObject) -> int:
     return cast("int", detection.get("silence_duration_ms", 500))
 
 
+def idle_timeout_ms(detection: JsonObject) -> int | None:
+    """Return how long a silence after an answer may last, or ``None`` for ever."""
+    return cast("int | None", detection.get("idle_timeout_ms"))
+
+
 def _server_vad(given: JsonObject) -> JsonObject:
     return {
         "type": "server_vad",

@@ -3,7 +3,8 @@ Hearing and speaking, with models that ship inside wheels.
 
 The voice is hibari's, the recogniser pocketsphinx, voice activity webrtcvad's. All are
 imported and loaded at first use, once a process, on the thread of a `Worker`; nothing
-is downloaded. Install them with the extra ``offline``.
+is downloaded. Install them with the extra ``offline``. For human voices there is
+another recogniser, see `realtalk_async.offline.whisper`.
 
 Pocketsphinx holds the interpreter's lock while it works. So audio is given to it as it
 comes, in pieces of 10 ms, and its slow second pass at the end is off: that would stop
@@ -17,8 +18,10 @@ import math
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.offline import whisper
 from realtalk_async.offline.questions import GRAMMAR, Hearing, prefer
 from realtalk_async.offline.words import FRAME_BYTES, SAMPLE_RATE
 from realtalk_async.offline.worker import Worker
@@ -26,6 +29,15 @@ from realtalk_async.offline.worker import Worker
 if TYPE_CHECKING:
     import asyncio
     from types import ModuleType
+
+Recogniser: TypeAlias = Literal["sphinx", "whisper"]
+"""
+What is heard with.
+
+``sphinx`` hears while one speaks and has the words at once, of the peer's own voice
+that is. ``whisper`` understands humans, takes a fifth of a second for each second of
+speech, and needs the extra ``human``.
+"""
 
 HEARING_RATE = 16_000
 """Samples a second that the recogniser's model was made for."""
@@ -269,9 +281,20 @@ class Speech:
     Hearing and speaking for a whole peer, off the loop.
 
     All sessions share its one thread: it keeps up with some six speakers at once.
+
+    Args:
+        recogniser: What to hear with.
+
+    Raises:
+        InvalidConfiguration: If there is no such recogniser.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recogniser: Recogniser = "sphinx") -> None:
+        if recogniser not in get_args(Recogniser):
+            known = " or ".join(map(repr, get_args(Recogniser)))
+            message = f"no such recogniser: {recogniser!r}; take {known}"
+            raise InvalidConfiguration(message)
+        self._is_human = recogniser == "whisper"
         self._worker = Worker("realtalk-offline-speech")
 
     async def load(self) -> None:
@@ -279,13 +302,15 @@ class Speech:
         Load all models, if this process has not yet: about 0.5 s.
 
         Raises:
-            ImportError: If the extra ``offline`` is not installed.
+            ImportError: If the extra ``offline`` is not installed, or ``human`` for
+                human voices.
         """
         await self._worker.run(_load_all)
+        await self._worker.run(whisper.load if self._is_human else _load_decoders)
 
     def ear(self) -> Ear:
         """Return what one session hears with."""
-        return SphinxEar()
+        return whisper.WhisperEar() if self._is_human else SphinxEar()
 
     def activity(self) -> Activity:
         """Return what one session detects voices with."""
@@ -329,4 +354,7 @@ def _load_all() -> None:
     for name in ("numpy", "soxr", "webrtcvad"):
         _load(name)
     _get_voice()
+
+
+def _load_decoders() -> None:
     _Decoders.borrow().give_back()

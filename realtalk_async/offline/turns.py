@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from realtalk_async.offline import settings
 from realtalk_async.offline.answers import tidy
-from realtalk_async.offline.gate import ONSET_MS, Edge, Gate
+from realtalk_async.offline.gate import ONSET_MS, Edge, Gate, Patience
 from realtalk_async.offline.items import (
     Item,
     Items,
@@ -57,6 +57,13 @@ if TYPE_CHECKING:
 
 _SMALLEST_COMMIT_MS = 100
 
+LONGEST_UTTERANCE_MS = 120_000
+"""What is longer is taken as a turn of its own, or refused if the client commits."""
+
+_LONGEST_BYTES = LONGEST_UTTERANCE_MS * BYTES_PER_MS
+_KEPT_SOUND = 2 * _LONGEST_BYTES
+"""Bytes of audio that can be retrieved; that of older items is dropped."""
+
 
 class Turns:
     """
@@ -85,6 +92,7 @@ class Turns:
         self._expires_at = expires_at
         self._conversation_id = new_id("conv")
         self._gate = Gate()
+        self._patience = Patience()
         self._unjudged = bytearray()
         self._buffer = bytearray()
         self._received = 0
@@ -235,6 +243,7 @@ class Turns:
         pcm = decode_audio(event.get("audio"), "audio")
         detection = settings.turn_detection(self.settings)
         if detection is None:
+            self._refuse_too_much(len(self._buffer) + len(pcm))
             self._received += len(pcm)
             self._buffer += pcm
             yield Listen(pcm)
@@ -261,8 +270,38 @@ class Turns:
             yield from self._speech_stopped(detection)
         elif self._gate.speaking:
             yield Listen(frame)
+            if len(self._buffer) >= _LONGEST_BYTES:
+                self._gate.reset()
+                yield from self._speech_stopped(detection)
+        else:
+            yield from self._lose_patience(detection)
+
+    def _refuse_too_much(self, size: int) -> None:
+        if size > _LONGEST_BYTES:
+            longest = LONGEST_UTTERANCE_MS // 1000
+            message = f"The input audio buffer holds at most {longest} s of audio: "
+            message += "commit or clear it first."
+            raise Rejected("input_audio_buffer_full", message, "audio")
+
+    def _lose_patience(self, detection: JsonObject) -> Iterator[Effect]:
+        """Take a silence that lasts too long as a turn of its own."""
+        timeout = settings.idle_timeout_ms(detection)
+        now = self._now_ms()
+        since = None if timeout is None else self._patience.due(now, timeout)
+        if since is None or self._response:
+            return
+        self._next_item_id = self._new_id("item")
+        yield self._emit(
+            "input_audio_buffer.timeout_triggered",
+            audio_start_ms=since,
+            audio_end_ms=now,
+            item_id=self._next_item_id,
+        )
+        yield from self._commit()
+        yield from self._create_response({})
 
     def _speech_started(self, detection: JsonObject) -> Iterator[Effect]:
+        self._patience.end()
         self._next_item_id = self._new_id("item")
         yield self._emit(
             "input_audio_buffer.speech_started",
@@ -310,7 +349,7 @@ class Turns:
         body: JsonObject = {"type": "message", "status": "completed", "role": "user"}
         item = Item({**head, **body, "content": [part]})
         item.sound_ms = duration_ms(self._buffer)
-        self._buffer.clear()
+        item.sound, self._buffer = self._buffer, bytearray()
         yield self._emit(
             "input_audio_buffer.committed",
             item_id=item_id,
@@ -355,6 +394,7 @@ class Turns:
 
     def _add(self, item: Item, *, after: object = None) -> Iterator[Effect]:
         previous = self.items.add(item, after=after)
+        self.items.keep_sound(_KEPT_SOUND)
         if any(part.get("type") == "input_audio" for part in item.contents):
             self._unheard.add(item.id)
         for kind in ("added", "done"):
@@ -370,7 +410,7 @@ class Turns:
     def _retrieve_item(self, event: JsonObject) -> Iterator[Effect]:
         code = "item_retrieve_invalid_item_id"
         item = self.items.get(event.get("item_id"), code=code)
-        yield self._emit("conversation.item.retrieved", item=dict(item.body))
+        yield self._emit("conversation.item.retrieved", item=item.with_sound())
 
     def _delete_item(self, event: JsonObject) -> Iterator[Effect]:
         self.items.remove(event.get("item_id"))
@@ -383,10 +423,7 @@ class Turns:
         item = self.items.get(event.get("item_id"), code=code)
         end = event.get("audio_end_ms")
         _check_truncation(item, event.get("content_index"), end)
-        item.sound_ms = cast("int", end)
-        # What was not heard must not be in the context, so the words go as a whole.
-        for part in item.contents:
-            part["transcript"] = None
+        item.truncate(cast("int", end))
         yield self._emit(
             "conversation.item.truncated",
             item_id=item.id,
@@ -409,6 +446,7 @@ class Turns:
         items = None if given is None else self._inputs_as_items(as_list(given))
         self._given = None if items is None else messages(items)
         self._options = options
+        self._patience.end()
         self._response = self._new_response({**self.settings, **options})
         yield from self._emits(self._response.created())
         yield from self._ask()
@@ -483,8 +521,11 @@ class Turns:
         assert response is not None
         self._response = None
         effects: list[Effect] = []
+        played_ms = 0
         if response.item is not None:
             effects += self._end_item(response, response.item, status)
+            played_ms = response.item.sound_ms
+        self._patience.begin(self._now_ms() + played_ms)
         effects += self._emits(response.done(status, details))
         limit = {"name": "tokens", "limit": 40_000, "remaining": 40_000}
         limits = [{**limit, "reset_seconds": 0.0}]
