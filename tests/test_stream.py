@@ -3,6 +3,7 @@
 import array
 import asyncio
 import io
+import json
 import os
 import signal
 import subprocess
@@ -386,6 +387,61 @@ async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp
         assert file.getnframes() >= frames
         assert 44 + 4 * file.getnframes() <= record.stat().st_size
     assert loud(record)[0] is not None
+
+
+# --- Events and figures -----------------------------------------------------------
+
+
+async def test_events_can_be_iterated_over_until_the_end(peer, make):
+    """Each reader has its own queue; one that is given up costs nothing."""
+    stream = make(peer.url)
+    everything, replies = stream.events(), stream.events(words.ReplyFinished)
+    slow = stream.events(size=1)
+    stream.events()
+    async with stream:
+        await ask(stream)
+    assert [event.outcome.text async for event in replies] == [ANSWER]
+    kinds = [event.kind async for event in everything]
+    assert kinds[0] == "connection.opened"
+    assert kinds[-1] == "reply.finished"
+    assert await anext(slow) == words.EventsMissed(len(kinds) - 1)
+    assert stream.metrics().missed_events == len(kinds) - 1
+    assert [event async for event in stream.events()] == []
+    with pytest.raises(InvalidConfiguration, match="size"):
+        stream.events(size=0)
+
+
+async def test_a_session_in_numbers(peer, make, question, tmp_path):
+    """Ready for JSON, at any time."""
+    path, _ = question
+    stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
+    assert stream.metrics().latency(0.5) is None
+    async with stream:
+        await stream.wait_for_response(SHORT)
+        await stream.wait_until_played(SHORT)
+        metrics = stream.metrics()
+        assert metrics.connected
+    (turn,) = metrics.turns
+    assert 0 <= turn.started <= turn.first_output <= turn.first_sound
+    assert metrics.latency(0.5) == turn.first_sound
+    assert metrics.replies == {"completed": 1}
+    assert metrics.sent_audio > 1
+    assert metrics.queued_audio == 0
+    again = json.loads(json.dumps(metrics.to_dict()))
+    assert again["turns"][0]["response_id"] == turn.response_id
+    assert again["restarts"]["recorder"] == 0
+
+
+async def test_an_interruption_is_timed(peer, make, tmp_path):
+    """What the player had at most, and its own latency."""
+    stream = make(peer.url, speaker=tmp_path / "answer.wav")
+    async with stream:
+        stream.send_text("Say one two three four five six.", trigger_response=True)
+        with anyio.fail_after(SHORT):
+            while not stream.summary().played_audio:
+                await asyncio.sleep(0.01)
+        stream.interrupt()
+    assert all(0 < ms <= 200 for ms in stream.metrics().barge_ins)
 
 
 # --- Push-to-talk, mute -----------------------------------------------------------

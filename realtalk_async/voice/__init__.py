@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from realtalk_async.voice.audio import AudioProgram, Device, Machine
 from realtalk_async.voice.eventlog import EventLog, LoggedEvent
+from realtalk_async.voice.feed import EventFeed
+from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol import SemanticVad, ServerVad
 from realtalk_async.voice.stream import Stream
 from realtalk_async.voice.summary import Summary
@@ -22,6 +24,7 @@ from realtalk_async.voice.words import (
     ConnectionRestored,
     DeviceFailed,
     Entry,
+    EventsMissed,
     Interrupted,
     Outcome,
     ProtocolProblem,
@@ -50,10 +53,13 @@ __all__ = [
     "Device",
     "DeviceFailed",
     "Entry",
+    "EventFeed",
     "EventLog",
+    "EventsMissed",
     "Interrupted",
     "LoggedEvent",
     "Machine",
+    "Metrics",
     "Outcome",
     "ProtocolProblem",
     "ReplyFinished",
@@ -72,6 +78,7 @@ __all__ = [
     "ToolFinished",
     "TranscriptionFailed",
     "Trouble",
+    "TurnLatency",
     "UnknownEvent",
     "UserTranscript",
     "VoiceEvent",

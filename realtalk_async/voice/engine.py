@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
-from realtalk_async.voice import protocol
+from realtalk_async.voice import protocol, words
 from realtalk_async.voice.decisions import (
     Decision,
     End,
@@ -27,6 +27,7 @@ from realtalk_async.voice.decisions import (
 )
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.gate import Gate
+from realtalk_async.voice.metrics import Meter
 from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
 from realtalk_async.voice.protocol import BYTES_PER_MS, Malformed
 from realtalk_async.voice.session import LEAST_TURN_MS
@@ -79,6 +80,7 @@ class Engine:
         self.plays = plays
         self.was_ready = False
         """Whether the session was set up at least once."""
+        self.meter = Meter()
         self.tape: Tape | None = None
         """Where both sides are recorded, if they are."""
         self.to_send = asyncio.Event()
@@ -180,11 +182,17 @@ class Engine:
     def due(self) -> bytes:
         """Return what may be written to the player now, and have it on the tape."""
         now = time.monotonic()
-        starts_at = now + self.playback.level_ms(now) / 1000
+        lead_ms = self.playback.level_ms(now) + self.playback.latency_ms
         pcm = self.playback.due(now)
-        if pcm and self.tape is not None:
-            self.tape.play(pcm, starts_at + self.playback.latency_ms / 1000)
+        if pcm:
+            self._sounds(pcm, now + lead_ms / 1000)
         return pcm
+
+    def _sounds(self, pcm: bytes, at: float) -> None:
+        """A piece of a reply is heard from *at* on."""
+        self.meter.sounds(self.playback.playing, at)
+        if self.tape is not None:
+            self.tape.play(pcm, at)
 
     def _is_heard(self) -> bool:
         """Whether a reply is being heard, or its echo in the room."""
@@ -249,13 +257,14 @@ class Engine:
         for decision in decisions:
             match decision:
                 case Send(message):
-                    self._outbox.append(message)
+                    self._post(message)
                 case Play():
                     self._play(decision)
                 case Hush():
                     self._hush()
                 case Tell(event):
                     self.was_ready = self.was_ready or self.session.ready
+                    self._take_time(event)
                     self._tell(event)
                 case RunTool(call):
                     self.toolbox.start(call, self._tool_finished)
@@ -271,13 +280,35 @@ class Engine:
         if ending is not None:
             raise ending
 
+    def _post(self, message: Message) -> None:
+        if message["type"] == "response.create":
+            self.meter.asked(time.monotonic())
+        self._outbox.append(message)
+
+    def _take_time(self, event: VoiceEvent) -> None:
+        now = time.monotonic()
+        match event:
+            case words.SpeechStopped():
+                self.meter.asked(now)
+            case words.ReplyStarted():
+                self.meter.began(event.response_id, now)
+            case words.ReplyText():
+                self.meter.came(now)
+            case _:
+                return
+
     def _play(self, play: Play) -> None:
+        now = time.monotonic()
+        self.meter.came(now, play.part)
         if self.plays:
-            self.playback.push(play.part, play.pcm, time.monotonic())
+            self.playback.push(play.part, play.pcm, now)
             self.to_play.set()
 
     def _hush(self) -> None:
         now = time.monotonic()
+        level_ms = self.playback.level_ms(now)
+        if level_ms:
+            self.meter.silenced(level_ms + self.playback.latency_ms)
         self._do(self.session.cut_off(self.playback.clear(now), now))
 
     def _set_timer(self) -> None:

@@ -183,6 +183,11 @@ class Playback:
         self._queue.append(_Piece(part, whole[:size]))
         self.queued += size
 
+    @property
+    def playing(self) -> Part | None:
+        """What was written last."""
+        return self._playing
+
     def level_ms(self, now: float) -> float:
         """Return how much the player still has to play, in milliseconds."""
         return max(0.0, (self._empty_at - now) * 1000)

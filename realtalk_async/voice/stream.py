@@ -8,10 +8,12 @@ import asyncio
 import dataclasses
 import os
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
+from weakref import WeakSet
 
 import anyio
 
@@ -30,8 +32,10 @@ from realtalk_async.voice.audio import DEFAULT, Machine
 from realtalk_async.voice.connection import find_target
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
+from realtalk_async.voice.feed import EventFeed
 from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.link import FATAL, Link
+from realtalk_async.voice.metrics import Metrics
 from realtalk_async.voice.narration import CONNECTION, SESSION, narrate
 from realtalk_async.voice.player import Player
 from realtalk_async.voice.protocol import (
@@ -178,6 +182,9 @@ class Stream:
             gate=gate,
         )
         self._subscribers: list[Callable[[VoiceEvent], object]] = []
+        # An iterator that nobody holds any more costs nothing.
+        self._feeds: WeakSet[EventFeed] = WeakSet()
+        self._recorder: Recorder | None = None
         self._state: Literal["new", "running", "over"] = "new"
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
@@ -304,6 +311,7 @@ class Stream:
         key = api_key or self._api_key
         target = find_target(self._url, key, config.model, os.environ)
         recorder, player = self._find_sound()
+        self._recorder = recorder
         if self._record_to is not None:
             self._engine.tape = Tape(self._record_to, self._no_tape)
         self._session.config = config
@@ -489,6 +497,8 @@ class Stream:
         if not self._ended_by:
             self._ended_by = str(self._failure or "") or "its task was cancelled"
         self._over.set()
+        for feed in list(self._feeds):
+            feed.close()
         self._note_news()
         log = self.logger.error if self._failure else self.logger.info
         log(SESSION, "Session ended", {"by": self._ended_by})
@@ -550,6 +560,29 @@ class Stream:
             played_audio=engine.playback.written / per_second,
             underruns=engine.playback.underruns,
             log_path=Path(self.logger.path),
+        )
+
+    def metrics(self) -> Metrics:
+        """Return the session in numbers, at any time: latencies, sound, what failed."""
+        engine, summary = self._engine, self.summary()
+        microphone, playback = engine.microphone, engine.playback
+        per_second = 1000 * BYTES_PER_MS
+        return Metrics(
+            duration=summary.duration,
+            connected=self._session.ready,
+            turns=tuple(engine.meter.turns),
+            barge_ins=tuple(engine.meter.barge_ins),
+            replies=Counter(str(outcome.status) for outcome in summary.outcomes),
+            restarts=summary.restarts,
+            sent_audio=summary.sent_audio,
+            waiting_audio=len(microphone) / per_second,
+            dropped_audio=summary.dropped_audio,
+            withheld_audio=engine.gate.withheld / per_second,
+            played_audio=summary.played_audio,
+            queued_audio=playback.queued / per_second,
+            underruns=summary.underruns,
+            recorder_rate=0.0 if self._recorder is None else self._recorder.watch.rate,
+            missed_events=sum(feed.missed for feed in self._feeds),
         )
 
     @property
@@ -771,6 +804,32 @@ class Stream:
 
         return unsubscribe
 
+    def events(self, *kinds: type[VoiceEvent], size: int = 1000) -> EventFeed:
+        """
+        Return the events of the session from here on, as an async iterator::
+
+            async for event in stream.events(ReplyFinished, Interrupted):
+                print(event)
+
+        Each iterator has its own queue. A reader that is too slow slows nobody: the
+        oldest events are dropped, and an `EventsMissed` says how many. It ends with the
+        session.
+
+        Args:
+            kinds: Only events of these classes; all if none is given.
+            size: How many may wait to be read.
+
+        Raises:
+            InvalidConfiguration: If *size* is less than 1.
+        """
+        if size < 1:
+            raise InvalidConfiguration(f"size must be at least 1, not {size}")
+        feed = EventFeed(kinds, size)
+        if self._state == "over":
+            feed.close()
+        self._feeds.add(feed)
+        return feed
+
     # --- Inside -------------------------------------------------------------------
 
     def _publish(self, event: VoiceEvent) -> None:
@@ -783,6 +842,8 @@ class Stream:
                 callback(event)
             except Exception as error:  # noqa: BLE001 - whatever the app's code raises
                 self._complain(callback, event, error)
+        for feed in list(self._feeds):
+            feed.push(event)
         self._note_news()
 
     def _complain(self, callback: object, event: VoiceEvent, error: Exception) -> None:

@@ -376,3 +376,14 @@ class UnknownEvent(VoiceEvent):
 
     def __str__(self) -> str:
         return f"unknown event {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventsMissed(VoiceEvent):
+    """In the place of events that the reader of an `EventFeed` was too slow for."""
+
+    kind = "events.missed"
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} events missed"

@@ -1,0 +1,148 @@
+"""
+How a session performs: latencies of its turns, sound sent and played, what went wrong. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from realtalk_async.voice.pacing import Part
+
+_REMEMBERED = 1000  # turns, and interruptions
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLatency:
+    """
+    How long one reply took, in seconds from the end of the question.
+
+    That is when the service heard the user stop, or when we asked for the reply.
+    """
+
+    response_id: str
+    started: float
+    """Until the service began it."""
+    first_output: float | None = None
+    """Until its first text or sound came."""
+    first_sound: float | None = None
+    """Until its first sound left the speaker, as far as that is known."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """Return the value below which *share* of *values* lie; ``None`` if there is none."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One session in numbers, up to now; sound is in seconds."""
+
+    duration: float
+    """Seconds."""
+    connected: bool
+    turns: tuple[TurnLatency, ...]
+    """Of the last 1,000 replies, oldest first."""
+    barge_ins: tuple[float, ...]
+    """
+    Of the last 1,000 interruptions, the milliseconds from our knowing of it until the
+    player has played what it had.
+    """
+    replies: Mapping[str, int]
+    """How many replies ended in which way."""
+    restarts: Mapping[str, int]
+    """How often recorder, player and connection were revived."""
+    sent_audio: float
+    """Of the microphone, what the service got."""
+    waiting_audio: float
+    """Of the microphone, what waits to be sent."""
+    dropped_audio: float
+    """Of the microphone, what was too old when the connection came back."""
+    withheld_audio: float
+    """Of the microphone, what the service was not to hear."""
+    played_audio: float
+    """Of the replies, what was handed to the player."""
+    queued_audio: float
+    """Of the replies, what waits to be played."""
+    underruns: int
+    """How often the player ran dry in the middle of a reply."""
+    recorder_rate: float
+    """Bytes a second, when last looked at; 48,000 is right."""
+    missed_events: int
+    """Events that readers of `Stream.events` were too slow for."""
+
+    def latency(self, share: float) -> float | None:
+        """
+        Return the seconds to the first sound, or else output, of *share* of the replies.
+
+        ``metrics.latency(0.5)`` is the median; ``None`` if there was none.
+        """
+        firsts = (t.first_sound or t.first_output for t in self.turns)
+        return quantile([first for first in firsts if first is not None], share)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            **fields,
+            "turns": [turn.to_dict() for turn in self.turns],
+            "barge_ins": list(self.barge_ins),
+            "replies": dict(self.replies),
+            "restarts": dict(self.restarts),
+        }
+
+
+@dataclass(slots=True)
+class Meter:
+    """Who takes the times of a session; all in monotonic seconds."""
+
+    turns: deque[TurnLatency] = field(
+        default_factory=lambda: deque[TurnLatency](maxlen=_REMEMBERED)
+    )
+    barge_ins: deque[float] = field(
+        default_factory=lambda: deque[float](maxlen=_REMEMBERED)
+    )
+    _asked_at: float | None = None
+    _zero: float = 0.0  # the end of the question that the last turn answers
+    _sounds: Part | None = None
+
+    def asked(self, now: float) -> None:
+        """A question has ended: spoken, or in writing."""
+        self._asked_at = now
+
+    def began(self, response_id: str, now: float) -> None:
+        """A reply began; one that nobody asked for counts from here."""
+        self._zero = now if self._asked_at is None else self._asked_at
+        self._asked_at = self._sounds = None
+        self.turns.append(TurnLatency(response_id, now - self._zero))
+
+    def came(self, now: float, part: Part | None = None) -> None:
+        """Text of the newest reply came, or sound, which belongs to *part*."""
+        if not self.turns:
+            return
+        if self._sounds is None:
+            self._sounds = part
+        if self.turns[-1].first_output is None:
+            self.turns[-1] = replace(self.turns[-1], first_output=now - self._zero)
+
+    def sounds(self, part: Part | None, at: float) -> None:
+        """A piece of *part* is heard from *at* on."""
+        is_newest = part is not None and part == self._sounds
+        if is_newest and self.turns[-1].first_sound is None:
+            self.turns[-1] = replace(self.turns[-1], first_sound=at - self._zero)
+
+    def silenced(self, level_ms: float) -> None:
+        """A reply was interrupted while the player had so much to play."""
+        self.barge_ins.append(level_ms)
