@@ -1,25 +1,197 @@
-"""The command line: ``realtalk-async demo``, ``realtalk-async peer``."""
+"""
+The command line: ``realtalk-async run``, ``ps``, ``logs``, ``tail``, ``demo`` and others.
+
+What a command needs is imported when it runs: `realtalk-async run -- true` is to be over
+soon.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 try:
     import click
-    from rich.console import Console
 except ImportError as exc:  # pragma: no cover - only without the extra
     sys.exit(f"{exc}; install what it needs: pip install 'realtalk-async[cli]'")
 
-from realtalk_async import __version__
+if TYPE_CHECKING:
+    from realtalk_async.console.recipe import Recipe
+
+MODES = ("permanent", "transient", "temporary")
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    if value and not ctx.resilient_parsing:
+        from realtalk_async import __version__
+
+        click.echo(f"realtalk-async, version {__version__}")
+        ctx.exit()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="realtalk-async")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
-    """Supervise the child processes of live audio apps."""
+    """Supervise the child processes of live audio apps, or any command."""
+
+
+# ---- run
+
+
+class RunCommand(click.Command):
+    """Keeps what stands behind ``--`` apart: it is a command, whatever it looks like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before ``--``."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[place + 1 :])
+        ctx.meta["is_command"] = place < len(args)
+        return super().parse_args(ctx, args[:place])
+
+
+@main.command(cls=RunCommand, options_metavar="[OPTIONS] [FILE | -- COMMAND...]")
+@click.argument("file", required=False, metavar="")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only check the file, and draw the order of the start.",
+)
+@click.option(
+    "--restart",
+    type=click.Choice(MODES),
+    help="When to restart: always, after a failure (the default), never. Not for TOML, "
+    "which says it itself.",
+)
+@click.option(
+    "--max-failures",
+    type=click.FloatRange(min=0),
+    help="Give up above this failure score, which halves every 30 s.  [default: 5]",
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The first PORT of a Procfile."
+)
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Instead of the .env beside a Procfile.",
+)
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the log goes. Without it there is one as long as nothing fails.",
+)
+@click.option(
+    "--stamp",
+    type=click.Choice(["time", "iso", "none"]),
+    default="time",
+    show_default=True,
+    help="How the lines of several processes are stamped.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Say only what the processes say.")
+@click.option(
+    "--no-control", is_flag=True, help="Let nobody look in by ps, logs, stop…"
+)
+@click.pass_context
+def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
+    """
+    Run a command, or all processes of a file, and keep them running.
+
+    FILE is a Procfile, or TOML if its name ends in .toml; without it and without a
+    COMMAND, realtalk.toml or Procfile is looked for here. The output of one COMMAND is
+    passed on as it is; that of several processes has their names before each line.
+
+    Ctrl-C ends all in reverse order, each by its ladder (SIGTERM, five seconds, SIGKILL,
+    unless the file says otherwise); Ctrl-C twice kills them.
+
+    \b
+    Exit code
+      0         all ended as they should
+      1 to 125  what could not be kept alive: its own exit status
+      126, 127  ... it could not be run: not executable, not found
+      128 + n   ... it was killed by signal n
+      2         mistakes in the file or here: nothing was run
+      130, 143  ended by Ctrl-C, by SIGTERM; 137: by Ctrl-C twice
+    """
+    from realtalk_async.console.reading import NotFound
+    from realtalk_async.exceptions import RealtalkError
+
+    try:
+        recipe = _recipe(ctx, file, options)
+        if options["check"]:
+            _draw(recipe)
+            return
+        code = _run(recipe, options)
+    except NotFound as exc:
+        click.echo(str(exc), err=True)
+        sys.exit(exc.code)
+    except (RealtalkError, OSError) as exc:
+        raise _Mistaken(str(exc)) from exc
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+class _Mistaken(click.ClickException):
+    """Something in a file, or around it, keeps us from beginning."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's
+        """Show it as it is: each line begins with its place."""
+        click.echo(self.message, err=True, file=file)
+
+
+def _recipe(ctx: click.Context, file: str | None, options: dict[str, Any]) -> Recipe:
+    """Return what is to be run."""
+    from realtalk_async.console import reading
+
+    policy = reading.Policy(options["restart"], options["max_failures"])
+    if ctx.meta["is_command"]:
+        if file is not None or not ctx.meta["command"]:
+            raise click.UsageError("give either a FILE or -- COMMAND...")
+        return reading.of_command(ctx.meta["command"], policy)
+    found = file or reading.find(os.getcwd())
+    if found is None:
+        raise click.UsageError(
+            "there is no realtalk.toml and no Procfile here: give a FILE, or a command "
+            "behind --, as in: realtalk-async run -- sleep 10"
+        )
+    return reading.of_file(found, policy, options["port"], options["env_file"])
+
+
+def _draw(recipe: Recipe) -> None:
+    from realtalk_async.console.recipe import draw
+
+    count = len(recipe.parts)
+    click.echo(f"{recipe.file or 'the command'}: {count} process(es), no mistakes")
+    click.echo("\n".join(draw(recipe)))
+
+
+def _run(recipe: Recipe, options: dict[str, Any]) -> int:
+    from realtalk_async.console.look import wants_colour
+    from realtalk_async.console.run import Setting
+    from realtalk_async.console.run import run as run_recipe
+
+    setting = Setting(
+        log=options["log"],
+        colour=wants_colour(os.environ, is_terminal=sys.stdout.isatty()),
+        stamp=options["stamp"],
+        quiet=options["quiet"],
+        control=not options["no_control"],
+    )
+    return run_recipe(recipe, setting)
+
+
+# ---- demo and peer
 
 
 @main.command()
@@ -45,8 +217,13 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     No key, no sound card, no network. Recorder, player and peer are real child
     processes; the recorder is killed in mid-sentence, and the conversation completes.
     """
+    import tempfile
+
+    from rich.console import Console
+
     from realtalk_async.console import show
-    from realtalk_async.console.demo import Setting, run
+    from realtalk_async.console.demo import Setting
+    from realtalk_async.console.demo import run as run_demo
 
     folder = out or Path(tempfile.mkdtemp(prefix="realtalk-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +232,7 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
         "[bold]realtalk-async demo[/bold]: a supervised voice conversation, offline\n"
     )
     setting = Setting(folder, microphone=mic, speaker=speaker)
-    sys.exit(asyncio.run(run(setting, account)))
+    sys.exit(asyncio.run(run_demo(setting, account)))
 
 
 @main.command()

@@ -1,0 +1,84 @@
+"""How the output of several children looks in one terminal: prefix, stamp, colour. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from realtalk_async.supervision import OutputLine
+
+Stamp = Literal["time", "iso", "none"]
+
+SYSTEM = "system"
+"""Who speaks when it is no child but the supervisor."""
+
+COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+"""The terminal's colours for children, in turn; red is left to what goes wrong."""
+
+_RESET = b"\x1b[0m"
+
+
+def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """
+    Return whether to use colours: on a terminal, unless the user says otherwise.
+
+    ``NO_COLOR`` forbids them, ``FORCE_COLOR`` wants them elsewhere too (no-color.org,
+    force-color.org); a terminal may say that it is ``dumb``.
+    """
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return is_terminal and environment.get("TERM") != "dumb"
+
+
+class Look:
+    """
+    Turns lines of children into lines of ours, each with its end.
+
+    Args:
+        names: The children, in the order of the file: that decides their colours.
+        colour: Whether to use any.
+        stamp: How lines are stamped with the time of their arrival.
+    """
+
+    def __init__(
+        self, names: Iterable[str], *, colour: bool = False, stamp: Stamp = "time"
+    ) -> None:
+        known = list(names)
+        self._width = max(map(len, [*known, SYSTEM]))
+        self._colour = colour
+        self._stamp: Stamp = stamp
+        self._colours = {
+            name: COLOURS[place % len(COLOURS)] for place, name in enumerate(known)
+        }
+
+    def line(self, name: str, line: OutputLine) -> bytes:
+        """Return a child's line; what it holds is passed on byte by byte."""
+        text = line.text.encode() if line.gap else line.raw.rstrip(b"\r\n")
+        if self._colour and b"\x1b[" in text:
+            text += _RESET  # its colours end with its line
+        return self._head(name, line.at, self._colours.get(name, 0)) + text + b"\n"
+
+    def notice(self, at: datetime, text: str, *, bad: bool = False) -> bytes:
+        """Return a line of the supervisor's own."""
+        head = self._head(SYSTEM, at, 31 if bad else 0)
+        return head + " ".join(text.split()).encode(errors="replace") + b"\n"
+
+    def _head(self, name: str, at: datetime, colour: int) -> bytes:
+        stamp = _stamped(at, self._stamp)
+        head = f"{stamp}{name:<{self._width}} | ".encode(errors="replace")
+        if not self._colour:
+            return head
+        return b"\x1b[%dm" % colour + head + _RESET
+
+
+def _stamped(at: datetime, stamp: Stamp) -> str:
+    if stamp == "none":
+        return ""
+    if stamp == "iso":
+        return at.isoformat(timespec="milliseconds") + " "
+    return f"{at:%H:%M:%S} "
