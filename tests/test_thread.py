@@ -1,0 +1,78 @@
+"""The offline peer for code that is not async."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from realtalk_async.exceptions import InvalidConfiguration, NotStarted
+from realtalk_async.offline import Peer, PeerThread
+
+
+def ask(peer, text):
+    """Ask in writing, with a client that is not async either; return the answer."""
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    said = ""
+    with connect(peer.url) as socket:
+        for event in (
+            {"type": "conversation.item.create", "item": item},
+            {"type": "response.create", "response": {"output_modalities": ["text"]}},
+        ):
+            socket.send(json.dumps(event))
+        while True:
+            event = json.loads(socket.recv(timeout=30))
+            said += event.get("delta", "")
+            if event["type"] == "response.done":
+                return said
+
+
+def test_it_serves_from_a_thread_of_its_own():
+    """And tells what it received; after the block the thread is gone."""
+    threads = threading.active_count()
+    with PeerThread() as peer:
+        assert ask(peer, "What is two plus two?") == "Two plus two is four."
+        assert peer.wait_received("response.create", timeout=30).connection == 1
+        assert peer.types(1) == ["conversation.item.create", "response.create"]
+        assert [one.type for one in peer.received] == peer.types()
+        assert "ws://127.0.0.1" in repr(peer)
+        with pytest.raises(TimeoutError):
+            peer.wait_received("response.cancel", timeout=0)
+    assert threading.active_count() == threads
+
+
+def test_it_takes_faults_by_call():
+    """From this thread, for whichever connection comes first; the next one is well."""
+    with PeerThread(Peer(pace=0)) as peer:
+        peer.fault("close-1011@response.created")
+        with pytest.raises(ConnectionClosed):
+            ask(peer, "hello")
+        assert ask(peer, "hello") == "Hello. How can I help you?"
+        with pytest.raises(InvalidConfiguration):
+            peer.fault("fire")
+
+
+def test_outside_its_block_there_is_none():
+    """It says how to start."""
+    peer = PeerThread()
+    for use in (lambda: peer.url, lambda: peer.fault("drop")):
+        with pytest.raises(NotStarted, match="with PeerThread"):
+            use()
+
+
+def test_a_taken_port_is_an_error_and_leaves_nothing():
+    """The operating system's own; and the first one goes on."""
+    with PeerThread() as peer:
+        threads = threading.active_count()
+        port = int(peer.url.split(":")[2].split("/")[0])
+        with (
+            pytest.raises(OSError, match="address already in use"),
+            PeerThread(Peer(port)),
+        ):
+            pytest.fail("started")
+        assert threading.active_count() == threads
+        assert ask(peer, "bye") == "Goodbye."
