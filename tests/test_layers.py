@@ -28,6 +28,10 @@ ROOMS = {
         "spill pipes child groups command incarnation guardian guard callbacks "
         "report narrate warned capture life ending asking host owner process facade task manager"
     ),
+    "offline": (
+        "words arithmetic gate worker answers questions settings items responses turns "
+        "faults whisper speech script link peer thread __main__"
+    ),
 }
 
 
