@@ -22,9 +22,9 @@ FLOORS = [
 
 # The files of a room from the ground up: words, decisions, edges, things.
 ROOMS = {
-    "logs": "context line file query writer sink bound forward logger",
+    "logs": "context line needle file blocks query writer sink bound forward logger",
     "supervision": (
-        "states ladder restart output probe changes "
+        "states ladder restart output probe changes pace "
         "spill pipes child groups command incarnation guardian guard callbacks "
         "report narrate warned capture life ending asking host owner process facade task manager"
     ),

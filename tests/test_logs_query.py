@@ -26,11 +26,12 @@ def path(tmp_path):
     return tmp_path / "app.log"
 
 
-def ask(path, stop=None, **wanted):
+def ask(path, stop=None, index=None, **wanted):
     """Search without a logger."""
     names = ("level", "component", "pattern", "n", "since", "until")
     query = make_query(*(wanted.get(name) for name in names))
-    return search(path, query, stop or threading.Event())
+    stop = stop or threading.Event()
+    return search(path, query, stop, {} if index is None else index)
 
 
 def write(path, *entries):
@@ -104,15 +105,15 @@ def test_the_search_stops_where_all_is_too_old(path):
     entries = numbered(60_000)
     write(path, *entries)
     descriptor_reads = []
-    read = os.pread
+    read = os.preadv
     since = entries[-10].timestamp
 
-    def counted(fd, size, offset):
-        descriptor_reads.append(size)
-        return read(fd, size, offset)
+    def counted(fd, buffers, offset):
+        descriptor_reads.append(sum(map(len, buffers)))
+        return read(fd, buffers, offset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("realtalk_async.logs.query.os.pread", counted)
+        patch.setattr("realtalk_async.logs.blocks.os.preadv", counted)
         assert ask(path, since=since) == entries[-10:]
     assert sum(descriptor_reads) < path.stat().st_size / 2
 
@@ -166,6 +167,75 @@ def test_whatever_is_looked_for_first_the_answer_is_the_same(
     expected = [entry for entry in entries if wanted.matches(entry)]
     assert expected or level is None or pattern is not None
     assert ask(path, level=level, component=component, pattern=pattern) == expected
+
+
+def test_a_part_that_lacks_a_component_is_not_read_again(path):
+    """Earlier answers are an index for later ones; what was added since is found."""
+    entries = numbered(30_000)
+    entries[2_000] = LogEntry(START, Level.INFO, "rare", "first")
+    write(path, *entries)
+    reads = []
+    read = os.preadv
+
+    def counted(fd, buffers, offset):
+        reads.append(offset)
+        return read(fd, buffers, offset)
+
+    index = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("realtalk_async.logs.blocks.os.preadv", counted)
+        first = ask(path, index=index, component="rare")
+        whole = len(reads)
+        reads.clear()
+        new = LogEntry(START, Level.INFO, "rare", "second")
+        with path.open("a") as file:
+            file.write(format_line(new) + "\n")
+        second = ask(path, index=index, component="rare")
+    assert first == entries[2_000:2_001]
+    assert second == [*first, new]
+    assert whole > 7
+    assert len(reads) < whole - 3
+    assert ask(path, index=index, component="part1") == entries[1::5]
+
+
+def test_what_was_learned_of_a_file_is_forgotten_when_it_is_begun_anew(path):
+    """The same file, the same size, another content."""
+    entries = numbered(20_000)
+    write(path, *entries)
+    index = {}
+    assert ask(path, index=index, component="rare") == []
+    rare = [LogEntry(START, Level.INFO, "rare", f"{n} " + "x" * 30) for n in range(9)]
+    anew = sorted([*entries, *(rare * 3_000)], key=lambda entry: len(entry.message))
+    write(path, *anew)
+    assert len(ask(path, index=index, component="rare")) == 27_000
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    files=st.lists(st.lists(st.sampled_from("abcd"), max_size=30), max_size=4),
+    block=st.integers(64, 200),
+)
+def test_an_index_never_changes_an_answer(path, files, block):
+    """Whatever is asked first, and however often the file is begun anew."""
+    index = {}
+    names = {"a": "alpha", "b": "beta", "c": "gamma", "d": "delta"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("realtalk_async.logs.blocks.SMALLEST", block)
+        patch.setattr("realtalk_async.logs.blocks.LARGEST", block * 2)
+        for number, letters in enumerate(files):
+            entries = [
+                LogEntry(
+                    START + timedelta(minutes=number),
+                    Level.INFO,
+                    names[letter],
+                    f"{number}.{place}",
+                )
+                for place, letter in enumerate(letters)
+            ]
+            write(path, *entries)
+            for name in [*names.values(), *names.values()]:
+                expected = [entry for entry in entries if entry.component == name]
+                assert ask(path, index=index, component=name) == expected
 
 
 def test_the_pattern_sees_message_and_context_but_no_other_field(path):
@@ -230,8 +300,8 @@ def test_blocks_of_any_size_give_the_same_answer(path, lengths, block, n):
     ]
     write(path, *entries)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("realtalk_async.logs.query.SMALLEST_BLOCK", block)
-        patch.setattr("realtalk_async.logs.query.LARGEST_BLOCK", block * 2)
+        patch.setattr("realtalk_async.logs.blocks.SMALLEST", block)
+        patch.setattr("realtalk_async.logs.blocks.LARGEST", block * 2)
         found = ask(path, n=n)
     assert found == (
         entries if n is None else entries[len(entries) - min(n, len(entries)) :]
@@ -359,7 +429,7 @@ async def test_a_cancelled_question_leaves_no_thread(path):
     write(path, *numbered(60_000, level=Level.INFO))
     async with Logger(path) as logger:
         with anyio.move_on_after(0.01) as scope:
-            await logger.get_logs(pattern="none.*of them")
+            await logger.get_logs(pattern="[^m]e[^s]")
         assert scope.cancelled_caught
         with anyio.fail_after(20):
             assert len(await logger.get_logs(n=5)) == 5

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .blocks import Index
     from .bound import BoundLogger
 
 no_secret_in: Final = SECRET_NAMES.isdisjoint
@@ -148,6 +149,7 @@ class Logger:
                 str(self.path), error.strerror or str(error)
             ) from error
         self._writer = Writer(self._file, max_waiting, layout.level_at)
+        self._index: Index = {}
         self._entered = 0
         # What stands in a line for a message.
         self._plain: dict[str, str] = {}
@@ -360,7 +362,9 @@ class Logger:
         loop = asyncio.get_running_loop()
         executor = ThreadPoolExecutor(1, thread_name_prefix="realtalk-log-query")
         try:
-            return await loop.run_in_executor(executor, search, self.path, query, stop)
+            return await loop.run_in_executor(
+                executor, search, self.path, query, stop, self._index
+            )
         finally:
             stop.set()
             executor.shutdown(wait=False)

@@ -1,38 +1,39 @@
 """
 Answer questions about the log: newest entries first found, by reading backwards.
 
-A file is read in blocks, never mapped (a truncation would kill the reader). Where a
-question names a level or a component, only the lines that hold its text are parsed;
-what decides is the parsed entry, so a message cannot pose as another level or component.
+Where a question demands a text (a level, a component, what a pattern must have in it),
+only the lines that hold it are parsed; what decides is the parsed entry, so a message
+cannot pose as another level or component.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import stat
-import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 
+from .blocks import (
+    LARGEST,
+    Absences,
+    Block,
+    Identity,
+    Index,
+    blocks_backwards,
+    identity_of,
+    opened,
+)
 from .context import show_json
 from .line import Level, LogEntry, parse_line
+from .needle import Needle, is_plain, needles_of, whole_name
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
     from pathlib import Path
-
-SMALLEST_BLOCK = 64 * 1024
-"""Bytes of the first read, from the end; each next one is twice as large."""
-
-LARGEST_BLOCK = 256 * 1024
-"""Bytes of a read at most, but for a line that is longer; it stays in the cache."""
 
 SLACK = timedelta(hours=2)
 """
@@ -40,17 +41,6 @@ How far out of order times may be: a clock that was set back, the end of summer 
 
 A search for entries since a given time goes on for so much longer.
 """
-
-LAST_LINE_PATIENCE = 0.25
-"""Seconds that a reader waits for the writer of an unfinished last line."""
-
-
-# What stands in a line as it is, in every format, and means itself in a pattern; and
-# is long enough to be rare.
-_LITERAL = re.compile(r"[A-Za-z0-9 _;@%=-]{4,}")
-_WORD = re.compile(r"[A-Za-z0-9 _.:,;@%/=-]{4,}")
-_OPENING = (b"[", b'"')
-_CLOSING = (b"]", b'"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,49 +64,21 @@ class Query:
             and (self.pattern is None or _contains(entry, self.pattern))
         )
 
-    def is_over(self, entry: LogEntry | None) -> bool:
-        """Whether all that was written before *entry* is too old to be wanted."""
-        if self.since is None or entry is None:
+    def is_over(self, block: Block) -> bool:
+        """Whether all that was written before *block* is too old to be wanted."""
+        if self.since is None:
             return False
-        return entry.timestamp < self.since - SLACK
+        first = parse_line(block.line_at(block.begin))
+        return first is not None and first.timestamp < self.since - SLACK
 
     def needles(self) -> list[Needle]:
-        """Return texts that every wanted line has, each of them."""
-        needles: list[Needle] = []
-        pattern, component, level = self.pattern, self.component, self.level
-        if pattern is not None and pattern.flags == re.UNICODE:
-            literal = _LITERAL.fullmatch(pattern.pattern)
-            needles += (
-                [Needle(pattern.pattern.encode(), whole=False)] if literal else []
-            )
-        if component is not None and _WORD.fullmatch(component):
-            needles.append(Needle(component.encode(), whole=True))
-        if level is not None:
-            needles.append(Needle(level.encode(), whole=True))
+        """Return what every wanted line has, each of them."""
+        needles = [] if self.pattern is None else needles_of(self.pattern)
+        if self.component is not None and is_plain(self.component):
+            needles.append(whole_name(self.component))
+        if self.level is not None:
+            needles.append(whole_name(self.level))
         return needles
-
-
-class Needle(NamedTuple):
-    """A text to look for before lines are parsed."""
-
-    text: bytes
-    whole: bool
-    """Whether it stands in brackets or quotes, as a component and a level do."""
-
-    def starts(self, block: bytes) -> Iterator[int]:
-        """Yield where the lines of *block* begin that hold it."""
-        text, length = self.text, len(self.text)
-        position = block.find(text)
-        while position >= 0:
-            after = position + length
-            if self.whole and not (
-                block[position - 1 : position] in _OPENING
-                and block[after : after + 1] in _CLOSING
-            ):
-                position = block.find(text, after)
-                continue
-            yield block.rfind(b"\n", 0, position) + 1
-            position = block.find(text, _line_end(block, after))
 
 
 def make_query(
@@ -150,7 +112,9 @@ def make_query(
     return Query(named, component, compiled, n, since, until)
 
 
-def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
+def search(
+    path: Path, query: Query, stop: threading.Event, index: Index
+) -> list[LogEntry]:
     """
     Return the entries that *query* wants, oldest first, also from rotated files.
 
@@ -161,6 +125,7 @@ def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
         path: The present file; ``path.1`` and so on are the older ones.
         query: What is wanted.
         stop: Set by who no longer wants the answer; it is looked at for every block.
+        index: What earlier searches have learned; this one adds to it.
 
     Raises:
         OSError: If a file that is there cannot be read.
@@ -169,18 +134,65 @@ def search(path: Path, query: Query, stop: threading.Event) -> list[LogEntry]:
     if query.n == 0:
         return found
     with ExitStack() as stack:
-        needle = None
-        for descriptor in _opened(path, stack):
-            for block in _blocks_backwards(descriptor, stop):
-                needle = needle or _rarest(query.needles(), block)
-                if _collect(block, query, needle, found):
-                    return found[::-1]
+        descriptors = opened(path, stack)
+        known = {identity_of(descriptor): descriptor for descriptor in descriptors}
+        for gone in index.keys() - known.keys():
+            index.pop(gone, None)
+        for identity, descriptor in known.items():
+            absences = index.setdefault(identity, Absences())
+            if _search_file(descriptor, query, stop, absences, found):
+                break
     return found[::-1]
 
 
-def _rarest(needles: list[Needle], block: bytes) -> Needle | None:
+def _search_file(
+    descriptor: int,
+    query: Query,
+    stop: threading.Event,
+    absences: Absences,
+    found: list[LogEntry],
+) -> bool:
+    """Add what is wanted of one file to *found*; return whether that is all."""
+    needles = query.needles()
+    needle: Needle | None = None
+    for block in blocks_backwards(descriptor, absences, needles):
+        if stop.is_set():
+            return True
+        needle = needle or _rarest(needles, block)
+        lines = _candidates(block, needle)
+        if needle is not None and block.number is not None and not lines:
+            absences.learn(descriptor, block.number, needle)
+        if _collect(lines, query, found):
+            return True
+        if query.is_over(block):
+            return True
+    return False
+
+
+def _rarest(needles: list[Needle], block: Block) -> Needle | None:
     """Return the one that *block* has least often, as a guess for all the others."""
-    return min(needles, key=lambda needle: block.count(needle.text), default=None)
+    if len(needles) < 2:
+        return needles[0] if needles else None
+    return min(needles, key=lambda needle: needle.frequency(block.data))
+
+
+def _candidates(block: Block, needle: Needle | None) -> list[bytes]:
+    """Return the lines of *block* that hold *needle*; all if there is none."""
+    if needle is None:
+        return bytes(block.data[block.begin : block.end]).split(b"\n")
+    starts = needle.lines(block.data, block.begin, block.end)
+    return [block.line_at(start) for start in starts]
+
+
+def _collect(lines: list[bytes], query: Query, found: list[LogEntry]) -> bool:
+    """Add what is wanted of *lines* to *found*; return whether that is all."""
+    for line in reversed(lines):
+        entry = parse_line(line)
+        if entry is not None and query.matches(entry):
+            found.append(entry)
+            if len(found) == query.n:
+                return True
+    return False
 
 
 class Tail:
@@ -194,14 +206,12 @@ class Tail:
         """Begin at the present end of *path*; of the rest only *query* is wanted."""
         self._path = path
         self._query = query
-        self._file: tuple[int, int] | None = None
+        self._file: Identity | None = None
         self._position = 0
         with ExitStack() as stack:
-            for descriptor in _opened(path, stack):
-                status = os.fstat(descriptor)
-                self._file = (status.st_dev, status.st_ino)
-                self._position = status.st_size
-                break
+            for descriptor in opened(path, stack)[:1]:
+                self._file = identity_of(descriptor)
+                self._position = os.fstat(descriptor).st_size
 
     def read(self) -> list[LogEntry]:
         """
@@ -212,126 +222,31 @@ class Tail:
         """
         lines: list[bytes] = []
         with ExitStack() as stack:
-            for descriptor in reversed(self._unread(_opened(self._path, stack))):
+            for descriptor in reversed(self._unread(opened(self._path, stack))):
                 lines += self._lines(descriptor)
         entries = filter(None, map(parse_line, lines))
         return [entry for entry in entries if self._query.matches(entry)]
 
-    def _unread(self, descriptors: Iterator[int]) -> list[int]:
+    def _unread(self, descriptors: list[int]) -> list[int]:
         """Return those that may have something new, newest first."""
         unread: list[int] = []
         for descriptor in descriptors:
             unread.append(descriptor)
-            status = os.fstat(descriptor)
-            if (status.st_dev, status.st_ino) == self._file:
+            if identity_of(descriptor) == self._file:
                 return unread
         return unread[:1]  # the one that was read is gone
 
     def _lines(self, descriptor: int) -> list[bytes]:
-        status = os.fstat(descriptor)
-        file = (status.st_dev, status.st_ino)
-        if file != self._file or status.st_size < self._position:
+        file, size = identity_of(descriptor), os.fstat(descriptor).st_size
+        if file != self._file or size < self._position:
             self._file, self._position = file, 0
         data = bytearray()
-        while chunk := os.pread(descriptor, LARGEST_BLOCK, self._position + len(data)):
+        while chunk := os.pread(descriptor, LARGEST, self._position + len(data)):
             data += chunk
         # A line is taken once it has ended.
         whole = data.rfind(b"\n") + 1
         self._position += whole
         return bytes(data[:whole]).splitlines()
-
-
-def _collect(
-    block: bytes, query: Query, needle: Needle | None, found: list[LogEntry]
-) -> bool:
-    """Add what is wanted in *block* to *found*; return whether that is all."""
-    for line in reversed(_candidates(block, needle)):
-        entry = parse_line(line)
-        if entry is not None and query.matches(entry):
-            found.append(entry)
-            if len(found) == query.n:
-                return True
-    if query.since is None:
-        return False
-    return query.is_over(parse_line(block[: block.find(b"\n")]))
-
-
-def _candidates(block: bytes, needle: Needle | None) -> list[bytes]:
-    """Return the lines of *block* that hold *needle*; all if there is none."""
-    if needle is None:
-        return block.split(b"\n")
-    return [block[start : _line_end(block, start)] for start in needle.starts(block)]
-
-
-def _line_end(block: bytes, position: int) -> int:
-    end = block.find(b"\n", position)
-    return len(block) if end < 0 else end
-
-
-def _opened(path: Path, stack: ExitStack) -> Iterator[int]:
-    """Open the present file and all older ones, newest first, each but once."""
-    seen: set[tuple[int, int]] = set()
-    descriptors: list[int] = []
-    # All of them before the first is read: rotation renames them, but cannot take
-    # away what is open. A rotation between two of these steps shows a file twice.
-    number = 0
-    while (descriptor := _open(path, number)) is not None:
-        stack.callback(os.close, descriptor)
-        status = os.fstat(descriptor)
-        identity = (status.st_dev, status.st_ino)
-        if stat.S_ISREG(status.st_mode) and identity not in seen:
-            seen.add(identity)
-            descriptors.append(descriptor)
-        number += 1
-    return iter(descriptors)
-
-
-def _open(path: Path, number: int) -> int | None:
-    name = path.with_name(f"{path.name}.{number}") if number else path
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    try:
-        return os.open(name, flags)
-    except FileNotFoundError:
-        # The present file may be missing for the moment of a rotation.
-        return _open(path, 1) if number == 0 else None
-
-
-def _blocks_backwards(descriptor: int, stop: threading.Event) -> Iterator[bytes]:
-    """Yield blocks of whole lines, the last block first."""
-    end = _settled_size(descriptor)
-    size = SMALLEST_BLOCK
-    rest = b""
-    while end > 0 and not stop.is_set():
-        start = max(end - size, 0)
-        data = os.pread(descriptor, end - start, start)
-        # The line that begins before this block belongs to the one before it.
-        cut = data.find(b"\n") + 1 if start else 0
-        if start and not cut:
-            rest = data + rest
-        else:
-            yield b"".join((memoryview(data)[cut:], rest))
-            rest = data[:cut]
-        end = start
-        size = min(size * 2, max(LARGEST_BLOCK, len(rest)))
-
-
-def _settled_size(descriptor: int) -> int:
-    """Return the size, once a writer in the middle of its line has finished it."""
-    size = os.fstat(descriptor).st_size
-    give_up = time.monotonic() + LAST_LINE_PATIENCE
-    while size and os.pread(descriptor, 1, size - 1) != b"\n":
-        locked = False
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            locked = True
-        size = os.fstat(descriptor).st_size
-        if locked:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        # Nobody writes: the line ends there, whoever wrote it.
-        if locked or time.monotonic() >= give_up:
-            break
-        time.sleep(0.001)
-    return size
 
 
 def _contains(entry: LogEntry, pattern: re.Pattern[str]) -> bool:
