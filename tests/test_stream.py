@@ -29,7 +29,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice import Status, Stream, wavfile, words
+from realtalk_async.voice import Status, Stream, timeline, wavfile, words
 
 SHORT = 60
 """Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
@@ -442,6 +442,33 @@ async def test_an_interruption_is_timed(peer, make, tmp_path):
                 await asyncio.sleep(0.01)
         stream.interrupt()
     assert all(0 < ms <= 200 for ms in stream.metrics().barge_ins)
+
+
+async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp_path):
+    """At its end from the summary, and at any time from a file."""
+    path, _ = question
+    stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
+    async with stream:
+        os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
+        await stream.wait_for_response(SHORT)
+        await stream.wait_until_played(SHORT)
+        await stream.save_timeline(tmp_path / "timeline.jsonl")
+    seen = {(mark.lane, mark.kind) for mark in stream.summary().timeline}
+    assert seen >= {
+        ("connection", "connected"),
+        ("recorder", "sound"),
+        ("recorder", "died"),
+        ("recorder", "revived"),
+        ("user", "speech"),
+        ("user", "transcript"),
+        ("service", "audio"),
+        ("service", "completed"),
+        ("speaker", "heard"),
+    }
+    (heard,) = [m for m in stream.summary().timeline if m.kind == "heard"]
+    assert heard.amount == pytest.approx(stream.summary().played_audio)
+    assert timeline.render(tmp_path / "timeline.jsonl").startswith("<svg")
+    assert timeline.render(stream.summary()).startswith("<svg")
 
 
 # --- Push-to-talk, mute -----------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
 from realtalk_async.voice import protocol, words
+from realtalk_async.voice.chronicle import Chronicle
 from realtalk_async.voice.decisions import (
     Decision,
     End,
@@ -36,11 +37,14 @@ from realtalk_async.voice.tools import Toolbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from realtalk_async.voice.chronicle import Lane
     from realtalk_async.voice.protocol import Message, Role
     from realtalk_async.voice.session import Session
     from realtalk_async.voice.taping import Tape
     from realtalk_async.voice.words import ToolFinished, VoiceEvent
 
+
+_PER_SECOND = 1000 * BYTES_PER_MS
 
 ECHO = 0.2
 """Seconds for which a room may go on sounding, with half-duplex."""
@@ -81,6 +85,7 @@ class Engine:
         self.was_ready = False
         """Whether the session was set up at least once."""
         self.meter = Meter()
+        self.chronicle = Chronicle(time.monotonic())
         self.tape: Tape | None = None
         """Where both sides are recorded, if they are."""
         self.to_send = asyncio.Event()
@@ -173,6 +178,7 @@ class Engine:
 
     def hear(self, pcm: bytes) -> None:
         """The recorder gave something, in any size."""
+        self._note_sound("recorder", "sound", time.monotonic(), pcm, 0.0)
         if self.tape is not None:
             self.tape.hear(pcm)
         self.microphone.push(pcm, playing=self.gate.half_duplex and self._is_heard())
@@ -191,8 +197,16 @@ class Engine:
     def _sounds(self, pcm: bytes, at: float) -> None:
         """A piece of a reply is heard from *at* on."""
         self.meter.sounds(self.playback.playing, at)
+        self._note_sound("speaker", "heard", at, pcm, len(pcm) / _PER_SECOND)
         if self.tape is not None:
             self.tape.play(pcm, at)
+
+    def _note_sound(
+        self, lane: Lane, kind: str, at: float, pcm: bytes, seconds: float
+    ) -> None:
+        """Have a piece of sound in the time line, which took so many *seconds*."""
+        amount = len(pcm) / _PER_SECOND
+        self.chronicle.note_sound(lane, kind, at, at + seconds, amount)
 
     def _is_heard(self) -> bool:
         """Whether a reply is being heard, or its echo in the room."""
@@ -300,6 +314,7 @@ class Engine:
     def _play(self, play: Play) -> None:
         now = time.monotonic()
         self.meter.came(now, play.part)
+        self._note_sound("service", "audio", now, play.pcm, 0.0)
         if self.plays:
             self.playback.push(play.part, play.pcm, now)
             self.to_play.set()

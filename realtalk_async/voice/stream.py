@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 
 from realtalk_async import events
 from realtalk_async.exceptions import (
@@ -28,6 +29,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, RestartPolicy
 from realtalk_async.voice import player as playing
 from realtalk_async.voice import recorder as recording
+from realtalk_async.voice import timeline
 from realtalk_async.voice.audio import DEFAULT, Machine
 from realtalk_async.voice.connection import find_target
 from realtalk_async.voice.engine import Engine
@@ -47,6 +49,7 @@ from realtalk_async.voice.protocol import (
     SessionConfig,
 )
 from realtalk_async.voice.recorder import Recorder
+from realtalk_async.voice.scribe import write_down, write_down_process
 from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
@@ -339,7 +342,7 @@ class Stream:
     def _begin(self) -> None:
         self._state = "running"
         self._started_at = datetime.now(UTC).astimezone()
-        self._started = time.monotonic()
+        self._started = self._engine.chronicle.began_at = time.monotonic()
         context = {"model": self._session.config.model, "log": str(self.logger.path)}
         self.logger.info(SESSION, "Session started", context)
 
@@ -399,9 +402,10 @@ class Stream:
             session.result()
 
     def _watch(self, link: Link) -> Callable[[], None]:
-        """End the session when the connection is given up."""
+        """End the session when the connection is given up; note what happens to all."""
 
         def look(event: events.Event) -> None:
+            write_down_process(self._engine.chronicle, event, time.monotonic())
             if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
                 lost = CriticalProcessFailed(CONNECTION, event.reason)
                 self._failure = link.error if isinstance(link.error, FATAL) else lost
@@ -560,6 +564,7 @@ class Stream:
             played_audio=engine.playback.written / per_second,
             underruns=engine.playback.underruns,
             log_path=Path(self.logger.path),
+            timeline=engine.chronicle.marks,
         )
 
     def metrics(self) -> Metrics:
@@ -584,6 +589,18 @@ class Stream:
             recorder_rate=0.0 if self._recorder is None else self._recorder.watch.rate,
             missed_events=sum(feed.missed for feed in self._feeds),
         )
+
+    async def save_timeline(self, path: str | os.PathLike[str]) -> None:
+        """
+        Save what happened when, as JSON lines, for ``realtalk-async timeline``.
+
+        `voice.timeline.render` draws it, or draws the summary at once.
+
+        Raises:
+            OSError: If *path* cannot be written.
+        """
+        marks = self._engine.chronicle.marks
+        await anyio.to_thread.run_sync(timeline.save, marks, path)
 
     @property
     def eventlog(self) -> EventLog:
@@ -834,6 +851,7 @@ class Stream:
 
     def _publish(self, event: VoiceEvent) -> None:
         """Log an event, tell the subscribers, and wake who waits for news."""
+        write_down(self._engine.chronicle, event, time.monotonic())
         line = narrate(event)
         if line is not None:
             self.logger.log(*line)

@@ -5,7 +5,7 @@ What is told of a session at its end. Words.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from realtalk_async.voice.chronicle import Mark
     from realtalk_async.voice.words import Entry, Outcome
 
 
@@ -39,9 +40,11 @@ class Summary:
     underruns: int
     """How often the player ran dry in the middle of a reply."""
     log_path: Path
+    timeline: tuple[Mark, ...] = field(default=(), repr=False)
+    """What happened when; `voice.timeline.render` draws it."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
+        """Return the fields, ready for JSON, but for the time line."""
         return {
             "started_at": self.started_at.isoformat(),
             "duration": round(self.duration, 3),

@@ -1,0 +1,77 @@
+"""What a voice event, or what happens to a child, is in the time line. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realtalk_async import events
+from realtalk_async.voice import words
+
+if TYPE_CHECKING:
+    from realtalk_async.voice.chronicle import Chronicle, Lane
+
+_CHILDREN: dict[str, Lane] = {
+    "recorder": "recorder",
+    "player": "player",
+    "standby": "player",
+}
+
+
+def write_down(chronicle: Chronicle, event: words.VoiceEvent, now: float) -> None:
+    """Note what happened in the session."""
+    match event:
+        case words.SpeechStarted():
+            chronicle.open("user", "speech", now)
+        case words.SpeechStopped():
+            chronicle.close("user", "speech", now)
+        case words.UserTranscript():
+            chronicle.note("user", "transcript", now, event.text)
+        case words.ReplyText():
+            chronicle.note_sound("service", "text", now, now, 0.0)
+        case words.ReplyFinished(outcome):
+            chronicle.note("service", str(outcome.status), now, str(outcome))
+        case words.Interrupted():
+            chronicle.note("speaker", "interrupted", now, str(event))
+        case _:
+            _write_down_the_rest(chronicle, event, now)
+
+
+def _write_down_the_rest(
+    chronicle: Chronicle, event: words.VoiceEvent, now: float
+) -> None:
+    match event:
+        case words.Connected():
+            chronicle.note("connection", "connected", now, str(event))
+        case words.ConnectionLost():
+            chronicle.note("connection", "lost", now, event.reason)
+        case words.ConnectionRecycled():
+            chronicle.note("connection", "recycled", now, str(event))
+        case words.ConnectionRestored():
+            chronicle.note("connection", "restored", now, str(event))
+        case words.ServiceError() | words.ProtocolProblem():
+            chronicle.note("service", "error", now, str(event))
+        case words.ToolCalled():
+            chronicle.open("tools", "call", now, str(event))
+        case words.ToolFinished():
+            chronicle.close("tools", "call", now, str(event))
+        case _:
+            return
+
+
+def write_down_process(chronicle: Chronicle, event: events.Event, now: float) -> None:
+    """Note what happened to the recorder or the player."""
+    lane = _CHILDREN.get(event.process)
+    if lane is None:
+        return
+    match event:
+        case events.ProcessExited():
+            chronicle.note(lane, "died", now, event.summary)
+        case events.ProcessRestarted():
+            after = f"after {event.downtime * 1000:.0f} ms"
+            chronicle.note(lane, "revived", now, after)
+        case events.ProcessGivenUp():
+            chronicle.note(lane, "given up", now, event.reason)
+        case events.ProbeFailed():
+            chronicle.note(lane, "failed", now, event.reason)
+        case _:
+            return
