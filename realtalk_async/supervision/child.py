@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .pace import pace
 from .states import Usage
 
 if TYPE_CHECKING:
@@ -110,17 +111,21 @@ class Child:
             self._loop.call_soon_threadsafe(self._reap)
 
     def _reap(self) -> None:
-        """Collect the exit status and tell."""
+        """Collect the exit status and tell, in this turn of the loop or a later one."""
         if self.exit_status is not None:
             return
+        if self._pidfd >= 0 and not pace().has_time():
+            return  # the pidfd stays readable: we are called again in the next turn
+        self._collect()
+
+    def _collect(self) -> None:
         try:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
         except ChildProcessError:
             self._conclude("unknown", None)
         else:
             if pid:
-                code = os.waitstatus_to_exitcode(status)
-                self._conclude(code, used)
+                self._conclude(os.waitstatus_to_exitcode(status), used)
 
     def _conclude(
         self, status: ExitStatus, used: resource.struct_rusage | None
@@ -132,13 +137,15 @@ class Child:
         if used is not None:
             # ru_maxrss counts KiB on Linux, see getrusage(2).
             self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
         if not self.exited.done():
             self.exited.set_result(None)
-        self._on_exit(self)
+        try:
+            self._on_exit(self)
+        finally:
+            if self._pidfd >= 0:
+                self._loop.remove_reader(self._pidfd)
+                os.close(self._pidfd)
+                self._pidfd = -1
 
     def send_signal(self, number: int) -> None:
         """
@@ -170,7 +177,7 @@ class Child:
         self.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 0.5
         while self.exit_status is None and time.monotonic() < deadline:
-            self._reap()
+            self._collect()
             time.sleep(0.001)
 
 

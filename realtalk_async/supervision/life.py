@@ -61,15 +61,20 @@ class Life:
             return 0.0
         return (self.ended or time.monotonic()) - self.started
 
-    def end(self, status: ExitStatus | None, when: float | None = None) -> None:
-        """Note how and when it ended."""
+    def end(
+        self,
+        status: ExitStatus | None,
+        when: float | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Note how and when it ended, on the monotonic clock and for people."""
         self.exit_status = status
         self.ended = when or time.monotonic()
-        self.ended_at = now_local()
+        self.ended_at = at or now_local()
 
-    def mark(self, what: str) -> None:
+    def mark(self, what: str, at: datetime | None = None) -> None:
         """Add a moment to the timeline."""
-        self.timeline.append((now_local(), what))
+        self.timeline.append((at or now_local(), what))
 
     def summarise(self) -> str:
         """Return how it ended, in words."""

@@ -344,6 +344,8 @@ class OutputBuffer:
     def last_words(self, incarnation: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of *incarnation*, at most *count*, within 4 KiB."""
         start, end = self._span(incarnation)
+        if start == end and not self._losses:
+            return []
         first = max(start, end - LAST_WORDS)
         raws = _split(self._bytes(first, end))
         if first > start and len(raws) > 1:
@@ -420,10 +422,12 @@ class OutputBuffer:
 
     def _span(self, incarnation: int) -> tuple[int, int]:
         """Return where the bytes of *incarnation* start and end."""
-        for index, (start, number) in enumerate(self._born):
+        # From the newest backwards: it is nearly always the one that is asked for.
+        end = self.size
+        for start, number in reversed(self._born):
             if number == incarnation:
-                later = self._born[index + 1 : index + 2]
-                return start, later[0][0] if later else self.size
+                return start, end
+            end = start
         return self.size, self.size
 
     def segments_from(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:

@@ -25,6 +25,7 @@ from .ending import climb
 from .incarnation import Adopted, Incarnation, Spawned
 from .ladder import SWIFT, Ladder, Step
 from .life import Life
+from .pace import pace
 from .report import RecoveryAttempt, recognise
 from .restart import GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict, classify
 from .states import Cause, ExitStatus, State, now_local
@@ -32,6 +33,7 @@ from .warned import WarningScout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from datetime import datetime
 
     from realtalk_async.exceptions import SpawnFailed
     from realtalk_async.logs import Logger, PythonWarning
@@ -258,8 +260,10 @@ class Owner:
             source = await self._obtain()
         except Refused as exc:
             return self._stop.is_set() or self._refused(died, exc)
-        if self._stop.is_set() and isinstance(source, Command):
-            return True
+        if isinstance(source, Command):
+            await pace().wait_for_turn()
+            if self._stop.is_set():
+                return True
         try:
             self._embody(source)
         except OSError as exc:
@@ -545,7 +549,8 @@ class Owner:
         """Note a death at once; what it still has to say is read afterwards."""
         body = life.body
         assert body is not None
-        life.end(body.exit_status, body.ended)
+        now = now_local()
+        life.end(body.exit_status, body.ended, at=now)
         life.cause = classify(
             life.exit_status,
             self.plan.restart,
@@ -554,20 +559,21 @@ class Owner:
             unhealthy=bool(life.unhealthy),
         )
         life.summary = self.reason = life.summarise()
-        life.mark("dead")
-        self._tell_of_death(life, body)
+        life.mark("dead", now)
+        self._tell_of_death(life, body, now)
         if life.buried:  # it died at last, long after its ladder
             self._host.gone(body.pid)
         self._news.set()
         self._capture.tell()
         self._changes.tell()
 
-    def _tell_of_death(self, life: Life, body: Incarnation) -> None:
+    def _tell_of_death(self, life: Life, body: Incarnation, now: datetime) -> None:
         last = self._capture.last_words(life.number)
         sign = recognise(last)
         self._host.announce(
             events.ProcessExited(
                 process=self.name,
+                at=now,
                 incarnation=life.number,
                 pid=body.pid,
                 exit_status=_known(life.exit_status),
