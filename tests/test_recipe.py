@@ -55,7 +55,7 @@ def test_a_procfile_without_an_entry_is_a_mistake(text):
 def test_ports_have_an_end():
     """65535, and not beyond."""
     text = "a: x\nb: y\n"
-    assert parse_procfile(text, "file", env={}, port=65435).parts[1]
+    assert len(parse_procfile(text, "file", env={}, port=65435).parts) == 2
     assert "65535" in mistakes(parse_procfile, text, env={}, port=65436)[0]
 
 
