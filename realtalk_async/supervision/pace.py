@@ -26,11 +26,12 @@ class Pace:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     def has_time(self) -> bool:
-        """Return whether there is time left in this turn; what remains has to wait."""
+        """Return whether there is time left in this turn: for one deed at least."""
         now = time.monotonic()
         if self._began is None:
             self._began = now
             asyncio.get_running_loop().call_soon(self._begin_turn)
+            return True
         return now - self._began < BUDGET
 
     def _begin_turn(self) -> None:
