@@ -473,6 +473,32 @@ async def test_a_client_that_reads_nothing_holds_up_nobody(peer):
             assert (await client.answer())["status"] == "completed"
 
 
+async def test_who_speaks_faster_than_is_heard_waits(peer):
+    """What waits to be heard is bounded, and all of it is heard."""
+    waiting = []
+    listen = peer._speech.listen
+
+    def count(ear, pcm):
+        listen(ear, pcm)
+        jobs = peer._speech._worker._executor._work_queue
+        waiting.append(jobs.qsize() * len(pcm))
+
+    peer._speech.listen = count
+    async with connected(peer, max_size=None) as client:
+        await client.configure(audio={"input": {"turn_detection": None}})
+        sound = await speech("One two three four five six seven eight nine ten.") * 12
+        await client.say(sound)
+        await client.send("input_audio_buffer.commit")
+        item = (await client.until("conversation.item.added"))["item"]["id"]
+        await client.send("response.create")
+        await client.answer()
+        await client.send("conversation.item.retrieve", item_id=item)
+        (part,) = (await client.until("conversation.item.retrieved"))["item"]["content"]
+    assert 0 < max(waiting) <= 11 * len(SILENCE)
+    assert base64.b64decode(part["audio"]) == sound
+    assert part["transcript"].lower().count("seven") > 8
+
+
 async def test_a_taken_port_is_an_error_and_leaves_nothing(peer):
     """The operating system's own."""
     port = int(peer.url.split(":")[2].split("/")[0])

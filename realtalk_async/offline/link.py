@@ -48,6 +48,13 @@ DELTA_BYTES = 100 * BYTES_PER_MS
 _SLICE_BYTES = 1000 * BYTES_PER_MS
 """Audio judged in one go: about a millisecond of work."""
 
+_UNHEARD_LIMIT = 10_000 * BYTES_PER_MS
+"""
+Audio that may wait to be heard before the client waits too.
+
+Who speaks in real time never does: hearing is ten times as fast.
+"""
+
 _OUTBOX_LIMIT = 64
 """Events that may wait to be sent before an answer waits too."""
 
@@ -88,6 +95,7 @@ class Link:
         self._on_event = on_event
         self._ear = speech.ear()
         self._activity = speech.activity()
+        self._unheard = 0
         self._outbox: deque[JsonObject] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -119,6 +127,10 @@ class Link:
                     continue
                 self._on_event(event)
                 await self._perform(self._turns.receive(event), tasks)
+                # Not among the effects: they are one step, seen from other tasks.
+                if self._unheard > _UNHEARD_LIMIT:
+                    await self._speech.catch_up()
+                    self._unheard = 0
 
     async def _perform(self, effects: list[Effect], tasks: TaskGroup) -> None:
         """Do what was decided, in its order; what takes long becomes a task."""
@@ -128,6 +140,7 @@ class Link:
                     self._emit(effect.event)
                 case Listen():
                     self._speech.listen(self._ear, effect.pcm)
+                    self._unheard += len(effect.pcm)
                 case Forget():
                     self._speech.forget(self._ear)
                 case Judge():

@@ -320,6 +320,10 @@ class Speech:
         """Have *ear* hear more of its utterance, soon."""
         self._worker.post(partial(ear.feed, pcm))
 
+    async def catch_up(self) -> None:
+        """Wait until all that was given to hear so far has been heard."""
+        await self._worker.run(_nothing)
+
     def forget(self, ear: Ear) -> None:
         """Have *ear* drop its utterance."""
         self._worker.post(ear.forget)
@@ -343,6 +347,10 @@ class Speech:
     async def aclose(self) -> None:
         """End the thread. The models stay loaded for the next peer of the process."""
         await self._worker.aclose()
+
+
+def _nothing() -> None:
+    return
 
 
 def _transcribe(ear: Ear, pcm: bytes) -> str:
