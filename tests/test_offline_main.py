@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import re
 import signal
 import sys
@@ -57,6 +58,19 @@ async def test_a_taken_port_is_told_in_one_line():
             out, err = await child.communicate()
             assert (child.returncode, out) == (1, b"")
     assert err.startswith(b"the offline peer cannot start: ")
+    assert err.count(b"\n") == 1
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ctranslate2") is not None,
+    reason="the extra 'human' is installed",
+)
+async def test_without_the_model_for_humans_the_extra_is_named():
+    """In one line; it does not fall back to a recogniser that would not understand."""
+    async with program("--port", "0", "--recogniser", "whisper") as child:
+        out, err = await child.communicate()
+        assert (child.returncode, out) == (1, b"")
+    assert b"pip install 'realtalk-async[offline,human]'" in err
     assert err.count(b"\n") == 1
 
 

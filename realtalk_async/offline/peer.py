@@ -4,6 +4,18 @@ A realtime service on this machine: it hears, answers and speaks without a netwo
 It speaks the OpenAI Realtime protocol (GA) on a websocket, so whatever talks to the
 service talks to it: no key, no sound card and no internet are needed, and faults come
 on demand (see `realtalk_async.offline.faults`).
+
+Where it is not as the service is:
+
+- Audio is 24 kHz PCM; G.711 is refused with ``invalid_value``.
+- It has policies, no model: see `realtalk_async.offline.answers`. Images, MCP tools,
+  reasoning and prompts are accepted and have no effect.
+- ``semantic_vad`` is a silence whose length goes by its eagerness.
+- ``idle_timeout_ms`` is counted in audio that came in, not by a clock.
+- An utterance lasts 2 minutes at most. With turn detection a longer one becomes two
+  turns, without it ``input_audio_buffer_full`` asks for a commit.
+- Only the newest 4 minutes of audio can be retrieved with their items.
+- Who speaks many times faster than real time is read no faster than it is heard.
 """
 
 from __future__ import annotations
