@@ -1,7 +1,6 @@
 """Supervise any command: no audio, no network, nothing left behind."""
 
 import asyncio
-import os
 import signal
 
 from realtalk_async import PERMANENT, Command, Logger, ProcessManager
@@ -14,7 +13,7 @@ async def main() -> None:
         process = await manager.start("clock", clock, restart=PERMANENT)
         await process.wait_for_line(":")
 
-        os.kill(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
         async for line in process.follow("stdout"):
             if line.incarnation == 2:
                 print(f"it ticks again: {line}")

@@ -780,3 +780,15 @@ async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logg
         [entry] = await logger.get_logs(pattern="cannot be killed")
         assert str(process.pid) in entry.context["survivors"][0]
     assert process.exit_status == -9
+
+
+async def test_a_signal_reaches_the_program_and_a_dead_one_is_named(logger):
+    """Without its pid being known to the caller."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    with pytest.raises(InvalidConfiguration, match="999"):
+        process.send_signal(999)
+    process.send_signal(signal.SIGUSR1)
+    assert (await process.wait()).exit_status == -signal.SIGUSR1
+    with pytest.raises(ProcessDead, match="SIGTERM"):
+        process.send_signal(signal.SIGTERM)

@@ -200,9 +200,9 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
 
     one = await manager.start_task("deaf", deaf)
     status = await one.stop()
-    assert "did not end within 0.05 s" in status.reason
     release.set()
     await asyncio.sleep(0)
+    assert "did not end within 0.05 s" in status.reason
 
 
 async def test_a_task_may_stop_itself(manager):
@@ -301,3 +301,28 @@ async def test_a_manager_that_is_cancelled_leaves_no_task(logger):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_its_history_tells_what_each_life_raised(manager):
+    """As that of a process: what it raised stands in its stderr."""
+    tries = []
+
+    async def connect():
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionResetError("hung up")
+
+    policy = RestartPolicy(first_delay=0.0)
+    task = await manager.start_task("net", connect, restart=policy)
+    await task._changes.until(lambda: task.is_settled)
+    [history] = manager.get_error_history("net").values()
+    assert [life.cause for life in history.incarnations] == ["failed"] * 2 + [
+        "finished"
+    ]
+    assert [attempt.after for attempt in history.attempts] == [1, 2]
+    report = history.failures[0]
+    assert report.last_words[-1].text == "ConnectionResetError: hung up"
+    assert report.command.startswith("async test_its_history")
+    assert "hung up" in str(report)
+    assert history.to_dict()["exit_statuses"] == [None] * 3
+    assert "net" in manager.get_error_history()

@@ -8,7 +8,6 @@ programs on pipes, and the recorder is killed with SIGKILL in the middle of a se
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -198,12 +197,10 @@ class Demo:
         sentence = self._spoken[FATAL_SENTENCE - 1]
         # The peer hears its beginning; this much later the user is in the middle of it.
         await asyncio.sleep((sentence.end - sentence.start) / 3)
-        pid = self._manager.processes["recorder"].pid
-        assert pid is not None
-        self._account.tell(
-            "demo", f"kill -9 {pid}: the recorder, in mid-sentence", "bad"
-        )
-        os.kill(pid, signal.SIGKILL)
+        recorder = self._manager.processes["recorder"]
+        told = f"kill -9 {recorder.pid}: the recorder, in mid-sentence"
+        self._account.tell("demo", told, "bad")
+        recorder.send_signal(signal.SIGKILL)
 
     async def _let_it_be_heard(self) -> None:
         """Give the player the time to speak the last answer to its end."""

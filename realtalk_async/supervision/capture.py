@@ -18,7 +18,7 @@ from .spill import SpillStore
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from .output import StreamName
     from .pipes import Chunk
@@ -173,7 +173,7 @@ class Capture:
 
     # ---- following
 
-    def follow(self, *streams: StreamName, history: bool) -> AsyncIterator[OutputLine]:
+    def follow(self, *streams: StreamName, history: bool) -> AsyncGenerator[OutputLine]:
         """Iterate over lines from now on; see `ManagedProcess.follow`."""
         places: Places = {
             name: 0 if history else self.buffers[name].next_line()
@@ -181,7 +181,7 @@ class Capture:
         }
         return self._follow_from(places)
 
-    async def _follow_from(self, places: Places) -> AsyncIterator[OutputLine]:
+    async def _follow_from(self, places: Places) -> AsyncGenerator[OutputLine]:
         while True:
             over = self.is_over  # asked before looking: nothing comes after it
             lines = self._advance(places)
@@ -248,13 +248,13 @@ class Capture:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._news.wait()
 
-    def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
+    def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
         """Iterate over the bytes of *stream* of this incarnation, to its end."""
         return self._bytes_of(self.number, self.buffers[stream])
 
     async def _bytes_of(
         self, number: int, buffer: OutputBuffer
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         place = buffer.beginning(number)
         while True:
             over = self.number != number or not self.is_open

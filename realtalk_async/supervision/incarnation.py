@@ -65,7 +65,7 @@ class Incarnation(abc.ABC):
         """End its input."""
 
     @abc.abstractmethod
-    def _signal_alone(self, number: int) -> None:
+    def signal_alone(self, number: int) -> None:
         """Send a signal to the program only."""
 
     @abc.abstractmethod
@@ -89,9 +89,9 @@ class Incarnation(abc.ABC):
     def signal(self, number: int) -> None:
         """Send a signal to the whole group, or to the program if it leads none."""
         if not self.owns_group:
-            self._signal_alone(number)
+            self.signal_alone(number)
             if number not in {signal.SIGKILL, signal.SIGSTOP}:
-                self._signal_alone(signal.SIGCONT)
+                self.signal_alone(signal.SIGCONT)
         elif not self.group_gone:
             groups.send(self.pid, number)
 
@@ -185,7 +185,8 @@ class Spawned(Incarnation):
         stdin, self._running.stdin = self._running.stdin, None
         return stdin.detach() if stdin else -1
 
-    def _signal_alone(self, number: int) -> None:
+    def signal_alone(self, number: int) -> None:
+        """Send a signal to the program only."""
         self._running.child.send_signal(number)
 
     def pause(self, stream: StreamName) -> None:
@@ -318,7 +319,8 @@ class Adopted(Incarnation):
         if self.process.stdin is not None:
             self.process.stdin.close()
 
-    def _signal_alone(self, number: int) -> None:
+    def signal_alone(self, number: int) -> None:
+        """Send a signal to the program only."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 

@@ -22,10 +22,12 @@ class Life:
     Args:
         number: Counted from 1.
         command: What it runs, for people.
+        inside: Whether it runs inside the app, as a coroutine: it has no body then.
     """
 
-    def __init__(self, number: int, command: str) -> None:
+    def __init__(self, number: int, command: str, *, inside: bool = False) -> None:
         self.number = number
+        self.inside = inside
         self.command = command
         self.body: Incarnation | None = None
         """None as long as it was not spawned."""
@@ -57,7 +59,7 @@ class Life:
     @property
     def uptime(self) -> float:
         """Seconds that it runs, or ran."""
-        if self.body is None:
+        if self.body is None and not self.inside:
             return 0.0
         return (self.ended or time.monotonic()) - self.started
 

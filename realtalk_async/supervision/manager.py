@@ -102,7 +102,7 @@ class ProcessManager:
         self._check_interval = check_interval
         self._guard = Guard(self._guard_lost) if guard else None
         self._registry: dict[str, Supervised] = {}
-        self._past: dict[str, list[ManagedProcess]] = {}
+        self._past: dict[str, list[Supervised]] = {}
         self._critical: set[str] = set()
         self._needs: dict[str, tuple[str, ...]] = {}
         self._strategy: Strategy = strategy
@@ -544,8 +544,7 @@ class ProcessManager:
                 "A new process takes over the name of a dead one; its history is kept",
                 {"before": before.get_status().reason},
             )
-            if isinstance(before, ManagedProcess):
-                self._past.setdefault(name, []).append(before)
+            self._past.setdefault(name, []).append(before)
         self._registry[name] = newcomer
         self._degraded.pop(name, None)
         self._needs[name] = needs
@@ -629,21 +628,22 @@ class ProcessManager:
         """
         Return all that happened to one process, or to all: by incarnation, with outputs.
 
-        At any time, also after the manager has closed.
+        At any time, also after the manager has closed. Supervised coroutines are told of
+        in the same way: what they raised stands in their stderr.
 
         Raises:
-            UnknownProcess: If there is no process of that name.
+            UnknownProcess: If there is no process or task of that name.
         """
         if name is not None:
-            return ErrorHistory({name: self._history(self._find_process(name))})
+            return ErrorHistory({name: self._history(self._find(name))})
         return ErrorHistory(
-            {one.name: self._history(one) for one in self.processes.values()}
+            {name: self._history(one) for name, one in self._registry.items()}
         )
 
-    def _history(self, process: ManagedProcess) -> ProcessHistory:
+    def _history(self, one: Supervised) -> ProcessHistory:
         """Return its history, after that of those who had its name before."""
-        parts = [one.get_history() for one in self._past.get(process.name, ())]
-        parts.append(process.get_history())
+        parts = [past.get_history() for past in self._past.get(one.name, ())]
+        parts.append(one.get_history())
         return ProcessHistory(
             parts[-1].status,
             tuple(life for part in parts for life in part.incarnations),
@@ -784,8 +784,7 @@ class ProcessManager:
             self._degraded[name] = given_up
             self.announce(events.Degraded(process=name, reason=given_up))
             return
-        lost = self._registry[name]
-        report = lost.get_report() if isinstance(lost, ManagedProcess) else None
+        report = self._registry[name].get_report()
         self._failure = CriticalProcessFailed(name, given_up, report)
         self.announce(events.ShutdownStarted(process=name, reason=given_up))
         self._closing.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import (
@@ -29,10 +30,18 @@ from .ladder import GRACEFUL, Ladder
 from .owner import Owner, Plan
 from .report import CombinedOutput, IncarnationReport, ProcessHistory
 from .restart import TEMPORARY, RestartPolicy
-from .states import Cause, ExitStatus, ProcessStatus, State, Status, now_local
+from .states import (
+    Cause,
+    ExitStatus,
+    ProcessStatus,
+    State,
+    Status,
+    now_local,
+    signal_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
     from datetime import datetime
 
     from realtalk_async.logs import Logger
@@ -290,7 +299,7 @@ class ManagedProcess:
 
     def follow(
         self, *streams: StreamName, history: bool = False
-    ) -> AsyncIterator[OutputLine]:
+    ) -> AsyncGenerator[OutputLine]:
         """
         Iterate over its lines as they come, in order, until it is dead for good.
 
@@ -305,7 +314,7 @@ class ManagedProcess:
         """
         return self._capture.follow(*streams, history=history)
 
-    def follow_bytes(self, stream: StreamName) -> AsyncIterator[bytes]:
+    def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
         """
         Iterate over the bytes of *stream* of the current incarnation, to its end.
 
@@ -374,6 +383,22 @@ class ManagedProcess:
         except (BrokenPipeError, ConnectionResetError):
             how = "it has closed its input" if life.alive else self.reason
             raise ProcessDead(self._name, doing, how) from None
+
+    def send_signal(self, number: int) -> None:
+        """
+        Send a signal to the program alone; to end it, and all of its group, use `stop`.
+
+        Raises:
+            ProcessDead: If it is dead.
+            InvalidConfiguration: If there is no such signal.
+        """
+        life = self._owner.life
+        if life is None or life.body is None or not life.alive:
+            doing = f"send it {signal_name(number)}"
+            raise ProcessDead(self._name, doing, self.reason)
+        if number not in signal.valid_signals():
+            raise InvalidConfiguration(f"no signal has the number {number}")
+        life.body.signal_alone(number)
 
     def close_stdin(self) -> None:
         """End the child's input: it reads end-of-file. Idempotent."""

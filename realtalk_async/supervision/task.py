@@ -19,7 +19,10 @@ from realtalk_async import events
 from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 
 from .callbacks import Hopeless, Refused, unless
+from .capture import Capture
 from .changes import Changes
+from .life import Life
+from .report import IncarnationReport, ProcessHistory, RecoveryAttempt
 from .restart import TRANSIENT, GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
 from .states import Cause, ProcessStatus, State, clock_face, now_local
 
@@ -32,6 +35,9 @@ TaskFunction = Callable[[], Awaitable[object]]
 
 STOP_PATIENCE = 5.0
 """Seconds that a cancelled task may take to end."""
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Bytes of tracebacks that are kept."""
 
 
 class SupervisedTask:
@@ -70,11 +76,10 @@ class SupervisedTask:
         self._others = others
         self._state = State.STARTING
         self._reason = "not started yet"
-        self._incarnation = 0
-        self._cause: Cause | None = None
-        self._started: float | None = None
-        self._started_at: datetime | None = None
-        self._ended: float | None = None
+        self._lives: list[Life] = []
+        self._attempts: list[RecoveryAttempt] = []
+        # What a task has to say is its tracebacks: they are its stderr.
+        self._capture = Capture(name, max_size=MAX_SIZE, on_trouble=_accept)
         self._stop_asked = asyncio.Event()
         self._changes = Changes()
         self._work: asyncio.Task[object] | None = None
@@ -97,7 +102,7 @@ class SupervisedTask:
     @property
     def restarts(self) -> int:
         """How many times it was called again."""
-        return max(0, self._incarnation - 1)
+        return max(0, len(self._lives) - 1)
 
     @property
     def is_settled(self) -> bool:
@@ -106,22 +111,35 @@ class SupervisedTask:
 
     def get_status(self) -> ProcessStatus:
         """Return what is known now; a task has no pid and no exit status."""
+        life = self._lives[-1] if self._lives else None
         running = self._state in {State.RUNNING, State.STOPPING}
-        began = self._started if self._started is not None else time.monotonic()
-        end = time.monotonic() if running or self._ended is None else self._ended
         return ProcessStatus(
             self._name,
             None,
             "running" if running else "dead",
             self._state,
-            self._incarnation,
-            self._started_at,
+            len(self._lives),
+            life.started_at if life else None,
             self._last_checked,
-            max(0.0, end - began),
+            life.uptime if life else 0.0,
             self.restarts,
             None,
-            self._cause,
+            life.cause if life else None,
             self._reason,
+        )
+
+    def get_report(self) -> IncarnationReport | None:
+        """Return the report of the current or last incarnation; None before the first."""
+        return (
+            self._lives[-1].report(self._name, self._capture) if self._lives else None
+        )
+
+    def get_history(self) -> ProcessHistory:
+        """Return every incarnation; what it raised stands in its stderr."""
+        return ProcessHistory(
+            self.get_status(),
+            tuple(life.report(self._name, self._capture) for life in self._lives),
+            tuple(self._attempts),
         )
 
     async def check(self) -> ProcessStatus:
@@ -146,18 +164,18 @@ class SupervisedTask:
             self._owner = self._host.own(self._own(), f"own {self._name}")
             self._owner.add_done_callback(self._finish)
         await self._changes.until(lambda: self._state is not State.STARTING)
-        if self._incarnation == 0 and isinstance(self.error, ProcessDead):
+        if not self._lives and isinstance(self.error, ProcessDead):
             raise self.error
         return self.get_status()
 
     async def bounce(self, why: str) -> None:
         """Cancel the current call, to be followed by another; wait until it is over."""
-        work, number = self._work, self._incarnation
+        work, number = self._work, len(self._lives)
         if work is not None and not work.done():
             self._bounced = why
             work.cancel()
             await self._changes.until(
-                lambda: self._state is not State.RUNNING or self._incarnation != number
+                lambda: self._state is not State.RUNNING or len(self._lives) != number
             )
 
     async def wait_until_running(self) -> ProcessStatus:
@@ -217,7 +235,7 @@ class SupervisedTask:
     async def _wait_for_others(self) -> None:
         if self._others is None:
             return
-        if not self._incarnation:
+        if not self._lives:
             self._enter(State.STARTING, "waiting for what it depends on")
         try:
             await unless(self._stop_asked, self._others())
@@ -232,10 +250,7 @@ class SupervisedTask:
 
     async def _run_once(self) -> None:
         """Call the function and wait for its end, or end it if we are stopped."""
-        self._incarnation += 1
-        self._started, self._started_at = time.monotonic(), now_local()
-        self.error = None
-        self._enter(State.RUNNING, "running")
+        self._begin_life()
         loop = asyncio.get_running_loop()
         self._bounced = ""
         work = loop.create_task(_call(self._function), name=self._name)
@@ -254,45 +269,68 @@ class SupervisedTask:
                 await asyncio.wait([work], timeout=STOP_PATIENCE)
         self._note_end(work)
 
-    def _note_end(self, work: asyncio.Task[object]) -> None:
-        self._ended = time.monotonic()
-        uptime = self._ended - (self._started or self._ended)
-        if self._stop_asked.is_set():
-            self._cause, self._reason = Cause.STOPPED, "stopped by us"
-            if not work.done():
-                self._cause = Cause.UNKNOWN
-                self._reason = f"it did not end within {STOP_PATIENCE:g} s of its stop"
-            elif not work.cancelled():
-                self.error = work.exception()
-            return
-        if self._bounced:
-            self._cause, self._reason = Cause.STOPPED, self._bounced
-            return
-        if work.cancelled():
-            self._cause, self._reason = Cause.FAILED, "it was cancelled"
-        elif (error := work.exception()) is not None:
-            self.error = error
-            self._cause = Cause.FAILED
-            self._reason = f"{type(error).__name__}: {error}"
-        else:
-            self._cause, self._reason = Cause.FINISHED, "it returned"
-            return
-        self._announce_failure(uptime)
+    def _begin_life(self) -> None:
+        name = getattr(self._function, "__qualname__", repr(self._function))
+        life = Life(len(self._lives) + 1, f"async {name}()", inside=True)
+        if self._lives:
+            again = RecoveryAttempt(
+                now_local(), len(self._lives), "policy", succeeded=True, detail="called"
+            )
+            self._attempts.append(again)
+        self._lives.append(life)
+        self._capture.begin(life.number, binary=False)
+        self.error = None
+        self._enter(State.RUNNING, "running")
 
-    def _announce_failure(self, uptime: float) -> None:
+    def _note_end(self, work: asyncio.Task[object]) -> None:
+        life = self._lives[-1]
+        life.cause, self._reason = self._judge_end(work)
+        life.end(None)
+        life.summary, life.capture = self._reason, "none"
+        life.mark("ended")
+        if self.error is not None:
+            told = "".join(traceback.format_exception(self.error))
+            self._capture.take(
+                "stderr", told.encode(errors="replace"), time.monotonic()
+            )
+        self._capture.end()
+        if life.cause is Cause.FAILED:
+            self._announce_failure(life)
+
+    def _judge_end(self, work: asyncio.Task[object]) -> tuple[Cause, str]:
+        """Return why it ended, and in words how."""
+        if work.done() and not work.cancelled():
+            self.error = work.exception()
+        if self._stop_asked.is_set():
+            if work.done():
+                return Cause.STOPPED, "stopped by us"
+            return (
+                Cause.UNKNOWN,
+                f"it did not end within {STOP_PATIENCE:g} s of its stop",
+            )
+        if self._bounced:
+            return Cause.STOPPED, self._bounced
+        if work.cancelled():
+            return Cause.FAILED, "it was cancelled"
+        if self.error is not None:
+            return Cause.FAILED, f"{type(self.error).__name__}: {self.error}"
+        return Cause.FINISHED, "it returned"
+
+    def _announce_failure(self, life: Life) -> None:
         lines = traceback.format_exception(self.error) if self.error else []
         self._host.announce(
             events.TaskFailed(
                 process=self._name,
-                incarnation=self._incarnation,
+                incarnation=life.number,
                 reason=self._reason,
-                uptime=uptime,
+                uptime=life.uptime,
                 traceback="".join(lines),
             )
         )
 
     def _decide(self) -> Verdict:
-        assert self._cause is not None
+        cause = self._lives[-1].cause
+        assert cause is not None
         if self._stop_asked.is_set():
             return Rest(self._reason)
         if self._bounced:
@@ -302,7 +340,7 @@ class SupervisedTask:
             return GiveUp(f"{self._reason}: trying again cannot mend that")
         share = random.random()  # noqa: S311 - jitter needs no secrecy
         verdict = self._judge.decide(
-            self._cause, None, time.monotonic(), share, how=self._reason
+            cause, None, time.monotonic(), share, how=self._reason
         )
         if isinstance(verdict, Restart) and self._host.closing:
             return Rest("its manager is closing")
@@ -313,7 +351,7 @@ class SupervisedTask:
         self._host.announce(
             events.RestartScheduled(
                 process=self._name,
-                incarnation=self._incarnation,
+                incarnation=len(self._lives),
                 delay=verdict.delay,
                 reason=verdict.reason,
             )
@@ -342,13 +380,15 @@ class SupervisedTask:
         self._host.announce(
             events.ProcessGivenUp(
                 process=self._name,
-                incarnation=self._incarnation,
+                incarnation=len(self._lives),
                 reason=verdict.reason,
             )
         )
 
     def _enter(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
+        if self._lives:
+            self._lives[-1].mark(str(state))
         self._changes.tell()
 
     def __repr__(self) -> str:
@@ -358,3 +398,7 @@ class SupervisedTask:
 
 async def _call(function: TaskFunction) -> object:
     return await function()
+
+
+def _accept(_error: OSError) -> None:
+    """Let tracebacks stay in memory if they cannot be moved to the disk."""
