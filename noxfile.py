@@ -95,5 +95,12 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def peer_clients(session: nox.Session) -> None:
     """Run the official clients against the offline peer, in an environment of theirs."""
-    session.install(".[offline]", *group("test"), "openai-agents>=0.3")
+    session.install(".[offline]", *group("test"), "openai-agents>=0.24")
     session.run("pytest", "tests/test_peer_clients.py", *session.posargs)
+
+
+@nox.session
+def human(session: nox.Session) -> None:
+    """Test the offline peer's recogniser for human voices."""
+    session.install(".[offline,human]", *group("test"))
+    session.run("pytest", "tests/test_whisper.py", *session.posargs)
