@@ -19,6 +19,8 @@ except ImportError as exc:  # pragma: no cover - only without the extra
     sys.exit(f"{exc}; install what it needs: pip install 'realtalk-async[cli]'")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtalk_async.console.recipe import Recipe
 
 MODES = ("permanent", "transient", "temporary")
@@ -189,6 +191,104 @@ def _run(recipe: Recipe, options: dict[str, Any]) -> int:
         control=not options["no_control"],
     )
     return run_recipe(recipe, setting)
+
+
+# ---- looking into apps that run
+
+
+def _looking(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all have that look into an app."""
+    app = click.option("--app", metavar="PID|SOCKET", help="Which app, if several run.")
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="One JSON value a line."
+    )
+    return app(as_json(function))
+
+
+def _ask(app: str | None, *, as_json: bool, **question: Any) -> None:  # noqa: ANN401 - a Question's
+    """Have an app asked, and say what is wrong in one line."""
+    from realtalk_async.console import inspect
+    from realtalk_async.console.wire import Question
+
+    _look(lambda: inspect.ask(Question(**question), app, as_json=as_json))
+
+
+def _look(function: Callable[[], None]) -> None:
+    from realtalk_async.exceptions import RealtalkError
+
+    try:
+        function()
+    except RealtalkError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Nobody reads any more; Python must not try to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+@main.command()
+@_looking
+def ps(app: str | None, *, as_json: bool) -> None:
+    """Show all processes of all apps that run."""
+    from realtalk_async.console import inspect
+
+    _look(lambda: inspect.overview(app, as_json=as_json))
+
+
+@main.command()
+@click.argument("name")
+@click.option("-n", default=10, show_default=True, help="The newest so many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until it is dead for good.")
+@_looking
+def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Show what the process NAME has said, on both streams."""
+    _ask(ask="tail", name=name, **options)
+
+
+@main.command()
+@click.option("-n", default=50, show_default=True, help="The newest so many entries.")
+@click.option("-f", "--follow", is_flag=True, help="Go on for as long as the app runs.")
+@click.option("--level", type=click.Choice(["INFO", "WARNING", "ERROR"]))
+@click.option("--component", help="Of this process only.")
+@click.option("--pattern", help="A regular expression.")
+@_looking
+def logs(**options: Any) -> None:  # noqa: ANN401 - click's
+    """Show the log of an app."""
+    _ask(ask="logs", **options)
+
+
+@main.command()
+@click.argument("name", required=False)
+@_looking
+def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Show all lives of the process NAME, or of all, and how they ended."""
+    _ask(ask="history", name=name, **options)
+
+
+@main.command()
+@click.argument("name")
+@_looking
+def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Tell why the process NAME died the last time, and what was done about it."""
+    _ask(ask="explain", name=name, **options)
+
+
+@main.command()
+@click.argument("name")
+@_looking
+def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """End the process NAME by its ladder if it runs, and start it again."""
+    _ask(ask="restart", name=name, **options)
+
+
+@main.command()
+@click.argument("name")
+@_looking
+def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """End the process NAME by its ladder, and keep it from being restarted."""
+    _ask(ask="stop", name=name, **options)
 
 
 # ---- demo and peer

@@ -23,8 +23,11 @@ def test_it_tells_its_version_and_its_commands():
     """Help is a help."""
     assert realtalk("--version").stdout.split()[-1] == __version__
     told = realtalk("--help").stdout
-    assert "demo" in told
-    assert "peer" in told
+    for command in ("demo", "explain", "history", "logs", "peer", "ps", "restart"):
+        assert command in told
+        assert realtalk(command, "--help").returncode == 0
+    for command in ("run", "stop", "tail"):
+        assert command in told
 
 
 def test_a_mistake_is_told_with_exit_code_2():

@@ -141,6 +141,15 @@ def test_a_command_is_restarted_until_it_succeeds(run, folder):
     assert err.count("sh was restarted") == 2
 
 
+def test_a_window_that_cannot_be_opened_stops_nothing(run, folder):
+    """It is told, and the command runs all the same."""
+    (folder.parent / "realtalk-async").write_text("in the way")
+    code, out, err = run("--", "echo", "hi")
+    assert (code, out) == (0, b"hi\n")
+    assert "nobody can look in" in err
+    assert run("--no-control", "--", "echo", "hi")[2] == ""
+
+
 def test_quiet_is_quiet(run):
     """Not a word of ours."""
     code, out, err = run("-q", "--max-failures", "0", "--", "sh", "-c", "exit 9")

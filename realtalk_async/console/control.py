@@ -131,10 +131,7 @@ class Window:
         """Answer one question; a visitor who goes, or talks nonsense, harms nobody."""
         with contextlib.suppress(OSError):
             try:
-                if refused := self._refuses(writer):
-                    writer.write(wire.error(refused))
-                else:
-                    await self._attend(reader, writer)
+                await self._attend(reader, writer)
                 await writer.drain()
             finally:
                 writer.close()
@@ -152,15 +149,27 @@ class Window:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Hear the question, and answer until all is said or the visitor has gone."""
+        refused = self._refuses(writer)
         try:
             async with asyncio.timeout(PATIENCE):
+                # Heard in any case: who is cut off while speaking hears no reason.
                 line = await reader.readuntil(b"\n")
-            question = wire.Question.decode(line)
+            question = None if refused else wire.Question.decode(line)
         except (TimeoutError, asyncio.IncompleteReadError):
             return
         except (asyncio.LimitOverrunError, RealtalkError) as exc:
-            writer.write(wire.error(str(exc)))
-            return
+            question, refused = None, str(exc)
+        if question is None:
+            writer.write(wire.error(refused))
+        else:
+            await self._answer_while_there(question, reader, writer)
+
+    async def _answer_while_there(
+        self,
+        question: wire.Question,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         answer = asyncio.create_task(self._answer(question, writer))
         gone = asyncio.create_task(reader.read(1))
         try:

@@ -143,12 +143,15 @@ class Runner:
     @contextlib.asynccontextmanager
     async def _window(self, manager: ProcessManager) -> AsyncGenerator[None]:
         """Let others look in, if they may."""
-        if not self._setting.control:
-            yield
-            return
-        from .control import control  # here, for those who do not want it
+        async with contextlib.AsyncExitStack() as stack:
+            if self._setting.control:
+                from .control import control  # here, for those who do not want it
+                from .doors import ControlUnavailable
 
-        async with control(manager):
+                try:
+                    await stack.enter_async_context(control(manager))
+                except ControlUnavailable as exc:
+                    self._say(f"nobody can look in: {exc}", bad=True)
             yield
 
     async def _start(self, manager: ProcessManager, part: Part) -> None:
