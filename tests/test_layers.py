@@ -26,7 +26,7 @@ ROOMS = {
     "supervision": (
         "states ladder restart output probe changes pace "
         "spill pipes child groups command incarnation guardian guard callbacks "
-        "report narrate warned capture life ending asking host owner process facade task manager"
+        "crew report narrate warned capture life ending asking host owner process facade task manager"
     ),
     "offline": (
         "words arithmetic gate worker answers questions settings items responses turns "

@@ -85,7 +85,7 @@ async def test_time_runs_out_within_a_turn_and_is_back_in_the_next():
     one = Pace()
     assert one.has_time()
     assert one.has_time()
-    time.sleep(2 * pace.BUDGET)  # noqa: ASYNC251 - as if by many deaths
+    time.sleep(2 * pace.BUDGET)  # as if by many deaths
     assert not one.has_time()
     await asyncio.sleep(0)
     assert one.has_time()

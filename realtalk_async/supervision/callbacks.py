@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import anyio.to_thread
 
@@ -28,6 +28,18 @@ CANCELLING = 0.02
 """Seconds that it may take to end when it is cancelled: a stop does not wait for it."""
 
 
+class Waited(Protocol):
+    """What can be set, and waited for: a `Flag` or an `asyncio.Event`."""
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it is set."""
+        ...
+
+
 class Refused(Exception):
     """No new process could be had; the message says why."""
 
@@ -37,7 +49,7 @@ class Hopeless(Refused):
 
 
 async def ask(
-    function: RestartFunction, report: object, what: str, *, stopped: asyncio.Event
+    function: RestartFunction, report: object, what: str, *, stopped: Waited
 ) -> Source | None:
     """
     Call a function of the app for something to run.
@@ -71,7 +83,7 @@ async def ask(
     raise Refused(f"the {what} returned {made!r}, not a new process or a Command")
 
 
-async def unless(stopped: asyncio.Event, call: Awaitable[Result]) -> Result:
+async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
     """
     Await *call*, but not beyond the moment that *stopped* is set.
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 class Changes:
     """Wakes all who wait for a condition, whenever something has changed."""
 
+    __slots__ = ("_next",)
+
     def __init__(self) -> None:
         self._next: asyncio.Future[None] | None = None
 
@@ -30,3 +32,31 @@ class Changes:
         """Wait until *condition* holds; it is asked at once and at every change."""
         while not condition():
             await self.wait()
+
+
+class Flag:
+    """A yes or no that can be waited for: an `asyncio.Event` that costs little memory."""
+
+    __slots__ = ("_changes", "_is_set")
+
+    def __init__(self) -> None:
+        self._changes = Changes()
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake all who wait."""
+        self._is_set = True
+        self._changes.tell()
+
+    def clear(self) -> None:
+        """Set it back."""
+        self._is_set = False
+
+    async def wait(self) -> None:
+        """Wait until it is set; those who wait see it also if it is set back at once."""
+        if not self._is_set:
+            await self._changes.wait()

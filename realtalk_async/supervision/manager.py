@@ -18,7 +18,6 @@ from itertools import pairwise
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-import anyio
 import anyio.to_thread
 
 from realtalk_async import events
@@ -32,6 +31,7 @@ from realtalk_async.exceptions import (
 
 from . import facade, groups
 from .command import Command
+from .crew import Crew
 from .guard import Guard
 from .ladder import GRACEFUL, Ladder
 from .narrate import MANAGER, narrate
@@ -109,10 +109,11 @@ class ProcessManager:
         self._turns: dict[str, str] = {}
         self._degraded: dict[str, str] = {}
         self._subscribers: list[Subscriber] = []
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._is_open = False
         self._hosting: asyncio.Task[None] | None = None
         self._body: asyncio.Task[object] | None = None
         self._closing = asyncio.Event()
+        self._crew = Crew(on_failure=self._closing.set)
         self._failure: CriticalProcessFailed | None = None
         self._cancelled_body = False
 
@@ -196,24 +197,25 @@ class ProcessManager:
         return cancelled
 
     async def _host(self, ready: asyncio.Event) -> None:
-        """Hold the task group in which everything lives."""
+        """Hold together everything that lives, and end it."""
         try:
-            async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._check_for_ever)
-                ready.set()
-                await self._closing.wait()
-                await self._stop_all()
-                await self._end_escapees()
-                self._tasks.cancel_scope.cancel()
+            self._is_open = True
+            self._crew.add(self._check_for_ever(), "check all")
+            ready.set()
+            await self._closing.wait()
+            await self._stop_all()
+            await self._end_escapees()
+            await self._crew.aclose()
             if self._guard is not None:
                 await self._guard.aclose()
         except BaseException:  # the loop is going down: nothing can be waited for
+            self._crew.cancel()
             if self._guard is not None:
                 self._guard.kill_now()
             raise
         finally:
             self._closing.set()
-            self._tasks = None
+            self._is_open = False
 
     async def _stop_all(self) -> None:
         """Stop everything, the latest first, one after the other."""
@@ -273,7 +275,7 @@ class ProcessManager:
         """``"running"``, ``"degraded"``, ``"failed"``, ``"new"`` or ``"closed"``."""
         if self._failure is not None:
             return "failed"
-        if self._tasks is None:
+        if not self._is_open:
             return "new" if self._hosting is None else "closed"
         return "degraded" if self._degraded else "running"
 
@@ -504,9 +506,7 @@ class ProcessManager:
 
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
-        task = asyncio.get_running_loop().create_task(work)
-        if self._tasks is not None:
-            self._tasks.start_soon(self._hold, task)
+        self._crew.add(work, "beside the processes")
 
     def _choose_name(self, name: str | None, program: str) -> str:
         self._must_be_open()
@@ -520,7 +520,7 @@ class ProcessManager:
         return chosen
 
     def _must_be_open(self) -> None:
-        if self._tasks is None or self._closing.is_set():
+        if not self._is_open or self._closing.is_set():
             state = "has been closed" if self._hosting else "has not been entered"
             raise NotStarted(
                 f"the manager {state}: use it inside "
@@ -732,22 +732,8 @@ class ProcessManager:
 
     def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run the owner of a process as a task that ends before we do."""
-        task = asyncio.get_running_loop().create_task(owner, name=name)
-        assert self._tasks is not None  # nothing is started outside our block
-        self._tasks.start_soon(self._hold, task)
-        return task
-
-    @staticmethod
-    async def _hold(task: asyncio.Task[None]) -> None:
-        """Tie an owner to the task group: it is cancelled with it, and waited for."""
-        try:
-            await asyncio.wait([task])
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
+        assert self._is_open  # nothing is started outside our block
+        return self._crew.add(owner, name)
 
     def begun(self, pid: int) -> None:
         """Tell the guard of a new process group."""

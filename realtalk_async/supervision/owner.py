@@ -19,7 +19,7 @@ from realtalk_async.exceptions import ProcessDead
 
 from .asking import keep_asking, stop_asking
 from .callbacks import Hopeless, Refused, RestartFunction, Source, ask, unless
-from .changes import Changes
+from .changes import Changes, Flag
 from .command import Command, explain_refusal
 from .ending import climb
 from .incarnation import Adopted, Incarnation, Spawned
@@ -113,8 +113,8 @@ class Owner:
         self._face = face
         self._first: Source | None = source
         self._task: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
-        self._news = asyncio.Event()
+        self._stop = Flag()
+        self._news = Flag()
         self._changes = Changes()
         self._request: Request | None = None
         self._trouble: Refused | None = None
@@ -694,7 +694,7 @@ def _known(status: ExitStatus | None) -> ExitStatus:
     return "unknown" if status is None else status
 
 
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
+async def _happens(event: Flag, seconds: float) -> bool:
     """Wait for *event* for so long; return whether it happened."""
     try:
         async with asyncio.timeout(seconds):

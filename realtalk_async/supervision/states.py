@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import signal
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 ExitStatus = int | Literal["unknown"]
@@ -79,9 +80,18 @@ class Usage:
         }
 
 
+_zones: dict[tuple[int, str], timezone] = {}
+
+
 def now_local() -> datetime:
     """Return the time for people: local, with its offset."""
-    return datetime.now(UTC).astimezone()
+    now = time.time()
+    local = time.localtime(now)
+    here = local.tm_gmtoff, local.tm_zone
+    # One object a zone, not one a moment: thousands of children have many moments.
+    if here not in _zones:
+        _zones[here] = timezone(timedelta(seconds=here[0]), here[1])
+    return datetime.fromtimestamp(now, _zones[here])
 
 
 def signal_name(number: int) -> str:

@@ -6,7 +6,7 @@ JSON line per (benchmark, subject), then a table with the ratio to the first sub
 machine is noisy: only ratios within one run count.
 
 Benchmarks:
-    capture 100, 10, 10k   CPU to capture 1M × 100 B, 5M × 10 B, 20k × 10 kB
+    capture 100, 10, 10k   CPU to capture 1M x 100 B, 5M x 10 B, 20k x 10 kB
     dribble                CPU to capture 200k lines that the child flushes one by one
     memory                 growth in MB for 1 GB captured; ms for the newest 100 lines,
                            and for one line anywhere
@@ -186,8 +186,7 @@ async def exiting(count=500):
         ]
         ticking = asyncio.ensure_future(tick(late, 3.0))
         await asyncio.sleep(0.2)
-        for one in ones:
-            os.kill(one.pid, signal.SIGKILL)
+        subprocess.Popen(["kill", "-9", *(str(one.pid) for one in ones)])
         await ticking
     return in_ms(late)
 
@@ -463,7 +462,7 @@ def main():
             print(json.dumps({"benchmark": benchmark, "subject": subject, **figures}))
             for figure, value in figures.items():
                 base = reference.get(figure)
-                ratio = f"{value / base:8.2f} ×" if base and len(results) > 1 else ""
+                ratio = f"{value / base:8.2f} x" if base and len(results) > 1 else ""
                 table.append((benchmark, subject, figure, f"{value:12.3f}", ratio))
     for line in table:
         print("{:12} {:16} {:12} {} {}".format(*line))
