@@ -203,3 +203,39 @@ def test_half_samples_are_carried_from_delta_to_delta():
     playback.push(A, b"\1\2\3", now=0.0)
     playback.push(A, b"\4\5\6", now=0.0)
     assert playback.due(0.0) == b"\1\2\3\4\5\6"
+
+
+# --- Prebuffering -----------------------------------------------------------------
+
+
+def test_a_reply_is_begun_when_enough_of_it_has_come():
+    """Then it goes on as usual."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(50 * MS), now=10.0)
+    assert playback.due(10.0) == b""
+    assert playback.wait(10.0) == pytest.approx(0.101)
+    playback.push(A, bytes(50 * MS), now=10.02)
+    assert len(playback.due(10.02)) == 60 * MS
+    assert len(playback.due(10.06)) == 40 * MS
+    assert playback.underruns == 0
+
+
+def test_a_short_reply_waits_no_longer_than_its_prebuffer():
+    """No more may come."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(20 * MS), now=10.0)
+    assert playback.remaining(10.0) == pytest.approx(0.12)
+    assert playback.due(10.099) == b""
+    assert len(playback.due(10.1)) == 20 * MS
+
+
+def test_each_reply_is_prebuffered_anew():
+    """Once what came before was played."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(100 * MS), now=10.0)
+    playback.due(10.0)
+    playback.due(10.04)
+    playback.push(B, bytes(20 * MS), now=10.08)
+    assert len(playback.due(10.08)) >= 20 * MS  # there is no hole to be filled
+    playback.push(A, bytes(20 * MS), now=20.0)
+    assert playback.due(20.0) == b""

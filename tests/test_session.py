@@ -368,6 +368,30 @@ def test_a_lost_connection_ends_the_reply_as_lost():
     assert not talk.session.ready
 
 
+def test_a_spoken_question_whose_reply_had_not_begun_is_lost_with_its_connection():
+    """Whoever waits for the reply is told."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    talk.do(talk.session.lost("broken again", talk.now))
+    assert len(talk.outcomes()) == 1
+
+
+def test_a_spoken_question_that_was_answered_is_not_lost():
+    """Nor one that the service was not to answer."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.begin()
+    talk.done()
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == [Status.COMPLETED]
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == []
+
+
 def test_a_reply_about_which_nothing_more_comes_is_stalled():
     """A missing response.done must hang nobody."""
     talk = Talk(stall_after=30.0).connect()

@@ -471,6 +471,27 @@ async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp
     assert timeline.render(stream.summary()).startswith("<svg")
 
 
+async def test_a_player_that_stands_by_takes_over_in_mid_reply(peer, make):
+    """The dead one is revived to stand by, until the other one dies in its turn."""
+    command = ["sh", "-c", "exec cat >/dev/null"]
+    stream = make(peer.url, speaker=command, standby=True, prebuffer_ms=40)
+    async with stream:
+        await ask(stream, "Tell me a story.")
+        with anyio.fail_after(SHORT):
+            for victim in ("player", "standby"):
+                played = stream.summary().played_audio
+                while stream.summary().played_audio < played + 0.2:
+                    await asyncio.sleep(0.01)
+                os.kill(stream.process_status()[victim].pid, signal.SIGKILL)
+                while stream.summary().restarts[victim] == 0:
+                    await asyncio.sleep(0.01)
+            while len(stream.metrics().switches) < 2:
+                await asyncio.sleep(0.01)
+        stream.interrupt()
+    restarts = {"connection": 0, "player": 1, "standby": 1}
+    assert stream.metrics().restarts == restarts
+
+
 # --- Push-to-talk, mute -----------------------------------------------------------
 
 

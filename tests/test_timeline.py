@@ -117,6 +117,9 @@ def test_deaths_and_recoveries_are_written_down():
             events.ProbeFailed(process="player", probe="silence", reason="silent"),
             events.ProcessGivenUp(process="player", reason="too often"),
             events.ProcessStarted(process="player", pid=9),
+            events.ProcessExited(
+                process="player", summary="", **{**died, "cause": "stopped by us"}
+            ),
         ]
     ):
         write_down_process(kept, event, now)

@@ -64,6 +64,7 @@ class Engine:
         plays: Whether there is a speaker; without one, audio is dropped.
         toolbox: What the service may call.
         gate: What of the microphone the service may hear.
+        prebuffer_ms: See `Playback`.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Engine:
         plays: bool,
         toolbox: Toolbox | None = None,
         gate: Gate | None = None,
+        prebuffer_ms: float = 0,
     ) -> None:
         self.session = session
         self.toolbox = toolbox or Toolbox()
-        self.playback = Playback()
+        self.playback = Playback(prebuffer_ms=prebuffer_ms)
         self.gate = gate or Gate()
         self.microphone = MicrophoneBuffer(gate=self.gate)
         self.eventlog = EventLog()

@@ -60,6 +60,11 @@ class Metrics:
     Of the last 1,000 interruptions, the milliseconds from our knowing of it until the
     player has played what it had.
     """
+    switches: tuple[float, ...]
+    """
+    Of the last 1,000 times that the standby player took over, the seconds from when it
+    was noticed that the other one was gone to the first write that it took.
+    """
     replies: Mapping[str, int]
     """How many replies ended in which way."""
     restarts: Mapping[str, int]
@@ -99,6 +104,7 @@ class Metrics:
             **fields,
             "turns": [turn.to_dict() for turn in self.turns],
             "barge_ins": list(self.barge_ins),
+            "switches": list(self.switches),
             "replies": dict(self.replies),
             "restarts": dict(self.restarts),
         }
@@ -112,6 +118,9 @@ class Meter:
         default_factory=lambda: deque[TurnLatency](maxlen=_REMEMBERED)
     )
     barge_ins: deque[float] = field(
+        default_factory=lambda: deque[float](maxlen=_REMEMBERED)
+    )
+    switches: deque[float] = field(
         default_factory=lambda: deque[float](maxlen=_REMEMBERED)
     )
     _asked_at: float | None = None

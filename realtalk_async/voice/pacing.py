@@ -141,6 +141,8 @@ class Playback:
         ahead_after_underrun_ms: How far, once the player ran dry in mid-reply.
         latency_ms: What the player needs from its pipe to the ear; it is taken off
             what was written to tell what was heard.
+        prebuffer_ms: How much of a reply must have come before it is begun, where it
+            comes slowly; no reply waits longer than that for it.
     """
 
     def __init__(
@@ -149,11 +151,14 @@ class Playback:
         ahead_ms: float = 60,
         ahead_after_underrun_ms: float = 200,
         latency_ms: float = 0,
+        prebuffer_ms: float = 0,
     ) -> None:
         self._ahead = ahead_ms * BYTES_PER_MS
         self._ahead_after_underrun = ahead_after_underrun_ms * BYTES_PER_MS
         self.latency_ms = latency_ms
         """What the player needs from its pipe to the ear; it may change."""
+        self._prebuffer = prebuffer_ms * BYTES_PER_MS
+        self._waits_until = -math.inf  # when what is prebuffered is played anyway
         self._queue: deque[_Piece] = deque()
         self._tallies: dict[Part, _Tally] = {}
         self._playing: Part | None = None
@@ -179,6 +184,8 @@ class Playback:
             self.underruns += 1
             self._ahead = max(self._ahead, self._ahead_after_underrun)
         self._dried = False
+        if not self._queue and now >= self._empty_at:
+            self._waits_until = now + self._prebuffer / _BYTES_PER_SECOND
         self._tallies.setdefault(part, _Tally()).received += size
         self._queue.append(_Piece(part, whole[:size]))
         self.queued += size
@@ -199,8 +206,9 @@ class Playback:
         It is too early until half the lead has been played: else each microsecond
         would be worth a write of its own.
         """
-        if self.level_ms(now) > self._refill_at_ms:
+        if self.level_ms(now) > self._refill_at_ms or self._is_prebuffering(now):
             return b""
+        self._waits_until = -math.inf
         room = whole_samples(self._ahead - self.level_ms(now) * BYTES_PER_MS)
         chunk = bytearray()
         while self._queue and len(chunk) < room:
@@ -208,6 +216,9 @@ class Playback:
         if chunk:
             self._written(len(chunk), now)
         return bytes(chunk)
+
+    def _is_prebuffering(self, now: float) -> bool:
+        return now < self._waits_until and self.queued < self._prebuffer
 
     def _take(self, room: int) -> bytes:
         piece = self._queue[0]
@@ -238,11 +249,15 @@ class Playback:
         if not self._queue:
             return None
         # A little later than needed: a timer that fires early would only ask again.
+        if self._is_prebuffering(now):
+            return self._waits_until - now + 0.001
         return max(0.0, (self.level_ms(now) - self._refill_at_ms) / 1000) + 0.001
 
     def remaining(self, now: float) -> float:
         """Return the seconds until all that came so far has been heard."""
         level = max(0.0, self._empty_at + self.latency_ms / 1000 - now)
+        if self._is_prebuffering(now):
+            level = max(level, self._waits_until - now)
         return level + self.queued / _BYTES_PER_SECOND
 
     def received_ms(self, part: Part) -> int:

@@ -2,7 +2,8 @@
 The player: a child whose stdin is the speaker, fed no faster than it plays.
 
 A lost player is no end: the conversation goes on in writing until it is back, and
-without sound if it never is.
+without sound if it never is. One more may stand by: it takes over in mid-word, and the
+dead one is revived to stand by in its turn.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
         ManagedProcess,
         ProcessManager,
     )
+    from realtalk_async.supervision.probe import Probed
     from realtalk_async.voice.audio import AudioProgram, Device, Machine
     from realtalk_async.voice.engine import Engine
 
 NAME: Final = "player"
+
+STANDBY: Final = "standby"
 
 # sox and ffmpeg ignore SIGTERM while they wait for input; the end of it ends them all,
 # and lets them write the last of a file.
@@ -55,19 +59,33 @@ class Player:
         device: Where to play; not ``None``.
         machine: Where to look for programs.
         engine: Whose playback is played.
+        standby: Whether one more is to stand by; not where a file is written.
 
     Raises:
         AudioUnavailable: If there is no program, or the file cannot be written.
     """
 
-    def __init__(self, device: Device, machine: Machine, engine: Engine) -> None:
+    def __init__(
+        self,
+        device: Device,
+        machine: Machine,
+        engine: Engine,
+        *,
+        standby: bool = False,
+    ) -> None:
         self._device = device
         self._engine = engine
         self._programs = audio.find_players(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
-        self._started = 0.0
-        self._stalled = ""
+        self._standby: ManagedProcess | None = None
+        self.names: tuple[str, ...] = (NAME,)
+        """Its processes."""
+        if standby and self.program.file is None:
+            self.names = (NAME, STANDBY)
+        self._fed: dict[str, int] = {}  # which incarnation was fed last
+        self._started: dict[str, float] = {}
+        self._stalled: dict[str, str] = {}
         self._takes_input = Probe("takes its input", self._check_input)
 
     @property
@@ -82,32 +100,42 @@ class Player:
         Raises:
             AudioUnavailable: If no program can play; carries their last words.
         """
-        self._process = await manager.start(
-            NAME,
-            self._command(),
+        started = [await self._start_one(manager, name) for name in self.names]
+        self._process, *standby = started
+        self._standby = standby[0] if standby else None
+        if self.program.file is None:
+            await self._prove(self._process)
+
+    async def _start_one(self, manager: ProcessManager, name: str) -> ManagedProcess:
+        return await manager.start(
+            name,
+            self._command(name),
             restart=RESTART,
             probes=[self._takes_input],
             recover=self._recover,
             ladder=LADDER,
         )
-        if self.program.file is None:
-            await self._prove(self._process)
 
     async def _prove(self, process: ManagedProcess) -> None:
         """Wait until one program has stayed alive for a moment."""
-        while process.status == "dead" or time.monotonic() < self._started + _PROVEN:
+        while process.status == "dead" or not self._has_proven(process.name):
             if process.is_settled:
                 raise self._unavailable(process)
             await asyncio.sleep(_LOOK_EVERY)
 
-    def _command(self) -> Command:
-        self._started = time.monotonic()
+    def _has_proven(self, name: str) -> bool:
+        """Whether a process has lived long enough to show that it can play."""
+        return time.monotonic() - self._started[name] >= _PROVEN
+
+    def _command(self, name: str) -> Command:
+        self._started[name] = time.monotonic()
         self._engine.playback.latency_ms = self.program.latency_ms
         return Command(*self.program.argv, stdin=True)
 
     async def _recover(self, report: IncarnationReport) -> Command:
         """Return what to run in the place of the dead one."""
-        self._stalled = ""
+        name = report.process
+        self._stalled.pop(name, None)
         trouble = diagnose(report, is_device=self._device == audio.DEFAULT)
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
         self._engine.tell(failed)
@@ -116,36 +144,79 @@ class Player:
             # ffmpeg would begin the file anew.
             await anyio.to_thread.run_sync(_repair, file)
             self._programs = [audio.continue_file(file)]
-        elif time.monotonic() - self._started < _PROVEN:
+        elif not self._has_proven(name):
             # It cannot play here: the next candidate may.
             self._current = (self._current + 1) % len(self._programs)
-        return self._command()
+        return self._command(name)
 
-    async def _check_input(self, _process: object) -> str | None:
-        return self._stalled or None
+    async def _check_input(self, process: Probed) -> str | None:
+        return self._stalled.get(process.name)
 
     async def play(self) -> None:
         """Feed the player with what is due, until it is dead for good."""
-        process = self._process
-        assert process is not None, "start it first"
         while True:
             chunk = self._engine.due()
             if not chunk:
                 await self._wait_for_more()
-                continue
+            elif not await self._write(chunk):
+                self._engine.fall_silent()
+                return
+
+    async def _write(self, chunk: bytes) -> bool:
+        """
+        Write *chunk*, to the one who stands by if need be.
+
+        Returns:
+            Whether there is still a player. If it had to be revived, the chunk is lost.
+        """
+        noticed_at: float | None = None
+        while True:
+            if self._was_replaced() and self._switch():
+                noticed_at = noticed_at or time.monotonic()
+            process = self._process
+            assert process is not None, "start it first"
             incarnation = process.incarnation
-            try:
-                await process.send(chunk, timeout=_STALL)
-            except (ProcessDead, WriteStalled) as error:
-                if process.incarnation == incarnation and process.status == "running":
-                    self._stalled = str(error)  # its probe ends it
-                if not await self._lives_again(process, incarnation):
-                    self._engine.fall_silent()
-                    return
+            if await self._send(process, chunk):
+                self._fed[process.name] = incarnation
+                if noticed_at is not None:
+                    self._engine.meter.switches.append(time.monotonic() - noticed_at)
+                return True
+            noticed_at = noticed_at or time.monotonic()
+            if not self._switch():
+                return await self._lives_again(process, incarnation)
+
+    def _was_replaced(self) -> bool:
+        """Whether the player was revived since it was last fed: it is still cold."""
+        process = self._process
+        fed = self._fed.get(process.name) if process else None
+        return fed is not None and process is not None and fed != process.incarnation
+
+    async def _send(self, process: ManagedProcess, chunk: bytes) -> bool:
+        """Write *chunk* to one of them; return whether it took it."""
+        incarnation = process.incarnation
+        try:
+            await process.send(chunk, timeout=_STALL)
+        except (ProcessDead, WriteStalled) as error:
+            if process.incarnation == incarnation and process.status == "running":
+                self._stalled[process.name] = str(error)  # its probe ends it
+            return False
+        return True
+
+    def _switch(self) -> bool:
+        """Go on with the one who stands by; return whether there is one."""
+        standby = self._standby
+        if standby is None or standby.status == "dead" or standby.name in self._stalled:
+            return False
+        if self._process is not None:
+            self._fed.pop(self._process.name, None)
+        self._process, self._standby = standby, self._process
+        return True
 
     async def _lives_again(self, process: ManagedProcess, incarnation: int) -> bool:
-        """Wait for the life after *incarnation*; return whether there is one."""
+        """Wait for the life after *incarnation*, or the other's; is there one?"""
         while process.incarnation == incarnation:
+            if self._switch():
+                return True
             if process.is_settled:
                 return False
             await asyncio.sleep(_LOOK_EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.supervision import Cause
 from realtalk_async.voice import words
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ _CHILDREN: dict[str, Lane] = {
     "player": "player",
     "standby": "player",
 }
+
+_BY_US = frozenset({Cause.STOPPED, Cause.ESCALATED})
 
 
 def write_down(chronicle: Chronicle, event: words.VoiceEvent, now: float) -> None:
@@ -64,7 +67,7 @@ def write_down_process(chronicle: Chronicle, event: events.Event, now: float) ->
     if lane is None:
         return
     match event:
-        case events.ProcessExited():
+        case events.ProcessExited(cause=cause) if cause not in _BY_US:
             chronicle.note(lane, "died", now, event.summary)
         case events.ProcessRestarted():
             after = f"after {event.downtime * 1000:.0f} ms"

@@ -137,6 +137,7 @@ class Session:
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
         self._talking = False  # by push-to-talk
+        self._turn_unanswered = False  # it ended, and the service will reply by itself
         self._echoes = Echoes()
         self._events = 0
         self._items = 0
@@ -335,8 +336,9 @@ class Session:
             self._lost_at = now
         for reply in self.replies:
             self._finish(reply, Status.LOST, reason, now)
-        if self.replies.asked_at is not None:
+        if self.replies.asked_at is not None or self._turn_unanswered:
             self._finish_asked(Status.LOST, reason, now)
+        self._turn_unanswered = False
         self.conversation.settle()
         self._tell(words.ConnectionLost(reason))
         return self._decisions()
@@ -550,6 +552,8 @@ class Session:
     def _on_committed(self, event: ServerEvent, now: float) -> None:
         previous = self._echoes.known_as(event.text("previous_item_id")) or None
         self._heard_user(event.text("item_id"), previous)
+        detection = self.config.turn_detection
+        self._turn_unanswered = detection is not None and detection.create_response
 
     def _heard_user(self, item_id: str, previous: str | None = None) -> None:
         if item_id:
@@ -608,7 +612,7 @@ class Session:
         reply = self.replies.get(response_id)
         if reply is None:
             reply = self.replies.begin(response_id, now)
-            self._answer_due = False
+            self._answer_due = self._turn_unanswered = False
             self._tell(words.ReplyStarted(response_id))
         reply.last_at = now
         return reply

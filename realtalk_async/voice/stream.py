@@ -27,7 +27,6 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, RestartPolicy
-from realtalk_async.voice import player as playing
 from realtalk_async.voice import recorder as recording
 from realtalk_async.voice import timeline
 from realtalk_async.voice.audio import DEFAULT, Machine
@@ -119,6 +118,11 @@ class Stream:
             loudspeaker in the room without echo cancellation; the user's voice cannot
             break into a reply then.
         transcription: The model that writes down what the user says, or ``None``.
+        standby: Whether a second player stands by to take over when the first one dies,
+            within milliseconds; the device must allow two.
+        prebuffer_ms: How much of a reply must have come before it is played, for a
+            service or a network that is hardly faster than the voice; no reply waits
+            longer than that.
         record: The path of a stereo WAV for both sides: the user left, as the recorder
             gave it, and right the replies, as far as they were heard. It is valid at
             any time but for the last second, also if the app is killed.
@@ -149,6 +153,8 @@ class Stream:
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
         half_duplex: bool = False,
+        standby: bool = False,
+        prebuffer_ms: float = 0,
         record: str | os.PathLike[str] | None = None,
         tools: Iterable[Tool | ToolFunction] = (),
         stall_after: float = 30.0,
@@ -165,6 +171,7 @@ class Stream:
         self._microphone = microphone
         self._speaker = speaker
         self._record_to = record
+        self._keeps_standby = standby
         self._handle_signals = handle_signals
         toolbox = Toolbox(tools)
         config = SessionConfig(
@@ -183,6 +190,7 @@ class Stream:
             plays=speaker is not None,
             toolbox=toolbox,
             gate=gate,
+            prebuffer_ms=prebuffer_ms,
         )
         self._subscribers: list[Callable[[VoiceEvent], object]] = []
         # An iterator that nobody holds any more costs nothing.
@@ -334,9 +342,12 @@ class Stream:
     def _find_sound(self) -> tuple[Recorder | None, Player | None]:
         machine = Machine.this()
         microphone, speaker, engine = self._microphone, self._speaker, self._engine
+        keeps_one = self._keeps_standby
         return (
             None if microphone is None else Recorder(microphone, machine, engine),
-            None if speaker is None else Player(speaker, machine, engine),
+            None
+            if speaker is None
+            else Player(speaker, machine, engine, standby=keeps_one),
         )
 
     def _begin(self) -> None:
@@ -438,7 +449,7 @@ class Stream:
         )
         await self._until(lambda: self._engine.was_ready)
         if player is not None:
-            self._names.append(playing.NAME)
+            self._names.extend(player.names)
             await player.start(manager)
         if recorder is not None:
             self._names.append(recording.NAME)
@@ -577,6 +588,7 @@ class Stream:
             connected=self._session.ready,
             turns=tuple(engine.meter.turns),
             barge_ins=tuple(engine.meter.barge_ins),
+            switches=tuple(engine.meter.switches),
             replies=Counter(str(outcome.status) for outcome in summary.outcomes),
             restarts=summary.restarts,
             sent_audio=summary.sent_audio,
