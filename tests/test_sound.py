@@ -300,9 +300,7 @@ async def test_a_question_is_heard_and_answered_aloud(
             program = stream.process_status()["recorder"]
             server.say(question)
             outcome = await stream.wait_for_response(PATIENCE)
-            with anyio.fail_after(PATIENCE):
-                while voiced(heard.read_bytes()) < expected * 0.9:
-                    await asyncio.sleep(0.2)
+            await sounds(heard, expected * 0.9)
     assert program.status == "running"
     assert outcome.text == ANSWER
     assert stream.conversation()[0].content == QUESTION
@@ -333,6 +331,34 @@ async def test_a_microphone_that_goes_silent_is_found_out(
     assert exited.cause == "ended by us: unhealthy"
     assert failures(watch, "recorder") == [words.Trouble.LOST]
     assert watch.of(events.ProcessExited, "player")[:-1] == []
+
+
+async def test_a_speaker_that_plays_nothing_is_found_out(
+    server, stream, recorder, tmp_path
+):
+    """Its program takes no more; a new one plays on what is still to come."""
+    watch = Watch(stream)
+    heard = tmp_path / "heard.raw"
+    async with stream:
+        with server.listening(heard):
+            stream.send_text("Tell me a story.", trigger_response=True)
+            await sounds(heard, 1)
+            server.suspend("spk")
+            await watch.until(lambda: watch.of(events.ProbeFailed, "player"))
+            server.suspend("spk", on=False)
+            await watch.until(lambda: watch.of(events.ProcessRestarted, "player"))
+            await sounds(heard, voiced(heard.read_bytes()) + 50)
+        assert stream.is_ready()
+    exited = watch.of(events.ProcessExited, "player")[0]
+    assert exited.cause == "ended by us: unhealthy"
+    assert failures(watch, "player") == [words.Trouble.LOST]
+
+
+async def sounds(path, frames):
+    """Wait until so many frames of 20 ms with a voice were heard."""
+    with anyio.fail_after(PATIENCE):
+        while voiced(path.read_bytes()) < frames:
+            await asyncio.sleep(0.1)
 
 
 async def test_devices_that_are_unplugged_and_plugged_in_again(
@@ -389,9 +415,7 @@ async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
         async with stream:
             with server.listening(heard):
                 stream.send_text(LONG, trigger_response=True)
-                with anyio.fail_after(PATIENCE):
-                    while not voiced(heard.read_bytes()):
-                        await asyncio.sleep(0.05)
+                await sounds(heard, 1)
             server.kill()
             await watch.until(lambda: watch.of(events.ProcessGivenUp, "recorder"))
             with pytest.raises(ClosedStream):
