@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 
+NO_WINDOW = 0.05
+"""Seconds that a single command runs before others may look in."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GOOD = (events.RestartScheduled, events.ProcessRestarted)
@@ -121,24 +124,42 @@ class Runner:
             os.unlink(logger.path)
 
     async def _hold(self, logger: Logger) -> None:
+        """Hold the manager's block, with all parts in it, until it is over."""
         recipe = self._recipe
-        async with (
-            ProcessManager(
-                logger, check_interval=recipe.check_interval, strategy=recipe.strategy
-            ) as manager,
-            self._window(manager),
-        ):
+        async with ProcessManager(
+            logger, check_interval=recipe.check_interval, strategy=recipe.strategy
+        ) as manager:
             self._manager = manager
             manager.subscribe(self._on_event)
-            starts = [
-                asyncio.create_task(self._start(manager, part)) for part in recipe.parts
-            ]
-            try:
+            if recipe.is_bare:
+                await self._run_parts(manager, self._wait_for_end_of_one(manager))
+            else:
+                async with self._window(manager):
+                    await self._run_parts(manager, self._over.wait())
+
+    async def _run_parts(
+        self, manager: ProcessManager, until: Coroutine[None, None, object]
+    ) -> None:
+        """Start all parts, and do not go on before it is over."""
+        starts = [
+            asyncio.create_task(self._start(manager, part))
+            for part in self._recipe.parts
+        ]
+        try:
+            await until
+        finally:
+            for start in starts:
+                start.cancel()
+            await asyncio.wait(starts)
+
+    async def _wait_for_end_of_one(self, manager: ProcessManager) -> None:
+        """Wait, with a window only if it takes longer: opening one takes a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NO_WINDOW):
                 await self._over.wait()
-            finally:
-                for start in starts:
-                    start.cancel()
-                await asyncio.wait(starts)
+                return
+        async with self._window(manager):
+            await self._over.wait()
 
     @contextlib.asynccontextmanager
     async def _window(self, manager: ProcessManager) -> AsyncGenerator[None]:
