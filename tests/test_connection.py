@@ -15,7 +15,8 @@ from realtalk_async.exceptions import (
     ServiceRefused,
     ServiceUnreachable,
 )
-from realtalk_async.voice.connection import Target, dial, find_target
+from realtalk_async.voice.connection import dial
+from realtalk_async.voice.target import Target, find_target
 
 LOCAL = "ws://127.0.0.1:8765/v1/realtime"
 

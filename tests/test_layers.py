@@ -22,6 +22,12 @@ FLOORS = [
 
 # The files of a room from the ground up: words, decisions, edges, things.
 ROOMS = {
+    "voice": (
+        "protocol words gate pacing decisions echoes conversation lifetime replies "
+        "session narration chronicle summary timeline scribe metrics mix trouble target "
+        "connection wavfile audio signals "
+        "eventlog feed waiting tools taping engine link recorder player stream"
+    ),
     "logs": "context line needle file blocks query writer sink bound forward logger",
     "supervision": (
         "states ladder restart output probe changes pace "

@@ -1,10 +1,11 @@
 """
 A voice conversation with a realtime service, supervised.
 
-From bottom to top. Pure: `protocol`, `words`, `decisions`, `conversation`, `pacing`,
-`replies`, `echoes`, `session`, `narration`, `summary`. Edges: `connection`, `audio`,
-`wavfile`, `signals`. Things: `eventlog`, `waiting`, `engine`, `link`, `recorder`,
-`player`, `stream`; `tools` runs what the service may call.
+From bottom to top. Pure: `protocol`, `words`, `gate`, `pacing`, `decisions`, `echoes`,
+`conversation`, `lifetime`, `replies`, `session`, `narration`, `chronicle`, `summary`,
+`timeline`, `scribe`, `metrics`, `mix`, `trouble`, `target`. Edges: `connection`,
+`wavfile`, `audio`, `signals`. Things: `eventlog`, `feed`, `waiting`, `tools`, `taping`,
+`engine`, `link`, `recorder`, `player`, `stream`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The websocket to the service: where it is, how to get in, what its refusals mean.
+The websocket to the service: how to get in, and what its refusals mean.
 
 An edge: it knows `websockets` and nothing of what the messages say. It does not dial
 again by itself; the stream does, for it must tell the conversation again too.
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ssl
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from realtalk_async.exceptions import (
     AuthenticationRefused,
-    InvalidConfiguration,
-    MissingApiKey,
     ServiceRefused,
     ServiceUnreachable,
 )
@@ -36,94 +33,15 @@ except ImportError as error:  # pragma: no cover - the extra is always there in 
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
 
     from websockets.asyncio.client import ClientConnection
     from websockets.http11 import Response
 
-SERVICE = "wss://api.openai.com/v1/realtime"
-KEY_VARIABLE = "OPENAI_API_KEY"
-AZURE_KEY_VARIABLE = "AZURE_OPENAI_API_KEY"
+    from realtalk_async.voice.target import Target
 
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _LARGEST_MESSAGE = 16 * 1024 * 1024
 _WORDS_OF_THE_BODY = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to dial, and how to be let in."""
-
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    """They hold the key: never shown, never logged."""
-    local: bool
-    """On this very machine: no proxy, no key needed."""
-
-
-def find_target(
-    url: str | None, api_key: str | None, model: str, environ: Mapping[str, str]
-) -> Target:
-    """
-    Work out where to dial, before anything is started.
-
-    Args:
-        url: ``None`` for the real service; else a ``ws://`` or ``wss://`` address,
-            such as that of an offline peer, or of Azure. The model is added to it
-            unless it names a model or a deployment already.
-        api_key: The key; ``None`` to take the one of the environment. The one of the
-            environment is never sent to anybody but the service that it is for.
-        model: The model, or Azure's deployment.
-        environ: The environment.
-
-    Raises:
-        MissingApiKey: If the service needs a key and there is none.
-        InvalidConfiguration: If the address is none.
-    """
-    address = urlsplit(url or SERVICE)
-    host = address.hostname or ""
-    if address.scheme not in ("ws", "wss") or not host:
-        raise InvalidConfiguration(
-            f"not the address of a realtime service: {url!r}; "
-            f"it begins with ws:// or wss://, as ws://127.0.0.1:8765/v1/realtime does"
-        )
-    local = host in _LOCAL_HOSTS
-    key = api_key or _key_from(environ, host)
-    if not key and not local:
-        raise _missing_key(host)
-    query = address.query
-    if "model" not in parse_qs(query):
-        query = "&".join(filter(None, (query, urlencode({"model": model}))))
-    whole = urlunsplit(address._replace(query=query))
-    return Target(whole, _headers(host, key), local)
-
-
-def _key_from(environ: Mapping[str, str], host: str) -> str:
-    if _is_azure(host):
-        return environ.get(AZURE_KEY_VARIABLE, "").strip()
-    if host == "openai.com" or host.endswith(".openai.com"):
-        return environ.get(KEY_VARIABLE, "").strip()
-    return ""
-
-
-def _is_azure(host: str) -> bool:
-    return host.endswith(".azure.com")
-
-
-def _headers(host: str, key: str) -> dict[str, str]:
-    if not key:
-        return {}
-    return {"api-key": key} if _is_azure(host) else {"Authorization": f"Bearer {key}"}
-
-
-def _missing_key(host: str) -> MissingApiKey:
-    variable = AZURE_KEY_VARIABLE if _is_azure(host) else KEY_VARIABLE
-    return MissingApiKey(
-        f"no API key for {host}: set the environment variable {variable} or give "
-        f"api_key=…; or talk to the offline peer, which needs none: run "
-        f"`realtalk-async peer --port 8765` and give "
-        f"url='ws://127.0.0.1:8765/v1/realtime'"
-    )
 
 
 class Connection:

@@ -16,13 +16,13 @@ from realtalk_async.exceptions import (
     StreamError,
 )
 from realtalk_async.voice import protocol
-from realtalk_async.voice.connection import dial
 from realtalk_async.voice.engine import Recycled
 from realtalk_async.voice.waiting import first_of
 
 if TYPE_CHECKING:
-    from realtalk_async.voice.connection import Connection, Target
+    from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.target import Target
 
 
 class NeverReached(ServiceUnreachable):
@@ -37,6 +37,10 @@ class Link:
     """The connection of one session, over all its lives."""
 
     def __init__(self, target: Target, engine: Engine) -> None:
+        # It brings in websockets, a third of all imports: only who dials pays for it.
+        from realtalk_async.voice.connection import dial
+
+        self._dial = dial
         self._target = target
         self._engine = engine
         self.error: StreamError | None = None
@@ -65,7 +69,7 @@ class Link:
 
     async def _hold(self) -> None:
         """Hold one connection until it breaks, or we leave it."""
-        async with dial(self._target) as connection:
+        async with self._dial(self._target) as connection:
             self._engine.connected()
             try:
                 await first_of(self._read(connection), self._write(connection))

@@ -28,9 +28,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, RestartPolicy
 from realtalk_async.voice import recorder as recording
-from realtalk_async.voice import timeline
 from realtalk_async.voice.audio import DEFAULT, Machine
-from realtalk_async.voice.connection import find_target
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
 from realtalk_async.voice.feed import EventFeed
@@ -53,6 +51,7 @@ from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
 from realtalk_async.voice.taping import Tape
+from realtalk_async.voice.target import find_target
 from realtalk_async.voice.tools import Toolbox
 from realtalk_async.voice.waiting import first_of, to_the_end
 
@@ -611,6 +610,8 @@ class Stream:
         Raises:
             OSError: If *path* cannot be written.
         """
+        from realtalk_async.voice import timeline  # few sessions are ever drawn
+
         marks = self._engine.chronicle.marks
         await anyio.to_thread.run_sync(timeline.save, marks, path)
 
