@@ -219,6 +219,21 @@ async def test_a_guard_that_cannot_be_started_is_an_error_and_leaves_nothing(
             pass
 
 
+async def test_an_app_that_is_gone_before_its_guard_has_come_up_is_heard_out(log_path):
+    """What it has told lies in the pipe."""
+    body = """
+        manager._guard._child.send_signal(19)
+        one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
+        while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
+            await asyncio.sleep(0.01)
+        print('guard', manager._guard.pid)
+    """
+    said = await killed(app(body, log_path), "pids")
+    assert still_there(tag_in(said), pids_in(said))
+    os.kill(int(re.search("guard (.*)", said)[1]), signal.SIGCONT)
+    await gone(tag_in(said), pids_in(said))
+
+
 async def test_the_guard_leaves_alone_what_is_not_ours(log_path):
     """A process that merely has a pid that was ours, or another manager's child."""
     other = await asyncio.create_subprocess_exec("sleep", "1000")

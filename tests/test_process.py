@@ -19,6 +19,7 @@ from realtalk_async.exceptions import (
     WaitExpired,
     WriteStalled,
 )
+from realtalk_async.logs import Logger
 from realtalk_async.supervision import Command, Ladder, ManagedProcess
 from realtalk_async.supervision.restart import TEMPORARY, TRANSIENT
 from realtalk_async.testing import programs
@@ -792,3 +793,15 @@ async def test_a_signal_reaches_the_program_and_a_dead_one_is_named(logger):
     assert (await process.wait()).exit_status == -signal.SIGUSR1
     with pytest.raises(ProcessDead, match="SIGTERM"):
         process.send_signal(signal.SIGTERM)
+
+
+def test_a_process_answers_when_its_loop_has_ended(log_path):
+    """M9: asyncio's own view of it too."""
+
+    async def app():
+        return await run(programs.speaks("hello", status=3), Logger(log_path))
+
+    process = asyncio.run(app())
+    assert process.get_stdout()[0].text == "hello"
+    assert process.process.returncode == 3
+    assert process.process.pid == process.pid

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ProcessDead
@@ -57,7 +56,7 @@ class Capture:
         self._arrivals = 0
         self._began = time.monotonic()
         self._heard: dict[StreamName, float] = {}
-        self._backlog: deque[bytes] = deque()
+        self._backlog: list[bytes] = []
         self._backlog_size = 0
         self._backlog_limit = BACKLOG
         self._receiving = False
@@ -279,7 +278,7 @@ class Capture:
                 await self._news.wait()
         finally:
             self._receiving = False
-        chunk = self._backlog.popleft()
+        chunk = self._backlog.pop(0)
         self._backlog_size -= len(chunk)
         if self._backlog_size < self._backlog_limit // 2:
             self.on_room("stdout")

@@ -57,14 +57,14 @@ class Child:
         on_exit: Callable[[Child], None],
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._on_exit = on_exit
         self.exit_status: ExitStatus | None = None
         """None while it runs."""
         self.usage: Usage | None = None
         self.started = time.monotonic()
         self.ended: float | None = None
-        self.exited: asyncio.Future[None] = self._loop.create_future()
+        self.exited: asyncio.Future[None] = self.loop.create_future()
         """Done as soon as the program has exited and is reaped."""
         merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
         if "process_group" in merged:  # the leader of a session cannot join a group
@@ -101,14 +101,14 @@ class Child:
             # No pidfd on this system (or no descriptor left): one thread waits instead.
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
         else:
-            self._loop.add_reader(self._pidfd, self._reap)
+            self.loop.add_reader(self._pidfd, self._reap)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):  # somebody else reaped it
             os.waitid(os.P_PID, self.pid, flags)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
-            self._loop.call_soon_threadsafe(self._reap)
+            self.loop.call_soon_threadsafe(self._reap)
 
     def _reap(self) -> None:
         """Collect the exit status and tell, in this turn of the loop or a later one."""
@@ -143,7 +143,7 @@ class Child:
             self._on_exit(self)
         finally:
             if self._pidfd >= 0:
-                self._loop.remove_reader(self._pidfd)
+                self.loop.remove_reader(self._pidfd)
                 os.close(self._pidfd)
                 self._pidfd = -1
 
@@ -244,9 +244,9 @@ class ChildTransport(asyncio.SubprocessTransport):
 
 def process_of(child: Child) -> asyncio.subprocess.Process:
     """Return asyncio's `Process` for *child*, with no streams of its own."""
-    loop = asyncio.get_running_loop()
-    protocol = asyncio.subprocess.SubprocessStreamProtocol(limit=1 << 16, loop=loop)
-    return asyncio.subprocess.Process(ChildTransport(child), protocol, loop)
+    # The loop's own, so that it can be asked for when that has ended as well.
+    protocol = asyncio.subprocess.SubprocessStreamProtocol(1 << 16, child.loop)
+    return asyncio.subprocess.Process(ChildTransport(child), protocol, child.loop)
 
 
 def transport_of(process: asyncio.subprocess.Process) -> ChildTransport:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 
-from .child import Child, process_of
+from .child import Child
 from .output import StreamName
 from .pipes import Chunk, PipeReader, PipeWriter
 
@@ -185,7 +185,6 @@ class Running:
     """A spawned command: the child and our ends of its pipes."""
 
     child: Child
-    process: asyncio.subprocess.Process
     stdin: PipeWriter | None
     readers: dict[str, PipeReader]
 
@@ -236,7 +235,7 @@ def spawn(
         child.kill_now()
         _close_all(ours)
         raise
-    return Running(child, process_of(child), stdin, readers)
+    return Running(child, stdin, readers)
 
 
 def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) -> None:

@@ -108,8 +108,8 @@ def listen(app: int, told: dict[int, str]) -> bool:
         # Its end is seen even if a forked copy of it still holds our pipe open.
         waiting.append(os.pidfd_open(app))
     except (AttributeError, OSError):
-        if os.getppid() != app:
-            return False
+        if os.getppid() != app:  # it was gone before we had come up
+            return hear_the_rest(b"", told)
     buffered = b""
     while True:
         ready = select.select(waiting, [], [])[0]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from . import groups
+from .child import process_of
 from .command import Command, Running, spawn
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 class Incarnation(abc.ABC):
     """What the owner of a life may ask of it."""
 
-    process: asyncio.subprocess.Process
     pid: int
     owns_group: bool
     """Whether the pid is also the number of a process group of its own."""
@@ -45,6 +45,11 @@ class Incarnation(abc.ABC):
     """Done as soon as the program has exited."""
     group_gone: bool = False
     """Whether the group was seen empty: it is never signalled again."""
+
+    @property
+    @abc.abstractmethod
+    def process(self) -> asyncio.subprocess.Process:
+        """asyncio's own view of it."""
 
     @property
     def alive(self) -> bool:
@@ -142,11 +147,23 @@ class Spawned(Incarnation):
             on_exit=self._note_exit,
         )
         child = self._running.child
-        self.process = self._running.process
+        self._process: asyncio.subprocess.Process | None = None
         self.pid = child.pid
         self.owns_group = child.owns_group
         self.started = child.started
         self.exited = child.exited
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """asyncio's own view of it, made when it is first asked for."""
+        if self._process is None:
+            self._process = process_of(self._running.child)
+        return self._process
+
+    @property
+    def _writer(self) -> asyncio.StreamWriter | None:
+        """The app's own writer to its stdin, if it has asked for one."""
+        return self._process.stdin if self._process else None
 
     def _note_exit(self, child: Child) -> None:
         self.exit_status = child.exit_status
@@ -162,12 +179,12 @@ class Spawned(Incarnation):
     @property
     def takes_input(self) -> bool:
         """Whether it was given a stdin to read from."""
-        return self._running.stdin is not None or self.process.stdin is not None
+        return self._running.stdin is not None or self._writer is not None
 
     async def write(self, data: bytes, progress: list[int]) -> None:
         """Write to stdin."""
-        if self.process.stdin is not None:  # the app has a writer of its own
-            await _write_stream(self.process.stdin, data, progress)
+        if self._writer is not None:
+            await _write_stream(self._writer, data, progress)
         elif self._running.stdin is not None:
             await self._running.stdin.write(data, progress)
         else:
@@ -175,8 +192,8 @@ class Spawned(Incarnation):
 
     def close_stdin(self) -> None:
         """End its input."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        if self._writer is not None:
+            self._writer.close()
         if self._running.stdin is not None:
             self._running.stdin.close()
 
@@ -238,7 +255,7 @@ class Adopted(Incarnation):
         self._loop = asyncio.get_running_loop()
         self._on_data = on_data
         self._on_exit = on_exit
-        self.process = process
+        self._process = process
         self.pid = process.pid
         self.started = time.monotonic()
         self.exited = self._loop.create_future()
@@ -258,17 +275,22 @@ class Adopted(Incarnation):
         except ProcessLookupError:
             return False
 
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The process that was given."""
+        return self._process
+
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
         await self._pidfd_readable()
-        while self.process.returncode is None:  # noqa: ASYNC110 - nobody tells
+        while self._process.returncode is None:  # noqa: ASYNC110 - nobody tells
             # asyncio reaps it, a moment later or (3.11) in a thread.
             await asyncio.sleep(0.001 if self._pidfd_used else 0.02)
         self._conclude()
 
     async def _pidfd_readable(self) -> None:
         self._pidfd_used = False
-        if self.process.returncode is not None:
+        if self._process.returncode is not None:
             return
         try:
             self._pidfd = os.pidfd_open(self.pid)
@@ -290,7 +312,7 @@ class Adopted(Incarnation):
             waiter.set_result(None)
 
     def _conclude(self) -> None:
-        code = self.process.returncode
+        code = self._process.returncode
         # asyncio says 255 when somebody else reaped it; so does a program that exits
         # with 255, and the two cannot be told apart here: the code is passed on.
         self.exit_status = "unknown" if code is None else code
@@ -306,23 +328,23 @@ class Adopted(Incarnation):
     @property
     def takes_input(self) -> bool:
         """Whether it was given a stdin to read from."""
-        return self.process.stdin is not None
+        return self._process.stdin is not None
 
     async def write(self, data: bytes, progress: list[int]) -> None:
         """Write to stdin."""
-        if self.process.stdin is None:
+        if self._process.stdin is None:
             raise BrokenPipeError
-        await _write_stream(self.process.stdin, data, progress)
+        await _write_stream(self._process.stdin, data, progress)
 
     def close_stdin(self) -> None:
         """End its input."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def signal_alone(self, number: int) -> None:
         """Send a signal to the program only."""
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            self._process.send_signal(number)
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
@@ -345,7 +367,7 @@ class Adopted(Incarnation):
             task.cancel()
         # The only way to close its pipes while something else holds them open: asyncio's
         # Process has no public close.
-        transport: object = getattr(self.process, "_transport")  # noqa: B009
+        transport: object = getattr(self._process, "_transport")  # noqa: B009
         if isinstance(transport, asyncio.BaseTransport):
             transport.close()
 
