@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs import Level, LogEntry, Logger
-from realtalk_async.logs.line import format_line
-from realtalk_async.logs.query import make_query, search
+from realtalk_async.logs.line import format_line, parse_line
+from realtalk_async.logs.query import make_query, may_match, search
 
 START = datetime.fromisoformat("2025-05-13 14:30:22").astimezone()
 
@@ -529,3 +529,46 @@ def test_a_senseless_wish_to_follow_is_refused_at_once(path):
     """Before anything is awaited."""
     with pytest.raises(InvalidConfiguration):
         Logger(path).follow_logs("FATAL")
+
+
+PIECES = st.sampled_from(
+    ["a", "1", " ", "] ", "[", "{", "}", '"', ' {"', '{"a":1}', ' {"a": [1, 2]}', "\\n"]
+)
+PATTERNS = [
+    "^a",
+    "a$",
+    r"\b1\b",
+    "^$",
+    r"^\{",
+    r"\}$",
+    "a.?.?.?[{]",
+    r"\[1,2\]",
+    r'":1',
+]
+
+
+@given(body=st.lists(PIECES, max_size=8).map("".join))
+def test_no_line_in_which_a_pattern_is_found_is_passed_over(body):
+    """Without parsing it: whatever stands in it, whoever wrote it."""
+    line = f"[2025-05-13 14:30:22] [INFO] [a] {body}"
+    entry = parse_line(line)
+    assert entry is not None
+    for pattern in map(re.compile, PATTERNS):
+        if make_query(None, None, pattern, None, None, None).matches(entry):
+            assert may_match(line.encode(), pattern), pattern
+
+
+def test_lines_are_passed_over_unparsed_where_nothing_is_escaped(path, monkeypatch):
+    """A pattern without any text in it does not have each line parsed."""
+    entries = numbered(3_000)
+    entries[7] = LogEntry(START, Level.INFO, "a", "44\n")
+    write(path, *entries)
+    parsed = []
+
+    def counted(line):
+        parsed.append(line)
+        return parse_line(line)
+
+    monkeypatch.setattr("realtalk_async.logs.query.parse_line", counted)
+    assert ask(path, pattern=r"\b[4]4\b") == [entries[7], entries[44]]
+    assert len(parsed) < 20

@@ -221,6 +221,26 @@ def parse_line(line: str | bytes) -> LogEntry | None:
     return LogEntry(timestamp, _LEVELS[match[2]], unescape(match[3]), message, context)
 
 
+def searchable(line: str) -> tuple[str, ...] | None:
+    """
+    Return texts of *line* that include its message and its context, without parsing.
+
+    They may include more. It is `None` if that takes parsing: something is escaped, or
+    is not written as we do. Numbers are taken as they are written.
+    """
+    if "\\" in line or not line.isascii() or line.startswith("{"):
+        return None
+    *head, body = line.split("] ", 3)
+    if len(head) < 3 or body.startswith("{"):
+        return None
+    if not body.endswith("}"):
+        return (body,)
+    message, found, context = body.partition(' {"')
+    if not found or '": ' in context or ", " in context:
+        return None
+    return message, '{"' + context, body  # all of it, if that is no context after all
+
+
 @lru_cache(maxsize=1024)
 def parse_timestamp(text: str) -> datetime | None:
     """Return the time that *text* says, aware (local if it names no zone), or `None`."""

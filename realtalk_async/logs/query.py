@@ -28,7 +28,7 @@ from .blocks import (
     opened,
 )
 from .context import show_json
-from .line import Level, LogEntry, parse_line
+from .line import Level, LogEntry, parse_line, searchable
 from .needle import Needle, is_plain, needles_of, whole_name
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _search_file(
         if stop.is_set():
             return True
         needle = needle or _rarest(needles, block)
-        lines = _candidates(block, needle)
+        lines = _candidates(block, needle, query)
         if needle is not None and block.number is not None and not lines:
             absences.learn(descriptor, block.number, needle)
         if _collect(lines, query, found):
@@ -176,12 +176,21 @@ def _rarest(needles: list[Needle], block: Block) -> Needle | None:
     return min(needles, key=lambda needle: needle.frequency(block.data))
 
 
-def _candidates(block: Block, needle: Needle | None) -> list[bytes]:
-    """Return the lines of *block* that hold *needle*; all if there is none."""
-    if needle is None:
-        return bytes(block.data[block.begin : block.end]).split(b"\n")
-    starts = needle.lines(block.data, block.begin, block.end)
-    return [block.line_at(start) for start in starts]
+def _candidates(block: Block, needle: Needle | None, query: Query) -> list[bytes]:
+    """Return the lines of *block* that hold *needle*, or else may be wanted."""
+    if needle is not None:
+        starts = needle.lines(block.data, block.begin, block.end)
+        return [block.line_at(start) for start in starts]
+    lines = bytes(block.data[block.begin : block.end]).split(b"\n")
+    if query.pattern is None:
+        return lines
+    return [line for line in lines if may_match(line, query.pattern)]
+
+
+def may_match(line: bytes, pattern: re.Pattern[str]) -> bool:
+    """Whether *pattern* may be found in the entry that *line* is."""
+    texts = searchable(line.decode("utf-8", "replace"))
+    return texts is None or any(map(pattern.search, texts))
 
 
 def _collect(lines: list[bytes], query: Query, found: list[LogEntry]) -> bool:
