@@ -315,6 +315,32 @@ async def test_explain_tells_that_nothing_has_failed(manager, window):
     assert "nothing has failed so far" in told["text"]
 
 
+async def test_coroutines_are_told_of_like_processes(manager, window):
+    """But they have no output, and are not restarted from outside."""
+
+    async def fail():
+        raise ValueError("no wind")
+
+    async def wait():
+        await anyio.sleep_forever()
+
+    await manager.start_task("sail", fail, restart=RestartPolicy("temporary"))
+    await manager.start_task("wait", wait)
+    with anyio.fail_after(PATIENCE):
+        while manager.tasks["sail"].get_status().status == "running":
+            await anyio.sleep(0.01)
+    (told,) = await ask(window, "explain", name="sail")
+    assert "ValueError: no wind" in told["text"]
+    assert len(await ask(window, "history")) == 2
+    (told,) = await ask(window, "ps")
+    assert [one["name"] for one in told["processes"]] == ["sail", "wait"]
+    for kind in ("tail", "restart"):
+        with pytest.raises(ControlUnavailable, match="is a coroutine"):
+            await ask(window, kind, name="wait")
+    (status,) = await ask(window, "stop", name="wait")
+    assert status["status"] == "dead"
+
+
 async def test_history_tells_every_life(manager, window):
     """Of one or of all; lines only if they are asked for."""
     await (await manager.start("a", programs.speaks("hello"))).wait()

@@ -214,32 +214,32 @@ def test_sigterm_ends_it_too(begin):
     assert one.wait(PATIENCE) == 143
 
 
+def press_ctrl_c_until_it_ends(one):
+    """Return the exit code. Two signals at once are one, so who hurries presses again."""
+    deadline = time.monotonic() + PATIENCE
+    while one.poll() is None:
+        assert time.monotonic() < deadline, "it climbs its ladder to the end"
+        one.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.wait(0.2)
+    return one.returncode
+
+
 def test_ctrl_c_twice_kills(begin, folder):
-    """Also several that do not listen, and would take five seconds each."""
+    """Also several that do not listen, and would be waited for."""
     stubborn = "trap '' TERM INT; echo ready $$; while :; do sleep 0.05; done"
-    (folder / "Procfile").write_text("".join(f"p{n}: {stubborn}\n" for n in range(3)))
-    one = begin()
+    (folder / "app.toml").write_text(
+        "".join(
+            f'[process.p{n}]\ncommand = "{stubborn}"\nladder = [["TERM", 1000]]\n'
+            for n in range(3)
+        )
+    )
+    one = begin("app.toml")
     said = b""
-    while said.count(b"ready") < 3:
-        said += read_until(one.stdout, b"ready")
-    pids = [int(pid) for pid in re.findall(rb"ready (\d+)", said + rest(one.stdout))]
-    began = time.monotonic()
-    one.send_signal(signal.SIGINT)
-    time.sleep(0.2)  # two signals at once are one
-    one.send_signal(signal.SIGINT)
-    assert one.wait(PATIENCE) == 137
-    assert time.monotonic() - began < 5, "a ladder was climbed to its end"
-    assert all(map(is_gone, pids))
-
-
-def rest(stream):
-    os.set_blocking(stream.fileno(), False)
-    try:
-        return os.read(stream.fileno(), 65536)
-    except BlockingIOError:
-        return b""
-    finally:
-        os.set_blocking(stream.fileno(), True)
+    while len(pids := re.findall(rb"ready (\d+)\n", said)) < 3:
+        said += read_until(one.stdout, b"\n")
+    assert press_ctrl_c_until_it_ends(one) == 137
+    assert all(is_gone(int(pid)) for pid in pids)
 
 
 def test_nothing_is_left_if_we_are_killed(begin):
@@ -271,10 +271,7 @@ def test_a_reader_that_sleeps_stops_nothing_but_the_printing(begin, folder):
     while not (folder / "revived").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    one.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    one.send_signal(signal.SIGINT)
-    assert one.wait(PATIENCE) == 137
+    assert press_ctrl_c_until_it_ends(one) == 137
 
 
 # ---- a Procfile

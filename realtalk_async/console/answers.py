@@ -61,9 +61,12 @@ class Answers:
         return self._by_ask[question.ask](question)
 
     def _find(self, question: Question) -> ManagedProcess:
+        """Return the process; a coroutine has no output, and its own way to go on."""
         processes, name = self._manager.processes, str(question.name)
+        if name in self._manager.tasks:
+            raise Refused(f"{name!r} is a coroutine: {question.ask} is for processes")
         if name not in processes:
-            raise UnknownProcess(name, processes)
+            raise UnknownProcess(name, self._manager.get_statuses())
         return processes[name]
 
     async def _ps(self, _question: Question) -> AsyncGenerator[object]:
@@ -103,15 +106,15 @@ class Answers:
             yield one.to_dict(most_lines=lines)
 
     async def _explain(self, question: Question) -> AsyncGenerator[object]:
-        process = self._find(question)
-        history = self._manager.get_error_history(process.name).processes[process.name]
+        name = str(question.name)
+        history = self._manager.get_error_history(name).processes[name]
         report = _worst(history)
         yield {
-            "process": process.name,
-            "status": process.get_status().to_dict(),
+            "process": name,
+            "status": history.status.to_dict(),
             "report": report and report.to_dict(most_lines=_count(question)),
             "attempts": [one.to_dict() for one in history.attempts],
-            "text": _in_words(process, history, report),
+            "text": _in_words(history, report),
         }
 
     async def _restart(self, question: Question) -> AsyncGenerator[object]:
@@ -156,11 +159,9 @@ def _worst(history: ProcessHistory) -> IncarnationReport | None:
     return lives[-1] if lives else None
 
 
-def _in_words(
-    process: ManagedProcess, history: ProcessHistory, report: IncarnationReport | None
-) -> str:
+def _in_words(history: ProcessHistory, report: IncarnationReport | None) -> str:
     """Return the crash report, what was done about it, and how it is now."""
-    lines = [str(report) if report else f"{process.name}: it never ran"]
+    lines = [str(report) if report else f"{history.name}: it never ran"]
     if report and not report.failed:
         lines.append("  nothing has failed so far")
     tries = [
@@ -169,5 +170,5 @@ def _in_words(
     for one in tries:
         how = "restarted" if one.succeeded else "not restarted"
         lines.append(f"  {one.at:%H:%M:%S}  {how} by {one.asked_by}: {one.detail}")
-    lines.append(f"  now       {process.get_status()}")
+    lines.append(f"  now       {history.status}")
     return "\n".join(lines)
