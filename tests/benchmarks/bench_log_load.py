@@ -15,6 +15,9 @@ Benchmarks:
     flood      a producer faster than the disk (10 MB/s) for 10 s: growth of memory,
                lines that were dropped, and lines of which the log does not tell
 
+    killed     SIGKILL amid 20 lines in each millisecond, ten times: what is missing of
+               those that were logged, in milliseconds of lines
+
 Subjects: ours; the standard library's FileHandler and QueueHandler; structlog's
 BytesLogger with orjson; loguru, if it is installed. ``raw`` formats a line, joins and
 writes with ``os.write``: no thread, no safety.
@@ -29,6 +32,7 @@ import io
 import json
 import logging
 import logging.handlers
+import mmap
 import os
 import queue
 import resource
@@ -342,6 +346,36 @@ def flood(subject, path):
     }
 
 
+def killed(subject, path):
+    missing = []
+    for number in range(10):
+        log, counter = path.with_suffix(f".{number}"), path.with_suffix(".count")
+        counter.write_bytes(bytes(8))
+        argv = [sys.executable, __file__, "--child", subject, str(log), str(counter)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(0.5 + number * 0.0013)
+            process.kill()
+        sent = int.from_bytes(counter.read_bytes(), "little")
+        missing.append((sent - log.read_bytes().count(b"\n")) * 1000 / RATE)
+    return {"median ms": statistics.median(missing), "worst ms": max(missing)}
+
+
+def victim(subject, path, counter):
+    async def work(call, _flush, _):
+        with counter.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
+            print("ready", flush=True)
+            begun, sent = time.perf_counter(), 0
+            while True:
+                for _ in range(int((time.perf_counter() - begun) * RATE) - sent):
+                    call()
+                    sent += 1
+                    shared[:] = sent.to_bytes(8, "little")
+                await asyncio.sleep(0.001)
+
+    in_loop(subject, Path(path), work)
+
+
 BENCHMARKS = {
     "lines": (lines, "raw", []),
     "threads": (threads, "stdlib", []),
@@ -350,8 +384,15 @@ BENCHMARKS = {
     "trickle": (trickle, "nothing", ["nothing"]),
     "stalls": (stalls, "nothing", ["nothing"]),
     "flood": (flood, None, ["ours, awaited"]),
+    "killed": (killed, None, []),
 }
-NOT_IN = {"threads": {"raw"}, "steady": {"raw"}, "trickle": {"raw"}, "stalls": {"raw"}}
+NOT_IN = {
+    "threads": {"raw"},
+    "steady": {"raw"},
+    "trickle": {"raw"},
+    "stalls": {"raw"},
+    "killed": {"raw"},
+}
 FLOODED = {"ours", "ours, awaited"}  # a peer would take minutes to end
 
 
@@ -376,7 +417,7 @@ def measure(name, subject):
 
 def compare(name, rounds):
     found = defaultdict(lambda: defaultdict(list))
-    for _ in range(1 if name == "flood" else rounds):
+    for _ in range(1 if name in {"flood", "killed"} else rounds):
         for subject in taking_part(name):
             for what, value in measure(name, subject).items():
                 found[subject][what].append(value)
@@ -417,7 +458,11 @@ def main():
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        child(options.child[0], options.child[1], int(options.child[2]))
+        subject, path, more = options.child
+        if more.isdigit():
+            child(subject, path, int(more))
+        else:
+            victim(subject, path, Path(more))
         return
     names = options.names or list(BENCHMARKS)
     if options.subject is not None:
