@@ -9,6 +9,7 @@ import asyncio
 
 import pytest
 
+from realtalk_async.events import ProcessStarted
 from realtalk_async.supervision import (
     Ladder,
     ManagedProcess,
@@ -82,7 +83,7 @@ async def test_a_manager_is_cancelled_at_every_step(logger, times):
     async def deed():
         async with ProcessManager(logger, check_interval=0.01) as manager:
             manager.subscribe(
-                lambda e: pids.append(e.pid) if e.kind == "process.started" else None
+                lambda e: pids.append(e.pid) if isinstance(e, ProcessStarted) else None
             )
             probe = Probe.line("ready")
             await manager.start("one", programs.runs(), probes=[probe], ladder=SWIFT)
@@ -172,6 +173,7 @@ async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
         owned.append(one)
         one._owner.begin()
         owner = one._owner._task
+        assert owner is not None
         try:
             await owner  # a cancellation of this is one of the owner
         finally:

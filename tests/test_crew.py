@@ -43,10 +43,10 @@ async def test_one_that_begins_another_while_it_ends_is_waited_for_as_well():
         finally:
             born.append(crew.add(for_ever(), "child"))
 
-    crew.add(begets(), "parent")
+    born.append(crew.add(begets(), "parent"))
     await asyncio.sleep(0)
     await crew.aclose()
-    assert born[0].cancelled()
+    assert [task.cancelled() for task in born] == [True, True]
 
 
 async def test_a_failure_is_told_at_once_and_raised_at_the_end():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from realtalk_async import events
-from realtalk_async.supervision import ProcessManager, groups
+from realtalk_async.supervision import Command, ProcessManager, groups
 from realtalk_async.supervision.guard import MOST_REPLACED, Guard
 from realtalk_async.testing import programs
 
@@ -89,8 +89,7 @@ async def killed(command, until):
                 said += line.decode()
     finally:
         process.kill()
-        await process.wait()
-        process._transport.close()
+        await process.communicate()
     return said
 
 
@@ -144,8 +143,7 @@ async def test_an_app_that_is_killed_while_it_spawns_leaves_nobody(
         time.sleep(milliseconds / 1000)
     finally:
         process.kill()
-        await process.wait()
-        process._transport.close()
+        await process.communicate()
     await gone(tag)
     await asyncio.sleep(0.05)
     assert groups.tagged(tag) == [], "nor does anybody come later"
@@ -253,7 +251,7 @@ async def test_descendants_of_a_supervised_app_are_ended_with_it(manager, log_pa
         one = await manager.start('inner', programs.ignores_sigterm())
         await one.wait_for_line('ready')
     """
-    outer = await manager.start("outer", programs.Command(*app(body, log_path)))
+    outer = await manager.start("outer", Command(*app(body, log_path)))
     line = await outer.wait_for_line("pids", timeout=30)
     tag = tag_in((await outer.wait_for_line("tag")).text)
     await manager.stop("outer")

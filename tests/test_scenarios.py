@@ -22,6 +22,7 @@ import tracemalloc
 
 import pytest
 
+from realtalk_async.events import ProcessStarted
 from realtalk_async.exceptions import SpawnFailed
 from realtalk_async.supervision import (
     PERMANENT,
@@ -97,6 +98,10 @@ class World:
 async def settled(*processes):
     for one in processes:
         await one._owner.until(lambda one=one: one.is_settled)
+
+
+async def restarted(one):
+    await one._owner.until(lambda: one.restarts == 1)
 
 
 def descriptors():
@@ -213,11 +218,10 @@ async def app_is_killed(world):
     tag = (await app.stdout.readline()).decode().strip()
     assert len(groups.tagged(tag)) == 2
     app.kill()
-    await app.wait()
+    await app.communicate()
     async with asyncio.timeout(8):  # a second, on a machine that has one to spare
         while groups.tagged(tag):
             await asyncio.sleep(0.02)
-    app._transport.close()
 
 
 @row(7, "floods its output and is stopped")
@@ -390,7 +394,7 @@ async def cancelled_anywhere(world):
     async def app():
         async with ProcessManager(world.logger) as manager:
             manager.subscribe(
-                lambda e: pids.append(e.pid) if e.kind == "process.started" else None
+                lambda e: pids.append(e.pid) if isinstance(e, ProcessStarted) else None
             )
             await manager.start("one", programs.forks(1))
             await manager.start("two", programs.runs(), depends_on=["one"])
@@ -541,7 +545,7 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
         os.kill(two.pid, signal.SIGKILL)
         for name in together:
             one = manager.processes[name]
-            await one._owner.until(lambda one=one: one.restarts == 1)
+            await restarted(one)
             await one.wait_until_running()
         order = [
             (e.kind.removeprefix("process."), e.process)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtalk_async.supervision import spill
+from realtalk_async.supervision import output, spill
 from realtalk_async.supervision.spill import SpillStore
 
 SEGMENT = b"x" * 1000
@@ -185,7 +185,7 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
 def test_memory_that_was_written_is_used_again():
     """Fresh memory is dearer than what is read into it."""
     store = SpillStore(budget=0)
-    segment = bytearray(spill.SEGMENT)
+    segment = bytearray(output.SEGMENT)
     store.add(segment, 1_000)
     settle(store)
     assert store.spare() is segment
