@@ -237,8 +237,26 @@ def ps(app: str | None, *, as_json: bool) -> None:
     _look(lambda: inspect.overview(app, as_json=as_json))
 
 
+def _complete_name(
+    _ctx: click.Context, _parameter: click.Parameter, begun: str
+) -> list[str]:
+    """Return the names of processes that run, for the shell's completion."""
+    from realtalk_async.console import client
+    from realtalk_async.exceptions import RealtalkError
+
+    try:
+        found = client.overviews()
+    except RealtalkError:
+        return []
+    known = {name for one in found.values() for name in client.names(one)}
+    return sorted(name for name in known if name.startswith(begun))
+
+
+_name = click.argument("name", shell_complete=_complete_name)
+
+
 @main.command()
-@click.argument("name")
+@_name
 @click.option("-n", default=10, show_default=True, help="The newest so many lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it is dead for good.")
 @_looking
@@ -260,7 +278,7 @@ def logs(**options: Any) -> None:  # noqa: ANN401 - click's
 
 
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_name)
 @_looking
 def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
     """Show all lives of the process NAME, or of all, and how they ended."""
@@ -268,7 +286,7 @@ def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
 
 
 @main.command()
-@click.argument("name")
+@_name
 @_looking
 def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Tell why the process NAME died the last time, and what was done about it."""
@@ -276,7 +294,7 @@ def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
 
 
 @main.command()
-@click.argument("name")
+@_name
 @_looking
 def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """End the process NAME by its ladder if it runs, and start it again."""
@@ -284,7 +302,7 @@ def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
 
 
 @main.command()
-@click.argument("name")
+@_name
 @_looking
 def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """End the process NAME by its ladder, and keep it from being restarted."""

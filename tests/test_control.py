@@ -14,10 +14,12 @@ import sys
 import anyio
 import anyio.to_thread
 import pytest
+from click.shell_completion import ShellComplete
 from hypothesis import given
 from hypothesis import strategies as st
 
 from realtalk_async import InvalidConfiguration, RestartPolicy
+from realtalk_async.cli import main
 from realtalk_async.console import client, wire
 from realtalk_async.console import control as module
 from realtalk_async.console.control import control, may_enter
@@ -518,6 +520,20 @@ def test_stopping_all_ends_the_run(app):
     realtalk("stop", "mic")
     realtalk("stop", "what [it] is")
     assert app.wait(PATIENCE) == 0
+
+
+async def test_the_shell_completes_the_names_of_processes(manager, window):
+    """Of those that run."""
+    await manager.start("mine", programs.runs())
+    await manager.start("other", programs.runs())
+    shell = ShellComplete(main, {}, "realtalk-async", "_REALTALK_ASYNC_COMPLETE")
+
+    def complete(begun):
+        return [one.value for one in shell.get_completions(["tail"], begun)]
+
+    run = anyio.to_thread.run_sync
+    assert await run(lambda: complete("m")) == ["mine"]
+    assert await run(lambda: complete("")) == ["mine", "other"]
 
 
 async def test_with_two_apps_one_must_be_chosen(app, manager, window):

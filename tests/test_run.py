@@ -179,6 +179,16 @@ def test_the_log_stays_only_if_something_failed(run, folder):
     assert "Process died" in log.read_text()
 
 
+def test_a_run_that_is_only_ended_leaves_no_log(begin, folder):
+    """Nothing failed."""
+    one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
+    read_until(one.stdout, b"ready\n")
+    one.send_signal(signal.SIGINT)
+    assert one.wait(PATIENCE) == 130
+    assert list((folder.parent / "temporary").iterdir()) == []
+    assert one.stderr.read() == b""
+
+
 def test_a_log_that_was_asked_for_stays(run, folder):
     """Whatever happens."""
     assert run("--log", "a.log", "--", "true")[0] == 0

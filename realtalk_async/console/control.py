@@ -206,5 +206,8 @@ def _uid_of(writer: asyncio.StreamWriter) -> int:
 
 def _about_us() -> wire.JsonObject:
     """Return what tells this app from others."""
-    words = sys.argv if sys.argv[:1] not in ([""], ["-c"]) else [sys.executable]
+    program, *rest = sys.argv or [""]
+    if program in {"", "-c"}:
+        program = sys.executable
+    words = [os.path.basename(program), *rest]
     return {"pid": os.getpid(), "command": shlex.join(words), "cwd": os.getcwd()}

@@ -93,6 +93,7 @@ class Runner:
         self._hurried = asyncio.Event()
         self._asked = 0
         self._code: int | None = None
+        self._has_failed = False
         self._unstarted = len(recipe.parts)
         self._printing: dict[str, asyncio.Task[None]] = {}
         self._printed: set[asyncio.Task[None]] = set()
@@ -117,7 +118,7 @@ class Runner:
                 await self._hold(logger)
             except CriticalProcessFailed as exc:
                 self._lost(exc.name)
-        if self._code:
+        if self._has_failed:
             self._say(f"the log is {logger.path}", bad=True)
         elif self._setting.log is None:
             # A moment's work, and nothing runs any more.
@@ -247,6 +248,7 @@ class Runner:
     def _tell(self, event: events.Event) -> None:
         """Say what the user wants to know without asking."""
         if isinstance(event, BAD) or _is_a_death(event):
+            self._has_failed = True
             self._say(str(event), bad=True)
         elif isinstance(event, GOOD) or self._is_told_in_full(event):
             self._say(_in_words(event))
