@@ -12,10 +12,27 @@ def finished(status, reason=""):
     return words.ReplyFinished(Outcome("r1", status, "Five.", reason))
 
 
+def tool_finished(*, failed):
+    """Return the event of a tool that answered, or failed."""
+    return words.ToolFinished("c1", "look", "sunny", 0.1, failed=failed)
+
+
 LINES = [
     (words.Connected("s1", "m"), "INFO", "connection", "Connected"),
     (words.ConnectionLost("1006"), "ERROR", "connection", "Connection lost"),
     (words.ConnectionRestored(1.5, 2), "INFO", "connection", "Connection restored"),
+    (
+        words.ConnectionRecycled(3540.0),
+        *("INFO", "connection", "Connection recycled"),
+    ),
+    (words.ToolCalled("c1", "look", "{}"), "INFO", "session", "Tool called"),
+    (tool_finished(failed=False), "INFO", "session", "Tool answered"),
+    (tool_finished(failed=True), "WARNING", "session", "Tool failed"),
+    (
+        words.DeviceFailed("recorder", words.Trouble.BUSY, "exit status 1", "wait"),
+        *("WARNING", "recorder", "Device failed"),
+    ),
+    (words.EventsMissed(3), "WARNING", "session", "3 events missed"),
     (words.SpeechStarted("u1"), "INFO", "session", "Speech started"),
     (words.SpeechStopped("u1"), "INFO", "session", "Speech stopped"),
     (words.ReplyStarted("r1"), "INFO", "session", "Reply started"),
@@ -66,4 +83,4 @@ def test_every_kind_of_event_is_told_by_its_own_name():
     """Two events of one kind could not be told apart."""
     things = [thing for thing in vars(words).values() if isinstance(thing, type)]
     events = [thing for thing in things if issubclass(thing, words.VoiceEvent)]
-    assert len({event.kind for event in events}) == len(events) > 15
+    assert len({event.kind for event in events}) == len(events) == 20

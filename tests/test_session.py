@@ -1,6 +1,8 @@
 """The decisions of a session, without a network: events and the time in, decisions out."""
 
+import ast
 import base64
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -1030,3 +1032,27 @@ def test_a_connection_is_not_left_while_somebody_says_something():
     talk.do(talk.session.discard_turn(talk.now))
     assert not tick(talk, 100.0 + 3561.9)
     assert tick(talk, 100.0 + 3562)
+
+
+# --- The room ---------------------------------------------------------------------
+
+PURE = (
+    "protocol words gate pacing decisions echoes conversation lifetime replies session "
+    "narration chronicle summary scribe metrics mix trouble target"
+)
+
+
+@pytest.mark.parametrize("name", PURE.split())
+def test_decisions_know_no_clock_no_loop_and_no_file(name):
+    """So that the hard part can be tested with numbers."""
+    tree = ast.parse((Path(protocol.__file__).parent / f"{name}.py").read_text())
+    forbidden = {"asyncio", "anyio", "os", "random", "socket", "subprocess", "time"}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found = {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module):
+                found = {(module or "").partition(".")[0]}
+            case _:
+                continue
+        assert not forbidden & found

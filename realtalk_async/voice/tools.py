@@ -115,6 +115,7 @@ def _plain_function(function: ToolFunction) -> ToolFunction:
     """Return the method of an object that is called like a function."""
     if inspect.iscoroutinefunction(function):
         return function
+    # By name, for the type checkers know only of the call itself.
     return cast("ToolFunction", getattr(function, "__call__"))  # noqa: B004, B009
 
 
