@@ -101,17 +101,22 @@ class Child:
             # No pidfd on this system (or no descriptor left): one thread waits instead.
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
         else:
-            self.loop.add_reader(self._pidfd, self._reap)
+            self.loop.add_reader(self._pidfd, self.look)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):  # somebody else reaped it
             os.waitid(os.P_PID, self.pid, flags)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
-            self.loop.call_soon_threadsafe(self._reap)
+            self.loop.call_soon_threadsafe(self.look)
 
-    def _reap(self) -> None:
-        """Collect the exit status and tell, in this turn of the loop or a later one."""
+    def look(self) -> None:
+        """
+        Collect the exit status and tell, in this turn of the loop or a later one.
+
+        Called by itself when the program has exited. Whoever sees a sign of that before,
+        such as the end of a pipe, may call it too: it is a little earlier then.
+        """
         if self.exit_status is not None:
             return
         if self._pidfd >= 0 and not pace().has_time():

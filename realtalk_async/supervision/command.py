@@ -231,6 +231,8 @@ def spawn(
             for name, end in ours.items()
             if name != "stdin"
         }
+        for reader in readers.values():
+            reader.on_end = child.look
     except BaseException:  # the loop cannot watch a further descriptor
         child.kill_now()
         _close_all(ours)

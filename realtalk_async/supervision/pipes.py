@@ -69,6 +69,8 @@ class PipeReader:
         self._latest = 0.0
         self._breathing: asyncio.TimerHandle | None = None
         self._never_waits = False
+        self.on_end: Callable[[], object] = _nothing
+        """Called when the pipe has ended, before it is closed."""
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Done when reading has ended: True by end of file, False because we closed."""
         os.set_blocking(descriptor, False)
@@ -82,6 +84,7 @@ class PipeReader:
         except OSError:  # EIO from a terminal whose other side is gone
             data = b""
         if not data:
+            self.on_end()
             self._finish(by_end=True)
             return
         now = time.monotonic()
@@ -245,3 +248,7 @@ class PipeWriter:
         self._descriptor = -1
         if self._room is not None:
             self._tell(self._room)
+
+
+def _nothing() -> None:
+    """Do nothing."""
