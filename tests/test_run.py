@@ -351,6 +351,21 @@ def test_when_one_cannot_be_kept_alive_all_end(run, folder):
     assert b"a ended as asked" in out
 
 
+def test_a_death_is_told_after_the_last_words(run, folder):
+    """As one reads: what it said, that it died, what is done about it."""
+    words = "echo one; echo two >&2; echo last words >&2; exit 3"
+    (folder / "Procfile").write_text(f"a: {words}\n")
+    _, out, _ = run("--max-failures", "1", "--stamp", "none")
+    lines = [line.split(": ")[0] for line in out.decode().splitlines()]
+    a, system = "a      |", "system |"
+    speech = [f"{a} one", f"{a} two", f"{a} last words", f"{system} a died"]
+    first = lines[1:5]
+    assert sorted(first[:3]) == sorted(speech[:3])
+    assert first[3] == speech[3]
+    assert lines[5].startswith(f"{system} a is restarted in")
+    assert lines[6].startswith(f"{system} a was restarted")
+
+
 def test_mistakes_are_told_before_anything_runs(run, folder):
     """Each with its line, on stderr, and code 2."""
     (folder / "Procfile").write_text("a: touch ran\nwhat\n")

@@ -15,6 +15,7 @@ from realtalk_async import events
 from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import Cause, ProcessManager, State, groups
+from realtalk_async.supervision.states import now_local
 
 from . import verdict
 from .look import Look, Stamp
@@ -22,6 +23,7 @@ from .out import Out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+    from datetime import datetime
     from pathlib import Path
 
     from realtalk_async.supervision import ManagedProcess
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from .recipe import Part, Recipe
 
 STDOUT, STDERR = 1, 2
+
+TURNS = 5
+"""Turns of the loop after which what was captured is on its way to be printed."""
 
 NO_WINDOW = 0.05
 """Seconds that a single command runs before others may look in."""
@@ -64,6 +69,15 @@ class Setting:
     """Whether `realtalk-async ps` and its like may look in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the supervisor says."""
+
+    at: datetime
+    text: str
+    bad: bool = False
+
+
 def run(recipe: Recipe, setting: Setting) -> int:
     """Run *recipe* until it is over, and return the exit code; see `verdict`."""
 
@@ -94,6 +108,8 @@ class Runner:
         self._asked = 0
         self._code: int | None = None
         self._has_failed = False
+        self._last_word = ""
+        self._held: dict[str, list[Notice]] = {}
         self._unstarted = len(recipe.parts)
         self._printing: dict[str, asyncio.Task[None]] = {}
         self._printed: set[asyncio.Task[None]] = set()
@@ -119,7 +135,7 @@ class Runner:
             except CriticalProcessFailed as exc:
                 self._lost(exc.name)
         if self._has_failed:
-            self._say(f"the log is {logger.path}", bad=True)
+            self._last_word = f"the log is {logger.path}"
         elif self._setting.log is None:
             # A moment's work, and nothing runs any more.
             os.unlink(logger.path)
@@ -173,7 +189,8 @@ class Runner:
                 try:
                     await stack.enter_async_context(control(manager))
                 except ControlUnavailable as exc:
-                    self._say(f"nobody can look in: {exc}", bad=True)
+                    what = f"nobody can look in: {exc}"
+                    self._say(Notice(now_local(), what, bad=True))
             yield
 
     async def _start(self, manager: ProcessManager, part: Part) -> None:
@@ -249,22 +266,44 @@ class Runner:
         """Say what the user wants to know without asking."""
         if isinstance(event, BAD) or _is_a_death(event):
             self._has_failed = True
-            self._say(str(event), bad=True)
+            self._say_of(event, Notice(event.at, str(event), bad=True))
         elif isinstance(event, GOOD) or self._is_told_in_full(event):
-            self._say(_in_words(event))
+            self._say_of(event, Notice(event.at, _in_words(event)))
 
     def _is_told_in_full(self, event: events.Event) -> bool:
         again = isinstance(event, events.ProcessStarted) and event.incarnation > 1
         return isinstance(event, FULL) and not self._recipe.is_bare and not again
 
-    def _say(self, text: str, *, bad: bool = False) -> None:
+    def _say_of(self, event: events.Event, notice: Notice) -> None:
+        """Say something of a process: of a death only after its last words."""
+        held = self._held.get(event.process)
+        if held is not None:
+            held.append(notice)
+        elif isinstance(event, events.ProcessExited):
+            self._held[event.process] = [notice]
+            _ = self._print_beside(self._say_in_turn(event.process))
+        else:
+            self._say(notice)
+
+    async def _say_in_turn(self, name: str) -> None:
+        """Say what is held back, when all that was said before is captured."""
+        assert self._manager is not None
+        try:
+            await self._manager.processes[name].wait()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        finally:
+            for notice in self._held.pop(name):
+                self._say(notice)
+
+    def _say(self, notice: Notice) -> None:
         if self._setting.quiet:
             return
         if self._recipe.is_bare:
-            self._out.put_nowait(STDERR, f"realtalk-async: {text}\n".encode())
+            self._out.put_nowait(STDERR, f"realtalk-async: {notice.text}\n".encode())
         else:
-            at = events.Event(process="").at
-            self._out.put_nowait(STDOUT, self._look.notice(at, text, bad=bad))
+            line = self._look.notice(notice.at, notice.text, bad=notice.bad)
+            self._out.put_nowait(STDOUT, line)
 
     def _print_on(self, name: str) -> None:
         """See to it that what this process says from here on is printed."""
@@ -276,10 +315,13 @@ class Runner:
             self._print_by(name, self._print_lines(process))
 
     def _print_by(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self._printing[name] = self._print_beside(work)
+
+    def _print_beside(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._printing[name] = task
         self._printed.add(task)
         task.add_done_callback(self._printed_out)
+        return task
 
     def _printed_out(self, task: asyncio.Task[None]) -> None:
         self._printed.discard(task)
@@ -307,6 +349,8 @@ class Runner:
         """Wait until all that was said is printed."""
         if self._printed:
             await asyncio.wait(list(self._printed))
+        if self._last_word:
+            self._say(Notice(now_local(), self._last_word, bad=True))
         await self._out.aclose()
 
     async def _unless_hurried(self, work: Coroutine[None, None, None]) -> None:
