@@ -309,7 +309,8 @@ def loud(path):
         channels = file.getnchannels()
     sides = []
     for side in (samples[i::channels] for i in range(channels)):
-        places = [i for i in range(0, len(side), 240) if abs(side[i]) > 500]
+        pieces = range(0, len(side), 240)
+        places = [i for i in pieces if max(map(abs, side[i : i + 240])) > 500]
         sides.append((places[0] / 24_000, places[-1] / 24_000) if places else None)
     return sides
 
