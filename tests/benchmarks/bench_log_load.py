@@ -109,13 +109,13 @@ def _std(handler):
 
 @contextmanager
 def stdlib(path):
-    with io.TextIOWrapper(Raw(path), write_through=True) as stream:
+    with io.TextIOWrapper(io.BufferedWriter(Raw(path))) as stream:
         yield _std(logging.StreamHandler(stream))
 
 
 @contextmanager
 def queued(path):
-    with io.TextIOWrapper(Raw(path), write_through=True) as stream:
+    with io.TextIOWrapper(io.BufferedWriter(Raw(path))) as stream:
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         last = logging.StreamHandler(stream)
         listener = logging.handlers.QueueListener(waiting, last)
@@ -146,7 +146,7 @@ def loguru(path):
     from loguru import logger  # type: ignore[import-not-found]
 
     logger.remove()
-    logger.add(io.TextIOWrapper(Raw(path), write_through=True), format="{message}")
+    logger.add(io.TextIOWrapper(io.BufferedWriter(Raw(path))), format="{message}")
     yield lambda: logger.info(MESSAGE + " {}", orjson.dumps(CONTEXT).decode())
     logger.complete()
 
@@ -226,8 +226,10 @@ def threads(subject, path):
 def processes(subject, path):
     each = 120_000 if subject in {"ours", "raw"} else 20_000
     argv = [sys.executable, __file__, "--child", subject, str(path), str(each)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    children = [subprocess.Popen(argv, **pipes) for _ in range(4)]
+    children = [
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
     for child in children:
         child.stdout.readline()
     begun = time.perf_counter()
