@@ -261,6 +261,8 @@ async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(man
     history = manager.get_error_history("one")["one"]
     outputs = [life.stdout[0].text for life in history.incarnations]
     assert outputs == ["first", "second"]
+    assert [life.incarnation for life in history.incarnations] == [1, 2]
+    assert (second.incarnation, second.restarts) == (2, 0)
 
 
 async def test_a_name_whose_process_runs_is_refused(manager):

@@ -328,6 +328,7 @@ class ProcessManager:
             recover=restart_function,
             ladder=ladder,
             probes=tuple(probes),
+            earlier=self._lives_of(name),
             host=self,
         )
         self._register(managed, critical=critical)
@@ -392,6 +393,7 @@ class ProcessManager:
             ladder=ladder,
             probes=tuple(probes),
             others=self._waiter(name, needs),
+            earlier=self._lives_of(name),
             host=self,
         )
         self._register(managed, critical=critical, needs=needs)
@@ -436,6 +438,7 @@ class ProcessManager:
             restart=restart,
             fatal=fatal,
             others=self._waiter(name, needs),
+            earlier=self._lives_of(name),
         )
         self._register(task, critical=critical, needs=needs)
         await task.start()
@@ -532,6 +535,11 @@ class ProcessManager:
         if present is not None and not _is_free(present):
             pid = present.pid if isinstance(present, ManagedProcess) else None
             raise ProcessStillRunning(name, pid)
+
+    def _lives_of(self, name: str) -> int:
+        """Return the number of the last incarnation of those who had that name."""
+        before = [*self._past.get(name, ()), self._registry.get(name)]
+        return max((one.incarnation for one in before if one is not None), default=0)
 
     def _register(
         self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()

@@ -83,6 +83,7 @@ class Owner:
         host: Those around it.
         capture: Where its output goes.
         face: What its probes may ask.
+        earlier: How many incarnations of that name there were before.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Owner:
         host: Host,
         capture: Capture,
         face: Probed,
+        earlier: int = 0,
     ) -> None:
         self.name = name
         self.plan = plan
@@ -111,6 +113,7 @@ class Owner:
         self._host = host
         self._capture = capture
         self._face = face
+        self._earlier = earlier
         self._first: Source | None = source
         self._task: asyncio.Task[None] | None = None
         self._stop = Flag()
@@ -132,7 +135,7 @@ class Owner:
     @property
     def number(self) -> int:
         """The number of the current or last incarnation; 0 before the first."""
-        return len(self.lives)
+        return self.lives[-1].number if self.lives else 0
 
     @property
     def alive(self) -> bool:
@@ -327,7 +330,8 @@ class Owner:
     def _embody(self, source: Source) -> None:
         """Begin a new incarnation. Raises OSError if the system refuses."""
         is_command = isinstance(source, Command)
-        life = Life(self.number + 1, str(source) if is_command else "(adopted)")
+        number = self.number or self._earlier
+        life = Life(number + 1, str(source) if is_command else "(adopted)")
         self.lives.append(life)
         self._enter(State.STARTING, "starting")
         binary = is_command and source.stdout == "binary"

@@ -80,6 +80,8 @@ class ManagedProcess:
             grandchild, holds its pipes open. What is left of its group is ended then.
         others: Waits until all that it depends on runs; raises `ProcessDead` if one of
             them will not. A manager passes it.
+        earlier: How many incarnations of that name there were before, of a process whose
+            name it takes over.
         host: Those around it; a manager passes itself.
 
     Raises:
@@ -100,6 +102,7 @@ class ManagedProcess:
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
         others: Callable[[], Awaitable[None]] | None = None,
+        earlier: int = 0,
         host: Host | None = None,
     ) -> None:
         _refuse_nonsense(process, name, max_size, drain)
@@ -118,6 +121,7 @@ class ManagedProcess:
             host=Alone(logger) if host is None else host,
             capture=self._capture,
             face=self,
+            earlier=earlier,
         )
         if not isinstance(process, Command):
             _must_have_a_loop(name)
@@ -165,7 +169,11 @@ class ManagedProcess:
 
     @property
     def incarnation(self) -> int:
-        """Which life it is in, counted from 1; 0 before the first."""
+        """
+        Which life it is in; 0 before the first.
+
+        Counted from 1, and on from those who had its name before.
+        """
         return self._owner.number
 
     @property

@@ -54,6 +54,7 @@ class SupervisedTask:
         fatal: Exceptions after which calling again would be of no use.
         others: Waits until all that it depends on runs; raises `ProcessDead` if one of
             them will not.
+        earlier: How many incarnations of that name there were before.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SupervisedTask:
         restart: RestartPolicy = TRANSIENT,
         fatal: tuple[type[BaseException], ...] = (),
         others: Callable[[], Awaitable[None]] | None = None,
+        earlier: int = 0,
     ) -> None:
         if not callable(function):
             raise InvalidConfiguration(f"a task is an async function, not {function!r}")
@@ -77,6 +79,7 @@ class SupervisedTask:
         self._state = State.STARTING
         self._reason = "not started yet"
         self._lives: list[Life] = []
+        self._earlier = earlier
         self._attempts: list[RecoveryAttempt] = []
         # What a task has to say is its tracebacks: they are its stderr.
         self._capture = Capture(name, max_size=MAX_SIZE, on_trouble=_accept)
@@ -109,6 +112,11 @@ class SupervisedTask:
         """Whether it has ended and will not be called again by itself."""
         return self._owner is None
 
+    @property
+    def incarnation(self) -> int:
+        """The number of the current or last call; 0 before the first."""
+        return self._lives[-1].number if self._lives else 0
+
     def get_status(self) -> ProcessStatus:
         """Return what is known now; a task has no pid and no exit status."""
         life = self._lives[-1] if self._lives else None
@@ -118,7 +126,7 @@ class SupervisedTask:
             None,
             "running" if running else "dead",
             self._state,
-            len(self._lives),
+            self.incarnation,
             life.started_at if life else None,
             self._last_checked,
             life.uptime if life else 0.0,
@@ -271,10 +279,11 @@ class SupervisedTask:
 
     def _begin_life(self) -> None:
         name = getattr(self._function, "__qualname__", repr(self._function))
-        life = Life(len(self._lives) + 1, f"async {name}()", inside=True)
+        number = self.incarnation or self._earlier
+        life = Life(number + 1, f"async {name}()", inside=True)
         if self._lives:
             again = RecoveryAttempt(
-                now_local(), len(self._lives), "policy", succeeded=True, detail="called"
+                now_local(), self.incarnation, "policy", succeeded=True, detail="called"
             )
             self._attempts.append(again)
         self._lives.append(life)
@@ -351,7 +360,7 @@ class SupervisedTask:
         self._host.announce(
             events.RestartScheduled(
                 process=self._name,
-                incarnation=len(self._lives),
+                incarnation=self.incarnation,
                 delay=verdict.delay,
                 reason=verdict.reason,
             )
@@ -380,7 +389,7 @@ class SupervisedTask:
         self._host.announce(
             events.ProcessGivenUp(
                 process=self._name,
-                incarnation=len(self._lives),
+                incarnation=self.incarnation,
                 reason=verdict.reason,
             )
         )
