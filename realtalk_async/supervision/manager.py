@@ -200,7 +200,7 @@ class ProcessManager:
         """Hold together everything that lives, and end it."""
         try:
             self._is_open = True
-            self._crew.add(self._check_for_ever(), "check all")
+            _ = self._crew.add(self._check_for_ever(), "check all")
             ready.set()
             await self._closing.wait()
             await self._stop_all()
@@ -509,7 +509,7 @@ class ProcessManager:
 
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
-        self._crew.add(work, "beside the processes")
+        _ = self._crew.add(work, "beside the processes")
 
     def _choose_name(self, name: str | None, program: str) -> str:
         self._must_be_open()
