@@ -20,8 +20,34 @@ settings.register_profile("steady", max_examples=50, deadline=None, derandomize=
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("steady")
 
+# Files whose tests speak, listen or run whole programs: they need time, and processors.
+REALTIME = {
+    "test_cli",
+    "test_control",
+    "test_demo",
+    "test_offline_main",
+    "test_peer",
+    "test_peer_clients",
+    "test_plugin",
+    "test_readme",
+    "test_run",
+    "test_script",
+    "test_sound",
+    "test_speech",
+    "test_stream",
+    "test_thread",
+    "test_whisper",
+}
+
 PATIENCE = 2.0
 """Seconds in which the kernel must be rid of what a test has ended."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs real time, by its file."""
+    for item in items:
+        if item.path.stem in REALTIME:
+            item.add_marker(pytest.mark.realtime)
 
 
 @pytest.fixture

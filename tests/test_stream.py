@@ -1073,9 +1073,12 @@ async def test_cancelling_at_any_step_leaves_nothing(steps, peer, make, question
 
 async def test_children_that_will_not_end_are_ended(peer, make, tmp_path):
     """Both ignore all that is gentle; the end takes no more than 3 s of waiting."""
-    deaf = "trap '' TERM INT HUP; while :; do sleep 0.01; done"
-    recorder = ["sh", "-c", f"head -c 9600 /dev/zero; {deaf}"]
-    stream = make(peer.url, microphone=recorder, speaker=["sh", "-c", deaf])
+    both = tmp_path / "both are deaf"
+    deaf, ever = "trap '' TERM INT HUP", "while :; do sleep 0.01; done"
+    wait = f"while [ ! -e '{both}' ]; do sleep 0.01; done"
+    recorder = ["sh", "-c", f"{deaf}; {wait}; head -c 9600 /dev/zero; {ever}"]
+    player = ["sh", "-c", f"{deaf}; : > '{both}'; {ever}"]
+    stream = make(peer.url, microphone=recorder, speaker=player)
     async with stream:
         began = time.monotonic()
         await stream.stop_streaming()

@@ -125,6 +125,9 @@ class Runner:
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+                if self._asked:
+                    # We are on our way out: a further Ctrl-C must not change the code.
+                    signal.signal(number, signal.SIG_IGN)
         return self._code or 0
 
     async def _supervise(self) -> None:
