@@ -31,7 +31,7 @@ ROOMS = {
     "logs": "context line needle file blocks query writer sink bound forward logger",
     "supervision": (
         "states ladder restart output probe changes pace "
-        "spill pipes child groups command incarnation guardian guard callbacks "
+        "spill pipes child groups command checks incarnation guardian guard callbacks "
         "crew report narrate warned capture life ending asking host owner process facade task manager"
     ),
     "offline": (

@@ -1,5 +1,6 @@
 """Children: started, watched, captured, restarted and ended."""
 
+from .checks import exec_probe, http_probe, tcp_probe
 from .command import Command
 from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
 from .manager import ProcessManager
@@ -41,4 +42,7 @@ __all__ = [
     "RestartPolicy",
     "State",
     "SupervisedTask",
+    "exec_probe",
+    "http_probe",
+    "tcp_probe",
 ]

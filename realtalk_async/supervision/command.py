@@ -188,6 +188,13 @@ class Running:
     stdin: PipeWriter | None
     readers: dict[str, PipeReader]
 
+    def close(self) -> None:
+        """Close our ends of its pipes, read or not. Idempotent."""
+        for reader in self.readers.values():
+            reader.close()
+        if self.stdin is not None:
+            self.stdin.close()
+
 
 def spawn(
     command: Command,

@@ -233,9 +233,8 @@ class Spawned(Incarnation):
 
     def close(self) -> None:
         """Close all that is still open, read or not. Idempotent."""
-        for reader in self._running.readers.values():
-            reader.close()
         self.close_stdin()
+        self._running.close()
 
 
 class Adopted(Incarnation):

@@ -476,7 +476,9 @@ class ManagedProcess:
                 raise NotStarted(f"cannot start {self._name!r}: its manager is closing")
             owner.state = State.STARTING
             owner.begin()
-        await owner.until(lambda: owner.state is not State.STARTING)
+        # One that was found not to be well is ended first, and then judged.
+        on_its_way = {State.STARTING, State.STOPPING}
+        await owner.until(lambda: owner.state not in on_its_way)
         if owner.state in {State.FATAL, State.EXITED}:
             self._raise_failed_start()
         return self.get_status()
