@@ -365,5 +365,25 @@ def peer(port: int, host: str, *, verbose: bool) -> None:
     sys.exit(serve([*arguments, "--verbose"] if verbose else arguments))
 
 
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the picture goes; beside FILE, with the ending .svg, if omitted.",
+)
+def timeline(file: Path, out: Path | None) -> None:
+    """Draw the time line of a session that `Stream.save_timeline` has saved."""
+    from realtalk_async.exceptions import InvalidConfiguration
+    from realtalk_async.voice.timeline import render
+
+    picture = out or file.with_suffix(".svg")
+    try:
+        picture.write_text(render(file))
+    except (InvalidConfiguration, OSError) as exc:
+        sys.exit(f"no picture: {exc}")
+    click.echo(picture)
+
+
 if __name__ == "__main__":
     main()

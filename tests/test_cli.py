@@ -48,3 +48,16 @@ async def test_the_peer_runs_alone(manager):
     status = await peer.stop()
     assert status.exit_status == 0
     assert len(peer.get_stderr()) == 0
+
+
+def test_a_saved_time_line_is_drawn(tmp_path):
+    """Beside its file, or wherever it is to go; nonsense is told in one line."""
+    marks = tmp_path / "session.jsonl"
+    marks.write_text("")
+    done = realtalk("timeline", str(marks))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "session.svg").read_text().startswith("<svg")
+    marks.write_text("nonsense\n")
+    done = realtalk("timeline", str(marks))
+    assert done.returncode == 1
+    assert done.stderr.startswith("no picture: ")

@@ -25,6 +25,7 @@ from realtalk_async.voice import (
     Stream,
     UserTranscript,
     VoiceEvent,
+    timeline,
 )
 from realtalk_async.voice.audio import DEFAULT
 
@@ -274,6 +275,10 @@ class Demo:
         console.print()
         console.print(f"log      {self._log}", soft_wrap=True, highlight=False)
         console.print(f"speaker  {self._speaker}", soft_wrap=True, highlight=False)
+        if self._stream is not None:
+            picture = self._setting.folder / "timeline.svg"
+            picture.write_text(timeline.render(self._stream.summary()))
+            console.print(f"picture  {picture}", soft_wrap=True, highlight=False)
         if code == 0:
             console.print("The conversation completed.", style="green")
         elif code != INTERRUPTED:
