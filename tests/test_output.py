@@ -7,7 +7,7 @@ import tracemalloc
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
@@ -165,6 +165,7 @@ def test_each_incarnation_has_its_own_lines(lives, places):
 
 
 @given(anything, anything, st.lists(st.integers(0, 10_000)))
+@example(b"\r\r\xc3\xa9\0\0\0\0\n\n\n\n\n\n\r", b"\n", [])
 def test_a_sequence_is_a_snapshot(before, after, places):
     """What comes later does not show, not even in its last line."""
     buffer = filled(before, places)

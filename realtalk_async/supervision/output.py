@@ -433,8 +433,13 @@ class OutputBuffer:
     def segments_from(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:
         """Yield (start, lines) of each segment from the one that holds *offset*."""
         index = self._segment_of(offset)
-        while index < len(self._starts):
+        while True:
+            # Once the open segment was told, all is: if it is closed while its reader is
+            # away, its last line, now longer, begins the next one and would come twice.
+            is_last = index == len(self._starts) - 1
             yield self._starts[index], self._cut(index)
+            if is_last:
+                return
             index += 1
 
     def segments_back(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:
