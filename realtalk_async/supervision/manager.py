@@ -25,6 +25,7 @@ from realtalk_async.exceptions import (
     CriticalProcessFailed,
     InvalidConfiguration,
     NotStarted,
+    ProcessDead,
     ProcessStillRunning,
     UnknownProcess,
 )
@@ -586,11 +587,26 @@ class ProcessManager:
         """Return what waits until all that must run before *name* runs."""
 
         async def wait() -> None:
-            before = self._turns.pop(name, None)
-            for need in (*needs, *([before] if before else [])):
+            for need in needs:
                 await self._find(need).wait_until_running()
+            await self._wait_for_turn(name)
 
         return wait if needs or self._strategy != "one_for_one" else None
+
+    async def _wait_for_turn(self, name: str) -> None:
+        """
+        Wait for the one before, if they are restarted together.
+
+        That is for the order only: one that is dead is not waited for, nor one that has
+        come later under that name, or needs us, so that nobody waits in a circle.
+        """
+        before = self._turns.pop(name, None)
+        order = list(self._registry)
+        if before is None or order.index(before) > order.index(name):
+            return
+        if name not in self._all_needs(before):
+            with contextlib.suppress(ProcessDead):
+                await self._registry[before].wait_until_running()
 
     def _find(self, name: str) -> Supervised:
         try:
