@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import os
+import asyncio
+import inspect
 import sys
-import threading
-import time
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, groups
+from realtalk_async.testing import leaks
 
 # The same examples every time, so that a failure is a change's; "explore" looks for more.
 settings.register_profile("steady", max_examples=50, deadline=None, derandomize=True)
@@ -39,9 +37,6 @@ REALTIME = {
     "test_whisper",
 }
 
-PATIENCE = 2.0
-"""Seconds in which the kernel must be rid of what a test has ended."""
-
 
 def pytest_collection_modifyitems(items):
     """Mark what needs real time, by its file."""
@@ -56,60 +51,30 @@ def anyio_backend():
     return "asyncio", {"debug": True}
 
 
-def _children() -> set[str]:
-    me = os.getpid()
-    return {
-        f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes()[:80]!r}"
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-        if _parent(pid) == me
-    }
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[1])
-
-
-def _descriptors() -> set[str]:
-    found: set[str] = set()
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.add(f"{number} → {os.readlink(f'/proc/self/fd/{number}')}")
-        except OSError:
-            continue  # the one that lists the folder
-    return found
-
-
-def _threads() -> set[str]:
-    # anyio keeps its worker threads for the next test; they belong to the loop's runner.
-    return {
-        f"{one.name} {one.ident}"
-        for one in threading.enumerate()
-        if not one.name.startswith(("AnyIO", "asyncio_"))
-    }
-
-
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request):
     """Fail a test that leaves a child, a descriptor or a thread."""
     if sys.platform != "linux":
         yield
         return
-    looks = {"child": _children, "descriptor": _descriptors, "thread": _threads}
-    before = {what: look() for what, look in looks.items()}
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("no_task_left_behind")
+    before = leaks.look()
     yield
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        left = {what: look() - before[what] for what, look in looks.items()}
-        if not any(left.values()) or time.monotonic() > deadline:
-            break
-        gc.collect()  # costly with large libraries loaded, so only if something is left
-        time.sleep(0.01)
-    for what, found in left.items():
-        assert not found, f"{request.node.name} left a {what} behind: {found}"
+    left = leaks.left_since(before)
+    assert not left, f"{request.node.name} left behind: {left}"
+
+
+@pytest.fixture
+async def no_task_left_behind():
+    """Fail a test that leaves a task, once its fixtures are done."""
+    yield
+    # What runs tests and fixtures is anyio's own; everything else must have ended.
+    left = {task for task in asyncio.all_tasks() if "TestRunner." not in repr(task)}
+    if left:
+        await asyncio.wait(left, timeout=leaks.PATIENCE)
+    left = {task for task in left if not task.done()}
+    assert not left, leaks.tell("task", [repr(task) for task in left])
 
 
 @pytest.fixture

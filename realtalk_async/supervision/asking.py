@@ -42,6 +42,8 @@ async def keep_asking(
         if not readiness and too_late_to_judge(probe, late):
             continue
         reason = await _put_question(probe, process)
+        if _was_told_to_stop():
+            return
         took_too_long = loop.time() - (due - probe.period) - probe.timeout
         if reason is not None and too_late_to_judge(probe, took_too_long):
             continue  # our loop stood still while it was being answered
@@ -52,6 +54,12 @@ async def keep_asking(
         if health.failed and reason is not None:
             on_unwell(reason)
             return
+
+
+def _was_told_to_stop() -> bool:
+    """Return whether we were cancelled and the app's own code has swallowed it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _put_question(probe: Probe, process: Probed) -> str | None:
