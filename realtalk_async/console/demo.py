@@ -17,7 +17,7 @@ from realtalk_async import events
 from realtalk_async.exceptions import RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Spoken, render_async
-from realtalk_async.supervision import SWIFT, Command, Probe, ProcessManager
+from realtalk_async.supervision import SWIFT, Cause, Command, Probe, ProcessManager
 from realtalk_async.voice import (
     Interrupted,
     ReplyFinished,
@@ -219,7 +219,7 @@ class Demo:
                 )
             case events.ProcessReady():
                 self._account.tell(event.process, f"ready after {event.after:.1f} s")
-            case events.ProcessExited(cause="stopped by us"):
+            case events.ProcessExited(cause=Cause.STOPPED | Cause.ESCALATED):
                 self._account.tell(event.process, "stopped", "quiet")
             case events.ProcessExited():
                 last = event.last_words[-1] if event.last_words else ""
