@@ -69,7 +69,10 @@ class Usage:
     system: float
     """CPU seconds in the kernel on its behalf."""
     peak_memory: int
-    """Bytes resident at most."""
+    """
+    Bytes resident at most. Linux counts from the fork on, so it is never less than what
+    the app itself held when it spawned the child.
+    """
 
     def to_dict(self) -> dict[str, object]:
         """Return the figures ready for JSON."""
