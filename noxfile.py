@@ -57,6 +57,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Disturb children at random for CHAOS_SECONDS, ten minutes if that is not set."""
+    session.install(EXTRAS, *group("test"))
+    seconds = os.environ.get("CHAOS_SECONDS", "600")
+    session.run("pytest", "tests/test_chaos.py", env={"CHAOS_SECONDS": seconds})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and spelling: ``-- --fix`` mends what can be mended."""
     session.install(*group("lint"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sys
 
 import pytest
@@ -17,6 +18,9 @@ from realtalk_async.testing import leaks
 settings.register_profile("steady", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("steady")
+
+# Chaos wants minutes and all processors for itself: `nox -s chaos`.
+collect_ignore = [] if "CHAOS_SECONDS" in os.environ else ["test_chaos.py"]
 
 # Files whose tests speak, listen or run whole programs: they need time, and processors.
 REALTIME = {
