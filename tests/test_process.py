@@ -440,6 +440,21 @@ async def test_stop_and_wait_are_idempotent(logger):
     assert first.cause == "stopped by us"
 
 
+async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
+    """Regression test: one who looked too late waited for the end of the next life."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+
+    async def stop_and_restart():
+        await process.stop()
+        return await process.restart()
+
+    async with asyncio.timeout(10):
+        restarted, _ = await asyncio.gather(stop_and_restart(), process.stop())
+    assert restarted and process.status == "running"
+    await process.stop()
+
+
 async def test_stopping_what_was_never_started_keeps_it_from_starting(logger):
     """M11."""
     process = ManagedProcess(programs.runs(), "child", logger)

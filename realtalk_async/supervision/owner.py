@@ -106,6 +106,8 @@ class Owner:
         self.state = State.STARTING
         self.reason = "not started yet"
         self.restarts = 0
+        self.endings = 0
+        """How many times it came to rest."""
         self.start_error: SpawnFailed | ProcessDead | None = None
         """Why it could not be started the last time."""
         self.judge = Judge(plan.restart)
@@ -151,6 +153,11 @@ class Owner:
         """Wait until *condition* holds; it is asked at every change."""
         await self._changes.until(condition)
 
+    async def come_to_rest(self) -> None:
+        """Wait until it is settled, or was since: another may start it again at once."""
+        before = self.endings
+        await self.until(lambda: self.settled or self.endings != before)
+
     # ---- what others wish
 
     def begin(self) -> None:
@@ -195,7 +202,10 @@ class Owner:
         if life.alive:
             life.bounced = why
             self._news.set()
-        await self.until(lambda: life.buried or life.body is None or self.settled)
+        rest = self.endings
+        await self.until(
+            lambda: life.buried or life.body is None or self.endings != rest
+        )
 
     def adopt_first(self) -> None:
         """Begin to capture an existing process before the owner's first turn."""
@@ -226,6 +236,7 @@ class Owner:
         if task.done():
             self._abandon()
         self._task = None
+        self.endings += 1
         self._capture.is_over = True
         self._answer(succeeded=False)
         self._capture.tell()

@@ -548,7 +548,7 @@ class ManagedProcess:
         Cancellation: Only the waiting is given up; the stop goes on.
         """
         self._owner.ask_to_stop()
-        await self._owner.until(lambda: self._owner.settled)
+        await self._owner.come_to_rest()
         return self.get_status()
 
     async def restart(self, restart_function: RestartFunction | None = None) -> bool:
