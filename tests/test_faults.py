@@ -69,6 +69,8 @@ def test_a_fault_is_read(text, fault):
         "late-x",
         "refuse-200",
         "close-1006",
+        "missing@now",
+        "drop@now:2",
     ],
 )
 def test_what_is_no_fault_is_refused(text):
@@ -219,3 +221,38 @@ def test_two_faults_may_strike_at_once():
         DELTA["type"],
         DELTA["type"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "acts"),
+    [
+        ("drop@now", [Drop()]),
+        ("close-1000@now", [Close(1000)]),
+        ("stall@now", []),
+        ("beta@now", []),
+    ],
+)
+def test_a_fault_may_strike_now(text, acts):
+    """Without any event."""
+    assert wire().strike(Fault.parse(text)) == acts
+
+
+def test_a_fault_that_strikes_now_may_have_something_to_send():
+    """An error, an event that nobody knows, or that one spoilt."""
+    kinds = ("error-server_error", "unknown", "binary", "malformed")
+    acts = [wire().strike(Fault.parse(f"{kind}@now")) for kind in kinds]
+    (error,), (unknown,), (binary,), (malformed,) = acts
+    assert isinstance(binary, Send)
+    assert binary.binary
+    assert isinstance(malformed, Send)
+    assert b"peer.unknown".startswith(malformed.data[9:20])
+    assert sent([error])[0]["error"]["code"] == "server_error"
+    assert sent([unknown]) == sent([binary])
+
+
+def test_a_stall_now_lasts():
+    """For all that is sent; the connection can break all the same."""
+    line = wire()
+    line.strike(Fault.parse("stall@now"))
+    assert line.send(DELTA) == line.strike(Fault.parse("unknown@now")) == []
+    assert line.strike(Fault.parse("drop@now")) == [Drop()]

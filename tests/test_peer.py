@@ -369,6 +369,28 @@ async def test_a_fault_by_call_strikes_once(peer):
         await client.configure()
 
 
+async def test_a_fault_by_call_may_strike_at_once(peer):
+    """All who are connected, whatever they are told just then; the next are spared."""
+    async with connected(peer) as one, connected(peer) as other:
+        peer.fault("close-1011@now")
+        for client in (one, other):
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.until("session.updated")
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1011
+    async with connected(peer) as third:
+        await third.configure()
+
+
+async def test_who_strikes_nobody_is_told(peer):
+    """A fault now, without a client, is a mistake of the test."""
+    with pytest.raises(InvalidConfiguration, match="nobody"):
+        peer.fault("drop@now")
+    with pytest.raises(InvalidStatus):
+        async with connected(peer, "fault=drop@now"):
+            pass
+
+
 async def test_a_late_event_is_overtaken(peer):
     """It comes after those that were sent behind it."""
     async with connected(peer, "fault=late-0.2@response.created") as client:

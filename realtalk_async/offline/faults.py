@@ -8,7 +8,10 @@ on each connection that uses that URL::
 
     ws://127.0.0.1:8765/v1/realtime?fault=drop:5&fault=late-0.5@response.created
 
-`Peer.fault` arms one that strikes once, on whichever connection comes first.
+`Peer.fault` arms one that strikes once, on whichever connection comes first. There,
+``@now`` as *EVENT* needs no event: ``drop@now`` breaks all open connections at once.
+It goes with ``drop``, ``close``, ``stall``, ``malformed``, ``binary``, ``unknown``,
+``error`` and ``beta``; what needs an event to spoil spoils one that nobody knows.
 
 =========================  =====================================  ====================
 fault                      what happens                           EVENT if none is given
@@ -88,6 +91,12 @@ _ARGUMENTS = {
     "late": "0.5",
     "refuse": "503",
 }
+NOW = "now"
+"""In the place of an event: at once."""
+
+_AT_ONCE = frozenset(
+    ("drop", "close", "stall", "malformed", "binary", "unknown", "error", "beta")
+)
 _REFUSALS = [status for status in http.HTTPStatus if status >= 400]
 _SYNTAX = re.compile(
     r"(?P<kind>[a-z0-9]+)(?:-(?P<argument>[\w.]+))?"
@@ -114,7 +123,7 @@ class Fault:
     kind: str
     argument: str = ""
     event: str = ""
-    """The type of event at which it strikes, or ``*`` for any."""
+    """The type of event at which it strikes, ``*`` for any, or `NOW`."""
     count: int = 1
     """At which event of that type, from 1."""
 
@@ -135,6 +144,9 @@ class Fault:
         argument = match["argument"] or _ARGUMENTS.get(kind, "")
         _check_argument(text, kind, argument)
         event = match["event"] or _EVENTS[kind]
+        if event == NOW and (kind not in _AT_ONCE or match["count"]):
+            kinds = ", ".join(sorted(_AT_ONCE))
+            raise InvalidConfiguration(f"{text!r}: only {kinds} can strike now, once")
         return cls(kind, argument, event, int(match["count"] or 1))
 
 
@@ -238,7 +250,17 @@ class Wire:
         acts: list[Act] = [Send(data) for data in self._encode(event)]
         for fault in faults:
             acts = self._strike(fault, event, acts)
-        return [] if self._stalled else acts
+        return self._let_through(acts)
+
+    def strike(self, fault: Fault) -> list[Act]:
+        """Return what to do in order to have *fault* strike now."""
+        spoilt = _unknown() if fault.kind in ("malformed", "binary") else []
+        acts = self._strike(fault, _UNKNOWN, spoilt)
+        return self._let_through(acts)
+
+    def _let_through(self, acts: list[Act]) -> list[Act]:
+        """Hold back what is sent after a stall; the connection can still break."""
+        return [act for act in acts if not (self._stalled and isinstance(act, Send))]
 
     def _strike(self, fault: Fault, event: JsonObject, acts: list[Act]) -> list[Act]:
         match fault.kind:
@@ -251,7 +273,7 @@ class Wire:
                 return []
             case "beta":
                 self._beta = True
-                return [Send(data) for data in self._encode(event)]
+                return [Send(data) for data in self._encode(event)] if acts else []
             case "missing":
                 return []
             case "twice":
@@ -300,9 +322,15 @@ def _unsuccessful(fault: Fault, event: JsonObject) -> JsonObject:
     return {**event, "response": {**as_object(event.get("response")), **told}}
 
 
+_UNKNOWN: JsonObject = {
+    "type": "peer.unknown_event",
+    "event_id": "event_unknown",
+    "value": 42,
+}
+
+
 def _unknown() -> list[Act]:
-    event = {"type": "peer.unknown_event", "event_id": "event_unknown", "value": 42}
-    return [Send(orjson.dumps(event))]
+    return [Send(orjson.dumps(_UNKNOWN))]
 
 
 def _error(code: str, acts: list[Act]) -> list[Act]:

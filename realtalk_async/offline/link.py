@@ -16,7 +16,7 @@ import orjson
 from websockets.exceptions import ConnectionClosed
 
 from realtalk_async.offline.answers import Call, decide, sentences
-from realtalk_async.offline.faults import FATAL, Close, Drop, Send, error_event
+from realtalk_async.offline.faults import FATAL, Close, Drop, Fault, Send, error_event
 from realtalk_async.offline.words import (
     BYTES_PER_MS,
     Answer,
@@ -96,7 +96,7 @@ class Link:
         self._ear = speech.ear()
         self._activity = speech.activity()
         self._unheard = 0
-        self._outbox: deque[JsonObject] = deque()
+        self._outbox: deque[JsonObject | Fault] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -115,6 +115,11 @@ class Link:
                 tasks.cancel_scope.cancel()
         finally:
             self._speech.forget(self._ear)
+
+    def strike(self, fault: Fault) -> None:
+        """Have *fault* strike now, after what waits to be sent."""
+        self._outbox.append(fault)
+        self._filled.set()
 
     # --- in
 
@@ -228,9 +233,15 @@ class Link:
             await self._filled.wait()
             self._filled.clear()
             while self._outbox:
-                for act in self._wire.send(self._outbox.popleft()):
+                for act in self._next_acts():
                     await self._act(act, tasks)
             self._drained.set()
+
+    def _next_acts(self) -> list[Act]:
+        waiting, wire = self._outbox.popleft(), self._wire
+        if isinstance(waiting, Fault):
+            return wire.strike(waiting)
+        return wire.send(waiting)
 
     async def _act(self, act: Act, tasks: TaskGroup) -> None:
         match act:

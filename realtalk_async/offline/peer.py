@@ -36,7 +36,14 @@ import orjson
 from websockets.asyncio.server import serve
 
 from realtalk_async.exceptions import InvalidConfiguration, NotStarted
-from realtalk_async.offline.faults import FATAL, Fault, Faults, Wire, error_event
+from realtalk_async.offline.faults import (
+    FATAL,
+    NOW,
+    Fault,
+    Faults,
+    Wire,
+    error_event,
+)
 from realtalk_async.offline.link import Link
 from realtalk_async.offline.speech import Speech
 from realtalk_async.offline.turns import Turns
@@ -128,6 +135,7 @@ class Peer:
         self._record = record
         self._speech = Speech(recogniser)
         self._faults = Faults()
+        self._links: set[Link] = set()
         self._server: Server | None = None
         self._news = asyncio.Event()
 
@@ -151,10 +159,20 @@ class Peer:
         """
         Arm a fault: it strikes once, on whichever connection its event comes first.
 
+        One that ends in ``@now`` strikes at once instead, on all open connections.
+
         Raises:
-            InvalidConfiguration: If there is no such fault.
+            InvalidConfiguration: If there is no such fault, or nobody to strike now.
         """
-        self._faults.arm(Fault.parse(fault) if isinstance(fault, str) else fault)
+        fault = Fault.parse(fault) if isinstance(fault, str) else fault
+        if fault.event != NOW:
+            self._faults.arm(fault)
+            return
+        if not self._links:
+            message = f"{fault.kind}@{NOW} strikes nobody: no client is connected"
+            raise InvalidConfiguration(message)
+        for link in self._links:
+            link.strike(fault)
 
     def types(self, connection: int | None = None) -> list[str]:
         """Return the types of the received events, of one connection or of all."""
@@ -258,7 +276,11 @@ class Peer:
             on_event=lambda event: self._note(connection, event),
         )
         _log.info("connection %d: open", connection)
-        await link.run()
+        self._links.add(link)
+        try:
+            await link.run()
+        finally:
+            self._links.discard(link)
         _log.info("connection %d: over", connection)
 
     def _note(self, connection: int, event: JsonObject) -> None:
@@ -274,7 +296,10 @@ _INVALID_KEY = (
 
 
 def _faults(query: Mapping[str, list[str]]) -> Faults:
-    return Faults(Fault.parse(text) for text in query.get("fault", []))
+    faults = [Fault.parse(text) for text in query.get("fault", [])]
+    if any(fault.event == NOW for fault in faults):
+        raise InvalidConfiguration(f"@{NOW} is for calls of Peer.fault: a URL has none")
+    return Faults(faults)
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float) -> float:
