@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import sys
 
 import pytest
@@ -19,11 +18,9 @@ settings.register_profile("steady", max_examples=50, deadline=None, derandomize=
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("steady")
 
-# Chaos wants minutes and all processors for itself: `nox -s chaos`.
-collect_ignore = [] if "CHAOS_SECONDS" in os.environ else ["test_chaos.py"]
-
 # Files whose tests speak, listen or run whole programs: they need time, and processors.
 REALTIME = {
+    "test_chaos",
     "test_cli",
     "test_control",
     "test_demo",
