@@ -100,13 +100,19 @@ def demo(session: nox.Session) -> None:
     session.run("realtalk-async", "demo", *session.posargs)
 
 
-@nox.session
+@nox.session(python=PYTHONS[:1])  # the oldest has the most peers
 def bench(session: nox.Session) -> None:
-    """Measure: ``-- NAME`` for one of the benchmarks."""
-    session.install(EXTRAS, *group("test"))
-    for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
-        if not session.posargs or script.stem.removeprefix("bench_") in session.posargs:
-            session.run("python", str(script))
+    """Measure ours beside its peers, and draw: ``-- NAME`` for one, ``--rounds 1``."""
+    session.install(EXTRAS, *group("bench"))
+    session.run("python", "tests/benchmarks/every.py", *session.posargs)
+    session.run("python", "tests/benchmarks/plots.py")
+
+
+@nox.session
+def plots(session: nox.Session) -> None:
+    """Draw the README's plots from what was measured last."""
+    session.install(*group("bench"))
+    session.run("python", "tests/benchmarks/plots.py")
 
 
 @nox.session
