@@ -26,13 +26,13 @@ ROOMS = {
         "protocol words gate pacing decisions echoes conversation lifetime replies "
         "session narration chronicle summary timeline scribe metrics mix trouble target "
         "connection wavfile audio signals "
-        "eventlog feed waiting tools taping engine link recorder player stream"
+        "eventlog feed broadcast waiting tools taping engine link recorder player run stream"
     ),
     "logs": "context line needle file blocks query writer sink bound forward logger",
     "supervision": (
-        "states ladder restart output probe changes pace "
+        "states ladder restart order output probe changes pace "
         "spill pipes child groups command checks incarnation guardian guard callbacks "
-        "crew report narrate warned capture life ending asking host owner process facade task manager"
+        "crew report narrate warned capture life ending asking host owner process facade task registry manager"
     ),
     "offline": (
         "words arithmetic gate worker answers questions settings items responses turns "
@@ -111,7 +111,7 @@ def test_the_offline_peer_knows_nothing_of_our_client():
 def test_decisions_are_pure():
     """No clock, no dice, no loop, no file in the rooms' decisions."""
     forbidden = {"asyncio", "random", "os", "socket", "subprocess", "anyio"}
-    decisions = ["ladder", "restart", "probe", "narrate", "states", "report"]
+    decisions = ["ladder", "restart", "order", "probe", "narrate", "states", "report"]
     for name in decisions:
         tree = ast.parse((HOUSE / "supervision" / f"{name}.py").read_text())
         for node in ast.walk(tree):

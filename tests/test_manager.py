@@ -886,3 +886,26 @@ async def test_a_daemon_that_left_its_session_is_found_ended_and_told_of(logger)
     assert not lives(pid)
     [entry] = await logger.get_logs(pattern="had left their session")
     assert str(pid) in entry.context["escapees"][0]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
+async def test_who_depends_on_one_that_was_started_anew_still_comes_after_it(
+    logger, strategy
+):
+    """Nobody waits in a circle, and all end in the reverse order."""
+    async with ProcessManager(logger, strategy=strategy) as manager:
+        for name, needs in (("need", ()), ("user", ("need",)), ("other", ())):
+            await manager.start(
+                name, programs.runs(), depends_on=needs, restart=AT_ONCE
+            )
+        await manager.stop("need")
+        await manager.start("need", programs.runs(), restart=AT_ONCE)
+        os.kill(manager.processes["user"].pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            user = manager.processes["user"]
+            await user._owner.until(lambda: user.restarts == 1)
+            for one in manager.processes.values():
+                await one.wait_until_running()
+        heard = listening(manager)
+    stopped = told(heard, "process.stopped")
+    assert [name for _, name in stopped] == ["other", "user", "need"]

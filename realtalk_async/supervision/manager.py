@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -26,8 +25,6 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
     NotStarted,
     ProcessDead,
-    ProcessStillRunning,
-    UnknownProcess,
 )
 
 from . import facade, groups
@@ -36,8 +33,10 @@ from .crew import Crew
 from .guard import Guard
 from .ladder import GRACEFUL, Ladder
 from .narrate import MANAGER, narrate
+from .order import Order
 from .process import MAX_SIZE, ManagedProcess
-from .report import ErrorHistory, ProcessHistory
+from .registry import Registry, Supervised
+from .report import ErrorHistory
 from .restart import (
     TEMPORARY,
     TRANSIENT,
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
     from .probe import Probe
     from .states import ProcessStatus
 
-Supervised = ManagedProcess | SupervisedTask
 Subscriber = Callable[[events.Event], object]
 
 
@@ -102,12 +100,10 @@ class ProcessManager:
         self._logger = logger
         self._check_interval = check_interval
         self._guard = Guard(self._guard_lost) if guard else None
-        self._registry: dict[str, Supervised] = {}
-        self._past: dict[str, list[Supervised]] = {}
+        self._registry = Registry(logger)
+        self._order = Order()
         self._critical: set[str] = set()
-        self._needs: dict[str, tuple[str, ...]] = {}
         self._strategy: Strategy = strategy
-        self._turns: dict[str, str] = {}
         self._degraded: dict[str, str] = {}
         self._subscribers: list[Subscriber] = []
         self._is_open = False
@@ -220,8 +216,8 @@ class ProcessManager:
 
     async def _stop_all(self) -> None:
         """Stop everything, the latest first, one after the other."""
-        for one in reversed(list(self._registry.values())):
-            await one.stop()
+        for name in reversed(self._order.arrange(self._registry)):
+            await self._registry[name].stop()
 
     async def _end_escapees(self) -> None:
         """End what left its group and session, as a daemon does, and say so."""
@@ -255,16 +251,12 @@ class ProcessManager:
     @property
     def processes(self) -> Mapping[str, ManagedProcess]:
         """The registered processes by name, in the order of their start; read-only."""
-        return MappingProxyType(
-            {n: p for n, p in self._registry.items() if isinstance(p, ManagedProcess)}
-        )
+        return MappingProxyType(self._registry.processes)
 
     @property
     def tasks(self) -> Mapping[str, SupervisedTask]:
         """The supervised coroutines by name; read-only."""
-        return MappingProxyType(
-            {n: t for n, t in self._registry.items() if isinstance(t, SupervisedTask)}
-        )
+        return MappingProxyType(self._registry.tasks)
 
     @property
     def degraded(self) -> Mapping[str, str]:
@@ -319,7 +311,7 @@ class ProcessManager:
                 f"an existing process such as {name!r} needs a restart_function to be "
                 f"restarted by policy"
             )
-        self._must_be_free(name)
+        self._registry.must_be_free(name)
         managed = ManagedProcess(
             process,
             name,
@@ -329,7 +321,7 @@ class ProcessManager:
             recover=restart_function,
             ladder=ladder,
             probes=tuple(probes),
-            earlier=self._lives_of(name),
+            earlier=self._registry.lives_of(name),
             host=self,
         )
         self._register(managed, critical=critical)
@@ -382,7 +374,7 @@ class ProcessManager:
         """
         self._must_be_open()
         _must_be_a_command(name, command)
-        self._must_be_free(name)
+        self._registry.must_be_free(name)
         needs = self._must_be_startable(name, depends_on)
         managed = ManagedProcess(
             command,
@@ -394,7 +386,7 @@ class ProcessManager:
             ladder=ladder,
             probes=tuple(probes),
             others=self._waiter(name, needs),
-            earlier=self._lives_of(name),
+            earlier=self._registry.lives_of(name),
             host=self,
         )
         self._register(managed, critical=critical, needs=needs)
@@ -430,7 +422,7 @@ class ProcessManager:
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
-        self._must_be_free(name)
+        self._registry.must_be_free(name)
         needs = self._must_be_startable(name, depends_on)
         task = SupervisedTask(
             function,
@@ -439,7 +431,7 @@ class ProcessManager:
             restart=restart,
             fatal=fatal,
             others=self._waiter(name, needs),
-            earlier=self._lives_of(name),
+            earlier=self._registry.lives_of(name),
         )
         self._register(task, critical=critical, needs=needs)
         await task.start()
@@ -514,14 +506,10 @@ class ProcessManager:
 
     def _choose_name(self, name: str | None, program: str) -> str:
         self._must_be_open()
-        if name is not None:
-            self._must_be_free(name)
-            return name
-        number, chosen = 1, program
-        while chosen in self._registry and not _is_free(self._registry[chosen]):
-            number += 1
-            chosen = f"{program}-{number}"
-        return chosen
+        if name is None:
+            return self._registry.free_name(program)
+        self._registry.must_be_free(name)
+        return name
 
     def _must_be_open(self) -> None:
         if not self._is_open or self._closing.is_set():
@@ -531,32 +519,13 @@ class ProcessManager:
                 f"'async with ProcessManager(logger) as manager:'"
             )
 
-    def _must_be_free(self, name: str) -> None:
-        present = self._registry.get(name)
-        if present is not None and not _is_free(present):
-            pid = present.pid if isinstance(present, ManagedProcess) else None
-            raise ProcessStillRunning(name, pid)
-
-    def _lives_of(self, name: str) -> int:
-        """Return the number of the last incarnation of those who had that name."""
-        before = [*self._past.get(name, ()), self._registry.get(name)]
-        return max((one.incarnation for one in before if one is not None), default=0)
-
     def _register(
         self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()
     ) -> None:
         name = newcomer.name
-        before = self._registry.pop(name, None)
-        if before is not None:
-            self._logger.warning(
-                name,
-                "A new process takes over the name of a dead one; its history is kept",
-                {"before": before.get_status().reason},
-            )
-            self._past.setdefault(name, []).append(before)
-        self._registry[name] = newcomer
+        self._registry.add(newcomer)
+        self._order.depend(name, needs)
         self._degraded.pop(name, None)
-        self._needs[name] = needs
         self._critical.discard(name)
         if critical:
             self._critical.add(name)
@@ -565,21 +534,9 @@ class ProcessManager:
         """Return what *name* is to depend on, if all of it is known and none is a circle."""
         needs = tuple(names)
         for need in needs:
-            self._find(need)
-            if name == need or name in self._all_needs(need):
-                raise InvalidConfiguration(
-                    f"{name!r} cannot depend on {need!r}, which depends on {name!r}"
-                )
+            self._registry.find(need)
+        self._order.refuse_circles(name, needs)
         return needs
-
-    def _all_needs(self, name: str) -> set[str]:
-        """Return all that *name* depends on, itself or by way of others."""
-        found: set[str] = set()
-        new = {*self._needs.get(name, ())}
-        while new:
-            found |= new
-            new = {need for one in new for need in self._needs.get(one, ())} - found
-        return found
 
     def _waiter(
         self, name: str, needs: tuple[str, ...]
@@ -588,42 +545,17 @@ class ProcessManager:
 
         async def wait() -> None:
             for need in needs:
-                await self._find(need).wait_until_running()
+                await self._registry.find(need).wait_until_running()
             await self._wait_for_turn(name)
 
         return wait if needs or self._strategy != "one_for_one" else None
 
     async def _wait_for_turn(self, name: str) -> None:
-        """
-        Wait for the one before, if they are restarted together.
-
-        That is for the order only: one that is dead is not waited for, nor one that has
-        come later under that name, or needs us, so that nobody waits in a circle.
-        """
-        before = self._turns.pop(name, None)
-        order = list(self._registry)
-        if before is None or order.index(before) > order.index(name):
-            return
-        if name not in self._all_needs(before):
+        """Wait for the one before, if they are restarted together and it lives."""
+        before = self._order.take_turn(name, self._registry)
+        if before is not None:
             with contextlib.suppress(ProcessDead):
                 await self._registry[before].wait_until_running()
-
-    def _find(self, name: str) -> Supervised:
-        try:
-            return self._registry[name]
-        except KeyError:
-            self._logger.warning(
-                MANAGER,
-                f"Unknown process {name!r}",
-                {"known": list(self._registry)},
-            )
-            raise UnknownProcess(name, self._registry) from None
-
-    def _find_process(self, name: str) -> ManagedProcess:
-        found = self._find(name)
-        if not isinstance(found, ManagedProcess):
-            raise InvalidConfiguration(f"{name!r} is a task, not a process")
-        return found
 
     # ---- asking and telling
 
@@ -634,7 +566,7 @@ class ProcessManager:
         Raises:
             UnknownProcess: If there is none of that name; it lists the known ones.
         """
-        return await self._find(name).check()
+        return await self._registry.find(name).check()
 
     async def check_processes(self) -> dict[str, ProcessStatus]:
         """Look at all processes now, and return their statuses by name."""
@@ -658,22 +590,9 @@ class ProcessManager:
         Raises:
             UnknownProcess: If there is no process or task of that name.
         """
-        if name is not None:
-            return ErrorHistory({name: self._history(self._find(name))})
-        return ErrorHistory(
-            {name: self._history(one) for name, one in self._registry.items()}
-        )
-
-    def _history(self, one: Supervised) -> ProcessHistory:
-        """Return its history, after that of those who had its name before."""
-        parts = [past.get_history() for past in self._past.get(one.name, ())]
-        parts.append(one.get_history())
-        return ProcessHistory(
-            parts[-1].status,
-            tuple(life for part in parts for life in part.incarnations),
-            tuple(one for part in parts for one in part.attempts),
-            tuple(one for part in parts for one in part.errors),
-        )
+        if name is None:
+            return self._registry.histories()
+        return ErrorHistory({name: self._registry.history(name)})
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None
@@ -685,7 +604,7 @@ class ProcessManager:
             UnknownProcess: If there is none of that name.
         """
         self._must_be_open()
-        return await self._find_process(name).restart(restart_function)
+        return await self._registry.find_process(name).restart(restart_function)
 
     async def stop(self, name: str) -> ProcessStatus:
         """
@@ -694,7 +613,7 @@ class ProcessManager:
         Raises:
             UnknownProcess: If there is none of that name.
         """
-        return await self._find(name).stop()
+        return await self._registry.find(name).stop()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """
@@ -774,20 +693,22 @@ class ProcessManager:
         if self._strategy == "one_for_one":
             return None
         order = [
-            n for n, one in self._registry.items() if n == name or not one.is_settled
+            other
+            for other in self._order.arrange(self._registry)
+            if other == name or not self._registry[other].is_settled
         ]
         names = restarted_together(name, order, self._strategy)
         return self._end_together(name, names) if len(names) > 1 else None
 
     async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
-        self._turns.update((after, before) for before, after in pairwise(names))
+        self._order.line_up(names)
         for other in reversed(names):
             if other != name:
                 await self._registry[other].bounce(f"restarted together with {name!r}")
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Go on without a process that was given up, or shut down if we cannot."""
-        self._turns.pop(name, None)
+        self._order.leave(name)
         if given_up is None or self._closing.is_set():
             return
         if name not in self._critical:
@@ -800,11 +721,6 @@ class ProcessManager:
         self._closing.set()
         if self._body is not None and not self._body.done():
             self._cancelled_body = self._body.cancel()
-
-
-def _is_free(one: Supervised) -> bool:
-    """Return whether another may take its name: it is dead, and stays so."""
-    return one.is_settled and one.get_status().status == "dead"
 
 
 def _must_be_a_command(name: str, command: object) -> None:
