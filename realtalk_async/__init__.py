@@ -11,56 +11,75 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .exceptions import (
-    AudioUnavailable,
-    AuthenticationRefused,
-    ClosedStream,
-    CriticalProcessFailed,
-    GaveUp,
-    InvalidConfiguration,
-    LogUnavailable,
-    MissingApiKey,
-    NotStarted,
-    ProcessDead,
-    ProcessStillRunning,
-    RealtalkError,
-    ServiceRefused,
-    ServiceUnreachable,
-    SpawnFailed,
-    StreamError,
-    UnknownProcess,
-    WaitExpired,
-    WriteStalled,
-)
-from .logs import Level, LogEntry, Logger
-from .supervision import (
-    CLOSE_STDIN,
-    GRACEFUL,
-    PERMANENT,
-    SWIFT,
-    TEMPORARY,
-    TRANSIENT,
-    Cause,
-    CombinedOutput,
-    Command,
-    ErrorHistory,
-    IncarnationReport,
-    Ladder,
-    ManagedProcess,
-    OutputLine,
-    OutputLines,
-    Probe,
-    ProcessHistory,
-    ProcessManager,
-    ProcessStatus,
-    RecoveryAttempt,
-    RestartPolicy,
-    State,
-    SupervisedTask,
-)
+from .lazy import lazily
 
 if TYPE_CHECKING:
+    from .exceptions import (
+        AudioUnavailable,
+        AuthenticationRefused,
+        ClosedStream,
+        CriticalProcessFailed,
+        GaveUp,
+        InvalidConfiguration,
+        LogUnavailable,
+        MissingApiKey,
+        NotStarted,
+        ProcessDead,
+        ProcessStillRunning,
+        RealtalkError,
+        ServiceRefused,
+        ServiceUnreachable,
+        SpawnFailed,
+        StreamError,
+        UnknownProcess,
+        WaitExpired,
+        WriteStalled,
+    )
+    from .logs import Level, LogEntry, Logger
+    from .supervision import (
+        CLOSE_STDIN,
+        GRACEFUL,
+        PERMANENT,
+        SWIFT,
+        TEMPORARY,
+        TRANSIENT,
+        Cause,
+        CombinedOutput,
+        Command,
+        ErrorHistory,
+        IncarnationReport,
+        Ladder,
+        ManagedProcess,
+        OutputLine,
+        OutputLines,
+        Probe,
+        ProcessHistory,
+        ProcessManager,
+        ProcessStatus,
+        RecoveryAttempt,
+        RestartPolicy,
+        State,
+        SupervisedTask,
+    )
     from .voice import Stream, Summary
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
+            "CriticalProcessFailed GaveUp InvalidConfiguration LogUnavailable "
+            "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
+            "ServiceRefused ServiceUnreachable SpawnFailed StreamError UnknownProcess "
+            "WaitExpired WriteStalled",
+            "logs": "Level LogEntry Logger",
+            "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
+            "Cause CombinedOutput Command ErrorHistory IncarnationReport Ladder "
+            "ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
+            "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
+            # It needs the extra ``voice``; supervision alone never loads it.
+            "voice": "Stream Summary",
+        },
+    )
 
 __version__ = "0.1.0"
 
@@ -114,12 +133,3 @@ __all__ = [
     "WriteStalled",
     "__version__",
 ]
-
-
-def __getattr__(name: str) -> object:
-    # The voice session needs the extra ``voice``; supervision alone does not load it.
-    if name in {"Stream", "Summary"}:
-        from . import voice
-
-        return getattr(voice, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

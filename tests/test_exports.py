@@ -1,11 +1,16 @@
 """The public names: all there, none too many, and cheap to import."""
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import realtalk_async
+
+LAZY = ["realtalk_async", "realtalk_async.logs", "realtalk_async.supervision"]
 
 
 def test_every_public_name_is_there():
@@ -16,16 +21,39 @@ def test_every_public_name_is_there():
         _ = realtalk_async.nonsense
 
 
+@pytest.mark.parametrize("package", LAZY)
+def test_what_is_loaded_when_asked_for_is_what_type_checkers_read(package):
+    """Their imports, the homes of the names, and the list of what is public."""
+    module = import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text())
+    (branch,) = (node for node in tree.body if isinstance(node, ast.If))
+    read = {(alias.name, node.module) for node in branch.body for alias in node.names}
+    homes = ast.literal_eval(branch.orelse[0].value.args[1])
+    given = {(name, home) for home, names in homes.items() for name in names.split()}
+    assert given == read
+    assert {name for name, _ in given} == set(module.__all__) - {"__version__"}
+    assert set(module.__all__) <= set(dir(module))
+
+
 def test_names_are_sorted_and_unique():
     """So that a reader finds them."""
     names = realtalk_async.__all__
     assert len(set(names)) == len(names)
 
 
+def test_the_package_alone_loads_nothing_of_itself():
+    """Who imports it pays for what he uses."""
+    code = "import sys, realtalk_async; print('asyncio' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
 def test_the_core_loads_neither_websocket_nor_command_line():
     """Supervision alone needs the four core dependencies and nothing else."""
     code = (
-        "import sys, realtalk_async\n"
+        "import sys\nfrom realtalk_async import Logger, ProcessManager, exceptions\n"
         "heavy = {'websockets', 'click', 'rich', 'numpy', 'hibari', 'pytest'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

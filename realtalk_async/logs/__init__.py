@@ -10,19 +10,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .forward import (
-    Installed,
-    LogHandler,
-    PythonWarning,
-    install,
-    parse_python_warning,
-)
-from .line import Level, LogEntry, format_line, parse_line
-from .logger import Logger
-from .writer import Written
+from realtalk_async.lazy import lazily
 
 if TYPE_CHECKING:
     from .bound import BoundLogger, StructlogProcessor
+    from .forward import (
+        Installed,
+        LogHandler,
+        PythonWarning,
+        install,
+        parse_python_warning,
+    )
+    from .line import Level, LogEntry, format_line, parse_line
+    from .logger import Logger
+    from .writer import Written
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "bound": "BoundLogger StructlogProcessor",
+            "forward": "Installed LogHandler PythonWarning install parse_python_warning",
+            "line": "Level LogEntry format_line parse_line",
+            "logger": "Logger",
+            "writer": "Written",
+        },
+    )
 
 __all__ = [
     "BoundLogger",
@@ -39,11 +51,3 @@ __all__ = [
     "parse_line",
     "parse_python_warning",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name in {"BoundLogger", "StructlogProcessor"}:
-        from . import bound
-
-        return getattr(bound, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

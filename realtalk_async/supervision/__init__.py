@@ -1,22 +1,46 @@
 """Children: started, watched, captured, restarted and ended."""
 
-from .checks import exec_probe, http_probe, tcp_probe
-from .command import Command
-from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
-from .manager import ProcessManager
-from .output import OutputLine, OutputLines
-from .probe import Probe
-from .process import ManagedProcess
-from .report import (
-    CombinedOutput,
-    ErrorHistory,
-    IncarnationReport,
-    ProcessHistory,
-    RecoveryAttempt,
-)
-from .restart import PERMANENT, TEMPORARY, TRANSIENT, RestartPolicy
-from .states import Cause, ProcessStatus, State
-from .task import SupervisedTask
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realtalk_async.lazy import lazily
+
+if TYPE_CHECKING:
+    from .checks import exec_probe, http_probe, tcp_probe
+    from .command import Command
+    from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
+    from .manager import ProcessManager
+    from .output import OutputLine, OutputLines
+    from .probe import Probe
+    from .process import ManagedProcess
+    from .report import (
+        CombinedOutput,
+        ErrorHistory,
+        IncarnationReport,
+        ProcessHistory,
+        RecoveryAttempt,
+    )
+    from .restart import PERMANENT, TEMPORARY, TRANSIENT, RestartPolicy
+    from .states import Cause, ProcessStatus, State
+    from .task import SupervisedTask
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "checks": "exec_probe http_probe tcp_probe",
+            "command": "Command",
+            "ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
+            "manager": "ProcessManager",
+            "output": "OutputLine OutputLines",
+            "probe": "Probe",
+            "process": "ManagedProcess",
+            "report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
+            "restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
+            "states": "Cause ProcessStatus State",
+            "task": "SupervisedTask",
+        },
+    )
 
 __all__ = [
     "CLOSE_STDIN",
