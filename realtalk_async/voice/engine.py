@@ -31,6 +31,7 @@ from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.metrics import Meter
 from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
 from realtalk_async.voice.protocol import BYTES_PER_MS, Malformed
+from realtalk_async.voice.scribe import write_down
 from realtalk_async.voice.session import LEAST_TURN_MS
 from realtalk_async.voice.tools import Toolbox
 
@@ -173,7 +174,8 @@ class Engine:
         self.playback.clear(time.monotonic())
 
     def tell(self, event: VoiceEvent) -> None:
-        """Tell the app of something that did not come from the service."""
+        """Have an event in the time line, and tell the app."""
+        write_down(self.chronicle, event, time.monotonic())
         self._tell(event)
 
     # --- Sound --------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Engine:
                 case Tell(event):
                     self.was_ready = self.was_ready or self.session.ready
                     self._take_time(event)
-                    self._tell(event)
+                    self.tell(event)
                 case RunTool(call):
                     self.toolbox.start(call, self._tool_finished)
                 case Redial(reason, planned):

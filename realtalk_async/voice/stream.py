@@ -9,33 +9,24 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
 
-from realtalk_async import events
-from realtalk_async.exceptions import (
-    ClosedStream,
-    CriticalProcessFailed,
-    InvalidConfiguration,
-    WaitExpired,
-)
+from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitExpired
 from realtalk_async.logs import Logger
-from realtalk_async.supervision import ProcessManager, RestartPolicy
-from realtalk_async.voice import recorder as recording
+from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio import DEFAULT, Machine
+from realtalk_async.voice.broadcast import Broadcast
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
-from realtalk_async.voice.feed import EventFeed
 from realtalk_async.voice.gate import Gate
-from realtalk_async.voice.link import FATAL, Link
+from realtalk_async.voice.link import Link
 from realtalk_async.voice.metrics import Metrics
-from realtalk_async.voice.narration import CONNECTION, SESSION, narrate
+from realtalk_async.voice.narration import SESSION
 from realtalk_async.voice.player import Player
 from realtalk_async.voice.protocol import (
     BYTES_PER_MS,
@@ -46,17 +37,18 @@ from realtalk_async.voice.protocol import (
     SessionConfig,
 )
 from realtalk_async.voice.recorder import Recorder
-from realtalk_async.voice.scribe import write_down, write_down_process
+from realtalk_async.voice.run import Run
 from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
 from realtalk_async.voice.taping import Tape
 from realtalk_async.voice.target import find_target
 from realtalk_async.voice.tools import Toolbox
-from realtalk_async.voice.waiting import first_of, to_the_end
+from realtalk_async.voice.waiting import to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
+    from datetime import datetime
     from types import TracebackType
     from typing import TextIO
 
@@ -65,16 +57,12 @@ if TYPE_CHECKING:
     from realtalk_async.supervision import ErrorHistory, ProcessStatus
     from realtalk_async.voice.audio import Device
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
+    from realtalk_async.voice.feed import EventFeed
     from realtalk_async.voice.protocol import Role, SemanticVad
     from realtalk_async.voice.tools import Tool, ToolFunction
     from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
 
 SERVER_VAD = ServerVad()
-
-RECONNECT = RestartPolicy(
-    "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
-)
-"""An outage of any length is waited out: at most 15 s between two tries."""
 
 
 class Stream:
@@ -159,8 +147,6 @@ class Stream:
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
-        self._owns_logger = logger is None
-        self._owns_manager = process_manager is None
         self.logger = logger or Logger()
         """Where everything is logged."""
         self.process_manager = process_manager or ProcessManager(self.logger)
@@ -183,34 +169,24 @@ class Stream:
             tools=toolbox.to_message(),
         )
         self._session = Session(config, stall_after=stall_after)
-        gate = Gate(push_to_talk=turn_detection is None, half_duplex=half_duplex)
+        self._broadcast = Broadcast(self.logger)
         self._engine = Engine(
-            *(self._session, self._publish),
+            *(self._session, self._broadcast.publish),
             plays=speaker is not None,
             toolbox=toolbox,
-            gate=gate,
+            gate=Gate(push_to_talk=turn_detection is None, half_duplex=half_duplex),
             prebuffer_ms=prebuffer_ms,
         )
-        self._subscribers: list[Callable[[VoiceEvent], object]] = []
-        # An iterator that nobody holds any more costs nothing.
-        self._feeds: WeakSet[EventFeed] = WeakSet()
-        self._recorder: Recorder | None = None
-        self._state: Literal["new", "running", "over"] = "new"
-        self._news = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._over = asyncio.Event()
-        self._ended_by = ""
-        self._is_closed = False  # no reply will end any more
-        self._failure: BaseException | None = None
-        self._names: list[str] = []  # what was started, in this order
+        self._run = Run(
+            *(self._engine, self._broadcast, self.logger, self.process_manager),
+            owns_logger=logger is None,
+            owns_manager=process_manager is None,
+        )
         self._runner: asyncio.Task[Summary] | None = None
-        self._started_at = datetime.now(UTC).astimezone()
-        self._started = self._ended = time.monotonic()
 
     def __repr__(self) -> str:
         ready = "ready" if self.is_ready() else "not ready"
-        return f"<Stream {self._state}, {ready}, {len(self.eventlog)} events>"
+        return f"<Stream {self._run.state}, {ready}, {len(self.eventlog)} events>"
 
     # --- Its life -----------------------------------------------------------------
 
@@ -222,19 +198,17 @@ class Stream:
             StreamError: What `start_streaming` raises; `ClosedStream` if the session
                 is stopped meanwhile.
         """
-        self._runner = asyncio.create_task(self._start(), name="realtalk-async stream")
-        ready = asyncio.ensure_future(self._ready.wait())
+        runner = asyncio.create_task(self._start(), name="realtalk-async stream")
+        runner.add_done_callback(lambda _: self._broadcast.note())
+        self._runner, run = runner, self._run
         try:
-            waits = {self._runner, ready}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await self._broadcast.until(lambda: run.has_been_ready or runner.done())
         except asyncio.CancelledError:
             await to_the_end(self._end_runner())
             raise
-        finally:
-            ready.cancel()
-        if not self._ready.is_set():
-            self._runner.result()
-            raise self._closed()  # it was stopped before it was ready
+        if not run.has_been_ready:
+            runner.result()
+            raise run.closed()  # it was stopped before it was ready
         return self
 
     async def __aexit__(
@@ -256,7 +230,7 @@ class Stream:
             runner.result()
 
     async def _end_runner(self) -> None:
-        self._ask_to_stop("stop_streaming")
+        self._run.ask_to_stop("stop_streaming")
         if self._runner is not None:
             await asyncio.wait([self._runner])
             if not self._runner.cancelled():
@@ -300,7 +274,8 @@ class Stream:
         """
         is_script = task_status is anyio.TASK_STATUS_IGNORED
         signals = is_script if self._handle_signals is None else self._handle_signals
-        with Signals(self._ask_to_stop, enabled=signals and self._state == "new"):
+        enabled = signals and self._run.state == "new"
+        with Signals(self._run.ask_to_stop, enabled=enabled):
             return await self._start(api_key, model, voice, task_status)
 
     async def _start(
@@ -310,33 +285,30 @@ class Stream:
         voice: str | None = None,
         task_status: TaskStatus[Stream] = anyio.TASK_STATUS_IGNORED,
     ) -> Summary:
-        if self._state == "running":
-            return await self._join()
-        if self._state == "over":
+        run = self._run
+        if run.state == "running":
+            await run.join()
+            return self.summary()
+        if run.state == "over":
             raise ClosedStream("the session has ended; make another Stream")
+        link = self._find_link(api_key, model, voice)
+        recorder, player = self._find_sound()
+        if self._record_to is not None:
+            self._engine.tape = Tape(self._record_to, self._no_tape)
+        await run.hold(link, recorder, player, lambda: task_status.started(self))
+        return self.summary()
+
+    def _find_link(
+        self, api_key: str | None, model: str | None, voice: str | None
+    ) -> Link:
         config = self._session.config
         config = dataclasses.replace(
             config, model=model or config.model, voice=voice or config.voice
         )
         key = api_key or self._api_key
         target = find_target(self._url, key, config.model, os.environ)
-        recorder, player = self._find_sound()
-        self._recorder = recorder
-        if self._record_to is not None:
-            self._engine.tape = Tape(self._record_to, self._no_tape)
         self._session.config = config
-        self._begin()
-        try:
-            await self._run(Link(target, self._engine), recorder, player, task_status)
-        finally:
-            self._conclude()
-        return self.summary()
-
-    async def _join(self) -> Summary:
-        await self._over.wait()
-        if self._failure is not None:
-            raise self._failure
-        return self.summary()
+        return Link(target, self._engine)
 
     def _find_sound(self) -> tuple[Recorder | None, Player | None]:
         machine = Machine.this()
@@ -349,180 +321,9 @@ class Stream:
             else Player(speaker, machine, engine, standby=keeps_one),
         )
 
-    def _begin(self) -> None:
-        self._state = "running"
-        self._started_at = datetime.now(UTC).astimezone()
-        self._started = self._engine.chronicle.began_at = time.monotonic()
-        context = {"model": self._session.config.model, "log": str(self.logger.path)}
-        self.logger.info(SESSION, "Session started", context)
-
-    async def _run(
-        self,
-        link: Link,
-        recorder: Recorder | None,
-        player: Player | None,
-        task_status: TaskStatus[Stream],
-    ) -> None:
-        """Hold everything that lives, from the first child to the last."""
-        try:
-            async with AsyncExitStack() as stack:
-                if self._owns_logger:
-                    await stack.enter_async_context(self.logger)
-                if self._owns_manager:
-                    await stack.enter_async_context(self.process_manager)
-                stack.callback(self._watch(link))
-                try:
-                    await self._host(link, recorder, player, task_status)
-                finally:
-                    await to_the_end(self._wind_up(player))
-        except BaseException as error:
-            reason = self._explain(error, recorder)
-            if not isinstance(reason, asyncio.CancelledError):
-                self._failure = reason
-            if reason is error:
-                raise
-            raise reason from error
-        if self._failure is not None:
-            raise self._failure
-
-    async def _host(
-        self,
-        link: Link,
-        recorder: Recorder | None,
-        player: Player | None,
-        task_status: TaskStatus[Stream],
-    ) -> None:
-        """Run the session in a task of its own until it fails or is to stop."""
-        session = asyncio.create_task(self._converse(link, recorder, player))
-        session.add_done_callback(lambda _: self._note_news())
-
-        def ends() -> bool:
-            return session.done() or self._stop.is_set()
-
-        try:
-            await self._until(lambda: self._ready.is_set() or ends())
-            if not ends():
-                self.logger.info(SESSION, "Session is ready")
-                task_status.started(self)
-            await self._until(ends)
-        finally:
-            session.cancel()
-            await to_the_end(_settled(session))
-        if not session.cancelled():
-            session.result()
-
-    def _watch(self, link: Link) -> Callable[[], None]:
-        """End the session when the connection is given up; note what happens to all."""
-
-        def look(event: events.Event) -> None:
-            write_down_process(self._engine.chronicle, event, time.monotonic())
-            if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
-                lost = CriticalProcessFailed(CONNECTION, event.reason)
-                self._failure = link.error if isinstance(link.error, FATAL) else lost
-                self._ask_to_stop(str(self._failure))
-
-        return self.process_manager.subscribe(look)
-
-    def _explain(
-        self, error: BaseException, recorder: Recorder | None
-    ) -> BaseException:
-        """Return the error that tells the user most of why the session ended."""
-        if not isinstance(error, CriticalProcessFailed):
-            return error
-        if error.name == recording.NAME and recorder and not recorder.heard:
-            return recorder.unavailable()
-        return self._failure or error
-
-    async def _converse(
-        self, link: Link, recorder: Recorder | None, player: Player | None
-    ) -> None:
-        """Start all three, and keep them going until cancelled."""
-        manager = self.process_manager
-        self._names.append(CONNECTION)
-        await manager.start_task(
-            CONNECTION,
-            link.run,
-            restart=RECONNECT,
-            critical=self._owns_manager,
-            fatal=FATAL,
-        )
-        await self._until(lambda: self._engine.was_ready)
-        if player is not None:
-            self._names.extend(player.names)
-            await player.start(manager)
-        if recorder is not None:
-            self._names.append(recording.NAME)
-            await recorder.start(manager, critical=self._owns_manager)
-        await first_of(
-            self._play(player), self._record(recorder), self._record_both_sides()
-        )
-
-    async def _record_both_sides(self) -> None:
-        """Write the tape for ever; without one, or a disk, the session goes on."""
-        if self._engine.tape is not None:
-            await self._engine.tape.run()
-        await asyncio.Event().wait()
-
     def _no_tape(self, error: OSError) -> None:
         context = {"path": str(self._record_to), "error": str(error)}
         self.logger.error(SESSION, "The recording ends here", context)
-
-    async def _play(self, player: Player | None) -> None:
-        """Play for ever; without a player the conversation goes on in writing."""
-        if player is not None:
-            await player.play()
-        await asyncio.Event().wait()
-
-    async def _record(self, recorder: Recorder | None) -> None:
-        """Record until the recorder is lost for good, which ends the session."""
-        if recorder is None:
-            self._announce_ready()
-            await asyncio.Event().wait()
-            return
-        await recorder.pump(self._announce_ready)
-        if not recorder.heard:
-            raise recorder.unavailable()
-        process = self.process_manager.processes[recording.NAME]
-        report = process.get_report()
-        raise CriticalProcessFailed(recording.NAME, process.reason, report)
-
-    def _announce_ready(self) -> None:
-        self._ready.set()
-        self._note_news()
-
-    async def _wind_up(self, player: Player | None) -> None:
-        """End the three, the latest first, and all waiting for them."""
-        self._engine.end(self._ended_by or "the session ended")
-        self._is_closed = True
-        self._note_news()
-        await self._engine.toolbox.aclose()
-        known = self.process_manager.get_statuses()
-        for name in reversed(self._names):
-            if name in known:
-                await self.process_manager.stop(name)
-        if player is not None:
-            await player.finish_file()
-        if self._engine.tape is not None:
-            await self._engine.tape.finish()
-
-    def _conclude(self) -> None:
-        self._state = "over"
-        self._ended = time.monotonic()
-        if not self._ended_by:
-            self._ended_by = str(self._failure or "") or "its task was cancelled"
-        self._over.set()
-        for feed in list(self._feeds):
-            feed.close()
-        self._note_news()
-        log = self.logger.error if self._failure else self.logger.info
-        log(SESSION, "Session ended", {"by": self._ended_by})
-
-    def _ask_to_stop(self, why: str) -> None:
-        """Begin the end; whoever runs the session carries it out."""
-        if not self._stop.is_set():
-            self._ended_by = why
-            self._stop.set()
-            self._note_news()
 
     async def stop_streaming(self) -> None:
         """
@@ -533,16 +334,17 @@ class Stream:
 
         Cancellation: Only the waiting is given up; the end goes on.
         """
-        if self._state == "running":
-            self._ask_to_stop("stop_streaming")
-            await self._over.wait()
+        if self._run.state == "running":
+            self._run.ask_to_stop("stop_streaming")
+            await self._run.wait_until_over()
 
     # --- Looking at it ------------------------------------------------------------
 
     def is_ready(self) -> bool:
         """Return whether the session runs, is connected, and hears."""
-        running = self._state == "running" and not self._stop.is_set()
-        return running and self._ready.is_set() and self._session.ready
+        run = self._run
+        running = run.state == "running" and not run.is_stopping
+        return running and run.has_been_ready and self._session.ready
 
     def process_status(self) -> dict[str, ProcessStatus]:
         """Return what is known of recorder, player and connection, at any time."""
@@ -559,16 +361,16 @@ class Stream:
 
     def summary(self) -> Summary:
         """Return what was said and done so far."""
-        engine, statuses = self._engine, self.process_manager.get_statuses()
-        running = self._state == "running"
+        engine, run = self._engine, self._run
+        statuses = self.process_manager.get_statuses()
         per_second = 1000 * BYTES_PER_MS
         return Summary(
-            started_at=self._started_at,
-            duration=(time.monotonic() if running else self._ended) - self._started,
-            ended_by=self._ended_by,
+            started_at=run.started_at,
+            duration=run.duration,
+            ended_by=run.ended_by,
             conversation=tuple(self.conversation()),
             outcomes=tuple(self._session.replies.outcomes),
-            restarts={n: s.restarts for n, s in statuses.items() if n in self._names},
+            restarts={n: s.restarts for n, s in statuses.items() if n in run.names},
             sent_audio=engine.sent_audio / per_second,
             dropped_audio=engine.microphone.dropped / per_second,
             played_audio=engine.playback.written / per_second,
@@ -581,6 +383,7 @@ class Stream:
         """Return the session in numbers, at any time: latencies, sound, what failed."""
         engine, summary = self._engine, self.summary()
         microphone, playback = engine.microphone, engine.playback
+        recorder = self._run.recorder
         per_second = 1000 * BYTES_PER_MS
         return Metrics(
             duration=summary.duration,
@@ -597,8 +400,8 @@ class Stream:
             played_audio=summary.played_audio,
             queued_audio=playback.queued / per_second,
             underruns=summary.underruns,
-            recorder_rate=0.0 if self._recorder is None else self._recorder.watch.rate,
-            missed_events=sum(feed.missed for feed in self._feeds),
+            recorder_rate=0.0 if recorder is None else recorder.watch.rate,
+            missed_events=self._broadcast.missed,
         )
 
     async def save_timeline(self, path: str | os.PathLike[str]) -> None:
@@ -739,7 +542,7 @@ class Stream:
             shorter than 100 ms, which the service takes for a mistake.
         """
         gate = self._engine.gate
-        if self._is_closed or not (gate.push_to_talk and gate.is_open):
+        if self._run.is_closed or not (gate.push_to_talk and gate.is_open):
             return False
         return self._engine.stop_talking(discard=discard)
 
@@ -789,9 +592,9 @@ class Stream:
         try:
             async with asyncio.timeout(timeout):
                 while (index := replies.answer_from(index)) >= len(replies.outcomes):
-                    if self._is_closed:
-                        raise self._closed()
-                    await self._next_news()
+                    if self._run.is_closed:
+                        raise self._run.closed()
+                    await self._broadcast.news()
                     index = max(index, replies.asked_for)
         except TimeoutError:
             raise WaitExpired(
@@ -826,13 +629,7 @@ class Stream:
         Returns:
             A function that ends the subscription. Idempotent.
         """
-        self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
-
-        return unsubscribe
+        return self._broadcast.subscribe(callback)
 
     def events(self, *kinds: type[VoiceEvent], size: int = 1000) -> EventFeed:
         """
@@ -854,51 +651,8 @@ class Stream:
         """
         if size < 1:
             raise InvalidConfiguration(f"size must be at least 1, not {size}")
-        feed = EventFeed(kinds, size)
-        if self._state == "over":
-            feed.close()
-        self._feeds.add(feed)
-        return feed
-
-    # --- Inside -------------------------------------------------------------------
-
-    def _publish(self, event: VoiceEvent) -> None:
-        """Log an event, tell the subscribers, and wake who waits for news."""
-        write_down(self._engine.chronicle, event, time.monotonic())
-        line = narrate(event)
-        if line is not None:
-            self.logger.log(*line)
-        for callback in list(self._subscribers):
-            try:
-                callback(event)
-            except Exception as error:  # noqa: BLE001 - whatever the app's code raises
-                self._complain(callback, event, error)
-        for feed in list(self._feeds):
-            feed.push(event)
-        self._note_news()
-
-    def _complain(self, callback: object, event: VoiceEvent, error: Exception) -> None:
-        context = {"callback": repr(callback), "error": repr(error)}
-        self.logger.error(SESSION, f"A subscriber raised on {event.kind}", context)
-
-    def _note_news(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def _next_news(self) -> None:
-        await self._news.wait()
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self._next_news()
+        return self._broadcast.feed(kinds, size)
 
     def _raise_if_over(self) -> None:
-        if self._is_closed or self._stop.is_set():
-            raise self._closed()
-
-    def _closed(self) -> ClosedStream:
-        return ClosedStream(f"the session has ended: {self._ended_by}")
-
-
-async def _settled(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
+        if self._run.is_stopping:
+            raise self._run.closed()

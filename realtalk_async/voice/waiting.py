@@ -55,3 +55,8 @@ async def to_the_end(work: Coroutine[object, object, object]) -> None:
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+async def settled(task: asyncio.Task[None]) -> None:
+    """Wait until *task* has ended, whatever it raised."""
+    await asyncio.wait([task])

@@ -1,0 +1,306 @@
+"""
+One run of a session: brings up connection, player and recorder, keeps them, ends them.
+
+They are started in this order, each when the one before it works, and ended in reverse.
+In between each is revived alone: a microphone that went down with a lost connection
+would miss what the user says meanwhile, and a player what has already come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from realtalk_async import events
+from realtalk_async.exceptions import ClosedStream, CriticalProcessFailed
+from realtalk_async.supervision import RestartPolicy
+from realtalk_async.voice import recorder as recording
+from realtalk_async.voice.link import FATAL
+from realtalk_async.voice.narration import CONNECTION, SESSION
+from realtalk_async.voice.scribe import write_down_process
+from realtalk_async.voice.waiting import first_of, settled, to_the_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtalk_async.logs import Logger
+    from realtalk_async.supervision import ProcessManager
+    from realtalk_async.voice.broadcast import Broadcast
+    from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.link import Link
+    from realtalk_async.voice.player import Player
+    from realtalk_async.voice.recorder import Recorder
+
+State: TypeAlias = Literal["new", "running", "over"]
+
+RECONNECT = RestartPolicy(
+    "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
+)
+"""An outage of any length is waited out: at most 15 s between two tries."""
+
+
+class Run:
+    """
+    All that lives while a session runs, and why it ended.
+
+    Args:
+        engine: The session's hands.
+        broadcast: Who is told of everything.
+        logger: Where everything is logged.
+        manager: Who supervises.
+        owns_logger: Whether the logger begins and ends with us.
+        owns_manager: Likewise; a manager that is not ours outlives what we lose.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        broadcast: Broadcast,
+        logger: Logger,
+        manager: ProcessManager,
+        *,
+        owns_logger: bool,
+        owns_manager: bool,
+    ) -> None:
+        self._engine = engine
+        self._broadcast = broadcast
+        self._logger = logger
+        self._manager = manager
+        self._owns_logger = owns_logger
+        self._owns_manager = owns_manager
+        self.state: State = "new"
+        self.is_closed = False
+        """Whether no reply will end any more."""
+        self.ended_by = ""
+        """``stop_streaming``, a signal's name, or what went wrong."""
+        self.names: list[str] = []
+        """What was started, in this order."""
+        self.recorder: Recorder | None = None
+        self.player: Player | None = None
+        self.started_at = datetime.now(UTC).astimezone()
+        self._started = self._ended = time.monotonic()
+        self._failure: BaseException | None = None
+        self._stop = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._over = asyncio.Event()
+
+    # --- What others ask of it ----------------------------------------------------
+
+    @property
+    def has_been_ready(self) -> bool:
+        """Whether all three have worked."""
+        return self._ready.is_set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its end was asked for, or has begun."""
+        return self.is_closed or self._stop.is_set()
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its start to its end, or until now."""
+        running = self.state == "running"
+        return (time.monotonic() if running else self._ended) - self._started
+
+    def ask_to_stop(self, why: str) -> None:
+        """Begin the end; whoever holds the session carries it out."""
+        if not self._stop.is_set():
+            self.ended_by = why
+            self._stop.set()
+            self._broadcast.note()
+
+    async def wait_until_over(self) -> None:
+        """Wait until nothing of it lives any more."""
+        await self._over.wait()
+
+    async def join(self) -> None:
+        """
+        Wait for the end with the one who holds it.
+
+        Raises:
+            BaseException: What the session failed with.
+        """
+        await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def closed(self) -> ClosedStream:
+        """Return the error for what comes too late."""
+        return ClosedStream(f"the session has ended: {self.ended_by}")
+
+    # --- From the first child to the last -----------------------------------------
+
+    async def hold(
+        self,
+        link: Link,
+        recorder: Recorder | None,
+        player: Player | None,
+        when_ready: Callable[[], None],
+    ) -> None:
+        """
+        Run the session until it is asked to stop, or fails.
+
+        Raises:
+            RealtalkError: What it failed with.
+
+        Cancellation: All children are ended first, within 3 s.
+        """
+        self.recorder, self.player = recorder, player
+        self._begin()
+        try:
+            await self._live(link, when_ready)
+        finally:
+            self._conclude()
+
+    def _begin(self) -> None:
+        self.state = "running"
+        self.started_at = datetime.now(UTC).astimezone()
+        self._started = self._engine.chronicle.began_at = time.monotonic()
+        model = self._engine.session.config.model
+        context = {"model": model, "log": str(self._logger.path)}
+        self._logger.info(SESSION, "Session started", context)
+
+    async def _live(self, link: Link, when_ready: Callable[[], None]) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                if self._owns_logger:
+                    await stack.enter_async_context(self._logger)
+                if self._owns_manager:
+                    await stack.enter_async_context(self._manager)
+                stack.callback(self._watch(link))
+                try:
+                    await self._host(link, when_ready)
+                finally:
+                    await to_the_end(self._wind_up())
+        except BaseException as error:
+            reason = self._explain(error)
+            if not isinstance(reason, asyncio.CancelledError):
+                self._failure = reason
+            if reason is error:
+                raise
+            raise reason from error
+        if self._failure is not None:
+            raise self._failure
+
+    def _watch(self, link: Link) -> Callable[[], None]:
+        """End the session when the connection is given up; note what happens to all."""
+
+        def look(event: events.Event) -> None:
+            write_down_process(self._engine.chronicle, event, time.monotonic())
+            if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
+                lost = CriticalProcessFailed(CONNECTION, event.reason)
+                self._failure = link.error if isinstance(link.error, FATAL) else lost
+                self.ask_to_stop(str(self._failure))
+
+        return self._manager.subscribe(look)
+
+    async def _host(self, link: Link, when_ready: Callable[[], None]) -> None:
+        """Run the session in a task of its own until it fails or is to stop."""
+        session = asyncio.create_task(self._converse(link))
+        session.add_done_callback(lambda _: self._broadcast.note())
+
+        def ends() -> bool:
+            return session.done() or self._stop.is_set()
+
+        try:
+            await self._broadcast.until(lambda: self._ready.is_set() or ends())
+            if not ends():
+                self._logger.info(SESSION, "Session is ready")
+                when_ready()
+            await self._broadcast.until(ends)
+        finally:
+            session.cancel()
+            await to_the_end(settled(session))
+        if not session.cancelled():
+            session.result()
+
+    # --- The three ----------------------------------------------------------------
+
+    async def _converse(self, link: Link) -> None:
+        """Start all three, and keep them going until cancelled."""
+        manager = self._manager
+        self.names.append(CONNECTION)
+        await manager.start_task(
+            CONNECTION,
+            link.run,
+            restart=RECONNECT,
+            critical=self._owns_manager,
+            fatal=FATAL,
+        )
+        await self._broadcast.until(lambda: self._engine.was_ready)
+        if self.player is not None:
+            self.names.extend(self.player.names)
+            await self.player.start(manager)
+        if self.recorder is not None:
+            self.names.append(recording.NAME)
+            await self.recorder.start(manager, critical=self._owns_manager)
+        await first_of(self._play(), self._record(), self._record_both_sides())
+
+    async def _play(self) -> None:
+        """Play for ever; without a player the conversation goes on in writing."""
+        if self.player is not None:
+            await self.player.play()
+        await asyncio.Event().wait()
+
+    async def _record(self) -> None:
+        """Record until the recorder is lost for good, which ends the session."""
+        recorder = self.recorder
+        if recorder is None:
+            self._announce_ready()
+            await asyncio.Event().wait()
+            return
+        await recorder.pump(self._announce_ready)
+        if not recorder.heard:
+            raise recorder.unavailable()
+        process = self._manager.processes[recording.NAME]
+        report = process.get_report()
+        raise CriticalProcessFailed(recording.NAME, process.reason, report)
+
+    async def _record_both_sides(self) -> None:
+        """Write the tape for ever; without one, or a disk, the session goes on."""
+        if self._engine.tape is not None:
+            await self._engine.tape.run()
+        await asyncio.Event().wait()
+
+    def _announce_ready(self) -> None:
+        self._ready.set()
+        self._broadcast.note()
+
+    # --- The end ------------------------------------------------------------------
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return the error that tells the user most of why the session ended."""
+        if not isinstance(error, CriticalProcessFailed):
+            return error
+        recorder = self.recorder
+        if error.name == recording.NAME and recorder and not recorder.heard:
+            return recorder.unavailable()
+        return self._failure or error
+
+    async def _wind_up(self) -> None:
+        """End the three, the latest first, and all waiting for them."""
+        self._engine.end(self.ended_by or "the session ended")
+        self.is_closed = True
+        self._broadcast.note()
+        await self._engine.toolbox.aclose()
+        known = self._manager.get_statuses()
+        for name in reversed(self.names):
+            if name in known:
+                await self._manager.stop(name)
+        if self.player is not None:
+            await self.player.finish_file()
+        if self._engine.tape is not None:
+            await self._engine.tape.finish()
+
+    def _conclude(self) -> None:
+        self.state = "over"
+        self._ended = time.monotonic()
+        if not self.ended_by:
+            self.ended_by = str(self._failure or "") or "its task was cancelled"
+        self._over.set()
+        self._broadcast.close()
+        log = self._logger.error if self._failure else self._logger.info
+        log(SESSION, "Session ended", {"by": self.ended_by})
