@@ -84,6 +84,8 @@ class ProcessExited(Event):
     """A known kind of failure, such as ``device busy``, and what to do about it."""
     last_words: tuple[str, ...] = ()
     """Its newest lines, those of both streams in the order of arrival."""
+    after: float = 0.0
+    """Seconds from the kernel's first sign of it, in our loop, to this event."""
 
     def __str__(self) -> str:
         return f"{self.process} died: {self.summary}"
@@ -136,6 +138,8 @@ class ProbeFailed(Event):
     kind = "process.probe_failed"
     probe: str
     reason: str
+    after: float = 0.0
+    """Seconds since the last sign that all was well: a good answer, or output."""
 
     def __str__(self) -> str:
         return f"{self.process} is not well: {self.probe}: {self.reason}"

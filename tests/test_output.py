@@ -412,3 +412,31 @@ def test_a_warning_after_megabytes_of_noise_is_told():
     buffer.end_line()
     assert [found.message for found in scout.rest()] == ["old"]
     assert buffer.size > SEGMENT
+
+
+@given(anything, st.lists(st.integers(0, 1000)), st.lists(st.integers(0, 9)))
+def test_a_volume_never_shrinks_and_comes_to_all_lines(data, places, budgets):
+    """However little may be looked through at a time."""
+    buffer = OutputBuffer("stdout", clock=CLOCK)
+    buffer.begin(1)
+    before = buffer.volume(1 << 20)
+    for chunk, most in zip(cut(data, places), itertools.cycle([*budgets, 1])):
+        buffer.append(chunk, 0.0)
+        volume = buffer.volume(most)
+        assert volume.lines >= before.lines
+        before = volume
+    assert before.size == len(data)
+    buffer.end_line()
+    assert buffer.volume(1 << 20).lines == len(buffer.lines())
+
+
+def test_a_volume_looks_through_no_more_than_it_may():
+    """A flood is counted in several goes; what was dropped is told."""
+    data = b"again and again\n" * 100_000
+    buffer = filled(data, max_size=len(data) - 100)
+    first = buffer.volume(SEGMENT)
+    assert SEGMENT <= first.looked < 2 * SEGMENT
+    assert 0 < first.lines < 99_000
+    assert (first.size, first.dropped) == (len(data), 100)
+    assert buffer.volume(1 << 30).lines == 99_993
+    assert buffer.volume(1 << 30).looked < SEGMENT

@@ -41,7 +41,10 @@ async def verdict(probe, process=None):
     told = []
     async with asyncio.timeout(10):
         await keep_asking(
-            probe, process or Asked(), lambda: told.append(True), told.append
+            probe,
+            process or Asked(),
+            lambda: told.append(True),
+            lambda reason, _after: told.append(reason),
         )
     [one] = told
     return one
@@ -206,3 +209,28 @@ def test_a_probe_that_makes_no_sense_is_refused(arguments):
     """With its name."""
     with pytest.raises(InvalidConfiguration, match="'x'"):
         Probe("x", None, **arguments)
+
+
+async def test_a_verdict_tells_how_long_ago_all_was_well():
+    """Since the last good answer, or since the last sign that the probe knows of."""
+    loop, told = asyncio.get_running_loop(), []
+    began, well = loop.time(), []
+
+    def function():
+        if len(well) < 3:
+            well.append(loop.time())
+            return True
+        return False
+
+    probe = Probe.call(function, period=0.02, failure_threshold=3)
+    async with asyncio.timeout(10):
+        await keep_asking(probe, Asked(), print, lambda *verdict: told.append(verdict))
+    [(_, after)] = told
+    assert 0.04 <= after <= loop.time() - well[-1] <= loop.time() - began
+    silent = Asked()
+    silent.silent = 7.0
+    async with asyncio.timeout(10):
+        await keep_asking(
+            Probe.silence(0.1, grace=0), silent, print, lambda *v: told.append(v)
+        )
+    assert told[-1][1] == 7.0

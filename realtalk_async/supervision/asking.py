@@ -19,7 +19,7 @@ async def keep_asking(
     probe: Probe,
     process: Probed,
     on_ready: Callable[[], object],
-    on_unwell: Callable[[str], object],
+    on_unwell: Callable[[str, float], object],
 ) -> None:
     """
     Ask one probe until it has come to its verdict.
@@ -28,10 +28,12 @@ async def keep_asking(
         probe: What to ask.
         process: Of whom.
         on_ready: Called when a readiness probe is content.
-        on_unwell: Called with the reason when the process is found not to be well.
+        on_unwell: Called when the process is found not to be well, with the reason and
+            the seconds since the last sign that it was.
     """
     health = Health(probe)
     loop = asyncio.get_running_loop()
+    well = loop.time()
     readiness = probe.purpose == "readiness"
     # Probes of many processes must not fall on the same moment.
     phase = probe.period * random.random()  # noqa: S311 - a phase needs no secrecy
@@ -51,8 +53,11 @@ async def keep_asking(
             on_ready()
             return
         health = health.hear(reason)
-        if health.failed and reason is not None:
-            on_unwell(reason)
+        if reason is None:
+            well = loop.time()
+        elif health.failed:
+            sign = probe.last_sign
+            on_unwell(reason, sign(process) if sign else loop.time() - well)
             return
 
 

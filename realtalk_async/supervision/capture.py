@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ProcessDead
 
 from .changes import Changes
-from .output import Clock, OutputBuffer, OutputLine
+from .output import Clock, OutputBuffer, OutputLine, Volume
 from .spill import SpillStore
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Capture:
         self._heard: dict[StreamName, float] = {}
         self._backlog: list[bytes] = []
         self._backlog_size = 0
+        self._handed_on = 0
         self._backlog_limit = BACKLOG
         self._receiving = False
         self._news = Changes()
@@ -134,6 +136,7 @@ class Capture:
     def _queue(self, data: bytes) -> None:
         self._backlog.append(data)
         self._backlog_size += len(data)
+        self._handed_on += len(data)
         if self._backlog_size >= self._backlog_limit:
             self.on_full("stdout")
 
@@ -169,6 +172,13 @@ class Capture:
         """Return the text of the newest line of *stream*, or "" if there is none."""
         newest = self.buffers[stream].last_words(self.number, 1)
         return newest[0].text if newest else ""
+
+    def volume(self, stream: StreamName, most: int) -> Volume:
+        """Return how much *stream* has brought; see `OutputBuffer.volume`."""
+        volume = self.buffers[stream].volume(most)
+        if stream == "stdout" and self._handed_on:
+            return replace(volume, size=volume.size + self._handed_on)
+        return volume
 
     # ---- following
 

@@ -63,6 +63,8 @@ class Child:
         """None while it runs."""
         self.usage: Usage | None = None
         self.started = time.monotonic()
+        self.noticed: float | None = None
+        """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
         self.exited: asyncio.Future[None] = self.loop.create_future()
         """Done as soon as the program has exited and is reaped."""
@@ -119,6 +121,8 @@ class Child:
         """
         if self.exit_status is not None:
             return
+        if self.noticed is None:
+            self.noticed = time.monotonic()
         if self._pidfd >= 0 and not pace().has_time():
             return  # the pidfd stays readable: we are called again in the next turn
         self._collect()

@@ -37,6 +37,8 @@ class Incarnation(abc.ABC):
     """Whether the pid is also the number of a process group of its own."""
     started: float
     """Monotonic seconds."""
+    noticed: float | None = None
+    """When the kernel first gave a sign of its end, in monotonic seconds."""
     ended: float | None = None
     exit_status: ExitStatus | None = None
     """None while it runs."""
@@ -167,7 +169,7 @@ class Spawned(Incarnation):
 
     def _note_exit(self, child: Child) -> None:
         self.exit_status = child.exit_status
-        self.ended = child.ended
+        self.noticed, self.ended = child.noticed, child.ended
         self.usage = child.usage
         self.close_stdin()
         for reader in self._running.readers.values():
@@ -315,7 +317,7 @@ class Adopted(Incarnation):
         # asyncio says 255 when somebody else reaped it; so does a program that exits
         # with 255, and the two cannot be told apart here: the code is passed on.
         self.exit_status = "unknown" if code is None else code
-        self.ended = time.monotonic()
+        self.noticed = self.ended = time.monotonic()
         if not self.exited.done():
             self.exited.set_result(None)
         self._on_exit()

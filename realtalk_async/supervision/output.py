@@ -92,6 +92,20 @@ class OutputLine:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much one stream has brought so far, over every incarnation."""
+
+    size: int
+    """Bytes, those that were dropped, or handed on and not kept, included."""
+    dropped: int
+    """Bytes that came after `max_size` was reached."""
+    lines: int
+    """Lines, as far as they were counted."""
+    looked: int
+    """Bytes that were looked through now to count them."""
+
+
 class Store(Protocol):
     """Where closed segments go: memory, or a file behind it."""
 
@@ -224,6 +238,7 @@ class OutputBuffer:
         self._filled = 0
         # Lines before each segment whose lines were counted so far.
         self._lines_before = [0]
+        self._told = 0  # lines, to whoever asked for the volume
         # One entry an incarnation.
         self._born: list[tuple[int, int]] = []
         self._latest: tuple[int, list[bytes]] | None = None
@@ -461,6 +476,26 @@ class OutputBuffer:
         while len(counts) <= index:
             counts.append(counts[-1] + _count(self._store.get(len(counts) - 1)))
         return counts[index] + _begun(self._data(index)[: offset - self._starts[index]])
+
+    def volume(self, most: int) -> Volume:
+        """
+        Return how much there is, looking through some of what was not counted yet.
+
+        Args:
+            most: So many bytes may be looked through, up to a whole segment more. When
+                less is left to count, the lines are all lines.
+        """
+        counts, looked = self._lines_before, 0
+        while len(counts) < len(self._starts) and looked < most:
+            data = self._store.get(len(counts) - 1)
+            counts.append(counts[-1] + _count(data))
+            looked += len(data)
+        lines = counts[-1]
+        if len(counts) == len(self._starts) and looked < most:
+            lines += self._open.count(b"\n", 0, self._filled)
+            looked += self._filled
+        lines = self._told = max(lines, self._told)
+        return Volume(self.size + self.dropped, self.dropped, lines, looked)
 
     def start_of(self, number: int) -> int:
         """Return where the line of that number begins, counted from 0."""

@@ -597,6 +597,7 @@ class Owner:
                 summary=life.summary,
                 sign=f"{sign.kind}: {sign.advice}" if sign else "",
                 last_words=tuple(line.text for line in last),
+                after=time.monotonic() - (body.noticed or time.monotonic()),
             )
         )
 
@@ -608,7 +609,9 @@ class Owner:
                 probe,
                 self._face,
                 on_ready=lambda: self._ready(life),
-                on_unwell=lambda reason: self._unwell(life, probe, reason),
+                on_unwell=lambda reason, after: self._unwell(
+                    life, probe, reason, after
+                ),
             ),
             name=f"probe {probe.name} of {self.name}",
         )
@@ -630,7 +633,7 @@ class Owner:
                 )
             )
 
-    def _unwell(self, life: Life, probe: Probe, reason: str) -> None:
+    def _unwell(self, life: Life, probe: Probe, reason: str, after: float) -> None:
         if not life.alive:
             return
         life.unhealthy = f"{probe.name}: {reason}"
@@ -640,6 +643,7 @@ class Owner:
                 incarnation=life.number,
                 probe=probe.name,
                 reason=reason,
+                after=after,
             )
         )
         self._news.set()

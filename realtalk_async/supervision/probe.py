@@ -65,6 +65,8 @@ class Probe:
     """Seconds after the spawn in which a liveness probe is not asked."""
     failure_threshold: int = 1
     """So many failures in a row are a verdict."""
+    last_sign: Callable[[Probed], float] | None = None
+    """Tells the seconds since the last sign of health, if that is not a good answer."""
 
     def __post_init__(self) -> None:
         for name in ("period", "timeout"):
@@ -101,8 +103,14 @@ class Probe:
             said = f"; its last line was {last!r}" if last else ""
             return f"silent on {stream} for {silent:.2f} s, {seconds:g} allowed{said}"
 
-        period = max(0.02, min(1.0, seconds / 4))
-        return cls("silence", check, period=period, timeout=1.0, grace=grace)
+        return cls(
+            "silence",
+            check,
+            period=max(0.02, min(1.0, seconds / 4)),
+            timeout=1.0,
+            grace=grace,
+            last_sign=lambda process: process.silent_for(stream),
+        )
 
     @classmethod
     def line(cls, pattern: str, *, timeout: float = 10.0) -> Probe:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
 
-    from .output import OutputLine, OutputLines, StreamName
+    from .output import OutputLine, OutputLines, StreamName, Volume
     from .probe import Probe
 
 MAX_SIZE = 1 << 40
@@ -302,6 +302,17 @@ class ManagedProcess:
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
         return self._capture.last_line(stream)
+
+    def get_volume(self, stream: StreamName, *, most: int = 1 << 20) -> Volume:
+        """
+        Return how much *stream* has brought so far, over every incarnation.
+
+        Args:
+            stream: Which one.
+            most: Bytes that may be looked through to count lines, 0.3 ns each: lines are
+                counted when somebody asks, and what is not counted now is next time.
+        """
+        return self._capture.volume(stream, most)
 
     # ---- following what it says
 
