@@ -259,6 +259,11 @@ class ProcessManager:
         return MappingProxyType(self._registry.tasks)
 
     @property
+    def critical(self) -> Mapping[str, ProcessStatus]:
+        """What is known of those that the app cannot do without, by name."""
+        return {n: self._registry[n].get_status() for n in sorted(self._critical)}
+
+    @property
     def degraded(self) -> Mapping[str, str]:
         """What the app has to do without, by name, and why; empty when all is well."""
         return MappingProxyType(dict(self._degraded))
