@@ -24,11 +24,11 @@ FLOORS = [
 ROOMS = {
     "voice": (
         "protocol words gate pacing decisions echoes conversation lifetime replies "
-        "session narration chronicle summary timeline scribe metrics mix trouble target "
+        "items outgoing session narration chronicle summary timeline scribe metrics mix trouble target "
         "connection wavfile audio signals "
         "eventlog feed broadcast waiting tools taping engine link recorder player run stream"
     ),
-    "logs": "context line needle file blocks query writer sink bound forward logger",
+    "logs": "context line needle appender spool file blocks query writer sink bound forward logger",
     "supervision": (
         "states ladder restart order output probe changes pace "
         "spill pipes child groups command checks incarnation guardian guard callbacks "

@@ -832,6 +832,7 @@ def test_a_tool_is_called_once_and_its_answer_asked_for():
     answer(talk)
     assert talk.types() == ["conversation.item.create", "response.create"]
     assert talk.sent[-2]["item"] == {
+        "id": "item_realtalk_1",
         "type": "function_call_output",
         "call_id": "c1",
         "output": "sunny",
@@ -902,6 +903,85 @@ def test_a_new_connection_is_told_of_the_call_before_the_answer():
         "function_call_output",
     ]
     assert talk.types()[-1] == "response.create"
+
+
+def talk_with_an_answered_call(**known):
+    """Return a session in which a tool was asked, has answered, and was quoted."""
+    talk = Talk().connect()
+    talk.say("How is it?")
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    answer(talk)
+    answered = talk.sent[-2]["item"]
+    talk.event(
+        "conversation.item.added",
+        item={**answered, **known},
+        previous_item_id="f1",
+    )
+    talk.begin("r2", "i2")
+    place = {"response_id": "r2", "item_id": "i2", "content_index": 0}
+    talk.event("response.output_text.done", **place, text="Sunny.")
+    talk.done(response_id="r2")
+    talk.say("Thanks", trigger=False)
+    talk.sent.clear()
+    return talk
+
+
+def replayed(talk):
+    """Return what the newest connection was told: kind, and words or call."""
+    items = [m["item"] for m in talk.sent if "item" in m]
+    return [
+        (i["type"], i.get("call_id") or i["content"][0]["text"], i["id"]) for i in items
+    ]
+
+
+REPLAYED = [
+    ("message", "How is it?", "item_realtalk_1"),
+    ("function_call", "c1", "f1"),
+    ("function_call_output", "c1", "item_realtalk_2"),
+    ("message", "Sunny.", "i2"),
+    ("message", "Thanks", "item_realtalk_3"),
+]
+
+
+@pytest.mark.parametrize("known", [{}, {"id": "item_of_the_service"}])
+def test_a_new_connection_is_told_of_calls_with_their_answers_where_they_were(known):
+    """Every new one; else the model would not know what its tools said."""
+    talk = talk_with_an_answered_call(**known)
+    for _ in range(2):
+        talk.do(talk.session.lost("broken", talk.now))
+        talk.connect()
+        assert replayed(talk) == REPLAYED
+        assert talk.told[-1].replayed == 4
+        assert "response.create" not in talk.types()
+        talk.sent.clear()
+    assert [e.content for e in talk.session.conversation.entries()] == [
+        "How is it?",
+        "Sunny.",
+        "Thanks",
+    ]
+
+
+def test_a_call_that_was_answered_meanwhile_is_told_once():
+    """Behind what was said before, and then with all the rest."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    assert replayed(talk) == []
+    answer(talk)
+    both = [
+        ("function_call", "c1", "f1"),
+        ("function_call_output", "c1", "item_realtalk_1"),
+    ]
+    assert replayed(talk) == both
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    talk.sent.clear()
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    assert replayed(talk) == both
 
 
 def test_an_interrupted_reply_calls_nothing_more():

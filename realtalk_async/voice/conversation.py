@@ -17,8 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from realtalk_async.voice.protocol import Role
+    from realtalk_async.voice.words import ToolCalled
 
 Medium = Literal["text", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredCall:
+    """A tool that was called and has answered; the app's users do not see it."""
+
+    item_id: str
+    call_id: str
+    name: str
+    arguments: str
+    answer_id: str
+    """The item of the answer, which stands right behind the call."""
+    output: str
 
 
 @dataclass(slots=True)
@@ -31,6 +45,7 @@ class _Item:
     complete: bool = False
     interrupted: bool = False
     deleted: bool = False
+    call: AnsweredCall | None = None
 
     @property
     def content(self) -> str:
@@ -123,6 +138,27 @@ class Conversation:
             item.interrupted = item.complete = True
         return item.content
 
+    def answer(
+        self, item_id: str, called: ToolCalled, output: str, answer_id: str
+    ) -> AnsweredCall:
+        """
+        Note what a tool answered.
+
+        Args:
+            item_id: The item of the call; if the service did not say, it stands last.
+            called: The call.
+            output: What the service is told.
+            answer_id: The item of the answer.
+        """
+        item_id = item_id or called.call_id
+        self.add(item_id, "assistant")
+        call = AnsweredCall(
+            *(item_id, called.call_id, called.name, called.arguments),
+            *(answer_id, output),
+        )
+        self._items[item_id].call = call
+        return call
+
     def delete(self, item_id: str) -> None:
         """Remove an item from what is shown; those that follow it keep their place."""
         if item_id in self._items:
@@ -142,6 +178,14 @@ class Conversation:
         """Return what was said, in order; items without words are left out."""
         return [self._entry(item) for item in self._ordered() if self._is_shown(item)]
 
+    def history(self) -> list[Entry | AnsweredCall]:
+        """Return what was said, and which tools have answered, in order."""
+        return [
+            item.call or self._entry(item)
+            for item in self._ordered()
+            if self._is_shown(item) or (item.call and not item.deleted)
+        ]
+
     def _is_shown(self, item: _Item) -> bool:
         return bool(item.content) and not item.deleted
 
@@ -160,8 +204,9 @@ class Conversation:
         Yield the items in the order of the conversation.
 
         An item whose predecessor is not known (yet) starts a row of its own, in the
-        order of arrival; so does the first item of another connection. Of two items that name the same predecessor the later one
-        was inserted right behind it, and so stands first.
+        order of arrival; so does the first item of another connection. Of two items
+        that name the same predecessor the later one was inserted right behind it, and
+        so stands first.
         """
         followers: dict[str | None, list[_Item]] = {}
         for item in self._items.values():

@@ -82,6 +82,11 @@ class ServerEvent:
         value = self.get(*path)
         return value if isinstance(value, str) else ""
 
+    @property
+    def index(self) -> int:
+        """Its ``content_index``; 0 if it does not say."""
+        return int(self.number("content_index") or 0)
+
     def number(self, *path: str) -> float | None:
         """Return the number at *path*, or ``None``."""
         value = self.get(*path)
@@ -283,11 +288,12 @@ def create_item(item_id: str, role: Role, text: str) -> Message:
     return {"type": "conversation.item.create", "item": item}
 
 
-def repeat_call(call_id: str, name: str, arguments: str) -> Message:
+def repeat_call(item_id: str, call_id: str, name: str, arguments: str) -> Message:
     """Tell a new connection of a call that was made on an earlier one."""
     return {
         "type": "conversation.item.create",
         "item": {
+            "id": item_id,
             "type": "function_call",
             "call_id": call_id,
             "name": name,
@@ -296,10 +302,17 @@ def repeat_call(call_id: str, name: str, arguments: str) -> Message:
     }
 
 
-def answer_call(call_id: str, output: str) -> Message:
-    """Tell what a tool answered."""
-    item = {"type": "function_call_output", "call_id": call_id, "output": output}
-    return {"type": "conversation.item.create", "item": item}
+def answer_call(item_id: str, call_id: str, output: str) -> Message:
+    """Tell what a tool answered, under an id of ours."""
+    return {
+        "type": "conversation.item.create",
+        "item": {
+            "id": item_id,
+            "type": "function_call_output",
+            "call_id": call_id,
+            "output": output,
+        },
+    }
 
 
 def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Message:

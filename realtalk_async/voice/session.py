@@ -10,13 +10,11 @@ Every reply ends in exactly one `Outcome`, whatever the service does or forgets.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import protocol, words
-from realtalk_async.voice.conversation import Conversation, Medium
+from realtalk_async.voice.conversation import Conversation
 from realtalk_async.voice.decisions import (
     Decision,
     End,
@@ -24,20 +22,23 @@ from realtalk_async.voice.decisions import (
     Play,
     Redial,
     RunTool,
-    Send,
     Tell,
 )
 from realtalk_async.voice.echoes import Echoes
+from realtalk_async.voice.items import Items
 from realtalk_async.voice.lifetime import Lifetime
+from realtalk_async.voice.outgoing import Outgoing
 from realtalk_async.voice.pacing import Cut, Part
-from realtalk_async.voice.protocol import Malformed, Message, ServerEvent
+from realtalk_async.voice.protocol import Malformed, ServerEvent
 from realtalk_async.voice.replies import Replies
 from realtalk_async.voice.words import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.voice.protocol import Role, SessionConfig
+    from realtalk_async.voice.conversation import Medium
+    from realtalk_async.voice.outgoing import Sent
+    from realtalk_async.voice.protocol import Message, Role, SessionConfig
     from realtalk_async.voice.replies import Reply
     from realtalk_async.voice.words import Outcome, VoiceEvent
 
@@ -63,34 +64,6 @@ _NOTHING_TO_DO = frozenset(
 
 LEAST_TURN_MS = 100
 """The service takes no shorter turn."""
-
-_REMEMBERED = 256  # messages of ours that errors may still name
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What is remembered of a message of ours, for errors that name it."""
-
-    type: str
-    item_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A text of the app that waits to be sent, or only a question."""
-
-    text: str
-    """Empty if what it asks about was spoken."""
-    role: Role
-    trigger_response: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A tool that was called, and on which connection."""
-
-    event: words.ToolCalled
-    connection: int
 
 
 class Session:
@@ -124,23 +97,14 @@ class Session:
         """When the service will end the session, in seconds since the epoch."""
         self._setup_grace = setup_grace
         self._out: list[Decision] = []
-        self._sent: dict[str, _Sent] = {}
-        self._queue: deque[_Text] = deque()
-        self._status = ""
-        self._status_items: set[str] = set()
-        self._status_due = False
-        self._calls: dict[str, _Call] = {}  # of tools that have not answered yet
-        self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
-        self._answer_due = False  # an answer was sent, and no reply has followed yet
-        self._connections = 0
+        echoes = Echoes()
+        self._items = Items(self.conversation, echoes, self._tell)
+        self._outgoing = Outgoing(self.conversation, self.replies, echoes, self._decide)
         self._wall = 0.0  # the epoch's seconds at monotonic 0
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
         self._talking = False  # by push-to-talk
         self._turn_unanswered = False  # it ended, and the service will reply by itself
-        self._echoes = Echoes()
-        self._events = 0
-        self._items = 0
         self._setup_by: float | None = None
         self._setup_event = ""
         self._lost_at: float | None = None
@@ -152,7 +116,7 @@ class Session:
     @property
     def queued_texts(self) -> int:
         """How many texts of the app wait to be sent."""
-        return len(self._queue)
+        return len(self._outgoing)
 
     @property
     def deadline(self) -> float | None:
@@ -164,7 +128,7 @@ class Session:
     def _recycles_at(self) -> float | None:
         """When to leave this connection; ``None`` while somebody says something."""
         speaking = self._user_speaks or self._talking or self.replies.responding
-        if not self.ready or speaking or self._calls or self._queue:
+        if not self.ready or speaking or not self._outgoing.is_idle:
             return None
         return self._lifetime.leaves_at
 
@@ -182,12 +146,10 @@ class Session:
         self._wall = now if wall is None else wall - now
         self._lifetime = Lifetime(now)
         self._user_speaks = False
-        self._connections += 1
-        self._echoes.expect_no_more()
-        message = self._send(protocol.session_update(self.config))
-        self._setup_event = str(message["event_id"])
+        self._outgoing.connected()
+        self._setup_event = self._send(protocol.session_update(self.config))
         self._setup_by = now + self._setup_grace
-        self._replay()
+        self._replayed = self._outgoing.replay()
         return self._decisions()
 
     def receive(self, event: ServerEvent, now: float) -> list[Decision]:
@@ -236,20 +198,20 @@ class Session:
         if not text.strip():
             raise InvalidConfiguration("the text to send is blank")
         if trigger_response:
-            self.replies.will_ask(sum(t.trigger_response for t in self._queue))
-        self._queue.append(_Text(text.strip(), role, trigger_response))
+            self.replies.will_ask(self._outgoing.questions)
+        self._outgoing.queue(text.strip(), role, trigger_response=trigger_response)
         self._send_what_waits(now)
         return self._decisions()
 
     def set_status(self, text: str) -> None:
         """Set the status message, which goes out after each finished reply."""
-        self._status = text.strip()
+        self._outgoing.status = text.strip()
 
     def interrupt(self, now: float) -> list[Decision]:
         """The app wants silence, as if the user had broken in."""
         for reply in self.replies:
             self._send(protocol.cancel_response(reply.response_id))
-        self._out.append(Hush())
+        self._decide(Hush())
         return self._decisions()
 
     def start_turn(self, now: float) -> list[Decision]:
@@ -262,7 +224,7 @@ class Session:
 
     def end_turn(self) -> None:
         """The user has stopped; `commit` follows when all of it was sent."""
-        self.replies.will_ask(sum(t.trigger_response for t in self._queue))
+        self.replies.will_ask(self._outgoing.questions)
 
     def commit(self, sent_ms: float, now: float) -> list[Decision]:
         """
@@ -281,7 +243,7 @@ class Session:
             self._finish_asked(Status.LOST, lost, now)
         else:
             self._send(protocol.commit_audio())
-            self._queue.append(_Text("", "user", trigger_response=True))
+            self._outgoing.queue_question()
         self._send_what_waits(now)
         return self._decisions()
 
@@ -295,10 +257,8 @@ class Session:
 
     def tool_finished(self, result: words.ToolFinished, now: float) -> list[Decision]:
         """A tool has answered: tell the service, once no reply is under way."""
-        call = self._calls.pop(result.call_id, None)
-        if call is not None:
+        if self._outgoing.answered(result):
             self._tell(result)
-            self._answers.append((call, result.output))
             self._send_what_waits(now)
         return self._decisions()
 
@@ -325,7 +285,7 @@ class Session:
         self._lost_at = now
         self.conversation.settle()
         self._tell(words.ConnectionRecycled(now - self._lifetime.began_at))
-        self._out.append(Redial("it would expire", planned=True))
+        self._decide(Redial("it would expire", planned=True))
 
     def lost(self, reason: str, now: float) -> list[Decision]:
         """The connection is gone; what was under way is lost."""
@@ -354,110 +314,35 @@ class Session:
         out, self._out = self._out, []
         return out
 
-    def _tell(self, event: VoiceEvent) -> None:
-        self._out.append(Tell(event))
+    def _decide(self, decision: Decision) -> None:
+        self._out.append(decision)
 
-    def _send(self, message: Message, item_id: str = "") -> Message:
-        """Send *message* under a new ``event_id``, which errors may name."""
-        self._events += 1
-        event_id = f"evt_{self._events}"
-        self._sent[event_id] = _Sent(str(message["type"]), item_id)
-        if len(self._sent) > _REMEMBERED:
-            del self._sent[next(iter(self._sent))]
-        complete = {**message, "event_id": event_id}
-        self._out.append(Send(complete))
-        return complete
+    def _tell(self, event: VoiceEvent) -> None:
+        self._decide(Tell(event))
+
+    def _send(self, message: Message) -> str:
+        return self._outgoing.send(message)
 
     def audio(self, pcm: bytes) -> Message:
         """Return the message that sends what the microphone heard."""
-        self._events += 1
-        return {**protocol.append_audio(pcm), "event_id": f"evt_{self._events}"}
+        return self._outgoing.audio(pcm)
 
     def _send_what_waits(self, now: float) -> None:
-        """Send the status and the texts that had to wait, up to the next question."""
-        replies = self.replies
-        if not self.ready or replies.responding:
-            return
-        if self._status_due:
-            self._send_status()
-        while self._answers:
-            self._answer(*self._answers.popleft())
-        if self._calls:
-            return  # one reply for all of them
-        if replies.ask_again or self._answer_due:
-            replies.ask_again = False
-            self._ask(now)
-        while self._queue and not replies.responding:
-            waiting = self._queue.popleft()
-            if waiting.text:
-                self._create(waiting.role, waiting.text)
-            if waiting.trigger_response:
-                self._ask(now)
-
-    def _answer(self, call: _Call, output: str) -> None:
-        """Send what a tool answered; a new connection is told of the call first."""
-        called = call.event
-        if call.connection != self._connections:
-            again = (called.call_id, called.name, called.arguments)
-            self._send(protocol.repeat_call(*again))
-        self._send(protocol.answer_call(called.call_id, output))
-        self._answer_due = True
-
-    def _send_status(self) -> None:
-        self._status_due = False
-        if self._status:
-            self._status_items.add(self._create("system", self._status))
-
-    def _create(self, role: Role, text: str) -> str:
-        """Send a text under an id of ours, and have it in the conversation at once."""
-        self._items += 1
-        item_id = f"item_realtalk_{self._items}"
-        self.conversation.add(item_id, role)
-        self.conversation.set_text(item_id, 0, text)
-        self.conversation.finish(item_id)
-        self._send(protocol.create_item(item_id, role, text), item_id)
-        self._echoes.expect(item_id, text)
-        return item_id
-
-    def _ask(self, now: float) -> None:
-        self.replies.asked_at = now
-        self._send(protocol.create_response())
-
-    def _replay(self) -> None:
-        """
-        Tell a new connection what was said on the earlier ones, as text.
-
-        Interrupted replies are told as they were heard; of the status messages only
-        the last, for it has replaced the others.
-        """
-        entries = self.conversation.entries()
-        statuses = [e.item_id for e in entries if e.item_id in self._status_items]
-        outdated = set(statuses[:-1])
-        told = [entry for entry in entries if entry.item_id not in outdated]
-        for entry in told:
-            message = protocol.create_item(entry.item_id, entry.role, entry.content)
-            self._send(message, entry.item_id)
-            self._echoes.expect(entry.item_id, entry.content)
-        self._replayed = len(told)
+        if self.ready and not self.replies.responding:
+            self._outgoing.send_what_waits(now)
 
     # --- Events of the service ----------------------------------------------------
 
     def _make_handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
-        transcription = "conversation.item.input_audio_transcription"
         transcript = "response.output_audio_transcript"
         return {
+            **self._items.handlers(),
             "session.created": self._on_session_created,
             "session.updated": self._on_session_updated,
             "error": self._on_error,
-            "conversation.item.added": self._on_item,
-            "conversation.item.done": self._on_item_done,
-            "conversation.item.deleted": self._on_item_deleted,
             "input_audio_buffer.speech_started": self._on_speech_started,
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
-            f"{transcription}.delta": self._on_user_delta,
-            f"{transcription}.completed": self._on_user_transcript,
-            f"{transcription}.failed": self._on_transcription_failed,
             "response.created": self._on_response_created,
             "response.output_item.added": self._on_output_item,
             "response.output_item.done": self._on_output_item,
@@ -494,18 +379,18 @@ class Session:
         code = event.text("error", "code") or event.text("error", "type") or "error"
         message = event.text("error", "message")
         event_id = event.text("error", "event_id")
-        about = self._sent.get(event_id, _Sent(""))
+        about = self._outgoing.sent(event_id)
         refused = bool(event_id) and event_id == self._setup_event and not self.ready
         fatal = refused or code in protocol.FATAL_CODES
         self._tell(words.ServiceError(code, message, event_id, about.type, fatal))
         if fatal:
-            self._out.append(End(code, message))
+            self._decide(End(code, message))
         elif code == "session_expired":
-            self._out.append(Redial(f"{code}: {message}"))
+            self._decide(Redial(f"{code}: {message}"))
         else:
             self._withdraw(about, code, message, now)
 
-    def _withdraw(self, about: _Sent, code: str, message: str, now: float) -> None:
+    def _withdraw(self, about: Sent, code: str, message: str, now: float) -> None:
         """Take back what the service refused to do."""
         if code == "conversation_already_has_active_response":
             # A reply to the user's voice came first: ask again when it has ended.
@@ -516,66 +401,6 @@ class Session:
         elif about.type == "conversation.item.create":
             self.conversation.delete(about.item_id)
 
-    # --- Items --------------------------------------------------------------------
-
-    def _on_item(self, event: ServerEvent, now: float) -> None:
-        previous = self._echoes.known_as(event.text("previous_item_id")) or None
-        self._absorb(event.within("item"), previous)
-
-    def _on_item_done(self, event: ServerEvent, now: float) -> None:
-        self._on_item(event, now)
-        self.conversation.finish(self._echoes.known_as(event.text("item", "id")))
-
-    def _on_item_deleted(self, event: ServerEvent, now: float) -> None:
-        self.conversation.delete(self._echoes.known_as(event.text("item_id")))
-
-    def _absorb(self, item: ServerEvent, previous: str | None) -> str:
-        """Learn all that *item* tells; return the id under which it is known."""
-        item_id = item.text("id")
-        if not item_id:
-            return ""
-        # A function call has no role and no words, yet others stand behind it.
-        said = item.text("role")
-        role = said if said in protocol.ROLES else "assistant"
-        contents = item.objects("content")
-        words_of_it = next((str(c["text"]) for c in contents if c.get("text")), "")
-        item_id = self._echoes.recognise(item_id, words_of_it)
-        spoken = any("audio" in str(content.get("type")) for content in contents)
-        medium: Medium = "audio" if spoken else "text"
-        self.conversation.add(item_id, role, previous, medium=medium)
-        for index, content in enumerate(contents):
-            text = content.get("transcript") or content.get("text")
-            if isinstance(text, str) and text:
-                self.conversation.set_text(item_id, index, text)
-        return item_id
-
-    def _on_committed(self, event: ServerEvent, now: float) -> None:
-        previous = self._echoes.known_as(event.text("previous_item_id")) or None
-        self._heard_user(event.text("item_id"), previous)
-        detection = self.config.turn_detection
-        self._turn_unanswered = detection is not None and detection.create_response
-
-    def _heard_user(self, item_id: str, previous: str | None = None) -> None:
-        if item_id:
-            self.conversation.add(item_id, "user", previous, medium="audio")
-
-    def _on_user_delta(self, event: ServerEvent, now: float) -> None:
-        item_id = event.text("item_id")
-        self._heard_user(item_id)
-        self.conversation.append_text(item_id, _index(event), event.text("delta"))
-
-    def _on_user_transcript(self, event: ServerEvent, now: float) -> None:
-        item_id, text = event.text("item_id"), event.text("transcript").strip()
-        self._heard_user(item_id)
-        self.conversation.set_text(item_id, _index(event), text)
-        self.conversation.finish(item_id)
-        self._tell(words.UserTranscript(item_id, text))
-
-    def _on_transcription_failed(self, event: ServerEvent, now: float) -> None:
-        reason = event.text("error", "message") or event.text("error", "code")
-        failed = words.TranscriptionFailed(event.text("item_id"), reason)
-        self._tell(failed)
-
     # --- The user's turn ----------------------------------------------------------
 
     def _on_speech_started(self, event: ServerEvent, now: float) -> None:
@@ -583,12 +408,17 @@ class Session:
         self._tell(words.SpeechStarted(event.text("item_id")))
         detection = self.config.turn_detection
         if detection is not None and detection.interrupt_response:
-            self._out.append(Hush())
+            self._decide(Hush())
 
     def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
         self._user_speaks = False
         self._lifetime.note_activity(now)
         self._tell(words.SpeechStopped(event.text("item_id")))
+
+    def _on_committed(self, event: ServerEvent, now: float) -> None:
+        self._items.heard_user(event.text("item_id"), self._items.previous(event))
+        detection = self.config.turn_detection
+        self._turn_unanswered = detection is not None and detection.create_response
 
     def _truncate(self, cut: Cut, now: float) -> None:
         item_id = cut.part.item_id
@@ -612,7 +442,8 @@ class Session:
         reply = self.replies.get(response_id)
         if reply is None:
             reply = self.replies.begin(response_id, now)
-            self._answer_due = self._turn_unanswered = False
+            self._turn_unanswered = False
+            self._outgoing.reply_began()
             self._tell(words.ReplyStarted(response_id))
         reply.last_at = now
         return reply
@@ -635,7 +466,7 @@ class Session:
         reply = self._reply(event, now)
         if reply is None:
             return
-        item_id = self._absorb(event.within("item"), None)
+        item_id = self._items.absorb(event.within("item"), None)
         reply.consists_of(item_id)
         if event.type.endswith("done"):
             self.conversation.finish(item_id)
@@ -648,25 +479,28 @@ class Session:
         call_id, name = item.text("call_id"), item.text("name")
         reply.announced[item.text("id")] = call_id, name
         if item.text("status") == "completed":
-            self._call(reply, call_id, name, item.text("arguments"))
+            called = words.ToolCalled(call_id, name, item.text("arguments"))
+            self._call(reply, called, item.text("id"))
 
     def _on_call(self, event: ServerEvent, now: float) -> None:
         reply = self._reply(event, now)
         if reply is None:
             return
         said = event.text("call_id"), event.text("name")
-        call_id, name = reply.announced.get(event.text("item_id"), said)
-        self._call(reply, call_id, name, event.text("arguments"))
+        item_id = event.text("item_id")
+        call_id, name = reply.announced.get(item_id, said)
+        called = words.ToolCalled(call_id, name, event.text("arguments"))
+        self._call(reply, called, item_id)
 
-    def _call(self, reply: Reply, call_id: str, name: str, arguments: str) -> None:
+    def _call(self, reply: Reply, called: words.ToolCalled, item_id: str) -> None:
         """Have a tool called, once however often the service says so."""
+        call_id = called.call_id
         if not call_id or call_id in reply.calls:
             return
-        reply.calls[call_id] = name
-        called = words.ToolCalled(call_id, name, arguments)
-        self._calls[call_id] = _Call(called, self._connections)
+        reply.calls[call_id] = called.name
+        self._outgoing.called(called, item_id)
         self._tell(called)
-        self._out.append(RunTool(called))
+        self._decide(RunTool(called))
 
     def _output(self, event: ServerEvent, now: float) -> Reply | None:
         """Note that a reply said something; ``None`` if it is not wanted any more."""
@@ -687,9 +521,9 @@ class Session:
         reply = self._output(event, now)
         if reply is None or not pcm:
             return
-        part = Part(event.text("item_id"), _index(event))
+        part = Part(event.text("item_id"), event.index)
         reply.audio[part] = reply.audio.get(part, 0) + len(pcm)
-        self._out.append(Play(part, pcm))
+        self._decide(Play(part, pcm))
 
     def _on_transcript_delta(self, event: ServerEvent, now: float) -> None:
         self._on_text_delta(event, now)
@@ -699,7 +533,7 @@ class Session:
         if reply is None:
             return
         item_id, delta = event.text("item_id"), event.text("delta")
-        self.conversation.append_text(item_id, _index(event), delta)
+        self.conversation.append_text(item_id, event.index, delta)
         self._tell(words.ReplyText(reply.response_id, item_id, delta))
 
     def _on_transcript_done(self, event: ServerEvent, now: float) -> None:
@@ -710,21 +544,21 @@ class Session:
 
     def _set_reply_text(self, event: ServerEvent, text: str, now: float) -> None:
         if self._output(event, now) is not None and text:
-            self.conversation.set_text(event.text("item_id"), _index(event), text)
+            self.conversation.set_text(event.text("item_id"), event.index, text)
 
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
         reply = self._begin(event.text("response", "id"), now)
         if reply is None:
             return
         for item in event.objects("response", "output"):
-            reply.consists_of(self._absorb(ServerEvent("item", item), None))
+            reply.consists_of(self._items.absorb(ServerEvent("item", item), None))
             if reply.interrupted_at is None:
                 self._note_call(reply, ServerEvent("item", item))
         status, reason = _verdict(event)
         self._finish(reply, status, reason, now)
         code = event.text("response", "status_details", "error", "code")
         if code in protocol.FATAL_CODES:
-            self._out.append(End(code, reason))
+            self._decide(End(code, reason))
 
     def _give_up(self, reply: Reply, now: float) -> None:
         if reply.interrupted_at is not None:
@@ -747,12 +581,8 @@ class Session:
         self._conclude(self.replies.end_asked(status, reason, now))
 
     def _conclude(self, outcome: Outcome) -> None:
-        self._status_due = True
+        self._outgoing.reply_ended()
         self._tell(words.ReplyFinished(outcome))
-
-
-def _index(event: ServerEvent) -> int:
-    return int(event.number("content_index") or 0)
 
 
 def _is_connection_lost(decision: Decision) -> bool:

@@ -180,7 +180,7 @@ class ConnectionRestored(VoiceEvent):
     downtime: float
     """Seconds without a connection."""
     replayed: int
-    """Messages that were told again."""
+    """Messages, and calls of tools with their answers, that were told again."""
 
     def __str__(self) -> str:
         return (
