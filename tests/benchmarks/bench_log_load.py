@@ -143,7 +143,7 @@ def structlogs(path):
 
 @contextmanager
 def loguru(path):
-    from loguru import logger  # type: ignore[import-not-found]
+    from loguru import logger
 
     logger.remove()
     logger.add(io.TextIOWrapper(io.BufferedWriter(Raw(path))), format="{message}")

@@ -53,7 +53,7 @@ class Goal:
         else:
             bound, met = f"at least {self.at_least:g}", reached >= self.at_least
         verdict = "met" if met else "MISSED"
-        return f"{self.figure}: {verdict}: {reached:.3g}{unit}, {bound}{unit} wanted"
+        return f"{self.figure}: {verdict}: {reached:.3g}{unit}, {bound} wanted"
 
 
 @dataclass(frozen=True, slots=True)
