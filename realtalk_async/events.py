@@ -58,6 +58,31 @@ class ProcessReady(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessLost(Event):
+    """A readiness probe that was content is not any more; it is asked on."""
+
+    kind = "process.readiness_lost"
+    probe: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.process} is not ready any more: {self.probe}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceAwaited(Event):
+    """It waits for a device that another process of ours has."""
+
+    kind = "process.device_awaited"
+    holders: dict[str, str]
+    """Who has each device that it waits for, in words."""
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{one!r}: {who}" for one, who in self.holders.items())
+        return f"{self.process} waits for a device that another process has ({listed})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnRefused(Event):
     """An incarnation could not be started."""
 

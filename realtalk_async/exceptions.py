@@ -13,10 +13,12 @@ The message of each is made of its fields: what happened, the numbers, what to d
     ├── NotStarted (RuntimeError)          used outside its ``async with`` block
     ├── SpawnFailed                        the operating system refused to start it
     ├── ProcessDead                        the process ended while something needed it
+    ├── DeviceBusy                         another process did not give a device back
     ├── WriteStalled                       a child did not take its input in time
     ├── WaitExpired (TimeoutError)         what was waited for did not happen in time
     ├── GaveUp                             restarting was given up, and why
-    │   └── CriticalProcessFailed          … of a process the app cannot do without
+    │   ├── CriticalProcessFailed          … of a process the app cannot do without
+    │   └── TooManyRestarts                … of all: too many failed in a short time
     └── StreamError                        the voice session
         ├── MissingApiKey                  no key, and no offline peer was named
         ├── AuthenticationRefused          the service refused the key
@@ -31,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class RealtalkError(Exception):
@@ -121,6 +123,23 @@ class ProcessDead(RealtalkError):
         super().__init__(f"{name!r} is dead, cannot {doing}: {last}")
 
 
+class DeviceBusy(RealtalkError):
+    """A device was not to be had in time: another process of the same manager has it."""
+
+    def __init__(self, name: str, holders: Mapping[str, str], seconds: float) -> None:
+        self.name = name
+        """Who waited."""
+        self.holders = dict(holders)
+        """Who holds each device that was missing, in words."""
+        self.seconds = seconds
+        """How long was waited."""
+        listed = ", ".join(f"{device!r}: {who}" for device, who in holders.items())
+        super().__init__(
+            f"{name!r} waited {seconds:g} s in vain for a device that another process "
+            f"has ({listed}); stop that one, or raise device_patience"
+        )
+
+
 class WriteStalled(RealtalkError):
     """A child did not take its input within the time allowed."""
 
@@ -156,6 +175,28 @@ class GaveUp(RealtalkError):
 
 class CriticalProcessFailed(GaveUp):
     """A process that the app cannot do without is lost; all others were stopped."""
+
+
+class TooManyRestarts(GaveUp):
+    """So many processes failed in so short a time that all of them were stopped."""
+
+    def __init__(
+        self,
+        name: str,
+        reason: str,
+        report: object,
+        *,
+        restarts: int,
+        max_restarts: int,
+        window: float,
+    ) -> None:
+        super().__init__(name, reason, report)
+        self.restarts = restarts
+        """Restarts of all processes within the window, the one that was due included."""
+        self.max_restarts = max_restarts
+        """How many were allowed."""
+        self.window = window
+        """Seconds."""
 
 
 class StreamError(RealtalkError):

@@ -16,6 +16,16 @@ EXIT = {"pid": 7, "exit_status": 1, "uptime": 3725.4, "summary": "exit status 1"
 EVENTS = [
     (events.ProcessStarted(**ABOUT, pid=7, command="sox -d"), "INFO", "started: pid 7"),
     (events.ProcessReady(**ABOUT, after=0.1234), "INFO", "ready after 0.12 s"),
+    (
+        events.ReadinessLost(**ABOUT, probe="tcp", reason="refused"),
+        "WARNING",
+        "not ready any more: tcp",
+    ),
+    (
+        events.DeviceAwaited(**ABOUT, holders={"hw:0": "'aux' (running)"}),
+        "INFO",
+        "('hw:0': 'aux' (running))",
+    ),
     (events.SpawnRefused(**ABOUT, error="no such file"), "ERROR", "no such file"),
     (events.ProcessExited(**ABOUT, **EXIT, cause="failed"), "ERROR", "exit status 1"),
     (events.ProcessExited(**ABOUT, **EXIT, cause="finished"), "INFO", "died"),

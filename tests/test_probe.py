@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision import Probe
-from realtalk_async.supervision.asking import keep_asking, stop_asking
-from realtalk_async.supervision.probe import Health, too_late_to_judge
+from realtalk_async.supervision.asking import Asking, stop_asking
+from realtalk_async.supervision.probe import CALM, Health, Meter, too_late_to_judge
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -23,6 +23,7 @@ class Asked:
 
     def __init__(self, silent=0.0, last=""):
         self.silent, self.last = silent, last
+        self.flow = iter(())
 
     def silent_for(self, _stream):
         return self.silent
@@ -30,24 +31,36 @@ class Asked:
     def last_line(self, _stream):
         return self.last
 
+    def bytes_heard(self, _stream):
+        return next(self.flow)
+
     async def wait_for_line(self, pattern, _timeout):
         if re.search(pattern, self.last):
             return
         raise ProcessDead(self.name, "wait for it", "exit status 1")
 
 
+def asking(probe, told, process=None):
+    """Return the asking of a probe; what it tells is (what, reason, seconds)."""
+    return Asking(
+        probe,
+        process or Asked(),
+        on_ready=lambda: told.append(("ready",)),
+        on_unready=lambda reason: told.append(("unready", reason)),
+        on_unwell=lambda *verdict: told.append(("unwell", *verdict)),
+    )
+
+
 async def verdict(probe, process=None):
-    """Ask until there is a verdict: True for ready, the reason for not well."""
+    """Ask until something is told: True for ready, the reason for not well."""
     told = []
+    question = asyncio.ensure_future(asking(probe, told, process).run())
     async with asyncio.timeout(10):
-        await keep_asking(
-            probe,
-            process or Asked(),
-            lambda: told.append(True),
-            lambda reason, _after: told.append(reason),
-        )
-    [one] = told
-    return one
+        while not told:
+            await asyncio.sleep(0)
+    await stop_asking([question])
+    [(what, *rest)] = told
+    return True if what == "ready" else rest[0]
 
 
 @given(st.lists(st.booleans()), st.integers(1, 5))
@@ -146,7 +159,7 @@ async def test_a_liveness_probe_waits_for_its_grace():
     probe = Probe.call(
         lambda: asked.append(loop.time()), period=0.01, grace=0.1, failure_threshold=1
     )
-    task = loop.create_task(keep_asking(probe, Asked(), print, print))
+    task = loop.create_task(asking(probe, []).run())
     while not asked:
         await asyncio.sleep(0.005)
     assert await stop_asking([task]) == 0
@@ -224,13 +237,101 @@ async def test_a_verdict_tells_how_long_ago_all_was_well():
 
     probe = Probe.call(function, period=0.02, failure_threshold=3)
     async with asyncio.timeout(10):
-        await keep_asking(probe, Asked(), print, lambda *verdict: told.append(verdict))
-    [(_, after)] = told
+        await asking(probe, told).run()
+    [(_, _, after)] = told
     assert 0.04 <= after <= loop.time() - well[-1] <= loop.time() - began
     silent = Asked()
     silent.silent = 7.0
     async with asyncio.timeout(10):
-        await keep_asking(
-            Probe.silence(0.1, grace=0), silent, print, lambda *v: told.append(v)
-        )
-    assert told[-1][1] == 7.0
+        await asking(Probe.silence(0.1, grace=0), told, silent).run()
+    assert told[-1][2] == 7.0
+
+
+async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
+    monkeypatch,
+):
+    """Scenario 23: each change is told, and so many failures in a row are a verdict."""
+    monkeypatch.setattr("realtalk_async.supervision.probe.CALM", 0.0)
+    answers = iter([False, True, True, False, True, False, False, False])
+    probe = Probe.call(
+        lambda: next(answers), purpose="readiness", period=0.01, failure_threshold=3
+    )
+    told = []
+    async with asyncio.timeout(10):
+        await asking(probe, told).run()
+    assert [what for what, *_ in told] == [
+        "ready",
+        "unready",
+        "ready",
+        "unready",
+        "unwell",
+    ]
+
+
+def test_one_that_is_ready_is_left_in_peace():
+    """Eager while somebody waits for it, once a second when it is ready."""
+    probe = Probe.call(print, purpose="readiness", period=0.1)
+    health = Health(probe)
+    assert health.pause == 0.1
+    assert health.hear(None).pause == CALM
+    assert health.hear(None).hear("no").pause == 0.1
+    assert Health(Probe.call(print, period=0.1)).hear(None).pause == 0.1
+    assert (
+        Health(Probe.call(print, purpose="readiness", period=9.0)).hear(None).pause
+        == 9.0
+    )
+
+
+async def test_a_line_that_was_printed_is_not_asked_for_again():
+    """It cannot be lost."""
+    told = []
+    async with asyncio.timeout(10):
+        await asking(Probe.line("^ready"), told, Asked(last="ready")).run()
+    assert told == [("ready",)]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 0.5), st.integers(0, 1000)), min_size=1),
+    st.floats(0.5, 3.0),
+)
+def test_a_rate_is_what_counting_by_hand_says(steps, window):
+    """Over at least one window, and less than one reading more."""
+    meter = Meter(window, gap=1.0)
+    now, total, readings = 0.0, 0, []
+    for pause, brought in steps:
+        now, total = now + pause, total + brought
+        rate = meter.read(total, now)
+        readings.append((now, total))
+        before = [one for one in readings if one[0] <= now - window]
+        if not before:
+            assert rate is None
+            continue
+        began, had = before[-1]
+        assert rate == pytest.approx((total - had) / (now - began))
+
+
+def test_a_rate_is_measured_anew_after_our_own_loop_was_late():
+    """What was not read meanwhile may be our own fault."""
+    meter = Meter(1.0, gap=0.5)
+    assert [meter.read(0, now) for now in (0.0, 0.5)] == [None] * 2
+    assert meter.read(100, 1.0) == 100.0
+    assert meter.read(100, 1.75) is None
+    assert [meter.read(100, now) for now in (2.0, 2.5)] == [None] * 2
+    assert meter.read(300, 2.75) == 200.0
+
+
+async def test_a_slow_stream_is_told_with_its_rate():
+    """Each incarnation is measured for itself."""
+    probe = Probe.rate(48_000, window=1.0)
+    assert (probe.period, probe.purpose, probe.grace) == (0.25, "liveness", 3.0)
+    for _ in range(2):
+        process, check = Asked(), probe.begin()
+        process.flow = iter([(0, 10.0), (100, 10.5), (30_000, 11.0)])
+        assert [await check(process) for _ in range(3)] == [
+            None,
+            None,
+            "30000 bytes/s on stdout over the last 1 s, at least 48000 expected",
+        ]
+    for rate, window in ((0, 1.0), (1, 0.0)):
+        with pytest.raises(InvalidConfiguration, match="bytes/s"):
+            Probe.rate(rate, window=window)

@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from .probe import Health, Probe, Probed, too_late_to_judge
+from .probe import Check, Health, Probe, Probed, too_late_to_judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,50 +15,80 @@ PATIENCE = 0.5
 """Seconds that a question which was cancelled may take to end."""
 
 
-async def keep_asking(
-    probe: Probe,
-    process: Probed,
-    on_ready: Callable[[], object],
-    on_unwell: Callable[[str, float], object],
-) -> None:
+class Asking:
     """
-    Ask one probe until it has come to its verdict.
+    One probe that is put to one life of a process, until it comes to its verdict.
 
     Args:
         probe: What to ask.
         process: Of whom.
-        on_ready: Called when a readiness probe is content.
+        on_ready: Called when a readiness probe is content, each time anew.
+        on_unready: Called with the reason when it is not content any more.
         on_unwell: Called when the process is found not to be well, with the reason and
             the seconds since the last sign that it was.
     """
-    health = Health(probe)
-    loop = asyncio.get_running_loop()
-    well = loop.time()
-    readiness = probe.purpose == "readiness"
-    # Probes of many processes must not fall on the same moment.
-    phase = probe.period * random.random()  # noqa: S311 - a phase needs no secrecy
-    due = loop.time() + (0.0 if readiness else probe.grace + phase)
-    while True:
-        await asyncio.sleep(due - loop.time())
-        late, due = loop.time() - due, loop.time() + probe.period
-        if not readiness and too_late_to_judge(probe, late):
-            continue
-        reason = await _put_question(probe, process)
-        if _was_told_to_stop():
-            return
-        took_too_long = loop.time() - (due - probe.period) - probe.timeout
-        if reason is not None and too_late_to_judge(probe, took_too_long):
-            continue  # our loop stood still while it was being answered
-        if readiness and reason is None:
-            on_ready()
-            return
-        health = health.hear(reason)
+
+    def __init__(
+        self,
+        probe: Probe,
+        process: Probed,
+        *,
+        on_ready: Callable[[], object],
+        on_unready: Callable[[str], object],
+        on_unwell: Callable[[str, float], object],
+    ) -> None:
+        self.health = Health(probe)
+        self.due: float | None = None
+        """When the next question is put, in seconds of the loop's clock."""
+        self._process = process
+        self._on_ready = on_ready
+        self._on_unready = on_unready
+        self._on_unwell = on_unwell
+        self._well = 0.0
+
+    async def run(self) -> None:
+        """Ask again and again."""
+        probe, loop = self.health.probe, asyncio.get_running_loop()
+        check = probe.begin()
+        # Probes of many processes must not fall on the same moment.
+        phase = probe.period * random.random()  # noqa: S311 - a phase needs no secrecy
+        self.due = self._well = loop.time()
+        if probe.purpose == "liveness":
+            self.due += probe.grace + phase
+        while not self.health.is_over:
+            await asyncio.sleep(self.due - loop.time())
+            asked = loop.time()
+            late, self.due = asked - self.due, asked + self.health.pause
+            if self._can_wait and too_late_to_judge(probe, late):
+                continue
+            reason = await _put_question(check, self._process, probe.timeout)
+            if _was_told_to_stop():
+                return
+            took_too_long = loop.time() - asked - probe.timeout
+            if reason is not None and too_late_to_judge(probe, took_too_long):
+                continue  # our loop stood still while it was being answered
+            self._hear(reason, loop.time())
+            self.due = asked + self.health.pause
+        self.due = None
+
+    @property
+    def _can_wait(self) -> bool:
+        """Whether a question may be left out: not while somebody waits for readiness."""
+        return self.health.is_content or self.health.probe.purpose == "liveness"
+
+    def _hear(self, reason: str | None, now: float) -> None:
+        """Take an answer, and tell what it changes."""
+        before, self.health = self.health, self.health.hear(reason)
         if reason is None:
-            well = loop.time()
-        elif health.failed:
-            sign = probe.last_sign
-            on_unwell(reason, sign(process) if sign else loop.time() - well)
+            self._well = now
+            if before.probe.purpose == "readiness" and not before.is_content:
+                self._on_ready()
             return
+        if before.probe.purpose == "readiness" and before.is_content:
+            self._on_unready(reason)
+        if self.health.failed:
+            sign = before.probe.last_sign
+            self._on_unwell(reason, sign(self._process) if sign else now - self._well)
 
 
 def _was_told_to_stop() -> bool:
@@ -67,13 +97,13 @@ def _was_told_to_stop() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _put_question(probe: Probe, process: Probed) -> str | None:
+async def _put_question(check: Check, process: Probed, timeout: float) -> str | None:
     """Return None if all is well, otherwise the reason."""
     try:
-        async with asyncio.timeout(probe.timeout):
-            return await probe.check(process)
+        async with asyncio.timeout(timeout):
+            return await check(process)
     except TimeoutError as exc:
-        return str(exc) or f"no answer within {probe.timeout:g} s"
+        return str(exc) or f"no answer within {timeout:g} s"
     except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
         return f"{type(exc).__name__}: {exc}"
 

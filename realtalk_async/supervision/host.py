@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from realtalk_async.events import Event
     from realtalk_async.logs import Logger
 
+    from .restart import Restart, Verdict
+
 
 class Host(Protocol):
     """What a process needs of those around it; a `ProcessManager` is one."""
@@ -41,6 +43,10 @@ class Host(Protocol):
 
     def gone(self, pid: int) -> None:
         """Note that it does not exist any more."""
+        ...
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*, or what is to be done instead."""
         ...
 
     def before_restart(self, name: str) -> Awaitable[None] | None:
@@ -74,6 +80,10 @@ class Alone:
 
     def gone(self, pid: int) -> None:
         """Tell nobody."""
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*."""
+        return restart
 
     def before_restart(self, name: str) -> Awaitable[None] | None:
         """Return None: there are no others."""

@@ -76,5 +76,8 @@ class Ladder:
 GRACEFUL = Ladder((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))
 """What is used unless something else is said: 5 s as in Docker's and trio's tradition."""
 
+AT_ONCE = Ladder((signal.SIGKILL, 2.0))
+"""Without any grace."""
+
 SWIFT = Ladder((signal.SIGTERM, 0.5), (signal.SIGKILL, 1.0))
 """For what has nothing to save."""

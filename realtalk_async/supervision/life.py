@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .capture import Capture
     from .incarnation import Incarnation
+    from .ladder import Ladder, Step
 
 
 class Life:
@@ -42,6 +43,12 @@ class Life:
         self.timeline: list[tuple[datetime, str]] = []
         self.stopping = False
         """Whether we are ending it."""
+        self.step: Step | None = None
+        """Which step of the ladder was taken last."""
+        self.next_step: Step | None = None
+        """Which one is taken next, if that does not help."""
+        self.next_step_at = 0.0
+        """When, in monotonic seconds."""
         self.escalated = False
         """Whether that took SIGKILL after a softer step."""
         self.unhealthy = ""
@@ -77,6 +84,13 @@ class Life:
     def mark(self, what: str, at: datetime | None = None) -> None:
         """Add a moment to the timeline."""
         self.timeline.append((at or now_local(), what))
+
+    def climb(self, ladder: Ladder, step: Step) -> None:
+        """Note that a step of a ladder is taken now."""
+        place = next(n for n, one in enumerate(ladder.steps) if one is step)
+        self.step = step
+        self.next_step = (*ladder.steps, None)[place + 1]
+        self.next_step_at = time.monotonic() + step.wait
 
     def summarise(self) -> str:
         """Return how it ended, in words."""

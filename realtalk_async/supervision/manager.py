@@ -22,16 +22,20 @@ import anyio.to_thread
 from realtalk_async import events
 from realtalk_async.exceptions import (
     CriticalProcessFailed,
+    GaveUp,
     InvalidConfiguration,
     NotStarted,
     ProcessDead,
+    TooManyRestarts,
 )
 
 from . import facade, groups
 from .command import Command
 from .crew import Crew
 from .guard import Guard
+from .intensity import Intensity
 from .ladder import GRACEFUL, Ladder
+from .lending import Lending
 from .narrate import MANAGER, narrate
 from .order import Order
 from .process import MAX_SIZE, ManagedProcess
@@ -40,8 +44,12 @@ from .report import ErrorHistory
 from .restart import (
     TEMPORARY,
     TRANSIENT,
+    GiveUp,
+    Rest,
+    Restart,
     RestartPolicy,
     Strategy,
+    Verdict,
     restarted_together,
 )
 from .states import now_local
@@ -76,6 +84,11 @@ class ProcessManager:
             ``one_for_one``: it alone; ``rest_for_one``: also those started after it;
             ``one_for_all``: all. They are ended in the reverse order of their start, and
             started in that order, each when the one before it runs (and is ready).
+        max_restarts: How many restarts by policy all processes together may need within
+            *window*. One more is as if a critical process were lost: all are stopped and
+            `TooManyRestarts` is raised. Without it there is no such limit: each process
+            has its own, and one that the app can do without should not end the app.
+        window: Seconds.
 
     Raises:
         InvalidConfiguration: If an argument makes no sense.
@@ -88,6 +101,8 @@ class ProcessManager:
         check_interval: float = 1.0,
         guard: bool = True,
         strategy: Strategy = "one_for_one",
+        max_restarts: int | None = None,
+        window: float = 60.0,
     ) -> None:
         if strategy not in get_args(Strategy):
             raise InvalidConfiguration(
@@ -97,6 +112,11 @@ class ProcessManager:
             raise InvalidConfiguration(
                 f"check_interval must be more than 0 s, not {check_interval}"
             )
+        if not window > 0 or (max_restarts is not None and max_restarts < 0):
+            raise InvalidConfiguration(
+                f"0 restarts or more in more than 0 s can be allowed, not {max_restarts} "
+                f"in {window} s"
+            )
         self._logger = logger
         self._check_interval = check_interval
         self._guard = Guard(self._guard_lost) if guard else None
@@ -104,6 +124,9 @@ class ProcessManager:
         self._order = Order()
         self._critical: set[str] = set()
         self._strategy: Strategy = strategy
+        self._intensity = Intensity(max_restarts, window)
+        self._lending = Lending(self._in_words, self._tell_of_waiting)
+        self._unkillable: set[str] = set()
         self._degraded: dict[str, str] = {}
         self._subscribers: list[Subscriber] = []
         self._is_open = False
@@ -111,7 +134,7 @@ class ProcessManager:
         self._body: asyncio.Task[object] | None = None
         self._closing = asyncio.Event()
         self._crew = Crew(on_failure=self._closing.set)
-        self._failure: CriticalProcessFailed | None = None
+        self._failure: GaveUp | None = None
         self._cancelled_body = False
 
     # ---- its own life
@@ -340,6 +363,8 @@ class ProcessManager:
         restart: RestartPolicy = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
+        devices: Iterable[str] = (),
+        device_patience: float = 30.0,
         probes: Iterable[Probe] = (),
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
@@ -355,6 +380,12 @@ class ProcessManager:
             critical: Whether the app cannot do without it: when it is given up, all
                 others are stopped and `CriticalProcessFailed` is raised.
             depends_on: Names that must be running (and ready) before it is started.
+            devices: What only one process can have at a time, such as ``"hw:0"``. It is
+                started when nobody else of this manager has any of them; who came first
+                is served first. It has them until it is dead for good and its group is
+                gone: a restart does not give them back. If it exits and says that a
+                device is busy, that is waited out, and counts as no failure.
+            device_patience: Seconds to wait in either case; then it counts as a failure.
             probes: How to know that it is ready, and well.
             recover: Called before each restart with the report of what died; returns
                 what to run now, so that it can carry state over.
@@ -369,6 +400,7 @@ class ProcessManager:
             SpawnFailed: If it could not be started and no other try is due.
             GaveUp: If it died before it was ready and no other try is due.
             ProcessDead: If it depends on one that is dead for good, now or in the end.
+            DeviceBusy: If it waited for a device in vain and no other try is due.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If the name is that of a process that runs.
             InvalidConfiguration: If an argument makes no sense, or if it would depend on
@@ -381,6 +413,7 @@ class ProcessManager:
         _must_be_a_command(name, command)
         self._registry.must_be_free(name)
         needs = self._must_be_startable(name, depends_on)
+        wanted = _devices(name, devices, device_patience)
         managed = ManagedProcess(
             command,
             name,
@@ -390,7 +423,9 @@ class ProcessManager:
             recover=recover,
             ladder=ladder,
             probes=tuple(probes),
-            others=self._waiter(name, needs),
+            devices=wanted,
+            device_patience=device_patience,
+            others=self._waiter(name, needs, wanted, device_patience),
             earlier=self._registry.lives_of(name),
             host=self,
         )
@@ -406,6 +441,8 @@ class ProcessManager:
         restart: RestartPolicy = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
+        devices: Iterable[str] = (),
+        device_patience: float = 30.0,
         fatal: tuple[type[BaseException], ...] = (),
     ) -> SupervisedTask:
         """
@@ -417,10 +454,13 @@ class ProcessManager:
             restart: When to call it again; when it raised, unless said.
             critical: Whether the app cannot do without it.
             depends_on: Names that must be running before it is called.
+            devices: What it has to have for itself alone, as for `start`.
+            device_patience: Seconds to wait for them; then it is given up.
             fatal: Exceptions after which it is not called again.
 
         Raises:
             ProcessDead: If it depends on one that is dead for good, now or in the end.
+            DeviceBusy: If it waited for a device in vain.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If the name is that of something that runs.
             InvalidConfiguration: If it would depend on itself by way of others.
@@ -429,13 +469,14 @@ class ProcessManager:
         self._must_be_open()
         self._registry.must_be_free(name)
         needs = self._must_be_startable(name, depends_on)
+        wanted = _devices(name, devices, device_patience)
         task = SupervisedTask(
             function,
             name,
             self,
             restart=restart,
             fatal=fatal,
-            others=self._waiter(name, needs),
+            others=self._waiter(name, needs, wanted, device_patience),
             earlier=self._registry.lives_of(name),
         )
         self._register(task, critical=critical, needs=needs)
@@ -544,16 +585,23 @@ class ProcessManager:
         return needs
 
     def _waiter(
-        self, name: str, needs: tuple[str, ...]
+        self,
+        name: str,
+        needs: tuple[str, ...],
+        devices: tuple[str, ...],
+        patience: float,
     ) -> Callable[[], Awaitable[None]] | None:
-        """Return what waits until all that must run before *name* runs."""
+        """Return what waits until *name* may be started."""
 
         async def wait() -> None:
             for need in needs:
                 await self._registry.find(need).wait_until_running()
             await self._wait_for_turn(name)
+            # Last, so that nobody holds a device while he waits for something else.
+            await self._lending.acquire(name, devices, patience)
 
-        return wait if needs or self._strategy != "one_for_one" else None
+        has_to_wait = needs or devices or self._strategy != "one_for_one"
+        return wait if has_to_wait else None
 
     async def _wait_for_turn(self, name: str) -> None:
         """Wait for the one before, if they are restarted together and it lives."""
@@ -668,6 +716,8 @@ class ProcessManager:
         self._logger.log(*narrate(event))
         if isinstance(event, events.ProcessRestarted):
             self._degraded.pop(event.process, None)
+        elif isinstance(event, events.Unkillable):
+            self._unkillable.add(event.process)
         for subscriber in list(self._subscribers):
             try:
                 subscriber(event)
@@ -688,10 +738,28 @@ class ProcessManager:
         if self._guard is not None:
             self._guard.add(pid)
 
+    def _in_words(self, name: str) -> str:
+        """Return who somebody is, and how."""
+        one = self._registry[name]
+        pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
+        unkillable = ", which cannot be killed" if name in self._unkillable else ""
+        return f"{name!r} ({one.state}{pid}){unkillable}"
+
+    def _tell_of_waiting(self, name: str, holders: dict[str, str]) -> None:
+        self.announce(events.DeviceAwaited(process=name, holders=holders))
+
     def gone(self, pid: int) -> None:
         """Tell the guard that a process group is no more."""
         if self._guard is not None:
             self._guard.discard(pid)
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*, unless we are closing or all together had too many."""
+        if self._closing.is_set():
+            return Rest("its manager is closing")
+        if restart.counted and (why := self._intensity.add(name, time.monotonic())):
+            return GiveUp(f"{restart.reason}; but {why}")
+        return restart
 
     def before_restart(self, name: str) -> Awaitable[None] | None:
         """Return the ending of those that are restarted together with a process."""
@@ -714,18 +782,54 @@ class ProcessManager:
     def settled(self, name: str, given_up: str | None) -> None:
         """Go on without a process that was given up, or shut down if we cannot."""
         self._order.leave(name)
+        if name not in self._unkillable:  # something of it may still have the device
+            self._lending.give_back(name)
         if given_up is None or self._closing.is_set():
             return
-        if name not in self._critical:
+        failure = self._judge_loss(name, given_up)
+        if failure is None:
             self._degraded[name] = given_up
             self.announce(events.Degraded(process=name, reason=given_up))
-            return
+        else:
+            self._shut_down(failure)
+
+    def _judge_loss(self, name: str, reason: str) -> GaveUp | None:
+        """Return why the app cannot go on without a process; None if it can."""
         report = self._registry[name].get_report()
-        self._failure = CriticalProcessFailed(name, given_up, report)
-        self.announce(events.ShutdownStarted(process=name, reason=given_up))
+        intensity = self._intensity
+        restarts = intensity.within(time.monotonic())
+        if intensity.most is not None and restarts > intensity.most:
+            return TooManyRestarts(
+                name,
+                reason,
+                report,
+                restarts=restarts,
+                max_restarts=intensity.most,
+                window=intensity.window,
+            )
+        if name in self._critical:
+            return CriticalProcessFailed(name, reason, report)
+        return None
+
+    def _shut_down(self, failure: GaveUp) -> None:
+        """Begin to end everything."""
+        self._failure = failure
+        self.announce(
+            events.ShutdownStarted(process=failure.name, reason=failure.reason)
+        )
         self._closing.set()
         if self._body is not None and not self._body.done():
             self._cancelled_body = self._body.cancel()
+
+
+def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:
+    if isinstance(devices, str):
+        raise InvalidConfiguration(
+            f"devices of {name!r} are several: write ({devices!r},)"
+        )
+    if not patience >= 0:
+        raise InvalidConfiguration(f"device_patience is 0 s or more, not {patience}")
+    return tuple(dict.fromkeys(devices))
 
 
 def _must_be_a_command(name: str, command: object) -> None:

@@ -35,6 +35,14 @@ def _tell(event: events.Event) -> tuple[Level, str, dict[str, object]]:
             )
         case events.ProcessReady():
             return "INFO", "Process is ready", {"after": round(event.after, 3)}
+        case events.ReadinessLost():
+            return (
+                "WARNING",
+                "Process is not ready any more",
+                {"probe": event.probe, "reason": event.reason},
+            )
+        case events.DeviceAwaited():
+            return "INFO", "Waiting for a device", {"holders": event.holders}
         case events.ProcessExited():
             return _exit(event)
         case events.TaskFailed():

@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
-from realtalk_async.exceptions import ProcessDead
+from realtalk_async.exceptions import DeviceBusy, ProcessDead
 
-from .asking import keep_asking, stop_asking
+from .asking import Asking, stop_asking
 from .callbacks import Hopeless, Refused, RestartFunction, Source, ask, unless
 from .changes import Changes, Flag
 from .command import Command, explain_refusal
+from .devices import DEVICE_BUSY, Patience
 from .ending import climb
 from .incarnation import Adopted, Incarnation, Spawned
-from .ladder import SWIFT, Ladder, Step
+from .ladder import AT_ONCE, SWIFT, Ladder, Step
 from .life import Life
 from .pace import pace
 from .report import RecoveryAttempt, recognise
@@ -55,7 +57,14 @@ class Plan:
     probes: tuple[Probe, ...]
     drain: float
     others: Callable[[], Awaitable[None]] | None = None
-    """Waits for those that must run before it; raises `ProcessDead` if one will not."""
+    """
+    Waits for those that must run before it, and for its devices; raises `ProcessDead` or
+    `DeviceBusy` if that is in vain.
+    """
+    devices: tuple[str, ...] = ()
+    """What it has to have for itself alone."""
+    device_patience: float = 0.0
+    """Seconds that a device which a stranger holds is waited out."""
 
     @property
     def must_be_ready(self) -> bool:
@@ -108,9 +117,15 @@ class Owner:
         self.restarts = 0
         self.endings = 0
         """How many times it came to rest."""
-        self.start_error: SpawnFailed | ProcessDead | None = None
+        self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
         """Why it could not be started the last time."""
         self.judge = Judge(plan.restart)
+        self.due: float | None = None
+        """When the next start is due, in monotonic seconds; None if none is."""
+        self.asked: tuple[Asking, ...] = ()
+        """The probes that are put to the current life."""
+        self._patience = Patience(plan.device_patience)
+        self._in_haste = False
         self._logger = logger
         self._host = host
         self._capture = capture
@@ -164,6 +179,7 @@ class Owner:
         """Begin to own it, if nobody does."""
         if self._task is None:
             self._stop.clear()
+            self._in_haste = False
             self.start_error = None
             self._capture.is_over = False
             self._task = self._host.own(self._own(), f"own {self.name}")
@@ -175,6 +191,14 @@ class Owner:
         self._news.set()
         if self._task is None and self.state is State.STARTING:
             self._enter(State.EXITED, "stopped before it was started")
+
+    def ask_to_kill(self) -> None:
+        """Wish for its end, for good and without any grace."""
+        self._in_haste = True
+        life = self.life
+        if life is not None and life.body is not None and life.stopping:
+            life.body.signal(signal.SIGKILL)  # its ladder is being climbed already
+        self.ask_to_stop()
 
     @property
     def refuses_to_restart(self) -> str:
@@ -300,6 +324,9 @@ class Owner:
         except ProcessDead as exc:
             self.start_error = exc
             raise Hopeless(str(exc)) from exc
+        except DeviceBusy as exc:
+            self.start_error = exc
+            raise Refused(str(exc)) from exc
 
     async def _obtain(self) -> Source:
         """Return what to run now."""
@@ -383,7 +410,7 @@ class Owner:
         life = self.life
         if life is None or life.body is None or life.capture != "open":
             return  # it never ran
-        questions = [self._ask_probe(life, probe) for probe in self.plan.probes]
+        questions = self._put_questions(life)
         try:
             await self._stay(life, life.body)
         finally:
@@ -397,7 +424,8 @@ class Owner:
                 life.stopping = True
                 self._enter(State.STOPPING, "being stopped")
                 self._capture.make_room()
-                await self._climb(life, body, self.plan.ladder)
+                ladder = AT_ONCE if self._in_haste else self.plan.ladder
+                await self._climb(life, body, ladder)
                 return
             self._news.clear()
             await self._news.wait()
@@ -406,6 +434,7 @@ class Owner:
         def on_step(step: Step, members: int) -> None:
             gentle, force = ladder.steps[0], ladder.steps[-1]
             life.escalated = life.escalated or (step is force and step is not gentle)
+            life.climb(ladder, step)
             self._host.announce(
                 events.StopStep(
                     process=self.name,
@@ -445,12 +474,19 @@ class Owner:
         self._changes.tell()
 
     def _decide(self) -> Verdict:
+        """Come to a verdict, and ask those around us whether a restart is all right."""
+        verdict = self._judge()
+        if isinstance(verdict, Restart):
+            return self._host.permit(self.name, verdict)
+        return verdict
+
+    def _judge(self) -> Verdict:
         """Judge what has happened; the app's wishes go before the policy."""
         life, how = self.life, ""
         if self._stop.is_set():
             cause, status = Cause.STOPPED, None
         elif self._request is not None:
-            return Restart(0.0, "the app asked for it")
+            return Restart(0.0, "the app asked for it", counted=False)
         elif isinstance(self._trouble, Hopeless):
             return GiveUp(str(self._trouble))
         elif self._trouble is not None:
@@ -463,17 +499,30 @@ class Owner:
             cause, status = life.cause, life.exit_status
             if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
                 how = life.summary
-        share = random.random()  # noqa: S311 - jitter needs no secrecy
-        verdict = self.judge.decide(cause, status, time.monotonic(), share, how)
-        if isinstance(verdict, Restart) and self._host.closing:
-            return Rest("its manager is closing")
-        return verdict
+        now, share = time.monotonic(), random.random()  # noqa: S311 - no secret
+        if life and self._found_its_device_busy(life, cause):
+            again = self._patience.wait_out(life.uptime, now, share)
+            if again is not None:
+                return again
+            how = f"{life.summary}; {DEVICE_BUSY}, as long as that is waited out"
+        else:
+            self._patience.forget()
+        return self.judge.decide(cause, status, now, share, how)
+
+    def _found_its_device_busy(self, life: Life, cause: Cause) -> bool:
+        """Return whether it died for want of a device that a stranger holds."""
+        if not self.plan.devices or cause is not Cause.FAILED:
+            return False
+        if self.plan.restart.mode == "temporary":
+            return False
+        sign = recognise(self._capture.last_words(life.number))
+        return sign is not None and sign.kind == DEVICE_BUSY
 
     def _follow(self, why: str) -> Verdict:
         """Judge a life that was ended for the sake of others."""
-        if self._host.closing or self.plan.restart.mode == "temporary":
+        if self.plan.restart.mode == "temporary":
             return Rest(f"{why}; nothing is to follow")
-        return Restart(0.0, why)
+        return Restart(0.0, why, counted=False)
 
     async def _back_off(self, verdict: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""
@@ -487,7 +536,7 @@ class Owner:
                     reason=verdict.reason,
                 )
             )
-        deadline = time.monotonic() + verdict.delay
+        self.due = deadline = time.monotonic() + verdict.delay
         await self._let_others_prepare()
         while not (self._stop.is_set() or self._request):
             self._news.clear()
@@ -603,17 +652,24 @@ class Owner:
 
     # ---- probes
 
-    def _ask_probe(self, life: Life, probe: Probe) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(
-            keep_asking(
-                probe,
-                self._face,
-                on_ready=lambda: self._ready(life),
-                on_unwell=lambda reason, after: self._unwell(
-                    life, probe, reason, after
-                ),
-            ),
-            name=f"probe {probe.name} of {self.name}",
+    def _put_questions(self, life: Life) -> list[asyncio.Task[None]]:
+        """Begin to ask all probes."""
+        self.asked = tuple(self._question(life, probe) for probe in self.plan.probes)
+        loop = asyncio.get_running_loop()
+        return [
+            loop.create_task(
+                one.run(), name=f"probe {one.health.probe.name} of {self.name}"
+            )
+            for one in self.asked
+        ]
+
+    def _question(self, life: Life, probe: Probe) -> Asking:
+        return Asking(
+            probe,
+            self._face,
+            on_ready=lambda: self._ready(life),
+            on_unready=lambda reason: self._unready(life, probe, reason),
+            on_unwell=lambda reason, after: self._unwell(life, probe, reason, after),
         )
 
     async def _stop_asking(self, questions: list[asyncio.Task[None]]) -> None:
@@ -625,13 +681,31 @@ class Owner:
             )
 
     def _ready(self, life: Life) -> None:
-        if life.alive and self.state is State.STARTING:
+        all_are_content = all(
+            one.health.is_content
+            for one in self.asked
+            if one.health.probe.purpose == "readiness"
+        )
+        if all_are_content and life.alive and self.state is State.STARTING:
             self._enter(State.RUNNING, "running and ready")
             self._host.announce(
                 events.ProcessReady(
                     process=self.name, incarnation=life.number, after=life.uptime
                 )
             )
+
+    def _unready(self, life: Life, probe: Probe, reason: str) -> None:
+        if not life.alive or self.state is not State.RUNNING:
+            return
+        self._enter(State.STARTING, f"not ready any more: {probe.name}: {reason}")
+        self._host.announce(
+            events.ReadinessLost(
+                process=self.name,
+                incarnation=life.number,
+                probe=probe.name,
+                reason=reason,
+            )
+        )
 
     def _unwell(self, life: Life, probe: Probe, reason: str, after: float) -> None:
         if not life.alive:

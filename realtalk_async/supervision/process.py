@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import (
@@ -78,6 +79,9 @@ class ManagedProcess:
         probes: How to know that it is ready, and well.
         drain: Seconds to go on capturing after its exit while something else, such as a
             grandchild, holds its pipes open. What is left of its group is ended then.
+        devices: What only one process can have at a time. If it exits and says that one
+            is busy, that is waited out, and counts as no failure …
+        device_patience: … for so many seconds.
         others: Waits until all that it depends on runs; raises `ProcessDead` if one of
             them will not. A manager passes it.
         earlier: How many incarnations of that name there were before, of a process whose
@@ -101,6 +105,8 @@ class ManagedProcess:
         ladder: Ladder = GRACEFUL,
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
+        devices: tuple[str, ...] = (),
+        device_patience: float = 30.0,
         others: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         host: Host | None = None,
@@ -117,7 +123,16 @@ class ManagedProcess:
             process,
             name,
             logger,
-            plan=Plan(restart, recover, ladder, tuple(probes), drain, others),
+            plan=Plan(
+                restart,
+                recover,
+                ladder,
+                tuple(probes),
+                drain,
+                others,
+                devices,
+                device_patience,
+            ),
             host=Alone(logger) if host is None else host,
             capture=self._capture,
             face=self,
@@ -298,6 +313,10 @@ class ManagedProcess:
     def silent_for(self, stream: StreamName) -> float:
         """Return the seconds since this life last wrote to *stream*, or began."""
         return self._capture.silent_for(stream)
+
+    def bytes_heard(self, stream: StreamName) -> tuple[int, float]:
+        """Return the bytes that *stream* has brought, and until when (monotonic)."""
+        return self._capture.volume(stream, 0).size, time.monotonic()
 
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
@@ -545,6 +564,29 @@ class ManagedProcess:
         )
         return self.get_status()
 
+    async def wait_until_settled(self) -> ProcessStatus:
+        """
+        Wait until it is dead and will not be started again by itself.
+
+        Returns:
+            Its last status: ``exited``, or ``fatal`` if restarting it was given up.
+
+        Cancellation: Safe; the process is not touched.
+        """
+        await self._owner.come_to_rest()
+        return self.get_status()
+
+    async def kill(self) -> ProcessStatus:
+        """
+        End the process and its whole group with SIGKILL, and keep it dead. Idempotent.
+
+        As `stop`, but without any grace, also for one that is being stopped already. To
+        kill the program alone and have its policy judge that: ``send_signal(SIGKILL)``.
+        """
+        self._owner.ask_to_kill()
+        await self._owner.come_to_rest()
+        return self.get_status()
+
     async def stop(self) -> ProcessStatus:
         """
         End the process and its whole group by its ladder. Idempotent.
@@ -587,7 +629,12 @@ class ManagedProcess:
         return await self._owner.ask_to_restart(restart_function)
 
     def reset(self) -> None:
-        """Forget past failures, so that restarting begins with its first delay again."""
+        """
+        Forget past failures, so that the next one is judged as the first.
+
+        One that was given up stays dead: `restart` brings it back, and after a `reset` it
+        has all of its chances again.
+        """
         self._owner.judge.reset()
 
     def _no_room(self, error: OSError) -> None:

@@ -8,6 +8,7 @@ revived for ever; one that fails at once, again and again, is given up.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -92,10 +93,13 @@ class Score:
     at: float = 0.0
     """When `failures` was right, in monotonic seconds."""
 
+    def left(self, now: float, decay: float) -> float:
+        """Return what is left of it now."""
+        return self.failures * float(0.5 ** (max(0.0, now - self.at) / decay))
+
     def fail(self, now: float, decay: float) -> Score:
         """Return the score after one more failure."""
-        left = self.failures * 0.5 ** (max(0.0, now - self.at) / decay)
-        return Score(left + 1.0, now)
+        return Score(self.left(now, decay) + 1.0, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class Restart:
     delay: float
     """Seconds."""
     reason: str
+    counted: bool = True
+    """Whether it follows a failure: not if the app, or others, brought it about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +209,33 @@ class Judge:
             return str(cause)
         return describe_exit(exit_status)
 
+    def failures_left(self, now: float) -> float:
+        """Return how many more failures at once it takes to be given up."""
+        left = self.policy.max_failures - self.score.left(now, self.policy.decay)
+        return math.floor(max(left, 0.0)) + 1 if math.isfinite(left) else math.inf
+
+    def rule(self, now: float) -> str:
+        """Return by which rule it decides, with its numbers."""
+        policy = self.policy
+        when = _RULES[policy.mode]
+        if policy.mode == "temporary":
+            return f"temporary: {when}"
+        return (
+            f"{policy.mode}: {when}; failure score "
+            f"{self.score.left(now, policy.decay):.1f} of {policy.max_failures:g}, "
+            f"halved every {policy.decay:g} s"
+        )
+
     def reset(self) -> None:
         """Forget all failures."""
         self.score = replace(self.score, failures=0.0)
+
+
+_RULES: dict[Mode, str] = {
+    "permanent": "restarted however it ends",
+    "transient": "restarted after a failure",
+    "temporary": "never restarted",
+}
 
 
 def classify(

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
+from realtalk_async.exceptions import DeviceBusy, InvalidConfiguration, ProcessDead
 
 from .callbacks import Hopeless, Refused, unless
 from .capture import Capture
@@ -88,6 +88,7 @@ class SupervisedTask:
         self._work: asyncio.Task[object] | None = None
         self._bounced = ""
         self._last_checked: datetime | None = None
+        self._due: float | None = None
         self._owner: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
         """What the last incarnation raised, or why it could not be called."""
@@ -165,6 +166,7 @@ class SupervisedTask:
 
         Raises:
             ProcessDead: If it depends on one that is dead for good.
+            DeviceBusy: If it waited for a device in vain.
         """
         if self._owner is None:
             self._stop_asked.clear()
@@ -172,7 +174,7 @@ class SupervisedTask:
             self._owner = self._host.own(self._own(), f"own {self._name}")
             self._owner.add_done_callback(self._finish)
         await self._changes.until(lambda: self._state is not State.STARTING)
-        if not self._lives and isinstance(self.error, ProcessDead):
+        if not self._lives and isinstance(self.error, (ProcessDead, DeviceBusy)):
             raise self.error
         return self.get_status()
 
@@ -199,6 +201,15 @@ class SupervisedTask:
         if self._state is not State.RUNNING:
             raise ProcessDead(self._name, "depend on it", self._reason)
         return self.get_status()
+
+    async def wait_until_settled(self) -> ProcessStatus:
+        """Wait until it has ended and will not be called again by itself."""
+        await self._changes.until(lambda: self._owner is None)
+        return self.get_status()
+
+    def reset(self) -> None:
+        """Forget past failures, so that the next one is judged as the first."""
+        self._judge.reset()
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
@@ -235,6 +246,8 @@ class SupervisedTask:
             else:
                 await self._run_once()
                 verdict = self._decide()
+            if isinstance(verdict, Restart):
+                verdict = self._host.permit(self._name, verdict)
             if isinstance(verdict, Restart) and await self._back_off(verdict):
                 continue
             self._settle(verdict)
@@ -247,7 +260,7 @@ class SupervisedTask:
             self._enter(State.STARTING, "waiting for what it depends on")
         try:
             await unless(self._stop_asked, self._others())
-        except ProcessDead as exc:
+        except (ProcessDead, DeviceBusy) as exc:
             self.error = exc
             raise Hopeless(str(exc)) from exc
 
@@ -343,17 +356,15 @@ class SupervisedTask:
         if self._stop_asked.is_set():
             return Rest(self._reason)
         if self._bounced:
-            again = not self._host.closing and self._judge.policy.mode != "temporary"
-            return Restart(0.0, self._reason) if again else Rest(self._reason)
+            if self._judge.policy.mode == "temporary":
+                return Rest(self._reason)
+            return Restart(0.0, self._reason, counted=False)
         if isinstance(self.error, self._fatal):
             return GiveUp(f"{self._reason}: trying again cannot mend that")
         share = random.random()  # noqa: S311 - jitter needs no secrecy
-        verdict = self._judge.decide(
+        return self._judge.decide(
             cause, None, time.monotonic(), share, how=self._reason
         )
-        if isinstance(verdict, Restart) and self._host.closing:
-            return Rest("its manager is closing")
-        return verdict
 
     async def _back_off(self, verdict: Restart) -> bool:
         self._enter(State.BACKOFF, verdict.reason)
@@ -365,7 +376,7 @@ class SupervisedTask:
                 reason=verdict.reason,
             )
         )
-        deadline = time.monotonic() + verdict.delay
+        self._due = deadline = time.monotonic() + verdict.delay
         preparation = None if self._bounced else self._host.before_restart(self._name)
         if preparation is not None:
             with contextlib.suppress(Refused):
