@@ -15,7 +15,7 @@ FLOORS = [
     {"logs"},
     {"supervision"},
     {"voice", "testing"},
-    {"offline"},
+    {"offline", "ops"},
     {"console"},
     {"cli"},
 ]
@@ -23,16 +23,20 @@ FLOORS = [
 # The files of a room from the ground up: words, decisions, edges, things.
 ROOMS = {
     "voice": (
-        "protocol words gate pacing decisions echoes conversation lifetime replies "
+        "protocol words gate pacing decisions echoes conversation lifetime presence replies "
         "items outgoing session narration chronicle summary timeline scribe metrics mix trouble target "
-        "connection wavfile audio signals "
-        "eventlog feed broadcast waiting tools taping engine link recorder player run stream"
+        "connection wavfile audio signals blocking "
+        "eventlog feed broadcast waiting tools taping engine link recorder player functions run stream"
     ),
     "logs": "context line needle appender spool file blocks query writer sink bound forward logger",
     "supervision": (
-        "states ladder restart order output probe changes pace "
+        "states ladder restart intensity devices order output probe changes pace "
         "spill pipes child groups command checks incarnation guardian guard callbacks "
-        "crew report narrate warned capture life ending asking host owner process facade task registry manager"
+        "crew report narrate warned capture life ending asking host owner lending process facade task registry manager"
+    ),
+    "ops": (
+        "catalogue tally health sound pulse notify watch prometheus endpoint "
+        "serve otel systemd"
     ),
     "offline": (
         "words arithmetic gate worker answers questions settings items responses turns "
@@ -111,7 +115,17 @@ def test_the_offline_peer_knows_nothing_of_our_client():
 def test_decisions_are_pure():
     """No clock, no dice, no loop, no file in the rooms' decisions."""
     forbidden = {"asyncio", "random", "os", "socket", "subprocess", "anyio"}
-    decisions = ["ladder", "restart", "order", "probe", "narrate", "states", "report"]
+    decisions = [
+        "ladder",
+        "restart",
+        "intensity",
+        "devices",
+        "order",
+        "probe",
+        "narrate",
+        "states",
+        "report",
+    ]
     for name in decisions:
         tree = ast.parse((HOUSE / "supervision" / f"{name}.py").read_text())
         for node in ast.walk(tree):

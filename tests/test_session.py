@@ -128,6 +128,7 @@ def test_a_server_that_never_confirms_is_taken_as_it_is():
     """After a while, and it is said."""
     talk = Talk(setup_grace=5.0)
     talk.do(talk.session.connected(talk.now))
+    talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
     assert talk.session.deadline == 105.0
     talk.do(talk.session.tick(104.9))
     assert not talk.session.ready
@@ -135,6 +136,84 @@ def test_a_server_that_never_confirms_is_taken_as_it_is():
     assert talk.session.ready
     assert talk.session.deadline == 100.0 + 3540  # when the connection is left
     assert [type(e) for e in talk.told] == [words.ProtocolProblem, words.Connected]
+
+
+def test_a_server_that_says_nothing_at_all_is_no_realtime_service():
+    """Its websocket opened; that is not enough."""
+    talk = Talk(setup_grace=5.0)
+    talk.do(talk.session.connected(talk.now))
+    talk.do(talk.session.tick(105.0))
+    assert talk.others == [Redial("nothing came within 5 s")]
+    assert not talk.session.ready
+    assert talk.session.deadline is None
+
+
+def test_a_service_that_falls_silent_is_asked_and_left_if_it_does_not_answer():
+    """Also while nobody waits for a reply: the next one would never come."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    assert talk.session.deadline == 130.0
+    talk.do(talk.session.tick(130.0))
+    assert talk.sent[-1]["session"] == {"type": "realtime"}
+    assert talk.session.deadline == 135.0
+    talk.do(talk.session.tick(135.0))
+    silent = "the service said nothing any more for 35.0 s"
+    assert talk.others == [Redial(silent)]
+    talk.do(talk.session.lost(silent, 135.0))
+    assert talk.told[-1] == words.ConnectionLost(silent)
+    talk.now = 136.0
+    talk.connect()
+    assert talk.told[-1] == words.ConnectionRestored(1.0, 0)
+
+
+def test_a_service_that_answers_is_not_left():
+    """Whatever it says is a sign of life."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    talk.do(talk.session.tick(130.0))
+    talk.now = 131.0
+    talk.event("session.updated", session={"id": "sess_1", "type": "realtime"})
+    assert talk.session.deadline == 161.0
+    assert talk.others == []
+    assert [type(event) for event in talk.told] == [words.Connected]
+
+
+def test_a_service_that_never_confirms_is_left_when_a_reply_stalls_in_silence():
+    """It cannot be asked; before that it is left in peace."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0)
+    talk.do(talk.session.connected(talk.now))
+    talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
+    talk.do(talk.session.tick(105.0))
+    talk.do(talk.session.tick(200.0))
+    assert talk.others == []
+    talk.now = 200.0
+    talk.say()
+    talk.do(talk.session.tick(230.0))
+    assert talk.outcomes() == [Status.STALLED]
+    assert len(talk.others) == 1
+
+
+def test_a_spoken_turn_without_any_reply_is_stalled():
+    """The service had promised one."""
+    talk = Talk(stall_after=30.0).connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.event("input_audio_buffer.speech_stopped", item_id="u1")
+    talk.event("input_audio_buffer.committed", item_id="u1")
+    assert talk.session.deadline == 130.0
+    talk.do(talk.session.tick(130.0))
+    assert talk.outcomes() == [Status.STALLED]
+    talk.begin()
+    talk.done()
+    assert talk.outcomes() == [Status.STALLED, Status.COMPLETED]
+
+
+def test_a_needless_cancel_is_no_news():
+    """The reply ended while we said so."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.do(talk.session.interrupt(talk.now))
+    cancel = next(m for m in talk.sent if m["type"] == "response.cancel")
+    error = {"code": "response_cancel_not_active", "event_id": cancel["event_id"]}
+    talk.event("error", error={**error, "message": "no active response"})
+    assert not any(isinstance(e, words.ServiceError) for e in talk.told)
 
 
 def test_a_refused_set_up_ends_the_session_with_the_reason():
@@ -405,7 +484,7 @@ def test_a_reply_about_which_nothing_more_comes_is_stalled():
     assert talk.outcomes() == []
     talk.do(talk.session.tick(talk.now + 30))
     assert talk.outcomes() == [Status.STALLED]
-    assert talk.sent[-1]["type"] == "response.cancel"
+    assert [m["type"] for m in talk.sent[-2:]] == ["response.cancel", "session.update"]
     talk.speak("two")  # too late
     talk.done()
     assert talk.outcomes() == [Status.STALLED]
@@ -497,7 +576,9 @@ def test_an_expired_session_is_dialled_again():
     """It ends after an hour, and some servers leave the socket open."""
     talk = Talk().connect()
     talk.event("error", error={"code": "session_expired", "message": "60 minutes"})
-    assert talk.others == [Redial("session_expired: 60 minutes")]
+    assert talk.others == [
+        Redial("the session is used up: session_expired: 60 minutes")
+    ]
 
 
 def test_unknown_events_are_passed_on():
@@ -1080,7 +1161,6 @@ def tick(talk, now):
 def test_a_quiet_connection_is_left_a_minute_before_it_expires():
     """Once, and the app is told."""
     talk = expiring()
-    assert talk.session.deadline == 100.0 + 3540
     assert not tick(talk, 100.0 + 3539)
     assert tick(talk, 100.0 + 3540)
     assert talk.told[-1] == words.ConnectionRecycled(3540.0)

@@ -287,9 +287,8 @@ class Engine:
                 case RunTool(call):
                     self.toolbox.start(call, self._tool_finished)
                 case Redial(reason, planned):
-                    used_up = f"the session is used up: {reason}"
                     kind = Recycled if planned else ServiceUnreachable
-                    ending = kind(used_up)
+                    ending = kind(reason)
                 case End(code, message):
                     ending = ServiceRefused(code, message)
         if self._outbox or self.microphone.ready:
@@ -345,6 +344,6 @@ class Engine:
         self._timer = None
         try:
             self._do(self.session.tick(time.monotonic()))
-        except Recycled as ending:
+        except (Recycled, ServiceUnreachable) as ending:
             self._ending = ending  # raised where the connection is held
             self.to_send.set()

@@ -75,6 +75,8 @@ class Link:
                 await first_of(self._read(connection), self._write(connection))
             except Recycled:
                 return
+            except ServiceRefused:
+                raise  # the session ends, and with it all that is under way
             except Exception as error:
                 self._engine.lost(str(error))
                 raise

@@ -260,6 +260,11 @@ def session_update(config: SessionConfig) -> Message:
     return {"type": "session.update", "session": config.to_message()}
 
 
+def session_touch() -> Message:
+    """Change nothing of the session, and have that confirmed: is anybody there?"""
+    return {"type": "session.update", "session": {"type": "realtime"}}
+
+
 def append_audio(pcm: bytes) -> Message:
     """Send what the microphone heard: whole samples, see `SAMPLE_RATE`."""
     audio = base64.b64encode(pcm).decode("ascii")

@@ -29,6 +29,7 @@ from realtalk_async.voice.items import Items
 from realtalk_async.voice.lifetime import Lifetime
 from realtalk_async.voice.outgoing import Outgoing
 from realtalk_async.voice.pacing import Cut, Part
+from realtalk_async.voice.presence import Presence
 from realtalk_async.voice.protocol import Malformed, ServerEvent
 from realtalk_async.voice.replies import Replies
 from realtalk_async.voice.words import Status
@@ -62,6 +63,8 @@ _NOTHING_TO_DO = frozenset(
     }
 )
 
+_NOTHING_TO_CANCEL = "response_cancel_not_active"
+
 LEAST_TURN_MS = 100
 """The service takes no shorter turn."""
 
@@ -73,11 +76,12 @@ class Session:
     Args:
         config: What to ask of the service.
         stall_after: Seconds without a word about a reply after which it is given up
-            as `Status.STALLED`.
+            as `Status.STALLED`; and seconds without any word after which the service
+            is asked whether it is still there.
         cancel_grace: Seconds that the service has to confirm that a reply was
             interrupted; then it counts as cancelled without.
-        setup_grace: Seconds that the service has to confirm the session's set-up;
-            some servers never do.
+        setup_grace: Seconds that the service has to confirm the session's set-up,
+            which some servers never do, or that it is still there.
     """
 
     def __init__(
@@ -95,7 +99,9 @@ class Session:
         """Whether a connection is up and the service has set the session up."""
         self.expires_at: float | None = None
         """When the service will end the session, in seconds since the epoch."""
+        self._stall_after = stall_after
         self._setup_grace = setup_grace
+        self._presence = self._meet(0.0)
         self._out: list[Decision] = []
         echoes = Echoes()
         self._items = Items(self.conversation, echoes, self._tell)
@@ -104,7 +110,8 @@ class Session:
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
         self._talking = False  # by push-to-talk
-        self._turn_unanswered = False  # it ended, and the service will reply by itself
+        # When a turn ended to which the service will reply by itself.
+        self._unanswered_since: float | None = None
         self._setup_by: float | None = None
         self._setup_event = ""
         self._lost_at: float | None = None
@@ -121,8 +128,23 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
-        times = (self.replies.deadline, self._setup_by, self._recycles_at)
+        presence = self._presence
+        times = (
+            *(self.replies.deadline, self._answered_by),
+            *(self._setup_by, self._recycles_at),
+            *((presence.ask_at, presence.gone_at) if self.ready else ()),
+        )
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _answered_by(self) -> float | None:
+        """When a reply to what was spoken must have begun."""
+        since = self._unanswered_since
+        return None if since is None else since + self._stall_after
+
+    def _meet(self, now: float) -> Presence:
+        times = {"silence": self._stall_after, "patience": self._setup_grace}
+        return Presence(now, **times)
 
     @property
     def _recycles_at(self) -> float | None:
@@ -145,6 +167,7 @@ class Session:
         self.ready = False
         self._wall = now if wall is None else wall - now
         self._lifetime = Lifetime(now)
+        self._presence = self._meet(now)
         self._user_speaks = False
         self._outgoing.connected()
         self._setup_event = self._send(protocol.session_update(self.config))
@@ -154,6 +177,7 @@ class Session:
 
     def receive(self, event: ServerEvent, now: float) -> list[Decision]:
         """An event of the service."""
+        self._presence.heard(now)
         handler = self._handlers.get(event.type)
         try:
             if handler is not None:
@@ -167,6 +191,7 @@ class Session:
 
     def malformed(self, problem: Malformed, now: float) -> list[Decision]:
         """Something came that is not even an event."""
+        self._presence.heard(now)
         self._tell(words.ProtocolProblem(str(problem)))
         return self._decisions()
 
@@ -269,15 +294,54 @@ class Session:
                 self._give_up(reply, now)
         asked_until = self.replies.asked_until
         if asked_until is not None and now >= asked_until:
-            self._finish_asked(Status.STALLED, self.replies.stalled_for, now)
+            self._stall_asked(now)
+        if self._answered_by is not None and now >= self._answered_by:
+            self._unanswered_since = None
+            self._stall_asked(now)
         if self._setup_by is not None and now >= self._setup_by:
-            self._tell(words.ProtocolProblem("no session.updated; going on"))
-            self._set_up(now, "")
+            self._do_without_confirmation(now)
+        self._look_for_a_sign(now)
         self._send_what_waits(now)
         leaves_at = self._recycles_at
         if leaves_at is not None and now >= leaves_at:
             self._recycle(now)
         return self._decisions()
+
+    def _do_without_confirmation(self, now: float) -> None:
+        """Go on with a service that does not confirm the set-up, if it says anything."""
+        self._setup_by = None
+        if not self._presence.has_spoken:
+            self._decide(Redial(f"nothing came within {self._setup_grace:g} s"))
+            return
+        self._tell(words.ProtocolProblem("no session.updated; going on"))
+        self._set_up(now, "")
+
+    def _look_for_a_sign(self, now: float) -> None:
+        """Ask a service that is silent whether it is there; leave it if it is not."""
+        presence = self._presence
+        if not self.ready:
+            return
+        if presence.ask_at is not None and now >= presence.ask_at:
+            presence.asked(now)
+            self._send(protocol.session_touch())
+        if presence.gone_at is not None and now >= presence.gone_at:
+            self._redial_the_mute(now)
+
+    def _redial_the_mute(self, now: float) -> None:
+        self.ready = False
+        silence = self._presence.silent_for(now)
+        self._decide(Redial(f"the service said nothing any more for {silence:.1f} s"))
+
+    def _stall_asked(self, now: float) -> None:
+        """Give up a reply that never began."""
+        self._finish_asked(Status.STALLED, self.replies.stalled_for, now)
+        self._doubt(now)
+
+    def _doubt(self, now: float) -> None:
+        """A reply stalled: leave a service that cannot be asked whether it is there."""
+        presence = self._presence
+        if not presence.answers and presence.silent_for(now) >= self._stall_after:
+            self._redial_the_mute(now)
 
     def _recycle(self, now: float) -> None:
         """Leave this connection for a new one while nobody says anything."""
@@ -296,9 +360,9 @@ class Session:
             self._lost_at = now
         for reply in self.replies:
             self._finish(reply, Status.LOST, reason, now)
-        if self.replies.asked_at is not None or self._turn_unanswered:
+        if self.replies.asked_at is not None or self._unanswered_since is not None:
             self._finish_asked(Status.LOST, reason, now)
-        self._turn_unanswered = False
+        self._unanswered_since = None
         self.conversation.settle()
         self._tell(words.ConnectionLost(reason))
         return self._decisions()
@@ -363,6 +427,7 @@ class Session:
 
     def _on_session_updated(self, event: ServerEvent, now: float) -> None:
         self._on_session_created(event, now)
+        self._presence.answers = True
         if not self.ready:
             self._set_up(now, event.text("session", "id"))
 
@@ -382,11 +447,13 @@ class Session:
         about = self._outgoing.sent(event_id)
         refused = bool(event_id) and event_id == self._setup_event and not self.ready
         fatal = refused or code in protocol.FATAL_CODES
+        if code == _NOTHING_TO_CANCEL and about.type == "response.cancel":
+            return  # it ended while we said so: no news for anybody
         self._tell(words.ServiceError(code, message, event_id, about.type, fatal))
         if fatal:
             self._decide(End(code, message))
         elif code == "session_expired":
-            self._decide(Redial(f"{code}: {message}"))
+            self._decide(Redial(f"the session is used up: {code}: {message}"))
         else:
             self._withdraw(about, code, message, now)
 
@@ -418,7 +485,8 @@ class Session:
     def _on_committed(self, event: ServerEvent, now: float) -> None:
         self._items.heard_user(event.text("item_id"), self._items.previous(event))
         detection = self.config.turn_detection
-        self._turn_unanswered = detection is not None and detection.create_response
+        if detection is not None and detection.create_response:
+            self._unanswered_since = now
 
     def _truncate(self, cut: Cut, now: float) -> None:
         item_id = cut.part.item_id
@@ -442,7 +510,7 @@ class Session:
         reply = self.replies.get(response_id)
         if reply is None:
             reply = self.replies.begin(response_id, now)
-            self._turn_unanswered = False
+            self._unanswered_since = None
             self._outgoing.reply_began()
             self._tell(words.ReplyStarted(response_id))
         reply.last_at = now
@@ -566,6 +634,7 @@ class Session:
             return
         self._send(protocol.cancel_response(reply.response_id))
         self._finish(reply, Status.STALLED, self.replies.stalled_for, now)
+        self._doubt(now)
 
     def _finish(self, reply: Reply, status: Status, reason: str, now: float) -> None:
         for item_id in reply.items:

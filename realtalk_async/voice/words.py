@@ -151,7 +151,7 @@ class Connected(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost(VoiceEvent):
-    """The connection broke; it is dialled again unless the event says it is fatal."""
+    """The connection broke, or the service went mute; it is dialled again."""
 
     kind = "connection.lost"
     reason: str
