@@ -1,0 +1,81 @@
+"""
+Figures in Prometheus's text format. An edge: the official client, prometheus_client.
+
+It is kept by the Prometheus project itself, depends on nothing, and knows both exposition
+formats; it is used for the format alone, as what is counted here needs no second registry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+# What `make_wsgi_app` returns it does not say.
+from prometheus_client import (
+    CollectorRegistry,
+    make_wsgi_app,  # pyright: ignore[reportUnknownVariableType]
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+
+from . import catalogue as of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from wsgiref.types import WSGIApplication
+
+    from prometheus_client import Metric
+
+    from .tally import Distribution
+    from .watch import Look, Watch
+
+
+class Collector:
+    """
+    Tells a registry of prometheus_client the figures of an app, when it is scraped.
+
+    Args:
+        watch: Who looks at the app.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all that has a value."""
+        look = self._watch.look()
+        for metric in (*of.SUPERVISION, *of.VOICE):
+            if metric in look.samples or metric in look.distributions:
+                yield _family(metric, look)
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing: so that a registry does not scrape when it is made."""
+        return iter(())
+
+
+def pages_of(watch: Watch) -> WSGIApplication:
+    """Return what answers a scrape with the figures of one app, and of nothing else."""
+    registry = CollectorRegistry()
+    registry.register(Collector(watch))
+    return cast("WSGIApplication", make_wsgi_app(registry))
+
+
+def _family(metric: of.Metric, look: Look) -> Metric:
+    about = metric.prometheus, metric.help
+    if metric.kind == "histogram":
+        histogram = HistogramMetricFamily(*about, labels=metric.labels)
+        for labels, one in sorted(look.distributions[metric].items()):
+            histogram.add_metric(labels, _buckets(metric, one), one.total)
+        return histogram
+    make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = make(*about, labels=metric.labels)
+    for labels, value in sorted(look.samples[metric].items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _buckets(metric: of.Metric, one: Distribution) -> list[tuple[str, float]]:
+    bounds = [*(str(bound) for bound in metric.bounds), "+Inf"]
+    return [*zip(bounds, map(float, one.cumulative), strict=True)]
