@@ -124,6 +124,11 @@ def rounded(figures: Figures) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
+def legible(value: float) -> str:
+    """Return a number for people."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def report(benchmark: Benchmark, rounds: int) -> Iterator[str]:
     """Measure; print a JSON line per subject; yield the lines of the table."""
     found = interleave(benchmark, rounds)
@@ -147,8 +152,8 @@ def report(benchmark: Benchmark, rounds: int) -> Iterator[str]:
         for name, value in medians[subject].items():
             base = reference.get(name)
             ratio = f"{value / base:8.2f} x" if base and len(medians) > 1 else ""
-            spread = f"{least[name]:,.4g} to {most[name]:,.4g}"
-            yield f"  {subject:22} {value:12,.4g} {name:14} {ratio:11} {spread}"
+            spread = f"{legible(least[name])} to {legible(most[name])}"
+            yield f"  {subject:24} {legible(value):>11} {name:9} {ratio:11} {spread}"
     yield from (f"  {goal.judge(medians)}" for goal in benchmark.goals)
 
 
