@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         AuthenticationRefused,
         ClosedStream,
         CriticalProcessFailed,
+        DeviceBusy,
         GaveUp,
         InvalidConfiguration,
         LogUnavailable,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         ServiceUnreachable,
         SpawnFailed,
         StreamError,
+        TooManyRestarts,
         UnknownProcess,
         WaitExpired,
         WriteStalled,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         CombinedOutput,
         Command,
         ErrorHistory,
+        Explanation,
         IncarnationReport,
         Ladder,
         ManagedProcess,
@@ -67,14 +70,14 @@ else:
         __name__,
         {
             "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
-            "CriticalProcessFailed GaveUp InvalidConfiguration LogUnavailable "
+            "CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable "
             "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
-            "ServiceRefused ServiceUnreachable SpawnFailed StreamError UnknownProcess "
-            "WaitExpired WriteStalled",
+            "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
+            "UnknownProcess WaitExpired WriteStalled",
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
-            "Cause CombinedOutput Command ErrorHistory IncarnationReport Ladder "
-            "ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
+            "Cause CombinedOutput Command ErrorHistory Explanation IncarnationReport "
+            "Ladder ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
             # It needs the extra ``voice``; supervision alone never loads it.
             "voice": "Stream Summary",
@@ -97,7 +100,9 @@ __all__ = [
     "CombinedOutput",
     "Command",
     "CriticalProcessFailed",
+    "DeviceBusy",
     "ErrorHistory",
+    "Explanation",
     "GaveUp",
     "IncarnationReport",
     "InvalidConfiguration",
@@ -128,6 +133,7 @@ __all__ = [
     "StreamError",
     "Summary",
     "SupervisedTask",
+    "TooManyRestarts",
     "UnknownProcess",
     "WaitExpired",
     "WriteStalled",

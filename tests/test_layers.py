@@ -32,7 +32,7 @@ ROOMS = {
     "supervision": (
         "states ladder restart intensity devices order output probe changes pace "
         "spill pipes child groups command checks incarnation guardian guard callbacks "
-        "crew report narrate warned capture life ending asking host owner lending process facade task registry manager"
+        "crew report explanation narrate warned capture life ending asking host owner lending process facade task registry manager"
     ),
     "ops": (
         "catalogue tally health sound pulse notify watch prometheus endpoint "
@@ -122,6 +122,7 @@ def test_decisions_are_pure():
         "devices",
         "order",
         "probe",
+        "explanation",
         "narrate",
         "states",
         "report",

@@ -189,7 +189,7 @@ def test_a_history_tells_each_life_each_attempt_and_each_refusal():
     assert told["attempts"][0]["asked_by"] == "policy"
     assert told["errors"] == [[NOON.isoformat(), "refused", "it runs"]]
     json.dumps(told)
-    assert "restart asked for by the policy succeeded: pid 9" in str(one)
+    assert "restarted by policy: pid 9" in str(one)
     assert "refused: it runs" in str(one)
 
 

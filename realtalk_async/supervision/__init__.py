@@ -9,6 +9,7 @@ from realtalk_async.lazy import lazily
 if TYPE_CHECKING:
     from .checks import exec_probe, http_probe, tcp_probe
     from .command import Command
+    from .explanation import Explanation
     from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
     from .manager import ProcessManager
     from .output import OutputLine, OutputLines
@@ -30,6 +31,7 @@ else:
         {
             "checks": "exec_probe http_probe tcp_probe",
             "command": "Command",
+            "explanation": "Explanation",
             "ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
             "manager": "ProcessManager",
             "output": "OutputLine OutputLines",
@@ -53,6 +55,7 @@ __all__ = [
     "CombinedOutput",
     "Command",
     "ErrorHistory",
+    "Explanation",
     "IncarnationReport",
     "Ladder",
     "ManagedProcess",

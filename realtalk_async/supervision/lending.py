@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import DeviceBusy
@@ -32,8 +33,11 @@ class Lending:
         self._describe = describe
         self._on_wait = on_wait
         self._changes = Changes()
+        self._deadlines: dict[str, float] = {}
 
-    async def acquire(self, name: str, devices: tuple[str, ...], seconds: float) -> None:
+    async def acquire(
+        self, name: str, devices: tuple[str, ...], seconds: float
+    ) -> None:
         """
         Wait for all of *devices*; who came first is served first.
 
@@ -47,6 +51,7 @@ class Lending:
         if not devices or self.claims.ask(name, devices):
             return
         self._on_wait(name, self.in_the_way(name))
+        self._deadlines[name] = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._changes.until(lambda: not self.claims.waits(name))
@@ -54,6 +59,7 @@ class Lending:
             if self.claims.waits(name):
                 raise DeviceBusy(name, self.in_the_way(name), seconds) from None
         finally:
+            self._deadlines.pop(name, None)
             self.claims.withdraw(name)
             self._changes.tell()
 
@@ -61,6 +67,10 @@ class Lending:
         """Return who is in the way of *name*, in words, by device."""
         blocking = self.claims.in_the_way(name)
         return {device: self._describe(who) for device, who in blocking.items()}
+
+    def patience(self, name: str) -> float:
+        """Return the seconds for which *name* goes on waiting; 0 if it does not wait."""
+        return max(0.0, self._deadlines.get(name, 0.0) - time.monotonic())
 
     def give_back(self, name: str) -> None:
         """Give back all that *name* holds."""

@@ -32,6 +32,7 @@ from realtalk_async.exceptions import (
 from . import facade, groups
 from .command import Command
 from .crew import Crew
+from .explanation import Explanation, Surroundings, explain
 from .guard import Guard
 from .intensity import Intensity
 from .ladder import GRACEFUL, Ladder
@@ -52,7 +53,7 @@ from .restart import (
     Verdict,
     restarted_together,
 )
-from .states import now_local
+from .states import State, now_local
 from .task import SupervisedTask, TaskFunction
 
 if TYPE_CHECKING:
@@ -646,6 +647,48 @@ class ProcessManager:
         if name is None:
             return self._registry.histories()
         return ErrorHistory({name: self._registry.history(name)})
+
+    def explain(self, name: str) -> Explanation:
+        """
+        Say in words why a process or task is as it is, and what comes next.
+
+        Which rule decides, with its numbers; when the next start, probe or step of its
+        ladder is due; what it waits for; how many more failures it has; and the report of
+        its newest life that failed. At any time, also after the manager has closed.
+
+        Raises:
+            UnknownProcess: If there is no process or task of that name.
+        """
+        return explain(self._registry.find(name).get_outlook(), self._around(name))
+
+    def _around(self, name: str) -> Surroundings:
+        """Return what others have to do with the future of a process."""
+        present, claims, intensity = (
+            self._registry,
+            self._lending.claims,
+            self._intensity,
+        )
+        waits = present[name].state in {State.STARTING, State.BACKOFF}
+        together: tuple[str, ...] = ()
+        if self._strategy != "one_for_one":
+            order = self._order.arrange(present)
+            together = restarted_together(name, order, self._strategy)
+        return Surroundings(
+            critical=name in self._critical,
+            needs={
+                need: f"{present[need].state}, {present[need].get_status().reason}"
+                for need in self._order.needs(name)
+                if waits and present[need].state is not State.RUNNING
+            },
+            holders=self._lending.in_the_way(name),
+            patience=self._lending.patience(name),
+            devices=claims.held_by(name),
+            together=tuple(other for other in together if other != name),
+            intensity=""
+            if intensity.most is None
+            else f"all together had {intensity.within(time.monotonic())} of "
+            f"{intensity.most} restarts allowed in {intensity.window:g} s",
+        )
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None

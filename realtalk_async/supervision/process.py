@@ -25,6 +25,7 @@ from realtalk_async.exceptions import (
 from .callbacks import Process, RestartFunction, Source
 from .capture import Capture
 from .command import Command
+from .explanation import Outlook
 from .host import Alone, Host
 from .incarnation import Spawned
 from .ladder import GRACEFUL, Ladder
@@ -309,6 +310,28 @@ class ManagedProcess:
         """Return the report of the current or last incarnation; None before the first."""
         life = self._owner.life
         return life.report(self._name, self._capture) if life else None
+
+    def get_outlook(self) -> Outlook:
+        """Return what is to come of it; `ProcessManager.explain` says it in words."""
+        owner, now = self._owner, time.monotonic()
+        life = owner.life
+        stops = life is not None and owner.state is State.STOPPING
+        step, then = (life.step, life.next_step) if life and stops else (None, None)
+        return Outlook(
+            history=self.get_history(),
+            mode=self.policy.mode,
+            rule=owner.judge.rule(now),
+            failures_left=owner.judge.failures_left(now),
+            due=owner.due - now if owner.due and owner.state is State.BACKOFF else None,
+            step=str(step or ""),
+            next_step=str(then or ""),
+            next_step_in=life.next_step_at - now if life else 0.0,
+            probes=tuple(
+                (one.health, one.due and one.due - now)
+                for one in owner.asked
+                if owner.alive
+            ),
+        )
 
     def silent_for(self, stream: StreamName) -> float:
         """Return the seconds since this life last wrote to *stream*, or began."""

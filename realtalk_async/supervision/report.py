@@ -186,6 +186,10 @@ class RecoveryAttempt:
     succeeded: bool
     detail: str
 
+    def __str__(self) -> str:
+        how = "restarted" if self.succeeded else "not restarted"
+        return f"{self.at:%H:%M:%S} {how} by {self.asked_by}: {self.detail}"
+
     def to_dict(self) -> dict[str, object]:
         """Return the attempt ready for JSON."""
         return {
@@ -264,12 +268,7 @@ class ProcessHistory:
     def __str__(self) -> str:
         parts = [str(self.status)]
         parts += [str(one) for one in self.incarnations]
-        for attempt in self.attempts:
-            result = "succeeded" if attempt.succeeded else "failed"
-            parts.append(
-                f"{attempt.at:%H:%M:%S} restart asked for by the {attempt.asked_by} "
-                f"{result}: {attempt.detail}"
-            )
+        parts += [str(attempt) for attempt in self.attempts]
         parts += [f"{at:%H:%M:%S} {kind}: {what}" for at, kind, what in self.errors]
         return "\n".join(parts)
 

@@ -21,6 +21,7 @@ from realtalk_async.exceptions import DeviceBusy, InvalidConfiguration, ProcessD
 from .callbacks import Hopeless, Refused, unless
 from .capture import Capture
 from .changes import Changes
+from .explanation import Outlook
 from .life import Life
 from .report import IncarnationReport, ProcessHistory, RecoveryAttempt
 from .restart import TRANSIENT, GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
@@ -149,6 +150,18 @@ class SupervisedTask:
             self.get_status(),
             tuple(life.report(self._name, self._capture) for life in self._lives),
             tuple(self._attempts),
+        )
+
+    def get_outlook(self) -> Outlook:
+        """Return what is to come of it; `ProcessManager.explain` says it in words."""
+        now = time.monotonic()
+        is_due = self._due is not None and self._state is State.BACKOFF
+        return Outlook(
+            history=self.get_history(),
+            mode=self._judge.policy.mode,
+            rule=self._judge.rule(now),
+            failures_left=self._judge.failures_left(now),
+            due=self._due - now if is_due and self._due else None,
         )
 
     async def check(self) -> ProcessStatus:
