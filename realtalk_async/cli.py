@@ -309,6 +309,28 @@ def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="stop", name=name, **options)
 
 
+@main.command()
+@click.option("--app", metavar="PID|SOCKET", help="Which app, if several run.")
+@click.option("--read-only", is_flag=True, help="Offer no keys to restart and stop.")
+@click.option(
+    "--web", is_flag=True, help="Serve it to browsers on this machine, read-only."
+)
+@click.option("--port", default=8766, show_default=True, help="For --web.")
+def top(app: str | None, *, read_only: bool, web: bool, port: int) -> None:
+    """
+    Watch an app: its processes, their output, the log, deaths and restarts.
+
+    Arrow keys select a process; 1 to 4 show its output, the log, the time line, its
+    crash report; r restarts it and s stops it, after a question; o sorts; l, c and /
+    choose level, component and pattern of the log; q quits.
+
+    --web is for any user of this machine: whoever may connect sees what processes say.
+    """
+    from realtalk_async.console import top as live
+
+    _look(lambda: live.serve(app, port) if web else live.show(app, read_only=read_only))
+
+
 # ---- demo and peer
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import RealtalkError, UnknownProcess
+
+from .changed import Changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from realtalk_async.supervision import (
+        IncarnationReport,
         ManagedProcess,
         OutputLine,
+        ProcessHistory,
         ProcessManager,
+        ProcessStatus,
     )
 
     from .wire import JsonObject, Question
@@ -21,6 +28,15 @@ if TYPE_CHECKING:
 
 LINES = 10
 """Lines that are told if nobody says how many."""
+
+PERIOD = 1.0
+"""Seconds between two looks of a watch if nobody says how many."""
+
+BREATH = 0.0005
+"""Seconds that a watch may hold the app's loop at a time: an audio frame is 0.02."""
+
+LAST_LINE = 200
+"""Characters of a process's last line that a watch tells."""
 
 
 class Refused(RealtalkError):
@@ -41,6 +57,7 @@ class Answers:
         self._app = app
         self._by_ask: dict[str, Answer] = {
             "ps": self._ps,
+            "watch": self._watch,
             "tail": self._tail,
             "logs": self._logs,
             "history": self._history,
@@ -67,14 +84,52 @@ class Answers:
             raise UnknownProcess(name, self._manager.get_statuses())
         return processes[name]
 
-    async def _ps(self, _question: Question) -> AsyncGenerator[object]:
+    def _overview(self) -> JsonObject:
         manager = self._manager
-        yield {
+        return {
             **self._app,
             "status": manager.status,
             "log": str(manager.logger.path),
             "degraded": dict(manager.degraded),
-            "processes": [one.to_dict() for one in manager.get_statuses().values()],
+        }
+
+    async def _ps(self, _question: Question) -> AsyncGenerator[object]:
+        statuses = self._manager.get_statuses().values()
+        processes = [one.to_dict() for one in statuses]
+        yield {**self._overview(), "processes": processes}
+
+    async def _watch(self, question: Question) -> AsyncGenerator[object]:
+        """Tell all of each process, then, look by look, only what has changed."""
+        changed, period = Changed(), question.period or PERIOD
+        while True:
+            rows: dict[str, JsonObject] = {}
+            breath = time.monotonic()
+            for name in [*self._manager.processes, *self._manager.tasks]:
+                row = self._row(name)
+                if row is not None:
+                    rows[name] = row
+                if time.monotonic() - breath > BREATH:
+                    await asyncio.sleep(0)
+                    breath = time.monotonic()
+            yield {**self._overview(), **changed.since_last(rows)}
+            await asyncio.sleep(period)
+
+    def _row(self, name: str) -> JsonObject | None:
+        """Return what a watch tells of a process or a coroutine; None if it is gone."""
+        if name in self._manager.tasks:
+            return _row(self._manager.tasks[name].get_status())
+        process = self._manager.processes.get(name)
+        if process is None:
+            return None
+        last = process.last_line("stdout") or process.last_line("stderr")
+        streams = (
+            process.get_volume("stdout", most=0),
+            process.get_volume("stderr", most=0),
+        )
+        return {
+            **_row(process.get_status()),
+            "bytes": sum(one.size for one in streams),
+            "last": last[:LAST_LINE],
         }
 
     async def _tail(self, question: Question) -> AsyncGenerator[object]:
@@ -82,10 +137,10 @@ class Answers:
         # Both at once: nothing is missing in between, and nothing told twice.
         following = process.follow()
         for line in _newest(process, _count(question), is_followed=question.follow):
-            yield line.to_dict()
+            yield _line(line, question.width)
         if question.follow:
             async for line in following:
-                yield line.to_dict()
+                yield _line(line, question.width)
 
     async def _logs(self, question: Question) -> AsyncGenerator[object]:
         logger = self._manager.logger
@@ -104,8 +159,16 @@ class Answers:
             yield one.to_dict(most_lines=lines)
 
     async def _explain(self, question: Question) -> AsyncGenerator[object]:
-        told = self._manager.explain(str(question.name))
-        yield {**told.to_dict(most_lines=_count(question)), "text": str(told)}
+        name = str(question.name)
+        history = self._manager.get_error_history(name).processes[name]
+        report = _worst(history)
+        yield {
+            "process": name,
+            "status": history.status.to_dict(),
+            "report": report and report.to_dict(most_lines=_count(question)),
+            "attempts": [one.to_dict() for one in history.attempts],
+            "text": _in_words(history, report),
+        }
 
     async def _restart(self, question: Question) -> AsyncGenerator[object]:
         process = self._find(question)
@@ -121,6 +184,26 @@ class Answers:
 
     async def _stop(self, question: Question) -> AsyncGenerator[object]:
         yield (await self._manager.stop(str(question.name))).to_dict()
+
+
+def _row(status: ProcessStatus) -> JsonObject:
+    """Return what of a status does not change by itself."""
+    runs = status.status == "running"
+    return {
+        "state": str(status.state),
+        "pid": status.pid,
+        "incarnation": status.incarnation,
+        "started_at": status.started_at and status.started_at.timestamp(),
+        "uptime": None if runs else status.uptime,
+        "restarts": status.restarts,
+        "exit_status": status.exit_status,
+        "reason": status.reason,
+    }
+
+
+def _line(line: OutputLine, width: int | None) -> JsonObject:
+    told = line.to_dict()
+    return told if width is None else {**told, "text": line.text[:width]}
 
 
 def _count(question: Question) -> int:
@@ -141,3 +224,24 @@ def _newest(
     )
     whole = [line for line in lines if not (is_followed and line.partial)]
     return whole[-count:]
+
+
+def _worst(history: ProcessHistory) -> IncarnationReport | None:
+    """Return the newest life that failed; the newest of all if none did."""
+    lives = history.failures or history.incarnations
+    return lives[-1] if lives else None
+
+
+def _in_words(history: ProcessHistory, report: IncarnationReport | None) -> str:
+    """Return the crash report, what was done about it, and how it is now."""
+    lines = [str(report) if report else f"{history.name}: it never ran"]
+    if report and not report.failed:
+        lines.append("  nothing has failed so far")
+    tries = [
+        one for one in history.attempts if report and one.after == report.incarnation
+    ]
+    for one in tries:
+        how = "restarted" if one.succeeded else "not restarted"
+        lines.append(f"  {one.at:%H:%M:%S}  {how} by {one.asked_by}: {one.detail}")
+    lines.append(f"  now       {history.status}")
+    return "\n".join(lines)

@@ -27,7 +27,10 @@ MOST_TOLD = 4 * 1024 * 1024
 MOST_LINES = 10_000
 """Lines of output or log that may be asked for at once."""
 
-ASKS = ("ps", "tail", "logs", "history", "explain", "restart", "stop")
+SHORTEST_PERIOD = 0.1
+"""Seconds between two looks of a watch, at least."""
+
+ASKS = ("ps", "watch", "tail", "logs", "history", "explain", "restart", "stop")
 NEED_A_NAME = ("tail", "explain", "restart", "stop")
 
 
@@ -43,6 +46,10 @@ class Question:
     level: str | None = None
     component: str | None = None
     pattern: str | None = None
+    width: int | None = None
+    """The first so many characters of each line of output."""
+    period: float | None = None
+    """Seconds between two looks of a watch."""
 
     def encode(self) -> bytes:
         """Return the question as its line."""
@@ -61,9 +68,7 @@ class Question:
         for key, value in fields.items():
             if key not in _KINDS:
                 raise InvalidConfiguration(f"no such key {key!r}: {', '.join(_KINDS)}")
-            if not isinstance(value, _KINDS[key]) or (
-                isinstance(value, bool) and _KINDS[key] is int
-            ):
+            if not _is_a(value, _KINDS[key]):
                 raise InvalidConfiguration(f"{key!r} is not {_KINDS[key].__name__}")
         question = cls(**{"ask": "", **fields})  # type: ignore[arg-type] # as just seen
         _refuse_nonsense(question)
@@ -78,7 +83,16 @@ _KINDS: Mapping[str, type] = {
     "level": str,
     "component": str,
     "pattern": str,
+    "width": int,
+    "period": float,
 }
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Return whether a JSON value is of that kind: a truth is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _an_object(line: bytes) -> JsonObject:
@@ -100,6 +114,12 @@ def _refuse_nonsense(question: Question) -> None:
         raise InvalidConfiguration(f"{question.ask!r} needs a 'name'")
     if question.n is not None and not 0 <= question.n <= MOST_LINES:
         raise InvalidConfiguration(f"'n' is from 0 to {MOST_LINES}, not {question.n}")
+    if question.width is not None and question.width < 0:
+        raise InvalidConfiguration(f"'width' is at least 0, not {question.width}")
+    if question.period is not None and not question.period >= SHORTEST_PERIOD:
+        raise InvalidConfiguration(
+            f"'period' is at least {SHORTEST_PERIOD} s, not {question.period}"
+        )
 
 
 def item(value: object) -> bytes:
