@@ -16,7 +16,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = ".[voice,tools,offline,ffmpeg,cli,metrics,otel]"
+EXTRAS = ".[voice,tools,offline,ffmpeg,cli,top,metrics,otel]"
 
 
 def interpreters() -> list[str]:
