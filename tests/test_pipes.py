@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
+from functools import partial
 
 import pytest
 
@@ -73,12 +75,13 @@ async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
 async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
     """Closed, paused or let go while it waits."""
     reader = PipeReader(pipe[0], Ear().hear)
-    while reader._breathing is None:
+    while reader._breath is None:
         os.write(pipe[1], b"x")
         await asyncio.sleep(0)
     getattr(reader, deed)()
-    assert reader._breathing is None
+    assert reader._breath is None
     reader.close()
+    assert await reader.ended is False
 
 
 async def test_a_paused_reader_leaves_the_rest_in_the_pipe(pipe):
@@ -97,16 +100,20 @@ async def test_a_paused_reader_leaves_the_rest_in_the_pipe(pipe):
     reader.close()
 
 
-async def test_the_pipe_of_a_child_that_fills_it_grows(pipe):
-    """Asked once."""
-    import fcntl
-
-    ear = Ear(1 << 20)
+async def test_the_pipe_of_a_child_that_fills_it_again_and_again_grows(pipe):
+    """Not that of one who has said much once: larger pipes are scarce."""
+    size = partial(fcntl.fcntl, pipe[0], fcntl.F_GETPIPE_SZ)
+    ear, before = Ear(1 << 20), size()
     reader = PipeReader(pipe[0], ear.hear, lambda: ear.memory)
-    before = fcntl.fcntl(pipe[0], fcntl.F_GETPIPE_SZ)
     os.write(pipe[1], bytes(before))
     await until(lambda: ear.chunks)
-    assert fcntl.fcntl(pipe[0], fcntl.F_GETPIPE_SZ) == pipes.CHATTY
+    assert size() == before
+    while size() == before:
+        os.write(pipe[1], bytes(before))
+        read = len(ear.chunks)
+        while len(ear.chunks) == read:
+            await asyncio.sleep(0)
+    assert size() == pipes.CHATTY
     reader.close()
 
 

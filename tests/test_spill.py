@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import itertools
 import os
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from realtalk_async.supervision import output, spill
 from realtalk_async.supervision.spill import SpillStore
 
-SEGMENT = b"x" * 1000
+SLAB = bytearray(b"x" * 1000)
 
 
 def settle(store):
@@ -29,24 +30,27 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    """Let a few bytes be worth a write."""
-    monkeypatch.setattr(spill, "BATCH", 100)
+def told(store, count):
+    """Return what lies in a store of slabs of 1,000 bytes."""
+    return [store.read(at, at + 1_000) for at in range(0, count * 1_000, 1_000)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=400), max_size=30), st.integers(0, 500))
 @settings(deadline=None)
-def test_every_segment_comes_back_wherever_it_lies(segments, budget):
-    """From memory or from the file."""
+def test_every_slab_comes_back_wherever_it_lies(slabs, budget):
+    """From memory or from the file, whole or in part."""
     store = SpillStore(budget=budget)
-    for segment in segments:
-        store.add(segment, len(segment))
-    assert [store.get(n) for n in range(len(segments))] == segments
+    for slab in slabs:
+        store.add(bytearray(slab + b"not used"), len(slab))
+    ends = list(itertools.accumulate(map(len, slabs)))
+    places = [(end - len(slab), end) for slab, end in zip(slabs, ends, strict=True)]
+    assert [store.read(*place) for place in places] == slabs
     settle(store)
-    assert [store.get(n) for n in range(len(segments))] == segments
-    assert store.held <= budget + 100 + 400
-    store.close()
+    assert [store.read(*place) for place in places] == slabs
+    assert [store.read(start + 1, end) for start, end in places] == [
+        slab[1:] for slab in slabs
+    ]
+    assert store.held <= budget
 
 
 def test_nothing_is_written_below_the_budget():
@@ -54,52 +58,79 @@ def test_nothing_is_written_below_the_budget():
     before = descriptors()
     store = SpillStore(budget=10_000)
     for _ in range(10):
-        store.add(SEGMENT, len(SEGMENT))
+        store.add(SLAB, len(SLAB))
     assert descriptors() == before
     assert not store.is_writing
-    store.close()
 
 
-def test_the_file_has_no_name_and_closing_gives_the_space_back():
+def test_the_file_has_no_name():
     """Nothing to clean up, however the app ends."""
     before = descriptors()
     names = set(os.listdir(tempfile.gettempdir()))
     store = SpillStore(budget=0)
     for _ in range(10):
-        store.add(SEGMENT, len(SEGMENT))
+        store.add(SLAB, len(SLAB))
     settle(store)
     assert descriptors() == before + 1
     new = set(os.listdir(tempfile.gettempdir())) - names
     assert not [name for name in new if name.startswith("realtalk-")]
-    store.close()
-    store.close()
-    assert descriptors() == before
 
 
-def test_a_store_that_is_forgotten_lets_go_of_its_file():
+def test_a_store_that_is_forgotten_gives_the_space_back():
     """Output lives as long as somebody can ask for it."""
     before = descriptors()
     store = SpillStore(budget=0)
-    store.add(SEGMENT, len(SEGMENT))
+    store.add(SLAB, len(SLAB))
     settle(store)
     del store
+    thread_has_ended()
     gc.collect()
     assert descriptors() == before
+
+
+def thread_has_ended():
+    """Wait until there is no writing thread."""
+    deadline = time.monotonic() + 10
+    while any(one.name.startswith("realtalk-spill") for one in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_the_thread_ends_with_its_work():
     """One for all stores, and only while something is to be written."""
     stores = [SpillStore(budget=0) for _ in range(5)]
     for store in stores:
-        store.add(SEGMENT, len(SEGMENT))
+        store.add(SLAB, len(SLAB))
+    assert sum(one.name == "realtalk-spill" for one in threading.enumerate()) == 1
     for store in stores:
         settle(store)
-    deadline = time.monotonic() + 10
-    while any(one.name.startswith("realtalk-spill") for one in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    for store in stores:
-        store.close()
+    thread_has_ended()
+    stores[0].add(SLAB, len(SLAB))  # there is another one when it is needed again
+    settle(stores[0])
+    assert told(stores[0], 2) == [SLAB] * 2
+
+
+def test_stores_take_turns(monkeypatch):
+    """A flood does not keep the others waiting until it has ended."""
+    order, whole = [], SpillStore.write_one
+    slow, go_on = threading.Event(), threading.Event()
+
+    def note(store):
+        slow.set()
+        go_on.wait(10)
+        order.append(store)
+        return whole(store)
+
+    monkeypatch.setattr(SpillStore, "write_one", note)
+    flood, other = SpillStore(budget=0), SpillStore(budget=0)
+    for _ in range(5):
+        flood.add(SLAB, len(SLAB))
+    assert slow.wait(10)
+    other.add(SLAB, len(SLAB))
+    go_on.set()
+    settle(flood)
+    settle(other)
+    assert order.index(other) < 3
 
 
 @pytest.mark.parametrize("step", ["open", "write"])
@@ -113,82 +144,60 @@ def test_a_full_disk_costs_memory_and_no_output(monkeypatch, step):
     if step == "open":
         monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     else:
-        monkeypatch.setattr(os, "pwritev", refuse)
-    told = []
-    store = SpillStore(budget=0, on_trouble=told.append)
+        monkeypatch.setattr(os, "pwrite", refuse)
+    troubles, room = [], threading.Event()
+    store = SpillStore(budget=0, on_trouble=troubles.append, on_room=room.set)
     for _ in range(20):
-        store.add(SEGMENT, len(SEGMENT))
+        store.add(SLAB, len(SLAB))
     settle(store)
-    assert told == [full]
-    assert [store.get(n) for n in range(20)] == [SEGMENT] * 20
-    store.close()
+    assert room.wait(10)  # a child that has to wait would do so for ever
+    assert troubles == [full]
+    assert not store.is_full
+    assert told(store, 20) == [SLAB] * 20
 
 
 def test_a_write_that_is_cut_short_goes_on(monkeypatch):
     """As the kernel may do at any time."""
-    whole, first = os.pwrite, os.pwritev
+    whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:7], at))
-    monkeypatch.setattr(os, "pwritev", lambda fd, some, at: first(fd, some[:1], at))
     store = SpillStore(budget=0)
-    segments = [b"%03d" % n * 50 for n in range(5)]
-    for segment in segments:
-        store.add(segment, len(segment))
+    slabs = [bytearray(b"%04d" % n * 250) for n in range(5)]
+    for slab in slabs:
+        store.add(slab, len(slab))
     settle(store)
-    assert store.held <= 250
-    assert [store.get(n) for n in range(5)] == segments
-    store.close()
-
-
-def test_closing_while_the_thread_writes_waits_for_it(monkeypatch):
-    """The descriptor's number could be another file's by then."""
-    before, begun, go_on = descriptors(), threading.Event(), threading.Event()
-    whole = os.pwritev
-
-    def slow(*arguments):
-        begun.set()
-        go_on.wait(10)
-        return whole(*arguments)
-
-    monkeypatch.setattr(os, "pwritev", slow)
-    store = SpillStore(budget=0)
-    store.add(SEGMENT, len(SEGMENT))
-    assert begun.wait(10)
-    store.close()
-    assert descriptors() == before + 1
-    go_on.set()
-    settle(store)
-    assert descriptors() == before
+    assert store.held == 0
+    assert told(store, 5) == slabs
 
 
 def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
     """So that memory stays bounded: the child waits until there is room again."""
     go_on, room = threading.Event(), threading.Event()
-    whole = os.pwritev
+    whole = os.pwrite
 
     def slow(*arguments):
         go_on.wait(10)
         return whole(*arguments)
 
-    monkeypatch.setattr(os, "pwritev", slow)
+    monkeypatch.setattr(os, "pwrite", slow)
     monkeypatch.setattr(spill, "BACKLOG", 5_000)
     store = SpillStore(budget=1_000, on_room=room.set)
     while not store.is_full:
-        store.add(SEGMENT, len(SEGMENT))
+        store.add(SLAB, len(SLAB))
     assert store.held == 7_000
     go_on.set()
     assert room.wait(10)
     assert not store.is_full
     settle(store)
-    store.close()
 
 
 def test_memory_that_was_written_is_used_again():
-    """Fresh memory is dearer than what is read into it."""
+    """Fresh memory is dearer than what is read into it; in the end it is given back."""
     store = SpillStore(budget=0)
-    segment = bytearray(output.SEGMENT)
-    store.add(segment, 1_000)
+    slab = store.fresh(output.SLAB)
+    slab[:1_000] = SLAB
+    store.add(slab, 1_000)
     settle(store)
-    assert store.spare() is segment
-    assert store.spare() is None
-    assert store.get(0) == bytes(1_000)
-    store.close()
+    assert store.fresh(output.SLAB) is slab
+    assert store.fresh(output.SLAB) is not slab
+    assert told(store, 1) == [SLAB]
+    thread_has_ended()

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ProcessDead
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LAST_BACKLOG = 16 * 1024 * 1024
 """The same while it is being ended: a program that waits for room cannot end."""
+
+STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 Places = dict["StreamName", int]
 """How far each stream was read: the offset of a line's beginning."""
@@ -68,27 +71,23 @@ class Capture:
         """Called when no more of a stream can be taken for now: the child must wait."""
         self.on_room: Callable[[StreamName], None] = _nothing
         """Called when there is room again."""
-        self._stores: dict[StreamName, SpillStore] = {}
+        self._stores: dict[StreamName, SpillStore] = {
+            stream: SpillStore(
+                on_trouble=on_trouble, on_room=partial(self._disk_kept_up, stream)
+            )
+            for stream in STREAMS
+        }
         clock = Clock.now()
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: OutputBuffer(
                 stream,
                 clock=clock,
-                store=self._make_store(stream, on_trouble),
+                store=store,
                 max_size=max_size,
                 sequence=self._count,
             )
-            for stream in ("stdout", "stderr")
+            for stream, store in self._stores.items()
         }
-
-    def _make_store(
-        self, stream: StreamName, on_trouble: Callable[[OSError], None]
-    ) -> SpillStore:
-        store = SpillStore(
-            on_trouble=on_trouble, on_room=lambda: self._disk_kept_up(stream)
-        )
-        self._stores[stream] = store
-        return store
 
     def _disk_kept_up(self, stream: StreamName) -> None:
         """Have the child go on; called from the writing thread."""
@@ -186,7 +185,7 @@ class Capture:
         """Iterate over lines from now on; see `ManagedProcess.follow`."""
         places: Places = {
             name: 0 if history else self.buffers[name].next_line()
-            for name in streams or ("stdout", "stderr")
+            for name in streams or STREAMS
         }
         return self._follow_from(places)
 

@@ -1,10 +1,10 @@
 """
 Captured output: chunks with their arrival time, found again as lines. Pure.
 
-A child's stream is kept as it came: chunk after chunk, each stamped once. Nobody looks
-for lines until somebody asks for them; then they are cut from the segment they lie in,
-and nothing else is touched. Chunks are joined into segments that end at a line's end, so
-that each segment can be read alone, also from the disk (see `Store`).
+A child's stream is kept as it came: chunk after chunk, each stamped once, read straight
+into slabs of memory where they stay (see `Store`). Nobody looks for lines until somebody
+asks for them: only marks are set, now and then, at a line's end. What lies between two
+marks is a segment; lines are cut from the segment they lie in, and nothing else is touched.
 """
 
 from __future__ import annotations
@@ -24,20 +24,25 @@ from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
+
+    Slab = bytearray | mmap
 
 StreamName = Literal["stdout", "stderr"]
 
 SEGMENT = 128 * 1024
 """
-Bytes of a segment, closed at the last line's end when it is full. Larger ones need fewer
-reads; smaller ones make it cheaper to find one line.
+Bytes from one mark to the next, about: so much is read and counted to find one line.
 """
 
-SMALL = 4 * 1024, 64 * 1024
-"""Bytes of the first segments: most children say little."""
+SMALLEST_SLAB = 4 * 1024
+"""Bytes of the first slab. Each one after it is as large as all before it together."""
 
-LONGEST_LINE = 1024 * 1024
-"""Bytes after which a line without an end is cut into a slice, flagged ``partial``."""
+SLAB = 1024 * 1024
+"""
+Bytes of the largest slab. A line without an end that fills one is cut into slices,
+flagged ``partial``.
+"""
 
 LAST_WORDS = 4 * 1024
 """Bytes of the newest output that are told as last words, even beyond `max_size`."""
@@ -107,45 +112,42 @@ class Volume:
 
 
 class Store(Protocol):
-    """Where closed segments go: memory, or a file behind it."""
+    """Where full slabs go: memory, or a file behind it."""
 
-    def add(self, segment: bytearray | bytes, used: int) -> None:
-        """Keep the first *used* bytes of one more segment, which is not changed again."""
+    def fresh(self, size: int) -> Slab:
+        """Return memory for *size* bytes; what lies in it does not matter."""
         ...
 
-    def get(self, index: int) -> bytes:
-        """Return the segment of that index."""
+    def add(self, slab: Slab, used: int) -> None:
+        """Keep its first *used* bytes behind those kept so far; they do not change."""
         ...
 
-    def spare(self) -> bytearray | None:
-        """Return a segment of `SEGMENT` bytes that is not needed any more, if any."""
-        ...
-
-    def close(self) -> None:
-        """Let go of all segments."""
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets, which lie in one slab."""
         ...
 
 
 class MemoryStore:
-    """Keep every segment in memory."""
+    """Keep everything in memory."""
 
     def __init__(self) -> None:
-        self._segments: list[memoryview] = []
+        self._starts = [0]
+        self._slabs: list[memoryview] = []
 
-    def add(self, segment: bytearray | bytes, used: int) -> None:
-        """Keep the first *used* bytes of one more segment."""
-        self._segments.append(memoryview(segment)[:used])
+    def fresh(self, size: int) -> Slab:
+        """Return memory for *size* bytes."""
+        return bytearray(size)
 
-    def get(self, index: int) -> bytes:
-        """Return the segment of that index."""
-        return bytes(self._segments[index])
+    def add(self, slab: Slab, used: int) -> None:
+        """Keep its first *used* bytes behind those kept so far."""
+        self._slabs.append(memoryview(slab)[:used])
+        self._starts.append(self._starts[-1] + used)
 
-    def spare(self) -> bytearray | None:
-        """Return None: all are needed."""
-
-    def close(self) -> None:
-        """Let go of all segments."""
-        self._segments.clear()
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets, which lie in one slab."""
+        index = bisect_right(self._starts, start) - 1
+        first = self._starts[index]
+        return bytes(self._slabs[index][start - first : end - first])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,18 +233,22 @@ class OutputBuffer:
         self._ends = array("Q")
         self._times = array("d")
         self._sequences = array("Q")
-        # One entry a closed segment, and one for the open one at the end.
-        self._starts = array("Q", [0])
-        self._open = bytearray()
-        self._view = memoryview(self._open)
+        # The slab that is being filled, from the offset *base* on.
+        self._slab: Slab = bytearray()
+        self._view = memoryview(self._slab)
+        self._base = 0
         self._filled = 0
-        # Lines before each segment whose lines were counted so far.
-        self._lines_before = [0]
+        # One entry a segment: where it starts; the last one still grows.
+        self._starts = array("Q", [0])
+        self._due = SEGMENT  # the size at which the next mark is looked for
+        # Lines before each segment that anybody asked for so far.
+        self._lines_before = array("Q", [0])
         self._told = 0  # lines, to whoever asked for the volume
         # One entry an incarnation.
         self._born: list[tuple[int, int]] = []
         self._latest: tuple[int, list[bytes]] | None = None
         self._losses: list[Loss] = []
+        self._stamp: tuple[float, datetime] | None = None
 
     @property
     def dropped(self) -> int:
@@ -263,7 +269,7 @@ class OutputBuffer:
         So they are never copied: what was read lies where it stays.
         """
         # With a sixteenth left it counts as full: a read is to be worth its cost.
-        if len(self._open) - self._filled <= len(self._open) >> 4:
+        if len(self._view) - self._filled <= len(self._view) >> 4:
             self._make_room()
         return self._view[self._filled :]
 
@@ -299,6 +305,8 @@ class OutputBuffer:
             self._ends.append(self.size)
             self._times.append(now)
             self._sequences.append(number)
+            if self.size >= self._due:
+                self._set_marks()
 
     def _lose(self, data: bytes, now: float, sequence: int) -> None:
         """Count what does not fit."""
@@ -309,38 +317,49 @@ class OutputBuffer:
 
     def end_line(self) -> None:
         """Let a line without an end stand alone: nothing that follows belongs to it."""
-        if self._filled:
-            self._close_segment(self._filled)
+        self._mark(self._filled)
+
+    def _set_marks(self) -> None:
+        """Set a mark at a line's end wherever a segment has grown long enough."""
+        while self.size - self._starts[-1] >= SEGMENT:
+            start = self._starts[-1] - self._base
+            cut = self._slab.rfind(b"\n", start, start + SEGMENT) + 1
+            cut = cut or self._slab.find(b"\n", start + SEGMENT, self._filled) + 1
+            if not cut:  # one long line: look again when it has grown as much again
+                self._due = self.size + SEGMENT
+                return
+            self._mark(cut)
+
+    def _mark(self, place: int) -> None:
+        """Begin a new segment at that place of the slab, if it is not empty."""
+        if self._base + place > self._starts[-1]:
+            self._starts.append(self._base + place)
+        self._due = self._starts[-1] + SEGMENT
 
     def _make_room(self) -> None:
-        """Close the open segment after its last line, and begin another one."""
-        cut = self._open.rfind(b"\n", 0, self._filled) + 1
-        if not cut and len(self._open) >= LONGEST_LINE:
+        """Close the slab after its last line, and begin another one."""
+        start = self._starts[-1] - self._base
+        cut = self._slab.rfind(b"\n", start, self._filled) + 1 or start
+        if not cut and len(self._slab) >= SLAB:
             cut = whole_characters(bytes(self._view[: self._filled]))
-        if cut:
-            self._close_segment(cut)
-        else:  # one long line, or nothing yet
-            self._begin_segment(self._view[: self._filled])
-
-    def _close_segment(self, cut: int) -> None:
-        """Give all before *cut* to the store; what is behind it begins the next one."""
         rest = bytes(self._view[cut : self._filled])
-        segment, self._open = self._open, bytearray()
-        if cut < len(segment) // 2:  # too little to hold on to so much memory
-            self._store.add(bytes(self._view[:cut]), cut)
-        else:
-            self._store.add(segment, cut)
-        self._starts.append(self._starts[-1] + cut)
-        self._begin_segment(rest)
+        if cut:
+            self._mark(cut)
+            self._close_slab(cut)
+        self._begin_slab(rest)
 
-    def _begin_segment(self, beginning: bytes | memoryview) -> None:
-        """Open a segment that begins with bytes which were kept already."""
-        number = len(self._starts) - 1
-        usual = SMALL[number] if number < len(SMALL) else SEGMENT
-        size = min(max(usual, 2 * len(beginning)), LONGEST_LINE)
-        fresh = self._store.spare() if size == SEGMENT else None
-        self._open = bytearray(size) if fresh is None else fresh
-        self._view = memoryview(self._open)
+    def _close_slab(self, cut: int) -> None:
+        """Give all before *cut* to the store."""
+        if cut < len(self._slab) // 2:  # too little to hold on to so much memory
+            self._slab = bytearray(self._view[:cut])
+        self._store.add(self._slab, cut)
+        self._base += cut
+
+    def _begin_slab(self, beginning: bytes) -> None:
+        """Open a slab that begins with bytes which were kept already."""
+        wanted = max(SMALLEST_SLAB, self.size, 2 * len(beginning))
+        self._slab = self._store.fresh(min(wanted, SLAB))
+        self._view = memoryview(self._slab)
         self._view[: len(beginning)] = beginning
         self._filled = len(beginning)
 
@@ -392,7 +411,9 @@ class OutputBuffer:
 
     def next_line(self) -> int:
         """Return the offset at which the line begins that is not complete yet."""
-        return self.size - len(self._data(len(self._starts) - 1).rpartition(b"\n")[2])
+        start = self._starts[-1] - self._base
+        line = self._slab.rfind(b"\n", start, self._filled) + 1
+        return self._base + (line or start)
 
     def complete_from(self, offset: int) -> list[OutputLine]:
         """
@@ -425,11 +446,7 @@ class OutputBuffer:
 
     def read(self, offset: int) -> bytes:
         """Return bytes from *offset*, at most the rest of a segment; b"" at the end."""
-        index = self._segment_of(offset)
-        start = offset - self._starts[index]
-        if index == len(self._starts) - 1:
-            return bytes(self._view[start : self._filled])
-        return self._store.get(index)[start:]
+        return self._range(offset, self._end_of(self._segment_of(offset)))
 
     def _segment_of(self, offset: int) -> int:
         """Return the index of the segment that holds the byte at *offset*."""
@@ -468,14 +485,14 @@ class OutputBuffer:
         """
         Return the number of lines that begin before *offset*.
 
-        Segments are counted once, when first asked for: 0.2 ns a byte (65,536 bytes in
-        15 µs on one x86-64 core, CPython 3.11 to 3.13).
+        Segments are counted once, when first asked for: 0.45 s a gigabyte, also from the
+        disk's cache (one x86-64 core, CPython 3.11 to 3.13).
         """
         index = self._segment_of(offset)
         counts = self._lines_before
         while len(counts) <= index:
-            counts.append(counts[-1] + _count(self._store.get(len(counts) - 1)))
-        return counts[index] + _begun(self._data(index)[: offset - self._starts[index]])
+            counts.append(counts[-1] + _count(self._data(len(counts) - 1)))
+        return counts[index] + _begun(self._range(self._starts[index], offset))
 
     def volume(self, most: int) -> Volume:
         """
@@ -487,13 +504,14 @@ class OutputBuffer:
         """
         counts, looked = self._lines_before, 0
         while len(counts) < len(self._starts) and looked < most:
-            data = self._store.get(len(counts) - 1)
+            data = self._data(len(counts) - 1)
             counts.append(counts[-1] + _count(data))
             looked += len(data)
         lines = counts[-1]
         if len(counts) == len(self._starts) and looked < most:
-            lines += self._open.count(b"\n", 0, self._filled)
-            looked += self._filled
+            rest = self._data(len(counts) - 1)
+            lines += rest.count(b"\n")
+            looked += len(rest)
         lines = self._told = max(lines, self._told)
         return Volume(self.size + self.dropped, self.dropped, lines, looked)
 
@@ -513,9 +531,13 @@ class OutputBuffer:
         end = start + len(raw)
         chunk = bisect_left(self._ends, end)
         when = self._times[chunk]
+        if (
+            self._stamp is None or self._stamp[0] != when
+        ):  # many lines come with one chunk
+            self._stamp = when, self.clock.at(when)
         return OutputLine(
             raw,
-            self.clock.at(when),
+            self._stamp[1],
             when,
             self.stream,
             self._incarnation(end),
@@ -545,10 +567,18 @@ class OutputBuffer:
         return self._born[index][1] if index >= 0 else 0
 
     def _data(self, index: int) -> bytes:
-        """Return a segment's bytes; the last index is the open one."""
-        if index < len(self._starts) - 1:
-            return self._store.get(index)
-        return bytes(self._view[: self._filled])
+        """Return a segment's bytes; the last index is the one that still grows."""
+        return self._range(self._starts[index], self._end_of(index))
+
+    def _end_of(self, index: int) -> int:
+        """Return where a segment ends, or has come to."""
+        return self._starts[index + 1] if index + 1 < len(self._starts) else self.size
+
+    def _range(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets of one segment."""
+        if start < self._base:
+            return self._store.read(start, end)
+        return bytes(self._view[start - self._base : end - self._base])
 
     def _cut(self, index: int) -> list[bytes]:
         """Return a segment's lines, remembering those of the one looked at last."""

@@ -29,16 +29,14 @@ Bytes that the pipe of a child grows to once it has filled it: fewer, larger rea
 an unprivileged user may ask for (/proc/sys/fs/pipe-max-size).
 """
 
-DRIBBLE = 4 * 1024
-"""A read that brings less than this is a small one."""
-
 PATIENCE = 8
-"""So many small reads in a row, each within `BREATH` of the last, are a dribble."""
+"""So many reads in a row, each within `BREATH` of the last, are a steady flow."""
 
 BREATH = 0.001
 """
-Seconds to wait before the next read of a dribble. A child that flushes every line would
-have us read every line; a millisecond later there are many, for the price of one.
+Seconds to wait before the next read of a steady flow that does not fill its pipe. A child
+that flushes every line would have us read every line; a millisecond later there are many,
+for the price of one.
 """
 
 
@@ -63,23 +61,27 @@ class PipeReader:
         self._descriptor = descriptor
         self._on_data = on_data
         self._room = room
-        self._is_grown = False
-        self._paused = False
-        self._small = 0  # small reads in a row
-        self._latest = 0.0
-        self._breathing: asyncio.TimerHandle | None = None
+        self._holds = READ  # bytes that the pipe has room for
+        self._is_watched = False
+        self._is_paused = False
         self._never_waits = False
+        self._flow = 0  # reads in a row, each at once after the last
+        self._latest = 0.0
+        self._breath: asyncio.TimerHandle | None = None
         self.on_end: Callable[[], object] = _nothing
         """Called when the pipe has ended, before it is closed."""
         self.ended: asyncio.Future[bool] = self._loop.create_future()
         """Done when reading has ended: True by end of file, False because we closed."""
         os.set_blocking(descriptor, False)
-        self._loop.add_reader(descriptor, self._read)
+        self._watch()
 
     def _read(self) -> None:
+        """Read once, and decide when to read again."""
         try:
             data = self._take()
         except BlockingIOError:
+            self._flow = 0
+            self._watch()
             return
         except OSError:  # EIO from a terminal whose other side is gone
             data = b""
@@ -88,10 +90,9 @@ class PipeReader:
             self._finish(by_end=True)
             return
         now = time.monotonic()
-        if len(data) >= READ and not self._is_grown:
-            self._grow()
         self._on_data(data, now)
-        self._notice_dribble(len(data), now)
+        if self._descriptor >= 0 and not self._is_paused:
+            self._go_on(len(data), now)
 
     def _take(self) -> Chunk:
         room = self._room()
@@ -101,64 +102,66 @@ class PipeReader:
 
     def _grow(self) -> None:
         """Give a child that fills its pipe a larger one, where the system allows it."""
-        self._is_grown = True  # asked once only
         with contextlib.suppress(AttributeError, OSError):
-            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, CHATTY)
+            self._holds = fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, CHATTY)
 
-    def _notice_dribble(self, size: int, now: float) -> None:
-        """Take a breath before the next read if many small ones came at once."""
-        if size >= DRIBBLE or now - self._latest > BREATH:
-            self._small = 0
-        else:
-            self._small += 1
+    def _go_on(self, size: int, now: float) -> None:
+        """Read again at once, or a breath later if that brings more."""
+        self._flow = self._flow + 1 if now - self._latest < BREATH else 0
         self._latest = now
-        can_wait = not self._paused and not self._never_waits
-        if self._small >= PATIENCE and can_wait and self._descriptor >= 0:
-            self._loop.remove_reader(self._descriptor)
-            self._breathing = self._loop.call_later(BREATH, self._breathe_in)
+        is_steady = self._flow >= PATIENCE
+        fills_the_pipe = size >= self._holds // 2
+        if is_steady and fills_the_pipe and self._holds == READ:
+            self._grow()
+        if not is_steady or fills_the_pipe or self._never_waits:
+            self._watch()
+        elif self._breath is None:
+            self._unwatch()
+            self._breath = self._loop.call_later(BREATH, self._breathe_in)
 
     def _breathe_in(self) -> None:
-        self._breathing = None
-        if not self._paused and self._descriptor >= 0:
+        self._breath = None
+        self._latest = time.monotonic()
+        self._read()
+
+    def _watch(self) -> None:
+        """Have the loop tell when there is something to read."""
+        if not self._is_watched:
+            self._unwatch()
+            self._is_watched = True
             self._loop.add_reader(self._descriptor, self._read)
-            self._read()
+
+    def _unwatch(self) -> None:
+        """Read no more by itself, neither when there is something nor a breath later."""
+        if self._breath is not None:
+            self._breath.cancel()
+            self._breath = None
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._descriptor)
 
     def catch_up(self, chunks: int = 4) -> None:
         """Read what lies there now, at most so many chunks: the child has exited."""
         for _ in range(chunks):
-            if self.ended.done() or self._paused:
-                return
-            before = self._descriptor
-            self._read()
-            if self._descriptor != before:
-                return
+            if self._descriptor >= 0 and not self._is_paused:
+                self._read()
 
     def pause(self) -> None:
         """Stop reading: the pipe fills, and the child waits."""
-        if not self._paused and not self._never_waits and self._descriptor >= 0:
-            self._paused = True
-            self._hold_breath()
-            self._loop.remove_reader(self._descriptor)
+        if self._descriptor >= 0 and not self._never_waits:
+            self._is_paused = True
+            self._unwatch()
 
     def resume(self) -> None:
         """Read on."""
-        if self._paused and self._descriptor >= 0:
-            self._paused = False
-            self._loop.add_reader(self._descriptor, self._read)
+        if self._descriptor >= 0:
+            self._is_paused = False
+            self._watch()
 
     def let_go(self) -> None:
         """Read on to the end, and never wait again: the child has exited."""
         self._never_waits = True
         self.resume()
-        if self._hold_breath():
-            self._loop.add_reader(self._descriptor, self._read)
-
-    def _hold_breath(self) -> bool:
-        """Return whether it was taking a breath, and let it be so no more."""
-        breathing, self._breathing = self._breathing, None
-        if breathing is not None:
-            breathing.cancel()
-        return breathing is not None
 
     def close(self) -> None:
         """Close our end, whatever still lies in the pipe. Idempotent."""
@@ -167,8 +170,7 @@ class PipeReader:
     def _finish(self, *, by_end: bool) -> None:
         if self._descriptor < 0:
             return
-        self._hold_breath()
-        self._loop.remove_reader(self._descriptor)
+        self._unwatch()
         os.close(self._descriptor)
         self._descriptor = -1
         if not self.ended.done():

@@ -1,33 +1,28 @@
 """
 Old output on the disk instead of in memory. An edge: one unlinked temporary file a stream.
 
-Segments beyond a budget are written by one thread for the whole program, which exists
-only while something is to be written. A file without a name vanishes with us, however we end.
+Slabs beyond a budget are written by one thread for the whole program, which exists only
+while something is to be written. A file without a name vanishes with us, however we end.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 import threading
-import weakref
-from array import array
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from typing import TYPE_CHECKING
 
-from .output import SEGMENT
+from . import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_AT_ONCE = 64
-"""Segments of one write; the system takes 1,024 (IOV_MAX)."""
+    from .output import Slab
 
 BUDGET = 4 * 1024 * 1024
 """Bytes of one stream that stay in memory."""
-
-BATCH = 1024 * 1024
-"""Bytes that are worth one write."""
 
 BACKLOG = 4 * 1024 * 1024
 """
@@ -36,12 +31,18 @@ has to wait then: that bounds our memory without losing a byte.
 """
 
 SPARE = 8
-"""Segments that are kept for use again: fresh memory is dearer than the copy into it."""
+"""
+Slabs that are kept for use again while the thread lives: fresh memory costs three times
+what it costs to read into it.
+"""
+
+LINGER = 0.2
+"""Seconds that the thread waits for something to write before it ends."""
 
 
 class SpillStore:
     """
-    Keep segments: the newest in memory, older ones in a file.
+    Keep slabs: the newest in memory, older ones in a file.
 
     Not thread-safe but for its own writing: use it from one thread.
 
@@ -51,6 +52,11 @@ class SpillStore:
             disk. Everything then stays in memory, so nothing is lost.
         on_room: Called from the writing thread when `is_full` has ended.
     """
+
+    __slots__ = (
+        "_broken", "_budget", "_file", "_is_due", "_lock", "_on_room",
+        "_on_trouble", "_size", "_slabs", "held",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,175 +68,152 @@ class SpillStore:
         self._budget = budget
         self._on_trouble = on_trouble
         self._on_room = on_room
-        self._starts = array("Q", [0])
-        self._memory: list[memoryview] = []
-        self._first = 0  # index of the oldest segment in memory
+        self._size = 0
+        self._slabs: list[tuple[int, memoryview]] = []  # those in memory, by offset
         self.held = 0
         """Bytes in memory, those being written included."""
-        self._writing = 0  # segments at the front that are being written
-        self._spare: list[bytearray] = []
         self._file = -1
         self._broken = False
-        self._closed = False
+        self._is_due = False  # the thread is at work for it, or will be
         self._lock = threading.Lock()
-        self._finalizer: weakref.finalize[[int], SpillStore] | None = None
+
+    def __del__(self) -> None:
+        """Give the space back: nobody can ask for the output any more."""
+        if self._file >= 0:
+            os.close(self._file)
 
     @property
     def is_writing(self) -> bool:
-        """Whether the thread is at work for this store."""
+        """Whether the thread is at work for this store, or about to be."""
         with self._lock:
-            return self._writing > 0
+            return self._is_due
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for the disk that the child should wait, too."""
         return self.held > self._budget + BACKLOG and not self._broken
 
-    def add(self, segment: bytearray | bytes, used: int) -> None:
-        """Keep the first *used* bytes of one more segment, which is not changed again."""
-        self._starts.append(self._starts[-1] + used)
-        with self._lock:
-            self._memory.append(memoryview(segment)[:used])
-            self.held += used
-            if self.held > self._budget + BATCH and not self._writing:
-                self._begin_write()
+    def fresh(self, size: int) -> Slab:
+        """Return memory for *size* bytes, used before if there is some."""
+        if size < output.SLAB:
+            return bytearray(size)
+        return _writer.spare() or _map(size)
 
-    def get(self, index: int) -> bytes:
-        """Return the segment of that index."""
-        start, end = self._starts[index], self._starts[index + 1]
+    def add(self, slab: Slab, used: int) -> None:
+        """Keep its first *used* bytes behind those kept so far; they do not change."""
         with self._lock:
-            if index >= self._first:
-                return bytes(self._memory[index - self._first])
+            self._slabs.append((self._size, memoryview(slab)[:used]))
+            self._size += used
+            self.held += used
+            begins = self._has_work() and not self._is_due
+            self._is_due = self._is_due or begins
+        if begins:
+            _writer.ask(self)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes between two offsets, which lie in one slab."""
+        with self._lock:
+            for first, data in reversed(self._slabs):
+                if first <= start:
+                    return bytes(data[start - first : end - first])
         return os.pread(self._file, end - start, start)
 
-    def spare(self) -> bytearray | None:
-        """Return a segment of `output.SEGMENT` bytes that is not needed any more."""
-        return self._spare.pop() if self._spare else None
+    def _has_work(self) -> bool:
+        return self.held > self._budget and not self._broken
 
-    def close(self) -> None:
-        """Let go of everything, the file too."""
-        with self._lock:
-            self._broken = self._closed = True
-            if not self._writing:
-                self._release()
-
-    def _release(self) -> None:
-        # Never while the thread writes: the number could be another file's by then.
-        self._memory.clear()
-        self._spare.clear()
-        if self._finalizer is not None:
-            self._finalizer()
-        self._file = -1
-
-    def _begin_write(self) -> None:
-        """Hand the oldest segments over the budget to the writing thread."""
-        if self._broken:
-            return
-        if self._file < 0 and not self._open():
-            return
-        batch: list[memoryview] = []
-        size = 0
-        for segment in self._memory[:MOST_AT_ONCE]:
-            if self.held - size <= self._budget:
-                break
-            batch.append(segment)
-            size += len(segment)
-        self._writing = len(batch)
-        _in_thread(self._write, batch, self._starts[self._first])
-
-    def _open(self) -> bool:
+    def write_one(self) -> bool:
+        """Write the oldest slab, in the thread; return whether another one is due."""
+        offset, data = self._slabs[0]
         try:
-            with tempfile.TemporaryFile(prefix="realtalk-") as file:
-                self._file = os.dup(file.fileno())
+            self._write(data, offset)
         except OSError as exc:
             self._give_up(exc)
             return False
-        self._finalizer = weakref.finalize(self, os.close, self._file)
-        return True
-
-    def _write(self, batch: list[memoryview], offset: int) -> None:
-        """Write a batch, in the thread, and let go of its memory when it is written."""
-        try:
-            _write_all(self._file, batch, offset)
-        except OSError as exc:
-            with self._lock:
-                self._writing = 0
-                self._give_up(exc)
-            self._tell_of_room()
-            return
         with self._lock:
             was_full = self.is_full
-            self._forget(batch)
-            if self._closed:
-                self._release()
-            elif self.held > self._budget + BATCH:
-                self._begin_write()
-        if was_full and not self.is_full:
+            del self._slabs[0]
+            self.held -= len(data)
+            self._is_due = goes_on = self._has_work()
+            has_room = was_full and not self.is_full
+        _writer.take_back(data.obj)
+        if has_room:
             self._tell_of_room()
+        return goes_on
 
-    def _forget(self, batch: list[memoryview]) -> None:
-        """Let go of the memory of what was written, and keep some of it for use again."""
-        for segment in batch:
-            self.held -= len(segment)
-            whole = segment.obj
-            has_room = len(self._spare) < SPARE
-            if has_room and isinstance(whole, bytearray) and len(whole) == SEGMENT:
-                self._spare.append(whole)
-        del self._memory[: len(batch)]
-        self._first += len(batch)
-        self._writing = 0
+    def _write(self, data: memoryview, offset: int) -> None:
+        if self._file < 0:
+            with tempfile.TemporaryFile(prefix="realtalk-") as file:
+                self._file = os.dup(file.fileno())
+        while data:  # the system may take less than it is given
+            written = os.pwrite(self._file, data, offset)
+            data, offset = data[written:], offset + written
 
     def _give_up(self, exc: OSError) -> None:
-        self._broken = True
+        with self._lock:
+            self._broken, self._is_due = True, False
         if self._on_trouble is not None:
             self._on_trouble(exc)
+        self._tell_of_room()
 
     def _tell_of_room(self) -> None:
         if self._on_room is not None:
             self._on_room()
 
 
-def _write_all(file: int, batch: list[memoryview], offset: int) -> None:
-    """Write all of *batch* at *offset*."""
-    written = os.pwritev(file, batch, offset)
-    for segment in batch:
-        done = min(written, len(segment))
-        written -= done
-        offset += done
-        while done < len(segment):  # the system took less than it was given
-            more = os.pwrite(file, segment[done:], offset)
-            offset += more
-            done += more
+def _map(size: int) -> mmap.mmap:
+    """Return fresh memory, all of it at once: less than a fault for every page."""
+    populate = getattr(mmap, "MAP_POPULATE", 0)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populate)
 
 
-class _Threads:
-    """The one writing thread, alive only while there is work."""
+class _Writer:
+    """The one writing thread, alive only while there is work, and a moment longer."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.executor: ThreadPoolExecutor | None = None
-        self.jobs = 0
+        self._news = threading.Condition()
+        self._stores: deque[SpillStore] = deque()
+        self._spare: list[Slab] = []
+        self._lives = False
+
+    def ask(self, store: SpillStore) -> None:
+        """Have the thread write what is due of *store*, in turn with others."""
+        with self._news:
+            self._stores.append(store)
+            if self._lives:
+                self._news.notify()
+            else:
+                self._lives = True
+                threading.Thread(
+                    target=self._work, name="realtalk-spill", daemon=True
+                ).start()
+
+    def spare(self) -> Slab | None:
+        """Return a slab that nobody needs any more, if there is one."""
+        with self._news:
+            return self._spare.pop() if self._spare else None
+
+    def take_back(self, slab: object) -> None:
+        """Keep a slab that was written for use again, if it is a large one."""
+        with self._news:
+            if isinstance(slab, mmap.mmap) and len(self._spare) < SPARE:
+                self._spare.append(slab)
+
+    def _work(self) -> None:
+        while store := self._next():
+            if store.write_one():
+                with self._news:
+                    self._stores.append(store)
+            del store  # nobody may keep it alive but those who use it
+
+    def _next(self) -> SpillStore | None:
+        with self._news:
+            if not self._stores:
+                self._news.wait(LINGER)
+            if self._stores:
+                return self._stores.popleft()
+            self._lives = False
+            self._spare.clear()
+            return None
 
 
-_threads = _Threads()
-
-
-def _in_thread(
-    write: Callable[[list[memoryview], int], None],
-    batch: list[memoryview],
-    offset: int,
-) -> None:
-    with _threads.lock:
-        if _threads.executor is None:
-            _threads.executor = ThreadPoolExecutor(1, "realtalk-spill")
-        _threads.jobs += 1
-        job = _threads.executor.submit(write, batch, offset)
-    job.add_done_callback(_let_go)
-
-
-def _let_go(_job: object) -> None:
-    with _threads.lock:
-        _threads.jobs -= 1
-        if _threads.jobs == 0 and _threads.executor is not None:
-            _threads.executor.shutdown(wait=False)
-            _threads.executor = None
+_writer = _Writer()
