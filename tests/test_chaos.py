@@ -26,7 +26,7 @@ from realtalk_async.testing import programs
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = pytest.mark.timeout(2 * SECONDS + 120)  # half of it to look through all
 
 SIGNALS = [
     signal.SIGTERM,
