@@ -80,7 +80,7 @@ def test_the_app_waits_for_what_it_asked_for(replies):
     assert (replies.awaited, replies.asked_for) == (1, 1)
     replies.will_ask(questions_before=1)
     assert replies.awaited == 2
-    replies.postpone(ask_again=True)
+    replies.postpone(5.0, ask_again=True)
     assert replies.awaited == 3
     replies.handed_out(2)
     assert replies.awaited == 3

@@ -563,6 +563,54 @@ def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
     assert talk.outcomes() == [Status.COMPLETED] * 2
 
 
+def test_a_question_that_an_unknown_reply_bars_is_asked_again_at_leisure():
+    """Not at once, and again and again: the service would be asked in a storm."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    for _ in range(3):
+        about = talk.sent[-1]["event_id"]
+        talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+        asked = talk.types().count("response.create")
+        assert talk.session.deadline == talk.now + 0.5
+        talk.do(talk.session.tick(talk.now + 0.4))
+        assert talk.types().count("response.create") == asked
+        talk.now += 0.5
+        talk.do(talk.session.tick(talk.now))
+        assert talk.types().count("response.create") == asked + 1
+    talk.begin()
+    assert talk.session.replies.awaited == 0
+    talk.done()
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_a_question_that_was_to_be_asked_again_is_lost_with_its_connection():
+    """Who waits for it would wait for ever."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+    talk.do(talk.session.lost("broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+
+
+def test_a_reply_that_is_announced_late_comes_before_the_one_asked_for():
+    """The question was refused because of it, before we knew of it."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+    talk.begin()
+    assert talk.session.replies.awaited == 1
+    talk.done()
+    assert talk.types().count("response.create") == 2
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.outcomes() == [Status.COMPLETED] * 2
+
+
 @pytest.mark.parametrize("code", sorted(protocol.FATAL_CODES))
 def test_fatal_codes_end_the_session(code):
     """No second try can mend them."""

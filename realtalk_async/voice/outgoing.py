@@ -159,7 +159,7 @@ class Outgoing:
             self._send_status()
         while self._answers:
             self._answer(*self._answers.popleft())
-        if self._calls:
+        if self._calls or self._replies.must_wait(now):
             return  # one reply for all of them
         if self._replies.ask_again or self._answer_due:
             self._replies.ask_again = False

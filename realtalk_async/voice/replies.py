@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _REMEMBERED = 256  # ended replies of which late events may still come
+_PAUSE = 0.5  # seconds before a question is asked again that a reply unknown to us bars
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Replies:
         """When a reply was asked for that has not begun; ``None`` if there is none."""
         self.ask_again = False
         """The last question came too early, and is to be asked again."""
+        self._ask_again_at = 0.0
         self._stall_after = stall_after
         self._cancel_grace = cancel_grace
         self._under_way: dict[str, Reply] = {}
@@ -92,6 +94,8 @@ class Replies:
 
     def begin(self, response_id: str, now: float) -> Reply:
         """Begin a reply; if one was asked for, this is it."""
+        if self.ask_again and self._awaited is not None:
+            self._awaited += 1  # it comes before the one that was asked for
         self.asked_at = None
         reply = self._under_way[response_id] = Reply(response_id, now, now)
         return reply
@@ -101,6 +105,7 @@ class Replies:
     ) -> Outcome:
         """End a reply that is under way."""
         del self._under_way[reply.response_id]
+        self._ask_again_at = now
         self._ended[reply.response_id] = None
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
@@ -137,6 +142,8 @@ class Replies:
         times = [self.gives_up_at(reply) for reply in self]
         if self.asked_until is not None:
             times.append(self.asked_until)
+        if self.ask_again and not self.responding:
+            times.append(self._ask_again_at)
         return min(times, default=None)
 
     @property
@@ -167,12 +174,22 @@ class Replies:
         before = len(self.outcomes) + under_way + questions_before + self.ask_again
         self._awaited = before
 
-    def postpone(self, *, ask_again: bool) -> None:
-        """Note that another reply came before the one that was asked for."""
+    def postpone(self, now: float, *, ask_again: bool) -> None:
+        """
+        Note that another reply came before the one that was asked for.
+
+        We may not know of it: it was not announced yet, or was given up. So the next
+        question waits until a reply ends, or for half a second.
+        """
         self.ask_again = ask_again
         self.asked_at = None
-        if self._awaited is not None:
+        self._ask_again_at = now + _PAUSE
+        if self._awaited is not None and self._under_way:
             self._awaited += 1
+
+    def must_wait(self, now: float) -> bool:
+        """Whether it is too early to ask again."""
+        return self.ask_again and now < self._ask_again_at
 
     def follow_up(self) -> None:
         """Note that the reply that has just ended will be followed by another one."""

@@ -355,12 +355,13 @@ class Session:
         """The connection is gone; what was under way is lost."""
         self.ready = False
         self._setup_by = None
+        asked = self.replies.asked_at is not None or self.replies.ask_again
         self.replies.ask_again = False
         if self._lost_at is None:
             self._lost_at = now
         for reply in self.replies:
             self._finish(reply, Status.LOST, reason, now)
-        if self.replies.asked_at is not None or self._unanswered_since is not None:
+        if asked or self._unanswered_since is not None:
             self._finish_asked(Status.LOST, reason, now)
         self._unanswered_since = None
         self.conversation.settle()
@@ -462,7 +463,7 @@ class Session:
         if code == "conversation_already_has_active_response":
             # A reply to the user's voice came first: ask again when it has ended.
             ours = about.type in ("response.create", "")
-            self.replies.postpone(ask_again=ours)
+            self.replies.postpone(now, ask_again=ours)
         elif about.type == "response.create" and self.replies.asked_at is not None:
             self._finish_asked(Status.FAILED, f"{code}: {message}", now)
         elif about.type == "conversation.item.create":
@@ -629,10 +630,11 @@ class Session:
             self._decide(End(code, reason))
 
     def _give_up(self, reply: Reply, now: float) -> None:
+        # If it is under way after all, no other one could be asked for.
+        self._send(protocol.cancel_response(reply.response_id))
         if reply.interrupted_at is not None:
             self._finish(reply, Status.CANCELLED, "interrupted", now)
             return
-        self._send(protocol.cancel_response(reply.response_id))
         self._finish(reply, Status.STALLED, self.replies.stalled_for, now)
         self._doubt(now)
 
