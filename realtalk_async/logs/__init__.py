@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         install,
         parse_python_warning,
     )
-    from .line import Level, LogEntry, format_line, parse_line
+    from .line import Level, LogEntry, LogStatistics, format_line, parse_line
     from .logger import Logger
     from .writer import Written
 else:
@@ -30,7 +30,7 @@ else:
         {
             "bound": "BoundLogger StructlogProcessor",
             "forward": "Installed LogHandler PythonWarning install parse_python_warning",
-            "line": "Level LogEntry format_line parse_line",
+            "line": "Level LogEntry LogStatistics format_line parse_line",
             "logger": "Logger",
             "writer": "Written",
         },
@@ -42,6 +42,7 @@ __all__ = [
     "Level",
     "LogEntry",
     "LogHandler",
+    "LogStatistics",
     "Logger",
     "PythonWarning",
     "StructlogProcessor",

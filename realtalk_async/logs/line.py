@@ -108,6 +108,18 @@ _FIELDS = ("timestamp", "level", "component", "message")
 _LEVELS = {level.value: level for level in Level}
 
 
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """How much a `Logger` was given so far, and what became of it."""
+
+    logged: Mapping[Level, int]
+    """Calls by level."""
+    dropped: int
+    """Lines that had to be dropped: the disk was full, or too slow."""
+    waiting: int
+    """Bytes that wait in memory for the disk."""
+
+
 def escape_message(message: object) -> str:
     """Return *message* as it stands in a line: itself, if nothing has to be escaped."""
     if (
