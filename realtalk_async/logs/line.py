@@ -39,7 +39,7 @@ from realtalk_async.exceptions import InvalidConfiguration
 from .context import CONTROLS, escape_json, read_json, show_json, show_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class Level(StrEnum):
