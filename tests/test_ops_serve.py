@@ -395,3 +395,22 @@ async def test_a_command_is_not_needed(manager):
         await manager.start("cat", Command("cat", stdin=True))
         values = await scrape(endpoint)
     assert values["realtalk_process_state", "link", "running"] == 1
+
+
+async def test_the_log_is_told_of(manager, logger):
+    """Its lines by level."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        before = await scrape(endpoint)
+        for log in (logger.info, logger.warning, logger.error, logger.error):
+            log("test", "one more")
+        logger.log("info", "test", "one more")
+        await asyncio.sleep(watching.FRESH)
+        after = await scrape(endpoint)
+    lines = "realtalk_log_lines_total"
+    more = {
+        level: after[lines, level] - before[lines, level]
+        for level in ("INFO", "WARNING", "ERROR")
+    }
+    assert more == {"INFO": 2, "WARNING": 1, "ERROR": 2}
+    assert after["realtalk_log_dropped_total",] == 0
+    assert after["realtalk_log_waiting_bytes",] >= 0

@@ -226,6 +226,10 @@ class Watch:
 
     def _look_at_log(self, samples: Samples) -> None:
         """Tell what the log has done."""
+        log = self._manager.logger.statistics()
+        samples[of.LOG_LINES] = {(str(one),): n for one, n in log.logged.items()}
+        samples[of.LOG_DROPPED] = {(): log.dropped}
+        samples[of.LOG_WAITING] = {(): log.waiting}
 
     async def _count_lines(self, breath: Breath) -> None:
         """Have lines counted, beginning with another process every time."""
