@@ -226,6 +226,8 @@ class OutputBuffer:
         self.max_size = max_size
         self.size = 0
         """Bytes kept."""
+        self.dropped = 0
+        """Bytes that came after *max_size* was reached, and are gone."""
         self.clock = clock
         self._store: Store = MemoryStore() if store is None else store
         self._sequence = sequence or itertools.count().__next__
@@ -247,13 +249,8 @@ class OutputBuffer:
         # One entry an incarnation.
         self._born: list[tuple[int, int]] = []
         self._latest: tuple[int, list[bytes]] | None = None
-        self._losses: list[Loss] = []
+        self._losses: dict[int, Loss] = {}  # by incarnation, in their order
         self._stamp: tuple[float, datetime] | None = None
-
-    @property
-    def dropped(self) -> int:
-        """Bytes that came after `max_size` was reached, and are gone."""
-        return sum(loss.count for loss in self._losses)
 
     # ---- writing
 
@@ -311,9 +308,10 @@ class OutputBuffer:
     def _lose(self, data: bytes, now: float, sequence: int) -> None:
         """Count what does not fit."""
         incarnation = self._born[-1][1] if self._born else 0
-        if not self._losses or self._losses[-1].incarnation != incarnation:
-            self._losses.append(Loss(incarnation, now, sequence))
-        self._losses[-1].add(data)
+        if incarnation not in self._losses:
+            self._losses[incarnation] = Loss(incarnation, now, sequence)
+        self._losses[incarnation].add(data)
+        self.dropped += len(data)
 
     def end_line(self) -> None:
         """Let a line without an end stand alone: nothing that follows belongs to it."""
@@ -370,27 +368,31 @@ class OutputBuffer:
         start, end = (0, self.size) if incarnation is None else self._span(incarnation)
         gaps = tuple(
             self._gap_line(loss)
-            for loss in self._losses
+            for loss in self._losses.values()
             if incarnation in {None, loss.incarnation}
         )
         return OutputLines(self, start, end, gaps)
 
     def last_words(self, incarnation: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of *incarnation*, at most *count*, within 4 KiB."""
+        loss = self._losses.get(incarnation)
+        if loss is None:
+            return self._last_kept(incarnation, count)
+        raws = _split(loss.words)[-count:]
+        lost = [self._lost_line(raw, loss) for raw in raws]
+        # What was kept is only told if nothing is missing in between.
+        is_whole = loss.count == len(loss.words)
+        kept = self._last_kept(incarnation, count) if is_whole else []
+        return [*kept, *lost][-count:]
+
+    def _last_kept(self, incarnation: int, count: int) -> list[OutputLine]:
         start, end = self._span(incarnation)
-        if start == end and not self._losses:
-            return []
         first = max(start, end - LAST_WORDS)
         raws = _split(self._bytes(first, end))
         if first > start and len(raws) > 1:
             first += len(raws.pop(0))  # only the end of it is there
-        lines = self._dress_all(raws, first)
-        for loss in self._losses:
-            if loss.incarnation == incarnation:
-                lost = [self._lost_line(raw, loss) for raw in _split(loss.words)]
-                # What was kept is only told if nothing is missing in between.
-                lines = [*lines, *lost] if loss.count == len(loss.words) else lost
-        return lines[-count:]
+        first += sum(map(len, raws[:-count]))
+        return self._dress_all(raws[-count:], first)
 
     def _bytes(self, start: int, end: int) -> bytes:
         """Return the bytes between two offsets."""
