@@ -260,7 +260,9 @@ async def test_a_loop_that_hangs_is_told_of_at_once(manager):
         asked.set()
         while asking.is_alive():
             time.sleep(0.01)  # what a callback should never do
-        after = (await get(endpoint, "/healthz"))[0]
+        async with asyncio.timeout(20):
+            while (await get(endpoint, "/healthz"))[0] != 200:
+                await asyncio.sleep(0.01)  # it turns again, and all is well
     for status, body, seconds in answers[:2]:
         assert status == 503
         assert "the event loop hangs" in json.loads(body)["reasons"][0]
@@ -274,7 +276,6 @@ async def test_a_loop_that_hangs_is_told_of_at_once(manager):
     ]
     assert float(overdue[0].split()[1]) >= 0.3
     assert before["realtalk_loop_overdue_seconds",] < float(overdue[0].split()[1])
-    assert after == 200
 
 
 async def test_a_visitor_who_dawdles_keeps_nobody_waiting(manager):
