@@ -24,6 +24,7 @@ REALTIME = {
     "test_cli",
     "test_control",
     "test_demo",
+    "test_fault_phases",
     "test_offline_main",
     "test_peer",
     "test_peer_clients",
