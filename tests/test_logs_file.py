@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from realtalk_async.logs import Logger, parse_line
-from realtalk_async.logs.file import LogFile, Rotation
+from realtalk_async.logs.appender import Rotation
+from realtalk_async.logs.file import LogFile
 
 
 def entries(*paths):
@@ -57,7 +58,7 @@ def test_a_flush_writes_all_that_waits_with_one_write(path, monkeypatch):
         writes.append(len(data))
         return write(descriptor, data)
 
-    monkeypatch.setattr("realtalk_async.logs.file.os.write", counted)
+    monkeypatch.setattr("realtalk_async.logs.appender.os.write", counted)
     file = LogFile(path, announce)
     for number in range(1000):
         file.append(b"%d\n" % number)
@@ -72,7 +73,7 @@ def test_a_short_write_is_continued(path, monkeypatch):
     """The operating system may take less than it is given."""
     write = os.write
     monkeypatch.setattr(
-        "realtalk_async.logs.file.os.write", lambda fd, data: write(fd, data[:7])
+        "realtalk_async.logs.appender.os.write", lambda fd, data: write(fd, data[:7])
     )
     file = LogFile(path, announce)
     file.append(b"a line of some length\n")
@@ -112,7 +113,7 @@ def test_a_log_that_may_be_written_but_not_read_is_written(path, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied")
         return opened(name, flags, mode)
 
-    monkeypatch.setattr("realtalk_async.logs.file.os.open", refuse)
+    monkeypatch.setattr("realtalk_async.logs.appender.os.open", refuse)
     path.write_bytes(b"torn")
     Logger(path).info("a", "1")
     assert path.read_bytes().startswith(b"torn[")
@@ -261,7 +262,7 @@ class FullDisk:
     def __init__(self, monkeypatch, room=0):
         self.room = room
         self._write = os.write
-        monkeypatch.setattr("realtalk_async.logs.file.os.write", self)
+        monkeypatch.setattr("realtalk_async.logs.appender.os.write", self)
 
     def __call__(self, descriptor, data):
         if not self.room:
@@ -452,7 +453,7 @@ def test_a_real_full_file_system_tears_no_line(tmp_path, capsys):
 
 def test_a_writer_that_was_stopped_with_the_lock_does_not_stop_us(path, monkeypatch):
     """After a while it is written without the lock."""
-    monkeypatch.setattr("realtalk_async.logs.file.LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr("realtalk_async.logs.appender.LOCK_PATIENCE", 0.05)
     logger = Logger(path)
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)

@@ -1,18 +1,15 @@
 """
-The file that the log is written to: one lock and one write for all that waits.
+Lines on their way to the log's file: what waits, what is dropped, one write for many.
 
-An edge: it knows the operating system's files, and neither tasks nor entries.
+An edge: it knows threads, forks and the interpreter's exit, but neither tasks nor entries.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
-import fcntl
 import io
 import os
-import stat
 import sys
 import threading
 import time
@@ -20,8 +17,11 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from . import spool
+from .appender import COMPLAINT_EVERY, LOCK_PATIENCE, Appender, Rotation
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from _typeshed import ReadableBuffer
@@ -29,19 +29,8 @@ if TYPE_CHECKING:
 BATCH = 16_384
 """Lines of one write; a write is never larger than this, but for long lines."""
 
-LOCK_PATIENCE = 2.0
-"""
-Seconds to wait for another process's lock.
-
-A process that was stopped in the middle of its write must not stop all others: after
-this time we write without the lock. Every write is one ``write(2)`` with O_APPEND, so
-that even then lines tear only if the disk fills up at the same moment.
-"""
-
-COMPLAINT_EVERY = 60.0
-"""Seconds between two complaints on standard error about the same file."""
-
-_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+LOOK_EVERY = 1.0
+"""Seconds between two looks for what killed processes have left in shared memory."""
 
 
 class Announce(Protocol):
@@ -69,16 +58,6 @@ class Losses:
         return sum(self.by_level.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """When a new file is begun, and how many old ones are kept."""
-
-    max_bytes: int
-    """No file grows beyond this, but for a single line that is longer."""
-    backups: int
-    """Old files kept, as ``name.1`` (the newest) to ``name.<backups>``."""
-
-
 class LogFile(io.BufferedIOBase):
     """
     Lines on their way to one file, shared with other threads and processes.
@@ -104,10 +83,9 @@ class LogFile(io.BufferedIOBase):
             rotation: When to begin a new file; never if `None`.
         """
         self.path = path
-        self.rotation = rotation
         self.lines: list[bytes] = []
         """What waits. Appended to by anyone; taken from only under the mutex."""
-        self.append = self.lines.append
+        self.append: Callable[[bytes], None] = self.lines.append
         self.error: OSError | None = None
         """Why the last `flush` failed; `None` if it did not."""
         self.written = 0
@@ -123,11 +101,10 @@ class LogFile(io.BufferedIOBase):
         self._news: list[bytes] = []
         self._said: dict[str, float] = {}
         self._failing_since: float | None = None
-        self._rotate_from = 0.0
-        self._descriptor = -1
-        self._identity: tuple[int, int] | None = None
-        self._regular = True
-        self._size = self._end = self._done = 0
+        self._appender = Appender(path, rotation)
+        self._spool: spool.Spool | None = None
+        self._spooling = False
+        self._look_at = 0.0
         self._fresh_locks()
         _files.add(self)
 
@@ -164,8 +141,9 @@ class LogFile(io.BufferedIOBase):
     def close(self) -> None:
         """Write what waits, if possible, and let go of the descriptor."""
         if not self.closed:
+            self.end_spool()
             self.try_flush(LOCK_PATIENCE)
-            self.release()
+            self._appender.release()
             super().close()
 
     # For the writer
@@ -196,14 +174,7 @@ class LogFile(io.BufferedIOBase):
         Raises:
             OSError: Why it cannot be.
         """
-        self._open()
-        self.release()
-
-    def release(self) -> None:
-        """Let go of the descriptor; the next write opens the file again."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._appender.check()
 
     @property
     def busy(self) -> bool:
@@ -241,15 +212,51 @@ class LogFile(io.BufferedIOBase):
             self._mutex.release()
         return bool(dropped)
 
+    def begin_spool(self, on_overflow: Callable[[], object]) -> None:
+        """
+        Let lines wait in shared memory from now on, where they survive a SIGKILL.
+
+        Without shared memory, or room in it, they go on to wait here; the log says so.
+
+        Args:
+            on_overflow: Called after a line that the spool has no room for, by who
+                logged it.
+        """
+        self._spooling = True
+        if self._spool is None:
+            try:
+                self._spool = spool.create(self.path, self.lines, on_overflow)
+            except OSError as error:
+                why = f"no spool, so that SIGKILL may lose lines: {error.strerror}"
+                self.say("spool", why)
+                return
+        self._spool.reopen()
+        self.append = self._spool.append
+
+    def end_spool(self) -> None:
+        """Let lines wait here again; the spool goes once it is written."""
+        self._spooling = False
+        if self._spool is not None:
+            self._spool.seal()
+            self.append = self.lines.append
+
+    def look_for_spools(self) -> None:
+        """Have the next flush bring in what killed processes have left."""
+        self._look_at = 0.0
+
     def forked(self) -> None:
         """Start afresh in a forked child: what waits is the parent's to write."""
         self._fresh_locks()
+        self.append = self.lines.append
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
         self.lines.clear()
         self._news.clear()
         self._losses = Losses()
         self.keep_open = False
         # The lock of a descriptor that was inherited is one with the parent's.
-        self.release()
+        self._appender.release()
         if self.after_fork is not None:
             self.after_fork()
 
@@ -268,188 +275,92 @@ class LogFile(io.BufferedIOBase):
         """Write batch after batch until nothing waits; the lock is held."""
         self._holder = threading.get_ident()
         try:
-            while self.lines or self._news or self._losses.by_level:
-                self._write_batch()
+            if time.monotonic() >= self._look_at:
+                self._look_for_spools()
+            while self._write_batch():
+                pass
+            self._end_spool()
         except OSError as error:
             self._failed(error)
             raise
         finally:
             self._holder = 0
             if not self.keep_open:
-                self.release()
+                self._appender.release()
 
-    def _write_batch(self) -> None:
+    def _write_batch(self) -> bool:
+        """Write what has waited the longest; return whether there was anything."""
+        # Lines overflow until we reopen the spool. So all of those that wait here are
+        # newer than all in the spool, if it was full before it was found empty.
+        listed = self._spool is None or self._spool.full
+        if self._spool is not None and (data := self._spool.take()):
+            self._write(data, self._spool)
+            return True
+        return self._write_lines(BATCH if listed else 0)
+
+    def _write_lines(self, most: int) -> bool:
         with self._mutex:
-            batch = self.lines[:BATCH]
+            batch = self.lines[:most]
             del self.lines[: len(batch)]
             losses, self._losses = self._losses, Losses()
         batch[0:0] = self._take_news(losses)
         data = b"".join(batch)
-        self._done = 0
         try:
-            with self._locked():
-                self._put(data)
+            if data:
+                self._write(data)
         finally:
             done = len(batch)
-            if self._done < len(data):
-                done = data.count(b"\n", 0, self._done)
+            if self._appender.done < len(data):
+                done = data.count(b"\n", 0, self._appender.done)
                 with self._mutex:
                     self.lines[0:0] = batch[done:]
-            self.written += done
+        if self._spool is not None and self._spooling:
+            self._spool.reopen()
+        return bool(data or self.lines)
+
+    def _write(self, data: bytes, journal: spool.Spool | None = None) -> None:
+        self._appender.done = 0
+        try:
+            with self._appender.locked(self):
+                self._appender.put(data, journal)
+        finally:
+            self.written += data.count(b"\n", 0, self._appender.done)
         self._recovered()
 
-    def _put(self, data: bytes) -> None:
-        """Write *data*, into as many files as it takes."""
-        view = memoryview(data)
-        while self._done < len(data):
-            end = self._fitting(data)
-            if end > self._done:
-                self._write_all(view[self._done : end])
-            else:
-                self._rotate()
+    # Shared memory
 
-    def _fitting(self, data: bytes) -> int:
-        """Return where in *data* the part ends that fits into the present file."""
-        start, end = self._done, len(data)
-        if self.rotation is None or time.monotonic() < self._rotate_from:
-            return end
-        room = self.rotation.max_bytes - self._size
-        if end - start <= room:
-            return end
-        fitting = data.rfind(b"\n", start, start + max(room, 0)) + 1
-        if fitting > start or self._size > 0:
-            return max(fitting, start)
-        return data.find(b"\n", start) + 1  # one line, longer than a whole file
+    def _look_for_spools(self) -> None:
+        self._look_at = time.monotonic() + LOOK_EVERY
+        own = None if self._spool is None else self._spool.path
+        if any(name != own for name in spool.names(self.path)):
+            with self._appender.locked(self):
+                self.mend()
 
-    def _write_all(self, piece: memoryview) -> None:
-        """Write whole lines, or as many whole lines as there is room for."""
-        sent = 0
-        try:
-            while sent < len(piece):
-                sent += os.write(self._descriptor, piece[sent:])
-        except OSError:
-            whole = bytes(piece[:sent]).rfind(b"\n") + 1
-            if self._regular and sent > whole:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, self._size + whole)
-            self._done += whole
-            raise
-        self._done += sent
-        self._size += sent
-        self._end = self._size
+    def mend(self) -> None:
+        """Append what killed processes have left; the file is locked."""
+        for left in spool.abandoned(self.path):
+            with left:
+                lines = self._append_left(left)
+                left.unlink()
+                if lines:
+                    context = {"process": left.owner, "lines": lines}
+                    message = "lines of a killed process were recovered"
+                    self._news.append(self._announce(message, context))
 
-    # The file under the path
+    def _append_left(self, left: spool.Spool) -> int:
+        lines = 0
+        left.ended(self._appender.find(left.piece, left.take()))
+        while data := left.take():
+            self._appender.put(data, left)
+            lines += data.count(b"\n")
+        return lines
 
-    @contextlib.contextmanager
-    def _locked(self) -> Generator[None]:
-        """Have the file that the path names now, open and locked."""
-        self._lock_current()
-        try:
-            yield
-        finally:
-            if self._descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _lock_current(self) -> None:
-        give_up = time.monotonic() + LOCK_PATIENCE
-        while time.monotonic() < give_up:
-            if self._descriptor < 0:
-                self._open()
-            self._wait_for_lock()
-            # Only who has the lock may ask: another process may rotate until then.
-            if self._is_current():
-                self._measure()
-                return
-            self._vanished()
-            self.release()
-        raise OSError(errno.ESTALE, "replaced as often as it is opened", str(self.path))
-
-    def _open(self) -> None:
-        """Open the file, and its folder if that has vanished since the last time."""
-        try:
-            self._descriptor = self._opened()
-        except FileNotFoundError:
-            if self._identity is None:
-                raise
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = self._opened()
-        status = os.fstat(self._descriptor)
-        self._regular = stat.S_ISREG(status.st_mode)
-        known, self._identity = self._identity, (status.st_dev, status.st_ino)
-        if known not in {None, self._identity}:
-            self._vanished()
-
-    def _vanished(self) -> None:
-        # Where files are rotated it was another process that did.
-        if self.rotation is None:
-            self._say("vanished", "the log file was removed or renamed; this is new")
-
-    def _opened(self) -> int:
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | _FLAGS, 0o666)
-        except PermissionError:
-            return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            return descriptor
-        # Of a pipe we must not be a reader, or it would swallow what nobody reads.
-        os.close(descriptor)
-        return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
-
-    def _wait_for_lock(self) -> None:
-        give_up = time.monotonic() + LOCK_PATIENCE
-        pause = 0.0001
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    return
-            except OSError:
-                return  # a file system without locks
-            else:
-                return
-            time.sleep(pause)
-            pause = min(pause * 2, 0.005)
-
-    def _is_current(self) -> bool:
-        try:
-            named = self.path.stat()
-        except OSError:
-            return False
-        return (named.st_dev, named.st_ino) == self._identity
-
-    def _measure(self) -> None:
-        """Learn the size; end a line that a killed process left without its newline."""
-        self._size = os.fstat(self._descriptor).st_size if self._regular else 0
-        if self._size in {0, self._end}:
-            return
-        with contextlib.suppress(OSError):  # it may be ours to write but not to read
-            if os.pread(self._descriptor, 1, self._size - 1) != b"\n":
-                self._size += os.write(self._descriptor, b"\n")
-
-    def _rotate(self) -> None:
-        """Move the present file to ``.1``, and the older ones up; begin a new one."""
-        assert self.rotation is not None
-        try:
-            for number in reversed(range(self.rotation.backups)):
-                with contextlib.suppress(FileNotFoundError):
-                    self.numbered(number).rename(self.numbered(number + 1))
-            if not self.rotation.backups:
-                self.path.unlink()
-        except OSError as error:
-            # Better one file that is too large than lines that are not written.
-            self._rotate_from = time.monotonic() + COMPLAINT_EVERY
-            self._say("rotation", f"the log cannot be rotated: {error.strerror}")
-            return
-        self.release()
-        self._lock_current()
-
-    def numbered(self, number: int) -> Path:
-        """Return the path of an old file; the present one is number 0."""
-        return (
-            self.path.with_name(f"{self.path.name}.{number}") if number else self.path
-        )
+    def _end_spool(self) -> None:
+        """Give up the spool, if it is empty and is to take no more lines."""
+        if self._spool is not None and not self._spooling:
+            self._spool.unlink()
+            self._spool.close()
+            self._spool = None
 
     # What the file itself has to say
 
@@ -483,10 +394,10 @@ class LogFile(io.BufferedIOBase):
             return
         seconds = round(time.monotonic() - since, 3)
         why = f"the log could not be written for a while: {self.error.strerror}"
-        self._say("recovery", why, seconds=seconds)
+        self.say("recovery", why, seconds=seconds)
         self.error = None
 
-    def _say(self, kind: str, message: str, **context: object) -> None:
+    def say(self, kind: str, message: str, **context: object) -> None:
         """Put something into the log, of each kind once a minute."""
         if self._due(kind):
             context["path"] = str(self.path)

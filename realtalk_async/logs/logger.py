@@ -21,6 +21,7 @@ from orjson import dumps
 
 from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
 
+from .appender import Rotation
 from .context import (
     SECRET_NAMES,
     Secrets,
@@ -29,11 +30,11 @@ from .context import (
     show_object,
     show_text,
 )
-from .file import LogFile, Rotation
+from .file import LogFile
 from .forward import Installed, install
 from .line import LAYOUTS, Layout, Level, LogEntry, LogStatistics
-from .query import Tail, make_query, search
-from .writer import Writer, Written
+from .query import Query, Tail, make_query, search
+from .writer import CLOSING, Writer, Written
 
 if TYPE_CHECKING:
     import re
@@ -110,6 +111,7 @@ class Logger:
         max_waiting: int = 4 * 1024 * 1024,
         secrets: Iterable[str] = (),
         line_format: Literal["note", "iso", "json"] = "note",
+        spool: bool = False,
     ) -> None:
         """
         Make sure that the log can be written.
@@ -126,6 +128,11 @@ class Logger:
             line_format: ``"note"``, the default; ``"iso"``, the same with times in ISO
                 8601 to the millisecond; or ``"json"``, one JSON object a line. All are
                 read by `get_logs`.
+            spool: Let lines wait in shared memory, 4 MiB in ``/dev/shm`` while the
+                block runs, so that not even SIGKILL loses a line whose call has
+                returned: whoever next writes or reads this log on this machine, as
+                this user, brings in what a killed process has left. What does not fit
+                because the disk stalls waits as it would without.
 
         Raises:
             LogUnavailable: If the file cannot be written.
@@ -148,7 +155,7 @@ class Logger:
             raise LogUnavailable(
                 str(self.path), error.strerror or str(error)
             ) from error
-        self._writer = Writer(self._file, max_waiting, layout.level_at)
+        self._writer = Writer(self._file, max_waiting, layout.level_at, spool=spool)
         self._index: Index = {}
         self._entered = 0
         # No lock guards them: CPython switches threads at calls and loops only, and at
@@ -380,12 +387,15 @@ class Logger:
         loop = asyncio.get_running_loop()
         executor = ThreadPoolExecutor(1, thread_name_prefix="realtalk-log-query")
         try:
-            return await loop.run_in_executor(
-                executor, search, self.path, query, stop, self._index
-            )
+            return await loop.run_in_executor(executor, self._answer, query, stop)
         finally:
             stop.set()
             executor.shutdown(wait=False)
+
+    def _answer(self, query: Query, stop: threading.Event) -> list[LogEntry]:
+        self._file.look_for_spools()
+        self._file.try_flush(CLOSING)
+        return search(self.path, query, stop, self._index)
 
     def follow_logs(
         self,
@@ -414,7 +424,7 @@ class Logger:
         Cancellation: Safe; the next step goes on where this one was.
         """
         query = make_query(level, component, pattern, None, None, None)
-        return Follower(Tail(self.path, query))
+        return Follower(self._file, Tail(self.path, query))
 
     # Forwarding
 
@@ -525,7 +535,8 @@ class Logger:
 class Follower:
     """The entries of a log as they are written; see `Logger.follow_logs`."""
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, file: LogFile, tail: Tail) -> None:
+        self._file = file
         self._tail = tail
         self._ready: deque[LogEntry] = deque()
         self._reading: asyncio.Future[list[LogEntry]] | None = None
@@ -539,7 +550,7 @@ class Follower:
             await asyncio.sleep(self._due - monotonic())
             if self._reading is None:
                 loop = asyncio.get_running_loop()
-                self._reading = loop.run_in_executor(None, self._tail.read)
+                self._reading = loop.run_in_executor(None, self._read)
             try:
                 # If we are cancelled, the next call waits for the same answer.
                 self._ready.extend(await asyncio.shield(self._reading))
@@ -548,6 +559,10 @@ class Follower:
                     self._reading = None
             self._due = monotonic() + FOLLOW_EVERY
         return self._ready.popleft()
+
+    def _read(self) -> list[LogEntry]:
+        self._file.try_flush(0)  # it may bring in what a killed process has left
+        return self._tail.read()
 
 
 def _writable_path(log_path: str | os.PathLike[str] | None) -> Path:

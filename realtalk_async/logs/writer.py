@@ -94,9 +94,12 @@ class Writer:
         file: Where they go.
         limit: Bytes that may wait.
         level_at: Where in a line its level begins.
+        spool: Whether they wait in shared memory.
     """
 
-    def __init__(self, file: LogFile, limit: int, level_at: int) -> None:
+    def __init__(
+        self, file: LogFile, limit: int, level_at: int, *, spool: bool = False
+    ) -> None:
         self.file = file
         self.append = file.append
         file.after_fork = self._forked
@@ -108,6 +111,7 @@ class Writer:
         """What a log call returns."""
         self._limit = limit
         self._level_at = level_at
+        self._spool = spool
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._task: asyncio.Task[None] | None = None
@@ -185,6 +189,12 @@ class Writer:
         self.file.keep_open = True
         self.urgent = False
         self.receipt = Queued(self)
+        if self._spool:
+            self.file.begin_spool(self._overflowed)
+            self.append = self.file.append
+        # At once, for a killed process may have left something.
+        self.file.look_for_spools()
+        self._wake.set()
         self._task = loop.create_task(self._run(loop), name="realtalk log writer")
 
     async def stop(self) -> None:
@@ -268,6 +278,12 @@ class Writer:
 
     # Both ways
 
+    def _overflowed(self) -> None:
+        """Make room in a spool that is full, if the disk allows; called by who logs."""
+        on_loop = threading.get_ident() == self._loop_thread
+        if self.file.error is None and not (on_loop and self.file.busy):
+            self.file.try_flush(PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD)
+
     def _linger(self) -> None:
         loop = self._loop
         if loop is not None and not self._wake.is_set():
@@ -322,6 +338,7 @@ class Writer:
     def _forked(self) -> None:
         """Go on without the loop, the task and the thread, which are the parent's."""
         self._served, self._waiting, self._timer = [], [], None
+        self.append = self.file.append
         self._detach()
 
     def _detach(self) -> None:
@@ -332,6 +349,8 @@ class Writer:
         self.armed, self.urgent = False, True
         self.receipt = Direct(self)
         self.file.keep_open = False
+        self.file.end_spool()
+        self.append = self.file.append
         if self._timer is not None:
             self._timer.cancel()
         done = self.file.try_flush(PATIENCE_AT_END)
