@@ -25,6 +25,7 @@ REALTIME = {
     "test_control",
     "test_demo",
     "test_fault_phases",
+    "test_functions",
     "test_offline_main",
     "test_peer",
     "test_peer_clients",

@@ -25,8 +25,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer
 from realtalk_async.offline.speech import Activity, SphinxEar, synthesise
 from realtalk_async.offline.words import BYTES_PER_MS, FRAME_BYTES
-from realtalk_async.voice import Stream, audio, words
-from realtalk_async.voice import recorder as recording
+from realtalk_async.voice import Stream, audio, trouble, words
 
 PATIENCE = 60
 """Seconds that nothing of this takes on any machine."""
@@ -383,7 +382,7 @@ async def test_devices_that_are_unplugged_and_plugged_in_again(
 @pytest.fixture
 def impatient(monkeypatch):
     """Have no recorder waited for; by default it is for half a minute."""
-    monkeypatch.setattr(recording, "PATIENCE", 1.0)
+    monkeypatch.setattr(trouble, "PATIENCE", 1.0)
 
 
 @pytest.mark.usefixtures("impatient")

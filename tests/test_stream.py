@@ -711,6 +711,52 @@ async def test_the_default_devices_are_those_of_the_first_program_that_works(
     assert f"{path}/pacat" in histories["player"]
 
 
+async def test_a_player_and_its_standby_are_the_first_program_that_works(
+    peer, make, tmp_path, monkeypatch
+):
+    """Both fail with the best one; neither skips the next because of the other."""
+    program(tmp_path, "pw-play", "echo 'no server' >&2; exit 1")
+    path = program(tmp_path, "pacat", "exec cat >/dev/null")
+    monkeypatch.setenv("PATH", path, prepend=os.pathsep)
+    async with make(peer.url, speaker="default", standby=True) as stream:
+        with anyio.fail_after(SHORT):
+            while min(s.uptime for s in stream.process_status().values()) < 0.5:
+                await asyncio.sleep(0.01)
+        for name in ("player", "standby"):
+            lives = stream.error_history(name).processes[name].incarnations
+            assert [life.command.split()[0] for life in lives] == [
+                f"{path}/pw-play",
+                f"{path}/pacat",
+            ]
+
+
+async def test_a_server_that_goes_away_is_not_the_programs_fault(
+    peer, make, tmp_path, monkeypatch
+):
+    """The program that worked is tried until it works again, however quickly it dies."""
+    gone = tmp_path / "gone"
+    dies = f"test -e {gone} && {{ echo 'Connection refused' >&2; exit 1; }}"
+    path = program(tmp_path, "pw-play", f"{dies}; exec cat >/dev/null")
+    program(tmp_path, "pacat", "exec cat >/dev/null")
+    monkeypatch.setenv("PATH", path, prepend=os.pathsep)
+    stream = make(peer.url, speaker="default")
+    seen = observe(stream)
+    async with stream:
+        gone.touch()
+        os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
+        with anyio.fail_after(SHORT):
+            while len([e for e in seen if isinstance(e, words.DeviceFailed)]) < 10:
+                await asyncio.sleep(0.01)
+            gone.unlink()
+            while stream.process_status()["player"].uptime < 0.5:
+                await asyncio.sleep(0.01)
+        lives = stream.error_history("player").processes["player"].incarnations
+        assert {life.command.split()[0] for life in lives} == {f"{path}/pw-play"}
+    troubles = [e.trouble for e in seen if isinstance(e, words.DeviceFailed)]
+    assert troubles[1:] == [words.Trouble.SERVER_GONE] * (len(troubles) - 1)
+    assert not stream.process_manager.degraded
+
+
 async def test_a_machine_without_devices_is_told_what_to_do(
     peer, make, tmp_path, monkeypatch
 ):
@@ -1108,6 +1154,70 @@ async def test_a_manager_and_a_logger_that_are_given_go_on(peer, tmp_path):
             assert manager.processes["player"].status == "dead"
         entries = await logger.get_logs(component="session")
         assert [e.message for e in entries].count("Session ended") == 2
+
+
+def pids(stream):
+    """Return the pid and the incarnation of each of the three."""
+    statuses = stream.process_status()
+    return {name: (s.pid, s.incarnation) for name, s in statuses.items()}
+
+
+QUIET = [
+    *(sys.executable, "-c"),
+    "import os, time\nwhile 1: os.write(1, bytes(960)); time.sleep(.02)",
+]
+
+
+async def test_each_of_the_three_is_revived_alone(make):
+    """A lost connection leaves recorder and player alone, and the other way round."""
+    async with Peer(pace=0) as peer:
+        stream = make(peer.url, microphone=QUIET, speaker=["sh", "-c", "cat >&2"])
+        async with stream:
+            before = pids(stream)
+            peer.fault("drop@now")
+            await happens(stream, words.ConnectionRestored)
+            after = pids(stream)
+            assert after.pop("connection") != before.pop("connection")
+            assert after == before
+            before = pids(stream)
+            os.kill(before["recorder"][0], signal.SIGKILL)
+            with anyio.fail_after(SHORT):
+                while not stream.process_status()["recorder"].restarts:
+                    await asyncio.sleep(0.01)
+            after = pids(stream)
+            assert after.pop("recorder") != before.pop("recorder")
+            assert after == before
+
+
+async def test_a_managers_strategy_holds_for_a_session_too(tmp_path, make):
+    """Who wants the children anew with the connection gives a manager that does that."""
+    async with (
+        Peer(pace=0) as peer,
+        Logger(tmp_path / "app.log") as logger,
+        ProcessManager(logger, strategy="rest_for_one") as manager,
+    ):
+        both = {"microphone": QUIET, "speaker": ["sh", "-c", "exec cat >&2"]}
+        stream = make(peer.url, logger=logger, process_manager=manager, **both)
+        async with stream:
+            peer.fault("drop@now")
+            await happens(stream, words.ConnectionRestored)
+            with anyio.fail_after(SHORT):
+                while list(stream.summary().restarts.values()) != [1, 1, 1]:
+                    await asyncio.sleep(0.01)
+            assert (await ask(stream)).text == ANSWER
+            await stream.wait_until_played(SHORT)
+    assert list(stream.summary().restarts) == ["connection", "player", "recorder"]
+
+
+async def test_two_sessions_in_one_app(peer, make, tmp_path):
+    """Each has its own children; in one manager there is room for one at a time."""
+    async with make(peer.url) as one, make(peer.url) as two:
+        assert (await ask(one)).text == (await ask(two)).text == ANSWER
+        three = make(peer.url, process_manager=one.process_manager)
+        with pytest.raises(InvalidConfiguration, match="'connection' that runs"):
+            await three.start_streaming()
+        assert (await ask(one)).text == ANSWER
+    assert three.process_status()["connection"].cause != "failed"
 
 
 SCRIPT = """

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.voice import wavfile
@@ -26,6 +26,11 @@ DEFAULT: Final = "default"
 
 Device: TypeAlias = str | os.PathLike[str] | Sequence[str] | None
 """`DEFAULT`, the path of an audio file, a command of one's own, or ``None``."""
+
+
+def is_program(device: object) -> TypeGuard[Device]:
+    """Return whether *device* is a matter of programs, not a function of the app."""
+    return device is None or isinstance(device, str | os.PathLike | Sequence)
 
 
 @dataclass(frozen=True, slots=True)

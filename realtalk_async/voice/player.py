@@ -24,7 +24,7 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.voice import audio, wavfile
 from realtalk_async.voice.recorder import RESTART
-from realtalk_async.voice.trouble import advise, diagnose
+from realtalk_async.voice.trouble import PAUSE, Patience, advise, diagnose
 from realtalk_async.voice.words import DeviceFailed
 
 if TYPE_CHECKING:
@@ -83,8 +83,11 @@ class Player:
         """Its processes."""
         if standby and self.program.file is None:
             self.names = (NAME, STANDBY)
+        self._works = False  # a program has shown that it can play
+        self._patience = Patience()
         self._fed: dict[str, int] = {}  # which incarnation was fed last
         self._started: dict[str, float] = {}
+        self._ran: dict[str, int] = {}  # which candidate each of them is
         self._stalled: dict[str, str] = {}
         self._takes_input = Probe("takes its input", self._check_input)
 
@@ -122,6 +125,7 @@ class Player:
             if process.is_settled:
                 raise self._unavailable(process)
             await asyncio.sleep(_LOOK_EVERY)
+        self._works = True
 
     def _has_proven(self, name: str) -> bool:
         """Whether a process has lived long enough to show that it can play."""
@@ -129,6 +133,7 @@ class Player:
 
     def _command(self, name: str) -> Command:
         self._started[name] = time.monotonic()
+        self._ran[name] = self._current
         self._engine.playback.latency_ms = self.program.latency_ms
         return Command(*self.program.argv, stdin=True)
 
@@ -136,6 +141,9 @@ class Player:
         """Return what to run in the place of the dead one."""
         name = report.process
         self._stalled.pop(name, None)
+        if report.uptime >= _PROVEN:
+            self._works = True
+            self._patience.renew()
         trouble = diagnose(report, is_device=self._device == audio.DEFAULT)
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
         self._engine.tell(failed)
@@ -144,10 +152,21 @@ class Player:
             # ffmpeg would begin the file anew.
             await anyio.to_thread.run_sync(_repair, file)
             self._programs = [audio.continue_file(file)]
-        elif not self._has_proven(name):
-            # It cannot play here: the next candidate may.
-            self._current = (self._current + 1) % len(self._programs)
+        elif not self._works:
+            # It cannot play here: the next candidate may. Later on it is the device
+            # that is gone, or its server, and not this program's fault.
+            if self._ran[name] == self._current:  # and not tried before by the other
+                self._current = (self._current + 1) % len(self._programs)
+        elif self._patience.lasts(trouble, time.monotonic()):
+            await self._wait_for_device(name)
         return self._command(name)
+
+    async def _wait_for_device(self, name: str) -> None:
+        """Wait a moment, and do not count this failure."""
+        for process in (self._process, self._standby):
+            if process is not None and process.name == name:
+                process.reset()
+        await asyncio.sleep(PAUSE)
 
     async def _check_input(self, process: Probed) -> str | None:
         return self._stalled.get(process.name)
@@ -157,7 +176,7 @@ class Player:
         while True:
             chunk = self._engine.due()
             if not chunk:
-                await self._wait_for_more()
+                await more_to_play(self._engine)
             elif not await self._write(chunk):
                 self._engine.fall_silent()
                 return
@@ -222,15 +241,6 @@ class Player:
             await asyncio.sleep(_LOOK_EVERY)
         return True
 
-    async def _wait_for_more(self) -> None:
-        delay = self._engine.playback.wait(time.monotonic())
-        self._engine.to_play.clear()
-        try:
-            async with asyncio.timeout(delay):
-                await self._engine.to_play.wait()
-        except TimeoutError:
-            return
-
     async def finish_file(self) -> None:
         """Make the file that was played to valid, whatever became of its writer."""
         if self.program.file is not None:
@@ -239,6 +249,17 @@ class Player:
     def _unavailable(self, process: ManagedProcess) -> AudioUnavailable:
         said = [line.text for line in process.get_stderr()[-3:]]
         return audio.not_working("speaker", self._programs, process.reason, said)
+
+
+async def more_to_play(engine: Engine) -> None:
+    """Wait until `Engine.due` is worth asking again."""
+    delay = engine.playback.wait(time.monotonic())
+    engine.to_play.clear()
+    try:
+        async with asyncio.timeout(delay):
+            await engine.to_play.wait()
+    except TimeoutError:
+        return
 
 
 def _repair(path: object) -> None:

@@ -14,11 +14,17 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from realtalk_async.exceptions import ProcessDead
+from realtalk_async.exceptions import CriticalProcessFailed, ProcessDead
 from realtalk_async.supervision import Command, Ladder, Probe, RestartPolicy
 from realtalk_async.voice import audio
 from realtalk_async.voice.protocol import BYTES_PER_MS
-from realtalk_async.voice.trouble import WAITS_FOR, RateWatch, advise, diagnose
+from realtalk_async.voice.trouble import (
+    PAUSE,
+    Patience,
+    RateWatch,
+    advise,
+    diagnose,
+)
 from realtalk_async.voice.words import DeviceFailed
 
 if TYPE_CHECKING:
@@ -46,16 +52,12 @@ RESTART = RestartPolicy(
 )
 """At once the first time; a busy device or a lost server is waited out for 2.5 s."""
 
-PATIENCE = 30.0
-"""Seconds for which a device that worked before may be busy, or without its server."""
-
 LADDER = Ladder((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 """ffmpeg takes 0.3 to 0.8 s to end what it plays in real time (measured, 12 stops)."""
 
 _SILENCE = 2.0  # seconds: a device that vanished leaves its program alive and mute
 _FIRST_BYTE = 3.0  # seconds that a program may take to begin
 _WRONG_SECONDS = 3  # in a row: one alone may be the machine's, or a hiccup made up for
-_PAUSE = 0.3  # seconds between two tries of a device that is waited for
 _REVIVALS_FOR_RATE = 2  # after these, who records at a wrong rate is left to do so
 
 
@@ -89,7 +91,7 @@ class Recorder:
         """How fast it delivers."""
         self._wrong = 0  # seconds in a row that were too slow or too fast
         self._revived_for_rate = 0
-        self._waited_since: float | None = None
+        self._patience = Patience()
 
     @property
     def program(self) -> AudioProgram:
@@ -130,19 +132,11 @@ class Recorder:
         trouble = diagnose(report, is_device=is_device, wrong_rate=wrong_rate)
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
         self._engine.tell(failed)
-        if self.heard and trouble in WAITS_FOR:
-            await self._wait_for_device()
-        return self._next_command()
-
-    async def _wait_for_device(self) -> None:
-        """Wait a moment, and forget this failure unless it has lasted too long."""
-        process, now = self._process, time.monotonic()
-        assert process is not None, "it has died"
-        if self._waited_since is None:
-            self._waited_since = now
-        if now - self._waited_since < PATIENCE:
+        process = self._process
+        if process and self.heard and self._patience.lasts(trouble, time.monotonic()):
             process.reset()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(PAUSE)
+        return self._next_command()
 
     def _next_command(self) -> Command:
         if self.program.resumes:
@@ -186,12 +180,14 @@ class Recorder:
         microphone = self._engine.microphone
         microphone.realign()
         self.watch.begin(time.monotonic(), microphone.received)
-        self._waited_since = None
+        self._patience.renew()
 
-    def unavailable(self) -> AudioUnavailable:
-        """Return the error that says why no program delivered."""
+    def failure(self) -> AudioUnavailable | CriticalProcessFailed:
+        """Return the error that says why nothing more will come."""
         process = self._process
         assert process is not None, "start it first"
+        if self.heard:
+            return CriticalProcessFailed(NAME, process.reason, process.get_report())
         said = [line.text for line in process.get_stderr()[-3:]]
         return audio.not_working("microphone", self._programs, process.reason, said)
 

@@ -12,10 +12,14 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from realtalk_async import events
-from realtalk_async.exceptions import ClosedStream, CriticalProcessFailed
+from realtalk_async.exceptions import (
+    ClosedStream,
+    CriticalProcessFailed,
+    InvalidConfiguration,
+)
 from realtalk_async.supervision import RestartPolicy
 from realtalk_async.voice import recorder as recording
 from realtalk_async.voice.link import FATAL
@@ -31,8 +35,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.broadcast import Broadcast
     from realtalk_async.voice.engine import Engine
     from realtalk_async.voice.link import Link
-    from realtalk_async.voice.player import Player
-    from realtalk_async.voice.recorder import Recorder
+    from realtalk_async.voice.trouble import RateWatch
 
 State: TypeAlias = Literal["new", "running", "over"]
 
@@ -40,6 +43,47 @@ RECONNECT = RestartPolicy(
     "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
 )
 """An outage of any length is waited out: at most 15 s between two tries."""
+
+
+class Microphone(Protocol):
+    """What records: a program, or a function of the app."""
+
+    watch: RateWatch
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has ever delivered something."""
+        ...
+
+    async def start(self, manager: ProcessManager, *, critical: bool) -> None:
+        """Start it, under the name of the recorder."""
+        ...
+
+    async def pump(self, on_first: Callable[[], None]) -> None:
+        """Have it heard until it is dead for good."""
+        ...
+
+    def failure(self) -> Exception:
+        """Return the error that says why it is."""
+        ...
+
+
+class Speaker(Protocol):
+    """What plays: a program, or a function of the app."""
+
+    names: tuple[str, ...]
+
+    async def start(self, manager: ProcessManager) -> None:
+        """Start it, under these names."""
+        ...
+
+    async def play(self) -> None:
+        """Play what is due until it is dead for good."""
+        ...
+
+    async def finish_file(self) -> None:
+        """Make the file valid that it wrote, if it did."""
+        ...
 
 
 class Run:
@@ -78,8 +122,8 @@ class Run:
         """``stop_streaming``, a signal's name, or what went wrong."""
         self.names: list[str] = []
         """What was started, in this order."""
-        self.recorder: Recorder | None = None
-        self.player: Player | None = None
+        self.recorder: Microphone | None = None
+        self.player: Speaker | None = None
         self.started_at = datetime.now(UTC).astimezone()
         self._started = self._ended = time.monotonic()
         self._failure: BaseException | None = None
@@ -136,8 +180,8 @@ class Run:
     async def hold(
         self,
         link: Link,
-        recorder: Recorder | None,
-        player: Player | None,
+        recorder: Microphone | None,
+        player: Speaker | None,
         when_ready: Callable[[], None],
     ) -> None:
         """
@@ -173,6 +217,9 @@ class Run:
                 stack.callback(self._watch(link))
                 try:
                     await self._host(link, when_ready)
+                except Exception as error:
+                    self._note_end(str(error))
+                    raise
                 finally:
                     await to_the_end(self._wind_up())
         except BaseException as error:
@@ -194,6 +241,8 @@ class Run:
                 lost = CriticalProcessFailed(CONNECTION, event.reason)
                 self._failure = link.error if isinstance(link.error, FATAL) else lost
                 self.ask_to_stop(str(self._failure))
+            elif isinstance(event, events.ShutdownStarted):
+                self._note_end(str(CriticalProcessFailed(event.process, event.reason)))
 
         return self._manager.subscribe(look)
 
@@ -222,7 +271,7 @@ class Run:
     async def _converse(self, link: Link) -> None:
         """Start all three, and keep them going until cancelled."""
         manager = self._manager
-        self.names.append(CONNECTION)
+        self._claim(CONNECTION)
         await manager.start_task(
             CONNECTION,
             link.run,
@@ -232,12 +281,28 @@ class Run:
         )
         await self._broadcast.until(lambda: self._engine.was_ready)
         if self.player is not None:
-            self.names.extend(self.player.names)
+            self._claim(*self.player.names)
             await self.player.start(manager)
         if self.recorder is not None:
-            self.names.append(recording.NAME)
+            self._claim(recording.NAME)
             await self.recorder.start(manager, critical=self._owns_manager)
         await first_of(self._play(), self._record(), self._record_both_sides())
+
+    def _claim(self, *names: str) -> None:
+        """
+        Note what we are about to start.
+
+        Raises:
+            InvalidConfiguration: If another session has it, in the same manager.
+        """
+        statuses = self._manager.get_statuses()
+        for name in names:
+            if name in statuses and statuses[name].status == "running":
+                raise InvalidConfiguration(
+                    f"this manager has a {name!r} that runs already: give each of two "
+                    f"streams at once a manager of its own, or none"
+                )
+            self.names.append(name)
 
     async def _play(self) -> None:
         """Play for ever; without a player the conversation goes on in writing."""
@@ -253,11 +318,7 @@ class Run:
             await asyncio.Event().wait()
             return
         await recorder.pump(self._announce_ready)
-        if not recorder.heard:
-            raise recorder.unavailable()
-        process = self._manager.processes[recording.NAME]
-        report = process.get_report()
-        raise CriticalProcessFailed(recording.NAME, process.reason, report)
+        raise recorder.failure()
 
     async def _record_both_sides(self) -> None:
         """Write the tape for ever; without one, or a disk, the session goes on."""
@@ -271,18 +332,23 @@ class Run:
 
     # --- The end ------------------------------------------------------------------
 
+    def _note_end(self, why: str) -> None:
+        """Note why the session ends, if that is not known yet."""
+        self.ended_by = self.ended_by or why
+
     def _explain(self, error: BaseException) -> BaseException:
         """Return the error that tells the user most of why the session ended."""
         if not isinstance(error, CriticalProcessFailed):
             return error
         recorder = self.recorder
         if error.name == recording.NAME and recorder and not recorder.heard:
-            return recorder.unavailable()
+            return recorder.failure()
         return self._failure or error
 
     async def _wind_up(self) -> None:
         """End the three, the latest first, and all waiting for them."""
-        self._engine.end(self.ended_by or "the session ended")
+        self._note_end("its task was cancelled")
+        self._engine.end(self.ended_by)
         self.is_closed = True
         self._broadcast.note()
         await self._engine.toolbox.aclose()
@@ -298,8 +364,7 @@ class Run:
     def _conclude(self) -> None:
         self.state = "over"
         self._ended = time.monotonic()
-        if not self.ended_by:
-            self.ended_by = str(self._failure or "") or "its task was cancelled"
+        self._note_end(str(self._failure or "its task was cancelled"))
         self._over.set()
         self._broadcast.close()
         log = self._logger.error if self._failure else self._logger.info

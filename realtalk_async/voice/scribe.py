@@ -69,6 +69,8 @@ def write_down_process(chronicle: Chronicle, event: events.Event, now: float) ->
     match event:
         case events.ProcessExited(cause=cause) if cause not in _BY_US:
             chronicle.note(lane, "died", now, event.summary)
+        case events.TaskFailed():
+            chronicle.note(lane, "died", now, event.reason)
         case events.ProcessRestarted():
             after = f"after {event.downtime * 1000:.0f} ms"
             chronicle.note(lane, "revived", now, after)

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 import anyio.to_thread
@@ -19,10 +19,11 @@ import anyio.to_thread
 from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitExpired
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice.audio import DEFAULT, Machine
+from realtalk_async.voice.audio import DEFAULT, Machine, is_program
 from realtalk_async.voice.broadcast import Broadcast
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
+from realtalk_async.voice.functions import FunctionPlayer, FunctionRecorder
 from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.link import Link
 from realtalk_async.voice.metrics import Metrics
@@ -58,7 +59,9 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio import Device
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
     from realtalk_async.voice.feed import EventFeed
+    from realtalk_async.voice.functions import Sink, Source
     from realtalk_async.voice.protocol import Role, SemanticVad
+    from realtalk_async.voice.run import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
     from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
 
@@ -135,8 +138,8 @@ class Stream:
         model: str = DEFAULT_MODEL,
         voice: str = DEFAULT_VOICE,
         instructions: str | None = None,
-        microphone: Device = DEFAULT,
-        speaker: Device = DEFAULT,
+        microphone: Device | Source = DEFAULT,
+        speaker: Device | Sink = DEFAULT,
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
         half_duplex: bool = False,
@@ -292,7 +295,9 @@ class Stream:
         if run.state == "over":
             raise ClosedStream("the session has ended; make another Stream")
         link = self._find_link(api_key, model, voice)
-        recorder, player = self._find_sound()
+        machine = Machine.this()
+        recorder = self._find_microphone(machine)
+        player = self._find_speaker(machine)
         if self._record_to is not None:
             self._engine.tape = Tape(self._record_to, self._no_tape)
         await run.hold(link, recorder, player, lambda: task_status.started(self))
@@ -310,16 +315,21 @@ class Stream:
         self._session.config = config
         return Link(target, self._engine)
 
-    def _find_sound(self) -> tuple[Recorder | None, Player | None]:
-        machine = Machine.this()
-        microphone, speaker, engine = self._microphone, self._speaker, self._engine
-        keeps_one = self._keeps_standby
-        return (
-            None if microphone is None else Recorder(microphone, machine, engine),
-            None
-            if speaker is None
-            else Player(speaker, machine, engine, standby=keeps_one),
-        )
+    def _find_microphone(self, machine: Machine) -> Microphone | None:
+        microphone = self._microphone
+        if microphone is None:
+            return None
+        if is_program(microphone):
+            return Recorder(microphone, machine, self._engine)
+        return FunctionRecorder(cast("Source", microphone), self._engine)
+
+    def _find_speaker(self, machine: Machine) -> Speaker | None:
+        speaker = self._speaker
+        if speaker is None:
+            return None
+        if is_program(speaker):
+            return Player(speaker, machine, self._engine, standby=self._keeps_standby)
+        return FunctionPlayer(cast("Sink", speaker), self._engine)
 
     def _no_tape(self, error: OSError) -> None:
         context = {"path": str(self._record_to), "error": str(error)}

@@ -40,6 +40,12 @@ _ADVICE = {
 WAITS_FOR = frozenset({Trouble.BUSY, Trouble.SERVER_GONE})
 """Troubles that pass by themselves: their tries do not count as failures."""
 
+PATIENCE = 30.0
+"""Seconds for which a device that worked before may be busy, or without its server."""
+
+PAUSE = 0.3
+"""Seconds between two tries of a device that is waited for."""
+
 
 def diagnose(
     report: IncarnationReport, *, is_device: bool, wrong_rate: bool = False
@@ -64,6 +70,25 @@ def diagnose(
 def advise(trouble: Trouble) -> str:
     """Say what a trouble means."""
     return _ADVICE[trouble]
+
+
+class Patience:
+    """How long a device that has worked before is waited for."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def lasts(self, trouble: Trouble, now: float) -> bool:
+        """Return whether a trouble passes by itself, and has not lasted too long."""
+        if trouble not in WAITS_FOR:
+            return False
+        if self._since is None:
+            self._since = now
+        return now - self._since < PATIENCE
+
+    def renew(self) -> None:
+        """Note that the device works again."""
+        self._since = None
 
 
 class RateWatch:

@@ -1,0 +1,95 @@
+"""
+A function that may block, called in a thread of its own. An edge.
+
+The thread is a daemon, which no pool's is: a function that never returns, as a read
+from a device that is gone, must not keep the app from its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Job: TypeAlias = tuple["asyncio.Future[object]", tuple[object, ...]]
+
+_GRACE = 1.0  # seconds that a call which is not wanted any more may still take
+
+
+class Blocking:
+    """
+    Calls *function* for those who await it; the calls are made one after the other.
+
+    Args:
+        function: What is called.
+        name: The thread's name.
+    """
+
+    def __init__(self, function: Callable[..., object], name: str) -> None:
+        self._function = function
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    async def __call__(self, *arguments: object) -> object:
+        """
+        Call the function, and return what it returns.
+
+        Raises:
+            Exception: What the function raised.
+
+        Cancellation: The call goes on, and its result is dropped.
+        """
+        answer: asyncio.Future[object] = self._loop.create_future()
+        self._jobs.put((answer, arguments))
+        return await answer
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            answer, arguments = job
+            try:
+                result = self._function(*arguments)
+            except BaseException as error:  # noqa: BLE001 - it is raised in the loop
+                self._tell(_fail, answer, error)
+            else:
+                self._tell(_succeed, answer, result)
+        self._tell(self._ended.set)
+
+    def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    async def aclose(self) -> bool:
+        """
+        End the thread; return whether it has ended, in a second at most.
+
+        Cancellation: Only the waiting is given up.
+        """
+        self._jobs.put(None)
+        try:
+            async with asyncio.timeout(_GRACE):
+                await self._ended.wait()
+        except TimeoutError:
+            return False
+        self._thread.join()  # it has nothing left to do
+        return True
+
+
+def _succeed(answer: asyncio.Future[object], result: object) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[object], error: BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(error, StopIteration):  # no future takes it
+        error = RuntimeError("the function raised StopIteration")
+    answer.set_exception(error)
