@@ -103,6 +103,11 @@ class RunCommand(click.Command):
 @click.option(
     "--no-control", is_flag=True, help="Let nobody look in by ps, logs, stop…"
 )
+@click.option(
+    "--metrics",
+    metavar="[HOST:]PORT",
+    help="Serve /metrics, /healthz and /readyz there; on 127.0.0.1 without HOST.",
+)
 @click.pass_context
 def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
     """
@@ -136,7 +141,7 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
     except NotFound as exc:
         click.echo(str(exc), err=True)
         sys.exit(exc.code)
-    except (RealtalkError, OSError) as exc:
+    except (RealtalkError, OSError, ImportError) as exc:
         raise _Mistaken(str(exc)) from exc
     sys.stdout.flush()
     sys.exit(code)
@@ -178,6 +183,14 @@ def _draw(recipe: Recipe) -> None:
     click.echo("\n".join(draw(recipe)))
 
 
+def _address(text: str) -> tuple[str, int]:
+    """Return host and port of ``9464``, ``0.0.0.0:9464`` or ``[::]:9464``."""
+    host, _, port = text.rpartition(":")
+    if not (port.isdecimal() and int(port) < 65536):
+        raise click.BadParameter(f"{text!r} is no port and no HOST:PORT, such as 9464")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def _run(recipe: Recipe, options: dict[str, Any]) -> int:
     from realtalk_async.console.look import wants_colour
     from realtalk_async.console.run import Setting
@@ -189,6 +202,7 @@ def _run(recipe: Recipe, options: dict[str, Any]) -> int:
         stamp=options["stamp"],
         quiet=options["quiet"],
         control=not options["no_control"],
+        metrics=options["metrics"] and _address(options["metrics"]),
     )
     return run_recipe(recipe, setting)
 

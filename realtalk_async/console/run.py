@@ -67,6 +67,8 @@ class Setting:
     """Whether to say nothing but what the children say."""
     control: bool = True
     """Whether `realtalk-async ps` and its like may look in."""
+    metrics: tuple[str, int] | None = None
+    """Where ``/metrics``, ``/healthz`` and ``/readyz`` are served: host and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +153,12 @@ class Runner:
         ) as manager:
             self._manager = manager
             manager.subscribe(self._on_event)
-            if recipe.is_bare:
-                await self._run_parts(manager, self._wait_for_end_of_one(manager))
-            else:
-                async with self._window(manager):
-                    await self._run_parts(manager, self._over.wait())
+            async with self._metrics(manager):
+                if recipe.is_bare:
+                    await self._run_parts(manager, self._wait_for_end_of_one(manager))
+                else:
+                    async with self._window(manager):
+                        await self._run_parts(manager, self._over.wait())
 
     async def _run_parts(
         self, manager: ProcessManager, until: Coroutine[None, None, object]
@@ -166,7 +169,9 @@ class Runner:
             for part in self._recipe.parts
         ]
         try:
-            await until
+            await asyncio.sleep(0)  # then all are known, and who is critical
+            async with _told_to_systemd(manager):
+                await until
         finally:
             for start in starts:
                 start.cancel()
@@ -180,6 +185,19 @@ class Runner:
                 return
         async with self._window(manager):
             await self._over.wait()
+
+    @contextlib.asynccontextmanager
+    async def _metrics(self, manager: ProcessManager) -> AsyncGenerator[None]:
+        """Serve metrics and health, if that is wanted."""
+        if self._setting.metrics is None:
+            yield
+            return
+        from realtalk_async.ops import serve_metrics
+
+        host, port = self._setting.metrics
+        async with serve_metrics(manager, host=host, port=port) as endpoint:
+            self._say(Notice(now_local(), f"metrics and health at {endpoint.url}"))
+            yield
 
     @contextlib.asynccontextmanager
     async def _window(self, manager: ProcessManager) -> AsyncGenerator[None]:
@@ -385,3 +403,15 @@ def _in_words(event: events.Event) -> str:
             return f"{event.process} is restarted in {event.delay:.2f} s"
         case _:
             return str(event)
+
+
+@contextlib.asynccontextmanager
+async def _told_to_systemd(manager: ProcessManager) -> AsyncGenerator[None]:
+    """Tell systemd how we are, if we are a service of its."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        yield
+        return
+    from realtalk_async.ops import notify_systemd  # here, for all who are none
+
+    async with notify_systemd(manager):
+        yield

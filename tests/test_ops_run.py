@@ -1,0 +1,91 @@
+"""`realtalk-async run` as a service: told to systemd, scraped, asked how it is."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.timeout(60)
+
+PROCFILE = "mic: echo ready; exec sleep 1000\n"
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Return what begins a run; whatever is left is killed."""
+    begun = []
+
+    def start(*arguments, env=None):
+        (tmp_path / "Procfile").write_text(PROCFILE)
+        words = [sys.executable, "-m", "realtalk_async.cli", "run", "--no-control"]
+        one = subprocess.Popen(
+            [*words, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        begun.append(one)
+        return one
+
+    yield start
+    for one in begun:
+        if one.poll() is None:
+            one.kill()
+        one.stdout.close()
+        one.wait()
+
+
+def test_a_run_is_a_service_of_systemd(begin, tmp_path):
+    """READY when its processes run, STOPPING at SIGTERM, nothing else to do."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(30)
+        one = begin(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"})
+        said = ""
+        while "READY=1" not in said or "1 of 1 run" not in said:
+            said += systemd.recv(4096).decode() + "\n"
+        assert "WATCHDOG=1" in said
+        one.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said += systemd.recv(4096).decode() + "\n"
+    one.stdout.read()
+    assert one.wait(30) == 143
+
+
+def test_a_run_serves_metrics_and_health(begin):
+    """Where it says."""
+    one = begin("--metrics", "0")
+    line = ""
+    while "mic started" not in line:
+        line = one.stdout.readline()
+        if found := re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", line):
+            url = found[1]
+    with urllib.request.urlopen(f"{url}/readyz", timeout=20) as answer:
+        assert json.load(answer)["critical"] == {"mic": "running"}
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+        running = 'realtalk_process_state{process="mic",state="running"} 1.0'
+        assert running in answer.read().decode()
+    one.send_signal(signal.SIGTERM)
+    one.stdout.read()
+    assert one.wait(30) == 143
+
+
+@pytest.mark.parametrize(
+    ("where", "told"), [("soon", "no port"), ("192.0.2.1:0", "Cannot assign")]
+)
+def test_where_nobody_can_listen_nothing_is_run(begin, where, told):
+    """Exit code 2, and why."""
+    one = begin("--metrics", where)
+    said = one.stdout.read()
+    assert one.wait(30) == 2
+    assert told in said
+    assert "started" not in said
