@@ -189,12 +189,18 @@ WAITING = {
 }
 
 
+def median_of(rounds, once, run, argv):
+    """Return the median of what some deaths take, in one loop."""
+
+    async def die():
+        return statistics.median([await once(argv) for _ in range(rounds)])
+
+    return run(die)
+
+
 def deaths(rounds=60) -> Subjects:
     def many(once, run):
-        async def die():
-            return statistics.median([await once(peers.SLEEP) for _ in range(rounds)])
-
-        return lambda: {"µs": run(die) * 1e6}
+        return lambda: {"µs": median_of(rounds, once, run, peers.SLEEP) * 1e6}
 
     return {
         "bare pidfd": partial(on_asyncio, told_by_pidfd, rounds),
@@ -203,12 +209,12 @@ def deaths(rounds=60) -> Subjects:
     }
 
 
-def held() -> Subjects:
-    def one(once, run):
-        return lambda: {"s": run(once, peers.HELD)}
+def held(rounds=3) -> Subjects:
+    def some(once, run):
+        return lambda: {"s": median_of(rounds, once, run, peers.HELD)}
 
     waiting = {"ours": (our_death, on_asyncio), **WAITING}
-    return {subject: one(*how) for subject, how in waiting.items()}
+    return {subject: some(*how) for subject, how in waiting.items()}
 
 
 # ---- starts
@@ -322,16 +328,21 @@ def left_behind(configure, tries=3):
 # ---- all
 
 
-CAPTURE = (Goal("s", at_most=0.9, of="bare read loop"),)
+def beats(times):
+    """Say how many times the CPU of asyncio's line reading is to be ours."""
+    return Goal("s", at_least=times, subject="asyncio", of="ours")
+
+
+CAPTURE = Goal("s", at_most=0.9, of="bare read loop")
 LATENESS = (Goal("p99 ms", at_most=3), Goal("max ms", at_most=8))
 BENCHMARKS = (
-    Benchmark("capture 100", capture(1_000_000, 100), CAPTURE),
-    Benchmark("capture 10", capture(5_000_000, 10), CAPTURE),
-    Benchmark("capture 10k", capture(20_000, 10_000), CAPTURE),
-    Benchmark("ten floods", floods(10), LATENESS),
+    Benchmark("capture 100", capture(1_000_000, 100), (CAPTURE, beats(18))),
+    Benchmark("capture 10", capture(5_000_000, 10), (CAPTURE, beats(130))),
+    Benchmark("capture 10k", capture(20_000, 10_000), (CAPTURE,)),
+    Benchmark("ten floods", floods(10), LATENESS, warm_up=False),
     Benchmark("death", deaths(), (Goal("µs", at_most=1.2, of="bare pidfd"),)),
     Benchmark("held pipe", held(), (Goal("s", at_most=0.01),), rounds=1, warm_up=False),
-    Benchmark("spawn", starts()),
+    Benchmark("spawn", starts(), (Goal("µs", at_most=250, beyond="asyncio"),)),
     Benchmark(
         "idle", idle(), (Goal("KiB each", at_most=4), Goal("threads", at_most=3))
     ),
@@ -348,7 +359,7 @@ BENCHMARKS = (
         },
         (
             Goal("ms", at_most=2, subject="ours, no delay"),
-            Goal("ms", at_most=1 / 500, of="supervisord", subject="ours, no delay"),
+            Goal("ms", at_least=500, subject="supervisord", of="ours, no delay"),
         ),
         warm_up=False,
     ),

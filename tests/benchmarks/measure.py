@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import resource
@@ -32,28 +33,35 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure of ours is to reach: a number, or one times that of a subject."""
+    """What a figure is to reach: by itself, or in comparison with that of another."""
 
     figure: str
-    at_most: float | None = None
-    at_least: float | None = None
-    of: str = ""
-    """The subject that the bound is a multiple of; none: the bound is the figure."""
+    at_most: float = math.inf
+    at_least: float = -math.inf
     subject: str = "ours"
+    of: str = ""
+    """The bounds are multiples of this subject's figure."""
+    beyond: str = ""
+    """The bounds are what comes on top of this subject's figure."""
 
     def judge(self, medians: Mapping[str, Figures]) -> str:
         """Say what was reached, in words."""
-        if self.subject not in medians or (self.of and self.of not in medians):
-            return f"{self.figure}: not measured"
-        base = medians[self.of][self.figure] if self.of else 1.0
-        reached = medians[self.subject][self.figure] / base
-        unit = f" x {self.of}" if self.of else ""
-        if self.at_most is not None:
-            bound, met = f"at most {self.at_most:g}", reached <= self.at_most
-        else:
-            bound, met = f"at least {self.at_least:g}", reached >= self.at_least
-        verdict = "met" if met else "MISSED"
-        return f"{self.figure}: {verdict}: {reached:.3g}{unit}, {bound} wanted"
+        if missing := {self.subject, self.of, self.beyond} - {"", *medians}:
+            return f"{self.figure}: not judged without {', '.join(sorted(missing))}"
+        reached = medians[self.subject][self.figure]
+        if self.of:
+            reached /= medians[self.of][self.figure]
+        if self.beyond:
+            reached -= medians[self.beyond][self.figure]
+        met = self.at_least <= reached <= self.at_most
+        return f"{self} {'met' if met else 'MISSED'}: {legible(reached)}"
+
+    def __str__(self) -> str:
+        """Return the goal in words."""
+        most = f" ≤ {self.at_most:g}" if self.at_most < math.inf else ""
+        least = f" ≥ {self.at_least:g}" if self.at_least > -math.inf else ""
+        of = f" / {self.of}" if self.of else f" - {self.beyond}" if self.beyond else ""
+        return f"{self.subject}{of}, {self.figure}{most}{least}:"
 
 
 @dataclass(frozen=True, slots=True)
