@@ -82,3 +82,30 @@ def test_a_stereo_file_is_valid_after_each_piece(tmp_path):
             assert file.getnchannels() == 2
             assert file.getframerate() == RATE
             assert file.getnframes() == count * RATE
+
+
+def test_what_was_not_kept_is_skipped():
+    """Both sides go on together, at the time that it is."""
+    mix = Mix(100.0, delay=1.0)
+    mix.hear(tone(1, 1.0), 101.0)
+    assert mix.held == RATE
+    assert len(mix.finish()) == 4 * RATE
+    assert mix.skip(3700.0) == (3700 - 102) * RATE
+    assert mix.skip(3700.0) == 0
+    mix.hear(tone(2, 0.5), 3700.0)
+    mix.play(tone(3, 0.5), 3700.0)
+    left, right = sides(mix.finish())
+    assert left.index(2) == RATE // 2
+    assert right.index(3) == RATE
+
+
+def test_silence_takes_no_disk(tmp_path):
+    """A gap of an hour is a hole in the file."""
+    path = tmp_path / "both.wav"
+    path.write_bytes(wavfile.header(2))
+    wavfile.extend(path, bytes(range(8)), 3600 * RATE)
+    wavfile.extend(path, bytes(4))
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == 3600 * RATE + 3
+        assert file.readframes(3) == bytes(range(8)) + bytes(4)
+    assert path.stat().st_blocks * 512 < 100_000

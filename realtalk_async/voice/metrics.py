@@ -87,6 +87,8 @@ class Metrics:
     """Bytes a second, when last looked at; 48,000 is right."""
     missed_events: int
     """Events that readers of `Stream.events` were too slow for."""
+    unrecorded_audio: float = 0.0
+    """Of both sides, what the recording has silence for: its disk took nothing."""
 
     def latency(self, share: float) -> float | None:
         """

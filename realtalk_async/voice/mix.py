@@ -73,14 +73,30 @@ class Mix:
         """Add a piece of a reply that is heard from *at* on."""
         self._replies.add(pcm, self._place(at))
 
+    @property
+    def held(self) -> int:
+        """How many frames have not been taken yet."""
+        return max(self._user.end, self._replies.end) - self._user.at
+
+    def skip(self, now: float) -> int:
+        """
+        Go on from *now*, as `take` would, after all was taken by `finish`.
+
+        Returns:
+            How many frames of silence stand for what was left out.
+        """
+        count = max(0, self._place(now - self._delay) - self._user.at)
+        self._user.at += count
+        self._replies.at += count
+        return count
+
     def take(self, now: float) -> bytes:
         """Return the frames up to *now*, but for the last ones, which may change."""
         return self._frames(self._place(now - self._delay) - self._user.at)
 
     def finish(self) -> bytes:
         """Return all frames that are left."""
-        end = max(self._user.end, self._replies.end)
-        return self._frames(end - self._user.at)
+        return self._frames(self.held)
 
     def _frames(self, count: int) -> bytes:
         if count <= 0:

@@ -27,7 +27,6 @@ from realtalk_async.voice.functions import FunctionPlayer, FunctionRecorder
 from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.link import Link
 from realtalk_async.voice.metrics import Metrics
-from realtalk_async.voice.narration import SESSION
 from realtalk_async.voice.player import Player
 from realtalk_async.voice.protocol import (
     BYTES_PER_MS,
@@ -97,11 +96,20 @@ class Stream:
         voice: The voice of the replies.
         instructions: What the model is to be; the service's own if omitted.
         microphone: ``"default"``; the path of an audio file, which is played in real
-            time and followed by silence; a command of your own that writes samples to
-            its stdout; or ``None`` for a session without. Samples are signed 16-bit
-            little-endian mono at 24 kHz.
-        speaker: Likewise: the path of a WAV file to write, or a command that reads
-            samples from its stdin. Without a speaker the replies are text.
+            time and followed by silence; a command of your own, as a list, that writes
+            samples to its stdout; or ``None`` for a session without. Samples are signed
+            16-bit little-endian mono at 24 kHz, 48 bytes a millisecond. It may also be
+            a function: an async generator function that yields samples, or a function,
+            async or not, that returns the next ones (one that is not is called in a
+            thread). A function is asked for no more than real time; one that raises,
+            ends or gives nothing for 2 s has failed like a program, and is called
+            again by the same policy.
+        speaker: Likewise: the path of a WAV file to write, a command that reads
+            samples from its stdin, or a function that is given them when they are due,
+            at most 60 ms ahead of what has been played (200 ms once it was too late).
+            When the user breaks in, nothing more comes; what holds sound back itself
+            drops it at an `Interrupted`. One that raises or takes more than 2 s is
+            called again, with what comes next. Without a speaker the replies are text.
         turn_detection: How the service finds the turns; ``None`` for push-to-talk:
             the service then hears nothing outside `push_to_talk`.
         half_duplex: Whether the service hears silence while a reply is played. For a
@@ -115,7 +123,8 @@ class Stream:
             longer than that.
         record: The path of a stereo WAV for both sides: the user left, as the recorder
             gave it, and right the replies, as far as they were heard. It is valid at
-            any time but for the last second, also if the app is killed.
+            any time but for the last second, also if the app is killed. A disk that
+            takes nothing for 20 s leaves a gap, which is silence, counted and logged.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
         stall_after: Seconds without a word about a reply after which it is given up.
@@ -299,7 +308,7 @@ class Stream:
         recorder = self._find_microphone(machine)
         player = self._find_speaker(machine)
         if self._record_to is not None:
-            self._engine.tape = Tape(self._record_to, self._no_tape)
+            self._engine.tape = Tape(self._record_to, self.logger)
         await run.hold(link, recorder, player, lambda: task_status.started(self))
         return self.summary()
 
@@ -330,10 +339,6 @@ class Stream:
         if is_program(speaker):
             return Player(speaker, machine, self._engine, standby=self._keeps_standby)
         return FunctionPlayer(cast("Sink", speaker), self._engine)
-
-    def _no_tape(self, error: OSError) -> None:
-        context = {"path": str(self._record_to), "error": str(error)}
-        self.logger.error(SESSION, "The recording ends here", context)
 
     async def stop_streaming(self) -> None:
         """
@@ -412,6 +417,7 @@ class Stream:
             underruns=summary.underruns,
             recorder_rate=0.0 if recorder is None else recorder.watch.rate,
             missed_events=self._broadcast.missed,
+            unrecorded_audio=0.0 if engine.tape is None else engine.tape.missing,
         )
 
     async def save_timeline(self, path: str | os.PathLike[str]) -> None:

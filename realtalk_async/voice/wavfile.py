@@ -104,17 +104,24 @@ def repair(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def extend(path: str | os.PathLike[str], frames: bytes) -> None:
+def extend(path: str | os.PathLike[str], frames: bytes, silence: int = 0) -> None:
     """
-    Append *frames* to a WAV, and say so in its header.
+    Append *frames* to a stereo WAV, and say so in its header.
+
+    Args:
+        path: The file.
+        frames: 4 bytes each.
+        silence: So many frames of silence are to follow; they take no disk.
 
     Raises:
         OSError: If the file cannot be opened or written.
+        NotWav: If it is none any more.
     """
     with open(path, "r+b") as file:
         start = data_offset(file)
         file.seek(0, os.SEEK_END)
         file.write(frames)
+        file.truncate(file.tell() + 4 * silence)
         patch(file, start)
 
 
