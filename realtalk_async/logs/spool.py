@@ -87,11 +87,7 @@ class Spool:
         self._descriptor = descriptor
         # A signal handler may log in the middle of a log call of its own thread.
         self._guard = threading.RLock()
-        self._header = _mapped(descriptor, 0, _HEADER)
-        self._segments = tuple(
-            _mapped(descriptor, _HEADER + number * SEGMENT, SEGMENT)
-            for number in range(2)
-        )
+        self._header, *self._segments = _mapped(descriptor)
         self._front = 0
         """The segment whose lines are the older ones; while it is written, no other."""
         self._active = self._segments[0]
@@ -288,9 +284,17 @@ def _locked(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink == 1
 
 
-def _mapped(descriptor: int, offset: int, length: int) -> mmap.mmap:
+def _mapped(descriptor: int) -> list[mmap.mmap]:
+    """Map the header and the segments."""
+    # Opened once more: as long as anybody looks at a dead process's memory (``ps`` does)
+    # what it had mapped is still open, and locked if the lock were on the same opening.
+    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
     flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-    return mmap.mmap(descriptor, length, flags, offset=offset)
+    parts = [(0, _HEADER), (_HEADER, SEGMENT), (_HEADER + SEGMENT, SEGMENT)]
+    try:
+        return [mmap.mmap(again, size, flags, offset=start) for start, size in parts]
+    finally:
+        os.close(again)
 
 
 def _prefix(log: Path) -> str:
