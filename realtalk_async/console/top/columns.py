@@ -141,7 +141,7 @@ def human(count: float) -> str:
                 else f"{count:.1f}{unit}"
             )
         count /= 1024
-    return f"{count:.1f}T"
+    return f"{count:.0f}T"
 
 
 def plain(text: str) -> str:

@@ -168,13 +168,16 @@ class Lines(ScrollView, can_focus=True):
 
     def _lay_out(self) -> None:
         width = self.size.width - self.scrollbar_size_vertical
+        if width <= 0:
+            return  # it is not seen; when it is, it is resized first
         self._strips = [
             one for line in self._lines for one in self._wrapped(line, width)
         ]
-        follows = self.follows  # changing the size may scroll
+        follows = self.follows
         self.virtual_size = Size(width, len(self._strips))
         if follows:
-            self.scroll_end(animate=False, immediate=True)
+            self.scroll_to(y=len(self._strips), animate=False, immediate=True)
+        self.follows = follows  # it was not the user who has scrolled
         self.refresh()
 
     def _wrapped(self, line: Line, width: int) -> list[Strip]:
