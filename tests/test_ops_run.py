@@ -64,11 +64,10 @@ def test_a_run_is_a_service_of_systemd(begin, tmp_path):
 def test_a_run_serves_metrics_and_health(begin):
     """Where it says."""
     one = begin("--metrics", "0")
-    line = ""
-    while "mic started" not in line:
-        line = one.stdout.readline()
-        if found := re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", line):
-            url = found[1]
+    said = ""
+    while "mic started" not in said:
+        said += one.stdout.readline()
+    url = re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", said)[1]
     with urllib.request.urlopen(f"{url}/readyz", timeout=20) as answer:
         assert json.load(answer)["critical"] == {"mic": "running"}
     with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
