@@ -33,13 +33,20 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "another program holds the device: close it, or choose another device",
     ),
     (
-        re.compile(r"connection (failure|refused|terminated)", re.IGNORECASE),
+        # ffmpeg's own: ESRCH, and that of its output device.
+        re.compile(
+            r"connection (failure|refused|terminated)|cannot connect context|"
+            r"error opening input.*: no such process",
+            re.IGNORECASE,
+        ),
         "no sound server",
         "the sound server is not there: start it, or choose another backend",
     ),
     (
         re.compile(
-            r"can not open audio device|audio open error|no such device", re.IGNORECASE
+            r"can not open audio device|audio open error|no such device|"
+            r"entity killed|no such entity",  # PulseAudio's for one that is unplugged
+            re.IGNORECASE,
         ),
         "no such device",
         "the device does not exist: list devices and choose one",
