@@ -427,10 +427,11 @@ async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
 
 
 async def test_a_sound_server_that_comes_back_is_waited_for(
-    server, stream, recorder, question
+    server, stream, recorder, question, tmp_path
 ):
-    """Killed in mid-sentence; what is said to the next one is answered."""
+    """Killed in mid-sentence; what is said to the next one is answered aloud."""
     watch = Watch(stream)
+    heard = tmp_path / "heard.raw"
     async with stream:
         server.say(question)
         await watch.until(lambda: watch.of(words.SpeechStarted))
@@ -438,8 +439,10 @@ async def test_a_sound_server_that_comes_back_is_waited_for(
         await watch.until(lambda: failures(watch, "recorder"))
         server.start()
         await watch.until(lambda: watch.of(words.SpeechStopped))
-        server.say(question)
-        await watch.answered(ANSWER)
+        with server.listening(heard):
+            server.say(question)
+            await watch.answered(ANSWER)
+            await sounds(heard, 20)
         assert stream.is_ready()
     assert failures(watch, "recorder")[0] == SERVER_GONE
 

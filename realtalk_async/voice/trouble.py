@@ -32,13 +32,15 @@ _SIGNS = {
 _ADVICE = {
     Trouble.BUSY: "another program holds it: it is waited for",
     Trouble.SERVER_GONE: "its sound server went away: it is waited for",
-    Trouble.MISSING: "there is no such device",
+    Trouble.MISSING: "there is no such device, or no more: was it unplugged?",
     Trouble.LOST: "it delivers nothing any more: was it unplugged?",
     Trouble.WRONG_RATE: "it does not deliver 24 kHz mono of 16 bits in real time",
     Trouble.DIED: "its program died",
 }
-WAITS_FOR = frozenset({Trouble.BUSY, Trouble.SERVER_GONE})
-"""Troubles that pass by themselves: their tries do not count as failures."""
+WAITS_FOR = frozenset({Trouble.BUSY, Trouble.SERVER_GONE, Trouble.MISSING})
+"""
+Troubles that may pass, of a device that has worked: their tries do not count as failures.
+"""
 
 PATIENCE = 30.0
 """Seconds for which a device that worked before may be busy, or without its server."""
