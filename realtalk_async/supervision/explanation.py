@@ -140,13 +140,11 @@ def _deeds(outlook: Outlook) -> Iterator[str]:
     """Yield what will be done, and when."""
     if outlook.due is not None:
         yield f"starts again {_in(outlook.due)}"
-    if outlook.step:
-        yield (
-            f"{outlook.next_step} follows {_in(outlook.next_step_in)} if "
-            f"{outlook.step} does not end it"
-            if outlook.next_step
-            else f"{outlook.step} was the last step of its ladder"
-        )
+    if outlook.next_step:
+        after = f" if {outlook.step} does not end it" if outlook.step else ""
+        yield f"{outlook.next_step} follows {_in(outlook.next_step_in)}{after}"
+    elif outlook.step:
+        yield f"{outlook.step} was the last step of its ladder"
     for health, due in outlook.probes:
         if due is not None:
             probe = f"{health.probe.purpose} probe {health.probe.name}"

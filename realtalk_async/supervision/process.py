@@ -317,6 +317,8 @@ class ManagedProcess:
         life = owner.life
         stops = life is not None and owner.state is State.STOPPING
         step, then = (life.step, life.next_step) if life and stops else (None, None)
+        if stops and step is None:
+            then = self.ladder.steps[0]
         return Outlook(
             history=self.get_history(),
             mode=self.policy.mode,
