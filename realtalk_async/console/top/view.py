@@ -175,8 +175,8 @@ class View(App[None]):
             f"{app['status']}: {', '.join(degraded)}" if degraded else app["status"]
         )
         self._show_app(
-            f"{app['command']}  pid {app['pid']}  {status}  {counts}  "
-            f"by {ORDERS[self._order]}"
+            f"{status}  {counts}  by {ORDERS[self._order]}  "
+            f"pid {app['pid']}  {app['command']}"
         )
 
     def _show_app(self, text: str) -> None:
