@@ -21,7 +21,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from log_peers import BATCH, LOGS, many
+from log_peers import BATCH, LOGS, cost, many
 from measure import Benchmark, Goal, main
 
 RATE, SECONDS, TICK = 2_000, 3.0, 0.005
@@ -33,27 +33,11 @@ def on_file(benchmark, subject):
         return benchmark(subject, Path(folder, "app.log"))
 
 
-def cost(subject, path):
+def calls(subject, path):
     async def work():
         async with LOGS[subject](path) as log:
-            await log.calls(BATCH)
-            await log.flush()
-            calling, began = 0, time.perf_counter()
-            cpu = time.process_time_ns()
-            for _ in range(count // BATCH):
-                before = time.thread_time_ns()
-                await log.calls(BATCH)
-                calling += time.thread_time_ns() - before
-                await log.flush()
-            spent = time.process_time_ns() - cpu
-            seconds = time.perf_counter() - began
-        return {
-            "call ns": calling / count,
-            "line ns": spent / count,
-            "lines/s": count / seconds,
-        }
+            return await cost(log, many(subject))
 
-    count = many(subject)
     return asyncio.run(work())
 
 
@@ -132,7 +116,7 @@ def of_all(benchmark, *, without=()):
 BENCHMARKS = (
     Benchmark(
         "log",
-        of_all(cost),
+        of_all(calls),
         (
             Goal("call ns", at_most=1.5, of="raw"),
             Goal("call ns", at_most=0.08, of="stdlib"),
