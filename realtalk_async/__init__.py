@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Explanation,
         IncarnationReport,
         Ladder,
+        LeakReport,
         ManagedProcess,
         OutputLine,
         OutputLines,
@@ -77,7 +78,7 @@ else:
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
             "Cause CombinedOutput Command ErrorHistory Explanation IncarnationReport "
-            "Ladder ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
+            "Ladder LeakReport ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
             # It needs the extra ``voice``; supervision alone never loads it.
             "voice": "Stream Summary",
@@ -107,6 +108,7 @@ __all__ = [
     "IncarnationReport",
     "InvalidConfiguration",
     "Ladder",
+    "LeakReport",
     "Level",
     "LogEntry",
     "LogUnavailable",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .output import OutputLine, OutputLines
     from .probe import Probe
     from .process import ManagedProcess
+    from .remains import LeakReport
     from .report import (
         CombinedOutput,
         ErrorHistory,
@@ -37,6 +38,7 @@ else:
             "output": "OutputLine OutputLines",
             "probe": "Probe",
             "process": "ManagedProcess",
+            "remains": "LeakReport",
             "report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
             "states": "Cause ProcessStatus State",
@@ -58,6 +60,7 @@ __all__ = [
     "Explanation",
     "IncarnationReport",
     "Ladder",
+    "LeakReport",
     "ManagedProcess",
     "OutputLine",
     "OutputLines",

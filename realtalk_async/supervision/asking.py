@@ -108,17 +108,19 @@ async def _put_question(check: Check, process: Probed, timeout: float) -> str | 
         return f"{type(exc).__name__}: {exc}"
 
 
-async def stop_asking(questions: list[asyncio.Task[None]]) -> int:
+async def stop_asking(
+    questions: list[asyncio.Task[None]],
+) -> set[asyncio.Task[None]]:
     """
     Cancel all that is being asked.
 
     Returns:
-        How many questions did not end within `PATIENCE`: they swallow cancellations, and
-        nothing can end them.
+        Those that did not end within `PATIENCE`: they swallow cancellations, and nothing
+        can end them.
     """
     for task in questions:
         task.cancel()
     if not questions:
-        return 0
+        return set()
     _, deaf = await asyncio.wait(questions, timeout=PATIENCE)
-    return len(deaf)
+    return deaf

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from .states import ExitStatus
 
+WAITER = "realtalk-async waits for pid "
+"""How the thread is called that waits for a child where there is no pidfd."""
+
 
 class Child:
     """
@@ -95,13 +98,21 @@ class Child:
             self.kill_now()
             raise
 
+    @property
+    def pidfd(self) -> int:
+        """The descriptor that tells of its end; -1 if there is none, or it has ended."""
+        return self._pidfd
+
     def _watch(self) -> None:
         try:
             # It is our child and not reaped: the pid cannot mean anything else.
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
             # No pidfd on this system (or no descriptor left): one thread waits instead.
-            threading.Thread(target=self._wait_in_thread, daemon=True).start()
+            name = f"{WAITER}{self.pid}"
+            threading.Thread(
+                target=self._wait_in_thread, name=name, daemon=True
+            ).start()
         else:
             self.loop.add_reader(self._pidfd, self.look)
 

@@ -38,6 +38,11 @@ class Crew:
             self._failure = self._failure or error
             self._on_failure()
 
+    @property
+    def names(self) -> list[str]:
+        """The names of those that run."""
+        return [task.get_name() for task in self._tasks]
+
     def cancel(self) -> None:
         """Cancel all of them, without waiting."""
         for task in self._tasks:

@@ -87,6 +87,10 @@ class Incarnation(abc.ABC):
     def close(self) -> None:
         """Close all that is still open, read or not. Idempotent."""
 
+    def descriptors(self) -> list[int]:
+        """Return those that are open on our side."""
+        return []
+
     def pause(self, stream: StreamName) -> None:  # noqa: B027 - an adopted one cannot
         """Let the child wait with what it wants to say on *stream*."""
 
@@ -166,6 +170,14 @@ class Spawned(Incarnation):
     def _writer(self) -> asyncio.StreamWriter | None:
         """The app's own writer to its stdin, if it has asked for one."""
         return self._process.stdin if self._process else None
+
+    def descriptors(self) -> list[int]:
+        """Return those that are open on our side: pipes and pidfd."""
+        running = self._running
+        found = [running.child.pidfd]
+        found += [reader.descriptor for reader in running.readers.values()]
+        found += [running.stdin.descriptor] if running.stdin else []
+        return [one for one in found if one >= 0]
 
     def _note_exit(self, child: Child) -> None:
         self.exit_status = child.exit_status

@@ -29,7 +29,7 @@ from realtalk_async.exceptions import (
     TooManyRestarts,
 )
 
-from . import facade, groups
+from . import facade, groups, remains
 from .command import Command
 from .crew import Crew
 from .explanation import Explanation, Surroundings, explain
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from .callbacks import Process, RestartFunction
     from .probe import Probe
+    from .remains import LeakReport
     from .states import ProcessStatus
 
 Subscriber = Callable[[events.Event], object]
@@ -689,6 +690,20 @@ class ProcessManager:
             else f"all together had {intensity.within(time.monotonic())} of "
             f"{intensity.most} restarts allowed in {intensity.window:g} s",
         )
+
+    async def leak_report(self) -> LeakReport:
+        """
+        Look for what is left of processes that should be gone; best after the end.
+
+        Living members of the groups of the dead, daemons that have left their group and
+        session (known by a tag in their environment, so not without the guard), and on
+        our side descriptors, tasks and threads. What runs under supervision is no leak.
+        It reads ``/proc`` in a thread, for some milliseconds.
+        """
+        traces = [trace for one in self._registry.ever for trace in one.get_traces()]
+        tag = self._guard.tag if self._guard else ""
+        tasks = [] if self._is_open else self._crew.names
+        return await anyio.to_thread.run_sync(remains.look, traces, tag, tasks)
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None

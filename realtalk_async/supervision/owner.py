@@ -28,6 +28,7 @@ from .incarnation import Adopted, Incarnation, Spawned
 from .ladder import AT_ONCE, SWIFT, Ladder, Step
 from .life import Life
 from .pace import pace
+from .remains import Trace
 from .report import RecoveryAttempt, recognise
 from .restart import GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict, classify
 from .states import Cause, ExitStatus, State, now_local
@@ -124,6 +125,7 @@ class Owner:
         """When the next start is due, in monotonic seconds; None if none is."""
         self.asked: tuple[Asking, ...] = ()
         """The probes that are put to the current life."""
+        self._deaf: list[asyncio.Task[None]] = []
         self._patience = Patience(plan.device_patience)
         self._in_haste = False
         self._logger = logger
@@ -163,6 +165,19 @@ class Owner:
     def settled(self) -> bool:
         """Whether it is dead and will not start again by itself."""
         return self._task is None
+
+    def traces(self) -> list[Trace]:
+        """Return what each of its lives has had."""
+        found = [self._trace_of(life) for life in self.lives if life.body is not None]
+        deaf = tuple(task.get_name() for task in self._deaf if not task.done())
+        return [*found, Trace(self.name, 0, self.settled, tasks=deaf)]
+
+    def _trace_of(self, life: Life) -> Trace:
+        body = life.body
+        assert body is not None
+        group = body.pid if body.owns_group and not body.group_gone else 0
+        name = f"{self.name}#{life.number}"
+        return Trace(name, group, life.buried, tuple(body.descriptors()))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; it is asked at every change."""
@@ -674,8 +689,9 @@ class Owner:
 
     async def _stop_asking(self, questions: list[asyncio.Task[None]]) -> None:
         deaf = await stop_asking(questions)
+        self._deaf += deaf
         if deaf:
-            why = f"{deaf} probe(s) swallowed their cancellation, and go on"
+            why = f"{len(deaf)} probe(s) swallowed their cancellation, and go on"
             self._host.announce(
                 events.CallbackFailed(process=self.name, callback="probe", reason=why)
             )

@@ -75,6 +75,11 @@ class PipeReader:
         os.set_blocking(descriptor, False)
         self._watch()
 
+    @property
+    def descriptor(self) -> int:
+        """Our end; -1 once it is closed."""
+        return self._descriptor
+
     def _read(self) -> None:
         """Read once, and decide when to read again."""
         try:
@@ -191,6 +196,11 @@ class PipeWriter:
         self._turn = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
         os.set_blocking(descriptor, False)
+
+    @property
+    def descriptor(self) -> int:
+        """Our end; -1 once it is closed, or given away."""
+        return self._descriptor
 
     @property
     def closed(self) -> bool:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from .output import OutputLine, OutputLines, StreamName, Volume
     from .probe import Probe
+    from .remains import Trace
 
 MAX_SIZE = 1 << 40
 """Bytes of output kept of one stream: a terabyte, the safety limit for extreme cases."""
@@ -310,6 +311,10 @@ class ManagedProcess:
         """Return the report of the current or last incarnation; None before the first."""
         life = self._owner.life
         return life.report(self._name, self._capture) if life else None
+
+    def get_traces(self) -> list[Trace]:
+        """Return what each of its lives has had, for `ProcessManager.leak_report`."""
+        return self._owner.traces()
 
     def get_outlook(self) -> Outlook:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""

@@ -23,6 +23,7 @@ from .capture import Capture
 from .changes import Changes
 from .explanation import Outlook
 from .life import Life
+from .remains import Trace
 from .report import IncarnationReport, ProcessHistory, RecoveryAttempt
 from .restart import TRANSIENT, GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
 from .states import Cause, ProcessStatus, State, clock_face, now_local
@@ -151,6 +152,13 @@ class SupervisedTask:
             tuple(life.report(self._name, self._capture) for life in self._lives),
             tuple(self._attempts),
         )
+
+    def get_traces(self) -> list[Trace]:
+        """Return what each of its lives has had, for `ProcessManager.leak_report`."""
+        name = f"{self._name}#{self.incarnation}"
+        goes_on = self._work is not None and not self._work.done()
+        left = (self._name,) if goes_on and self.is_settled else ()
+        return [Trace(name, 0, self.is_settled, tasks=left)]
 
     def get_outlook(self) -> Outlook:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
