@@ -1,6 +1,7 @@
 """The logger in use: from tasks, threads, inside and outside of its block."""
 
 import asyncio
+import dataclasses
 import gc
 import os
 import signal
@@ -616,3 +617,28 @@ def test_texts_that_are_given_do_not_reach_the_file(path):
     assert "hunter2" not in text
     assert text.count("swordfish") == 1
     assert text.count("[redacted]") == 4
+
+
+@pytest.mark.parametrize("spool", [False, True])
+async def test_calls_are_counted_by_level(path, spool):
+    """Also those that wait, and those of several threads."""
+    async with Logger(path, spool=spool) as logger:
+
+        def work():
+            for _ in range(100):
+                logger.info("a", "b")
+                logger.warning("a", "b")
+                logger.log("error", "a", "b")
+                logger.info("a", "b")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        with anyio.fail_after(30):
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.001)
+        if spool:
+            await logger.flush()
+        counted = logger.statistics()
+        assert counted.logged == {"INFO": 800, "WARNING": 400, "ERROR": 400}
+    assert logger.statistics() == dataclasses.replace(counted, waiting=0)

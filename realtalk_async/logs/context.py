@@ -210,8 +210,10 @@ class Secrets:
         for value in self.values:
             text = text.replace(value, REDACTED)
         lower = text.lower()
-        if any(word in lower for word in _TELLING):
-            text = _NAMED_SECRET.sub(_redact, text)
+        for word in _TELLING:
+            if word in lower:
+                text = _NAMED_SECRET.sub(_redact, text)
+                break
         if "bearer" in lower or "k-" in lower or "k_" in lower:
             text = _KNOWN_SECRET.sub(rf"\1{REDACTED}", text)
         return text

@@ -92,6 +92,7 @@ class LogFile(io.BufferedIOBase):
         """Lines written."""
         self.dropped = 0
         """Lines given up."""
+        self._taken = 0
         self.keep_open = False
         """Whether the descriptor stays open between two writes."""
         self.after_fork: Callable[[], None] | None = None
@@ -185,6 +186,11 @@ class LogFile(io.BufferedIOBase):
         """Return how many bytes wait; roughly, if others append meanwhile."""
         return sum(map(len, self.lines))
 
+    def taken(self) -> int:
+        """Return how many lines were appended so far, but for a spool's last few."""
+        with self._mutex:
+            return self._taken + len(self.lines)
+
     def shed(self, limit: int, level_at: int) -> bool:
         """
         Drop lines until at most *limit* bytes wait.
@@ -207,6 +213,7 @@ class LogFile(io.BufferedIOBase):
             dropped = _excess(lines, limit, level_at)
             # Others may have appended meanwhile: replace only what was looked at.
             self.lines[: len(lines)] = filter(None, lines)
+            self._taken += len(dropped)
             self._count(dropped)
         finally:
             self._mutex.release()
@@ -295,6 +302,7 @@ class LogFile(io.BufferedIOBase):
         listed = self._spool is None or self._spool.full
         if self._spool is not None and (data := self._spool.take()):
             self._write(data, self._spool)
+            self._taken += data.count(b"\n")
             return True
         return self._write_lines(BATCH if listed else 0)
 
@@ -302,6 +310,7 @@ class LogFile(io.BufferedIOBase):
         with self._mutex:
             batch = self.lines[:most]
             del self.lines[: len(batch)]
+            self._taken += len(batch)
             losses, self._losses = self._losses, Losses()
         batch[0:0] = self._take_news(losses)
         data = b"".join(batch)
@@ -314,6 +323,7 @@ class LogFile(io.BufferedIOBase):
                 done = data.count(b"\n", 0, self._appender.done)
                 with self._mutex:
                     self.lines[0:0] = batch[done:]
+                    self._taken -= len(batch) - done
         if self._spool is not None and self._spooling:
             self._spool.reopen()
         return bool(data or self.lines)

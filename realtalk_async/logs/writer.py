@@ -59,7 +59,13 @@ class Receipt:
         """Whether lines were dropped that may have been this one."""
 
     def __await__(self) -> Generator[object, None, bool]:
-        return self._writer.settle(self).__await__()
+        # No coroutine: many lines are awaited one by one.
+        future = self._writer.next_flush()
+        if future is None:
+            done = yield from self._writer.flush_elsewhere().__await__()
+        else:
+            done = yield from future
+        return done and not self.broken
 
 
 class Queued(Receipt):
@@ -162,16 +168,26 @@ class Writer:
         if self._weigh() > self._limit // 2 and not self._relieve():
             self._shed()
 
-    async def settle(self, receipt: Receipt) -> bool:
-        """Wait until all lines logged so far are on disk; return whether they are."""
-        loop, here = self._loop, asyncio.get_running_loop()
-        if loop is None:
-            done = self.file.try_flush(CLOSING)
-        elif loop is here:
-            done = await self._next_flush(here)
-        else:
-            done = await here.run_in_executor(None, self.file.try_flush, CLOSING)
-        return done and not receipt.broken
+    def next_flush(self) -> asyncio.Future[bool] | None:
+        """
+        Have everything logged so far written; return what tells whether it is.
+
+        It is `None` if the running loop is not the one whose task writes.
+        """
+        loop = self._loop
+        if loop is None or loop is not asyncio.get_running_loop():
+            return None
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(future)
+        self._wake.set()
+        return future
+
+    async def flush_elsewhere(self) -> bool:
+        """Write everything logged so far; return whether that was possible."""
+        if self._loop is None:
+            return self.file.try_flush(CLOSING)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self.file.try_flush, CLOSING)
 
     # For the logger, on the loop
 
@@ -270,12 +286,6 @@ class Writer:
             return self.file.try_flush(CLOSING)
         return True
 
-    async def _next_flush(self, loop: asyncio.AbstractEventLoop) -> bool:
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
-        self._wake.set()
-        return await future
-
     # Both ways
 
     def _overflowed(self) -> None:
@@ -359,7 +369,7 @@ class Writer:
 
 
 def _resolve(waiting: list[asyncio.Future[bool]], *, done: bool) -> None:
-    for future in waiting:
-        if not future.done():
-            with contextlib.suppress(RuntimeError):  # its loop was closed
+    with contextlib.suppress(RuntimeError):  # their loop was closed
+        for future in waiting:
+            if not future.done():
                 future.set_result(done)

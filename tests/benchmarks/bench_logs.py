@@ -11,7 +11,9 @@ Subjects:
     error        ``logger.error(…)``
     new message  ``logger.info`` with a message that was never logged before
     bound        ``logger.bind(component).info(message, context)``
+    spool        ``logger.info(…)`` of a logger whose lines survive SIGKILL
     each awaited ``await logger.info(…)``, each line by itself, in 1,000 tasks at once
+    raw, awaited the same with raw's line and a bare future: what asyncio itself costs
     stdlib       the standard library's FileHandler with the same line
     structlog    structlog's BytesLogger with orjson
 
@@ -60,7 +62,8 @@ def timed(call, flush):
     return calling / COUNT, (time.process_time_ns() - begun) / COUNT
 
 
-def raw(path):
+def raw_calls(path):
+    """Return a call and a flush: the least that one line takes."""
     lines: list[bytes] = []
     second, stamp = 0, ""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -78,14 +81,18 @@ def raw(path):
         os.write(file, b"".join(lines))
         lines.clear()
 
-    return timed(call, flush)
+    return call, flush
 
 
-def ours(path, make):
+def raw(path):
+    return timed(*raw_calls(path))
+
+
+def ours(path, make, **options):
     """Time the call that *make* returns for a logger, inside its block."""
 
     async def main():
-        async with Logger(path) as logger:
+        async with Logger(path, **options) as logger:
             call = make(logger)
             for _ in range(BATCH):
                 call()
@@ -105,6 +112,11 @@ def ours(path, make):
 
 def plain(path):
     return ours(path, lambda log: lambda: log.info("sox_bg", MESSAGE, CONTEXT))
+
+
+def spool(path):
+    make = lambda log: lambda: log.info("sox_bg", MESSAGE, CONTEXT)  # noqa: E731
+    return ours(path, make, spool=True)
 
 
 def error(path):
@@ -129,20 +141,55 @@ def bound(path):
     return ours(path, make)
 
 
+def in_tasks(work):
+    """Return nanoseconds per line if 1,000 tasks do *work*, each its share of lines."""
+
+    async def repeat():
+        for _ in range(COUNT // 1000):
+            await work()
+
+    async def main():
+        begun = time.process_time_ns()
+        await asyncio.gather(*(repeat() for _ in range(1000)))
+        return (time.process_time_ns() - begun) / COUNT
+
+    return main()
+
+
 def awaited(path):
     async def main():
         async with Logger(path) as logger:
 
             async def work():
-                for _ in range(COUNT // 1000):
-                    await logger.info("sox_bg", MESSAGE, CONTEXT)
+                await logger.info("sox_bg", MESSAGE, CONTEXT)
 
-            begun = time.process_time_ns()
-            await asyncio.gather(*(work() for _ in range(1000)))
-            spent = (time.process_time_ns() - begun) / COUNT
-            return spent, spent
+            return await in_tasks(work)
 
-    return asyncio.run(main())
+    spent = asyncio.run(main())
+    return spent, spent
+
+
+def raw_awaited(path):
+    call, flush = raw_calls(path)
+    waiting: list[asyncio.Future] = []
+
+    def serve():
+        flush()
+        for future in waiting:
+            future.set_result(True)
+        waiting.clear()
+
+    async def work():
+        loop = asyncio.get_running_loop()
+        call()
+        if not waiting:
+            loop.call_soon(serve)
+        future = loop.create_future()
+        waiting.append(future)
+        await future
+
+    spent = asyncio.run(in_tasks(work))
+    return spent, spent
 
 
 def stdlib(path):
@@ -184,7 +231,9 @@ SUBJECTS = {
     "error": error,
     "new message": new_message,
     "bound": bound,
+    "spool": spool,
     "each awaited": awaited,
+    "raw, awaited": raw_awaited,
     "stdlib": stdlib,
     "structlog": structlogs,
 }
