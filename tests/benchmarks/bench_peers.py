@@ -9,7 +9,8 @@ Benchmarks:
     held pipe              the same in s if a grandchild keeps the pipe for 2 s
     spawn                  µs of CPU for one start and one end
     idle                   500 idle children: threads, KiB each
-    revival                ms from SIGKILL until the next incarnation has run its first line
+    revival                ms from SIGKILL until the next incarnation has run its first
+                           line; ours by default waits up to 0.1 s after a first failure
     survivors              of a child, a grandchild and a daemon, 1 s after SIGKILL of the
                            supervisor
 """
@@ -40,6 +41,7 @@ from bench_supervision import (
     managing,
     program,
     rss,
+    spawned_by_us,
     told_by_pidfd,
     told_by_us,
 )
@@ -220,20 +222,13 @@ def held(rounds=3) -> Subjects:
 # ---- starts
 
 
-async def our_starts(rounds):
-    async with managing() as manager:
-        for number in range(rounds):
-            one = await manager.start(f"{number}", Command("true"), restart=TEMPORARY)
-            await one.wait()
-
-
 def starts(rounds=200) -> Subjects:
     def each(some, run):
         return lambda: {"µs": costs(run, some, rounds) / rounds * 1e6}
 
     return {
         "asyncio": each(peers.asyncio_starts, on_asyncio),
-        "ours": each(our_starts, on_asyncio),
+        "ours": partial(on_asyncio, spawned_by_us, rounds),
         "trio": each(peers.trio_starts, on_trio),
         "anyio": each(peers.anyio_starts, on_asyncio),
         "asyncio on uvloop": each(peers.asyncio_starts, on_uvloop),
@@ -351,11 +346,11 @@ BENCHMARKS = (
         {
             "a loop of the shell": revival(daemons.shell, 0.05, 0.1, 20),
             "ours, no delay": revival(daemons.eager_app, 0.05, 0.1, 20),
-            "ours": revival(daemons.our_app, 0.05, 0.1, 3),
+            "ours": revival(daemons.our_app, 0.05, 0.1, 1),
             "circus, 100 looks a s": revival(daemons.eager_circus, 0.05, 0.1, 20),
-            "supervisord, startsecs 0": revival(daemons.eager_supervisord, 0.2, 1.2, 5),
-            "supervisord": revival(daemons.supervisord, 1.1, 2.1, 5),
-            "circus": revival(daemons.circus, 0.2, 5.2, 3),
+            "supervisord, startsecs 0": revival(daemons.eager_supervisord, 0.2, 1.2, 3),
+            "supervisord": revival(daemons.supervisord, 1.1, 2.1, 3),
+            "circus": revival(daemons.circus, 0.2, 5.2, 2),
         },
         (
             Goal("ms", at_most=2, subject="ours, no delay"),
