@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
-import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .pace import pace
 from .states import Usage
 
 if TYPE_CHECKING:
     import resource
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from .launch import Launched
     from .states import ExitStatus
 
 WAITER = "realtalk-async waits for pid "
@@ -37,59 +36,28 @@ class Child:
     A running program, leader of its own session and process group.
 
     Args:
-        argv: The program and its arguments.
-        env: Its whole environment.
-        cwd: Its working directory; ours if None.
-        stdin: A descriptor or a `subprocess` constant, likewise *stdout* and *stderr*.
+        launched: The program, not reaped by anybody.
         on_exit: Called in the loop, once, as soon as the program has exited.
-        options: Further arguments of `subprocess.Popen`.
 
     Raises:
-        OSError: If the operating system refuses; nothing is left behind then.
+        OSError: If it cannot be watched; it is killed then.
     """
 
-    def __init__(
-        self,
-        argv: Sequence[str] | str,
-        *,
-        env: Mapping[str, str],
-        cwd: str | None,
-        stdin: int | None,
-        stdout: int | None,
-        stderr: int | None,
-        on_exit: Callable[[Child], None],
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, launched: Launched, on_exit: Callable[[Child], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self._on_exit = on_exit
         self.exit_status: ExitStatus | None = None
         """None while it runs."""
         self.usage: Usage | None = None
-        self.started = time.monotonic()
+        self.started = launched.at
         self.noticed: float | None = None
         """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
         self.exited: asyncio.Future[None] = self.loop.create_future()
         """Done as soon as the program has exited and is reaped."""
-        merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
-        if "process_group" in merged:  # the leader of a session cannot join a group
-            merged["start_new_session"] = False
-        try:
-            self._popen = subprocess.Popen(
-                argv,
-                env=env,
-                cwd=cwd,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                **merged,
-            )
-        except (LookupError, TypeError, ValueError) as exc:
-            # An unknown user, text that no file name can hold: a refusal like any other.
-            raise OSError(errno.EINVAL, f"Invalid argument: {exc}") from exc
+        self._popen = launched.popen
         self.pid = self._popen.pid
-        own = merged["start_new_session"] or merged.get("process_group") == 0
-        self.owns_group = bool(own)
+        self.owns_group = launched.owns_group
         """Whether its pid is also the number of a process group of its own."""
         self._pidfd = -1
         try:

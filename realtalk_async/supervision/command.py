@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 
 from .child import Child
+from .launch import Launched, launch
 from .output import StreamName
 from .pipes import Chunk, PipeReader, PipeWriter
 
@@ -109,6 +110,41 @@ class Command:
         merged: dict[str, str | None] = {**os.environ, **self.env, **(extra or {})}
         return {name: value for name, value in merged.items() if value is not None}
 
+    def launch(self, extra: Mapping[str, str]) -> tuple[Launched, dict[str, int]]:
+        """
+        Start it in a session of its own, for `spawn`.
+
+        Args:
+            extra: Variables to add to its environment.
+
+        Returns:
+            The program, and our ends of its pipes by name.
+
+        Raises:
+            OSError: If the operating system refuses; no descriptor is left open then.
+        """
+        ours: dict[str, int] = {}
+        theirs: dict[str, int] = {}
+        try:
+            _make_pipes(self, ours, theirs)
+            streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
+            streams |= self.redirect | theirs
+            launched = launch(
+                self.argv,
+                env=self.environment(extra),
+                cwd=self.cwd,
+                stdin=streams["stdin"],
+                stdout=streams["stdout"],
+                stderr=streams["stderr"],
+                options=self.options,
+            )
+        except BaseException:
+            _close_all(ours)
+            raise
+        finally:
+            _close_all(theirs)
+        return launched, ours
+
     async def __call__(self) -> asyncio.subprocess.Process:
         """
         Start the command outside any supervision, with pipes for what it has to say.
@@ -152,6 +188,30 @@ class Command:
             self.argv, self.env, self.cwd, self.stdin, self.stdout,
             self.redirect, self._options,
         )  # fmt: skip
+
+
+class HeadStart(Command):
+    """
+    A command that runs already: its first life is taken over, later ones are spawned.
+
+    Args:
+        command: What runs.
+        launched: The program, with the guard's tag in its environment.
+        pipes: Our ends of its pipes by name.
+    """
+
+    __slots__ = ("_begun",)
+
+    def __init__(
+        self, command: Command, launched: Launched, pipes: dict[str, int]
+    ) -> None:
+        super().__init__(*command.argv, redirect=command.redirect)
+        self._begun: tuple[Launched, dict[str, int]] | None = (launched, pipes)
+
+    def launch(self, extra: Mapping[str, str]) -> tuple[Launched, dict[str, int]]:
+        """Return what has begun, once; from then on start it as any command."""
+        begun, self._begun = self._begun, None
+        return begun or super().launch(extra)
 
 
 def _refuse_nonsense(
@@ -210,27 +270,12 @@ def spawn(
     Raises:
         OSError: If the operating system refuses; no descriptor is left open then.
     """
-    ours: dict[str, int] = {}
-    theirs: dict[str, int] = {}
+    launched, ours = command.launch(extra_env)
     try:
-        _make_pipes(command, ours, theirs)
-        streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
-        streams |= command.redirect | theirs
-        child = Child(
-            command.argv,
-            env=command.environment(extra_env),
-            cwd=command.cwd,
-            stdin=streams["stdin"],
-            stdout=streams["stdout"],
-            stderr=streams["stderr"],
-            on_exit=on_exit,
-            options=command.options,
-        )
+        child = Child(launched, on_exit)
     except BaseException:
         _close_all(ours)
         raise
-    finally:
-        _close_all(theirs)
     try:
         stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
         readers = {

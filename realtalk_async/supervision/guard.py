@@ -9,36 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import groups
 from .child import Child
+from .launch import launch_guard, new_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VARIABLE = "REALTALK_ASYNC_TAG"
-"""The environment variable that marks a child, and all its descendants, as ours."""
-
-PROGRAM = Path(__file__).with_name("guardian.py")
+    from .launch import Guarding
 
 MOST_REPLACED = 10
 """Something kills every guard: going on would be a fork bomb in slow motion."""
-
-
-def _bare_environment() -> dict[str, str]:
-    """
-    Return what an interpreter needs to start, and nothing else.
-
-    If we are ourselves the child of a supervised app, its tag must not be in there: our
-    guard is to outlive us both.
-    """
-    wanted = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
-    return {name: value for name, value in os.environ.items() if name in wanted}
 
 
 class Guard:
@@ -47,11 +30,15 @@ class Guard:
 
     Args:
         on_lost: Called in the loop if the guard itself died; it has been replaced then.
+        begun: One that runs already.
     """
 
-    def __init__(self, on_lost: Callable[[str], None]) -> None:
-        self.tag = f"{VARIABLE}={uuid.uuid4().hex}"
+    def __init__(
+        self, on_lost: Callable[[str], None], begun: Guarding | None = None
+    ) -> None:
+        self.tag = begun.tag if begun else new_tag()
         """``NAME=value``, as it stands in a child's environment."""
+        self._begun = begun
         self._on_lost = on_lost
         self._told: dict[int, int] = {}
         self._child: Child | None = None
@@ -76,24 +63,14 @@ class Guard:
         Raises:
             OSError: If it cannot be started.
         """
-        reading, self._pipe = os.pipe()
-        os.set_blocking(self._pipe, False)
+        guarding, self._begun = self._begun or launch_guard(self.tag), None
+        self._pipe = guarding.pipe
         try:
-            self._child = Child(
-                [sys.executable, "-I", "-S", str(PROGRAM), self.tag, str(os.getpid())],
-                env=_bare_environment(),
-                cwd="/",
-                stdin=reading,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                on_exit=self._exited,
-            )
+            self._child = Child(guarding.launched, self._exited)
         except OSError:
             os.close(self._pipe)
             self._pipe = -1
             raise
-        finally:
-            os.close(reading)
         for pid, start in self._told.items():
             self._say(f"+{pid} {start}")
 

@@ -36,6 +36,7 @@ from .explanation import Explanation, Surroundings, explain
 from .guard import Guard
 from .intensity import Intensity
 from .ladder import GRACEFUL, Ladder
+from .launch import Guarding
 from .lending import Lending
 from .narrate import MANAGER, narrate
 from .order import Order
@@ -81,7 +82,8 @@ class ProcessManager:
     Args:
         logger: Where everything that happens is logged.
         check_interval: Seconds between two rounds of health checks.
-        guard: Whether a small process of its own ends the children if the app is killed.
+        guard: Whether a small process of its own ends the children if the app is killed;
+            or one that runs already, see `launch_guard`.
         strategy: Who is restarted when a process is restarted by its policy:
             ``one_for_one``: it alone; ``rest_for_one``: also those started after it;
             ``one_for_all``: all. They are ended in the reverse order of their start, and
@@ -101,7 +103,7 @@ class ProcessManager:
         logger: Logger,
         *,
         check_interval: float = 1.0,
-        guard: bool = True,
+        guard: bool | Guarding = True,
         strategy: Strategy = "one_for_one",
         max_restarts: int | None = None,
         window: float = 60.0,
@@ -121,7 +123,8 @@ class ProcessManager:
             )
         self._logger = logger
         self._check_interval = check_interval
-        self._guard = Guard(self._guard_lost) if guard else None
+        begun = guard if isinstance(guard, Guarding) else None
+        self._guard = Guard(self._guard_lost, begun) if guard else None
         self._registry = Registry(logger)
         self._order = Order()
         self._critical: set[str] = set()
