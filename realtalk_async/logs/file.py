@@ -301,10 +301,17 @@ class LogFile(io.BufferedIOBase):
         # newer than all in the spool, if it was full before it was found empty.
         listed = self._spool is None or self._spool.full
         if self._spool is not None and (data := self._spool.take()):
-            self._write(data, self._spool)
-            self._taken += data.count(b"\n")
+            self._write_spooled(data, self._spool)
             return True
         return self._write_lines(BATCH if listed else 0)
+
+    def _write_spooled(self, data: bytes, journal: spool.Spool) -> None:
+        try:
+            self._write(data, journal)
+        finally:
+            done = data.count(b"\n", 0, self._appender.done)
+            self.written += done
+            self._taken += done
 
     def _write_lines(self, most: int) -> bool:
         with self._mutex:
@@ -317,24 +324,22 @@ class LogFile(io.BufferedIOBase):
         try:
             if data:
                 self._write(data)
-        finally:
-            done = len(batch)
-            if self._appender.done < len(data):
-                done = data.count(b"\n", 0, self._appender.done)
-                with self._mutex:
-                    self.lines[0:0] = batch[done:]
-                    self._taken -= len(batch) - done
+        except BaseException:
+            done = data.count(b"\n", 0, self._appender.done)
+            self.written += done
+            with self._mutex:
+                self.lines[0:0] = batch[done:]
+                self._taken -= len(batch) - done
+            raise
+        self.written += len(batch)
         if self._spool is not None and self._spooling:
             self._spool.reopen()
         return bool(data or self.lines)
 
     def _write(self, data: bytes, journal: spool.Spool | None = None) -> None:
         self._appender.done = 0
-        try:
-            with self._appender.locked(self):
-                self._appender.put(data, journal)
-        finally:
-            self.written += data.count(b"\n", 0, self._appender.done)
+        with self._appender.locked(self):
+            self._appender.put(data, journal)
         self._recovered()
 
     # Shared memory

@@ -120,6 +120,7 @@ class Spool:
 
     def take(self) -> bytes:
         """Return what waits, or the older part of it; it is kept until it `ended`."""
+        self._clear_front()
         front = self._segments[self._front]
         with self._guard:
             if self._active is front and front.tell():
@@ -131,9 +132,13 @@ class Spool:
         self._record(piece)
 
     def ended(self, length: int) -> None:
-        """Take note that so many more bytes are in the log; forget what is done with."""
+        """Take note that so many more bytes are in the log."""
         self._done += length
         self._record(_NONE)
+        self._clear_front()
+
+    def _clear_front(self) -> None:
+        """Go on with the other segment, if all of the front one is in the log."""
         front = self._segments[self._front]
         if front is self._active or self._done < front.tell():
             return
