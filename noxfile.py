@@ -65,6 +65,21 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Hold SOAK_MINUTES of conversation at 20 times its speed, an hour if not set."""
+    session.install(EXTRAS)
+    minutes = os.environ.get("SOAK_MINUTES", "60")
+    session.run("python", "tests/benchmarks/soak.py", "--minutes", minutes)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Print what becomes of every fault of the offline peer in every phase of a turn."""
+    session.install(EXTRAS, *group("test"))
+    session.run("python", "tests/test_fault_phases.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and spelling: ``-- --fix`` mends what can be mended."""
     session.install(*group("lint"))

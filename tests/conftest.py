@@ -33,6 +33,7 @@ REALTIME = {
     "test_readme",
     "test_run",
     "test_script",
+    "test_soak",
     "test_sound",
     "test_speech",
     "test_stream",

@@ -1,0 +1,102 @@
+"""
+A voice client beside the field: ``python tests/benchmarks/bench_voice_peers.py [NAME …]``.
+
+Benchmarks:
+    voice import   ms, and ms of CPU, until a client can dial, in a new interpreter;
+                   ``websockets`` is the bare client, below which none of them can be
+    voice deltas   ms of CPU for 1,000 received pieces of sound, 100 ms each, until they
+                   are ready to be played
+
+``openai-agents`` is measured where it is installed.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import time
+
+from measure import Benchmark, Goal, main
+
+PIECES = 1_000
+PIECE = bytes(4_800)
+
+
+def imports(*modules):
+    """Return what measures how long these take to import."""
+
+    def measure():
+        began, spent = time.perf_counter(), time.process_time()
+        for module in modules:
+            importlib.import_module(module)
+        took, spent = time.perf_counter() - began, time.process_time() - spent
+        return {"ms": took * 1000, "CPU ms": spent * 1000}
+
+    return measure
+
+
+def messages():
+    """Return a reply's pieces of sound as they come from the service."""
+    delta = base64.b64encode(PIECE).decode()
+    ids = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0}
+    for number in range(PIECES):
+        event = {"type": "response.output_audio.delta", "event_id": f"event_{number}"}
+        yield json.dumps({**event, **ids, "content_index": 0, "delta": delta}).encode()
+
+
+def timed(receive):
+    """Return the CPU that *receive* takes for all pieces."""
+    pieces = list(messages())
+    receive(pieces[0])
+    began = time.process_time()
+    for piece in pieces:
+        receive(piece)
+    return {"CPU ms": (time.process_time() - began) * 1000}
+
+
+def ours():
+    import asyncio
+
+    from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.protocol import SessionConfig
+    from realtalk_async.voice.session import Session
+
+    async def work():
+        engine = Engine(Session(SessionConfig()), lambda event: None, plays=True)
+        figures = timed(engine.receive)
+        assert engine.playback.queued == (PIECES + 1) * len(PIECE)
+        engine.end("measured")
+        return figures
+
+    return asyncio.run(work())
+
+
+def sdk():
+    from openai.resources.realtime.realtime import AsyncRealtimeConnection
+
+    connection = AsyncRealtimeConnection(None)
+    return timed(lambda raw: base64.b64decode(connection.parse_event(raw).delta))
+
+
+BENCHMARKS = (
+    Benchmark(
+        "voice import",
+        {
+            "ours": imports(
+                "realtalk_async.voice.stream",
+                "realtalk_async.voice.link",
+                "realtalk_async.voice.connection",
+            ),
+            "openai": imports("openai", "openai.resources.realtime.realtime"),
+            "openai-agents": imports("agents.realtime"),
+            "websockets": imports("asyncio", "orjson", "websockets.asyncio.client"),
+        },
+        (Goal("ms", at_most=150), Goal("ms", at_most=0.2, of="openai")),
+        rounds=5,
+    ),
+    Benchmark("voice deltas", {"ours": ours, "openai": sdk}),
+)
+
+if __name__ == "__main__":
+    main(__doc__, BENCHMARKS)

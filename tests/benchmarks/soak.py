@@ -1,0 +1,392 @@
+"""
+An hour of conversation in three minutes: ``python tests/benchmarks/soak.py``.
+
+One voice session talks with the offline peer, twenty times as fast as people do: it
+speaks, writes, calls tools and breaks in; meanwhile its recorder and its player are
+killed, its connection is broken by faults, and left for a new one before it expires. In
+each tenth of the time it is counted what the app holds; a line of JSON each, and a verdict.
+
+How it is made fast: the clock of this process runs twenty times as fast
+(`time.monotonic`, by which the session, its supervision and the loop go), the microphone
+is a program that delivers twenty times as much, and the peer sends as fast as that. The
+product knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import itertools
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from realtalk_async.exceptions import WaitExpired
+from realtalk_async.logs import Logger
+from realtalk_async.supervision import Command, Probe, ProcessManager
+from realtalk_async.voice import (
+    ConnectionLost,
+    ConnectionRecycled,
+    DeviceFailed,
+    Interrupted,
+    ProtocolProblem,
+    ServiceError,
+    Stream,
+    UnknownEvent,
+)
+
+SENTENCES = (
+    "What is seven plus five?",
+    "Can you count from one to five?",
+    "What is twenty minus eight?",
+    "Good morning.",
+)
+STORY = "Tell me a story."
+WEATHER = "How is the weather in Oslo?"
+
+TURN = 15.0
+"""Seconds for one turn: the question, the answer, and a pause."""
+PATIENCE = 120.0
+"""Seconds that a reply may take; who waits longer counts as unresolved."""
+UNHEARD = 8.0
+"""Seconds after which a sentence is said again."""
+LIFETIME = 300
+"""Seconds until the peer says that a session ends: it is left for a new one before."""
+TENTHS = 10
+
+MOST_GROWTH = 8 * 2**20
+"""Bytes that the memory may grow beyond the history, for what allocators keep."""
+
+# Once in a while each connection has a fault, which strikes again on the next one.
+FAULTS = (
+    "malformed@response.output_audio.delta:150",
+    "unknown@response.done:9",
+    "badbase64@response.output_audio.delta:400",
+    "error-server_error@response.created:20",
+    "twice@response.done:25",
+    "drop@response.output_audio_transcript.delta:300",
+)
+
+# Delivers silence at SPEED; at each SIGUSR1 the next of its sentences, at SPEED.
+MICROPHONE = """
+import os, signal, sys, time
+speed, paths = float(sys.argv[1]), sys.argv[2:]
+said, told = 0, []
+signal.signal(signal.SIGUSR1, lambda *_: told.append(1))
+due, sound = time.monotonic(), b""
+while True:
+    if told and not sound:
+        told.clear()
+        sound = open(paths[said % len(paths)], "rb").read()
+        said += 1
+    piece, sound = sound[:4800], sound[4800:]
+    os.write(1, piece.ljust(4800, bytes(1)))
+    due += 0.1 / speed
+    time.sleep(max(0, due - time.monotonic()))
+"""
+SPEAKER = ("sh", "-c", "exec cat >/dev/null")
+
+
+# --- The fast clock ---------------------------------------------------------------
+
+
+class FastSelector(selectors.DefaultSelector):
+    """Waits only a *speed*-th of what it is asked for."""
+
+    speed = 1.0
+
+    def select(self, timeout=None):
+        """Wait for events."""
+        return super().select(timeout and timeout / self.speed)
+
+
+def speed_up(speed):
+    """Have the clock of this process run *speed* times as fast from now on."""
+    real, began = time.monotonic, time.monotonic()
+    FastSelector.speed = speed
+    time.monotonic = lambda: began + (real() - began) * speed
+
+
+# --- What is counted --------------------------------------------------------------
+
+
+def size_of(root):
+    """Return the bytes of *root* and all the plain data that it holds."""
+    plain = (str, bytes, int, float, type(None), type)
+    seen, todo, total = set(), [root], 0
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        total += sys.getsizeof(thing)
+        if not isinstance(thing, plain):
+            todo += (each for each in gc.get_referents(thing) if is_data(each))
+    return total
+
+
+def is_data(thing):
+    """Whether a thing is kept as history, and is no part of the machinery."""
+    if isinstance(thing, type) or callable(thing):
+        return False
+    ours = dataclasses.is_dataclass(thing) or type(thing).__module__ == "builtins"
+    return ours or type(thing).__module__ in ("datetime", "collections", "pathlib")
+
+
+def history_of(stream, manager):
+    """Return the bytes of what the session keeps on purpose."""
+    engine, session = stream._engine, stream._session
+    kept = (
+        list(stream.eventlog),
+        stream.conversation(),
+        session.conversation,
+        session.replies.outcomes,
+        engine.chronicle.marks,
+        engine.meter,
+        engine.playback._tallies,
+        manager.get_error_history().to_dict(),
+    )
+    return size_of(kept)
+
+
+def count(stream):
+    """Return what this process holds."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what is free is not held
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "rss": pages * os.sysconf("SC_PAGE_SIZE"),
+        "fds": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+        "tasks": len(asyncio.all_tasks()),
+        "children": len(
+            Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+        ),
+        "events": len(stream.eventlog),
+    }
+
+
+# --- The conversation -------------------------------------------------------------
+
+
+class Talk:
+    """One long conversation."""
+
+    def __init__(self, stream, told):
+        self.stream = stream
+        self.told = told
+        self.outcomes = Counter()
+        self.unresolved = 0
+        self.turns = 0
+
+    def speak(self):
+        """Have the microphone say its next sentence."""
+        os.kill(self.stream.process_status()["recorder"].pid, signal.SIGUSR1)
+
+    async def heard(self, wait):
+        """Wait for a reply, and for the end of its sound."""
+        try:
+            outcome = await wait
+        except (WaitExpired, TimeoutError):
+            self.unresolved += 1
+            return
+        self.outcomes[str(outcome.status)] += 1
+        await self.stream.wait_until_played(PATIENCE)
+
+    async def spoken(self):
+        """Ask aloud, and again if nobody heard: the recorder may just have died."""
+        reply = asyncio.create_task(self.stream.wait_for_response(None))
+        before = self.told["SpeechStarted"]
+        while self.told["SpeechStarted"] == before and not reply.done():
+            self.speak()
+            await asyncio.wait([reply], timeout=UNHEARD)
+        await self.heard(asyncio.wait_for(reply, PATIENCE))
+
+    async def written(self, text=SENTENCES[0]):
+        """Ask in writing."""
+        self.stream.send_text(text, trigger_response=True)
+        await self.heard(self.stream.wait_for_response(PATIENCE))
+
+    async def a_tool(self):
+        """Ask what needs a tool."""
+        await self.written(WEATHER)
+
+    async def broken_into(self):
+        """Ask for a story and break in: it is cut to what was heard."""
+        self.stream.send_text(STORY, trigger_response=True)
+        told = asyncio.create_task(self.stream.wait_for_response(PATIENCE))
+        await asyncio.wait([told])
+        await asyncio.sleep(2)
+        self.speak()
+        await asyncio.sleep(2)
+        await self.heard(told)
+        await self.spoken()
+
+    def kill(self, name):
+        """Kill a program, in the middle of whatever it does."""
+        status = self.stream.process_status()[name]
+        if status.status == "running":
+            os.kill(status.pid, signal.SIGKILL)
+
+    async def hold(self, until):
+        """Take turns until *until*."""
+        kinds = (self.spoken, self.written, self.broken_into, self.spoken, self.a_tool)
+        victims = itertools.cycle(("recorder", "player"))
+        for turn in kinds * 10_000:
+            began = time.monotonic()
+            if began >= until:
+                return
+            self.turns += 1
+            if self.turns % 17 == 0:
+                asyncio.get_running_loop().call_later(3, self.kill, next(victims))
+            await turn()
+            await asyncio.sleep(max(0, began + TURN - time.monotonic()))
+
+
+async def get_weather(city: str) -> str:
+    """Tell the weather in a city."""
+    await asyncio.sleep(0.5)
+    return "fine"
+
+
+RENDER = """
+import sys
+from pathlib import Path
+from realtalk_async.offline import render
+for path, sentence in zip(sys.argv[1::2], sys.argv[2::2]):
+    render([(sentence, 0.7)], f"{path}.wav")
+    Path(path).write_bytes(Path(f"{path}.wav").read_bytes()[44:])
+"""
+
+
+def speak_into(folder):
+    """Return the paths of the sentences' samples, each with a silence behind it."""
+    paths = [str(folder / f"{number}.pcm") for number in range(len(SENTENCES))]
+    pairs = itertools.chain(*zip(paths, SENTENCES, strict=True))
+    # In a process of its own: the voice's models are not to be counted here.
+    subprocess.run([sys.executable, "-c", RENDER, *pairs], check=True)
+    return paths
+
+
+async def soak(minutes, speed, folder, sentences):
+    """Hold a conversation of so many minutes; yield what is counted in it."""
+    logger = Logger(folder / "soak.log")
+    microphone = [sys.executable, "-I", "-S", "-c", MICROPHONE, str(speed)]
+    peer = [sys.executable, "-m", "realtalk_async.offline", "--port", "0"]
+    query = "&".join([f"lifetime={LIFETIME}", *(f"fault={fault}" for fault in FAULTS)])
+    async with logger, ProcessManager(logger) as manager:
+        served = await manager.start(
+            "peer",
+            Command(*peer, "--pace", str(20 * speed)),
+            probes=[Probe.line("peer ready", timeout=60 * speed)],
+        )
+        line = await served.wait_for_line("peer ready on", timeout=60 * speed)
+        stream = Stream(
+            logger=logger,
+            process_manager=manager,
+            url=f"{line.text.split()[-1]}?{query}",
+            microphone=[*microphone, *sentences],
+            speaker=SPEAKER,
+            tools=[get_weather],
+            record=folder / "both.wav",
+        )
+        told = Counter()
+        stream.subscribe(lambda event: told.update([type(event).__name__]))
+        async with stream:
+            talk = Talk(stream, told)
+            stream.set_status_message("All is well.")
+            began = time.monotonic()
+            for tenth in range(1, TENTHS + 1):
+                await talk.hold(began + minutes * 60 * tenth / TENTHS)
+                yield {
+                    "minutes": round((time.monotonic() - began) / 60, 1),
+                    "turns": talk.turns,
+                    **count(stream),
+                    "history": history_of(stream, manager),
+                    "peer_rss": peer_memory(served.pid),
+                    "replies": dict(talk.outcomes),
+                    "unresolved": talk.unresolved,
+                    "restarts": stream.summary().restarts,
+                    "dropped_audio": round(stream.summary().dropped_audio, 1),
+                    "told": {name.__name__: told[name.__name__] for name in TOLD},
+                }
+
+
+TOLD = (
+    *(ConnectionLost, ConnectionRecycled, DeviceFailed, Interrupted),
+    *(ProtocolProblem, ServiceError, UnknownEvent),
+)
+
+
+def peer_memory(pid):
+    """Return the resident bytes of the peer."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
+
+
+HELD = ("fds", "threads", "tasks", "children")
+
+
+def judge(counts):
+    """Return how much the memory grew, and what is wrong; it may get warm first."""
+    warm, last = counts[len(counts) // 3], counts[-1]
+    most = {what: max(c[what] for c in counts[: len(counts) // 2]) for what in HELD}
+    growth = (last["rss"] - warm["rss"]) - (last["history"] - warm["history"])
+    wrong = [
+        f"{last[what] - most[what]} {what} more than in the first half"
+        for what in HELD
+        if last[what] > most[what]
+    ]
+    if growth > MOST_GROWTH:
+        wrong.append(f"{growth / 2**20:.1f} MiB more memory than its history takes")
+    if last["unresolved"]:
+        wrong.append(f"{last['unresolved']} waited in vain")
+    if not last["replies"].get("completed"):
+        wrong.append("no reply was completed")
+    return growth, wrong
+
+
+async def run(minutes, speed):
+    """Hold the conversation, print what is counted, and judge it."""
+    counts = []
+    with tempfile.TemporaryDirectory() as name:
+        sentences = speak_into(Path(name))
+        async for counted in soak(minutes, speed, Path(name), sentences):
+            print(json.dumps(counted), flush=True)
+            counts.append(counted)
+    growth, wrong = judge(counts)
+    verdict = {"benchmark": "soak", "minutes": minutes, "speed": speed}
+    verdict |= {"growth_beyond_history": growth, "wrong": wrong}
+    print(json.dumps(verdict))
+    return 1 if wrong else 0
+
+
+def main():
+    """Soak."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of conversation")
+    parser.add_argument("--speed", type=float, default=20.0, help="times real time")
+    options = parser.parse_args()
+    speed_up(options.speed)
+    with asyncio.Runner(
+        loop_factory=lambda: asyncio.SelectorEventLoop(FastSelector())
+    ) as runner:
+        return runner.run(run(options.minutes, options.speed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""A long conversation at twenty times its speed leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SOAK = Path(__file__).parent / "benchmarks" / "soak.py"
+
+
+def test_four_minutes_of_conversation_leave_only_their_history():
+    """``nox -s soak`` takes an hour of it."""
+    command = [sys.executable, str(SOAK), "--minutes", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *counts, verdict = map(json.loads, done.stdout.splitlines())
+    assert verdict["wrong"] == []
+    assert counts[-1]["replies"]["completed"] > 0
+    assert counts[-1]["unresolved"] == 0
