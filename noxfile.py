@@ -58,10 +58,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Disturb children at random for CHAOS_SECONDS, ten minutes if that is not set."""
+    """Disturb children at random for CHAOS_SECONDS, 200 s if that is not set, a strategy."""
     session.install(EXTRAS, *group("test"))
-    seconds = os.environ.get("CHAOS_SECONDS", "600")
-    session.run("pytest", "tests/test_chaos.py", env={"CHAOS_SECONDS": seconds})
+    seconds = os.environ.get("CHAOS_SECONDS", "200")
+    session.run("pytest", "-s", "tests/test_chaos.py", env={"CHAOS_SECONDS": seconds})
 
 
 @nox.session

@@ -2,7 +2,7 @@
 Chaos: random signals and wishes on random children, and what must hold all the same.
 
 Seeded, so that a run can be had again: ``CHAOS_SEED=7 CHAOS_SECONDS=600 pytest
-tests/test_chaos.py``. Two seconds by default, ten minutes in ``nox -s chaos``.
+tests/test_chaos.py``. Two seconds by default, and for each of three strategies; 200 in ``nox -s chaos``.
 """
 
 import asyncio
@@ -124,11 +124,14 @@ async def goes_on(one):
 
 
 def check_lines(history):
-    """Each life has counted from 0, and no line of it is missing in the middle."""
+    """Each life has counted from 0, and no line of it is missing; return their number."""
+    count = 0
     for life in history.incarnations:
         said = [line for line in life.stdout if not line.gap and not line.partial]
         numbers = [int(line.text) for line in said]
         assert numbers == list(range(len(numbers))), life
+        count += len(numbers)
+    return count
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
@@ -160,7 +163,10 @@ async def test_whatever_happens_to_the_children(logger, strategy):
     assert witness.complaints == []
     assert witness.deaths > SECONDS
     assert groups.tagged(tag) == []
+    lines = 0
     for name, history in manager.get_error_history().items():
         assert all(life.exit_status is not None for life in history.incarnations), name
-        check_lines(history)
+        lines += check_lines(history)
         assert manager.processes[name].is_settled
+    lives = sum(witness.incarnations.values())
+    print(f"{strategy}: {lives} lives, {witness.deaths} deaths, {lines} lines in order")
