@@ -3,7 +3,8 @@ Misbehaviour that must not hurt us: each row is what a supervisor in the field w
 
 One table: the number of the row, what the child or the world does, and a function that
 makes it happen on real processes and says what exactly is expected of us. Rows 26 to 29
-concern the log and stand in its tests.
+concern the log and stand in its tests; from 32 on they are our own.
+``pytest tests/test_scenarios.py -rA`` prints the table with what has passed.
 """
 
 import asyncio
@@ -16,14 +17,13 @@ import signal
 import socket
 import sys
 import textwrap
-import threading
 import time
 import tracemalloc
 
 import pytest
 
 from realtalk_async.events import ProcessStarted
-from realtalk_async.exceptions import SpawnFailed
+from realtalk_async.exceptions import ProcessDead, SpawnFailed
 from realtalk_async.supervision import (
     PERMANENT,
     TEMPORARY,
@@ -36,7 +36,7 @@ from realtalk_async.supervision import (
     RestartPolicy,
     groups,
 )
-from realtalk_async.testing import programs
+from realtalk_async.testing import leaks, programs
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,7 +97,7 @@ class World:
 
 async def settled(*processes):
     for one in processes:
-        await one._owner.until(lambda one=one: one.is_settled)
+        await one.wait_until_settled()
 
 
 async def restarted(one):
@@ -433,38 +433,59 @@ async def bad_callbacks(world):
     assert (await world.start(programs.runs(), "other")).status == "running"
 
 
-@row(17, "is started and stopped again and again")
+async def again_and_again(times, deed, at_once=20):
+    """Do something so many times, some at once: most of it is waiting."""
+    left = iter(range(times))
+
+    async def worker():
+        for _ in left:
+            await deed()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(worker())
+
+
+@row(17, "is started and stopped 1000 times")
 async def many_cycles(world):
-    async def cycle(count):
-        for _ in range(count):
-            one = ManagedProcess(programs.shell("exec sleep 1000"), "one", world.logger)
-            await one.start()
-            await one.stop()
+    async def cycle():
+        one = ManagedProcess(Command("sleep", "1000"), "one", world.logger)
+        await one.start()
+        await one.stop()
 
     def state():
         gc.collect()
         tasks = len(asyncio.all_tasks())
-        return descriptors(), tasks, threading.active_count(), len(gc.get_objects())
+        return descriptors(), tasks, len(leaks.look().threads), len(gc.get_objects())
 
-    await cycle(20)
+    await again_and_again(60, cycle)
     before = state()
-    await cycle(200)
+    await again_and_again(1000, cycle)
     after = state()
     assert after[:3] == before[:3], "descriptors, tasks, threads"
     assert after[3] - before[3] < 2000, "objects"
 
 
-@row(18, "writes a burst of lines, then exits")
+@row(18, "writes a burst of lines, then exits: 1000 times")
 async def bursts(world):
-    for _ in range(50):
+    expected = b"".join(b"%d\n" % n for n in range(1000))
+    whole = []
+
+    async def burst():
         one = ManagedProcess(
-            Command("seq", "0", "4999"), "one", world.logger, restart=TEMPORARY
+            Command("seq", "0", "999"), "one", world.logger, restart=TEMPORARY
         )
         await one.start()
         await one.wait()
-        lines = [line.text for line in one.get_stdout()]
-        assert lines == [str(n) for n in range(5000)]
+        assert one._capture.buffers["stdout"].read(0) == expected
+        whole.append(one)
         await settled(one)
+
+    await again_and_again(1000, burst)
+    assert len(whole) == 1000
+    assert [line.text for line in whole[0].get_stdout()] == [
+        str(n) for n in range(1000)
+    ]
 
 
 @row(19, "exits by a signal, ours or not")
@@ -592,23 +613,30 @@ async def ready_lines(world):
     assert (await world.start(flood, "flood", probes=[probe])).state == "running"
 
 
-@row(23, "is not well any more")
-async def health_lost(world):
+@row(23, "loses its readiness")
+async def readiness_lost(world):
     well = world.folder / "well"
     well.touch()
-    probe = Probe.call(well.exists, period=0.01, failure_threshold=2)
+    probe = Probe.call(
+        well.exists, purpose="readiness", period=0.01, failure_threshold=2
+    )
     one = await world.start(programs.runs(), restart=AT_ONCE, probes=[probe])
     well.unlink()
     await one._owner.until(lambda: one.restarts == 1)
+    assert one.state == "starting"
     well.touch()
-    assert world.kinds()[:7] == [
+    await one.wait_until_running()
+    assert world.kinds() == [
         "started",
+        "ready",
+        "readiness_lost",
         "probe_failed",
         "stop_step",
         "exited",
         "restart_scheduled",
         "started",
         "restarted",
+        "ready",
     ]
     assert one.get_history().incarnations[0].cause == "ended by us: unhealthy"
 
@@ -624,6 +652,33 @@ async def silent(world):
     [failed] = world.told("probe_failed")
     assert failed.reason.startswith("silent on stderr for 0.")
     assert failed.reason.endswith("0.1 allowed; its last line was 'last line'")
+    assert one.get_report().cause == "ended by us: unhealthy"
+
+
+@row(24, "is alive, but brings too few bytes a second")
+async def slow(world):
+    script = (
+        "import os, time\n"
+        "for n in range(10000):\n"
+        "    os.write(1, bytes(4800 if n < 10 else 480)); time.sleep(0.02)"
+    )
+    probe = Probe.rate(48_000, window=0.4, grace=0.0)
+    one = await world.start(
+        programs.python(script, stdout="binary"),
+        ready=False,
+        restart=TEMPORARY,
+        probes=[probe],
+    )
+    received = 0
+    with contextlib.suppress(ProcessDead):
+        while True:
+            received += len(await one.receive())
+    [failed] = world.told("probe_failed")
+    assert failed.probe == "rate"
+    assert "bytes/s on stdout over the last 0.4 s, at least 48000 expected" in (
+        failed.reason
+    )
+    assert received >= 48_000, "while it flowed it was well"
     assert one.get_report().cause == "ended by us: unhealthy"
 
 
@@ -670,6 +725,155 @@ async def many_at_once(world):
     assert len({one.pid for one in processes}) == 200
 
 
+# ---- what we thought of ourselves
+
+
+@row(32, "closes its stdout and goes on")
+async def closes_stdout(world):
+    script = "echo said; exec >&-; echo 'ready' >&2; read line; echo \"$line\" >&2"
+    one = await world.start(programs.shell(script, stdin=True), restart=TEMPORARY)
+    assert one.status == "running"
+    await one.send(b"still here\n")
+    await settled(one)
+    assert [line.text for line in one.get_stdout()] == ["said"]
+    assert [line.text for line in one.get_stderr()] == ["ready", "still here"]
+    assert (one.exit_status, one.get_report().capture) == (0, "end of file")
+
+
+@row(33, "writes NUL bytes")
+async def nul_bytes(world):
+    script = "import os; os.write(2, b'a\\0b\\n\\0\\n'); os._exit(1)"
+    one = await world.start(programs.python(script), ready=False, restart=TEMPORARY)
+    await settled(one)
+    assert [line.raw for line in one.get_stderr()] == [b"a\0b\n", b"\0\n"]
+    [entry] = await world.logger.get_logs(level="ERROR", component="child")
+    assert entry.context["last_words"] == ["a\0b", "\0"]
+    assert b"\0" not in world.logger.path.read_bytes(), "a log is text"
+
+
+@row(34, "moves a member into a process group of its own")
+async def changes_its_group(world):
+    script = "set -m; sleep 1000 & echo $!; echo ready; exec sleep 1000"
+    one = await world.start(Command("bash", "-c", script))
+    moved = int(one.get_stdout()[0].text)
+    assert os.getpgid(moved) == moved != one.pid
+    assert not await world.manager.leak_report(), "its session is still ours"
+    await one.stop()
+    [escapee] = (await world.manager.leak_report()).escapees
+    assert escapee.startswith(f"pid {moved} (sleep)")
+    await world.manager.aclose()
+    assert groups.look(moved) is None or not groups.look(moved).alive
+
+
+@row(35, "leaves a daemon behind by forking twice")
+async def daemon(world):
+    script = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    null = os.open(os.devnull, os.O_RDWR)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    for n in (0, 1, 2): os.dup2(null, n)\n"
+        "    time.sleep(1000)\n"
+        "os.wait()"
+    )
+    one = await world.start(programs.python(script), ready=False)
+    pid = int((await one.wait_for_line("^[0-9]+", timeout=30)).text)
+    await settled(one)
+    assert one.get_report().cause == "finished"
+    [escapee] = (await world.manager.leak_report()).escapees
+    assert escapee.startswith(f"pid {pid} (")
+    await world.manager.aclose()
+    assert not await world.manager.leak_report()
+    [said] = await world.logger.get_logs(pattern="had left their session")
+    assert said.context["escapees"][0].startswith(f"pid {pid} (")
+
+
+@row(36, "has stopped itself when it is to end")
+async def stopped_itself(world):
+    one = await world.start(programs.shell("echo ready; kill -STOP $$; exit 3"))
+    while groups.look(one.pid).state != "T":
+        await asyncio.sleep(0.005)
+    status = await one.stop()
+    assert (status.exit_status, world.steps()) == (-15, ["SIGTERM"])
+
+
+@row(37, "exits with 0 again and again, and is permanent")
+async def finishes_for_ever(world):
+    policy = RestartPolicy(
+        "permanent", first_delay=0.01, max_failures=3, jitter=False, decay=1e9
+    )
+    one = await world.start(programs.exits(0), ready=False, restart=policy)
+    status = await one.wait_until_settled()
+    delays = [event.delay for event in world.told("restart_scheduled")]
+    assert delays == pytest.approx([0.01, 0.02, 0.04], rel=1e-6), "it does not spin"
+    assert (status.state, one.incarnation) == ("fatal", 4)
+
+
+@row(38, "lives while the clock is set back by an hour")
+async def clock_set_back(world):
+    one = await world.start(programs.echoes(), ready=False, restart=AT_ONCE)
+    real = time.time
+    time.time = lambda: real() - 3600
+    try:
+        await one.send(b"early\n")
+        await one.wait_for_line("early")
+        os.kill(one.pid, signal.SIGKILL)
+        await restarted(one)
+        dead = one.get_history().incarnations[0]
+    finally:
+        time.time = real
+    assert 0 <= dead.uptime < 60
+    assert dead.ended_at < dead.started_at, "as it was told to people"
+    [scheduled] = world.told("restart_scheduled")
+    assert "failure score 1.0 of 3" in scheduled.reason
+
+
+@row(39, "forks faster than one can look")
+async def fork_bomb(world):
+    # Each generation is another process: a pid that was looked up is gone already.
+    script = (
+        "import os, time\n"
+        "print('ready', flush=True)\n"
+        "end = time.monotonic() + 30\n"
+        "while time.monotonic() < end:\n"
+        "    if os.fork():\n"
+        "        if os.getpid() == os.getpgrp(): time.sleep(1000)\n"
+        "        os._exit(0)"
+    )
+    one = await world.start(programs.python(script), ladder=SOON)
+    await one.stop()
+    assert groups.living(one.pid) == []
+    assert not await world.manager.leak_report()
+
+
+@row(40, "never collects its own children")
+async def zombies(world):
+    script = (
+        "import os, time\n"
+        "kids = [os.fork() or os._exit(0) for _ in range(20)]\n"
+        "for pid in kids: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)\n"
+        "print('ready'); time.sleep(1000)"
+    )
+    one = await world.start(programs.python(script))
+    await one.stop()
+    [step] = world.told("stop_step")
+    assert (step.members, one.exit_status) == (1, -15), "zombies need no signal"
+
+
+@row(41, "never reads its input, and is stopped while somebody writes")
+async def stopped_while_written_to(world):
+    one = await world.start(programs.never_reads(), ready=False)
+    writing = asyncio.ensure_future(one.send(bytes(1 << 20), timeout=1000))
+    while groups.look(one.pid).state != "S" or writing.done():
+        await asyncio.sleep(0.001)
+    status = await one.stop()
+    assert (status.exit_status, world.steps()) == (-15, ["SIGTERM"])
+    with pytest.raises(ProcessDead, match="write 1048576 bytes"):
+        await writing
+
+
 @pytest.mark.parametrize("scenario", TABLE)
 async def test_scenario(scenario, logger, tmp_path):
     """See the row's function."""
@@ -680,4 +884,4 @@ async def test_scenario(scenario, logger, tmp_path):
 def test_every_row_that_concerns_supervision_is_in_the_table():
     """Row 21 has a manager of its own for each strategy; 26 to 29 are the log's."""
     numbers = {param.values[0].number for param in TABLE} | {21}
-    assert numbers == set(range(1, 32)) - {26, 27, 28, 29}
+    assert numbers == set(range(1, 42)) - {26, 27, 28, 29}
