@@ -392,13 +392,48 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
 @main.command()
 @click.option("--port", default=8765, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True)
+@click.option(
+    "--pace", default=20.0, show_default=True, help="Seconds of audio sent per second."
+)
+@click.option(
+    "--lifetime",
+    default=3600.0,
+    show_default=True,
+    help="Seconds until a session expires.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="Commit it on each connection, as often as wanted; see --list-faults.",
+)
+@click.option(
+    "--recogniser",
+    type=click.Choice(["sphinx", "whisper"]),
+    default="sphinx",
+    show_default=True,
+    help="Whisper understands human voices and needs the extra 'human'.",
+)
+@click.option("--list-faults", "lists", is_flag=True, help="Tell of all faults, and end.")
 @click.option("--verbose", is_flag=True, help="Log connections to stderr.")
-def peer(port: int, host: str, *, verbose: bool) -> None:
-    """Run the offline peer alone, at ws://HOST:PORT/v1/realtime."""
+def peer(*, faults: tuple[str, ...], lists: bool, verbose: bool, **given: Any) -> None:  # noqa: ANN401 - click's
+    """
+    Run the offline peer alone, at ws://HOST:PORT/v1/realtime.
+
+    It speaks the OpenAI Realtime protocol: it hears, answers and speaks, without a
+    network, and commits faults on demand. A client may ask for them, and for a pace and
+    a lifetime, by its URL too: ws://…/v1/realtime?fault=drop:5&pace=1&lifetime=60
+    """
+    from realtalk_async.offline import faults as known
     from realtalk_async.offline.__main__ import main as serve
 
-    arguments = ["--port", str(port), "--host", host]
-    sys.exit(serve([*arguments, "--verbose"] if verbose else arguments))
+    if lists:
+        click.echo(known.__doc__)
+        return
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    arguments += [f"--fault={fault}" for fault in faults]
+    sys.exit(serve([*arguments, *(["--verbose"] if verbose else [])]))
 
 
 @main.command()

@@ -87,3 +87,23 @@ async def test_without_websockets_the_extra_is_named():
         _, err = await child.communicate()
     assert child.returncode == 1
     assert b"pip install 'realtalk-async[offline]'" in err
+
+
+async def test_it_commits_faults_on_each_connection():
+    """As an address can ask for them too."""
+    async with program("--port", "0", "--fault", "close-1011@session.created") as child:
+        assert child.stdout is not None
+        url = (await child.stdout.readline()).decode().split()[-1]
+        for _ in range(2):
+            async with connect(url) as socket:
+                await socket.wait_closed()
+                assert socket.close_code == 1011
+
+
+async def test_a_fault_that_does_not_exist_is_told_with_those_that_do():
+    """On stderr, in one line, with exit code 1."""
+    async with program("--port", "0", "--fault", "explode") as child:
+        out, err = await child.communicate()
+    assert (child.returncode, out, err.count(b"\n")) == (1, b"", 1)
+    assert b"'explode'" in err
+    assert b"badbase64" in err

@@ -382,6 +382,15 @@ async def test_a_fault_by_call_may_strike_at_once(peer):
         await third.configure()
 
 
+async def test_faults_of_the_peer_strike_on_every_connection():
+    """For clients whose address cannot be changed."""
+    async with Peer(faults=["drop@session.updated"]) as peer:
+        for _ in range(2):
+            async with connected(peer) as client:
+                with pytest.raises(ConnectionClosed):
+                    await client.configure()
+
+
 async def test_who_strikes_nobody_is_told(peer):
     """A fault now, without a client, is a mistake of the test."""
     with pytest.raises(InvalidConfiguration, match="nobody"):

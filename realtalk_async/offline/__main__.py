@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import get_args
 
+from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.offline.peer import Peer
 from realtalk_async.offline.speech import Recogniser
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         asyncio.run(_serve(options))
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, InvalidConfiguration) as error:
         sys.stderr.write(f"the offline peer cannot start: {error}\n")
         return 1
     return 0
@@ -47,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
         "--pace", type=float, default=20.0, help="seconds of audio sent per second"
+    )
+    parser.add_argument(
+        "--lifetime", type=float, default=3600.0, help="seconds until a session expires"
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        help="commit it on each connection: drop:5, late-0.5@response.done, …",
     )
     parser.add_argument(
         "--recogniser",
@@ -67,8 +77,10 @@ async def _serve(options: argparse.Namespace) -> None:
         options.port,
         host=options.host,
         pace=options.pace,
-        recogniser=options.recogniser,
+        lifetime=options.lifetime,
         record=False,
+        faults=options.fault,
+        recogniser=options.recogniser,
     )
     async with peer:
         sys.stdout.write(f"peer ready on {peer.url}\n")

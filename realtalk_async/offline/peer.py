@@ -49,7 +49,7 @@ from realtalk_async.offline.speech import Speech
 from realtalk_async.offline.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -104,11 +104,12 @@ class Peer:
         lifetime: Seconds until a session expires, as the service's do.
         record: Whether to keep what clients send in `received`. It keeps audio too,
             64 kB a second of it: turn it off for a peer that runs for long.
+        faults: Faults that strike on each connection, as those of a URL do.
         recogniser: What it hears with: ``"sphinx"`` is fast and made for its own voice,
             ``"whisper"`` understands humans and needs the extra ``human``.
 
     Raises:
-        InvalidConfiguration: If there is no such recogniser.
+        InvalidConfiguration: If there is no such recogniser, or no such fault.
 
     A URL may say otherwise for its connection: ``pace=1``, ``lifetime=2``, and
     ``fault=…`` as often as wanted.
@@ -122,6 +123,7 @@ class Peer:
         pace: float = 20.0,
         lifetime: float = 3600.0,
         record: bool = True,
+        faults: Iterable[str | Fault] = (),
         recogniser: Recogniser = "sphinx",
     ) -> None:
         self.received: list[Received] = []
@@ -135,6 +137,7 @@ class Peer:
         self._record = record
         self._speech = Speech(recogniser)
         self._faults = Faults()
+        self._each = _read(faults)
         self._links: set[Link] = set()
         self._server: Server | None = None
         self._news = asyncio.Event()
@@ -247,7 +250,7 @@ class Peer:
             return socket.respond(http.HTTPStatus.UNAUTHORIZED, _INVALID_KEY)
         query = parse_qs(address.query)
         try:
-            mine = _faults(query)
+            mine = Faults([*self._each, *_faults(query)])
             _number(query, "pace", self._pace)
             _number(query, "lifetime", self._lifetime)
         except InvalidConfiguration as error:
@@ -270,7 +273,7 @@ class Peer:
             socket,
             _new_turns(query, lifetime),
             self._speech,
-            Wire(_faults(query), self._faults),
+            Wire(Faults([*self._each, *_faults(query)]), self._faults),
             pace=_number(query, "pace", self._pace),
             lifetime=lifetime,
             on_event=lambda event: self._note(connection, event),
@@ -295,11 +298,21 @@ _INVALID_KEY = (
 )
 
 
-def _faults(query: Mapping[str, list[str]]) -> Faults:
-    faults = [Fault.parse(text) for text in query.get("fault", [])]
-    if any(fault.event == NOW for fault in faults):
-        raise InvalidConfiguration(f"@{NOW} is for calls of Peer.fault: a URL has none")
-    return Faults(faults)
+def _faults(query: Mapping[str, list[str]]) -> list[Fault]:
+    return _read(query.get("fault", []))
+
+
+def _read(faults: Iterable[str | Fault]) -> list[Fault]:
+    """
+    Return faults that are to strike on each connection.
+
+    Raises:
+        InvalidConfiguration: If there is no such fault, or one would strike now.
+    """
+    read = [Fault.parse(each) if isinstance(each, str) else each for each in faults]
+    if any(fault.event == NOW for fault in read):
+        raise InvalidConfiguration(f"@{NOW} is for Peer.fault, while clients are there")
+    return read
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float) -> float:
