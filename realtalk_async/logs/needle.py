@@ -48,23 +48,18 @@ class Needle(NamedTuple):
         if self.folded:
             texts += () if block.isascii() else _EQUAL_LETTERS
             block = block.lower()
-        if len(texts) == 1:
-            return list(self._lines(texts[0], block, begin, end))
         found = (self._lines(text, block, begin, end) for text in texts)
         return sorted({start for starts in found for start in starts})
 
     def _lines(
         self, text: bytes, block: bytes | bytearray, begin: int, end: int
     ) -> Iterator[int]:
-        position = block.find(text, begin, end)
-        while position >= 0:
-            after = position + len(text)
-            if not self.whole or _stands_alone(block, position, after):
-                yield block.rfind(b"\n", begin, position) + 1 or begin
-                after = block.find(b"\n", after, end)
-                if after < 0:
-                    return
-            position = block.find(text, after, end)
+        # From the end, since CPython's rfind is twice as fast as its find.
+        while (position := block.rfind(text, begin, end)) >= 0:
+            end = position
+            if not self.whole or _stands_alone(block, position, position + len(text)):
+                end = block.rfind(b"\n", begin, position) + 1 or begin
+                yield end
 
 
 def whole_name(name: str) -> Needle:
