@@ -9,14 +9,12 @@ least latency of each program; the default flags of some are a hundred times wor
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias, TypeGuard
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.voice import wavfile
@@ -33,8 +31,7 @@ def is_program(device: object) -> TypeGuard[Device]:
     return device is None or isinstance(device, str | os.PathLike | Sequence)
 
 
-@dataclass(frozen=True, slots=True)
-class AudioProgram:
+class AudioProgram(NamedTuple):
     """One way to record or to play."""
 
     name: str
@@ -48,8 +45,7 @@ class AudioProgram:
     """Another one may go on in the file where this one ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """What this module needs to know of the machine."""
 
     which: Callable[[str], str | None] = shutil.which
@@ -75,7 +71,9 @@ def find_bundled_ffmpeg() -> str | None:
 
     The wheel's own function would run ``ffmpeg -version`` and block us meanwhile.
     """
-    spec = importlib.util.find_spec("imageio_ffmpeg")
+    from importlib.util import find_spec  # only who looks for programs pays for it
+
+    spec = find_spec("imageio_ffmpeg")
     if spec is None or spec.origin is None:
         return None
     found = sorted(Path(spec.origin).parent.glob("binaries/ffmpeg-*"))

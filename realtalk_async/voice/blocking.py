@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import queue
 import threading
 from typing import TYPE_CHECKING, TypeAlias
@@ -49,7 +50,12 @@ class Blocking:
         """
         answer: asyncio.Future[object] = self._loop.create_future()
         self._jobs.put((answer, arguments))
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and not answer.exception():
+                _drop(answer.result())
+            raise
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -83,8 +89,16 @@ class Blocking:
 
 
 def _succeed(answer: asyncio.Future[object], result: object) -> None:
-    if not answer.done():
+    if answer.done():
+        _drop(result)
+    else:
         answer.set_result(result)
+
+
+def _drop(result: object) -> None:
+    """Let nobody warn of a coroutine that will not be awaited."""
+    if inspect.iscoroutine(result):
+        result.close()
 
 
 def _fail(answer: asyncio.Future[object], error: BaseException) -> None:

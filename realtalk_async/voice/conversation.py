@@ -9,7 +9,7 @@ an item stands right behind the one that it names, as the service inserted it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from realtalk_async.voice.words import Entry
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 Medium = Literal["text", "audio"]
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweredCall:
+class AnsweredCall(NamedTuple):
     """A tool that was called and has answered; the app's users do not see it."""
 
     item_id: str

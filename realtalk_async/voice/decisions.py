@@ -4,8 +4,7 @@ What a session decides: words for the stream, which carries them out in order. P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from realtalk_async.voice.pacing import Part
@@ -13,42 +12,36 @@ if TYPE_CHECKING:
     from realtalk_async.voice.words import ToolCalled, VoiceEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send this message, which has its ``event_id``."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(NamedTuple):
     """Queue this audio for the player."""
 
     part: Part
     pcm: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Hush:
+class Hush(NamedTuple):
     """Clear the player's queue, then tell `Session.cut_off` what was cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """Tell the app; a `words.ReplyFinished` also resolves who waits for it."""
 
     event: VoiceEvent
 
 
-@dataclass(frozen=True, slots=True)
-class RunTool:
+class RunTool(NamedTuple):
     """Run a tool of the app, then tell `Session.tool_finished`."""
 
     call: ToolCalled
 
 
-@dataclass(frozen=True, slots=True)
-class Redial:
+class Redial(NamedTuple):
     """This connection is of no more use: close it and dial again."""
 
     reason: str
@@ -56,8 +49,7 @@ class Redial:
     """Nothing broke: it is only left before the service would end it."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """End the session: no second try can mend this."""
 
     code: str

@@ -8,8 +8,7 @@ way or there is no connection. A new connection is told first what was said befo
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.voice import protocol
 from realtalk_async.voice.decisions import Decision, Send
@@ -27,16 +26,14 @@ if TYPE_CHECKING:
 _REMEMBERED = 256  # messages of ours that errors may still name
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """What is remembered of a message of ours, for errors that name it."""
 
     type: str
     item_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     """A text of the app that waits to be sent, or only a question."""
 
     text: str
@@ -45,8 +42,7 @@ class _Text:
     trigger_response: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A tool that was called: by which item, and on which connection."""
 
     event: ToolCalled

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.protocol import BYTES_PER_MS
@@ -91,16 +92,14 @@ class MicrophoneBuffer:
         self._pending.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A place in the conversation that audio belongs to."""
 
     item_id: str
     content_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """What was cut off of one part by clearing the queue."""
 
     part: Part

@@ -361,9 +361,10 @@ class Session:
             self._lost_at = now
         for reply in self.replies:
             self._finish(reply, Status.LOST, reason, now)
-        if asked or self._unanswered_since is not None:
+        if asked or self._unanswered_since is not None or self._user_speaks:
             self._finish_asked(Status.LOST, reason, now)
         self._unanswered_since = None
+        self._user_speaks = False
         self.conversation.settle()
         self._tell(words.ConnectionLost(reason))
         return self._decisions()

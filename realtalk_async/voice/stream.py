@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
-import anyio
 import anyio.to_thread
 
 from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitExpired
@@ -23,7 +22,6 @@ from realtalk_async.voice.audio import DEFAULT, Machine, is_program
 from realtalk_async.voice.broadcast import Broadcast
 from realtalk_async.voice.engine import Engine
 from realtalk_async.voice.eventlog import print_table
-from realtalk_async.voice.functions import FunctionPlayer, FunctionRecorder
 from realtalk_async.voice.gate import Gate
 from realtalk_async.voice.link import Link
 from realtalk_async.voice.metrics import Metrics
@@ -41,7 +39,6 @@ from realtalk_async.voice.run import Run
 from realtalk_async.voice.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
-from realtalk_async.voice.taping import Tape
 from realtalk_async.voice.target import find_target
 from realtalk_async.voice.tools import Toolbox
 from realtalk_async.voice.waiting import to_the_end
@@ -254,7 +251,7 @@ class Stream:
         model: str | None = None,
         voice: str | None = None,
         *,
-        task_status: TaskStatus[Stream] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Stream] | None = None,
     ) -> Summary:
         """
         Run the session until it is stopped.
@@ -284,7 +281,7 @@ class Stream:
 
         Cancellation: All children are ended first, within 3 s.
         """
-        is_script = task_status is anyio.TASK_STATUS_IGNORED
+        is_script = task_status is None
         signals = is_script if self._handle_signals is None else self._handle_signals
         enabled = signals and self._run.state == "new"
         with Signals(self._run.ask_to_stop, enabled=enabled):
@@ -295,7 +292,7 @@ class Stream:
         api_key: str | None = None,
         model: str | None = None,
         voice: str | None = None,
-        task_status: TaskStatus[Stream] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Stream] | None = None,
     ) -> Summary:
         run = self._run
         if run.state == "running":
@@ -308,8 +305,15 @@ class Stream:
         recorder = self._find_microphone(machine)
         player = self._find_speaker(machine)
         if self._record_to is not None:
+            from realtalk_async.voice.taping import Tape  # few sessions are recorded
+
             self._engine.tape = Tape(self._record_to, self.logger)
-        await run.hold(link, recorder, player, lambda: task_status.started(self))
+
+        def tell_who_waits() -> None:
+            if task_status is not None:
+                task_status.started(self)
+
+        await run.hold(link, recorder, player, tell_who_waits)
         return self.summary()
 
     def _find_link(
@@ -330,6 +334,8 @@ class Stream:
             return None
         if is_program(microphone):
             return Recorder(microphone, machine, self._engine)
+        from realtalk_async.voice.functions import FunctionRecorder  # few have one
+
         return FunctionRecorder(cast("Source", microphone), self._engine)
 
     def _find_speaker(self, machine: Machine) -> Speaker | None:
@@ -338,6 +344,8 @@ class Stream:
             return None
         if is_program(speaker):
             return Player(speaker, machine, self._engine, standby=self._keeps_standby)
+        from realtalk_async.voice.functions import FunctionPlayer  # likewise
+
         return FunctionPlayer(cast("Sink", speaker), self._engine)
 
     async def stop_streaming(self) -> None:
