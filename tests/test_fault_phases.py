@@ -158,7 +158,7 @@ class Phase:
     @property
     def is_answering(self):
         """Whether a reply is under way, or promised."""
-        return self.event.startswith("response.")
+        return self.event.startswith(("response.", "input_audio_buffer."))
 
     name: str
     event: str
@@ -191,7 +191,7 @@ PHASES = (
     Phase("setting up", "session.updated", None, EVENTS, sound=False, asks=False),
     Phase("idle", "now", in_idle, BREAKS | {"beta"}, sound=False, asks=False),
     Phase(
-        *("user speaks", "input_audio_buffer.speech_started", while_speaking, EVENTS),
+        *("user speaks", "input_audio_buffer.speech_stopped", while_speaking, EVENTS),
         spoken=True,
     ),
     Phase(
@@ -346,10 +346,8 @@ class Cell:
 
     @property
     def waited(self):
-        """What who waits for a reply gets; None if there is no telling."""
+        """What who waits for a reply gets; None if there is none yet to wait for."""
         phase = self.phase
-        if phase.name == "user speaks" and self.breaks:
-            return None  # the rest of the sentence may get a reply of its own
         if self.is_fatal or self.ends_with:
             if phase.reach is None:
                 return None
@@ -362,7 +360,7 @@ class Cell:
             return Status.STALLED
         if phase.name == "interrupting" and not (self.breaks and self.kind != "stall"):
             return Status.CANCELLED
-        if phase.is_answering and self.hangs:
+        if phase.is_answering and self.hangs and phase.name != "user speaks":
             return Status.STALLED
         if phase.is_answering and self.breaks:
             return Status.LOST
@@ -472,8 +470,6 @@ async def converse(cell, scene, played):
                 await settle(cell, scene)
             if not (cell.ends_with or phase.asks):
                 await scene.ask()
-            elif cell.breaks and phase.name == "user speaks":
-                await scene.speak()  # half of it at the most was heard
             if not cell.ends_with:
                 scene.tool_may_answer.set()
             (played.waited,) = await asyncio.gather(waiting, return_exceptions=True)

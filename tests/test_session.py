@@ -459,6 +459,28 @@ def test_a_spoken_question_whose_reply_had_not_begun_is_lost_with_its_connection
     assert len(talk.outcomes()) == 1
 
 
+def test_a_turn_that_was_committed_is_over():
+    """Even if nobody said that the user had stopped."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.event("input_audio_buffer.committed", item_id="u1")
+    talk.begin()
+    talk.done()
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_a_turn_that_had_only_begun_is_lost_with_its_connection():
+    """No service has heard it to its end; who waits for the reply may say so."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    talk.connect()
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+
+
 def test_a_spoken_question_that_was_answered_is_not_lost():
     """Nor one that the service was not to answer."""
     talk = Talk().connect()

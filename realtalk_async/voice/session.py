@@ -486,6 +486,7 @@ class Session:
 
     def _on_committed(self, event: ServerEvent, now: float) -> None:
         self._items.heard_user(event.text("item_id"), self._items.previous(event))
+        self._user_speaks = False  # some servers do not say so before
         detection = self.config.turn_detection
         if detection is not None and detection.create_response:
             self._unanswered_since = now

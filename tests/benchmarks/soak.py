@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 from realtalk_async.exceptions import WaitExpired
@@ -42,6 +42,7 @@ from realtalk_async.voice import (
     DeviceFailed,
     Interrupted,
     ProtocolProblem,
+    ReplyText,
     ServiceError,
     Stream,
     UnknownEvent,
@@ -188,9 +189,17 @@ class Talk:
     def __init__(self, stream, told):
         self.stream = stream
         self.told = told
+        self.latest = deque(maxlen=30)
+        stream.subscribe(self.note)
         self.outcomes = Counter()
         self.unresolved = 0
         self.turns = 0
+
+    def note(self, event):
+        """Keep the latest events, for who waits in vain."""
+        if not isinstance(event, ReplyText):
+            at = f"{time.monotonic():.1f}"
+            self.latest.append(f"{at} {type(event).__name__}: {event}"[:100])
 
     def speak(self):
         """Have the microphone say its next sentence."""
@@ -202,6 +211,7 @@ class Talk:
             outcome = await wait
         except (WaitExpired, TimeoutError):
             self.unresolved += 1
+            print("in vain, after:", *self.latest, sep="\n  ", file=sys.stderr)
             return
         self.outcomes[str(outcome.status)] += 1
         await self.stream.wait_until_played(PATIENCE)
