@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtalk_async import InvalidConfiguration, RestartPolicy
-from realtalk_async.cli import main
 from realtalk_async.console import client, wire
 from realtalk_async.console import control as module
+from realtalk_async.console.commands import main
 from realtalk_async.console.control import control, may_enter
 from realtalk_async.console.doors import ControlUnavailable, doors, folder
 from realtalk_async.testing import programs
@@ -167,7 +167,7 @@ async def test_another_user_is_sent_away(manager):
     [
         (b"\n", "a question is a line of JSON"),
         (b"[]\n", "a JSON object"),
-        (b"{}\n", "'ask' is one of ps, tail"),
+        (b"{}\n", "'ask' is one of ps, watch, tail"),
         (b'{"ask": "sing"}\n', "not 'sing'"),
         (b'{"ask": "tail"}\n', "'tail' needs a 'name'"),
         (b'{"ask": "tail", "name": 3}\n', "'name' is not str"),

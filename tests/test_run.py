@@ -144,7 +144,7 @@ def test_a_command_is_restarted_until_it_succeeds(run, folder):
 def test_a_window_that_cannot_be_opened_stops_nothing(run, folder):
     """It is told, and the command runs all the same."""
     (folder.parent / "realtalk-async").write_text("in the way")
-    code, out, err = run("--", "sh", "-c", "sleep 0.3; echo hi")
+    code, out, err = run("--", "sh", "-c", "sleep 2; echo hi")
     assert (code, out) == (0, b"hi\n")
     assert "nobody can look in" in err
     (folder / "Procfile").write_text("a: echo hi\n")

@@ -20,6 +20,7 @@ from realtalk_async.supervision.states import now_local
 from . import verdict
 from .look import Look, Stamp
 from .out import Out
+from .recipe import taken_over
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision import ManagedProcess
 
+    from .headstart import HeadStart
     from .recipe import Part, Recipe
 
 STDOUT, STDERR = 1, 2
@@ -80,11 +82,18 @@ class Notice:
     bad: bool = False
 
 
-def run(recipe: Recipe, setting: Setting) -> int:
-    """Run *recipe* until it is over, and return the exit code; see `verdict`."""
+def run(recipe: Recipe, setting: Setting, begun: HeadStart | None = None) -> int:
+    """
+    Run *recipe* until it is over, and return the exit code; see `verdict`.
+
+    Args:
+        recipe: What to run.
+        setting: How.
+        begun: Its one command, if that has begun already.
+    """
 
     async def run() -> int:
-        return await Runner(recipe, setting).run()
+        return await Runner(recipe, setting, begun).run()
 
     return asyncio.run(run())
 
@@ -96,10 +105,14 @@ class Runner:
     Args:
         recipe: What to run.
         setting: How.
+        begun: Its one command, if that has begun already.
     """
 
-    def __init__(self, recipe: Recipe, setting: Setting) -> None:
-        self._recipe = recipe
+    def __init__(
+        self, recipe: Recipe, setting: Setting, begun: HeadStart | None = None
+    ) -> None:
+        self._recipe = recipe if begun is None else taken_over(recipe, begun)
+        self._begun = begun
         self._setting = setting
         names = [part.name for part in recipe.parts]
         self._look = Look(names, colour=setting.colour, stamp=setting.stamp)
@@ -121,6 +134,8 @@ class Runner:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._told_to_end, number)
+        for told in self._begun.signals if self._begun else ():
+            self._told_to_end(told)
         try:
             await self._supervise()
             await self._unless_hurried(self._print_rest())
@@ -149,7 +164,10 @@ class Runner:
         """Hold the manager's block, with all parts in it, until it is over."""
         recipe = self._recipe
         async with ProcessManager(
-            logger, check_interval=recipe.check_interval, strategy=recipe.strategy
+            logger,
+            check_interval=recipe.check_interval,
+            strategy=recipe.strategy,
+            guard=self._begun.guarding if self._begun else True,
         ) as manager:
             self._manager = manager
             manager.subscribe(self._on_event)

@@ -190,7 +190,7 @@ class Command:
         )  # fmt: skip
 
 
-class HeadStart(Command):
+class Begun(Command):
     """
     A command that runs already: its first life is taken over, later ones are spawned.
 

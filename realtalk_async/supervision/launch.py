@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,14 +62,17 @@ def launch(
         merged["start_new_session"] = False
     at = time.monotonic()
     try:
-        popen = subprocess.Popen(
-            argv,
-            env=env,
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            **merged,
+        popen = cast(
+            "subprocess.Popen[bytes]",
+            subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                **merged,
+            ),
         )
     except (LookupError, TypeError, ValueError) as exc:
         # An unknown user, text that no file name can hold: a refusal like any other.
