@@ -31,10 +31,6 @@ WAITER = "realtalk-async waits for pid "
 """How the thread is called that waits for a child where there is no pidfd."""
 
 
-MOMENT = 50e-6
-"""Seconds that an exit may come after the end of a pipe to be seen with it."""
-
-
 class Child:
     """
     A running program, leader of its own session and process group.
@@ -57,37 +53,11 @@ class Child:
         self.noticed: float | None = None
         """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
-<<<<<<< /tmp/h-h/tree/realtalk_async/supervision/child.py
-        self._exited: asyncio.Future[None] | None = None
-        merged: dict[str, Any] = {"start_new_session": True, **(options or {})}
-        if "process_group" in merged:  # the leader of a session cannot join a group
-            merged["start_new_session"] = False
-        try:
-            popen = subprocess.Popen(
-                argv,
-                env=env,
-                cwd=cwd,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                **merged,
-            )
-        except (LookupError, TypeError, ValueError) as exc:
-            # An unknown user, text that no file name can hold: a refusal like any other.
-            raise OSError(errno.EINVAL, f"Invalid argument: {exc}") from exc
-        self.pid = popen.pid
-        # We reap it ourselves. Popen must not look for the child when it is forgotten: the
-        # pid may be somebody else's by then.
-        popen.returncode = 0
-        own = merged["start_new_session"] or merged.get("process_group") == 0
-        self.owns_group = bool(own)
-=======
         self.exited: asyncio.Future[None] = self.loop.create_future()
         """Done as soon as the program has exited and is reaped."""
         self._popen = launched.popen
         self.pid = self._popen.pid
         self.owns_group = launched.owns_group
->>>>>>> /tmp/h-h/new/realtalk_async/supervision/child.py
         """Whether its pid is also the number of a process group of its own."""
         self._pidfd = -1
         try:
@@ -97,22 +67,9 @@ class Child:
             raise
 
     @property
-<<<<<<< /tmp/h-h/tree/realtalk_async/supervision/child.py
-    def exited(self) -> asyncio.Future[None]:
-        """Done as soon as the program has exited and is reaped."""
-        if self._exited is None:
-            self._exited = self.loop.create_future()
-            self._tell_of_exit()
-        return self._exited
-
-    def _tell_of_exit(self) -> None:
-        if self.exit_status is not None and self._exited and not self._exited.done():
-            self._exited.set_result(None)
-=======
     def pidfd(self) -> int:
         """The descriptor that tells of its end; -1 if there is none, or it has ended."""
         return self._pidfd
->>>>>>> /tmp/h-h/new/realtalk_async/supervision/child.py
 
     def _watch(self) -> None:
         try:
@@ -125,36 +82,29 @@ class Child:
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()
         else:
-            self.loop.add_reader(self._pidfd, self._told)
+            self.loop.add_reader(self._pidfd, self.look)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):  # somebody else reaped it
             os.waitid(os.P_PID, self.pid, flags)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
-            self.loop.call_soon_threadsafe(self._collect)
-
-    def _told(self) -> None:
-        """Collect the exit status and tell, in this turn of the loop or a later one."""
-        if self.noticed is None:
-            self.noticed = time.monotonic()
-        if (
-            pace().has_time()
-        ):  # otherwise the pidfd stays readable, and we are called again
-            self._collect()
+            self.loop.call_soon_threadsafe(self.look)
 
     def look(self) -> None:
         """
-        Look for a moment whether it has exited: one of its pipes has ended.
+        Collect the exit status and tell, in this turn of the loop or a later one.
 
-        The kernel closes them just before it tells of the exit: who waits so long saves
-        itself a turn of the loop.
+        Called by itself when the program has exited. Whoever sees a sign of that before,
+        such as the end of a pipe, may call it too: it is a little earlier then.
         """
-        deadline = time.monotonic() + MOMENT
-        while self.exit_status is None and pace().has_time():
-            self._collect()
-            if time.monotonic() > deadline:
-                return
+        if self.exit_status is not None:
+            return
+        if self.noticed is None:
+            self.noticed = time.monotonic()
+        if self._pidfd >= 0 and not pace().has_time():
+            return  # the pidfd stays readable: we are called again in the next turn
+        self._collect()
 
     def _collect(self) -> None:
         try:
@@ -169,12 +119,14 @@ class Child:
         self, status: ExitStatus, used: resource.struct_rusage | None
     ) -> None:
         self.ended = time.monotonic()
-        self.noticed = self.noticed or self.ended
         self.exit_status = status
+        # Popen must not look for the child again: the pid may soon be somebody else's.
+        self._popen.returncode = status if isinstance(status, int) else 255
         if used is not None:
             # ru_maxrss counts KiB on Linux, see getrusage(2).
             self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
-        self._tell_of_exit()
+        if not self.exited.done():
+            self.exited.set_result(None)
         try:
             self._on_exit(self)
         finally:

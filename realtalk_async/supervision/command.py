@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,21 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 
 from .child import Child
-<<<<<<< /tmp/h-h/tree/realtalk_async/supervision/command.py
-from .output import STREAMS
-from .pipes import PipeReader, PipeWriter
-=======
 from .launch import Launched, launch
 from .output import StreamName
 from .pipes import Chunk, PipeReader, PipeWriter
->>>>>>> /tmp/h-h/new/realtalk_async/supervision/command.py
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .pipes import OnData, Room
+    from collections.abc import Mapping
 
 Text = str | os.PathLike[str]
+
+OnData = Callable[[StreamName, Chunk, float], None]
+"""Called with each chunk of a stream and its arrival in monotonic seconds."""
+
+RoomFor = Callable[[StreamName], memoryview | None]
+"""Returns memory to read a stream into; None if bytes of their own are wanted."""
 
 
 class Command:
@@ -261,7 +261,7 @@ def spawn(
     *,
     extra_env: Mapping[str, str],
     on_data: OnData,
-    room: Room,
+    room: RoomFor,
     on_exit: Callable[[Child], None],
 ) -> Running:
     """
@@ -278,11 +278,13 @@ def spawn(
         raise
     try:
         stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
-        readers: dict[str, PipeReader] = {
-            name: PipeReader(ours[name], name, on_data, room=room, on_end=child.look)
-            for name in STREAMS
-            if name in ours
+        readers = {
+            name: _read(name, end, on_data, room)
+            for name, end in ours.items()
+            if name != "stdin"
         }
+        for reader in readers.values():
+            reader.on_end = child.look
     except BaseException:  # the loop cannot watch a further descriptor
         child.kill_now()
         _close_all(ours)
@@ -294,7 +296,7 @@ def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) 
     """Make the pipes one by one, so that those made before a failure can be closed."""
     if command.stdin:
         theirs["stdin"], ours["stdin"] = os.pipe()
-    for name in STREAMS:
+    for name in ("stdout", "stderr"):
         if name not in command.redirect:
             ours[name], theirs[name] = os.pipe()
 
@@ -302,6 +304,20 @@ def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) 
 def _close_all(descriptors: dict[str, int]) -> None:
     for descriptor in descriptors.values():
         os.close(descriptor)
+
+
+def _read(
+    name: str,
+    descriptor: int,
+    on_data: OnData,
+    room: RoomFor,
+) -> PipeReader:
+    stream: StreamName = "stdout" if name == "stdout" else "stderr"
+    return PipeReader(
+        descriptor,
+        lambda data, now: on_data(stream, data, now),
+        lambda: room(stream),
+    )
 
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
