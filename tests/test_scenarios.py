@@ -38,7 +38,7 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.testing import leaks, programs
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 PIPE = asyncio.subprocess.PIPE
 SOON = Ladder((signal.SIGTERM, 0.2), (signal.SIGKILL, 10.0))

@@ -17,7 +17,6 @@ Benchmarks:
     revival                µs from SIGKILL to the next incarnation
     spawn                  µs of our CPU for one start and one end
     idle                   500 idle children: threads, KiB each, CPU % with a check a second
-    survivors              of 40 apps that were killed, a quarter of them at a spawn
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ from realtalk_async.supervision import (
     Command,
     ProcessManager,
     RestartPolicy,
-    groups,
 )
 
 WRITER = (
@@ -350,49 +348,6 @@ async def idled_by_asyncio(count=500):
     return {"threads": threads, "KiB each": each}
 
 
-APP = """
-import asyncio, sys
-from realtalk_async.logs import Logger
-from realtalk_async.supervision import ProcessManager
-from realtalk_async.testing import programs
-
-async def main():
-    async with ProcessManager(Logger(sys.argv[1])) as manager:
-        print(manager._guard.tag, flush=True)
-        await manager.start("deaf", programs.ignores_sigterm())
-        await manager.start("daemon", programs.escapes())
-        await manager.start("family", programs.forks(2))
-        print("go", flush=True)
-        for number in range(1000):
-            await manager.start(f"{number}", programs.runs())
-        await asyncio.sleep(1000)
-
-asyncio.run(main())
-"""
-
-
-def survived(tries=40):
-    """Kill an app at many moments, and count who of it lives a second later."""
-    left, longest = 0, 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(tries):
-            argv = (sys.executable, "-c", APP, f"{folder}/{number}.log")
-            app = subprocess.Popen(argv, stdout=PIPE)
-            tag = app.stdout.readline().decode().strip()
-            app.stdout.readline()
-            time.sleep((number % 40) / 200)
-            app.kill()
-            app.wait()
-            app.stdout.close()
-            began = time.perf_counter()
-            while (lives := groups.tagged(tag)) and time.perf_counter() - began < 1.0:
-                time.sleep(0.005)
-            longest = max(longest, time.perf_counter() - began)
-            left += len(lives)
-            groups.end_all(tag)
-    return {"survivors": left, "gone in s": longest}
-
-
 def run(function, *args):
     return lambda: asyncio.run(function(*args))
 
@@ -415,7 +370,6 @@ BENCHMARKS = {
     "revival": {"ours": run(revived)},
     "spawn": {"asyncio": run(spawned_by_asyncio), "ours": run(spawned_by_us)},
     "idle": {"asyncio": run(idled_by_asyncio), "ours": run(idled_by_us)},
-    "survivors": {"ours": survived},
 }
 
 
