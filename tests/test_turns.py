@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import itertools
-from typing import Any, TypeAlias
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
+from realtalk_async.offline.faults import FATAL, Fault, Faults, Send, Wire
 from realtalk_async.offline.turns import LONGEST_UTTERANCE_MS, Turns
 from realtalk_async.offline.words import (
     FRAME_BYTES,
@@ -26,10 +28,17 @@ from realtalk_async.offline.words import (
     Transcribe,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Event: TypeAlias = dict[str, Any]
 
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 SECOND = bytes(48_000)
+
+
+SENT_ALL_THE_SAME = {".session.object", ".session.id", ".session.expires_at"}
+"""The SDK's type of a session has only what a client may set."""
 
 
 class Client:
@@ -107,7 +116,19 @@ def official(event: Event) -> Event:
     """Return *event* if the official SDK knows its type and all its fields."""
     parsed = OFFICIAL.validate_python(event)
     assert parsed.type == event["type"]
+    assert set(unknown(parsed)) <= SENT_ALL_THE_SAME
     return event
+
+
+def unknown(thing: object, name: str = "") -> Iterator[str]:
+    """Yield the names of fields that the SDK does not know, dotted."""
+    if isinstance(thing, list):
+        for each in thing:
+            yield from unknown(each, name)
+    if isinstance(thing, BaseModel):
+        yield from (f"{name}.{extra}" for extra in thing.model_extra or ())
+        for field in type(thing).model_fields:
+            yield from unknown(getattr(thing, field), f"{name}.{field}")
 
 
 def types(events: list[Event]) -> list[str]:
@@ -719,3 +740,67 @@ def test_both_sides_audio_can_be_retrieved():
     client.send("conversation.item.truncate", audio_end_ms=250, **where)
     (event,) = client.send("conversation.item.retrieve", item_id=theirs)
     assert len(base64.b64decode(event["item"]["content"][0]["audio"])) == 250 * 48
+
+
+NEVER_SENT = {
+    # Remote tools, telephone keys, and a sound channel beside the websocket.
+    *(f"mcp_list_tools.{state}" for state in ("completed", "failed", "in_progress")),
+    *(f"response.mcp_call.{state}" for state in ("completed", "failed", "in_progress")),
+    *("response.mcp_call_arguments.delta", "response.mcp_call_arguments.done"),
+    "input_audio_buffer.dtmf_event_received",
+    *(f"output_audio_buffer.{state}" for state in ("cleared", "started", "stopped")),
+    # Of the API before GA, or of diarising models.
+    *("conversation.created", "conversation.item.created"),
+    "conversation.item.input_audio_transcription.segment",
+    # By a fault only.
+    "conversation.item.input_audio_transcription.failed",
+}
+
+
+def everything() -> Client:
+    """Return a client that has brought about all that there is."""
+    heard = {"transcription": {"model": "m"}}
+    heard["turn_detection"] = {"type": "server_vad", "idle_timeout_ms": 5000}
+    tool = {"type": "function", "name": "get_weather", "parameters": {}}
+    client = Client(audio={"input": heard}, tools=[tool])
+    client.speak()
+    client.recognise("seven")
+    client.answer()
+    item = client.events[-2]["response"]["output"][0]["id"]
+    client.send("conversation.item.retrieve", item_id=item)
+    truncate(client, item, 10)
+    client.send("conversation.item.delete", item_id=item)
+    client.send("input_audio_buffer.clear")
+    client.send("conversation.item.create", item=text_item("weather"))
+    client.send("response.create", response={"output_modalities": ["text"]})
+    client.answer(audio=b"")
+    client.send("response.create")
+    client.do(client.turns.call(client.asked[-1].response_id, "get_weather", "{}"))
+    client.append(7 * SECOND)
+    client.send("response.cancel")
+    client.send("nonsense")
+    return client
+
+
+def test_all_events_of_the_official_sdk_are_sent_but_for_what_there_is_not():
+    """Each was held against the SDK's types, with all its fields."""
+    (union, *_) = get_args(RealtimeServerEvent)
+    named = (get_args(kind.model_fields["type"].annotation) for kind in get_args(union))
+    official_types = {kind for kinds in named for kind in kinds}
+    assert official_types - set(types(everything().events)) == NEVER_SENT
+
+
+def test_what_faults_send_is_official_too():
+    """All that is not spoilt on purpose."""
+    client = everything()
+    for text in (
+        "failed-insufficient_quota",
+        "incomplete-content_filter",
+        "failed@conversation.item.input_audio_transcription.completed",
+        *(f"error-{code}@response.done" for code in FATAL),
+        "error@response.done",
+    ):
+        wire = Wire(Faults([Fault.parse(text)]), Faults())
+        acts = [act for event in client.events for act in wire.send(event)]
+        sent = [json.loads(act.data) for act in acts if isinstance(act, Send)]
+        assert [official(event) for event in sent] != client.events

@@ -29,6 +29,8 @@ fault                      what happens                           EVENT if none 
 ``error[-CODE]``           an ``error`` event comes before it;    response.output_audio.delta
                            some codes end the session, see below
 ``failed[-CODE]``          the response failed with CODE instead  response.done
+                           (or the transcription, if that is
+                           EVENT)
 ``incomplete[-REASON]``    the response is incomplete instead     response.done
 ``missing``                the event is not sent                  response.done
 ``late[-SECONDS]``         the event comes late (0.5 s), others   conversation.item.input_
@@ -75,11 +77,12 @@ FATAL = {
 
 _AUDIO = "response.output_audio.delta"
 _DONE = "response.done"
+_TRANSCRIPTION = "conversation.item.input_audio_transcription"
 _EVENTS = {
     **dict.fromkeys(("drop", "close", "stall", "malformed", "binary"), _AUDIO),
     **dict.fromkeys(("badbase64", "unknown", "error"), _AUDIO),
     **dict.fromkeys(("failed", "incomplete", "missing", "twice"), _DONE),
-    "late": "conversation.item.input_audio_transcription.completed",
+    "late": f"{_TRANSCRIPTION}.completed",
     "beta": "session.created",
     "refuse": "",
 }
@@ -305,8 +308,18 @@ def _change(fault: Fault, event: JsonObject, act: Act) -> Act:
             return Send(orjson.dumps({**event, "delta": "*** not base64 ***"}))
         case "late":
             return Send(act.data, delay=float(fault.argument))
+        case "failed" if event["type"] == f"{_TRANSCRIPTION}.completed":
+            return Send(orjson.dumps(_untranscribed(fault, event)))
         case _:
             return Send(orjson.dumps(_unsuccessful(fault, event)))
+
+
+def _untranscribed(fault: Fault, event: JsonObject) -> JsonObject:
+    """Return what comes in place of a transcript."""
+    message = f"The transcription failed, as was asked for: {fault.argument}."
+    error = {"type": "server_error", "code": fault.argument, "message": message}
+    ids = {key: event[key] for key in ("event_id", "item_id", "content_index")}
+    return {"type": f"{_TRANSCRIPTION}.failed", **ids, "error": error}
 
 
 def _unsuccessful(fault: Fault, event: JsonObject) -> JsonObject:
