@@ -268,5 +268,6 @@ async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
         manager.processes["b"].send_signal(9)
         async with asyncio.timeout(10):
             for one in manager.processes.values():
-                await one._owner.until(lambda one=one: one.restarts == 1)
+                while one.restarts != 1:
+                    await one._owner._changes.wait()
                 await one.wait_until_running()

@@ -12,7 +12,11 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
     TooManyRestarts,
 )
-from realtalk_async.supervision import ProcessManager, RestartPolicy
+from realtalk_async.supervision import (
+    IncarnationReport,
+    ProcessManager,
+    RestartPolicy,
+)
 from realtalk_async.supervision.intensity import Intensity
 from realtalk_async.testing import programs
 
@@ -64,6 +68,7 @@ async def test_too_many_restarts_of_all_together_end_the_app_in_order(logger):
     error = caught.value
     assert isinstance(error, GaveUp)
     assert (error.restarts, error.max_restarts, error.window) == (4, 3, 1000)
+    assert isinstance(error.report, IncarnationReport)
     assert (error.report.exit_status, error.name in {"one", "two"}) == (7, True)
     assert "exit status 7" in str(error)
     assert "more than max_restarts=3 in 1000 s" in str(error)

@@ -23,7 +23,7 @@ class Asked:
 
     def __init__(self, silent=0.0, last=""):
         self.silent, self.last = silent, last
-        self.flow = iter(())
+        self.flow = iter([(0, 0.0)])
 
     def silent_for(self, _stream):
         return self.silent

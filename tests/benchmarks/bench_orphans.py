@@ -20,6 +20,7 @@ import random
 import signal
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,9 +130,7 @@ def survivors(name: str) -> Figures:
             found = list(lane(name, share, seed, Path(folder)))
             os.write(told, json.dumps(found).encode())
 
-        lanes = [
-            forked(lambda told, seed=seed: work(told, seed)) for seed in range(AT_ONCE)
-        ]
+        lanes = [forked(partial(work, seed=seed)) for seed in range(AT_ONCE)]
         found = [one for _, reading in lanes for one in json.loads(said(reading))]
         for pid, _ in lanes:
             os.waitpid(pid, 0)
@@ -147,7 +146,7 @@ def survivors(name: str) -> Figures:
 BENCHMARKS = [
     Benchmark(
         name,
-        {"ours": lambda name=name: survivors(name)},
+        {"ours": partial(survivors, name)},
         [Goal("after 1 s", at_most=0), Goal("for good", at_most=0)],
         rounds=1,
         warm_up=False,
