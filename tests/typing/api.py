@@ -12,8 +12,10 @@ from realtalk_async import (
     PERMANENT,
     Command,
     ErrorHistory,
+    Explanation,
     IncarnationReport,
     Ladder,
+    LeakReport,
     LogEntry,
     Logger,
     ManagedProcess,
@@ -38,7 +40,8 @@ async def supervise(logger: Logger) -> None:
             restart=RestartPolicy("permanent", max_failures=3),
             critical=True,
             depends_on=["server"],
-            probes=[Probe.silence(0.5), Probe.line("ready")],
+            devices=["hw:0"],
+            probes=[Probe.silence(0.5), Probe.line("ready"), Probe.rate(48_000)],
             recover=resume,
             ladder=Ladder((CLOSE_STDIN, 0.5), (signal.SIGTERM, 2.0)),
         )
@@ -51,6 +54,10 @@ async def supervise(logger: Logger) -> None:
         assert_type(await process.receive(), bytes)
         assert_type(await manager.check_processes(), dict[str, ProcessStatus])
         assert_type(manager.get_error_history("mic"), ErrorHistory)
+        assert_type(manager.explain("mic"), Explanation)
+        assert_type(await manager.leak_report(), LeakReport)
+        assert_type(await process.wait_until_settled(), ProcessStatus)
+        assert_type(await process.kill(), ProcessStatus)
         assert_type(manager.degraded, Mapping[str, str])
         task = await manager.start_task("net", connect, restart=PERMANENT)
         assert_type(task, SupervisedTask)
