@@ -1,11 +1,13 @@
 """The pytest plugin, in test runs of its own: both async plugins, both modes, xdist."""
 
+import asyncio
+import os
 import subprocess
 import sys
 
 import pytest
 
-from realtalk_async.testing import leaks
+from realtalk_async.testing import leaks, virtual
 from realtalk_async.testing.children import ScriptedChildren
 
 SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
@@ -106,6 +108,86 @@ def test_a_passing_test_shows_nothing(go):
     result = go(BAD.replace("assert False", "assert True"), STRICT, "-rA")
     result.assert_outcomes(passed=1)
     assert "realtalk-async child" not in result.stdout.str()
+
+
+def test_the_apps_own_children_are_shown_too(go):
+    """Those of any manager; but not what an earlier test has left in the same log."""
+    body = """
+from pathlib import Path
+from realtalk_async import Command, Logger, ProcessManager
+
+async def app(folder, name):
+    async with Logger(folder / "app.log") as logger, ProcessManager(logger) as manager:
+        one = await manager.start(name, Command("sh", "-c", f"echo it is {name}; exit 3"))
+        await one.wait()
+        logger.info("app", f"with {name}")
+        return manager
+
+KEPT = []
+
+@ASYNC
+async def test_one(request):
+    KEPT.append(await app(Path(request.config.rootpath), "first"))
+    time.sleep(1.1)  # the log tells the time to the second
+
+@ASYNC
+async def test_two(request):
+    KEPT.append(await app(Path(request.config.rootpath), "second"))
+    assert False
+"""
+    result = go("import time\n" + body)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- realtalk-async child second -*",
+            "  stdout * it is second",
+            "*- realtalk-async log (*app.log) -*",
+            "*with second",
+        ]
+    )
+    assert "it is first" not in result.stdout.str()
+    assert "with first" not in result.stdout.str()
+
+
+def test_a_failing_teardown_shows_them_as_well(go):
+    """Such as that of the leak guard, when the manager is gone already."""
+    body = """
+KEPT = []
+
+@ASYNC
+async def test_it(realtalk_no_leaks, realtalk_manager, scripted_child):
+    KEPT.append(open("/dev/null"))
+    async with realtalk_manager as manager:
+        await (await manager.start("mic", scripted_child.emit("hello"))).wait()
+"""
+    result = go(body)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*left a thing behind*", "*- realtalk-async child mic -*", "  stdout * hello"]
+    )
+
+
+def test_a_crowd_is_not_shown_in_full(go):
+    """Who failed goes first."""
+    body = """
+@ASYNC
+async def test_it(realtalk_manager, scripted_child):
+    async with realtalk_manager as manager:
+        for number in range(25):
+            await (await manager.start(f"c{number}", scripted_child.emit())).wait()
+        await (await manager.start("bad", scripted_child.crash())).wait()
+        assert False
+"""
+    result = go(body)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- realtalk-async child bad -*",
+            "*- realtalk-async child c0 -*",
+            "*- realtalk-async children left out -*",
+            "c19, c20, c21, c22, c23, c24",
+        ]
+    )
 
 
 def test_only_the_newest_lives_are_shown(go):
@@ -284,6 +366,140 @@ async def test_each_scripted_child_does_what_its_name_says(manager, tmp_path):
     echo = await manager.start("echo", children.echo())
     await echo.send(b"hello\n")
     await echo.wait_for_line("hello")
+
+
+# ---- virtual time
+
+STORY = """
+import asyncio
+from realtalk_async import RestartPolicy
+
+async def story(manager, child):
+    loop = asyncio.get_running_loop()
+    policy = RestartPolicy("permanent", first_delay=3600, max_delay=3600, max_failures=9)
+    async with manager:
+        mic = await manager.start("mic", child.crash(), restart=policy)
+        began = loop.time()
+        async with asyncio.timeout(1e6):
+            while mic.restarts < 2:
+                await asyncio.sleep(60)
+        return loop.time() - began
+"""
+
+
+def test_hours_of_backoff_take_no_time(go):
+    """By the fixture, which needs no other plugin."""
+    body = (
+        STORY
+        + """
+def test_it(realtalk_manager, scripted_child, virtual_time, realtalk_no_leaks):
+    assert virtual_time(story(realtalk_manager, scripted_child)) > 60
+"""
+    )
+    go(body, STRICT, "-p", "no:asyncio", "-p", "no:anyio").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_whole_tests_run_in_virtual_time(go, pytester, how):
+    """By the loop factories of either plugin."""
+    factory = "from realtalk_async.testing.virtual import VirtualTimeLoop\n"
+    pytester.makeconftest(
+        factory
+        + """
+import pytest
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(config, item):
+    return {"virtual": VirtualTimeLoop}
+"""
+    )
+    body = """
+import asyncio, time
+from realtalk_async.testing.virtual import VirtualTimeLoop
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+@ASYNC
+async def test_it(realtalk_no_leaks):
+    began, real = asyncio.get_running_loop().time(), time.monotonic()
+    await asyncio.sleep(36000)
+    assert asyncio.get_running_loop().time() - began >= 36000
+    assert time.monotonic() - real < 600
+"""
+    go(body, how).assert_outcomes(passed=1)
+
+
+def test_timers_come_in_their_order():
+    """Whatever the distance between them."""
+
+    async def main():
+        order = []
+
+        async def note(seconds):
+            await asyncio.sleep(seconds)
+            order.append(seconds)
+
+        await asyncio.gather(*map(note, (5e6, 0.001, 86400, 1.0)))
+        return order
+
+    assert virtual.run(main()) == [0.001, 1.0, 86400, 5e6]
+
+
+def test_what_has_happened_goes_before_a_timer():
+    """A byte that lies in a pipe is read before any time passes."""
+
+    async def main():
+        loop, heard = asyncio.get_running_loop(), []
+        reading, writing = os.pipe()
+        loop.add_reader(
+            reading, lambda: heard.append((os.read(reading, 9), loop.time()))
+        )
+        os.write(writing, b"x")
+        began = loop.time()
+        await asyncio.sleep(3600)
+        loop.remove_reader(reading)
+        os.close(reading)
+        os.close(writing)
+        return heard == [(b"x", began)]
+
+    assert virtual.run(main())
+
+
+def test_patience_waits_for_a_child():
+    """In real time, before each jump; a timer in virtual time is what is overtaken."""
+
+    async def main():
+        child = await asyncio.create_subprocess_exec("sleep", "0.05")
+        async with asyncio.timeout(3600):
+            return await child.wait()
+
+    assert virtual.run(main(), patience=20.0) == 0
+    with pytest.raises(TimeoutError):
+        virtual.run(main())  # a jump waits for nobody
+
+
+def test_a_thread_is_heard_in_virtual_time():
+    """It wakes the loop up."""
+
+    async def main():
+        return await asyncio.to_thread(lambda: 42)
+
+    assert virtual.run(main(), patience=1.0) == 42
+
+
+def test_an_importing_test_run_hardly_notices():
+    """The plugin is loaded in every test run of whoever has installed the package."""
+    code = (
+        "import pytest, time; began = time.perf_counter(); "
+        "import realtalk_async.testing.plugin; print(time.perf_counter() - began)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+        for _ in range(5)
+    ]
+    assert min(float(done.stdout) for done in runs) < 0.01
 
 
 def test_the_plugin_loads_only_what_is_asked_for():

@@ -76,6 +76,8 @@ def watch_tasks(
 
     @functools.wraps(function)
     async def watched(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - any test's
+        if not _has_loop():  # another library's, such as trio's
+            return await function(*args, **kwargs)
         before = asyncio.all_tasks()
         result = await function(*args, **kwargs)
         for _ in range(TURNS):
@@ -86,6 +88,14 @@ def watch_tasks(
         raise AssertionError(tell("task", [repr(task) for task in left]))
 
     return watched
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def tell(what: str, left: list[str]) -> str:

@@ -18,41 +18,43 @@ fixture                what it is
 ``realtalk_manager``   a `ProcessManager` with that logger, to be entered
 ``offline_peer``       the offline realtime `Peer`, to be entered; `fault` by call
 ``scripted_child``     commands for children that ``hang``, ``crash``, ``flood`` …
+``virtual_time``       runs a coroutine in a loop that jumps from timer to timer
 ``realtalk_no_leaks``  fails a test that leaves a child, descriptor, thread or task;
                        for a module by ``pytestmark = pytest.mark.usefixtures(…)``,
                        for all by ``usefixtures = …`` in pytest's configuration
 =====================  ============================================================
 
-The report of a failed test shows, for each child of ``realtalk_manager``, how it ended
-and its last lines, and then the newest lines of the log.
+The report of a failed test shows how each of its children ended, with its last lines, and
+then what was logged during the test: of ``realtalk_manager``, and of every `ProcessManager`
+and `Stream` that the app's own code has made.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
 # Nothing else of the package is imported here, only in what needs it: a plugin must not
 # slow down the start of every test run.
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision import ProcessHistory, ProcessManager
+    from realtalk_async.supervision import ProcessManager
 
     from .children import ScriptedChildren
 
-MOST = 50
-"""Newest log lines that a failure report shows."""
-MOST_LIVES = 3
-"""Newest incarnations of each child that a failure report shows."""
+Value = TypeVar("Value")
 
-_logs = pytest.StashKey["Path"]()
-_managers = pytest.StashKey["ProcessManager"]()
+_began = pytest.StashKey[float]()
+_held = pytest.StashKey[list[object]]()
+"""What a report may have to tell of, until the last one is made."""
 
 
 @pytest.fixture
@@ -66,24 +68,17 @@ def realtalk_logger(request: pytest.FixtureRequest, tmp_path: Path) -> Logger:
     from realtalk_async.logs import Logger
 
     logger = Logger(tmp_path / "realtalk.log")
-    request.node.stash[_logs] = logger.path
-    return logger
+    return _hold(request, logger)
 
 
 @pytest.fixture
 def realtalk_manager(
     request: pytest.FixtureRequest, realtalk_logger: Logger
 ) -> ProcessManager:
-    """
-    Return a `ProcessManager`, to be entered: ``async with realtalk_manager as manager:``.
-
-    If the test fails, its report shows how each child ended, and its last lines.
-    """
+    """Return a `ProcessManager`, to be entered: ``async with realtalk_manager:``."""
     from realtalk_async.supervision import ProcessManager
 
-    manager = ProcessManager(realtalk_logger)
-    request.node.stash[_managers] = manager
-    return manager
+    return _hold(request, ProcessManager(realtalk_logger))
 
 
 @pytest.fixture
@@ -106,6 +101,20 @@ def scripted_child() -> ScriptedChildren:
     from .children import ScriptedChildren
 
     return ScriptedChildren()
+
+
+@pytest.fixture
+def virtual_time() -> Callable[..., Any]:
+    """
+    Return what runs a coroutine in virtual time: ``virtual_time(story())``.
+
+    The loop jumps from timer to timer; see `realtalk_async.testing.virtual` for what that
+    means, and for tests that are coroutines themselves. ``patience=0.01`` gives children
+    and threads so many real seconds before each jump.
+    """
+    from .virtual import run
+
+    return run
 
 
 @pytest.fixture
@@ -136,39 +145,30 @@ def pytest_runtest_call(item: pytest.Item) -> None:
         item.obj = watch_tasks(item.obj)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note when a test begins: what was over by then is not its own."""
+    item.stash[_began] = time.time()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add children and log of a failed test to its report."""
     report = yield
-    if report.failed:
-        report.sections += _sections(item)
+    # Who has not loaded the package's core has no children.
+    if report.failed and "realtalk_async.supervision.manager" in sys.modules:
+        from . import account
+
+        report.sections += account.sections(item.stash.get(_began, 0.0))
+    if report.when == "teardown":
+        item.stash[_held] = []
     return report
 
 
-def _sections(item: pytest.Item) -> list[tuple[str, str]]:
-    sections: list[tuple[str, str]] = []
-    manager = item.stash.get(_managers, None)
-    if manager is not None:
-        sections += [
-            (f"realtalk-async child {name}", _of_child(history))
-            for name, history in manager.get_error_history().processes.items()
-        ]
-    path = item.stash.get(_logs, None)
-    if path is not None and path.exists():
-        lines = path.read_text(errors="replace").splitlines()[-MOST:]
-        sections.append((f"realtalk-async log ({path})", "\n".join(lines)))
-    return sections
-
-
-def _of_child(history: ProcessHistory) -> str:
-    """Return how a child fared: its newest lives, each with its last lines."""
-    lives = history.incarnations
-    left_out = len(lives) - MOST_LIVES
-    lines = [f"({left_out} earlier incarnations are left out)"] if left_out > 0 else []
-    for life in lives[-MOST_LIVES:]:
-        lines.append(f"incarnation {life.incarnation}: {life.summary}")
-        lines += [f"  {line.stream} {line}" for line in life.last_words]
-    lines.append(f"now {history.status}")
-    return "\n".join(lines)
+def _hold(request: pytest.FixtureRequest, value: Value) -> Value:
+    """Keep a fixture's value for the report of a failed teardown."""
+    item = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType]
+    item.stash.setdefault(_held, []).append(value)
+    return value
