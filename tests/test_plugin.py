@@ -472,8 +472,12 @@ def test_patience_waits_for_a_child():
 
     async def main():
         child = await asyncio.create_subprocess_exec("sleep", "0.05")
-        async with asyncio.timeout(3600):
-            return await child.wait()
+        try:
+            async with asyncio.timeout(3600):
+                return await child.wait()
+        except TimeoutError:
+            await child.wait()
+            raise
 
     assert virtual.run(main(), patience=20.0) == 0
     with pytest.raises(TimeoutError):
