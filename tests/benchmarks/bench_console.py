@@ -48,7 +48,7 @@ SETTLED = 3.0
 TICK = 0.02
 SIZE = (60, 200)
 """Rows and columns of the terminal."""
-BATCHES = 5
+BATCHES = 20
 """Times a million lines."""
 
 TOP = [sys.executable, "-m", "realtalk_async.cli", "top", "--read-only", "--app"]
