@@ -398,6 +398,66 @@ def test_without_interruption_the_reply_goes_on():
     assert talk.others == []
 
 
+def test_a_reply_is_interrupted_once():
+    """Whoever does it, and however often."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    for _ in range(2):
+        talk.do(talk.session.interrupt(talk.now))
+        talk.do(talk.session.cut_off([], talk.now))
+    assert talk.types() == ["response.cancel", "conversation.item.truncate"]
+    assert [type(e) for e in talk.told].count(words.Interrupted) == 1
+
+
+def test_a_reply_that_has_not_begun_can_be_interrupted():
+    """Nothing of it is played; the next question is answered."""
+    talk = Talk().connect()
+    talk.say("Tell me a story")
+    talk.do(talk.session.interrupt(talk.now))
+    talk.say("And now?")
+    talk.begin()
+    talk.speak()
+    assert talk.played == []
+    assert talk.sent[-1]["type"] == "response.cancel"
+    assert talk.sent[-1]["response_id"] == "r1"
+    talk.done("cancelled")
+    talk.begin("r2", "i2")
+    talk.speak(response_id="r2", item_id="i2")
+    talk.done(response_id="r2")
+    assert talk.outcomes() == [Status.CANCELLED, Status.COMPLETED]
+    assert len(talk.played) == 1
+
+
+def test_what_was_interrupted_and_lost_does_not_concern_the_next_reply():
+    """An interruption is over with the connection."""
+    talk = Talk().connect()
+    talk.say("Tell me a story")
+    talk.do(talk.session.interrupt(talk.now))
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    talk.say("And now?")
+    talk.begin()
+    talk.speak()
+    assert len(talk.played) == 1
+
+
+def test_what_still_plays_of_a_lost_connection_is_cut_here_only():
+    """The new one knows it as text, and has no audio of it to be cut."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    talk.done()
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    talk.sent.clear()
+    talk.do(talk.session.interrupt(talk.now))
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    assert talk.types() == []
+    (entry,) = talk.session.conversation.entries()
+    assert (entry.content, entry.interrupted) == ("one two", True)
+
+
 def test_the_app_can_interrupt_too():
     """As if the user had spoken; the service is told to stop."""
     talk = Talk().connect()

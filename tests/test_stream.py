@@ -1075,6 +1075,52 @@ async def test_the_block_may_be_left_in_another_task(peer, make, question):
     assert not stream.is_ready()
 
 
+async def test_a_session_that_has_ended_cannot_be_entered_again(peer, make):
+    """It is said, instead of a block in which nothing works."""
+    stream = make(peer.url)
+    async with stream:
+        pass
+    with pytest.raises(ClosedStream, match="another Stream"):
+        async with stream:
+            pytest.fail("it was entered")
+
+
+async def test_a_manager_that_closes_ends_the_session(peer, tmp_path, make):
+    """Whoever waits for a reply is told; nobody waits for ever."""
+    async with Logger(tmp_path / "app.log") as logger:
+        manager = ProcessManager(logger)
+        await manager.__aenter__()
+        stream = make(peer.url, logger=logger, process_manager=manager)
+        running = asyncio.create_task(stream.start_streaming())
+        with anyio.fail_after(SHORT):
+            while not stream.is_ready():
+                await asyncio.sleep(0.01)
+            waiting = asyncio.create_task(stream.wait_for_response(None))
+            await asyncio.sleep(0)
+            await manager.aclose()
+            with pytest.raises(ClosedStream, match="connection"):
+                await waiting
+            with pytest.raises(CriticalProcessFailed, match="connection"):
+                await running
+
+
+async def test_a_subscriber_may_interrupt_at_an_interruption(peer, make):
+    """It is over at once, and so it does not go round in circles."""
+    stream = make(peer.url, speaker=["sh", "-c", "exec cat >/dev/null"])
+    seen = observe(stream)
+    stream.subscribe(
+        lambda e: stream.interrupt() if isinstance(e, words.Interrupted) else None
+    )
+    async with stream:
+        stream.send_text("Tell me a story.", trigger_response=True)
+        with anyio.fail_after(SHORT):
+            while not stream.summary().played_audio:
+                await asyncio.sleep(0.01)
+        stream.interrupt()
+        await stream.wait_for_response(SHORT)
+    assert len([e for e in seen if isinstance(e, words.Interrupted)]) == 1
+
+
 async def test_a_session_that_is_stopped_before_it_is_ready_was_never_entered(
     peer, make
 ):
@@ -1100,9 +1146,14 @@ STEPS = [0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 55, 75, 100, 150]
 
 
 @pytest.mark.parametrize("steps", STEPS)
-async def test_cancelling_at_any_step_leaves_nothing(steps, peer, make, question):
-    """No child, no descriptor, no task: the guard of this suite looks."""
+@pytest.mark.parametrize("functions", [False, True])
+async def test_cancelling_at_any_step_leaves_nothing(
+    steps, functions, peer, make, question
+):
+    """No child, no descriptor, no task, no thread: the guard of this suite looks."""
     stream = make(peer.url, microphone=question[0], speaker=["sh", "-c", "cat >&2"])
+    if functions:
+        stream = make(peer.url, microphone=lambda: bytes(960), speaker=print)
     before = asyncio.all_tasks()
     running = asyncio.create_task(stream.start_streaming())
     for _ in range(steps):

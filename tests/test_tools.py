@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -208,12 +209,24 @@ async def test_failures_are_told_to_the_model():
     async def times_out() -> None:
         raise TimeoutError("the sensor is slow")
 
-    toolbox = Toolbox([breaks, times_out, Tool.of(hangs, timeout=0.01)])
+    async def is_cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def will_not_end() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise OSError("too late to be of interest")
+
+    tools = [Tool.of(tool, timeout=0.01) for tool in (hangs, will_not_end)]
+    toolbox = Toolbox([breaks, times_out, is_cancelled, *tools])
     said = {
         "breaks": "error: LookupError: no such place",
         "times_out": "error: TimeoutError: the sensor is slow",
+        "is_cancelled": "error: it was cancelled",
         "hangs": "error: no answer within 0.01 s",
-        "x": "error: there is no tool 'x'; known: breaks, times_out, hangs",
+        "will_not_end": "error: no answer within 0.01 s",
+        "x": "error: there is no tool 'x'; known: breaks, times_out, is_cancelled, "
+        "hangs, will_not_end",
     }
     for name, output in said.items():
         result = await finish(toolbox, name)

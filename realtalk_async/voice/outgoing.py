@@ -84,6 +84,7 @@ class Outgoing:
         self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
         self._answer_due = False  # an answer was sent, and no reply has followed yet
         self._connections = 0
+        self._replayed: set[str] = set()
 
     # --- What waits ---------------------------------------------------------------
 
@@ -221,6 +222,10 @@ class Outgoing:
         self._connections += 1
         self._echoes.expect_no_more()
 
+    def has_replayed(self, item_id: str) -> bool:
+        """Return whether this connection knows an item as text only."""
+        return item_id in self._replayed
+
     def replay(self) -> int:
         """
         Tell a new connection what was said on the earlier ones, as text.
@@ -237,6 +242,7 @@ class Outgoing:
         statuses = [item_id for item_id in statuses if item_id in self._status_items]
         outdated = set(statuses[:-1])
         told = [each for each in history if each.item_id not in outdated]
+        self._replayed = {each.item_id for each in told}
         for each in told:
             if isinstance(each, Entry):
                 self._send_text(each.item_id, each.role, each.content)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision import ProcessManager
+    from realtalk_async.supervision import ProcessManager, SupervisedTask
     from realtalk_async.voice.broadcast import Broadcast
     from realtalk_async.voice.engine import Engine
     from realtalk_async.voice.link import Link
@@ -134,9 +134,10 @@ class Run:
     # --- What others ask of it ----------------------------------------------------
 
     @property
-    def has_been_ready(self) -> bool:
-        """Whether all three have worked."""
-        return self._ready.is_set()
+    def is_ready(self) -> bool:
+        """Whether all three have worked, and its end has not begun."""
+        running = self.state == "running" and not self.is_stopping
+        return running and self._ready.is_set()
 
     @property
     def is_stopping(self) -> bool:
@@ -270,22 +271,30 @@ class Run:
 
     async def _converse(self, link: Link) -> None:
         """Start all three, and keep them going until cancelled."""
-        manager = self._manager
         self._claim(CONNECTION)
-        await manager.start_task(
+        connection = await self._manager.start_task(
             CONNECTION,
             link.run,
             restart=RECONNECT,
             critical=self._owns_manager,
             fatal=FATAL,
         )
+        await first_of(self._bring_up(), self._keep(connection))
+
+    async def _keep(self, connection: SupervisedTask) -> None:
+        """Have the session end with its connection, whoever stopped that."""
+        status = await connection.wait_until_settled()
+        raise self._failure or CriticalProcessFailed(CONNECTION, status.reason)
+
+    async def _bring_up(self) -> None:
+        """Start player and recorder once there is a session, and keep them going."""
         await self._broadcast.until(lambda: self._engine.was_ready)
         if self.player is not None:
             self._claim(*self.player.names)
-            await self.player.start(manager)
+            await self.player.start(self._manager)
         if self.recorder is not None:
             self._claim(recording.NAME)
-            await self.recorder.start(manager, critical=self._owns_manager)
+            await self.recorder.start(self._manager, critical=self._owns_manager)
         await first_of(self._play(), self._record(), self._record_both_sides())
 
     def _claim(self, *names: str) -> None:

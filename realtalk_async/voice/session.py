@@ -109,6 +109,7 @@ class Session:
         self._wall = 0.0  # the epoch's seconds at monotonic 0
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
+        self._unwanted = False  # the reply that was asked for, and has not begun
         self._talking = False  # by push-to-talk
         # When a turn ended to which the service will reply by itself.
         self._unanswered_since: float | None = None
@@ -199,6 +200,8 @@ class Session:
         """The player's queue was cleared: tell the service what was really heard."""
         heard = {cut.part: cut for cut in cuts}
         for reply in self.replies:
+            if reply.interrupted_at is not None:
+                continue  # nothing of it was played since
             reply.interrupted_at = now
             for part, size in reply.audio.items():
                 # All that came was played, yet the user broke in: more would come.
@@ -235,7 +238,10 @@ class Session:
     def interrupt(self, now: float) -> list[Decision]:
         """The app wants silence, as if the user had broken in."""
         for reply in self.replies:
-            self._send(protocol.cancel_response(reply.response_id))
+            if reply.interrupted_at is None:
+                self._send(protocol.cancel_response(reply.response_id))
+        if self.replies.asked_at is not None or self._unanswered_since is not None:
+            self._unwanted = True
         self._decide(Hush())
         return self._decisions()
 
@@ -497,7 +503,8 @@ class Session:
         text = self.conversation.interrupt(item_id, fraction)
         # The service takes no zero, and nothing beyond what it sent.
         end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
-        self._send(protocol.truncate_item(item_id, cut.part.content_index, end))
+        if not self._outgoing.has_replayed(item_id):  # as text: it has no audio there
+            self._send(protocol.truncate_item(item_id, cut.part.content_index, end))
         event = words.Interrupted(item_id, cut.heard_ms, cut.received_ms, text)
         self._tell(event)
 
@@ -516,8 +523,16 @@ class Session:
             self._unanswered_since = None
             self._outgoing.reply_began()
             self._tell(words.ReplyStarted(response_id))
+            self._cancel_if_unwanted(reply, now)
         reply.last_at = now
         return reply
+
+    def _cancel_if_unwanted(self, reply: Reply, now: float) -> None:
+        """Interrupt a reply that was interrupted before it had begun."""
+        if self._unwanted:
+            self._unwanted = False
+            reply.interrupted_at = now
+            self._send(protocol.cancel_response(reply.response_id))
 
     def _reply(self, event: ServerEvent, now: float) -> Reply | None:
         """
@@ -651,6 +666,7 @@ class Session:
             self.replies.follow_up()
 
     def _finish_asked(self, status: Status, reason: str, now: float) -> None:
+        self._unwanted = False
         self._conclude(self.replies.end_asked(status, reason, now))
 
     def _conclude(self, outcome: Outcome) -> None:

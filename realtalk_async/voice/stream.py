@@ -211,11 +211,11 @@ class Stream:
         runner.add_done_callback(lambda _: self._broadcast.note())
         self._runner, run = runner, self._run
         try:
-            await self._broadcast.until(lambda: run.has_been_ready or runner.done())
+            await self._broadcast.until(lambda: run.is_ready or runner.done())
         except asyncio.CancelledError:
             await to_the_end(self._end_runner())
             raise
-        if not run.has_been_ready:
+        if runner.done():
             runner.result()
             raise run.closed()  # it was stopped before it was ready
         return self
@@ -365,9 +365,7 @@ class Stream:
 
     def is_ready(self) -> bool:
         """Return whether the session runs, is connected, and hears."""
-        run = self._run
-        running = run.state == "running" and not run.is_stopping
-        return running and run.has_been_ready and self._session.ready
+        return self._run.is_ready and self._session.ready
 
     def process_status(self) -> dict[str, ProcessStatus]:
         """Return what is known of recorder, player and connection, at any time."""

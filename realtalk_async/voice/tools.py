@@ -183,7 +183,7 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[Tool | ToolFunction] = ()) -> None:
         self._tools: dict[str, Tool] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None] | asyncio.Task[str]] = set()
         for each in tools:
             tool = each if isinstance(each, Tool) else Tool.of(each)
             if tool.name in self._tools:
@@ -196,9 +196,16 @@ class Toolbox:
 
     def start(self, call: ToolCalled, done: Callable[[ToolFinished], None]) -> None:
         """Run a call in a task of its own; then call *done*, unless we closed."""
-        task = asyncio.create_task(self._run(call, done), name=f"tool {call.name}")
+        self._keep(asyncio.create_task(self._run(call, done), name=f"tool {call.name}"))
+
+    def _keep(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # of one that was late nobody asks any more
 
     async def _run(
         self, call: ToolCalled, done: Callable[[ToolFinished], None]
@@ -214,28 +221,39 @@ class Toolbox:
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return f"error: there is no tool {call.name!r}; known: {known}", True
-        limit = asyncio.timeout(tool.timeout)
+        working = asyncio.create_task(_call(tool, call.arguments or "{}"))
+        self._keep(working)
         try:
-            async with limit:
-                answer = tool.call(call.arguments or "{}")
-                return _as_text(await cast("Awaitable[object]", answer)), False
-        except TimeoutError as error:
-            late = f"error: no answer within {tool.timeout:g} s"
-            return (late if limit.expired() else _as_error(error)), True
-        except Exception as error:  # noqa: BLE001 - whatever the app's code raises
-            return _as_error(error), True
+            await asyncio.wait([working], timeout=tool.timeout)
+        finally:
+            working.cancel()  # one that does not heed that is not waited for
+        return _verdict(working, tool.timeout)
 
     async def aclose(self) -> None:
         """
         Cancel the calls that are under way, and wait a second for them. Idempotent.
         """
-        for task in self._running:
+        for task in list(self._running):
             task.cancel()
         if self._running:
             await asyncio.wait(set(self._running), timeout=_GRACE)
 
 
-def _as_error(error: Exception) -> str:
+async def _call(tool: Tool, arguments: str) -> str:
+    return _as_text(await cast("Awaitable[object]", tool.call(arguments)))
+
+
+def _verdict(working: asyncio.Task[str], timeout: float) -> tuple[str, bool]:
+    """Return what a tool says, or why it failed, and whether it did."""
+    if not working.done():
+        return f"error: no answer within {timeout:g} s", True
+    if working.cancelled():
+        return "error: it was cancelled", True
+    error = working.exception()
+    return (working.result(), False) if error is None else (_as_error(error), True)
+
+
+def _as_error(error: BaseException) -> str:
     return f"error: {type(error).__name__}: {error}"
 
 
