@@ -26,11 +26,22 @@ class Ear:
     """Hears what a reader reads."""
 
     def __init__(self, size=1 << 16):
-        self.chunks = []
+        self.chunks, self.ends = [], []
         self.memory = memoryview(bytearray(size))
 
-    def hear(self, data, _now):
+    def hear(self, stream, data, _now):
+        assert stream == "stdout"
         self.chunks.append(bytes(data))
+
+    def read(self, descriptor, *, room=True):
+        """Return a reader that it listens to."""
+        return PipeReader(
+            descriptor,
+            "stdout",
+            self.hear,
+            room=lambda _: self.memory if room else None,
+            on_end=lambda: self.ends.append(True),
+        )
 
 
 async def until(condition):
@@ -42,7 +53,7 @@ async def until(condition):
 async def test_bytes_are_read_into_the_room_that_is_offered(pipe):
     """One bounded read each time."""
     ear = Ear(4)
-    reader = PipeReader(pipe[0], ear.hear, lambda: ear.memory)
+    reader = ear.read(pipe[0])
     os.write(pipe[1], b"abcdefg")
     await until(lambda: len(ear.chunks) == 2)
     assert ear.chunks == [b"abcd", b"efg"]
@@ -52,7 +63,7 @@ async def test_bytes_are_read_into_the_room_that_is_offered(pipe):
 
 async def test_a_closed_reader_has_not_reached_the_end(pipe):
     """It says so."""
-    reader = PipeReader(pipe[0], Ear().hear)
+    reader = Ear().read(pipe[0], room=False)
     reader.close()
     reader.close()
     assert await reader.ended is False
@@ -61,7 +72,7 @@ async def test_a_closed_reader_has_not_reached_the_end(pipe):
 async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
     """Many lines for the price of one, and none of them lost."""
     ear = Ear()
-    reader = PipeReader(pipe[0], ear.hear, lambda: ear.memory)
+    reader = ear.read(pipe[0])
     for number in range(2_000):
         os.write(pipe[1], b"%04d\n" % number)
         await asyncio.sleep(0)
@@ -74,7 +85,7 @@ async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
 @pytest.mark.parametrize("deed", ["close", "pause", "let_go"])
 async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
     """Closed, paused or let go while it waits."""
-    reader = PipeReader(pipe[0], Ear().hear)
+    reader = Ear().read(pipe[0], room=False)
     while reader._breath is None:
         os.write(pipe[1], b"x")
         await asyncio.sleep(0)
@@ -87,7 +98,7 @@ async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
 async def test_a_paused_reader_leaves_the_rest_in_the_pipe(pipe):
     """Until it is resumed."""
     ear = Ear(4)
-    reader = PipeReader(pipe[0], ear.hear, lambda: ear.memory)
+    reader = ear.read(pipe[0])
     os.write(pipe[1], b"abcdefgh")
     await until(lambda: ear.chunks)
     reader.pause()
@@ -104,7 +115,7 @@ async def test_the_pipe_of_a_child_that_fills_it_again_and_again_grows(pipe):
     """Not that of one who has said much once: larger pipes are scarce."""
     size = partial(fcntl.fcntl, pipe[0], fcntl.F_GETPIPE_SZ)
     ear, before = Ear(1 << 20), size()
-    reader = PipeReader(pipe[0], ear.hear, lambda: ear.memory)
+    reader = ear.read(pipe[0])
     os.write(pipe[1], bytes(before))
     await until(lambda: ear.chunks)
     assert size() == before

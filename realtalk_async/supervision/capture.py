@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.exceptions import ProcessDead
 
 from .changes import Changes
-from .output import Clock, OutputBuffer, OutputLine, Volume
+from .output import STREAMS, Clock, OutputBuffer, OutputLine, Volume
 from .spill import SpillStore
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 LAST_BACKLOG = 16 * 1024 * 1024
 """The same while it is being ended: a program that waits for room cannot end."""
-
-STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 Places = dict["StreamName", int]
 """How far each stream was read: the offset of a line's beginning."""
@@ -71,22 +69,18 @@ class Capture:
         """Called when no more of a stream can be taken for now: the child must wait."""
         self.on_room: Callable[[StreamName], None] = _nothing
         """Called when there is room again."""
-        self._stores: dict[StreamName, SpillStore] = {
-            stream: SpillStore(
-                on_trouble=on_trouble, on_room=partial(self._disk_kept_up, stream)
-            )
-            for stream in STREAMS
-        }
         clock = Clock.now()
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: OutputBuffer(
                 stream,
                 clock=clock,
-                store=store,
+                store=SpillStore(
+                    on_trouble=on_trouble, on_room=partial(self._disk_kept_up, stream)
+                ),
                 max_size=max_size,
                 sequence=self._count,
             )
-            for stream, store in self._stores.items()
+            for stream in STREAMS
         }
 
     def _disk_kept_up(self, stream: StreamName) -> None:
@@ -127,7 +121,7 @@ class Capture:
             fitted = buffer.dropped == 0
             buffer.append(data, now)
             filled = fitted and buffer.dropped > 0
-            if self._stores[stream].is_full:
+            if buffer.store.is_full:
                 self.on_full(stream)
         self._news.tell()
         return filled

@@ -31,6 +31,10 @@ WAITER = "realtalk-async waits for pid "
 """How the thread is called that waits for a child where there is no pidfd."""
 
 
+MOMENT = 50e-6
+"""Seconds that an exit may come after the end of a pipe to be seen with it."""
+
+
 class Child:
     """
     A running program, leader of its own session and process group.
@@ -53,10 +57,11 @@ class Child:
         self.noticed: float | None = None
         """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
-        self.exited: asyncio.Future[None] = self.loop.create_future()
-        """Done as soon as the program has exited and is reaped."""
-        self._popen = launched.popen
-        self.pid = self._popen.pid
+        self._exited: asyncio.Future[None] | None = None
+        # We reap it ourselves. Popen must not look for the child when it is forgotten: the
+        # pid may be somebody else's by then.
+        launched.popen.returncode = 0
+        self.pid = launched.popen.pid
         self.owns_group = launched.owns_group
         """Whether its pid is also the number of a process group of its own."""
         self._pidfd = -1
@@ -65,6 +70,18 @@ class Child:
         except BaseException:
             self.kill_now()
             raise
+
+    @property
+    def exited(self) -> asyncio.Future[None]:
+        """Done as soon as the program has exited and is reaped."""
+        if self._exited is None:
+            self._exited = self.loop.create_future()
+            self._tell_of_exit()
+        return self._exited
+
+    def _tell_of_exit(self) -> None:
+        if self.exit_status is not None and self._exited and not self._exited.done():
+            self._exited.set_result(None)
 
     @property
     def pidfd(self) -> int:
@@ -82,29 +99,36 @@ class Child:
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()
         else:
-            self.loop.add_reader(self._pidfd, self.look)
+            self.loop.add_reader(self._pidfd, self._told)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):  # somebody else reaped it
             os.waitid(os.P_PID, self.pid, flags)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
-            self.loop.call_soon_threadsafe(self.look)
+            self.loop.call_soon_threadsafe(self._collect)
+
+    def _told(self) -> None:
+        """Collect the exit status and tell, in this turn of the loop or a later one."""
+        if self.noticed is None:
+            self.noticed = time.monotonic()
+        if (
+            pace().has_time()
+        ):  # otherwise the pidfd stays readable, and we are called again
+            self._collect()
 
     def look(self) -> None:
         """
-        Collect the exit status and tell, in this turn of the loop or a later one.
+        Look for a moment whether it has exited: one of its pipes has ended.
 
-        Called by itself when the program has exited. Whoever sees a sign of that before,
-        such as the end of a pipe, may call it too: it is a little earlier then.
+        The kernel closes them just before it tells of the exit: who waits so long saves
+        itself a turn of the loop.
         """
-        if self.exit_status is not None:
-            return
-        if self.noticed is None:
-            self.noticed = time.monotonic()
-        if self._pidfd >= 0 and not pace().has_time():
-            return  # the pidfd stays readable: we are called again in the next turn
-        self._collect()
+        deadline = time.monotonic() + MOMENT
+        while self.exit_status is None and pace().has_time():
+            self._collect()
+            if time.monotonic() > deadline:
+                return
 
     def _collect(self) -> None:
         try:
@@ -119,14 +143,12 @@ class Child:
         self, status: ExitStatus, used: resource.struct_rusage | None
     ) -> None:
         self.ended = time.monotonic()
+        self.noticed = self.noticed or self.ended
         self.exit_status = status
-        # Popen must not look for the child again: the pid may soon be somebody else's.
-        self._popen.returncode = status if isinstance(status, int) else 255
         if used is not None:
             # ru_maxrss counts KiB on Linux, see getrusage(2).
             self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
-        if not self.exited.done():
-            self.exited.set_result(None)
+        self._tell_of_exit()
         try:
             self._on_exit(self)
         finally:

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,19 +18,15 @@ from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 
 from .child import Child
 from .launch import Launched, launch
-from .output import StreamName
-from .pipes import Chunk, PipeReader, PipeWriter
+from .output import STREAMS
+from .pipes import PipeReader, PipeWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from .pipes import OnData, Room
 
 Text = str | os.PathLike[str]
-
-OnData = Callable[[StreamName, Chunk, float], None]
-"""Called with each chunk of a stream and its arrival in monotonic seconds."""
-
-RoomFor = Callable[[StreamName], memoryview | None]
-"""Returns memory to read a stream into; None if bytes of their own are wanted."""
 
 
 class Command:
@@ -261,7 +256,7 @@ def spawn(
     *,
     extra_env: Mapping[str, str],
     on_data: OnData,
-    room: RoomFor,
+    room: Room,
     on_exit: Callable[[Child], None],
 ) -> Running:
     """
@@ -278,13 +273,11 @@ def spawn(
         raise
     try:
         stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
-        readers = {
-            name: _read(name, end, on_data, room)
-            for name, end in ours.items()
-            if name != "stdin"
+        readers: dict[str, PipeReader] = {
+            name: PipeReader(ours[name], name, on_data, room=room, on_end=child.look)
+            for name in STREAMS
+            if name in ours
         }
-        for reader in readers.values():
-            reader.on_end = child.look
     except BaseException:  # the loop cannot watch a further descriptor
         child.kill_now()
         _close_all(ours)
@@ -296,7 +289,7 @@ def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) 
     """Make the pipes one by one, so that those made before a failure can be closed."""
     if command.stdin:
         theirs["stdin"], ours["stdin"] = os.pipe()
-    for name in ("stdout", "stderr"):
+    for name in STREAMS:
         if name not in command.redirect:
             ours[name], theirs[name] = os.pipe()
 
@@ -304,20 +297,6 @@ def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) 
 def _close_all(descriptors: dict[str, int]) -> None:
     for descriptor in descriptors.values():
         os.close(descriptor)
-
-
-def _read(
-    name: str,
-    descriptor: int,
-    on_data: OnData,
-    room: RoomFor,
-) -> PipeReader:
-    stream: StreamName = "stdout" if name == "stdout" else "stderr"
-    return PipeReader(
-        descriptor,
-        lambda data, now: on_data(stream, data, now),
-        lambda: room(stream),
-    )
 
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:

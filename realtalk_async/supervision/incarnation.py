@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .child import Child
-    from .command import OnData, RoomFor
     from .output import StreamName
+    from .pipes import OnData, Room
     from .states import CaptureEnd, ExitStatus, Usage
 
 
@@ -43,8 +43,6 @@ class Incarnation(abc.ABC):
     exit_status: ExitStatus | None = None
     """None while it runs."""
     usage: Usage | None = None
-    exited: asyncio.Future[None]
-    """Done as soon as the program has exited."""
     group_gone: bool = False
     """Whether the group was seen empty: it is never signalled again."""
 
@@ -52,6 +50,11 @@ class Incarnation(abc.ABC):
     @abc.abstractmethod
     def process(self) -> asyncio.subprocess.Process:
         """asyncio's own view of it."""
+
+    @property
+    @abc.abstractmethod
+    def exited(self) -> asyncio.Future[None]:
+        """Done as soon as the program has exited."""
 
     @property
     def alive(self) -> bool:
@@ -141,7 +144,7 @@ class Spawned(Incarnation):
         *,
         environment: Mapping[str, str],
         on_data: OnData,
-        room: RoomFor,
+        room: Room,
         on_exit: Callable[[], None],
     ) -> None:
         self._on_exit = on_exit
@@ -157,7 +160,11 @@ class Spawned(Incarnation):
         self.pid = child.pid
         self.owns_group = child.owns_group
         self.started = child.started
-        self.exited = child.exited
+
+    @property
+    def exited(self) -> asyncio.Future[None]:
+        """Done as soon as the program has exited."""
+        return self._running.child.exited
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -271,7 +278,7 @@ class Adopted(Incarnation):
         self._process = process
         self.pid = process.pid
         self.started = time.monotonic()
-        self.exited = self._loop.create_future()
+        self._exited: asyncio.Future[None] = self._loop.create_future()
         self.owns_group = process.returncode is None and self._leads_a_group()
         self._pidfd = -1
         streams = {"stdout": process.stdout, "stderr": process.stderr}
@@ -292,6 +299,11 @@ class Adopted(Incarnation):
     def process(self) -> asyncio.subprocess.Process:
         """The process that was given."""
         return self._process
+
+    @property
+    def exited(self) -> asyncio.Future[None]:
+        """Done as soon as the program has exited."""
+        return self._exited
 
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
@@ -330,8 +342,8 @@ class Adopted(Incarnation):
         # with 255, and the two cannot be told apart here: the code is passed on.
         self.exit_status = "unknown" if code is None else code
         self.noticed = self.ended = time.monotonic()
-        if not self.exited.done():
-            self.exited.set_result(None)
+        if not self._exited.done():
+            self._exited.set_result(None)
         self._on_exit()
 
     async def _pump(self, name: StreamName, stream: asyncio.StreamReader) -> None:

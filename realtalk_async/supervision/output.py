@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Slab = bytearray | mmap
 
 StreamName = Literal["stdout", "stderr"]
+STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 SEGMENT = 128 * 1024
 """
@@ -114,6 +115,11 @@ class Volume:
 class Store(Protocol):
     """Where full slabs go: memory, or a file behind it."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever fills them should wait."""
+        ...
+
     def fresh(self, size: int) -> Slab:
         """Return memory for *size* bytes; what lies in it does not matter."""
         ...
@@ -129,6 +135,8 @@ class Store(Protocol):
 
 class MemoryStore:
     """Keep everything in memory."""
+
+    is_full = False
 
     def __init__(self) -> None:
         self._starts = [0]
@@ -204,14 +212,25 @@ class Loss:
         self.words = (self.words + data[-LAST_WORDS:])[-LAST_WORDS:]
 
 
+# What all those share that have been given nothing; nobody adds to it.
+NO_NUMBERS, NO_TIMES, BEGINNING = array("Q"), array("d"), array("Q", [0])
+NO_SLAB = memoryview(b"")
+
+
 class OutputBuffer:
     """
     All that one stream of a process ever said, over all of its incarnations.
 
     Append-only; nothing is dropped below *max_size* bytes. What comes after that is
     counted in `dropped`, and readers see one gap line an incarnation that tells the
-    number.
+    number. One that has been given nothing yet costs next to no memory.
     """
+
+    __slots__ = (
+        "_base", "_born", "_due", "_ends", "_filled", "_latest", "_lines_before",
+        "_losses", "_sequence", "_sequences", "_slab", "_stamp", "_starts", "_times",
+        "_told", "_view", "clock", "dropped", "max_size", "size", "store", "stream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -229,22 +248,22 @@ class OutputBuffer:
         self.dropped = 0
         """Bytes that came after *max_size* was reached, and are gone."""
         self.clock = clock
-        self._store: Store = MemoryStore() if store is None else store
+        self.store: Store = MemoryStore() if store is None else store
+        """Where full slabs go."""
         self._sequence = sequence or itertools.count().__next__
         # One entry a chunk.
-        self._ends = array("Q")
-        self._times = array("d")
-        self._sequences = array("Q")
+        self._ends = self._sequences = NO_NUMBERS
+        self._times = NO_TIMES
         # The slab that is being filled, from the offset *base* on.
         self._slab: Slab = bytearray()
-        self._view = memoryview(self._slab)
+        self._view = NO_SLAB
         self._base = 0
         self._filled = 0
         # One entry a segment: where it starts; the last one still grows.
-        self._starts = array("Q", [0])
+        self._starts = BEGINNING
         self._due = SEGMENT  # the size at which the next mark is looked for
         # Lines before each segment that anybody asked for so far.
-        self._lines_before = array("Q", [0])
+        self._lines_before = BEGINNING
         self._told = 0  # lines, to whoever asked for the volume
         # One entry an incarnation.
         self._born: list[tuple[int, int]] = []
@@ -334,8 +353,16 @@ class OutputBuffer:
             self._starts.append(self._base + place)
         self._due = self._starts[-1] + SEGMENT
 
+    def _open_books(self) -> None:
+        """Keep records of its own, from the first chunk on."""
+        self._ends, self._sequences = array("Q"), array("Q")
+        self._times = array("d")
+        self._starts, self._lines_before = array("Q", [0]), array("Q", [0])
+
     def _make_room(self) -> None:
         """Close the slab after its last line, and begin another one."""
+        if not self._view:
+            self._open_books()
         start = self._starts[-1] - self._base
         cut = self._slab.rfind(b"\n", start, self._filled) + 1 or start
         if not cut and len(self._slab) >= SLAB:
@@ -350,13 +377,13 @@ class OutputBuffer:
         """Give all before *cut* to the store."""
         if cut < len(self._slab) // 2:  # too little to hold on to so much memory
             self._slab = bytearray(self._view[:cut])
-        self._store.add(self._slab, cut)
+        self.store.add(self._slab, cut)
         self._base += cut
 
     def _begin_slab(self, beginning: bytes) -> None:
         """Open a slab that begins with bytes which were kept already."""
         wanted = max(SMALLEST_SLAB, self.size, 2 * len(beginning))
-        self._slab = self._store.fresh(min(wanted, SLAB))
+        self._slab = self.store.fresh(min(wanted, SLAB))
         self._view = memoryview(self._slab)
         self._view[: len(beginning)] = beginning
         self._filled = len(beginning)
@@ -579,7 +606,7 @@ class OutputBuffer:
     def _range(self, start: int, end: int) -> bytes:
         """Return the bytes between two offsets of one segment."""
         if start < self._base:
-            return self._store.read(start, end)
+            return self.store.read(start, end)
         return bytes(self._view[start - self._base : end - self._base])
 
     def _cut(self, index: int) -> list[bytes]:

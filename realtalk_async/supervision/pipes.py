@@ -12,13 +12,18 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .output import StreamName
 
 Chunk = bytes | memoryview
-"""What one read brought."""
+"""What one read brought: bytes, or the filled beginning of a `Room`."""
+
+OnData = Callable[[StreamName, Chunk, float], None]
+"""Called with each chunk of a stream and its arrival in monotonic seconds."""
+
+Room = Callable[[StreamName], memoryview | None]
+"""Returns memory to read a stream into; None if bytes of their own are wanted."""
 
 READ = 64 * 1024
 """Bytes of one read: what a pipe holds by default."""
@@ -46,34 +51,56 @@ class PipeReader:
 
     Args:
         descriptor: The read end, owned from here on.
-        on_data: Called with each chunk and its arrival in monotonic seconds: bytes, or
-            the filled beginning of what *room* has returned.
-        room: Returns memory to read into, or None if bytes of their own are wanted.
+        stream: What it is called.
+        on_data: Called with each chunk.
+        room: Asked for memory before each read.
+        on_end: Called when the pipe has ended, before it is closed.
     """
+
+    __slots__ = (
+        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds",
+        "_is_paused", "_is_watched", "_latest", "_loop", "_never_waits", "_on_data",
+        "_on_end", "_room", "_stream",
+    )  # fmt: skip
 
     def __init__(
         self,
         descriptor: int,
-        on_data: Callable[[Chunk, float], None],
-        room: Callable[[], memoryview | None] = lambda: None,
+        stream: StreamName,
+        on_data: OnData,
+        *,
+        room: Room,
+        on_end: Callable[[], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
+        self._stream: StreamName = stream
         self._on_data = on_data
+        self._on_end = on_end
         self._room = room
         self._holds = READ  # bytes that the pipe has room for
         self._is_watched = False
         self._is_paused = False
+        self._has_ended = False
         self._never_waits = False
         self._flow = 0  # reads in a row, each at once after the last
         self._latest = 0.0
         self._breath: asyncio.TimerHandle | None = None
-        self.on_end: Callable[[], object] = _nothing
-        """Called when the pipe has ended, before it is closed."""
-        self.ended: asyncio.Future[bool] = self._loop.create_future()
-        """Done when reading has ended: True by end of file, False because we closed."""
+        self._ended: asyncio.Future[bool] | None = None
         os.set_blocking(descriptor, False)
         self._watch()
+
+    @property
+    def ended(self) -> asyncio.Future[bool]:
+        """Done when reading has ended: True by end of file, False because we closed."""
+        if self._ended is None:
+            self._ended = self._loop.create_future()
+            self._tell_of_end()
+        return self._ended
+
+    def _tell_of_end(self) -> None:
+        if self._descriptor < 0 and self._ended and not self._ended.done():
+            self._ended.set_result(self._has_ended)
 
     @property
     def descriptor(self) -> int:
@@ -82,28 +109,31 @@ class PipeReader:
 
     def _read(self) -> None:
         """Read once, and decide when to read again."""
-        try:
-            data = self._take()
-        except BlockingIOError:
+        data = self._take()
+        if data:
+            now = time.monotonic()
+            self._on_data(self._stream, data, now)
+            if self._descriptor >= 0 and not self._is_paused:
+                self._go_on(len(data), now)
+        elif data is None:
             self._flow = 0
             self._watch()
-            return
-        except OSError:  # EIO from a terminal whose other side is gone
-            data = b""
-        if not data:
-            self.on_end()
-            self._finish(by_end=True)
-            return
-        now = time.monotonic()
-        self._on_data(data, now)
-        if self._descriptor >= 0 and not self._is_paused:
-            self._go_on(len(data), now)
+        else:
+            self._has_ended = True
+            self._on_end()
+            self.close()
 
-    def _take(self) -> Chunk:
-        room = self._room()
-        if room is None:
-            return os.read(self._descriptor, READ)
-        return room[: os.readv(self._descriptor, (room,))]
+    def _take(self) -> Chunk | None:
+        """Return what lies there now; nothing at the end, None if there may be more."""
+        room = self._room(self._stream)
+        try:
+            if room is None:
+                return os.read(self._descriptor, READ)
+            return room[: os.readv(self._descriptor, (room,))]
+        except BlockingIOError:
+            return None
+        except OSError:  # EIO from a terminal whose other side is gone
+            return b""
 
     def _grow(self) -> None:
         """Give a child that fills its pipe a larger one, where the system allows it."""
@@ -147,9 +177,11 @@ class PipeReader:
 
     def catch_up(self, chunks: int = 4) -> None:
         """Read what lies there now, at most so many chunks: the child has exited."""
-        for _ in range(chunks):
-            if self._descriptor >= 0 and not self._is_paused:
-                self._read()
+        while chunks > 0 and self._descriptor >= 0:
+            if self._is_paused or self._has_ended or not (data := self._take()):
+                return  # its end is dealt with in a later turn of the loop
+            self._on_data(self._stream, data, time.monotonic())
+            chunks -= 1
 
     def pause(self) -> None:
         """Stop reading: the pipe fills, and the child waits."""
@@ -170,16 +202,12 @@ class PipeReader:
 
     def close(self) -> None:
         """Close our end, whatever still lies in the pipe. Idempotent."""
-        self._finish(by_end=False)
-
-    def _finish(self, *, by_end: bool) -> None:
         if self._descriptor < 0:
             return
         self._unwatch()
         os.close(self._descriptor)
         self._descriptor = -1
-        if not self.ended.done():
-            self.ended.set_result(by_end)
+        self._tell_of_end()
 
 
 class PipeWriter:
@@ -260,7 +288,3 @@ class PipeWriter:
         self._descriptor = -1
         if self._room is not None:
             self._tell(self._room)
-
-
-def _nothing() -> None:
-    """Do nothing."""
