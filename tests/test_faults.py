@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -80,10 +81,15 @@ def test_what_is_no_fault_is_refused(text):
 
 
 def test_every_kind_is_documented():
-    """In the table at the top of the module."""
+    """In the table at the top of the module, and in the README."""
     assert faults.__doc__ is not None
     documented = set(re.findall(r"^``([a-z0-9]+)[`\[-]", faults.__doc__, re.MULTILINE))
     assert documented == set(faults._EVENTS)
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    shown = set(re.findall(r"^\| `([a-z0-9]+)[`-]", readme, re.MULTILINE))
+    assert shown >= documented
+    for code in faults.FATAL:
+        assert f"`{code}`" in readme
 
 
 def test_without_faults_all_events_pass():
