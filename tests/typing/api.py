@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import assert_type
 
 from realtalk_async import (
@@ -89,8 +89,30 @@ async def log() -> None:
         assert_type(entries, list[LogEntry])
 
 
+async def samples() -> AsyncGenerator[bytes, None]:
+    """Be a microphone."""
+    yield bytes(960)
+
+
+async def play(pcm: bytes) -> None:
+    """Be a speaker."""
+
+
+def read() -> bytes:
+    """Be a microphone that blocks."""
+    return bytes(960)
+
+
 async def talk() -> None:
     """Hold a session."""
+    heard = bytearray()
+    for stream in (
+        Stream(microphone=samples, speaker=play),
+        Stream(microphone=samples(), speaker=heard.extend),
+        Stream(microphone=read, speaker="out.wav"),
+        Stream(microphone=["parec"], speaker=None),
+    ):
+        assert_type(stream.is_ready(), bool)
     async with Stream(url="ws://127.0.0.1:1/v1/realtime", microphone=None) as stream:
         assert_type(stream, Stream)
         stream.send_text("hello", "user", trigger_response=True)
