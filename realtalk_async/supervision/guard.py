@@ -40,7 +40,7 @@ class Guard:
         """``NAME=value``, as it stands in a child's environment."""
         self._begun = begun
         self._on_lost = on_lost
-        self._told: dict[int, int] = {}
+        self._told: set[int] = set()
         self._child: Child | None = None
         self._pipe = -1
         self._replaced = 0
@@ -71,19 +71,24 @@ class Guard:
             os.close(self._pipe)
             self._pipe = -1
             raise
-        for pid, start in self._told.items():
-            self._say(f"+{pid} {start}")
+        for pid in self._told:
+            self._say(f"+{pid}")
 
     def add(self, pid: int) -> None:
-        """Tell of a session leader, or of a process that does not carry our tag."""
-        member = groups.look(pid)
-        if member is not None:
-            self._told[pid] = member.start
-            self._say(f"+{pid} {member.start}")
+        """
+        Tell of a session leader, or of a process that does not carry our tag.
+
+        The guard looks by itself when that process has begun, so that its number is not
+        mistaken for another's later: ``/proc`` would let us wait until it has become a
+        program.
+        """
+        self._told.add(pid)
+        self._say(f"+{pid}")
 
     def discard(self, pid: int) -> None:
         """Tell that a process and all of its group are gone."""
-        if self._told.pop(pid, None) is not None:
+        if pid in self._told:
+            self._told.remove(pid)
             self._say(f"-{pid}")
 
     def _say(self, line: str) -> None:

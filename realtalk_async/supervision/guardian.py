@@ -150,12 +150,14 @@ def take(data: bytes, told: dict[int, str]) -> tuple[bytes, bool]:
 
 
 def note(line: str, told: dict[int, str]) -> None:
-    """Take in ``+PID START`` or ``-PID``."""
-    pid, _, start = line[1:].partition(" ")
+    """Take in ``+PID`` or ``-PID``."""
+    pid = int(line[1:])
     if line[0] == "+":
-        told[int(pid)] = start
+        fields = stat_of(pid)
+        # One that is gone already may have left a group, whose number nobody else gets.
+        told[pid] = fields[19] if fields else ""
     else:
-        told.pop(int(pid), None)
+        told.pop(pid, None)
 
 
 def main() -> None:
