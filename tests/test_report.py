@@ -20,6 +20,7 @@ from realtalk_async.supervision.states import (
     State,
     clock_face,
     describe_exit,
+    duration,
     now_local,
     signal_name,
 )
@@ -128,6 +129,7 @@ def test_numbers_for_people():
     """Durations and signals."""
     assert clock_face(3725.9) == "01:02:05"
     assert clock_face(400 * 3600) == "400:00:00"
+    assert (duration(0.296), duration(60)) == ("0.30 s", "00:01:00")
     assert signal_name(99) == "signal 99"
 
 

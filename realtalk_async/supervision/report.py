@@ -16,7 +16,7 @@ from .states import (
     ExitStatus,
     ProcessStatus,
     Usage,
-    clock_face,
+    duration,
 )
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class IncarnationReport:
     def __str__(self) -> str:
         lines = [f"{self.process}, incarnation {self.incarnation}: {self.summary}"]
         lines += [f"  command   {self.command}", f"  pid       {self.pid}"]
-        lines.append(f"  uptime    {clock_face(self.uptime)}")
+        lines.append(f"  uptime    {duration(self.uptime)}")
         if self.sign:
             lines.append(f"  looks like {self.sign.kind}: {self.sign.advice}")
         if self.usage:

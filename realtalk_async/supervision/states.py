@@ -123,6 +123,11 @@ def clock_face(seconds: float) -> str:
     return f"{hours:02}:{minutes:02}:{rest:02}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as ``0.30 s``, or as `clock_face` from a minute on."""
+    return f"{seconds:.2f} s" if seconds < 60 else clock_face(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
     """One look at a process; ``str()`` is a line for people."""
