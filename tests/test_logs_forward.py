@@ -482,4 +482,4 @@ def test_structlog_is_loaded_by_who_uses_it_and_by_nobody_else(tmp_path):
 def test_a_name_that_is_not_there_is_an_attribute_error():
     """Loading lazily hides no mistakes."""
     with pytest.raises(AttributeError, match="nonsense"):
-        _ = logs.nonsense
+        _ = logs.nonsense  # type: ignore[attr-defined]

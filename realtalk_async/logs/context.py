@@ -37,6 +37,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from decimal import Decimal
+from enum import Enum
 from fractions import Fraction
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, cast
@@ -117,8 +118,9 @@ _TELLING = (
     "cookie",
 )
 _NAMED_SECRET = re.compile(
-    # {"api_key":"…"} and {'api_key': '…'}: what is quoted after a telling key
-    rf"""((["']){_NAME}\2\s*:\s*)(["'])(?:[^"'\\]|\\.|(?!\3)["'])*\3"""
+    # {"api_key":"…"} and {'api_key': '…'}: what is quoted after a telling key, also as
+    # it stands within a string of JSON: {\"api_key\":\"…\"}
+    rf"""((\\?["']){_NAME}\2\s*:\s*)(\\?["'])(?:(?!\3)(?:[^\\]|\\.))*\3"""
     # api_key=…, as in an address
     rf"""|(\b{_NAME}=)[^\s&"']+""",
     re.IGNORECASE,
@@ -146,11 +148,10 @@ def show_json(context: object) -> str:
     Returns:
         Text that begins with ``{`` and holds no control character.
     """
-    known = {"context": context}
-    if isinstance(context, Mapping):
-        known = cast("dict[str, object]", context)
-    text = _fast(known)
-    return escape_json(_careful(known) if text is None else text)
+    try:
+        return escape_json(_json_of(context))
+    except Exception:  # noqa: BLE001 - the last resort, for a log call never raises
+        return escape_json(json.dumps({"context": show_repr(context)}))
 
 
 def read_json(text: str) -> dict[str, object] | None:
@@ -186,8 +187,8 @@ def show_repr(value: object) -> str:
 
 def show_text(value: object) -> str:
     """Return the ``str`` of *value*, whole if it is a string; never raises."""
-    if isinstance(value, str):
-        return str.__str__(value)
+    if issubclass(type(value), str):  # isinstance would ask the value for its class
+        return str.__str__(cast("str", value))
     return _told(str, value)
 
 
@@ -233,10 +234,26 @@ def _told(tell: Callable[[object], str], value: object) -> str:
     try:
         text = str.__str__(tell(value))
     except Exception as error:  # noqa: BLE001 - foreign code
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+        return f"<{_name_of(value)} whose repr raised {type(error).__name__}>"
     if len(text) <= LONGEST_REPR:
         return text
     return f"{text[:LONGEST_REPR]}… ({len(text)} characters)"
+
+
+def _name_of(value: object) -> str:
+    try:
+        return str.__str__(type(value).__name__)
+    except Exception:  # noqa: BLE001 - foreign code: a metaclass
+        return "object"
+
+
+def _json_of(context: object) -> str:
+    if not isinstance(context, Mapping):
+        context = {"context": context}
+    elif not isinstance(context, dict):
+        context = dict(cast("Mapping[str, object]", context))
+    known = cast("dict[str, object]", context)
+    return _fast(known) or _careful(known)
 
 
 def _fast(context: Mapping[str, object]) -> str | None:
@@ -266,11 +283,8 @@ def _hides_a_number(value: object) -> bool:
 
 def _careful(context: Mapping[str, object]) -> str:
     """Convert every value by hand and let the standard library write it."""
-    try:
-        plain = _plain(context, ())
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
-    except Exception:  # noqa: BLE001 - the last resort, for a log call never raises
-        return json.dumps({"context": show_repr(context)}, ensure_ascii=False)
+    plain = _plain(context, ())
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: object, above: tuple[int, ...]) -> object:
@@ -296,6 +310,8 @@ def _container(value: object, above: tuple[int, ...]) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value) if field.name[:1] != "_"]
         return {name: _plain(getattr(value, name), above) for name in names}
+    if isinstance(value, Enum):
+        return _plain(cast("object", value.value), above)
     return _leaf(value, above)
 
 

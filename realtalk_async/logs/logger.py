@@ -37,7 +37,7 @@ from .writer import CLOSING, Writer, Written
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 no_secret_in: Final = SECRET_NAMES.isdisjoint
 """Whether none of a context's keys tells of a secret."""
+
+PLAIN: Final[object] = dict
+"""The type of a context that orjson writes as an object, whatever is in it."""
 
 LEVELS: Final = tuple(Level)
 INFO, WARNING, ERROR = range(3)
@@ -66,12 +69,13 @@ LONGEST_REMEMBERED: Final = 200
 class Heads:
     """The beginnings of the lines of one moment, by level and component."""
 
-    __slots__ = ("_layout", "_stamp", "by_level", "tick")
+    __slots__ = ("_hide", "_layout", "_stamp", "by_level", "tick")
 
-    def __init__(self, layout: Layout, now: float) -> None:
+    def __init__(self, layout: Layout, now: float, hide: Callable[[str], str]) -> None:
         self.tick = floor(now * layout.ticks)
         self.by_level: tuple[dict[str, str], ...] = ({}, {}, {})
         self._layout = layout
+        self._hide = hide
         self._stamp = layout.stamp(now)
 
     def of(self, rank: int, component: object) -> str:
@@ -80,7 +84,8 @@ class Heads:
         # Not another type: its hash or its comparison might raise, or lie.
         if type(component) is str and component in known:
             return known[component]
-        head = self._layout.head(self._stamp, LEVELS[rank], show_text(component))
+        shown = self._hide(show_text(component))
+        head = self._layout.head(self._stamp, LEVELS[rank], shown)
         if type(component) is str and len(known) < MOST_REMEMBERED:
             known[component] = head
         return head
@@ -166,11 +171,11 @@ class Logger:
         # What stands in a line for a message.
         self._plain: dict[str, str] = {}
         self._secrets = Secrets()
-        self._hiding = False
-        self.hide(*secrets)
+        self._secrets.add(*secrets)
+        self._hiding = bool(self._secrets.values)
         self._due = 0.0
         self._layout = layout
-        self._heads = Heads(layout, 0.0)
+        self._heads = Heads(layout, 0.0, self._secrets.hide)
         self._infos = self._heads.by_level[INFO]
         self._middle = layout.before_context
         self._end = layout.end
@@ -238,12 +243,15 @@ class Logger:
             if context:
                 text = dumps(context, show_object).decode()
                 if (
-                    "null" in text
+                    type(context) is not PLAIN
+                    or "null" in text
                     or not text.isascii()
                     or "\x7f" in text
-                    or ("-" in text and "sk-" in text)
+                    or ("k" in text and ("sk-" in text or "ek_" in text))
                     or (" " in text and "earer " in text)
+                    or "=" in text
                     or '":{' in text
+                    or ("[" in text and "[{" in text)
                     or not no_secret_in(context)
                     or self._hiding
                 ):
@@ -327,6 +335,7 @@ class Logger:
         self._secrets.add(*secrets)
         self._hiding = bool(self._secrets.values)
         self._plain.clear()
+        self._begin(time())
 
     async def flush(self) -> bool:
         """
@@ -474,7 +483,15 @@ class Logger:
     def _shown(self, message: object) -> str:
         """Return *message* as it stands in a line, without secrets."""
         shown = self._layout.message(message)
-        if "sk-" in shown or "earer " in shown or "=" in shown or self._hiding:
+        if (
+            "sk-" in shown
+            or "ek_" in shown
+            or "earer " in shown
+            or "=" in shown
+            or "'" in shown
+            or '"' in shown
+            or self._hiding
+        ):
             return self._secrets.hide(shown)
         return shown
 
@@ -508,7 +525,7 @@ class Logger:
 
     def _begin(self, now: float) -> None:
         """Begin the lines of another moment."""
-        self._heads = Heads(self._layout, now)
+        self._heads = Heads(self._layout, now, self._secrets.hide)
         self._infos = self._heads.by_level[INFO]
 
 
