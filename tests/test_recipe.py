@@ -1,5 +1,6 @@
 """Procfile, .env and TOML: what they mean, and how their mistakes are told."""
 
+import inspect
 import tomllib
 
 import pytest
@@ -10,7 +11,7 @@ from realtalk_async.console.places import Places, keys_of
 from realtalk_async.console.procfile import parse_env, parse_procfile, port_of
 from realtalk_async.console.recipe import BadRecipe, draw, waves_of
 from realtalk_async.console.toml import parse_toml
-from realtalk_async.supervision import GRACEFUL, TRANSIENT, Ladder
+from realtalk_async.supervision import GRACEFUL, TRANSIENT, Ladder, ProcessManager
 from realtalk_async.supervision.process import MAX_SIZE
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True)
@@ -143,6 +144,8 @@ restart = { mode = "permanent", max_failures = 9, success_statuses = [0, 143] }
 ladder = [["INT", 0.5], ["SIGTERM", 2]]
 probes = [{ line = "ready", timeout = 30 }, { silence = 5, stream = "stderr" }]
 max_size = 1000
+devices = ["hw:0", "hw:1"]
+device_patience = 5
 
 [process.db]
 command = "exec db"
@@ -170,6 +173,8 @@ def test_toml_has_everything_that_the_core_can_do():
     assert app.ladder == Ladder((2, 0.5), (15, 2.0))
     assert [probe.purpose for probe in app.probes] == ["readiness", "liveness"]
     assert app.max_size == 1000
+    assert app.devices == ("hw:0", "hw:1")
+    assert app.device_patience == 5
 
 
 def test_what_toml_does_not_say_is_as_in_the_core():
@@ -178,6 +183,9 @@ def test_what_toml_does_not_say_is_as_in_the_core():
     assert part.restart == TRANSIENT
     assert part.ladder == GRACEFUL
     assert part.max_size == MAX_SIZE
+    assert part.devices == ()
+    default = inspect.signature(ProcessManager.start).parameters["device_patience"]
+    assert part.device_patience == default.default
     assert not part.critical
 
 
@@ -204,6 +212,7 @@ def test_what_toml_does_not_say_is_as_in_the_core():
         ('env = "A=1"', "process.a.env: must be a table, not 'A=1'"),
         ("max_size = 0", "process.a.max_size: must be a number of bytes, 1 or more"),
         ("cwd = 3", "process.a.cwd: must be a text that is not empty, not 3"),
+        ('devices = "hw:0"', "process.a.devices: must be a list of texts, not 'hw:0'"),
         ("umask = true", "process.a.umask: must be a whole number, 0 or more"),
     ],
 )

@@ -413,6 +413,22 @@ def test_toml_is_run_in_its_order(run, folder):
     assert out.index(b"first is ready") < out.index(b"second started")
 
 
+def test_a_device_has_one_owner_at_a_time(run, folder):
+    """The next one starts when the first is gone."""
+    (folder / "app.toml").write_text("""\
+        [process.one]
+        command = "mkdir lock && sleep 0.3 && rmdir lock"
+        devices = ["hw:0"]
+
+        [process.two]
+        command = "mkdir lock && sleep 0.3 && rmdir lock"
+        devices = ["hw:0"]
+        """)
+    code, out, _ = run("app.toml")
+    assert code == 0, out
+    assert b"died" not in out, "two had it at a time: mkdir fails then"
+
+
 def test_what_is_not_critical_may_be_lost(run, folder):
     """The rest goes on; the code tells of the loss."""
     (folder / "app.toml").write_text("""\

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from realtalk_async.supervision import (
-        IncarnationReport,
         ManagedProcess,
         OutputLine,
-        ProcessHistory,
         ProcessManager,
         ProcessStatus,
     )
@@ -159,16 +157,9 @@ class Answers:
             yield one.to_dict(most_lines=lines)
 
     async def _explain(self, question: Question) -> AsyncGenerator[object]:
-        name = str(question.name)
-        history = self._manager.get_error_history(name).processes[name]
-        report = _worst(history)
-        yield {
-            "process": name,
-            "status": history.status.to_dict(),
-            "report": report and report.to_dict(most_lines=_count(question)),
-            "attempts": [one.to_dict() for one in history.attempts],
-            "text": _in_words(history, report),
-        }
+        explanation = self._manager.explain(str(question.name))
+        told = explanation.to_dict(most_lines=_count(question))
+        yield {**told, "text": str(explanation)}
 
     async def _restart(self, question: Question) -> AsyncGenerator[object]:
         process = self._find(question)
@@ -224,24 +215,3 @@ def _newest(
     )
     whole = [line for line in lines if not (is_followed and line.partial)]
     return whole[-count:]
-
-
-def _worst(history: ProcessHistory) -> IncarnationReport | None:
-    """Return the newest life that failed; the newest of all if none did."""
-    lives = history.failures or history.incarnations
-    return lives[-1] if lives else None
-
-
-def _in_words(history: ProcessHistory, report: IncarnationReport | None) -> str:
-    """Return the crash report, what was done about it, and how it is now."""
-    lines = [str(report) if report else f"{history.name}: it never ran"]
-    if report and not report.failed:
-        lines.append("  nothing has failed so far")
-    tries = [
-        one for one in history.attempts if report and one.after == report.incarnation
-    ]
-    for one in tries:
-        how = "restarted" if one.succeeded else "not restarted"
-        lines.append(f"  {one.at:%H:%M:%S}  {how} by {one.asked_by}: {one.detail}")
-    lines.append(f"  now       {history.status}")
-    return "\n".join(lines)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .headstart import HeadStart
 
 
+DEVICE_PATIENCE = 30.0
+"""Seconds to wait for devices, as for `ProcessManager.start`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """Something in a file that cannot be meant; ``str()`` says where, what and what else."""
@@ -65,6 +69,8 @@ class Part:
     restart: RestartPolicy = TRANSIENT
     critical: bool = False
     depends_on: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    device_patience: float = DEVICE_PATIENCE
     probes: tuple[Probe, ...] = ()
     ladder: Ladder = GRACEFUL
     max_size: int = MAX_SIZE
@@ -199,6 +205,8 @@ def _traits(part: Part) -> str:
     traits.append(part.restart.mode)
     if part.critical:
         traits.append("critical")
+    if part.devices:
+        traits.append(f"alone with {', '.join(part.devices)}")
     traits += [f"{probe.purpose}: {probe.name}" for probe in part.probes]
     if part.ladder != GRACEFUL:
         traits.append(f"ended by {part.ladder!r}")

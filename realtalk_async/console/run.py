@@ -241,6 +241,8 @@ class Runner:
                 restart=part.restart,
                 critical=part.critical,
                 depends_on=part.depends_on,
+                devices=part.devices,
+                device_patience=part.device_patience,
                 probes=part.probes,
                 ladder=part.ladder,
                 max_size=part.max_size,

@@ -16,6 +16,7 @@ Read a recipe from TOML: everything that the core can do with a process. Pure.
     depends_on = ["peer"]
     restart = { mode = "permanent", max_failures = 10 }
     ladder = [["INT", 0.5], ["TERM", 2]]
+    devices = ["hw:0"]                     # no two have it at a time
 
 Whatever is wrong is told with file, line, key and what is allowed, all of it at once.
 """
@@ -46,7 +47,7 @@ from realtalk_async.supervision.process import MAX_SIZE
 from realtalk_async.supervision.restart import Mode, Strategy
 
 from .places import Path, Places, shown
-from .recipe import BadRecipe, Mistake, Part, Recipe, in_order
+from .recipe import DEVICE_PATIENCE, BadRecipe, Mistake, Part, Recipe, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,6 +339,8 @@ def _part(name: str, table: Table, env: dict[str, str], base: str) -> Part | Non
         restart=_restart(table),
         critical=table.take("critical", flag, None) or False,
         depends_on=table.take("depends_on", texts, ()),
+        devices=table.take("devices", texts, ()),
+        device_patience=table.take("device_patience", number, DEVICE_PATIENCE),
         probes=tuple(_probes(table)),
         ladder=table.take("ladder", ladder, GRACEFUL),
         max_size=table.take("max_size", _size, MAX_SIZE),

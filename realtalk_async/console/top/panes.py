@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from realtalk_async.logs.context import show_json
 
+from .board import TROUBLE
 from .widgets import Line
 
 if TYPE_CHECKING:
@@ -92,10 +93,15 @@ def _moment(entry: LogEntry) -> Line:
 
 
 def report(told: JsonObject) -> list[Line]:
-    """Return a crash report as `explain` tells it."""
+    """Return why a process is as it is, as `explain` tells it."""
     first, *rest = str(told["text"]).split("\n")
-    failed = cast("JsonObject", told["report"] or {}).get("failed")
-    return [
-        Line((first, "bold red" if failed else "bold")),
-        *(Line((one, "")) for one in rest),
-    ]
+    status = cast("JsonObject", told["status"])
+    style = "bold red" if status["state"] in TROUBLE else "bold"
+    return [Line((first, style)), *(_explained(one) for one in rest)]
+
+
+def _explained(line: str) -> Line:
+    """Return a line: what heads a crash report stands out, and so does a key."""
+    if not line.startswith("  "):
+        return Line((line, "bold"))
+    return Line((line[:12], "dim"), (line[12:], ""))

@@ -1,0 +1,51 @@
+"""Draw the README's picture of the live view: ``nox -s pictures``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from realtalk_async import Command, Logger, ProcessManager, RestartPolicy
+from realtalk_async.console.control import control
+from realtalk_async.console.top.link import Link
+from realtalk_async.console.top.view import View
+
+PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
+SIZE = (112, 30)
+BUSY = "arecord: main:850: audio open error: Device or resource busy"
+SHOWN = {
+    "peer": "echo 'peer ready on ws://127.0.0.1:8765/v1/realtime'; exec sleep 600",
+    "player": "while sleep 0.2; do echo 'frame: level -23.4 dB, 0 underruns'; done",
+    "transcoder": "exec yes 'size= 812kB time=00:00:41.60 bitrate= 160.0kbits/s'",
+    "metrics": "sleep 1; while sleep 1; do echo 'GET /metrics 200'; done",
+}
+PATIENCE = RestartPolicy("transient", max_failures=20, first_delay=3, max_delay=3)
+
+
+async def draw() -> None:
+    """Run an app whose recorder finds its device busy, look at it, and draw that."""
+    async with (
+        Logger() as logger,
+        ProcessManager(logger) as manager,
+        control(manager) as socket,
+    ):
+        for name, line in SHOWN.items():
+            await manager.start(name, Command("sh", "-c", line))
+        fails = Command("sh", "-c", f"sleep 0.7; echo '{BUSY}' >&2; exit 1")
+        await manager.start("recorder", fails, restart=PATIENCE)
+        await asyncio.sleep(6)
+        app = View(Link(socket))
+        async with app.run_test(size=SIZE) as pilot:
+            await asyncio.sleep(2.5)
+            await pilot.press("end", "4")
+            while manager.processes["recorder"].state != "backoff":
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.5)
+            PICTURE.write_text(app.export_screenshot())
+    logger.path.unlink()
+
+
+if __name__ == "__main__":
+    sys.argv = ["app.py"]  # as whom the app introduces itself
+    asyncio.run(draw())
