@@ -1380,6 +1380,29 @@ async def test_questions_about_unknown_processes_name_the_known_ones(peer, make)
     assert stream.error_history() is not None
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"turn_detection": "server_vad"}, r"ServerVad\(…\).*'server_vad'"),
+        ({"stall_after": 0}, "stall_after"),
+        ({"prebuffer_ms": -1}, "prebuffer_ms"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_at_once(option, said, tmp_path):
+    """And no log is left behind."""
+    with pytest.raises(InvalidConfiguration, match=said):
+        Stream(**option)
+
+
+async def test_a_session_logs_where_its_manager_does(peer, manager, logger):
+    """Unless it is told otherwise."""
+    options = {"url": peer.url, "microphone": None, "speaker": None}
+    async with Stream(process_manager=manager, **options) as stream:
+        assert stream.logger is logger
+    entries = await logger.get_logs(component="session")
+    assert entries[-1].message == "Session ended"
+
+
 async def test_nonsense_is_refused(make):
     """Where the mistake is."""
     stream = make("http://example.org")

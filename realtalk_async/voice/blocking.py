@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _Job: TypeAlias = tuple["asyncio.Future[object]", tuple[object, ...]]
 
-_GRACE = 1.0  # seconds that a call which is not wanted any more may still take
-
 
 class Blocking:
     """
@@ -72,15 +70,15 @@ class Blocking:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    async def aclose(self) -> bool:
+    async def aclose(self, grace: float = 1.0) -> bool:
         """
-        End the thread; return whether it has ended, in a second at most.
+        End the thread; return whether it has ended within *grace* seconds.
 
         Cancellation: Only the waiting is given up.
         """
         self._jobs.put(None)
         try:
-            async with asyncio.timeout(_GRACE):
+            async with asyncio.timeout(grace):
                 await self._ended.wait()
         except TimeoutError:
             return False

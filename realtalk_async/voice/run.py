@@ -360,7 +360,7 @@ class Run:
         self._engine.end(self.ended_by)
         self.is_closed = True
         self._broadcast.note()
-        await self._engine.toolbox.aclose()
+        tools = asyncio.create_task(self._engine.toolbox.aclose())
         known = self._manager.get_statuses()
         for name in reversed(self.names):
             if name in known:
@@ -369,6 +369,7 @@ class Run:
             await self.player.finish_file()
         if self._engine.tape is not None:
             await self._engine.tape.finish()
+        await tools
 
     def _conclude(self) -> None:
         self.state = "over"

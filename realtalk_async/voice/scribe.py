@@ -32,7 +32,8 @@ def write_down(chronicle: Chronicle, event: words.VoiceEvent, now: float) -> Non
         case words.ReplyText():
             chronicle.note_sound("service", "text", now, now, 0.0)
         case words.ReplyFinished(outcome):
-            chronicle.note("service", str(outcome.status), now, str(outcome))
+            told = outcome.text if outcome.completed else str(outcome)
+            chronicle.note("service", str(outcome.status), now, told)
         case words.Interrupted():
             chronicle.note("speaker", "interrupted", now, str(event))
         case _:
@@ -45,12 +46,16 @@ def _write_down_the_rest(
     match event:
         case words.Connected():
             chronicle.note("connection", "connected", now, str(event))
+            chronicle.open("connection", "up", now)
         case words.ConnectionLost():
+            chronicle.close("connection", "up", now)
             chronicle.note("connection", "lost", now, event.reason)
         case words.ConnectionRecycled():
+            chronicle.close("connection", "up", now)
             chronicle.note("connection", "recycled", now, str(event))
         case words.ConnectionRestored():
             chronicle.note("connection", "restored", now, str(event))
+            chronicle.open("connection", "up", now)
         case words.ServiceError() | words.ProtocolProblem():
             chronicle.note("service", "error", now, str(event))
         case words.ToolCalled():

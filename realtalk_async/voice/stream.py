@@ -31,6 +31,7 @@ from realtalk_async.voice.protocol import (
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
     DEFAULT_VOICE,
+    SemanticVad,
     ServerVad,
     SessionConfig,
 )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
     from realtalk_async.voice.feed import EventFeed
     from realtalk_async.voice.functions import Sink, Source
-    from realtalk_async.voice.protocol import Role, SemanticVad
+    from realtalk_async.voice.protocol import Role
     from realtalk_async.voice.run import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
     from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
@@ -74,17 +75,18 @@ class Stream:
             outcome = await stream.wait_for_response()
             print(outcome.text)
 
-    Recorder, player and connection are supervised together. A recorder that dies, or
-    goes silent, is revived; a connection that breaks is dialled again and told the
-    conversation as text; without a player the conversation goes on in writing. A
-    recorder or a connection that cannot be revived ends the session.
+    Recorder, player and connection are supervised together, and each is revived alone.
+    A recorder that dies, or goes silent, is revived; a connection that breaks is dialled
+    again and told the conversation as text; without a player the conversation goes on in
+    writing. A recorder or a connection that cannot be revived ends the session.
 
     The block may be entered in one task and left in another, as fixtures do.
 
     Args:
-        logger: Where everything is logged; one of its own if omitted.
+        logger: Where everything is logged; if omitted the manager's, or one of its own.
         process_manager: Who supervises; one of its own if omitted. One that is given
-            must be running, and is left running at the end.
+            must be running, and is left running at the end. Its strategy holds for
+            these three too; it has room for one session at a time.
         url: The address of the service; by default OpenAI's. That of an offline peer
             is such as ``ws://127.0.0.1:8765/v1/realtime``.
         api_key: The key; by default the environment's ``OPENAI_API_KEY``, which is
@@ -114,7 +116,7 @@ class Stream:
             break into a reply then.
         transcription: The model that writes down what the user says, or ``None``.
         standby: Whether a second player stands by to take over when the first one dies,
-            within milliseconds; the device must allow two.
+            within milliseconds; the device must allow two. Not for files and functions.
         prebuffer_ms: How much of a reply must have come before it is played, for a
             service or a network that is hardly faster than the voice; no reply waits
             longer than that.
@@ -156,7 +158,11 @@ class Stream:
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
-        self.logger = logger or Logger()
+        _must_make_sense(turn_detection, stall_after, prebuffer_ms)
+        owns_logger = logger is None and process_manager is None
+        if logger is None:
+            logger = Logger() if process_manager is None else process_manager.logger
+        self.logger = logger
         """Where everything is logged."""
         self.process_manager = process_manager or ProcessManager(self.logger)
         """Who supervises recorder, player and connection."""
@@ -188,7 +194,7 @@ class Stream:
         )
         self._run = Run(
             *(self._engine, self._broadcast, self.logger, self.process_manager),
-            owns_logger=logger is None,
+            owns_logger=owns_logger,
             owns_manager=process_manager is None,
         )
         self._runner: asyncio.Task[Summary] | None = None
@@ -368,7 +374,11 @@ class Stream:
         return self._run.is_ready and self._session.ready
 
     def process_status(self) -> dict[str, ProcessStatus]:
-        """Return what is known of recorder, player and connection, at any time."""
+        """
+        Return what is known of recorder, player and connection, at any time.
+
+        And of all else that the manager supervises, if it was given.
+        """
         return self.process_manager.get_statuses()
 
     def error_history(self, process_name: str | None = None) -> ErrorHistory:
@@ -678,3 +688,21 @@ class Stream:
     def _raise_if_over(self) -> None:
         if self._run.is_stopping:
             raise self._run.closed()
+
+
+def _must_make_sense(
+    turn_detection: object, stall_after: float, prebuffer_ms: float
+) -> None:
+    if not isinstance(turn_detection, ServerVad | SemanticVad | None):
+        raise InvalidConfiguration(
+            f"turn_detection is ServerVad(…), SemanticVad(…) or None for push-to-talk, "
+            f"not {turn_detection!r}"
+        )
+    if not stall_after > 0:
+        raise InvalidConfiguration(
+            f"stall_after is more than 0 seconds, not {stall_after}"
+        )
+    if not prebuffer_ms >= 0:
+        raise InvalidConfiguration(
+            f"prebuffer_ms is at least 0 milliseconds, not {prebuffer_ms}"
+        )

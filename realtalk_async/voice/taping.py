@@ -111,7 +111,7 @@ class Tape:
         self._complain("The recording goes on", missing=round(now - since, 1))
 
     async def finish(self) -> None:
-        """Write what is left, in a second at most."""
+        """Write what is left, in a second at most. Idempotent."""
         if self._works:
             try:
                 async with asyncio.timeout(_LAST_WRITE):
@@ -119,8 +119,9 @@ class Tape:
             except TimeoutError:
                 self._complain("The disk is too slow: the recording has no end")
         self._works = False
-        if self._thread is not None:
-            await self._thread.aclose()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.aclose(grace=0.1)
 
     async def _write(self, frames: bytes, silence: int = 0) -> None:
         if self._thread is None:

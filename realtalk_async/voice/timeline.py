@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -56,7 +56,13 @@ _MOMENTS = {
     "ready": ("●", "#2ca02c"),
 }
 _PLAIN_MOMENT = ("•", "#555555")
-_LABELLED = frozenset({"transcript", "said", "died", "lost", "interrupted", "asked"})
+_LABELLED = frozenset(
+    ("transcript", "completed", "died", "lost", "interrupted", "stalled", "failed")
+)
+_LASTING = frozenset(("speech", "up", "call"))
+_LONGEST_LABEL = 240.0  # pixels
+_SIGN = 14  # pixels of a sign
+_SEAM = 0.2  # seconds: what ends so soon is over
 
 
 # --- Keeping it -------------------------------------------------------------------
@@ -155,8 +161,21 @@ class _Strip:
         return len(self.lanes) * _LANE + _AXIS
 
 
+def _end(marks: tuple[Mark, ...]) -> float:
+    return max((mark.until or mark.at for mark in marks), default=1.0)
+
+
+def _to_the_end(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """Have what was still going on last to the end of the picture."""
+    end = _end(marks)
+    return tuple(
+        replace(mark, until=end) if mark.kind in _LASTING and not mark.until else mark
+        for mark in marks
+    )
+
+
 def _strips(marks: tuple[Mark, ...], lanes: tuple[Lane, ...]) -> list[_Strip]:
-    end = max((mark.until or mark.at for mark in marks), default=1.0) + 0.5
+    end = _end(marks) + 0.5
     count = min(_MOST_STRIPS, max(1, math.ceil(end / _STRIP)))
     length = max(end / count, 1.0)
     height = len(lanes) * _LANE + _AXIS + 12
@@ -167,6 +186,7 @@ def _strips(marks: tuple[Mark, ...], lanes: tuple[Lane, ...]) -> list[_Strip]:
 
 
 def _svg(marks: tuple[Mark, ...]) -> Iterator[str]:
+    marks = _to_the_end(marks)
     used: set[Lane] = {mark.lane for mark in marks}
     lanes: tuple[Lane, ...] = tuple(lane for lane in LANES if lane in used) or LANES
     strips = _strips(marks, lanes)
@@ -191,6 +211,7 @@ def _legend() -> Iterator[str]:
     named = {
         "speech": "the user speaks",
         "sound": "the recorder delivers",
+        "up": "connected",
         "audio": "sound comes from the service",
         "text": "text comes",
         "heard": "the reply is heard",
@@ -248,7 +269,7 @@ def _draw_spans(strip: _Strip, marks: list[Mark]) -> Iterator[str]:
         x, end = strip.x(mark.at), strip.x(mark.until)
         # Sound that comes all at once is thin; what it says at all is that it came.
         size = max(2.0, end - x)
-        thin = mark.kind in ("sound", "text")
+        thin = mark.kind in ("sound", "text", "up")
         y, height = strip.y(mark.lane) + (12 if thin else 6), 10 if thin else 22
         colour = _COLOURS.get(mark.kind, "#bbbbbb")
         yield (
@@ -259,20 +280,38 @@ def _draw_spans(strip: _Strip, marks: list[Mark]) -> Iterator[str]:
 
 
 def _draw_moments(strip: _Strip, marks: list[Mark]) -> Iterator[str]:
-    last: dict[Lane, float] = {}
-    for mark in marks:
-        if mark.until is not None or mark.at < strip.start:
-            continue
+    moments = [m for m in marks if m.until is None and m.at >= strip.start]
+    labelled: dict[Lane, float] = {}
+    for mark in moments:
         sign, colour = _MOMENTS.get(mark.kind, _PLAIN_MOMENT)
         x, y = strip.x(mark.at), strip.y(mark.lane) + 22
         yield (
             f'<text x="{x:.1f}" y="{y}" fill="{colour}" font-size="15" '
             f'text-anchor="middle">{sign}<title>{_text(_explain(mark))}</title></text>'
         )
-        if mark.kind in _LABELLED and x >= last.get(mark.lane, 0.0):
-            room = min(240.0, _LEFT + _WIDTH - x - 9)
-            yield from _label(mark.text, x + 9, room, y - 1, colour)
-            last[mark.lane] = x + min(room, len(mark.text) * _LETTER) + 20
+        if mark.kind in _LABELLED and x >= labelled.get(mark.lane, 0.0):
+            start, room = _free(strip, mark, marks)
+            labelled[mark.lane] = start
+            height = y - 13 if _is_covered(mark, marks) else y - 1
+            yield from _label(mark.text, start, room, height, colour)
+
+
+def _free(strip: _Strip, mark: Mark, marks: list[Mark]) -> tuple[float, float]:
+    """Return where there is room for the label of a moment, and how much."""
+    x = strip.x(mark.at)
+    places = sorted(strip.x(m.at) for m in marks if m.lane == mark.lane)
+    for place in places:  # behind what stands close by
+        if x < place <= x + _SIGN:
+            x = place
+    ahead = (place for place in places if place > x)
+    end = min(next(ahead, math.inf), _LEFT + _WIDTH)
+    return x + 9, min(_LONGEST_LABEL, end - x - _SIGN)
+
+
+def _is_covered(mark: Mark, marks: list[Mark]) -> bool:
+    """Whether something goes on in the lane of a moment, before and after it."""
+    spans = (m for m in marks if m.lane == mark.lane and m.until is not None)
+    return any(span.at < mark.at < (span.until or 0) - _SEAM for span in spans)
 
 
 def _label(text: str, x: float, room: float, y: float, colour: str) -> Iterator[str]:
