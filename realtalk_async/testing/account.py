@@ -85,6 +85,8 @@ def _of_child(history: ProcessHistory) -> str:
     lines = [f"({left_out} earlier incarnations are left out)"] if left_out > 0 else []
     for life in lives[-MOST_LIVES:]:
         lines.append(f"incarnation {life.incarnation}: {life.summary}")
+        if life.sign:
+            lines.append(f"  looks like {life.sign.kind}: {life.sign.advice}")
         lines += [f"  {line.stream} {line}" for line in life.last_words]
     lines.append(f"now {history.status}")
     return "\n".join(lines)
