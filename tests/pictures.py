@@ -12,7 +12,7 @@ from realtalk_async.console.top.link import Link
 from realtalk_async.console.top.view import View
 
 PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
-SIZE = (112, 30)
+SIZE = (112, 28)
 BUSY = "arecord: main:850: audio open error: Device or resource busy"
 SHOWN = {
     "peer": "echo 'peer ready on ws://127.0.0.1:8765/v1/realtime'; exec sleep 600",
@@ -20,7 +20,7 @@ SHOWN = {
     "transcoder": "exec yes 'size= 812kB time=00:00:41.60 bitrate= 160.0kbits/s'",
     "metrics": "sleep 1; while sleep 1; do echo 'GET /metrics 200'; done",
 }
-PATIENCE = RestartPolicy("transient", max_failures=20, first_delay=3, max_delay=3)
+POLICY = RestartPolicy("transient", max_failures=2, first_delay=0.3)
 
 
 async def draw() -> None:
@@ -33,15 +33,15 @@ async def draw() -> None:
         for name, line in SHOWN.items():
             await manager.start(name, Command("sh", "-c", line))
         fails = Command("sh", "-c", f"sleep 0.7; echo '{BUSY}' >&2; exit 1")
-        await manager.start("recorder", fails, restart=PATIENCE)
+        await manager.start("recorder", fails, restart=POLICY)
         await asyncio.sleep(6)
         app = View(Link(socket))
         async with app.run_test(size=SIZE) as pilot:
             await asyncio.sleep(2.5)
             await pilot.press("end", "4")
-            while manager.processes["recorder"].state != "backoff":
+            while manager.processes["recorder"].state != "fatal":
                 await asyncio.sleep(0.05)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2)
             PICTURE.write_text(app.export_screenshot())
     logger.path.unlink()
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .board import Row
     from .columns import Table
 
+LEAST_ROWS = 5
+"""There is always room for so many processes; for more as there is need."""
+
 HEADING = Style.parse("bold")
 DIM = Style.parse("dim")
 CURSOR = Style.parse("bold on #27415f")
@@ -65,6 +68,7 @@ class Processes(ScrollView, can_focus=True):
     def _lay_out(self) -> None:
         self._table = table([row.name for row in self._rows], self.size.width)
         self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+        self.styles.max_height = max(LEAST_ROWS, len(self._rows)) + 1
 
     def on_resize(self, _event: events.Resize) -> None:
         """Lay the columns out anew."""
@@ -167,7 +171,7 @@ class Lines(ScrollView, can_focus=True):
             self.scroll_home(animate=False, immediate=True)
 
     def _lay_out(self) -> None:
-        width = self.size.width - self.scrollbar_size_vertical
+        width = self.size.width - self.styles.scrollbar_size_vertical
         if width <= 0:
             return  # it is not seen; when it is, it is resized first
         self._strips = [
