@@ -124,6 +124,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw the README's picture of the live view."""
+    session.install(EXTRAS)
+    session.run("python", "tests/pictures.py")
+
+
+@nox.session
 def plots(session: nox.Session) -> None:
     """Draw the README's plots from what was measured last."""
     session.install(*group("bench"))
