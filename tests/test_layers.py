@@ -24,7 +24,7 @@ FLOORS = [
 ROOMS = {
     "voice": (
         "protocol words gate pacing decisions echoes conversation lifetime presence replies "
-        "items outgoing session narration chronicle summary timeline scribe metrics mix trouble target "
+        "items outgoing saying session narration chronicle summary timeline scribe metrics mix trouble target "
         "connection wavfile audio signals blocking "
         "eventlog feed broadcast waiting tools taping engine link recorder player functions run stream"
     ),
@@ -32,7 +32,7 @@ ROOMS = {
     "supervision": (
         "states ladder restart intensity devices order output probe changes pace "
         "spill pipes launch child groups remains command checks incarnation guardian guard callbacks "
-        "crew report explanation narrate warned capture life ending asking host owner lending process facade task registry manager"
+        "crew report explanation narrate warned capture life ending asking host owner lending process facade task registry household manager"
     ),
     "ops": (
         "catalogue tally health sound pulse notify watch prometheus endpoint "

@@ -2,7 +2,7 @@
 A voice conversation with a realtime service, supervised.
 
 From bottom to top. Pure: `protocol`, `words`, `gate`, `pacing`, `decisions`, `echoes`,
-`conversation`, `lifetime`, `replies`, `items`, `outgoing`, `session`, `narration`,
+`conversation`, `lifetime`, `replies`, `items`, `outgoing`, `saying`, `session`, `narration`,
 `chronicle`, `summary`, `timeline`, `scribe`, `metrics`, `mix`, `trouble`, `target`. Edges: `connection`,
 `wavfile`, `audio`, `signals`, `blocking`. Things: `eventlog`, `feed`, `broadcast`, `waiting`,
 `tools`, `taping`, `engine`, `link`, `recorder`, `player`, `functions`, `run`, `stream`.

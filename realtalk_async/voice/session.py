@@ -19,25 +19,23 @@ from realtalk_async.voice.decisions import (
     Decision,
     End,
     Hush,
-    Play,
     Redial,
-    RunTool,
     Tell,
 )
 from realtalk_async.voice.echoes import Echoes
 from realtalk_async.voice.items import Items
 from realtalk_async.voice.lifetime import Lifetime
 from realtalk_async.voice.outgoing import Outgoing
-from realtalk_async.voice.pacing import Cut, Part
+from realtalk_async.voice.pacing import Cut
 from realtalk_async.voice.presence import Presence
 from realtalk_async.voice.protocol import Malformed, ServerEvent
 from realtalk_async.voice.replies import Replies
+from realtalk_async.voice.saying import Saying
 from realtalk_async.voice.words import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.voice.conversation import Medium
     from realtalk_async.voice.outgoing import Sent
     from realtalk_async.voice.protocol import Message, Role, SessionConfig
     from realtalk_async.voice.replies import Reply
@@ -106,6 +104,9 @@ class Session:
         echoes = Echoes()
         self._items = Items(self.conversation, echoes, self._tell)
         self._outgoing = Outgoing(self.conversation, self.replies, echoes, self._decide)
+        self._saying = Saying(
+            self.conversation, self._items, self._outgoing, self._decide
+        )
         self._wall = 0.0  # the epoch's seconds at monotonic 0
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
@@ -406,9 +407,10 @@ class Session:
     # --- Events of the service ----------------------------------------------------
 
     def _make_handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
-        transcript = "response.output_audio_transcript"
+        saying = self._saying.handlers()
         return {
             **self._items.handlers(),
+            **{kind: self._within(take) for kind, take in saying.items()},
             "session.created": self._on_session_created,
             "session.updated": self._on_session_updated,
             "error": self._on_error,
@@ -416,14 +418,6 @@ class Session:
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
             "response.created": self._on_response_created,
-            "response.output_item.added": self._on_output_item,
-            "response.output_item.done": self._on_output_item,
-            "response.function_call_arguments.done": self._on_call,
-            "response.output_audio.delta": self._on_audio,
-            f"{transcript}.delta": self._on_transcript_delta,
-            f"{transcript}.done": self._on_transcript_done,
-            "response.output_text.delta": self._on_text_delta,
-            "response.output_text.done": self._on_text_done,
             "response.done": self._on_response_done,
         }
 
@@ -548,98 +542,23 @@ class Session:
             return None
         return reply
 
-    def _on_output_item(self, event: ServerEvent, now: float) -> None:
-        reply = self._reply(event, now)
-        if reply is None:
-            return
-        item_id = self._items.absorb(event.within("item"), None)
-        reply.consists_of(item_id)
-        if event.type.endswith("done"):
-            self.conversation.finish(item_id)
-        self._note_call(reply, event.within("item"))
+    def _within(
+        self, take: Callable[[Reply, ServerEvent, float], None]
+    ) -> Callable[[ServerEvent, float], None]:
+        """Return what has an event of a reply taken in, if that is still wanted."""
 
-    def _note_call(self, reply: Reply, item: ServerEvent) -> None:
-        """Note that an item is a call, and make it if its arguments are complete."""
-        if item.text("type") != "function_call":
-            return
-        call_id, name = item.text("call_id"), item.text("name")
-        reply.announced[item.text("id")] = call_id, name
-        if item.text("status") == "completed":
-            called = words.ToolCalled(call_id, name, item.text("arguments"))
-            self._call(reply, called, item.text("id"))
+        def handle(event: ServerEvent, now: float) -> None:
+            reply = self._reply(event, now)
+            if reply is not None:
+                take(reply, event, now)
 
-    def _on_call(self, event: ServerEvent, now: float) -> None:
-        reply = self._reply(event, now)
-        if reply is None:
-            return
-        said = event.text("call_id"), event.text("name")
-        item_id = event.text("item_id")
-        call_id, name = reply.announced.get(item_id, said)
-        called = words.ToolCalled(call_id, name, event.text("arguments"))
-        self._call(reply, called, item_id)
-
-    def _call(self, reply: Reply, called: words.ToolCalled, item_id: str) -> None:
-        """Have a tool called, once however often the service says so."""
-        call_id = called.call_id
-        if not call_id or call_id in reply.calls:
-            return
-        reply.calls[call_id] = called.name
-        self._outgoing.called(called, item_id)
-        self._tell(called)
-        self._decide(RunTool(called))
-
-    def _output(self, event: ServerEvent, now: float) -> Reply | None:
-        """Note that a reply said something; ``None`` if it is not wanted any more."""
-        reply = self._reply(event, now)
-        if reply is None:
-            return None
-        spoken = "audio" in event.type
-        item_id = event.text("item_id")
-        medium: Medium = "audio" if spoken else "text"
-        self.conversation.add(item_id, "assistant", medium=medium)
-        reply.consists_of(item_id)
-        if reply.first_output_at is None:
-            reply.first_output_at = now
-        return reply
-
-    def _on_audio(self, event: ServerEvent, now: float) -> None:
-        pcm = protocol.decode_audio(event.text("delta"))
-        reply = self._output(event, now)
-        if reply is None or not pcm:
-            return
-        part = Part(event.text("item_id"), event.index)
-        reply.audio[part] = reply.audio.get(part, 0) + len(pcm)
-        self._decide(Play(part, pcm))
-
-    def _on_transcript_delta(self, event: ServerEvent, now: float) -> None:
-        self._on_text_delta(event, now)
-
-    def _on_text_delta(self, event: ServerEvent, now: float) -> None:
-        reply = self._output(event, now)
-        if reply is None:
-            return
-        item_id, delta = event.text("item_id"), event.text("delta")
-        self.conversation.append_text(item_id, event.index, delta)
-        self._tell(words.ReplyText(reply.response_id, item_id, delta))
-
-    def _on_transcript_done(self, event: ServerEvent, now: float) -> None:
-        self._set_reply_text(event, event.text("transcript"), now)
-
-    def _on_text_done(self, event: ServerEvent, now: float) -> None:
-        self._set_reply_text(event, event.text("text"), now)
-
-    def _set_reply_text(self, event: ServerEvent, text: str, now: float) -> None:
-        if self._output(event, now) is not None and text:
-            self.conversation.set_text(event.text("item_id"), event.index, text)
+        return handle
 
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
         reply = self._begin(event.text("response", "id"), now)
         if reply is None:
             return
-        for item in event.objects("response", "output"):
-            reply.consists_of(self._items.absorb(ServerEvent("item", item), None))
-            if reply.interrupted_at is None:
-                self._note_call(reply, ServerEvent("item", item))
+        self._saying.conclude(reply, event.objects("response", "output"))
         status, reason = _verdict(event)
         self._finish(reply, status, reason, now)
         code = event.text("response", "status_details", "error", "code")
