@@ -1,5 +1,5 @@
 """
-The registry of all children, and what holds them together: the app's one supervisor.
+The app's one supervisor: starts, watches, explains and ends its children.
 
 A task of its own hosts everything that lives, so that neither a cancellation of the app's
 task nor an exception in it can get between a child and its end.
@@ -10,62 +10,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import anyio.to_thread
 
-from realtalk_async import events
 from realtalk_async.exceptions import (
-    CriticalProcessFailed,
-    GaveUp,
     InvalidConfiguration,
     NotStarted,
-    ProcessDead,
-    TooManyRestarts,
 )
 
-from . import facade, groups, remains
+from . import facade, remains
 from .command import Command
-from .crew import Crew
-from .explanation import Explanation, Surroundings, explain
-from .guard import Guard
+from .explanation import Explanation, explain
+from .household import Household, Subscriber
 from .intensity import Intensity
 from .ladder import GRACEFUL, Ladder
-from .launch import Guarding
-from .lending import Lending
-from .narrate import MANAGER, narrate
-from .order import Order
 from .process import MAX_SIZE, ManagedProcess
-from .registry import Registry, Supervised
 from .report import ErrorHistory
 from .restart import (
     TEMPORARY,
     TRANSIENT,
-    GiveUp,
-    Rest,
-    Restart,
     RestartPolicy,
     Strategy,
-    Verdict,
-    restarted_together,
 )
-from .states import State, now_local
+from .states import now_local
 from .task import SupervisedTask, TaskFunction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
     from realtalk_async.logs import Logger
 
     from .callbacks import Process, RestartFunction
+    from .launch import Guarding
     from .probe import Probe
     from .remains import LeakReport
     from .states import ProcessStatus
-
-Subscriber = Callable[[events.Event], object]
 
 
 class ProcessManager:
@@ -123,23 +104,18 @@ class ProcessManager:
             )
         self._logger = logger
         self._check_interval = check_interval
-        begun = guard if isinstance(guard, Guarding) else None
-        self._guard = Guard(self._guard_lost, begun) if guard else None
-        self._registry = Registry(logger)
-        self._order = Order()
-        self._critical: set[str] = set()
-        self._strategy: Strategy = strategy
-        self._intensity = Intensity(max_restarts, window)
-        self._lending = Lending(self._in_words, self._tell_of_waiting)
-        self._unkillable: set[str] = set()
-        self._degraded: dict[str, str] = {}
-        self._subscribers: list[Subscriber] = []
+        self._house = Household(
+            logger,
+            guard=guard,
+            strategy=strategy,
+            intensity=Intensity(max_restarts, window),
+            on_loss=self._interrupt_body,
+        )
+        self._guard = self._house.guard
+        self._registry = self._house.registry
         self._is_open = False
         self._hosting: asyncio.Task[None] | None = None
         self._body: asyncio.Task[object] | None = None
-        self._closing = asyncio.Event()
-        self._crew = Crew(on_failure=self._closing.set)
-        self._failure: GaveUp | None = None
         self._cancelled_body = False
 
     # ---- its own life
@@ -176,7 +152,7 @@ class ProcessManager:
     ) -> None:
         """Stop everything, and tell of a critical process that was lost."""
         cancelled = await self._close()
-        failure = self._failure
+        failure = self._house.failure
         if failure is None:
             if cancelled:
                 raise cancelled
@@ -210,7 +186,7 @@ class ProcessManager:
         Returns:
             The cancellation that was held back, if there was one.
         """
-        self._closing.set()
+        self._house.ending.set()
         cancelled: asyncio.CancelledError | None = None
         while self._hosting is not None and not self._hosting.done():
             try:
@@ -225,44 +201,22 @@ class ProcessManager:
         """Hold together everything that lives, and end it."""
         try:
             self._is_open = True
-            _ = self._crew.add(self._check_for_ever(), "check all")
+            checking = self._house.check_for_ever(self._check_interval)
+            _ = self._house.crew.add(checking, "check all")
             ready.set()
-            await self._closing.wait()
-            await self._stop_all()
-            await self._end_escapees()
-            await self._crew.aclose()
-            if self._guard is not None:
-                await self._guard.aclose()
+            await self._house.ending.wait()
+            await self._house.end()
         except BaseException:  # the loop is going down: nothing can be waited for
-            self._crew.cancel()
-            if self._guard is not None:
-                self._guard.kill_now()
+            self._house.kill_now()
             raise
         finally:
-            self._closing.set()
+            self._house.ending.set()
             self._is_open = False
 
-    async def _stop_all(self) -> None:
-        """Stop everything, the latest first, one after the other."""
-        for name in reversed(self._order.arrange(self._registry)):
-            await self._registry[name].stop()
-
-    async def _end_escapees(self) -> None:
-        """End what left its group and session, as a daemon does, and say so."""
-        if self._guard is None:
-            return
-        left = await anyio.to_thread.run_sync(groups.tagged, self._guard.tag)
-        if not left:
-            return
-        self._logger.warning(
-            MANAGER,
-            f"{len(left)} process(es) had left their session: ended",
-            {"escapees": [str(one) for one in left]},
-        )
-        await anyio.to_thread.run_sync(groups.end_all, self._guard.tag)
-
-    def _guard_lost(self, reason: str) -> None:
-        self.announce(events.GuardLost(process=MANAGER, reason=reason))
+    def _interrupt_body(self) -> None:
+        """Cancel the app's task: it cannot go on."""
+        if self._body is not None and not self._body.done():
+            self._cancelled_body = self._body.cancel()
 
     # ---- registering
 
@@ -277,6 +231,16 @@ class ProcessManager:
         return self._check_interval
 
     @property
+    def closing(self) -> bool:
+        """Whether nothing is to be started any more."""
+        return self._house.closing
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What children carry in their environment, so that the guard knows them."""
+        return self._house.environment
+
+    @property
     def processes(self) -> Mapping[str, ManagedProcess]:
         """The registered processes by name, in the order of their start; read-only."""
         return MappingProxyType(self._registry.processes)
@@ -289,21 +253,21 @@ class ProcessManager:
     @property
     def critical(self) -> Mapping[str, ProcessStatus]:
         """What is known of those that the app cannot do without, by name."""
-        return {n: self._registry[n].get_status() for n in sorted(self._critical)}
+        return {n: self._registry[n].get_status() for n in sorted(self._house.critical)}
 
     @property
     def degraded(self) -> Mapping[str, str]:
         """What the app has to do without, by name, and why; empty when all is well."""
-        return MappingProxyType(dict(self._degraded))
+        return MappingProxyType(dict(self._house.degraded))
 
     @property
     def status(self) -> str:
         """``"running"``, ``"degraded"``, ``"failed"``, ``"new"`` or ``"closed"``."""
-        if self._failure is not None:
+        if self._house.failure is not None:
             return "failed"
         if not self._is_open:
             return "new" if self._hosting is None else "closed"
-        return "degraded" if self._degraded else "running"
+        return "degraded" if self._house.degraded else "running"
 
     def register_process(
         self,
@@ -355,9 +319,9 @@ class ProcessManager:
             ladder=ladder,
             probes=tuple(probes),
             earlier=self._registry.lives_of(name),
-            host=self,
+            host=self._house,
         )
-        self._register(managed, critical=critical)
+        self._house.add(managed, critical=critical)
         return managed
 
     async def start(
@@ -417,7 +381,7 @@ class ProcessManager:
         self._must_be_open()
         _must_be_a_command(name, command)
         self._registry.must_be_free(name)
-        needs = self._must_be_startable(name, depends_on)
+        needs = self._house.needs_of(name, depends_on)
         wanted = _devices(name, devices, device_patience)
         managed = ManagedProcess(
             command,
@@ -430,11 +394,11 @@ class ProcessManager:
             probes=tuple(probes),
             devices=wanted,
             device_patience=device_patience,
-            others=self._waiter(name, needs, wanted, device_patience),
+            others=self._house.waiter(name, needs, wanted, device_patience),
             earlier=self._registry.lives_of(name),
-            host=self,
+            host=self._house,
         )
-        self._register(managed, critical=critical, needs=needs)
+        self._house.add(managed, critical=critical, needs=needs)
         await managed.start()
         return managed
 
@@ -473,18 +437,18 @@ class ProcessManager:
         """
         self._must_be_open()
         self._registry.must_be_free(name)
-        needs = self._must_be_startable(name, depends_on)
+        needs = self._house.needs_of(name, depends_on)
         wanted = _devices(name, devices, device_patience)
         task = SupervisedTask(
             function,
             name,
-            self,
+            self._house,
             restart=restart,
             fatal=fatal,
-            others=self._waiter(name, needs, wanted, device_patience),
+            others=self._house.waiter(name, needs, wanted, device_patience),
             earlier=self._registry.lives_of(name),
         )
-        self._register(task, critical=critical, needs=needs)
+        self._house.add(task, critical=critical, needs=needs)
         await task.start()
         return task
 
@@ -553,7 +517,7 @@ class ProcessManager:
 
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
-        _ = self._crew.add(work, "beside the processes")
+        _ = self._house.crew.add(work, "beside the processes")
 
     def _choose_name(self, name: str | None, program: str) -> str:
         self._must_be_open()
@@ -563,57 +527,12 @@ class ProcessManager:
         return name
 
     def _must_be_open(self) -> None:
-        if not self._is_open or self._closing.is_set():
+        if not self._is_open or self._house.ending.is_set():
             state = "has been closed" if self._hosting else "has not been entered"
             raise NotStarted(
                 f"the manager {state}: use it inside "
                 f"'async with ProcessManager(logger) as manager:'"
             )
-
-    def _register(
-        self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()
-    ) -> None:
-        name = newcomer.name
-        self._registry.add(newcomer)
-        self._order.depend(name, needs)
-        self._degraded.pop(name, None)
-        self._critical.discard(name)
-        if critical:
-            self._critical.add(name)
-
-    def _must_be_startable(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
-        """Return what *name* is to depend on, if all of it is known and none is a circle."""
-        needs = tuple(names)
-        for need in needs:
-            self._registry.find(need)
-        self._order.refuse_circles(name, needs)
-        return needs
-
-    def _waiter(
-        self,
-        name: str,
-        needs: tuple[str, ...],
-        devices: tuple[str, ...],
-        patience: float,
-    ) -> Callable[[], Awaitable[None]] | None:
-        """Return what waits until *name* may be started."""
-
-        async def wait() -> None:
-            for need in needs:
-                await self._registry.find(need).wait_until_running()
-            await self._wait_for_turn(name)
-            # Last, so that nobody holds a device while he waits for something else.
-            await self._lending.acquire(name, devices, patience)
-
-        has_to_wait = needs or devices or self._strategy != "one_for_one"
-        return wait if has_to_wait else None
-
-    async def _wait_for_turn(self, name: str) -> None:
-        """Wait for the one before, if they are restarted together and it lives."""
-        before = self._order.take_turn(name, self._registry)
-        if before is not None:
-            with contextlib.suppress(ProcessDead):
-                await self._registry[before].wait_until_running()
 
     # ---- asking and telling
 
@@ -663,35 +582,8 @@ class ProcessManager:
         Raises:
             UnknownProcess: If there is no process or task of that name.
         """
-        return explain(self._registry.find(name).get_outlook(), self._around(name))
-
-    def _around(self, name: str) -> Surroundings:
-        """Return what others have to do with the future of a process."""
-        present, claims, intensity = (
-            self._registry,
-            self._lending.claims,
-            self._intensity,
-        )
-        waits = present[name].state in {State.STARTING, State.BACKOFF}
-        together: tuple[str, ...] = ()
-        if self._strategy != "one_for_one":
-            order = self._order.arrange(present)
-            together = restarted_together(name, order, self._strategy)
-        return Surroundings(
-            critical=name in self._critical,
-            needs={
-                need: f"{present[need].state}, {present[need].get_status().reason}"
-                for need in self._order.needs(name)
-                if waits and present[need].state is not State.RUNNING
-            },
-            holders=self._lending.in_the_way(name),
-            patience=self._lending.patience(name),
-            devices=claims.held_by(name),
-            together=tuple(other for other in together if other != name),
-            intensity=""
-            if intensity.most is None
-            else f"all together had {intensity.within(time.monotonic())} of "
-            f"{intensity.most} restarts allowed in {intensity.window:g} s",
+        return explain(
+            self._registry.find(name).get_outlook(), self._house.around(name)
         )
 
     async def leak_report(self) -> LeakReport:
@@ -705,7 +597,7 @@ class ProcessManager:
         """
         traces = [trace for one in self._registry.ever for trace in one.get_traces()]
         tag = self._guard.tag if self._guard else ""
-        tasks = [] if self._is_open else self._crew.names
+        tasks = [] if self._is_open else self._house.crew.names
         return await anyio.to_thread.run_sync(remains.look, traces, tag, tasks)
 
     async def restart_process(
@@ -738,149 +630,13 @@ class ProcessManager:
         Returns:
             A function that ends the subscription.
         """
-        self._subscribers.append(subscriber)
+        self._house.subscribers.append(subscriber)
 
         def unsubscribe() -> None:
             with contextlib.suppress(ValueError):
-                self._subscribers.remove(subscriber)
+                self._house.subscribers.remove(subscriber)
 
         return unsubscribe
-
-    async def _check_for_ever(self) -> None:
-        """Check all processes again and again, each round a little off the beat."""
-        while True:
-            share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
-            await asyncio.sleep(self._check_interval * share)
-            began, now = time.monotonic(), now_local()
-            for one in list(self._registry.values()):
-                one.look(now)
-                if time.monotonic() - began > 0.002:
-                    await asyncio.sleep(0)  # thousands of children, one frame of audio
-                    began = time.monotonic()
-
-    # ---- what processes need of us: the `Host`
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What children carry in their environment, so that the guard knows them."""
-        return self._guard.environment if self._guard else {}
-
-    @property
-    def closing(self) -> bool:
-        """Whether nothing is to be started any more."""
-        return self._closing.is_set()
-
-    def announce(self, event: events.Event) -> None:
-        """Log an event and tell all subscribers."""
-        if isinstance(event, events.ProcessGivenUp) and event.process in self._critical:
-            event = replace(event, critical=True)
-        self._logger.log(*narrate(event))
-        if isinstance(event, events.ProcessRestarted):
-            self._degraded.pop(event.process, None)
-        elif isinstance(event, events.Unkillable):
-            self._unkillable.add(event.process)
-        for subscriber in list(self._subscribers):
-            try:
-                subscriber(event)
-            except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
-                self._logger.error(  # noqa: TRY400 - ours, not the standard library's
-                    MANAGER,
-                    f"A subscriber raised on {event.kind}",
-                    {"subscriber": repr(subscriber), "error": repr(exc)},
-                )
-
-    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Run the owner of a process as a task that ends before we do."""
-        assert self._is_open  # nothing is started outside our block
-        return self._crew.add(owner, name)
-
-    def begun(self, pid: int) -> None:
-        """Tell the guard of a new process group."""
-        if self._guard is not None:
-            self._guard.add(pid)
-
-    def _in_words(self, name: str) -> str:
-        """Return who somebody is, and how."""
-        one = self._registry[name]
-        pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
-        unkillable = ", which cannot be killed" if name in self._unkillable else ""
-        return f"{name!r} ({one.state}{pid}){unkillable}"
-
-    def _tell_of_waiting(self, name: str, holders: dict[str, str]) -> None:
-        self.announce(events.DeviceAwaited(process=name, holders=holders))
-
-    def gone(self, pid: int) -> None:
-        """Tell the guard that a process group is no more."""
-        if self._guard is not None:
-            self._guard.discard(pid)
-
-    def permit(self, name: str, restart: Restart) -> Verdict:
-        """Return *restart*, unless we are closing or all together had too many."""
-        if self._closing.is_set():
-            return Rest("its manager is closing")
-        if restart.counted and (why := self._intensity.add(name, time.monotonic())):
-            return GiveUp(f"{restart.reason}; but {why}")
-        return restart
-
-    def before_restart(self, name: str) -> Awaitable[None] | None:
-        """Return the ending of those that are restarted together with a process."""
-        if self._strategy == "one_for_one":
-            return None
-        order = [
-            other
-            for other in self._order.arrange(self._registry)
-            if other == name or not self._registry[other].is_settled
-        ]
-        names = restarted_together(name, order, self._strategy)
-        return self._end_together(name, names) if len(names) > 1 else None
-
-    async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
-        self._order.line_up(names)
-        for other in reversed(names):
-            if other != name:
-                await self._registry[other].bounce(f"restarted together with {name!r}")
-
-    def settled(self, name: str, given_up: str | None) -> None:
-        """Go on without a process that was given up, or shut down if we cannot."""
-        self._order.leave(name)
-        if name not in self._unkillable:  # something of it may still have the device
-            self._lending.give_back(name)
-        if given_up is None or self._closing.is_set():
-            return
-        failure = self._judge_loss(name, given_up)
-        if failure is None:
-            self._degraded[name] = given_up
-            self.announce(events.Degraded(process=name, reason=given_up))
-        else:
-            self._shut_down(failure)
-
-    def _judge_loss(self, name: str, reason: str) -> GaveUp | None:
-        """Return why the app cannot go on without a process; None if it can."""
-        report = self._registry[name].get_report()
-        intensity = self._intensity
-        restarts = intensity.within(time.monotonic())
-        if intensity.most is not None and restarts > intensity.most:
-            return TooManyRestarts(
-                name,
-                reason,
-                report,
-                restarts=restarts,
-                max_restarts=intensity.most,
-                window=intensity.window,
-            )
-        if name in self._critical:
-            return CriticalProcessFailed(name, reason, report)
-        return None
-
-    def _shut_down(self, failure: GaveUp) -> None:
-        """Begin to end everything."""
-        self._failure = failure
-        self.announce(
-            events.ShutdownStarted(process=failure.name, reason=failure.reason)
-        )
-        self._closing.set()
-        if self._body is not None and not self._body.done():
-            self._cancelled_body = self._body.cancel()
 
 
 def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:
