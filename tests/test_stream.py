@@ -285,6 +285,34 @@ async def test_a_tool_of_the_app_is_called_and_its_answer_told(peer, make):
     assert [o.calls for o in stream.summary().outcomes] == [("get_weather",), ()]
 
 
+async def test_a_new_connection_knows_what_the_tools_said(make):
+    """The call and its answer stand where they were said."""
+
+    async def get_weather(city: str) -> str:
+        return f"clear in {city}"
+
+    async with Peer(pace=0) as peer, make(peer.url, tools=[get_weather]) as stream:
+        await ask(stream, "How is the weather in Oslo?")
+        peer.fault("drop@now")
+        await happens(stream, words.ConnectionRestored)
+        assert (await ask(stream)).text == ANSWER
+        told = [
+            received.event["item"]
+            for received in peer.received
+            if received.connection == 2 and "item" in received.event
+        ]
+    assert [item["type"] for item in told[:4]] == [
+        "message",
+        "function_call",
+        "function_call_output",
+        "message",
+    ]
+    assert told[1]["call_id"] == told[2]["call_id"]
+    assert told[2]["output"] == "clear in Oslo"
+    assert not stream.view_log("^error", direction="received", file=io.StringIO())
+    assert not await stream.logger.get_logs(pattern="reports an error")
+
+
 async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
     """Nothing is left."""
     asked = asyncio.Event()

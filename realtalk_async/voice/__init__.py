@@ -1,11 +1,11 @@
 """
 A voice conversation with a realtime service, supervised.
 
-From bottom to top. Pure: `protocol`, `words`, `gate`, `pacing`, `decisions`, `echoes`,
-`conversation`, `lifetime`, `replies`, `items`, `outgoing`, `saying`, `session`, `narration`,
-`chronicle`, `summary`, `timeline`, `scribe`, `metrics`, `mix`, `trouble`, `target`. Edges: `connection`,
-`wavfile`, `audio`, `signals`, `blocking`. Things: `eventlog`, `feed`, `broadcast`, `waiting`,
-`tools`, `taping`, `engine`, `link`, `recorder`, `player`, `functions`, `run`, `stream`.
+Begin with `stream`, the public face. `run` brings up the three that it needs: `link`
+holds the connection, `recorder` and `player` the programs for sound, `functions` those of
+the app. `engine` carries out what `session` decides, which is pure: events and the time
+in, decisions out; its parts are `conversation`, `replies`, `items`, `saying` and
+`outgoing`. ``tests/test_layers.py`` has all files from bottom to top.
 """
 
 from __future__ import annotations
