@@ -50,6 +50,10 @@ WIDTH = 500
 ENTRIES = 200
 """The newest so many entries of the log are shown."""
 
+PANES = {"output": "Output", "log": "Log", "timeline": "Timeline", "report": "Report"}
+LOGS = ("log", "timeline")
+"""The panes that show entries of the log."""
+
 LEVELS = (None, "INFO", "WARNING", "ERROR")
 
 
@@ -112,7 +116,15 @@ class View(App[None]):
     def __init__(self, link: Link, *, read_only: bool = False) -> None:
         super().__init__()
         self.title = "realtalk-async top"
+        # Held, not queried for: at the app's end they go one by one.
+        self._head = Static("looking …", id="app", markup=False)
         self._processes = Processes()
+        self._panes = TabbedContent(id="panes")
+        self._lines = {name: Lines(id=f"{name}-lines") for name in PANES}
+        self._captions = {
+            name: Static("", classes="filter", markup=False) for name in LOGS
+        }
+        self._field = Input(placeholder="a regular expression", id="pattern")
         self._link = link
         self._read_only = read_only
         self._board = Board()
@@ -129,18 +141,15 @@ class View(App[None]):
 
     def compose(self) -> ComposeResult:
         """Lay it out: the app, its processes, what the selected one does, the keys."""
-        yield Static("looking …", id="app", markup=False)
+        yield self._head
         yield self._processes
-        with TabbedContent(id="panes"):
-            with TabPane("1 Output", id="output"):
-                yield Lines(id="output-lines")
-            for name, title in (("log", "2 Log"), ("timeline", "3 Timeline")):
-                with TabPane(title, id=name), Vertical():
-                    yield Static("", classes="filter", markup=False)
-                    yield Lines(id=f"{name}-lines")
-            with TabPane("4 Report", id="report"):
-                yield Lines(id="report-lines")
-        yield Input(placeholder="a regular expression", id="pattern")
+        with self._panes:
+            for number, (name, title) in enumerate(PANES.items(), 1):
+                with TabPane(f"{number} {title}", id=name), Vertical():
+                    if name in LOGS:
+                        yield self._captions[name]
+                    yield self._lines[name]
+        yield self._field
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -180,10 +189,9 @@ class View(App[None]):
         )
 
     def _show_app(self, text: str) -> None:
-        head = self.query_one("#app", Static)
-        head.update(plain(text))
+        self._head.update(plain(text))
         well = self._board.app.get("status") == "running"
-        head.set_class(bool(self._board.troubled) or not well, "troubled")
+        self._head.set_class(bool(self._board.troubled) or not well, "troubled")
 
     # ---- what is shown of the selected one
 
@@ -192,7 +200,7 @@ class View(App[None]):
         while True:
             self._stale.clear()
             try:
-                await self._freshen(self.query_one(TabbedContent).active)
+                await self._freshen(self._panes.active)
             except (ControlUnavailable, OSError) as exc:
                 self._show_app(str(exc))
             with contextlib.suppress(TimeoutError):
@@ -212,7 +220,7 @@ class View(App[None]):
                 pass
 
     async def _freshen_output(self, name: str) -> None:
-        row, lines = self._board.rows.get(name), self.query_one("#output-lines", Lines)
+        row, lines = self._board.rows.get(name), self._lines["output"]
         key = ("output", name, row and (row.bytes, row.incarnation))
         is_another = not self._is_about(name)
         says_nothing = key == self._shown and row is not None and not row.runs
@@ -233,7 +241,7 @@ class View(App[None]):
         question = Question("explain", name=name, n=10)
         async for told in self._link.ask(question):
             lines = panes.report(cast("JsonObject", told))
-            self._show(self.query_one("#report-lines", Lines), key, lines, follow=False)
+            self._show(self._lines["report"], key, lines, follow=False)
 
     async def _freshen_log(self, pane: str) -> None:
         """Read the log from its file: that costs the app nothing."""
@@ -249,8 +257,8 @@ class View(App[None]):
         if pane == "timeline" and self._pattern:
             entries = [one for one in entries if re.search(self._pattern, str(one))]
         told = panes.log(entries) if pane == "log" else panes.timeline(entries)
-        self.query_one(f"#{pane} .filter", Static).update(self._filter(len(told)))
-        self._show(self.query_one(f"#{pane}-lines", Lines), key, told)
+        self._captions[pane].update(self._filter(len(told)))
+        self._show(self._lines[pane], key, told)
 
     async def _search(
         self, path: Path, level: str | None, component: str | None, pattern: str | None
@@ -296,7 +304,7 @@ class View(App[None]):
 
     def action_pane(self, name: str) -> None:
         """Show another pane."""
-        self.query_one(TabbedContent).active = name
+        self._panes.active = name
 
     def action_order(self) -> None:
         """Sort by something else."""
@@ -317,13 +325,13 @@ class View(App[None]):
     def action_pattern(self) -> None:
         """Ask for a pattern for the log."""
         self._show_log()
-        field = self.query_one("#pattern", Input)
+        field = self._field
         field.display = True
         field.focus()
 
     def _show_log(self) -> None:
-        tabs = self.query_one(TabbedContent)
-        if tabs.active not in {"log", "timeline"}:
+        tabs = self._panes
+        if tabs.active not in LOGS:
             tabs.active = "log"
         self._renew()
 
@@ -340,7 +348,7 @@ class View(App[None]):
 
     def action_leave(self) -> None:
         """Go back to the table."""
-        self.query_one("#pattern", Input).display = False
+        self._field.display = False
         self._processes.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
