@@ -32,7 +32,7 @@ def run(*command, cwd, **options):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         **options,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,7 +68,10 @@ def test_examples_are_short(path):
     assert len(source.splitlines()) <= 40
 
 
-@pytest.mark.parametrize("name", ["any_command", "inside_an_app", "reading_the_log"])
+ENDING = ["any_command", "inside_an_app", "reading_the_log", "rough_ride"]
+
+
+@pytest.mark.parametrize("name", ENDING)
 def test_examples_run(name, tmp_path):
     """Those that end by themselves."""
     assert run("-W", "error", str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)

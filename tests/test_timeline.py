@@ -92,6 +92,7 @@ def test_voice_events_are_written_down():
         write_down(kept, event, now)
     assert [(m.at, m.lane, m.kind, m.until) for m in kept.marks] == [
         (0, "connection", "connected", None),
+        (0, "connection", "up", 9),
         (1, "user", "speech", 2),
         (3, "user", "transcript", None),
         (4, "tools", "call", 5),
@@ -100,6 +101,7 @@ def test_voice_events_are_written_down():
         (8, "speaker", "interrupted", None),
         (9, "connection", "lost", None),
         (10, "connection", "restored", None),
+        (10, "connection", "up", 11),
         (11, "connection", "recycled", None),
         (12, "service", "error", None),
     ]

@@ -35,7 +35,9 @@ def write_down(chronicle: Chronicle, event: words.VoiceEvent, now: float) -> Non
             told = outcome.text if outcome.completed else str(outcome)
             chronicle.note("service", str(outcome.status), now, told)
         case words.Interrupted():
-            chronicle.note("speaker", "interrupted", now, str(event))
+            heard, came = event.heard_ms / 1000, event.received_ms / 1000
+            told = f"{heard:.1f} of {came:.1f} s heard: {event.text}"
+            chronicle.note("speaker", "interrupted", now, told)
         case _:
             _write_down_the_rest(chronicle, event, now)
 

@@ -205,8 +205,8 @@ class Talk:
             self.latest.append(f"{at} {type(event).__name__}: {event}"[:100])
 
     def speak(self):
-        """Have the microphone say its next sentence."""
-        os.kill(self.stream.process_status()["recorder"].pid, signal.SIGUSR1)
+        """Have the microphone say its next sentence; nobody hears it if it is dead."""
+        self.signal("recorder", signal.SIGUSR1)
 
     async def heard(self, wait):
         """Wait for a reply, and for the end of its sound."""
@@ -248,20 +248,22 @@ class Talk:
         await self.heard(told)
         await self.spoken()
 
-    def kill(self, name):
-        """Kill a program, in the middle of whatever it does."""
+    def signal(self, name, number):
+        """Send a signal to a program, if it lives."""
         status = self.stream.process_status()[name]
         if status.status == "running":
-            os.kill(status.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, number)
 
     async def hold(self, until):
         """Take turns until *until*."""
+        loop = asyncio.get_running_loop()
         kinds = (self.spoken, self.written, self.broken_into, self.spoken, self.a_tool)
         while (began := time.monotonic()) < until:
             self.turns += 1
             if self.turns % KILL_EVERY == 0:
                 victim = next(self.victims)
-                asyncio.get_running_loop().call_later(3, self.kill, victim)
+                loop.call_later(3, self.signal, victim, signal.SIGKILL)
             await kinds[self.turns % len(kinds)]()
             await asyncio.sleep(max(0, began + TURN - time.monotonic()))
 
@@ -376,9 +378,12 @@ async def run(minutes, speed):
     counts = []
     with tempfile.TemporaryDirectory() as name:
         sentences = speak_into(Path(name))
-        async for counted in soak(minutes, speed, Path(name), sentences):
-            print(json.dumps(counted), flush=True)
-            counts.append(counted)
+        async with contextlib.aclosing(
+            soak(minutes, speed, Path(name), sentences)
+        ) as soaking:
+            async for counted in soaking:
+                print(json.dumps(counted), flush=True)
+                counts.append(counted)
     growth, wrong = judge(counts)
     verdict = {"benchmark": "soak", "minutes": minutes, "speed": speed}
     verdict |= {"growth_beyond_history": growth, "wrong": wrong}
