@@ -271,3 +271,21 @@ async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
                 while one.restarts != 1:
                     await one._owner._changes.wait()
                 await one.wait_until_running()
+
+
+async def test_a_device_that_comes_free_while_all_ends_starts_nobody(logger):
+    """One that waits is earlier in the order of starts than who has it."""
+    async with ProcessManager(logger) as manager:
+        heard = []
+        manager.subscribe(heard.append)
+        early = await manager.start("early", programs.runs(), devices=["mic"])
+        await early.stop()
+        slow = await manager.start("slow to end", programs.cleans_up(0.2))
+        await slow.wait_for_line("ready")
+        await manager.start("holder", programs.runs(), devices=["mic"])
+        again = asyncio.ensure_future(early.restart())
+        while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:
+            await asyncio.sleep(0)
+    assert await again is False
+    started = [e.process for e in heard if isinstance(e, events.ProcessStarted)]
+    assert started == ["early", "slow to end", "holder"]

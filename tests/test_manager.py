@@ -909,3 +909,57 @@ async def test_who_depends_on_one_that_was_started_anew_still_comes_after_it(
         heard = listening(manager)
     stopped = told(heard, "process.stopped")
     assert [name for _, name in stopped] == ["other", "user", "need"]
+
+
+async def test_killing_takes_the_whole_group_at_once_and_keeps_it_dead(manager, heard):
+    """Without any grace, whatever the policy."""
+    one = await manager.start("one", programs.forks(2), restart=NEVER_MIND)
+    await one.wait_for_line("ready")
+    status = await one.kill()
+    assert (status.state, status.exit_status) == ("exited", -9)
+    assert status.cause == "stopped by us"
+    steps = [event for event in heard if isinstance(event, events.StopStep)]
+    assert [(step.step, step.members) for step in steps] == [("SIGKILL", 3)]
+    assert groups.living(one.pid) == []
+    assert (await one.kill()).state == "exited"
+    assert await one.restart(), "and it can be brought back"
+
+
+async def test_a_subscriber_is_told_when_the_next_start_is_due(manager):
+    """At the moment that it is scheduled: 0.00 s have passed."""
+    told = []
+    manager.subscribe(
+        lambda event: (
+            told.append(manager.explain("one").next[0])
+            if isinstance(event, events.RestartScheduled)
+            else None
+        )
+    )
+    slow = RestartPolicy(first_delay=500, max_delay=500, jitter=False)
+    for _ in range(2):
+        one = await manager.start("one", programs.exits(1), restart=slow)
+        await one._owner.until(lambda one=one: one.state == "backoff")
+        await one.stop()
+    assert [line[:15] for line in told] == ["starts again in"] * 2
+
+
+async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
+    """Neither a process nor a task; their stop comes, later ones take their time."""
+    brief = RestartPolicy(first_delay=0.1, max_delay=0.1, jitter=False)
+    calls = []
+
+    async def fails():
+        calls.append(1)
+        raise ZeroDivisionError
+
+    async with ProcessManager(logger) as manager:
+        slow = programs.cleans_up(0.4)
+        one = await manager.start("one", programs.exits(1), restart=brief)
+        task = await manager.start_task("task", fails, restart=brief)
+        late = await manager.start("late", slow)
+        await late.wait_for_line("ready")
+        await one._owner.until(lambda: one.state == "backoff")
+        await task._changes.until(lambda: task.state == "backoff")
+        lives = one.incarnation, len(calls)
+    assert (one.incarnation, len(calls)) == lives
+    assert (one.state, task.state) == ("exited", "exited")

@@ -129,6 +129,8 @@ class Household:
             await self._wait_for_turn(name)
             # Last, so that nobody holds a device while he waits for something else.
             await self.lending.acquire(name, devices, patience)
+            if self.ending.is_set():  # nothing is started any more: a stop will come
+                await asyncio.get_running_loop().create_future()
 
         has_to_wait = needs or devices or self._strategy != "one_for_one"
         return wait if has_to_wait else None

@@ -541,6 +541,7 @@ class Owner:
 
     async def _back_off(self, verdict: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""
+        self.due = deadline = time.monotonic() + verdict.delay
         if not self._request:
             self._enter(State.BACKOFF, verdict.reason)
             self._host.announce(
@@ -551,13 +552,14 @@ class Owner:
                     reason=verdict.reason,
                 )
             )
-        self.due = deadline = time.monotonic() + verdict.delay
         await self._let_others_prepare()
         while not (self._stop.is_set() or self._request):
             self._news.clear()
             left = deadline - time.monotonic()
             if left <= 0 or not await _happens(self._news, left):
                 break
+        if self._host.closing:
+            await self._stop.wait()  # nothing is started any more: a stop will come
         if self._stop.is_set():
             self._enter(State.EXITED, "stopped while it waited for its restart")
         return not self._stop.is_set()

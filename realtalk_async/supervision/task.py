@@ -388,6 +388,7 @@ class SupervisedTask:
         )
 
     async def _back_off(self, verdict: Restart) -> bool:
+        self._due = deadline = time.monotonic() + verdict.delay
         self._enter(State.BACKOFF, verdict.reason)
         self._host.announce(
             events.RestartScheduled(
@@ -397,7 +398,6 @@ class SupervisedTask:
                 reason=verdict.reason,
             )
         )
-        self._due = deadline = time.monotonic() + verdict.delay
         preparation = None if self._bounced else self._host.before_restart(self._name)
         if preparation is not None:
             with contextlib.suppress(Refused):
@@ -406,7 +406,9 @@ class SupervisedTask:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._stop_asked.wait()
         except TimeoutError:
-            return True
+            if not self._host.closing:
+                return True
+            await self._stop_asked.wait()  # nothing is started any more: it will come
         return False
 
     def _settle(self, verdict: Verdict) -> None:
