@@ -1,7 +1,6 @@
 """A conversation in which all goes wrong, and goes on; its time line can be drawn."""
 
 import asyncio
-import os
 import signal
 
 from realtalk_async import Stream
@@ -26,7 +25,7 @@ async def main() -> None:
         told = stream.events(SpeechStarted, ConnectionRestored)
         for _ in range(3):
             await anext(told)
-        os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
+        stream.process_manager.processes["recorder"].send_signal(signal.SIGKILL)
         peer.fault("drop@response.output_audio.delta:36")
         while not isinstance(await anext(told), ConnectionRestored):
             pass
