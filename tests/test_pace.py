@@ -6,6 +6,8 @@ import os
 import signal
 import time
 import weakref
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -80,15 +82,36 @@ async def test_a_turn_that_is_cancelled_is_the_next_ones(after):
     await one.wait_for_turn()
 
 
-async def test_time_runs_out_within_a_turn_and_is_back_in_the_next():
-    """What remains has to wait until then."""
-    one = Pace()
-    assert one.has_time()
-    assert one.has_time()
-    time.sleep(2 * pace.BUDGET)  # as if by many deaths
-    assert not one.has_time()
-    await asyncio.sleep(0)
-    assert one.has_time()
+async def test_deeds_that_take_long_are_spread_over_turns_in_order(turns):
+    """As many as there is time for in each, and one at least."""
+    one, done = Pace(), []
+
+    def deed(number, seconds):
+        time.sleep(seconds)
+        done.append((number, turns.count))
+
+    shares = (2, 2, 0, 0, 2, 0)
+    for number, share in enumerate(shares):
+        one.take_turn(partial(deed, number, share * pace.BUDGET))
+    assert [number for number, _ in done] == [0]
+    while len(done) < len(shares):
+        await asyncio.sleep(0)
+    assert [number for number, _ in done] == list(range(len(shares)))
+    for (number, turn), (_, following) in pairwise(done):
+        assert turn < following or shares[number] == 0
+
+
+async def test_a_deed_that_fails_keeps_nobody_waiting():
+    """It is its own trouble."""
+    one, done, troubles = Pace(), [], []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
+    one.take_turn(lambda: time.sleep(2 * pace.BUDGET))
+    one.take_turn(lambda: 1 / 0)
+    one.take_turn(lambda: done.append(True))
+    while not done:
+        await asyncio.sleep(0)
+    assert [type(one) for one in troubles] == [ZeroDivisionError]
 
 
 def test_each_loop_has_a_pace_of_its_own_and_takes_it_along():

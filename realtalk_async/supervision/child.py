@@ -57,6 +57,7 @@ class Child:
         self.noticed: float | None = None
         """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
+        self._is_due = False  # its turn is to come
         self._exited: asyncio.Future[None] | None = None
         # We reap it ourselves. Popen must not look for the child when it is forgotten: the
         # pid may be somebody else's by then.
@@ -112,10 +113,9 @@ class Child:
         """Collect the exit status and tell, in this turn of the loop or a later one."""
         if self.noticed is None:
             self.noticed = time.monotonic()
-        if (
-            pace().has_time()
-        ):  # otherwise the pidfd stays readable, and we are called again
-            self._collect()
+        if not self._is_due:  # the pidfd stays readable
+            self._is_due = True
+            pace().take_turn(self._collect)
 
     def look(self) -> None:
         """
@@ -125,12 +125,13 @@ class Child:
         itself a turn of the loop.
         """
         deadline = time.monotonic() + MOMENT
-        while self.exit_status is None and pace().has_time():
+        while self.exit_status is None and time.monotonic() < deadline:
             self._collect()
-            if time.monotonic() > deadline:
-                return
 
     def _collect(self) -> None:
+        self._is_due = False
+        if self.exit_status is not None:
+            return  # it was seen meanwhile
         try:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
         except ChildProcessError:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from .output import StreamName
+from .pace import pace
 
 Chunk = bytes | memoryview
 """What one read brought: bytes, or the filled beginning of a `Room`."""
@@ -58,9 +59,9 @@ class PipeReader:
     """
 
     __slots__ = (
-        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds",
+        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds", "_is_due",
         "_is_paused", "_is_watched", "_latest", "_loop", "_never_waits", "_on_data",
-        "_on_end", "_room", "_stream",
+        "_on_end", "_pace", "_room", "_stream",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,8 @@ class PipeReader:
         self._on_end = on_end
         self._room = room
         self._holds = READ  # bytes that the pipe has room for
+        self._pace = pace()
+        self._is_due = False  # its turn to read is to come
         self._is_watched = False
         self._is_paused = False
         self._has_ended = False
@@ -107,8 +110,17 @@ class PipeReader:
         """Our end; -1 once it is closed."""
         return self._descriptor
 
+    def _ask(self) -> None:
+        """Read in this turn of the loop or, among many, in a later one."""
+        if not self._is_due:
+            self._is_due = True
+            self._pace.take_turn(self._read)
+
     def _read(self) -> None:
         """Read once, and decide when to read again."""
+        self._is_due = False
+        if self._descriptor < 0 or self._is_paused:
+            return  # that came to be while it waited for its turn
         data = self._take()
         if data:
             now = time.monotonic()
@@ -157,14 +169,14 @@ class PipeReader:
     def _breathe_in(self) -> None:
         self._breath = None
         self._latest = time.monotonic()
-        self._read()
+        self._ask()
 
     def _watch(self) -> None:
         """Have the loop tell when there is something to read."""
         if not self._is_watched:
             self._unwatch()
             self._is_watched = True
-            self._loop.add_reader(self._descriptor, self._read)
+            self._loop.add_reader(self._descriptor, self._ask)
 
     def _unwatch(self) -> None:
         """Read no more by itself, neither when there is something nor a breath later."""
