@@ -1,33 +1,28 @@
 """
 What supervision costs: ``python tests/benchmarks/bench_supervision.py [--rounds N] [NAME…]``.
 
-One fresh interpreter per measurement, subjects in turn (A B A B …), medians. Prints one
-JSON line per (benchmark, subject), then a table with the ratio to the first subject. The
-machine is noisy: only ratios within one run count.
-
 Benchmarks:
     capture 100, 10, 10k   CPU to capture 1M x 100 B, 5M x 10 B, 20k x 10 kB
     dribble                CPU to capture 200k lines that the child flushes one by one
-    memory                 growth in MB for 1 GB captured; ms for the newest 100 lines,
-                           and for one line anywhere
+    memory                 growth in MB for 5 GB captured; then ms for the newest 100
+                           lines and for one line anywhere, s for the number of lines
     one flood, ten floods  lateness of a 20 ms ticker beside ``yes``, in ms
-    exits                  the same while 500 children are killed at once
+    exits                  the same while 1,000 children are killed at once
     gather                 the same while 200 children are started by one ``gather``
-    death                  µs from SIGKILL to our being told
-    revival                µs from SIGKILL to the next incarnation
+    death                  µs from SIGKILL until the event of the death is published
+    revival                ms from SIGKILL until the next incarnation runs
     spawn                  µs of our CPU for one start and one end
-    idle                   500 idle children: threads, KiB each, CPU % with a check a second
+    idle                   3,000 idle children: threads, KiB each, CPU % with a check a
+                           second, s to start and to end them all
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import os
-import resource
+import random
 import signal
 import statistics
 import subprocess
@@ -35,7 +30,10 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
+
+from measure import Benchmark, Goal, main
 
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import (
@@ -44,6 +42,9 @@ from realtalk_async.supervision import (
     ProcessManager,
     RestartPolicy,
 )
+from realtalk_async.supervision.output import Clock, OutputBuffer
+from realtalk_async.supervision.pipes import PipeReader
+from realtalk_async.supervision.spill import SpillStore
 
 WRITER = (
     "import os, sys\n"
@@ -55,6 +56,7 @@ WRITER = (
 )
 DRIBBLER = "import os\nfor n in range(200_000): os.write(1, b'%099d\\n' % n)"
 PIPE = subprocess.PIPE
+SLEEP = ("sleep", "1000")
 
 
 def program(source, *args):
@@ -77,6 +79,13 @@ async def managing(**options):
             ProcessManager(logger, **options) as manager,
         ):
             yield manager
+
+
+async def ran(manager, name, *argv):
+    """Run a program to its end."""
+    one = await manager.start(name, Command(*argv), restart=TEMPORARY)
+    await one.wait()
+    return one
 
 
 # ---- capture
@@ -103,11 +112,27 @@ async def asyncio_lines(argv):
 
 
 async def captured(argv):
-    """Capture with all that belongs to it."""
+    """Capture with all that belongs to it, what is old moved to the disk."""
     async with managing() as manager:
+        await ran(manager, "warm", "true")
         began = cpu()
-        one = await manager.start("one", Command(*argv), restart=TEMPORARY)
-        await one.wait()
+        await ran(manager, "one", *argv)
+        return cpu() - began
+
+
+async def kept_in_memory(argv):
+    """Capture alone, with nothing moved to the disk."""
+    buffer = OutputBuffer("stdout", clock=Clock.now(), store=SpillStore(budget=1 << 40))
+    with subprocess.Popen(argv, stdout=PIPE, bufsize=0) as child:
+        began = cpu()
+        reader = PipeReader(
+            os.dup(child.stdout.fileno()),
+            "stdout",
+            lambda _, data, now: buffer.append(data, now),
+            room=lambda _: buffer.room(),
+            on_end=lambda: None,
+        )
+        await reader.ended
         return cpu() - began
 
 
@@ -115,31 +140,37 @@ def capture_of(argv):
     return {
         "bare read loop": lambda: {"s": bare(argv)},
         "ours": lambda: {"s": asyncio.run(captured(argv))},
+        "ours, in memory": lambda: {"s": asyncio.run(kept_in_memory(argv))},
         "asyncio lines": lambda: {"s": asyncio.run(asyncio_lines(argv))},
     }
 
 
-async def remembered():
+async def remembered(count=50_000_000, size=100):
     async with managing() as manager:
-        await (await manager.start("warm", Command("true"))).wait()
+        await ran(manager, "warm", "true")
         gc.collect()
         before = rss()
-        argv = program(WRITER, 10_000_000, 100)
-        one = await manager.start("one", Command(*argv), restart=TEMPORARY)
-        await one.wait()
+        one = await ran(manager, "one", *program(WRITER, count, size))
         growth = (rss() - before) / 1e6
         lines = one.get_stdout()
-        began = time.perf_counter()
-        lines[-100:]
-        newest = time.perf_counter() - began
-        len(lines)
-        times = []
-        for number in range(0, 10_000_000, 100_003):
-            began = time.perf_counter()
-            lines[number]
-            times.append(time.perf_counter() - began)
-        line = statistics.median(times)
-        return {"MB": growth, "newest ms": newest * 1e3, "line ms": line * 1e3}
+        newest = statistics.median(took(lambda: lines[-100:]) for _ in range(9))
+        length = took(partial(len, lines))
+        places = random.Random(7).choices(range(count), k=200)
+        line = statistics.median(
+            took(partial(lines.__getitem__, place)) for place in places
+        )
+        return {
+            "MB": growth,
+            "newest ms": newest * 1e3,
+            "line ms": line * 1e3,
+            "length s": length,
+        }
+
+
+def took(work):
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 # ---- lateness
@@ -175,48 +206,51 @@ async def flooded(count):
     return in_ms(late)
 
 
-async def exiting(count=500):
+async def exiting(count=1_000):
     late = []
     async with managing() as manager:
         ones = [
-            await manager.start(f"{n}", Command("sleep", "1000"), restart=TEMPORARY)
+            await manager.start(f"{n}", Command(*SLEEP), restart=TEMPORARY)
             for n in range(count)
         ]
         ticking = asyncio.ensure_future(tick(late, 3.0))
         await asyncio.sleep(0.2)
-        subprocess.Popen(["kill", "-9", *(str(one.pid) for one in ones)])
-        await ticking
+        with subprocess.Popen(["kill", "-9", *(str(one.pid) for one in ones)]):
+            await ticking
+        assert not any(one.status == "running" for one in ones)
     return in_ms(late)
 
 
 async def gathered(count=200):
-    late = []
     async with managing() as manager:
-        ticking = asyncio.ensure_future(tick(late, 3.0))
-        await asyncio.sleep(0.1)
-        began = time.perf_counter()
-        await asyncio.gather(
-            *(manager.start(f"{n}", Command("sleep", "1000")) for n in range(count))
+        return await beside_ticks(
+            [manager.start(f"{n}", Command(*SLEEP)) for n in range(count)]
         )
-        took = time.perf_counter() - began
-        await ticking
-    return {**in_ms(late), "all s": took}
 
 
 async def gathered_by_asyncio(count=200):
+    starts = [asyncio.create_subprocess_exec(*SLEEP) for _ in range(count)]
+    children = []
+    figures = await beside_ticks([started(start, children) for start in starts])
+    for child in children:
+        child.kill()
+        await child.wait()
+    return figures
+
+
+async def started(start, children):
+    children.append(await start)
+
+
+async def beside_ticks(starts):
     late = []
     ticking = asyncio.ensure_future(tick(late, 3.0))
     await asyncio.sleep(0.1)
     began = time.perf_counter()
-    children = await asyncio.gather(
-        *(asyncio.create_subprocess_exec("sleep", "1000") for _ in range(count))
-    )
-    took = time.perf_counter() - began
+    await asyncio.gather(*starts)
+    all_began = time.perf_counter() - began
     await ticking
-    for child in children:
-        child.kill()
-        await child.wait()
-    return {**in_ms(late), "all s": took}
+    return {**in_ms(late), "all s": all_began}
 
 
 # ---- death and life
@@ -226,7 +260,7 @@ async def told_by_pidfd(rounds=200):
     """The least that can be done: a descriptor that becomes readable."""
     loop, times = asyncio.get_running_loop(), []
     for _ in range(rounds):
-        child = subprocess.Popen(["sleep", "1000"])
+        child = subprocess.Popen(SLEEP)
         told, descriptor = loop.create_future(), os.pidfd_open(child.pid)
 
         def reap(child=child, told=told, descriptor=descriptor):
@@ -256,9 +290,7 @@ async def told_by_us(rounds=200):
         manager.subscribe(listen)
         for number in range(rounds):
             told = loop.create_future()
-            one = await manager.start(
-                f"{number}", Command("sleep", "1000"), restart=TEMPORARY
-            )
+            one = await manager.start(f"{number}", Command(*SLEEP), restart=TEMPORARY)
             await asyncio.sleep(0.005)
             began = time.perf_counter()
             os.kill(one.pid, signal.SIGKILL)
@@ -269,7 +301,7 @@ async def told_by_us(rounds=200):
 async def told_by_asyncio(rounds=200):
     times = []
     for _ in range(rounds):
-        child = await asyncio.create_subprocess_exec("sleep", "1000")
+        child = await asyncio.create_subprocess_exec(*SLEEP)
         await asyncio.sleep(0.005)
         began = time.perf_counter()
         os.kill(child.pid, signal.SIGKILL)
@@ -286,7 +318,7 @@ async def revived(rounds=200):
         manager.subscribe(
             lambda event: again.set() if event.kind == "process.restarted" else None
         )
-        one = await manager.start("one", Command("sleep", "1000"), restart=policy)
+        one = await manager.start("one", Command(*SLEEP), restart=policy)
         for _ in range(rounds):
             await asyncio.sleep(0.005)
             again.clear()
@@ -294,7 +326,7 @@ async def revived(rounds=200):
             os.kill(one.pid, signal.SIGKILL)
             await again.wait()
             times.append(time.perf_counter() - began)
-    return {"µs": statistics.median(times) * 1e6}
+    return {"ms": statistics.median(times) * 1e3}
 
 
 async def spawned_by_asyncio(rounds=300):
@@ -309,118 +341,133 @@ async def spawned_by_asyncio(rounds=300):
 
 async def spawned_by_us(rounds=300):
     async with managing() as manager:
+        await ran(manager, "warm", "true")
         began = cpu()
         for number in range(rounds):
-            one = await manager.start(f"{number}", Command("true"), restart=TEMPORARY)
-            await one.wait()
+            await ran(manager, f"{number}", "true")
         return {"µs": (cpu() - began) / rounds * 1e6}
 
 
-async def idled_by_us(count=500):
+async def idled_by_us(count=3_000):
     async with managing(check_interval=1.0) as manager:
-        await manager.start("warm", Command("sleep", "1000"))
+        for number in range(20):
+            await manager.start(f"warm {number}", Command(*SLEEP))
         gc.collect()
-        before = rss()
+        before, began = rss(), time.perf_counter()
         for number in range(count):
-            await manager.start(f"{number}", Command("sleep", "1000"))
+            await manager.start(f"{number}", Command(*SLEEP))
+        starting = time.perf_counter() - began
+        gc.collect()
         each = (rss() - before) / count / 1024
         began, used = time.perf_counter(), cpu()
-        await asyncio.sleep(4.0)
+        await asyncio.sleep(5.0)
         load = (cpu() - used) / (time.perf_counter() - began) * 100
         threads = threading.active_count()
         began = time.perf_counter()
-    closed = time.perf_counter() - began
-    return {"threads": threads, "KiB each": each, "CPU %": load, "closed in s": closed}
+    return {
+        "threads": threads,
+        "KiB each": each,
+        "CPU %": load,
+        "started in s": starting,
+        "ended in s": time.perf_counter() - began,
+    }
 
 
-async def idled_by_asyncio(count=500):
-    before = rss()
+async def idled_by_asyncio(count=3_000):
+    before, began = rss(), time.perf_counter()
     children = [
-        await asyncio.create_subprocess_exec("sleep", "1000", stdout=PIPE, stderr=PIPE)
+        await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE, stderr=PIPE)
         for _ in range(count)
     ]
+    starting = time.perf_counter() - began
     each = (rss() - before) / count / 1024
     threads = threading.active_count()
+    began = time.perf_counter()
     for child in children:
         child.kill()
     for child in children:
         await child.wait()
-    return {"threads": threads, "KiB each": each}
+    return {
+        "threads": threads,
+        "KiB each": each,
+        "started in s": starting,
+        "ended in s": time.perf_counter() - began,
+    }
+
+
+# ---- all
 
 
 def run(function, *args):
     return lambda: asyncio.run(function(*args))
 
 
-BENCHMARKS = {
-    "capture 100": capture_of(program(WRITER, 1_000_000, 100)),
-    "capture 10": capture_of(program(WRITER, 5_000_000, 10)),
-    "capture 10k": capture_of(program(WRITER, 20_000, 10_000)),
-    "dribble": capture_of(program(DRIBBLER)),
-    "memory": {"ours": run(remembered)},
-    "one flood": {"quiet": run(quiet), "ours": run(flooded, 1)},
-    "ten floods": {"quiet": run(quiet), "ours": run(flooded, 10)},
-    "exits": {"ours": run(exiting)},
-    "gather": {"asyncio": run(gathered_by_asyncio), "ours": run(gathered)},
-    "death": {
-        "bare pidfd": run(told_by_pidfd),
-        "ours": run(told_by_us),
-        "asyncio": run(told_by_asyncio),
-    },
-    "revival": {"ours": run(revived)},
-    "spawn": {"asyncio": run(spawned_by_asyncio), "ours": run(spawned_by_us)},
-    "idle": {"asyncio": run(idled_by_asyncio), "ours": run(idled_by_us)},
-}
+def captures(name, count, size, *more):
+    spill = Goal("s", at_most=1.2, of="bare read loop")
+    memory = Goal("s", at_most=0.9, of="bare read loop", subject="ours, in memory")
+    return Benchmark(
+        f"capture {name}",
+        capture_of(program(WRITER, count, size)),
+        (spill, memory, *more),
+    )
 
 
-def measure(benchmark, subject):
-    """Measure once, in an interpreter of its own."""
-    argv = [sys.executable, __file__, "--run", benchmark, subject]
-    done = subprocess.run(argv, stdout=PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def lateness(name, p99, most, **subjects):
+    goals = Goal("p99 ms", at_most=p99), Goal("max ms", at_most=most)
+    return Benchmark(name, {"nothing": run(quiet), **subjects}, goals)
 
 
-def compare(benchmark, rounds):
-    """Measure all subjects in turn; return the medians of each."""
-    subjects = BENCHMARKS[benchmark]
-    found = {subject: [] for subject in subjects}
-    for _ in range(rounds):
-        for subject in subjects:
-            found[subject].append(measure(benchmark, subject))
-    return {
-        subject: {
-            figure: statistics.median(one[figure] for one in results)
-            for figure in results[0]
-        }
-        for subject, results in found.items()
-    }
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.run:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
-        benchmark, subject = options.run
-        print(json.dumps(BENCHMARKS[benchmark][subject]()))
-        return
-    table = []
-    for benchmark in options.names or BENCHMARKS:
-        results = compare(benchmark, options.rounds)
-        reference = next(iter(results.values()))
-        for subject, figures in results.items():
-            print(json.dumps({"benchmark": benchmark, "subject": subject, **figures}))
-            for figure, value in figures.items():
-                base = reference.get(figure)
-                ratio = f"{value / base:8.2f} x" if base and len(results) > 1 else ""
-                table.append((benchmark, subject, figure, f"{value:12.3f}", ratio))
-    for line in table:
-        print("{:12} {:16} {:12} {} {}".format(*line))
-
+BENCHMARKS = (
+    captures("100", 1_000_000, 100, Goal("s", at_most=1 / 18, of="asyncio lines")),
+    captures("10", 5_000_000, 10, Goal("s", at_most=1 / 130, of="asyncio lines")),
+    captures("10k", 20_000, 10_000),
+    Benchmark(
+        "dribble",
+        capture_of(program(DRIBBLER)),
+        (Goal("s", at_most=0.4, of="bare read loop"),),
+    ),
+    Benchmark(
+        "memory",
+        {"ours": run(remembered)},
+        (
+            Goal("MB", at_most=40),
+            Goal("newest ms", at_most=0.3),
+            Goal("line ms", at_most=0.2),
+        ),
+        rounds=1,
+        warm_up=False,
+    ),
+    lateness("one flood", 1, 3, ours=run(flooded, 1)),
+    lateness("ten floods", 3, 8, ours=run(flooded, 10)),
+    lateness("exits", 10, 10, ours=run(exiting)),
+    lateness("gather", 5, 10, ours=run(gathered), asyncio=run(gathered_by_asyncio)),
+    Benchmark(
+        "death",
+        {
+            "bare pidfd": run(told_by_pidfd),
+            "ours": run(told_by_us),
+            "asyncio": run(told_by_asyncio),
+        },
+        (Goal("µs", at_most=1.2, of="bare pidfd"),),
+    ),
+    Benchmark("revival", {"ours": run(revived)}, (Goal("ms", at_most=2),)),
+    Benchmark(
+        "spawn",
+        {"asyncio": run(spawned_by_asyncio), "ours": run(spawned_by_us)},
+        (Goal("µs", at_most=250, beyond="asyncio"),),
+    ),
+    Benchmark(
+        "idle",
+        {"asyncio": run(idled_by_asyncio), "ours": run(idled_by_us)},
+        (
+            Goal("threads", at_most=3),
+            Goal("KiB each", at_most=4),
+            Goal("CPU %", at_most=0.3),
+        ),
+        rounds=1,
+        warm_up=False,
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, BENCHMARKS)
