@@ -4,6 +4,7 @@ Which replies are under way, how the others ended, and which one the app waits f
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ class Replies:
     def __init__(self, *, stall_after: float, cancel_grace: float) -> None:
         self.outcomes: list[Outcome] = []
         """How each reply ended, in the order of their ends."""
+        self.counts = Counter[str]()
+        """How many ended in which way."""
         self.asked_at: float | None = None
         """When a reply was asked for that has not begun; ``None`` if there is none."""
         self.ask_again = False
@@ -111,16 +114,24 @@ class Replies:
             del self._ended[next(iter(self._ended))]
         times = (reply.started_at, reply.first_output_at, now)
         calls = tuple(reply.calls.values())
-        outcome = Outcome(reply.response_id, status, text, reason, *times, calls)
-        self.outcomes.append(outcome)
-        return outcome
+        return self._note(
+            Outcome(reply.response_id, status, text, reason, *times, calls)
+        )
 
     def end_asked(self, status: Status, reason: str, now: float) -> Outcome:
         """End a reply that was asked for and never began."""
         asked_at = now if self.asked_at is None else self.asked_at
         self.asked_at = None
-        outcome = Outcome("", status, "", reason, asked_at, None, now)
+        return self._note(Outcome("", status, "", reason, asked_at, None, now))
+
+    def decline(self, reason: str, now: float) -> Outcome:
+        """End at once what the app will wait for: there is nothing to be asked."""
+        self._awaited = len(self.outcomes)
+        return self._note(Outcome("", Status.CANCELLED, "", reason, now, None, now))
+
+    def _note(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)
+        self.counts[str(outcome.status)] += 1
         return outcome
 
     # --- Giving up ----------------------------------------------------------------

@@ -8,7 +8,6 @@ import asyncio
 import dataclasses
 import os
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -393,7 +392,6 @@ class Stream:
     def summary(self) -> Summary:
         """Return what was said and done so far."""
         engine, run = self._engine, self._run
-        statuses = self.process_manager.get_statuses()
         per_second = 1000 * BYTES_PER_MS
         return Summary(
             started_at=run.started_at,
@@ -401,7 +399,7 @@ class Stream:
             ended_by=run.ended_by,
             conversation=tuple(self.conversation()),
             outcomes=tuple(self._session.replies.outcomes),
-            restarts={n: s.restarts for n, s in statuses.items() if n in run.names},
+            restarts=self._restarts(),
             sent_audio=engine.sent_audio / per_second,
             dropped_audio=engine.microphone.dropped / per_second,
             played_audio=engine.playback.written / per_second,
@@ -410,27 +408,35 @@ class Stream:
             timeline=engine.chronicle.marks,
         )
 
+    def _restarts(self) -> dict[str, int]:
+        statuses = self.process_manager.get_statuses()
+        return {n: s.restarts for n, s in statuses.items() if n in self._run.names}
+
     def metrics(self) -> Metrics:
-        """Return the session in numbers, at any time: latencies, sound, what failed."""
-        engine, summary = self._engine, self.summary()
+        """
+        Return the session in numbers, at any time: latencies, sound, what failed.
+
+        It costs the same however long the session is.
+        """
+        engine, run = self._engine, self._run
         microphone, playback = engine.microphone, engine.playback
-        recorder = self._run.recorder
+        recorder = run.recorder
         per_second = 1000 * BYTES_PER_MS
         return Metrics(
-            duration=summary.duration,
+            duration=run.duration,
             connected=self._session.ready,
             turns=tuple(engine.meter.turns),
             barge_ins=tuple(engine.meter.barge_ins),
             switches=tuple(engine.meter.switches),
-            replies=Counter(str(outcome.status) for outcome in summary.outcomes),
-            restarts=summary.restarts,
-            sent_audio=summary.sent_audio,
+            replies=dict(self._session.replies.counts),
+            restarts=self._restarts(),
+            sent_audio=engine.sent_audio / per_second,
             waiting_audio=len(microphone) / per_second,
-            dropped_audio=summary.dropped_audio,
+            dropped_audio=microphone.dropped / per_second,
             withheld_audio=engine.gate.withheld / per_second,
-            played_audio=summary.played_audio,
+            played_audio=playback.written / per_second,
             queued_audio=playback.queued / per_second,
-            underruns=summary.underruns,
+            underruns=playback.underruns,
             recorder_rate=0.0 if recorder is None else recorder.watch.rate,
             missed_events=self._broadcast.missed,
             unrecorded_audio=0.0 if engine.tape is None else engine.tape.missing,
@@ -570,8 +576,9 @@ class Stream:
             discard: Whether to forget the turn instead.
 
         Returns:
-            Whether a reply will come, see `wait_for_response`: not if the turn was
-            shorter than 100 ms, which the service takes for a mistake.
+            Whether a reply will come. If the turn was shorter than 100 ms, which the
+            service takes for a mistake, `wait_for_response` returns at once that it was
+            cancelled.
         """
         gate = self._engine.gate
         if self._run.is_closed or not (gate.push_to_talk and gate.is_open):
