@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -197,6 +197,17 @@ class Lines(ScrollView, can_focus=True):
     def on_resize(self, _event: events.Resize) -> None:
         """Wrap the lines anew."""
         self._lay_out()
+
+    def scroll_to(
+        self,
+        x: float | None = None,
+        y: float | None = None,
+        **how: Any,  # noqa: ANN401 - textual's
+    ) -> None:
+        """Scroll; who leaves the end does so at once, however slowly it is animated."""
+        if y is not None and y < self.max_scroll_y:
+            self.follows = False
+        super().scroll_to(x, y, **how)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Note whether the user still sees the end."""
