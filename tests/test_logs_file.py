@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -229,6 +230,71 @@ async def test_a_file_that_vanishes_is_made_again(path, how):
     (entry,) = about_itself(path)
     assert entry.level == "WARNING"
     assert "removed or renamed" in entry.message
+
+
+@pytest.mark.parametrize("reused", [False, True])
+async def test_a_descriptor_that_others_close_is_opened_again(path, tmp_path, reused):
+    """Even if it is another file by now: nothing is written there."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    async with Logger(path) as logger:
+        assert await logger.info("a", "1")
+        descriptor = logger._file._appender._descriptor
+        os.close(descriptor)
+        if reused:
+            opened = os.open(other, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        assert await logger.info("a", "2")
+        assert await logger.info("a", "3")
+        if reused:
+            os.close(descriptor)
+    assert said(path) == ["1", "2", "3"]
+    assert other.read_text() == "precious"
+    assert ["something closed" in entry.message for entry in about_itself(path)] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("what", ["directory", "link to itself"])
+async def test_what_stands_in_the_way_of_the_file_is_waited_for(path, what, capsys):
+    """Lines wait until it is gone."""
+    async with Logger(path) as logger:
+        assert await logger.info("a", "1")
+        path.unlink()
+        if what == "directory":
+            path.mkdir()
+        else:
+            path.symlink_to(path)
+        assert await logger.info("a", "2") is False
+        if what == "directory":
+            path.rmdir()
+        else:
+            path.unlink()
+        with anyio.fail_after(10):
+            while not await logger.flush():
+                pass
+    assert said(path) == ["2"]
+    assert "1 lines wait" in capsys.readouterr().err
+
+
+async def test_a_process_without_descriptors_keeps_its_lines(path, capsys):
+    """The file has to be opened again, and cannot be for a while."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Logger(path) as logger:
+        assert await logger.info("a", "1")
+        path.rename(path.with_name("moved"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            assert await logger.info("a", "2") is False
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with anyio.fail_after(10):
+            while not await logger.flush():
+                pass
+    assert said(path) == ["2"]
+    assert "Too many open files" in capsys.readouterr().err
 
 
 async def test_a_folder_that_vanishes_is_made_again(tmp_path):

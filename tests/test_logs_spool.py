@@ -1,6 +1,8 @@
 """Shared memory: what a killed process has logged is in the log, exactly once."""
 
 import asyncio
+import fcntl
+import gc
 import os
 import signal
 import stat
@@ -14,6 +16,7 @@ import pytest
 
 from realtalk_async.logs import Logger, parse_line, spool
 from realtalk_async.logs.appender import Piece
+from realtalk_async.logs.file import LogFile
 
 pytestmark = pytest.mark.skipif(
     not spool.FOLDER.is_dir(), reason="there is no shared memory with names here"
@@ -300,6 +303,31 @@ def test_a_process_may_be_killed_at_any_line_of_our_code(
 
 
 # Beside the dead
+
+
+def test_nothing_is_brought_in_without_the_lock_of_the_log(path, monkeypatch):
+    """A process that was stopped in its write may yet finish it: it can wait."""
+    monkeypatch.setattr("realtalk_async.logs.appender.LOCK_PATIENCE", 0.05)
+    left_by_the_dead(path, LINES)
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        bring_in(path)
+        assert messages(path) == []
+    bring_in(path)
+    assert messages(path) == ["0", "1", "2"]
+    assert len(messages(path, "next")) == 2
+
+
+def test_a_log_that_is_collected_brings_nothing_in(path, monkeypatch):
+    """That may happen while another one has the file locked, in the same thread."""
+    monkeypatch.setattr("realtalk_async.logs.file.LOOK_EVERY", 0.0)
+    file = LogFile(path, lambda message, context: b"")
+    file.flush()
+    left = left_by_the_dead(path, LINES)
+    del file
+    gc.collect()
+    assert left.exists()
+    bring_in(path)
 
 
 def test_a_spool_is_for_its_owner_alone(path):

@@ -99,6 +99,8 @@ class Appender:
         self.done = 0
         """Bytes of the last `put` that are in the file, as whole lines."""
         self._rotation = rotation
+        self.alone = False
+        """Whether it is certain, while `locked`, that nobody else writes."""
         self._owner: Owner | None = None
         self._rotate_from = 0.0
         self._descriptor = -1
@@ -118,9 +120,9 @@ class Appender:
 
     def release(self) -> None:
         """Let go of the descriptor; the next `locked` opens the file again."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        if self._is_open():
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     @contextlib.contextmanager
     def locked(self, owner: Owner) -> Generator[None]:
@@ -246,9 +248,12 @@ class Appender:
     def _lock_current(self) -> None:
         give_up = time.monotonic() + LOCK_PATIENCE
         while time.monotonic() < give_up:
+            if self._descriptor >= 0 and not self._is_open():
+                self._descriptor = -1
+                self._say("closed", "something closed the log's file; it was reopened")
             if self._descriptor < 0:
                 self._open()
-            self._wait_for_lock()
+            self.alone = self._wait_for_lock()
             # Only who has the lock may ask: another process may rotate until then.
             if self._is_current():
                 self._measure()
@@ -256,6 +261,14 @@ class Appender:
             self._vanished()
             self.release()
         raise OSError(errno.ESTALE, "replaced as often as it is opened", str(self.path))
+
+    def _is_open(self) -> bool:
+        """Whether the descriptor is still our file: others close what is not theirs."""
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
 
     def _open(self) -> None:
         """Open the file, and its folder if that has vanished since the last time."""
@@ -292,7 +305,8 @@ class Appender:
         os.close(descriptor)
         return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
 
-    def _wait_for_lock(self) -> None:
+    def _wait_for_lock(self) -> bool:
+        """Lock the file, or give up; return whether others respect that."""
         give_up = time.monotonic() + LOCK_PATIENCE
         pause = 0.0001
         while True:
@@ -300,11 +314,11 @@ class Appender:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= give_up:
-                    return
+                    return False
             except OSError:
-                return  # a file system without locks
+                return True  # a file system without locks
             else:
-                return
+                return True
             time.sleep(pause)
             pause = min(pause * 2, 0.005)
 
@@ -322,7 +336,7 @@ class Appender:
             return
         with contextlib.suppress(OSError):  # it may be ours to write but not to read
             if self._ends_within_a_line():
-                if self._owner is not None:
+                if self._owner is not None and self.alone:
                     self._owner.mend()
                 self._size = os.fstat(self._descriptor).st_size
                 if self._ends_within_a_line():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
+import math
 import os
 import sys
 import threading
@@ -143,6 +144,9 @@ class LogFile(io.BufferedIOBase):
         """Write what waits, if possible, and let go of the descriptor."""
         if not self.closed:
             self.end_spool()
+            # The garbage collector may close it in the middle of anything: no more than
+            # what must be done.
+            self._look_at = math.inf
             self.try_flush(LOCK_PATIENCE)
             self._appender.release()
             super().close()
@@ -349,7 +353,8 @@ class LogFile(io.BufferedIOBase):
         own = None if self._spool is None else self._spool.path
         if any(name != own for name in spool.names(self.path)):
             with self._appender.locked(self):
-                self.mend()
+                if self._appender.alone:
+                    self.mend()
 
     def mend(self) -> None:
         """Append what killed processes have left; the file is locked."""
@@ -398,9 +403,12 @@ class LogFile(io.BufferedIOBase):
         if self._failing_since is None:
             self._failing_since = time.monotonic()
         if self._due("complaint"):
+            waiting = len(self.lines)
+            if self._spool is not None:
+                waiting += self._spool.take().count(b"\n")
             _tell(
                 f"cannot write the log {str(self.path)!r}: {error.strerror}; "
-                f"{len(self.lines)} lines wait"
+                f"{waiting} lines wait"
             )
 
     def _recovered(self) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 no_secret_in: Final = SECRET_NAMES.isdisjoint
 """Whether none of a context's keys tells of a secret."""
 
-PLAIN: Final[object] = dict
+PLAIN: type[object] = dict
 """The type of a context that orjson writes as an object, whatever is in it."""
 
 LEVELS: Final = tuple(Level)
