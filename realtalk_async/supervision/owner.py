@@ -125,8 +125,8 @@ class Owner:
         """When the next start is due, in monotonic seconds; None if none is."""
         self.asked: tuple[Asking, ...] = ()
         """The probes that are put to the current life."""
-        self._deaf: list[asyncio.Task[None]] = []
-        self._patience = Patience(plan.device_patience)
+        self._deaf: tuple[asyncio.Task[None], ...] = ()
+        self._patience = Patience(plan.device_patience) if plan.devices else None
         self._in_haste = False
         self._logger = logger
         self._host = host
@@ -515,20 +515,18 @@ class Owner:
             if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
                 how = life.summary
         now, share = time.monotonic(), random.random()  # noqa: S311 - no secret
-        if life and self._found_its_device_busy(life, cause):
-            again = self._patience.wait_out(life.uptime, now, share)
-            if again is not None:
+        if self._patience is not None and life is not None:
+            if not self._found_its_device_busy(life, cause):
+                self._patience.forget()
+            elif again := self._patience.wait_out(life.uptime, now, share):
                 return again
-            how = f"{life.summary}; {DEVICE_BUSY}, as long as that is waited out"
-        else:
-            self._patience.forget()
+            else:
+                how = f"{life.summary}; {DEVICE_BUSY}, as long as that is waited out"
         return self.judge.decide(cause, status, now, share, how)
 
     def _found_its_device_busy(self, life: Life, cause: Cause) -> bool:
         """Return whether it died for want of a device that a stranger holds."""
-        if not self.plan.devices or cause is not Cause.FAILED:
-            return False
-        if self.plan.restart.mode == "temporary":
+        if cause is not Cause.FAILED or self.plan.restart.mode == "temporary":
             return False
         sign = recognise(self._capture.last_words(life.number))
         return sign is not None and sign.kind == DEVICE_BUSY
@@ -691,7 +689,7 @@ class Owner:
 
     async def _stop_asking(self, questions: list[asyncio.Task[None]]) -> None:
         deaf = await stop_asking(questions)
-        self._deaf += deaf
+        self._deaf = (*(one for one in self._deaf if not one.done()), *deaf)
         if deaf:
             why = f"{len(deaf)} probe(s) swallowed their cancellation, and go on"
             self._host.announce(
