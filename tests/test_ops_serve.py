@@ -356,8 +356,8 @@ async def test_the_pages_can_be_mounted_elsewhere(manager):
         pages = application(watch)
         environ = {"PATH_INFO": "/healthz", "REQUEST_METHOD": "GET"}
         body = await asyncio.to_thread(pages, environ, lambda *one: said.append(one))
-        with pytest.raises(RuntimeError, match="another thread"):
-            watch.verdict("liveness")
+        assert watch.verdict("liveness").good  # in the loop, without waiting for it
+        assert watch.look().samples  # what is known
     assert said[0][0] == "200 OK"
     assert json.loads(b"".join(body))["ok"]
 

@@ -226,7 +226,7 @@ async def test_we_say_what_systemd_notify_says(systemd):
 
 
 async def test_an_app_that_hangs_is_seen_from_outside(systemd, tmp_path):
-    """A whole app in a process of its own: READY, signs of life, then silence."""
+    """READY, signs of life, then silence; SIGABRT ends it, and the guard its child."""
     code = f"""
 import asyncio, time
 from realtalk_async import Logger, ProcessManager

@@ -216,7 +216,7 @@ AUDIO = Metric(
     "realtalk.voice.audio",
     "counter",
     "s",
-    "Sound that went that way: sent and played, dropped and withheld.",
+    "Sound that went that way: sent and played; dropped, withheld, unrecorded.",
     ("way",),
 )
 UNDERRUNS = Metric(

@@ -2,7 +2,8 @@
 The pages: ``/metrics``, ``/healthz``, ``/readyz``. An edge: WSGI, and a thread to serve it.
 
 They are served by threads of their own, off the loop: a loop that hangs is told of by a
-503 with the reason, at once, and its figures can still be scraped.
+503 with the reason, at once, and its figures can still be scraped. Only code that does not
+even let go of the interpreter keeps them silent: then it is the time-out that tells.
 """
 
 from __future__ import annotations

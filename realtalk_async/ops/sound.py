@@ -50,7 +50,7 @@ class Ear:
         for milliseconds in appended(self._barge_ins, metrics.barge_ins):
             self._tally.observe(of.BARGE_IN, milliseconds / 1000)
         self._barge_ins = metrics.barge_ins
-        ways = ("sent", "played", "dropped", "withheld")
+        ways = ("sent", "played", "dropped", "withheld", "unrecorded")
         audio: dict[str, float] = {
             way: getattr(metrics, f"{way}_audio") for way in ways
         }

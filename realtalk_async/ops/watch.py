@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self
 
 from realtalk_async.supervision import ManagedProcess, State
 
@@ -22,7 +22,7 @@ from . import health, tally
 from .pulse import Pulse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from types import TracebackType
 
     from realtalk_async.supervision import ProcessManager, SupervisedTask
@@ -44,8 +44,6 @@ STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
 
 FRESH = 0.2
 """Seconds for which a look is told again instead of being taken anew."""
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class Watch:
         self._last = Look()
         self._facts: health.Facts | None = None
         self._asking = threading.Lock()
-        self._looks: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
         self._turn = 0
         self._unsubscribes: list[Callable[[], None]] = []
 
@@ -126,17 +124,19 @@ class Watch:
     ) -> None:
         """Watch no more. What was known last can still be asked for."""
         self._pulse.stop()
-        self._facts = gather_facts(self._manager, self._stream)
-        await self._take_look()
-        self._loop = None
-        for unsubscribe in self._unsubscribes:
-            unsubscribe()
-        for one in self._looks:
-            one.cancel()
-        if self._looks:
-            await asyncio.wait(self._looks)
+        try:
+            self._tell_facts()
+            await self._take_look()
+        finally:
+            self._loop = None
+            for unsubscribe in self._unsubscribes:
+                unsubscribe()
+            if self._looking is not None:
+                self._looking.cancel()
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
 
-    # ---- from any thread
+    # ---- from any thread; the loop's own is told what is known without waiting
 
     @property
     def is_over(self) -> bool:
@@ -150,60 +150,56 @@ class Watch:
 
     def verdict(self, kind: Literal["liveness", "readiness"]) -> health.Verdict:
         """Return whether the app is alive, or can serve; within the bound."""
-        told = self._ask(self._tell_facts)
         judge = health.liveness if kind == "liveness" else health.readiness
+        if threading.get_ident() == self._thread:
+            return judge(self._tell_facts(), self.overdue, self.bound)
+        has_answered = self._ask(self._tell_facts)
         overdue = self.overdue
-        if told is None and self._loop is not None:
+        if not has_answered and self._loop is not None:
             overdue = max(overdue, self.bound)  # so long has it kept us waiting
         return judge(self._facts, overdue, self.bound)
 
     def look(self) -> Look:
         """Return all figures, not older than 0.2 s as long as the loop turns."""
-        with self._asking:  # whoever comes meanwhile is told the same
-            if time.monotonic() - self._last.taken > FRESH:
-                self._ask(self._take_look)
-            last = self._last
+        if threading.get_ident() != self._thread:
+            with self._asking:  # whoever comes meanwhile is told the same
+                if time.monotonic() - self._last.taken > FRESH:
+                    self._ask(self._begin_look)
+        last = self._last
         return Look(
             {**last.samples, of.OVERDUE: {(): self.overdue}},
             last.distributions,
             last.taken,
         )
 
-    def _ask(self, work: Callable[[], Coroutine[None, None, Answer]]) -> Answer | None:
-        """Have the loop do some work; None if it does not answer in time."""
+    def _ask(self, work: Callable[[Future[None]], object]) -> bool:
+        """Have the loop do some work; return whether it did in time."""
         loop = self._loop
         if loop is None or self.overdue >= self.bound:
-            return None
-        if threading.get_ident() == self._thread:
-            raise RuntimeError("ask from another thread than the loop's: it would wait")
-        reply: Future[Answer] = Future()
+            return False
+        done: Future[None] = Future()
         try:
-            loop.call_soon_threadsafe(self._begin, work, reply)
-            return reply.result(self.bound)
-        except (TimeoutError, RuntimeError):  # it hangs, or has just been closed
-            return None
+            loop.call_soon_threadsafe(work, done)
+        except RuntimeError:  # it has just been closed
+            return False
+        return bool(wait([done], timeout=self.bound).done)
 
     # ---- in the loop
 
-    def _begin(
-        self, work: Callable[[], Coroutine[None, None, Answer]], reply: Future[Answer]
-    ) -> None:
+    def _tell_facts(self, done: Future[None] | None = None) -> health.Facts:
+        self._facts = gather_facts(self._manager, self._stream)
+        if done is not None:
+            done.set_result(None)
+        return self._facts
+
+    def _begin_look(self, done: Future[None]) -> None:
+        """Take a look, or wait for the one that is being taken."""
         if self._loop is None:
             return  # nobody watches any more
-
-        async def answer() -> None:
-            try:
-                reply.set_result(await work())
-            except Exception as exc:  # noqa: BLE001 - whoever asked is told
-                reply.set_exception(exc)
-
-        task = self._loop.create_task(answer(), name="realtalk-async look")
-        self._looks.add(task)
-        task.add_done_callback(self._looks.discard)
-
-    async def _tell_facts(self) -> health.Facts:
-        self._facts = gather_facts(self._manager, self._stream)
-        return self._facts
+        if self._looking is None or self._looking.done():
+            look = self._take_look()
+            self._looking = self._loop.create_task(look, name="realtalk-async look")
+        self._looking.add_done_callback(lambda _: done.set_result(None))
 
     async def _take_look(self) -> None:
         samples: Samples = {}
