@@ -14,8 +14,9 @@ FLOORS = [
     {"lazy", "exceptions", "events"},
     {"logs"},
     {"supervision"},
-    {"voice", "testing"},
+    {"voice"},
     {"offline", "ops"},
+    {"testing"},
     {"console"},
     {"cli"},
 ]
