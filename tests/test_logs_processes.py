@@ -8,15 +8,15 @@ from collections import defaultdict
 
 import pytest
 
-from realtalk_async.logs import Logger, parse_line
+from realtalk_async.logs import Logger, parse_line, spool
 
 SHARED = """
 import asyncio, sys, threading
 from realtalk_async.logs import Logger
 
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-rotation = {"max_bytes": int(sys.argv[4]), "backups": 999} if len(sys.argv) > 4 else {}
-logger = Logger(path, **rotation)
+rotation = {"max_bytes": int(sys.argv[5]), "backups": 999} if len(sys.argv) > 5 else {}
+logger = Logger(path, spool=sys.argv[4] == "spool", **rotation)
 
 def work(thread):
     component = f"{name}.{thread}"
@@ -71,19 +71,25 @@ def by_component(lines):
     return found
 
 
-def test_four_processes_of_eight_threads_share_one_file(tmp_path):
+QUEUES = ["memory", "spool"]
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_four_processes_of_eight_threads_share_one_file(tmp_path, queue):
     """Scenario 27: every line whole, every line there, each thread's in its order."""
     path = tmp_path / "app.log"
-    run_together(path, 4, 500)
+    run_together(path, 4, 500, queue)
+    assert spool.names(path) == []
     found = by_component(path.read_bytes().splitlines())
     assert sorted(found) == sorted(f"p{p}.{t}" for p in range(4) for t in range(8))
     assert all(numbers == list(range(500)) for numbers in found.values())
 
 
-def test_processes_that_rotate_one_log_lose_nothing(tmp_path):
+@pytest.mark.parametrize("queue", QUEUES)
+def test_processes_that_rotate_one_log_lose_nothing(tmp_path, queue):
     """All of them rotate; every line is in exactly one file."""
     path = tmp_path / "app.log"
-    run_together(path, 3, 200, "20000")
+    run_together(path, 3, 200, queue, "20000")
     files = list(tmp_path.iterdir())
     assert len(files) > 10
     assert all(file.stat().st_size <= 20_000 for file in files)
@@ -175,22 +181,23 @@ ENDS = {
 BEGIN = """
 import asyncio, signal, sys, threading
 from realtalk_async.logs import Logger
-logger = Logger(sys.argv[1])
+logger = Logger(sys.argv[1], spool=sys.argv[2] == "spool")
 def log(count):
     for number in range(count):
         logger.info("a", str(number))
 """
 
 
+@pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("how", ENDS)
-def test_no_line_is_lost_when_a_process_ends(tmp_path, how):
+def test_no_line_is_lost_when_a_process_ends(tmp_path, how, queue):
     """Whatever way it takes, short of being killed."""
     path = tmp_path / "app.log"
     program = BEGIN + "\n".join(line[8:] for line in ENDS[how].splitlines())
     if "\n" not in ENDS[how]:
         program = BEGIN + ENDS[how]
     child = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
+        [sys.executable, "-c", program, str(path), queue],
         capture_output=True,
         text=True,
         timeout=50,
@@ -200,6 +207,7 @@ def test_no_line_is_lost_when_a_process_ends(tmp_path, how):
     assert len(lines) == 110, child.stderr
     assert all(parse_line(line) for line in lines)
     assert "Logger" not in child.stderr
+    assert spool.names(path) == []
 
 
 KILLED = """
