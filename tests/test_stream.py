@@ -560,9 +560,12 @@ async def test_push_to_talk(peer, make, sentence):
         stream.start_talking()
         assert not stream.stop_talking()  # too short
         assert not stream.stop_talking()  # it was not begun
+        outcome = await stream.wait_for_response(SHORT)
+        assert outcome.status is Status.CANCELLED
+        assert "shorter than 100 ms" in outcome.reason
     assert stream.eventlog.find("commit$", direction="sent")[0].type
     assert len(stream.eventlog.find("commit$", direction="sent")) == 1
-    assert len(stream.summary().outcomes) == 1
+    assert len(stream.summary().outcomes) == 2
     with pytest.raises(ClosedStream):
         stream.start_talking()
 

@@ -231,10 +231,11 @@ class Engine:
             discard: Whether it is not to be answered at all.
         """
         self.gate.close()
-        long_enough = self.gate.passed >= LEAST_TURN_MS * BYTES_PER_MS
-        if discard or not long_enough:
+        too_short = self.gate.passed < LEAST_TURN_MS * BYTES_PER_MS
+        if discard or too_short:
             self.microphone.clear()
-            self._do(self.session.discard_turn(time.monotonic()))
+            discard_turn, now = self.session.discard_turn, time.monotonic()
+            self._do(discard_turn(now, too_short=too_short and not discard))
             return False
         self.session.end_turn()
         self._turn_ends = True

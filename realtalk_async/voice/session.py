@@ -279,8 +279,15 @@ class Session:
         self._send_what_waits(now)
         return self._decisions()
 
-    def discard_turn(self, now: float) -> list[Decision]:
-        """What was said by push-to-talk is not meant to be answered."""
+    def discard_turn(self, now: float, *, too_short: bool = False) -> list[Decision]:
+        """
+        What was said by push-to-talk is not to be answered.
+
+        One who did not mean that, for it was only *too_short*, will wait for a reply.
+        """
+        if too_short:
+            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
+            self._tell(words.ReplyFinished(self.replies.decline(why, now)))
         self._talking = False
         self._lifetime.note_activity(now)
         if self.ready:
