@@ -58,7 +58,11 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, args[:place])
 
 
-@main.command(cls=RunCommand, options_metavar="[OPTIONS] [FILE | -- COMMAND...]")
+@main.command(
+    cls=RunCommand,
+    options_metavar="[OPTIONS] [FILE | -- COMMAND...]",
+    short_help="Keep a command, or a whole file, running.",
+)
 @click.argument("file", required=False, metavar="")
 @click.option(
     "--check",
@@ -138,7 +142,10 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
     except NotFound as exc:
         click.echo(str(exc), err=True)
         sys.exit(exc.code)
-    except (RealtalkError, OSError, ImportError) as exc:
+    except OSError as exc:
+        place = f"{exc.filename}: " if exc.filename else ""
+        raise _Mistaken(f"{place}{exc.strerror or exc}") from exc
+    except (RealtalkError, ImportError) as exc:
         raise _Mistaken(str(exc)) from exc
     sys.stdout.flush()
     sys.exit(code)
@@ -239,7 +246,7 @@ def _look(function: Callable[[], None]) -> None:
         sys.exit(141)
 
 
-@main.command()
+@main.command(short_help="Show the processes of all apps that run.")
 @_looking
 def ps(app: str | None, *, as_json: bool) -> None:
     """Show all processes of all apps that run."""
@@ -266,7 +273,7 @@ def _complete_name(
 _name = click.argument("name", shell_complete=_complete_name)
 
 
-@main.command()
+@main.command(short_help="Show what a process has said.")
 @_name
 @click.option("-n", default=10, show_default=True, help="The newest so many lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it is dead for good.")
@@ -276,7 +283,7 @@ def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="tail", name=name, **options)
 
 
-@main.command()
+@main.command(short_help="Show the log of an app.")
 @click.option("-n", default=50, show_default=True, help="The newest so many entries.")
 @click.option("-f", "--follow", is_flag=True, help="Go on for as long as the app runs.")
 @click.option("--level", type=click.Choice(["INFO", "WARNING", "ERROR"]))
@@ -288,7 +295,7 @@ def logs(**options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="logs", **options)
 
 
-@main.command()
+@main.command(short_help="Show the lives of processes, how they ended.")
 @click.argument("name", required=False, shell_complete=_complete_name)
 @_looking
 def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -296,15 +303,15 @@ def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="history", name=name, **options)
 
 
-@main.command()
+@main.command(short_help="Tell why a process is as it is.")
 @_name
 @_looking
 def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Tell why the process NAME died the last time, and what was done about it."""
+    """Tell why the process NAME is as it is, how it died last, and what comes next."""
     _ask(ask="explain", name=name, **options)
 
 
-@main.command()
+@main.command(short_help="End a process and start it again.")
 @_name
 @_looking
 def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -312,7 +319,7 @@ def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="restart", name=name, **options)
 
 
-@main.command()
+@main.command(short_help="End a process for good.")
 @_name
 @_looking
 def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -320,7 +327,7 @@ def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     _ask(ask="stop", name=name, **options)
 
 
-@main.command()
+@main.command(short_help="Watch an app live.")
 @click.option("--app", metavar="PID|SOCKET", help="Which app, if several run.")
 @click.option("--read-only", is_flag=True, help="Offer no keys to restart and stop.")
 @click.option(
@@ -345,7 +352,7 @@ def top(app: str | None, *, read_only: bool, web: bool, port: int) -> None:
 # ---- demo and peer
 
 
-@main.command()
+@main.command(short_help="Hold a conversation offline.")
 @click.option(
     "--mic",
     metavar="WAV|default",
@@ -386,7 +393,7 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     sys.exit(asyncio.run(run_demo(setting, account)))
 
 
-@main.command()
+@main.command(short_help="Run the offline peer alone.")
 @click.option("--port", default=8765, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
@@ -412,7 +419,9 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     show_default=True,
     help="Whisper understands human voices and needs the extra 'human'.",
 )
-@click.option("--list-faults", "lists", is_flag=True, help="Tell of all faults, and end.")
+@click.option(
+    "--list-faults", "lists", is_flag=True, help="Tell of all faults, and end."
+)
 @click.option("--verbose", is_flag=True, help="Log connections to stderr.")
 def peer(*, faults: tuple[str, ...], lists: bool, verbose: bool, **given: Any) -> None:  # noqa: ANN401 - click's
     """
@@ -433,7 +442,7 @@ def peer(*, faults: tuple[str, ...], lists: bool, verbose: bool, **given: Any) -
     sys.exit(serve([*arguments, *(["--verbose"] if verbose else [])]))
 
 
-@main.command()
+@main.command(short_help="Draw the time line of a saved session.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out",
