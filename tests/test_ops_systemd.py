@@ -16,6 +16,7 @@ from realtalk_async import Probe, ProcessManager, RestartPolicy
 from realtalk_async.exceptions import CriticalProcessFailed, InvalidConfiguration
 from realtalk_async.ops import notify_systemd
 from realtalk_async.ops.notify import Manners, NotifySocket
+from realtalk_async.supervision import groups
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(60)
@@ -235,7 +236,8 @@ from realtalk_async.testing import programs
 
 async def main():
     async with Logger({str(tmp_path / "log")!r}) as log, ProcessManager(log) as manager:
-        await manager.start("mic", programs.runs(), critical=True)
+        mic = await manager.start("mic", programs.runs(), critical=True)
+        print(mic.pid, flush=True)
         async with notify_systemd(manager):
             await asyncio.sleep(1.0)
             time.sleep(1000)
@@ -244,8 +246,11 @@ asyncio.run(main())
 """
     environ = {**os.environ, "WATCHDOG_USEC": "200000"}
     environ.pop("WATCHDOG_PID", None)
-    app = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environ)
+    app = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, env=environ, stdout=subprocess.PIPE
+    )
     try:
+        mic = int(await app.stdout.readline())
         assert (await systemd.hear())["READY"] == "1"
         for _ in range(5):
             assert (await systemd.hear())["WATCHDOG"] == "1"
@@ -255,4 +260,7 @@ asyncio.run(main())
                     await systemd.hear()
     finally:
         app.send_signal(signal.SIGABRT)  # what systemd does then
-        await app.wait()
+        await app.communicate()
+    async with asyncio.timeout(20):
+        while groups.living(mic):  # the guard ends what the app has left
+            await asyncio.sleep(0.01)
