@@ -2,8 +2,9 @@
 The log: write from anywhere, one file on disk, parsed answers.
 
 From bottom to top: `context` and `line` (pure: one entry as one line, there and back),
-`file` (one lock, one write), `writer` (the task), `query`, `sink`, `bound` (structlog's
-side of it, loaded when first used), `forward`, `logger`.
+`appender` (the file under the path), `spool` (lines that outlive their process), `file`
+(what waits, and one write for it), `writer` (the task), `query`, `sink`, `bound`
+(structlog's side of it, loaded when first used), `forward`, `logger`.
 """
 
 from __future__ import annotations

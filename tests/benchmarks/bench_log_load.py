@@ -18,7 +18,7 @@ Benchmarks:
     killed     SIGKILL amid 20 lines in each millisecond, ten times: what is missing of
                those that were logged, in milliseconds of lines
 
-Subjects: ours; the standard library's FileHandler and QueueHandler; structlog's
+Subjects: ours, also with the spool; the standard library's FileHandler and QueueHandler; structlog's
 BytesLogger with orjson; loguru, if it is installed. ``raw`` formats a line, joins and
 writes with ``os.write``: no thread, no safety.
 """
@@ -56,6 +56,8 @@ MESSAGE = "Process died unexpectedly"
 BATCH = 4_000
 FORMAT = "[%(asctime)s] [%(levelname)s] [%(name)s] %(message)s"
 RATE, SECONDS, TICK = 20_000, 3, 0.005
+SPOOLED = "ours, spool"
+FAST = {"ours", SPOOLED, "raw"}
 
 
 class Raw(io.RawIOBase):
@@ -161,7 +163,7 @@ PEERS = {
 
 
 def subjects():
-    known = ["ours", *PEERS]
+    known = ["ours", SPOOLED, *PEERS]
     if importlib.util.find_spec("loguru") is None:
         known.remove("loguru")
     return known
@@ -174,7 +176,7 @@ def in_loop(subject, path, work):
     """Run *work* with the subject's call and its way to wait for the disk, in a loop."""
 
     async def ours():
-        async with Logger(path) as logger:
+        async with Logger(path, spool=subject == SPOOLED) as logger:
             await work(
                 lambda: logger.info("sox_bg", MESSAGE, CONTEXT), logger.flush, logger
             )
@@ -183,7 +185,7 @@ def in_loop(subject, path, work):
         with PEERS[subject](path) as call:
             await work(call, lambda: asyncio.sleep(0), None)
 
-    asyncio.run(ours() if subject == "ours" else theirs())
+    asyncio.run(ours() if subject.startswith("ours") else theirs())
 
 
 def per_second(path, count, work, subject):
@@ -195,7 +197,7 @@ def per_second(path, count, work, subject):
 
 
 def lines(subject, path):
-    count = 800_000 if subject in {"ours", "raw"} else 80_000
+    count = 800_000 if subject in FAST else 80_000
 
     async def work(call, flush, _):
         for _ in range(count // BATCH):
@@ -207,7 +209,7 @@ def lines(subject, path):
 
 
 def threads(subject, path):
-    each = 30_000 if subject in {"ours", "raw"} else 8_000
+    each = 30_000 if subject in FAST else 8_000
 
     async def work(call, _flush, _):
         def run():
@@ -224,7 +226,7 @@ def threads(subject, path):
 
 
 def processes(subject, path):
-    each = 120_000 if subject in {"ours", "raw"} else 20_000
+    each = 120_000 if subject in FAST else 20_000
     argv = [sys.executable, __file__, "--child", subject, str(path), str(each)]
     children = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -358,8 +360,11 @@ def killed(subject, path):
             process.stdout.readline()
             time.sleep(0.5 + number * 0.0013)
             process.kill()
+        if subject == SPOOLED:
+            Logger(log).info("next", "process")  # it brings in what was left
         sent = int.from_bytes(counter.read_bytes(), "little")
-        missing.append((sent - log.read_bytes().count(b"\n")) * 1000 / RATE)
+        written = log.read_bytes().count(MESSAGE.encode())
+        missing.append((sent - written) * 1000 / RATE)
     return {"median ms": statistics.median(missing), "worst ms": max(missing)}
 
 
