@@ -92,9 +92,12 @@ async def wishes(dice, manager):
     """Wish for the end of one child, or for its return."""
     name = dice.choice(list(manager.processes))
     one = manager.processes[name]
-    match dice.randrange(4):
+    assert str(manager.explain(name)), "it can be explained at any time"
+    match dice.randrange(5):
         case 0:
             await manager.stop(name)
+        case 4:
+            await one.kill()
         case 1:
             await one.restart()
         case 2:
@@ -163,6 +166,7 @@ async def test_whatever_happens_to_the_children(logger, strategy):
     assert witness.complaints == []
     assert witness.deaths > SECONDS
     assert groups.tagged(tag) == []
+    assert not (left := await manager.leak_report()), left
     lines = 0
     for name, history in manager.get_error_history().items():
         assert all(life.exit_status is not None for life in history.incarnations), name
