@@ -517,7 +517,7 @@ async def test_who_speaks_faster_than_is_heard_waits(peer):
     peer._speech.listen = count
     async with connected(peer, max_size=None) as client:
         await client.configure(audio={"input": {"turn_detection": None}})
-        sound = await speech("One two three four five six seven eight nine ten.") * 12
+        sound = await speech("One two three four five six seven eight nine ten.") * 5
         await client.say(sound)
         await client.send("input_audio_buffer.commit")
         item = (await client.until("conversation.item.added"))["item"]["id"]
@@ -527,7 +527,7 @@ async def test_who_speaks_faster_than_is_heard_waits(peer):
         (part,) = (await client.until("conversation.item.retrieved"))["item"]["content"]
     assert 0 < max(waiting) <= 11 * len(SILENCE)
     assert base64.b64decode(part["audio"]) == sound
-    assert part["transcript"].lower().count("seven") > 8
+    assert part["transcript"].lower().count("seven") > 3
 
 
 async def test_a_taken_port_is_an_error_and_leaves_nothing(peer):

@@ -759,8 +759,8 @@ NEVER_SENT = {
 
 def everything() -> Client:
     """Return a client that has brought about all that there is."""
-    heard = {"transcription": {"model": "m"}}
-    heard["turn_detection"] = {"type": "server_vad", "idle_timeout_ms": 5000}
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    heard = {"transcription": {"model": "m"}, "turn_detection": detection}
     tool = {"type": "function", "name": "get_weather", "parameters": {}}
     client = Client(audio={"input": heard}, tools=[tool])
     client.speak()

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 
 from measure import Benchmark, Goal, main
 
@@ -46,11 +47,9 @@ def imports(*modules):
         with tempfile.TemporaryDirectory() as compiled:
             environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
             environment.pop("PYTHONDONTWRITEBYTECODE", None)
-            for _ in range(2):
-                done = subprocess.run(
-                    command, env=environment, stdout=subprocess.PIPE, check=True
-                )
-        return json.loads(done.stdout)
+            run = partial(subprocess.check_output, command, env=environment)
+            run()
+            return json.loads(run())
 
     return measure
 
