@@ -169,7 +169,7 @@ class GaveUp(RealtalkError):
         self.reason = reason
         """Which rule decided, with its numbers."""
         self.report = report
-        """The `CrashReport` of the last incarnation, if there was one."""
+        """The `IncarnationReport` of the last incarnation, if there was one."""
         super().__init__(f"gave up on {name!r}: {reason}")
 
 

@@ -64,7 +64,7 @@ def told(heard, *kinds):
 
 async def settled(*processes):
     for one in processes:
-        await one._owner.until(lambda one=one: one.is_settled)
+        await one.wait_until_settled()
 
 
 async def for_ever():
@@ -963,3 +963,19 @@ async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
         lives = one.incarnation, len(calls)
     assert (one.incarnation, len(calls)) == lives
     assert (one.state, task.state) == ("exited", "exited")
+
+
+async def test_the_end_of_all_work_can_be_waited_for(manager):
+    """Also of what is started meanwhile, and restarted by policy."""
+
+    async def starts_another():
+        await manager.start("other", programs.exits(0))
+
+    await manager.start("one", programs.exits(3), restart=AT_ONCE)
+    await manager.start_task("task", starts_another)
+    statuses = await manager.wait_until_settled()
+    assert {name: str(one.state) for name, one in statuses.items()} == {
+        "one": "fatal",
+        "task": "exited",
+        "other": "exited",
+    }

@@ -34,7 +34,7 @@ async def for_ever():
 
 async def settled(one):
     """Wait until it is not called again."""
-    await one._changes.until(lambda: one.is_settled)
+    assert (await one.wait_until_settled()).status == "dead"
 
 
 def kinds(heard):

@@ -621,6 +621,20 @@ class ProcessManager:
         """
         return await self._registry.find(name).stop()
 
+    async def wait_until_settled(self) -> dict[str, ProcessStatus]:
+        """
+        Wait until all processes and tasks are dead, and none will be started by itself.
+
+        Returns:
+            Their last statuses, by name.
+
+        Cancellation: Safe; nobody is touched.
+        """
+        while active := [one for one in self._registry.values() if not one.is_settled]:
+            for one in active:
+                await one.wait_until_settled()
+        return self.get_statuses()
+
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """
         Have *subscriber* called with each event, at once, in the loop.
