@@ -37,6 +37,18 @@ def test_a_mistake_is_told_with_exit_code_2():
     assert "many" in done.stderr
 
 
+def test_the_peer_tells_of_its_faults_and_refuses_others():
+    """All of them, with what they do; a mistake is told in one line."""
+    told = realtalk("peer", "--list-faults")
+    assert (told.returncode, told.stderr) == (0, "")
+    for kind in ("drop", "badbase64", "refuse", "response.done"):
+        assert kind in told.stdout
+    done = realtalk("peer", "--port=0", "--fault=drop:5", "--fault=explode")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "explode" in done.stderr
+
+
 @pytest.mark.timeout(60)
 async def test_the_peer_runs_alone(manager):
     """Ready, at the place that it names; ended by SIGTERM without a word of complaint."""
