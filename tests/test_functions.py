@@ -102,8 +102,14 @@ def forms(speech):
     async def read_async():
         return read_it()
 
+    def plain_generator():
+        read = make_read()
+        while True:
+            yield read()
+
     read_it = make_read()
     return {
+        "plain generator function": plain_generator,
         "generator function": generator,
         "iterable": Iterable(),
         "generator": generator(),
@@ -114,6 +120,7 @@ def forms(speech):
 
 
 KINDS = [
+    "plain generator function",
     "generator function",
     "iterable",
     "generator",
@@ -184,6 +191,7 @@ async def test_a_microphone_that_raises_is_called_again_and_told_of(make):
     [
         (lambda: b"", "it ended"),
         (lambda: "text", "gave str, not bytes"),
+        (lambda: None, "gave NoneType, not bytes"),
         (lambda: 1 / 0, "ZeroDivisionError"),
         (lambda: next(iter(())), "StopIteration"),
     ],
@@ -195,6 +203,18 @@ async def test_a_microphone_that_never_works_is_said_at_the_start(bad, why, make
         async with stream:
             pass
     assert stream.summary().restarts["recorder"] > 3
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_microphone_that_gives_nothing_again_and_again_is_silent(make):
+    """It does not hold the loop either."""
+
+    async def generator():
+        while True:
+            yield b""
+
+    with pytest.raises(AudioUnavailable, match=r"nothing came of it for 0\.5 s"):
+        await make(microphone=generator).start_streaming()
 
 
 async def test_a_microphone_that_ends_for_good_ends_the_session(make):

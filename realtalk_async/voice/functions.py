@@ -11,8 +11,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterator,
+)
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeGuard, cast
 
 from realtalk_async.exceptions import (
@@ -35,11 +41,12 @@ if TYPE_CHECKING:
     from realtalk_async.voice.engine import Engine
 
 Source: TypeAlias = (
-    AsyncIterable[bytes] | Callable[[], AsyncIterable[bytes] | Awaitable[bytes] | bytes]
+    AsyncIterable[bytes]
+    | Callable[[], AsyncIterable[bytes] | Iterator[bytes] | Awaitable[bytes] | bytes]
 )
 """
-A microphone: an async generator function, which is called anew when it has failed; any
-async iterable; or a function, async or not, that returns the next piece each time.
+A microphone: a generator function, async or not, which is called anew when it has failed;
+any async iterable; or a function, async or not, that returns the next piece each time.
 """
 
 Sink: TypeAlias = Callable[[bytes], object]
@@ -54,6 +61,7 @@ _FIRST_BYTE = 3.0  # seconds that a source may take to begin
 _SILENCE = 2.0  # seconds that it may take between two pieces
 _STALL = 2.0  # seconds that a sink may take for one piece
 _LOOK_EVERY = 0.25
+_PAUSE = 0.01
 
 
 class FunctionFailed(Exception):
@@ -186,20 +194,19 @@ class FunctionRecorder:
             raise
 
     async def _take_all(self) -> None:
-        async with AsyncExitStack() as stack:
-            pieces = await stack.enter_async_context(aclosing(self._pieces()))
+        async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
+                pcm = _samples(piece)
+                if not pcm:
+                    await asyncio.sleep(_PAUSE)  # who gives nothing may do so for ever
+                    continue
                 self._vigil.end()
-                await self._take(piece)
+                await self._take(pcm)
                 self._vigil.begin(_SILENCE)
         raise FunctionFailed("it ended; a microphone goes on, with silence if need be")
 
-    async def _take(self, piece: object) -> None:
+    async def _take(self, pcm: bytes) -> None:
         """Give a piece to the engine, no faster than the clock."""
-        if not isinstance(piece, bytes | bytearray | memoryview):
-            kind = type(piece).__name__
-            raise FunctionFailed(f"it gave {kind}, not bytes of 16-bit samples")
-        pcm = bytes(cast("bytes", piece))
         for start in range(0, len(pcm), _SLICE):
             sliced = pcm[start : start + _SLICE]
             ahead = self._heard_until - time.monotonic() - _AHEAD
@@ -225,9 +232,8 @@ class FunctionRecorder:
                 async for piece in pieces:
                     yield piece
         else:
-            function = cast("Callable[[], object]", source)
-            async with _Caller(function, "microphone") as call:
-                while given := await call():
+            async with _Caller(_reader(source), "microphone") as call:
+                while (given := await call()) != b"":
                     yield given
 
     async def _take_rate(self) -> None:
@@ -340,6 +346,28 @@ def _is_iterable(source: object) -> TypeGuard[AsyncIterable[bytes]]:
 def _is_async_generator(function: object) -> bool:
     call = getattr(function, "__call__", None)  # noqa: B004 - likewise
     return inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call)
+
+
+def _reader(source: object) -> Callable[[], object]:
+    """Return the function that gives the next piece, or nothing at the end."""
+    function = cast("Callable[[], object]", source)
+    if not inspect.isgeneratorfunction(source):
+        return function
+    pieces = cast("Iterator[object]", function())
+    return lambda: next(pieces, b"")
+
+
+def _samples(piece: object) -> bytes:
+    """
+    Return a piece as bytes.
+
+    Raises:
+        FunctionFailed: If it is something else.
+    """
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        kind = type(piece).__name__
+        raise FunctionFailed(f"it gave {kind}, not bytes of 16-bit samples")
+    return bytes(cast("bytes", piece))
 
 
 def _tell_failure(

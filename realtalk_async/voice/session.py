@@ -116,6 +116,7 @@ class Session:
         self._unanswered_since: float | None = None
         self._setup_by: float | None = None
         self._setup_event = ""
+        self._touch_event = ""
         self._lost_at: float | None = None
         self._replayed = 0
         self._handlers = self._make_handlers()
@@ -337,7 +338,7 @@ class Session:
             return
         if presence.ask_at is not None and now >= presence.ask_at:
             presence.asked(now)
-            self._send(protocol.session_touch())
+            self._touch_event = self._send(protocol.session_touch())
         if presence.gone_at is not None and now >= presence.gone_at:
             self._redial_the_mute(now)
 
@@ -456,8 +457,9 @@ class Session:
         about = self._outgoing.sent(event_id)
         refused = bool(event_id) and event_id == self._setup_event and not self.ready
         fatal = refused or code in protocol.FATAL_CODES
-        if code == _NOTHING_TO_CANCEL and about.type == "response.cancel":
-            return  # it ended while we said so: no news for anybody
+        needless = code == _NOTHING_TO_CANCEL and about.type == "response.cancel"
+        if needless or (event_id and event_id == self._touch_event):
+            return  # it ended while we said so, or is there: no news for anybody
         self._tell(words.ServiceError(code, message, event_id, about.type, fatal))
         if fatal:
             self._decide(End(code, message))

@@ -97,11 +97,10 @@ class Stream:
             time and followed by silence; a command of your own, as a list, that writes
             samples to its stdout; or ``None`` for a session without. Samples are signed
             16-bit little-endian mono at 24 kHz, 48 bytes a millisecond. It may also be
-            a function: an async generator function that yields samples, or a function,
-            async or not, that returns the next ones (one that is not is called in a
-            thread). A function is asked for no more than real time; one that raises,
-            ends or gives nothing for 2 s has failed like a program, and is called
-            again by the same policy.
+            a function: a generator function that yields samples, or a function that
+            returns the next ones; one that is not async is called in a thread. It is
+            asked for no more than real time. One that raises, ends or gives nothing for
+            2 s has failed like a program, and is called again by the same policy.
         speaker: Likewise: the path of a WAV file to write, a command that reads
             samples from its stdin, or a function that is given them when they are due,
             at most 60 ms ahead of what has been played (200 ms once it was too late).
