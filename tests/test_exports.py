@@ -10,7 +10,12 @@ import pytest
 
 import realtalk_async
 
-LAZY = ["realtalk_async", "realtalk_async.logs", "realtalk_async.supervision"]
+LAZY = [
+    "realtalk_async",
+    "realtalk_async.logs",
+    "realtalk_async.ops",
+    "realtalk_async.supervision",
+]
 
 
 def test_every_public_name_is_there():
