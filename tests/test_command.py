@@ -11,6 +11,7 @@ import pytest
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 from realtalk_async.supervision import Command
 from realtalk_async.supervision.command import explain_refusal, spawn
+from realtalk_async.supervision.watch import Watch
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)
@@ -192,16 +193,15 @@ def test_a_refusal_says_what_to_do(number, hint):
 
 async def test_a_loop_that_cannot_watch_a_pipe_leaves_no_child(monkeypatch):
     """Nor a descriptor: the spawn counts as refused."""
-    before, loop = descriptors(), asyncio.get_running_loop()
-    watch, calls = loop.add_reader, []
+    before, whole, calls = descriptors(), Watch.add, []
 
     def refuse(*arguments):
         calls.append(1)
         if len(calls) > 1:
             raise OSError(errno.ENOSPC, "no more epoll watches")
-        return watch(*arguments)
+        whole(*arguments)
 
-    monkeypatch.setattr(loop, "add_reader", refuse)
+    monkeypatch.setattr(Watch, "add", refuse)
     with pytest.raises(OSError, match="epoll"):
         spawn(
             programs.runs(),

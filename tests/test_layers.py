@@ -31,7 +31,7 @@ ROOMS = {
     ),
     "logs": "context line needle appender spool file blocks query writer sink bound forward logger",
     "supervision": (
-        "states ladder restart intensity devices order output probe changes pace "
+        "states ladder restart intensity devices order output probe changes pace watch "
         "spill pipes launch child groups remains command checks incarnation guardian guard callbacks "
         "crew report explanation narrate warned capture life ending asking host owner lending process facade task registry household manager"
     ),

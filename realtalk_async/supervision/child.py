@@ -17,8 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .pace import pace
 from .states import Usage
+from .watch import watch
 
 if TYPE_CHECKING:
     import resource
@@ -57,7 +57,6 @@ class Child:
         self.noticed: float | None = None
         """When the kernel first gave a sign of its end, in monotonic seconds."""
         self.ended: float | None = None
-        self._is_due = False  # its turn is to come
         self._exited: asyncio.Future[None] | None = None
         # We reap it ourselves. Popen must not look for the child when it is forgotten: the
         # pid may be somebody else's by then.
@@ -65,9 +64,10 @@ class Child:
         self.pid = launched.popen.pid
         self.owns_group = launched.owns_group
         """Whether its pid is also the number of a process group of its own."""
+        self._watch = watch()
         self._pidfd = -1
         try:
-            self._watch()
+            self._begin_watching()
         except BaseException:
             self.kill_now()
             raise
@@ -89,7 +89,7 @@ class Child:
         """The descriptor that tells of its end; -1 if there is none, or it has ended."""
         return self._pidfd
 
-    def _watch(self) -> None:
+    def _begin_watching(self) -> None:
         try:
             # It is our child and not reaped: the pid cannot mean anything else.
             self._pidfd = os.pidfd_open(self.pid)
@@ -100,7 +100,7 @@ class Child:
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()
         else:
-            self.loop.add_reader(self._pidfd, self._told)
+            self._watch.add(self._pidfd, self._told)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
@@ -110,12 +110,9 @@ class Child:
             self.loop.call_soon_threadsafe(self._collect)
 
     def _told(self) -> None:
-        """Collect the exit status and tell, in this turn of the loop or a later one."""
-        if self.noticed is None:
-            self.noticed = time.monotonic()
-        if not self._is_due:  # the pidfd stays readable
-            self._is_due = True
-            pace().take_turn(self._collect)
+        """Collect the exit status, and tell."""
+        self.noticed = time.monotonic()
+        self._collect()
 
     def look(self) -> None:
         """
@@ -129,9 +126,6 @@ class Child:
             self._collect()
 
     def _collect(self) -> None:
-        self._is_due = False
-        if self.exit_status is not None:
-            return  # it was seen meanwhile
         try:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
         except ChildProcessError:
@@ -154,7 +148,7 @@ class Child:
             self._on_exit(self)
         finally:
             if self._pidfd >= 0:
-                self.loop.remove_reader(self._pidfd)
+                self._watch.remove(self._pidfd)
                 os.close(self._pidfd)
                 self._pidfd = -1
 

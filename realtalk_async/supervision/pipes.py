@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from .output import StreamName
-from .pace import pace
+from .watch import watch
 
 Chunk = bytes | memoryview
 """What one read brought: bytes, or the filled beginning of a `Room`."""
@@ -59,9 +59,9 @@ class PipeReader:
     """
 
     __slots__ = (
-        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds", "_is_due",
+        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds",
         "_is_paused", "_is_watched", "_latest", "_loop", "_never_waits", "_on_data",
-        "_on_end", "_pace", "_room", "_stream",
+        "_on_end", "_room", "_stream", "_watch",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +80,7 @@ class PipeReader:
         self._on_end = on_end
         self._room = room
         self._holds = READ  # bytes that the pipe has room for
-        self._pace = pace()
-        self._is_due = False  # its turn to read is to come
+        self._watch = watch()
         self._is_watched = False
         self._is_paused = False
         self._has_ended = False
@@ -91,7 +90,7 @@ class PipeReader:
         self._breath: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[bool] | None = None
         os.set_blocking(descriptor, False)
-        self._watch()
+        self._begin()
 
     @property
     def ended(self) -> asyncio.Future[bool]:
@@ -110,17 +109,8 @@ class PipeReader:
         """Our end; -1 once it is closed."""
         return self._descriptor
 
-    def _ask(self) -> None:
-        """Read in this turn of the loop or, among many, in a later one."""
-        if not self._is_due:
-            self._is_due = True
-            self._pace.take_turn(self._read)
-
     def _read(self) -> None:
         """Read once, and decide when to read again."""
-        self._is_due = False
-        if self._descriptor < 0 or self._is_paused:
-            return  # that came to be while it waited for its turn
         data = self._take()
         if data:
             now = time.monotonic()
@@ -129,7 +119,7 @@ class PipeReader:
                 self._go_on(len(data), now)
         elif data is None:
             self._flow = 0
-            self._watch()
+            self._begin()
         else:
             self._has_ended = True
             self._on_end()
@@ -161,31 +151,31 @@ class PipeReader:
         if is_steady and fills_the_pipe and self._holds == READ:
             self._grow()
         if not is_steady or fills_the_pipe or self._never_waits:
-            self._watch()
+            self._begin()
         elif self._breath is None:
-            self._unwatch()
+            self._end()
             self._breath = self._loop.call_later(BREATH, self._breathe_in)
 
     def _breathe_in(self) -> None:
         self._breath = None
         self._latest = time.monotonic()
-        self._ask()
+        self._read()
 
-    def _watch(self) -> None:
+    def _begin(self) -> None:
         """Have the loop tell when there is something to read."""
         if not self._is_watched:
-            self._unwatch()
+            self._end()
             self._is_watched = True
-            self._loop.add_reader(self._descriptor, self._ask)
+            self._watch.add(self._descriptor, self._read)
 
-    def _unwatch(self) -> None:
+    def _end(self) -> None:
         """Read no more by itself, neither when there is something nor a breath later."""
         if self._breath is not None:
             self._breath.cancel()
             self._breath = None
         if self._is_watched:
             self._is_watched = False
-            self._loop.remove_reader(self._descriptor)
+            self._watch.remove(self._descriptor)
 
     def catch_up(self, chunks: int = 4) -> None:
         """Read what lies there now, at most so many chunks: the child has exited."""
@@ -199,13 +189,13 @@ class PipeReader:
         """Stop reading: the pipe fills, and the child waits."""
         if self._descriptor >= 0 and not self._never_waits:
             self._is_paused = True
-            self._unwatch()
+            self._end()
 
     def resume(self) -> None:
         """Read on."""
         if self._descriptor >= 0:
             self._is_paused = False
-            self._watch()
+            self._begin()
 
     def let_go(self) -> None:
         """Read on to the end, and never wait again: the child has exited."""
@@ -216,7 +206,7 @@ class PipeReader:
         """Close our end, whatever still lies in the pipe. Idempotent."""
         if self._descriptor < 0:
             return
-        self._unwatch()
+        self._end()
         os.close(self._descriptor)
         self._descriptor = -1
         self._tell_of_end()
