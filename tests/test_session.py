@@ -176,6 +176,17 @@ def test_a_service_that_answers_is_not_left():
     assert [type(event) for event in talk.told] == [words.Connected]
 
 
+def test_a_service_may_refuse_to_be_asked_whether_it_is_there():
+    """That is an answer too, and no news for the app."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    talk.do(talk.session.tick(130.0))
+    talk.now = 131.0
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": "odd", "message": "no", "event_id": about})
+    assert talk.session.deadline == 161.0
+    assert [type(event) for event in talk.told] == [words.Connected]
+
+
 def test_a_service_that_never_confirms_is_left_when_a_reply_stalls_in_silence():
     """It cannot be asked; before that it is left in peace."""
     talk = Talk(stall_after=30.0, setup_grace=5.0)
