@@ -14,7 +14,6 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.supervision.explanation import Outlook, Surroundings, explain
 from realtalk_async.supervision.probe import Health
-from realtalk_async.supervision.report import ProcessHistory
 from realtalk_async.supervision.states import ProcessStatus, State
 from realtalk_async.testing import programs
 
@@ -28,8 +27,8 @@ def outlook(state=State.RUNNING, **fields):
         "mic", 7, "dead", state, 1, None, None, 1.0, 0, 1, None, "a reason"
     )
     common = {"mode": "transient", "rule": "the rule", "failures_left": 2}
-    history = ProcessHistory(status, (), ())
-    return Outlook(history=history, **{**common, **fields})
+    none = {"last": None, "failed": None, "attempts": ()}
+    return Outlook(status=status, **{**none, **common, **fields})
 
 
 FLAKY = Health(Probe.call(print, failure_threshold=3)).hear("no")

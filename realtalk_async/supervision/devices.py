@@ -13,6 +13,9 @@ from .restart import Restart
 DEVICE_BUSY = "device busy"
 """What a crash report says of a program that found its device taken."""
 
+DEVICE_PATIENCE = 30.0
+"""Seconds to wait for a device unless something else is said."""
+
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
 """Seconds between two tries to have a device that another program holds; doubled."""

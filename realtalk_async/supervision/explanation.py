@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .probe import Health
-    from .report import IncarnationReport, ProcessHistory, RecoveryAttempt
+    from .report import IncarnationReport, RecoveryAttempt
     from .states import ProcessStatus
 
 MANY = 1_000_000
@@ -26,7 +26,13 @@ ALIVE = {State.STARTING, State.RUNNING, State.BACKOFF}
 class Outlook:
     """What one process knows of its own future. All times are seconds from now."""
 
-    history: ProcessHistory
+    status: ProcessStatus
+    last: IncarnationReport | None
+    """The current or last life; None before the first."""
+    failed: IncarnationReport | None
+    """The newest life that failed; None if none did."""
+    attempts: tuple[RecoveryAttempt, ...]
+    """What was done about that failure."""
     mode: str
     """``permanent``, ``transient`` or ``temporary``."""
     rule: str
@@ -109,28 +115,21 @@ class Explanation:
 
 def explain(outlook: Outlook, around: Surroundings) -> Explanation:
     """Return the explanation of a process."""
-    history = outlook.history
-    failures = history.failures
-    report = failures[-1] if failures else None
     return Explanation(
-        history.status,
-        _why(history),
+        outlook.status,
+        _why(outlook),
         outlook.rule,
         (*_deeds(outlook), *_waits(around), *_chances(outlook, around)),
-        report,
-        tuple(
-            one
-            for one in history.attempts
-            if report is not None and one.after == report.incarnation
-        ),
+        outlook.failed,
+        outlook.attempts,
     )
 
 
-def _why(history: ProcessHistory) -> str:
-    status = history.status
-    if status.state is not State.BACKOFF or not history.incarnations:
-        return status.reason
-    last = history.incarnations[-1]  # the reason would tell of the delay as it was
+def _why(outlook: Outlook) -> str:
+    last = outlook.last
+    if outlook.status.state is not State.BACKOFF or last is None:
+        return outlook.status.reason
+    # The reason would tell of the delay as it was.
     if last.sign is None:
         return last.summary
     return f"{last.summary}; it looks like {last.sign.kind}: {last.sign.advice}"
@@ -171,7 +170,7 @@ def _chances(outlook: Outlook, around: Surroundings) -> Iterator[str]:
     """Yield what happens if it fails."""
     for device in around.devices:
         yield f"has the device {device!r} for itself alone"
-    state = outlook.history.status.state
+    state = outlook.status.state
     if state not in ALIVE:
         if state is not State.STOPPING:
             yield "stays dead until it is started again"

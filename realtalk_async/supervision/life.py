@@ -6,9 +6,18 @@ import time
 from typing import TYPE_CHECKING
 
 from .report import IncarnationReport, recognise
-from .states import CaptureEnd, Cause, ExitStatus, clock_face, describe_exit, now_local
+from .states import (
+    GOOD_ENDS,
+    CaptureEnd,
+    Cause,
+    ExitStatus,
+    clock_face,
+    describe_exit,
+    now_local,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from .capture import Capture
@@ -62,6 +71,11 @@ class Life:
     def alive(self) -> bool:
         """Whether its program runs."""
         return self.body is not None and self.body.alive
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended, and not as it should."""
+        return self.cause not in GOOD_ENDS
 
     @property
     def uptime(self) -> float:
@@ -123,3 +137,8 @@ class Life:
             self.body.usage if self.body else None,
             tuple(self.timeline),
         )
+
+
+def newest_failure(lives: Sequence[Life]) -> Life | None:
+    """Return the newest life that failed; None if none did."""
+    return next((life for life in reversed(lives) if life.failed), None)

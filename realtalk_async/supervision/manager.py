@@ -22,6 +22,7 @@ from realtalk_async.exceptions import (
 
 from . import facade, remains
 from .command import Command
+from .devices import DEVICE_PATIENCE
 from .explanation import Explanation, explain
 from .household import Household, Subscriber
 from .intensity import Intensity
@@ -333,7 +334,7 @@ class ProcessManager:
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_patience: float = 30.0,
+        device_patience: float = DEVICE_PATIENCE,
         probes: Iterable[Probe] = (),
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
@@ -411,7 +412,7 @@ class ProcessManager:
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_patience: float = 30.0,
+        device_patience: float = DEVICE_PATIENCE,
         fatal: tuple[type[BaseException], ...] = (),
     ) -> SupervisedTask:
         """

@@ -25,10 +25,12 @@ from realtalk_async.exceptions import (
 from .callbacks import Process, RestartFunction, Source
 from .capture import Capture
 from .command import Command
+from .devices import DEVICE_PATIENCE
 from .explanation import Outlook
 from .host import Alone, Host
 from .incarnation import Spawned
 from .ladder import GRACEFUL, Ladder
+from .life import newest_failure
 from .owner import Owner, Plan
 from .report import CombinedOutput, IncarnationReport, ProcessHistory
 from .restart import TEMPORARY, RestartPolicy
@@ -108,7 +110,7 @@ class ManagedProcess:
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
         devices: tuple[str, ...] = (),
-        device_patience: float = 30.0,
+        device_patience: float = DEVICE_PATIENCE,
         others: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         host: Host | None = None,
@@ -319,13 +321,18 @@ class ManagedProcess:
     def get_outlook(self) -> Outlook:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
         owner, now = self._owner, time.monotonic()
-        life = owner.life
+        life, failed = owner.life, newest_failure(owner.lives)
         stops = life is not None and owner.state is State.STOPPING
         step, then = (life.step, life.next_step) if life and stops else (None, None)
         if stops and step is None:
             then = self.ladder.steps[0]
         return Outlook(
-            history=self.get_history(),
+            status=self.get_status(),
+            last=self.get_report(),
+            failed=failed.report(self._name, self._capture) if failed else None,
+            attempts=tuple(
+                one for one in owner.attempts if failed and one.after == failed.number
+            ),
             mode=self.policy.mode,
             rule=owner.judge.rule(now),
             failures_left=owner.judge.failures_left(now),

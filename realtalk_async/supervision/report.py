@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .output import OutputLine, OutputLines, interleave
 from .states import (
+    GOOD_ENDS,
     CaptureEnd,
     Cause,
     ExitStatus,
@@ -125,8 +126,7 @@ class IncarnationReport:
     @property
     def failed(self) -> bool:
         """Whether it ended, and not as it should."""
-        good = {None, Cause.FINISHED, Cause.STOPPED}
-        return self.cause not in good
+        return self.cause not in GOOD_ENDS
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """

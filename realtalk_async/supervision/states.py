@@ -60,6 +60,10 @@ class Cause(enum.StrEnum):
     """Somebody else reaped it."""
 
 
+GOOD_ENDS = frozenset({None, Cause.FINISHED, Cause.STOPPED})
+"""What is no failure; None: it has not ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What an incarnation used, as the kernel counted it when it was reaped."""

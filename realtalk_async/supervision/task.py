@@ -22,7 +22,7 @@ from .callbacks import Hopeless, Refused, unless
 from .capture import Capture
 from .changes import Changes
 from .explanation import Outlook
-from .life import Life
+from .life import Life, newest_failure
 from .remains import Trace
 from .report import IncarnationReport, ProcessHistory, RecoveryAttempt
 from .restart import TRANSIENT, GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
@@ -163,9 +163,15 @@ class SupervisedTask:
     def get_outlook(self) -> Outlook:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
         now = time.monotonic()
+        failed = newest_failure(self._lives)
         is_due = self._due is not None and self._state is State.BACKOFF
         return Outlook(
-            history=self.get_history(),
+            status=self.get_status(),
+            last=self.get_report(),
+            failed=failed.report(self._name, self._capture) if failed else None,
+            attempts=tuple(
+                one for one in self._attempts if failed and one.after == failed.number
+            ),
             mode=self._judge.policy.mode,
             rule=self._judge.rule(now),
             failures_left=self._judge.failures_left(now),
