@@ -47,7 +47,7 @@ def tcp_probe(
         port: The port.
         host: A name or an address.
         purpose: ``readiness`` or ``liveness``.
-        period: Seconds between two questions.
+        period: Seconds between two questions; one that is ready is asked once a second.
         timeout: Seconds that the connection may take.
         grace: Seconds after the spawn without a question.
         failure_threshold: So many failures in a row are a verdict.
