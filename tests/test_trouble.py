@@ -3,9 +3,18 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realtalk_async.supervision import Cause
-from realtalk_async.voice.trouble import RateWatch, advise, diagnose
+from realtalk_async.voice.trouble import (
+    PATIENCE,
+    WAITS_FOR,
+    Patience,
+    RateWatch,
+    advise,
+    diagnose,
+)
 from realtalk_async.voice.words import Trouble
 
 
@@ -71,3 +80,25 @@ def test_each_look_counts_from_the_last_one():
 def test_silence_is_judged_elsewhere():
     """By its own probe, which is quicker."""
     assert RateWatch(100.0).look(101.0, 0) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.sampled_from(list(Trouble))), max_size=30)
+)
+def test_a_device_is_waited_for_from_its_first_trouble_for_so_long(troubles):
+    """By hand: half a minute from the first one that passes by itself."""
+    patience, now, since = Patience(), 100.0, None
+    for pause, one in troubles:
+        now += pause
+        passes = one in WAITS_FOR
+        since = now if passes and since is None else since
+        assert patience.lasts(one, now) == (passes and now - since < PATIENCE)
+
+
+def test_patience_is_renewed_when_the_device_works_again():
+    """The next trouble has all of it."""
+    patience = Patience()
+    assert patience.lasts(Trouble.BUSY, 100.0)
+    assert not patience.lasts(Trouble.BUSY, 100.0 + PATIENCE)
+    patience.renew()
+    assert patience.lasts(Trouble.BUSY, 200.0)

@@ -42,7 +42,8 @@ class Blocking:
         Call the function, and return what it returns.
 
         Raises:
-            Exception: What the function raised.
+            Exception: What the function raised; a `RuntimeError` in the place of what
+                would end more than a task.
 
         Cancellation: The call goes on, and its result is dropped.
         """
@@ -102,6 +103,8 @@ def _drop(result: object) -> None:
 def _fail(answer: asyncio.Future[object], error: BaseException) -> None:
     if answer.done():
         return
-    if isinstance(error, StopIteration):  # no future takes it
-        error = RuntimeError("the function raised StopIteration")
+    if isinstance(error, StopIteration) or not isinstance(error, Exception):
+        # No future takes the one; the others would end the loop, not this thread.
+        named = RuntimeError(f"the function raised {error!r}")
+        named.__cause__, error = error, named
     answer.set_exception(error)
