@@ -83,6 +83,15 @@ class BadMapping(dict):
         raise ZeroDivisionError
 
 
+class Undecided(dict):
+    """A mapping of which nobody knows whether it is empty."""
+
+    def __bool__(self):
+        raise ValueError
+
+    __len__ = __bool__
+
+
 class Odd(enum.Enum):
     NAN = math.nan
 
@@ -159,6 +168,7 @@ UNREADABLE = [
     ("a repr that recurses", ReprRecurses()),
     ("an object that refuses all", RefusesAll()),
     ("a mapping that fails", BadMapping(a=1)),
+    ("a mapping that is undecided", Undecided(a=1)),
     ("5,000 levels", nested(5_000)),
 ]
 # By name, since pytest looks too closely at what it is given.

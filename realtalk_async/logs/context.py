@@ -154,6 +154,14 @@ def show_json(context: object) -> str:
         return escape_json(json.dumps({"context": show_repr(context)}))
 
 
+def is_something(context: object) -> bool:
+    """Whether *context* is not empty; never raises."""
+    try:
+        return bool(context)
+    except Exception:  # noqa: BLE001 - foreign code: __bool__, __len__
+        return True
+
+
 def read_json(text: str) -> dict[str, object] | None:
     """
     Return the JSON object that *text* is, or `None` if it is not one.

@@ -25,6 +25,7 @@ from .appender import Rotation
 from .context import (
     SECRET_NAMES,
     Secrets,
+    is_something,
     show_json,
     show_object,
     show_text,
@@ -164,9 +165,8 @@ class Logger:
         self._writer = Writer(self._file, max_waiting, layout.level_at, spool=spool)
         self._index: Index = {}
         self._entered = 0
-        # No lock guards them: CPython switches threads at calls and loops only, and at
-        # worst a statistic misses one.
-        # Calls above INFO, by rank; those of INFO are the rest.
+        # Calls above INFO, by rank; those of INFO are the rest. No lock guards them:
+        # CPython switches threads at calls and loops only.
         self._graver = [0] * len(LEVELS)
         # What stands in a line for a message.
         self._plain: dict[str, str] = {}
@@ -476,7 +476,7 @@ class Logger:
         if shown is None:
             shown = self._shown(message)
         line = self._heads.of(rank, component) + shown
-        if context:
+        if is_something(context):
             line = f"{line}{self._middle}{self._told(context)}"
         return f"{line}{self._end}".encode()
 
