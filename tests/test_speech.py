@@ -172,3 +172,16 @@ async def test_speech_is_spoken_and_heard_off_the_loop():
         assert await first == await peer.transcribe(pcm) == "good morning"
         assert await second == "what time is it"
         await peer.aclose()
+
+
+def test_few_recognisers_lie_idle(monkeypatch):
+    """However many spoke at once: each takes 40 MB."""
+    monkeypatch.setattr(speech, "_idle_decoders", [])
+    monkeypatch.setattr(speech, "_MOST_IDLE", 1)
+    ears = [speech.SphinxEar(), speech.SphinxEar()]
+    for ear in ears:
+        ear.feed(bytes(4_800))
+    assert not speech._idle_decoders
+    for ear in ears:
+        ear.forget()
+    assert len(speech._idle_decoders) == 1

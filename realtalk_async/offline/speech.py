@@ -83,6 +83,7 @@ class Ear(Protocol):
 
 _lock = threading.Lock()
 _idle_decoders: list[_Decoders] = []
+_MOST_IDLE = 2
 _voice: Any = None
 
 
@@ -136,9 +137,10 @@ class _Decoders:
         return cls()
 
     def give_back(self) -> None:
-        """Let others have them."""
+        """Let others have them, if not enough lie idle: each takes 40 MB."""
         with _lock:
-            _idle_decoders.append(self)
+            if len(_idle_decoders) < _MOST_IDLE:
+                _idle_decoders.append(self)
 
 
 # --- hearing
