@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio.to_thread
 
 from .command import Command
+from .incarnation import discard
 
 Process = asyncio.subprocess.Process
 Source = Command | Process
@@ -100,6 +102,7 @@ async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
     finally:
         stop.cancel()
         if task.cancel():
+            task.add_done_callback(_discard_result)
             await asyncio.wait([task], timeout=CANCELLING)
 
 
@@ -126,9 +129,42 @@ async def _call(function: RestartFunction, *arguments: object) -> object:
     if inspect.iscoroutinefunction(function):
         made: object = await function(*arguments)
         return made
-    made = await anyio.to_thread.run_sync(
-        lambda: function(*arguments), abandon_on_cancel=True
-    )
+    made = await _call_in_thread(function, *arguments)
     if isinstance(made, Awaitable):
         return await cast("Awaitable[object]", made)
     return made
+
+
+async def _call_in_thread(function: RestartFunction, *arguments: object) -> object:
+    """Call a function in a thread; what it makes after we are cancelled is ended."""
+    loop, made = asyncio.get_running_loop(), list[object]()
+    given_up = False
+
+    def call() -> None:
+        made.append(function(*arguments))
+        if given_up:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, too
+                loop.call_soon_threadsafe(discard_all)
+
+    def discard_all() -> None:
+        while made:
+            _discard(made.pop())
+
+    try:
+        await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+    except asyncio.CancelledError:
+        given_up = True
+        discard_all()
+        raise
+    return made.pop()
+
+
+def _discard_result(task: asyncio.Future[Any]) -> None:
+    """End what was made although it was not wanted any more."""
+    if not task.cancelled() and task.exception() is None:
+        _discard(task.result())
+
+
+def _discard(made: object) -> None:
+    if isinstance(made, Process):
+        discard(made)

@@ -390,11 +390,23 @@ class Adopted(Incarnation):
         """Close all that is still open, read or not. Idempotent."""
         for task in (*self._pumps, self._watcher):
             task.cancel()
-        # The only way to close its pipes while something else holds them open: asyncio's
-        # Process has no public close.
-        transport: object = getattr(self._process, "_transport")  # noqa: B009
-        if isinstance(transport, asyncio.BaseTransport):
-            transport.close()
+        _close(self._process)
+
+
+def discard(process: asyncio.subprocess.Process) -> None:
+    """End a process that nobody is to own, with its group, and close its pipes."""
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None and os.getpgid(process.pid) == process.pid:
+            groups.send(process.pid, signal.SIGKILL)
+    _close(process)
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
+    """Close its pipes whatever still holds them open, and kill it if it runs."""
+    # There is no other way: asyncio's Process has no public close.
+    transport: object = getattr(process, "_transport")  # noqa: B009
+    if isinstance(transport, asyncio.BaseTransport):
+        transport.close()
 
 
 async def _write_stream(
