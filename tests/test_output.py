@@ -213,6 +213,13 @@ def test_the_next_line_is_the_one_that_is_not_complete_yet(before, after, places
     assert place == buffer.line_start(buffer.size)
 
 
+@given(st.lists(st.binary(max_size=3), max_size=40), st.integers(1, 50))
+def test_the_newest_lines_are_the_end_of_all(pieces, count):
+    """Whether a glance finds them or a longer look."""
+    buffer = filled(b"\n".join(pieces), [])
+    assert buffer.lines()[-count:] == list(buffer.lines())[-count:]
+
+
 # ---- limits
 
 

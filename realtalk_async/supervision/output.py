@@ -473,6 +473,19 @@ class OutputBuffer:
             offset += len(raw)
         return lines
 
+    def glance(self, count: int, start: int, end: int) -> list[OutputLine]:
+        """
+        Return the newest *count* lines between two offsets; [] if it takes a longer look.
+
+        Of a flood of short lines not a whole segment is cut for the sake of a few.
+        """
+        data = self._bytes(max(start, end - SEGMENT // 8), end)
+        if data.count(b"\n") <= count:
+            return []
+        *lines, rest = data.rsplit(b"\n", count + 1)[1:]
+        raws = [*(line + b"\n" for line in lines), *([rest] if rest else [])][-count:]
+        return self._dress_all(raws, end - sum(map(len, raws)))
+
     def read(self, offset: int) -> bytes:
         """Return bytes from *offset*, at most the rest of a segment; b"" at the end."""
         return self._range(offset, self._end_of(self._segment_of(offset)))
@@ -724,6 +737,10 @@ class OutputLines(Sequence[OutputLine]):
         return self._from_offset(self._buffer.start_of(before + number))
 
     def _newest(self, count: int) -> list[OutputLine]:
+        if not self._gaps:
+            found = self._buffer.glance(count, self._start, self._end)
+            if found:
+                return found
         found = list(islice(reversed(self), count))
         found.reverse()
         return found
