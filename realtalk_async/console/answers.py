@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import RealtalkError, UnknownProcess
 
+from .breath import Breath
 from .changed import Changed
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ LINES = 10
 
 PERIOD = 1.0
 """Seconds between two looks of a watch if nobody says how many."""
-
-BREATH = 0.0005
-"""Seconds that a watch may hold the app's loop at a time: an audio frame is 0.02."""
 
 LAST_LINE = 200
 """Characters of a process's last line that a watch tells."""
@@ -101,14 +98,12 @@ class Answers:
         changed, period = Changed(), question.period or PERIOD
         while True:
             rows: dict[str, JsonObject] = {}
-            breath = time.monotonic()
+            breath = Breath()
             for name in [*self._manager.processes, *self._manager.tasks]:
                 row = self._row(name)
                 if row is not None:
                     rows[name] = row
-                if time.monotonic() - breath > BREATH:
-                    await asyncio.sleep(0)
-                    breath = time.monotonic()
+                await breath.taken()
             yield {**self._overview(), **changed.since_last(rows)}
             await asyncio.sleep(period)
 

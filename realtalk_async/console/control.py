@@ -25,6 +25,7 @@ from realtalk_async.exceptions import RealtalkError
 
 from . import wire
 from .answers import Answers
+from .breath import Breath
 from .doors import ControlUnavailable, address, new_door
 
 if TYPE_CHECKING:
@@ -184,9 +185,11 @@ class Window:
     ) -> None:
         try:
             async with contextlib.aclosing(self._answers.to(question)) as parts:
+                breath = Breath()
                 async for part in parts:
                     writer.write(wire.item(part))
                     await writer.drain()
+                    await breath.taken()
             writer.write(wire.END)
         except (RealtalkError, OSError) as exc:
             writer.write(wire.error(str(exc)))
