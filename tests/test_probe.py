@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision import Probe
+from realtalk_async.supervision import asking as asking_module
 from realtalk_async.supervision.asking import Asking, stop_asking
 from realtalk_async.supervision.probe import CALM, Health, Meter, too_late_to_judge
 
@@ -142,6 +143,31 @@ async def test_a_question_that_hangs_is_cancelled_and_counts():
     probe = Probe.call(hang, period=0.01, timeout=0.02, failure_threshold=3)
     assert await verdict(probe) == "no answer within 0.02 s"
     assert len(asked) == 3
+
+
+async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeypatch):
+    """B3: what failed before is forgotten, and the grace begins anew."""
+    asked, asleep = [], [0.0]
+    monkeypatch.setattr("realtalk_async.supervision.asking._asleep", lambda: asleep[0])
+    loop = asyncio.get_running_loop()
+
+    def fails():
+        asked.append(loop.time())
+        if len(asked) == 1:
+            asleep[0] += 3600.0
+        return False
+
+    probe = Probe.call(fails, period=0.01, grace=0.2, failure_threshold=2)
+    assert await verdict(probe) == "fails returned False"
+    assert len(asked) == 3, "one before, and two in a row after it"
+    assert asked[1] - asked[0] >= 0.2
+
+
+async def test_how_long_the_host_was_suspended_is_known():
+    """It does not change while nobody suspends it."""
+    before = asking_module._asleep()
+    assert before >= -0.001
+    assert asking_module._asleep() == pytest.approx(before, abs=0.05)
 
 
 async def test_one_good_answer_forgives_what_was_before():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING
 
 from .probe import Check, Health, Probe, Probed, too_late_to_judge
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.5
 """Seconds that a question which was cancelled may take to end."""
+
+NAP = 0.1
+"""Seconds; the host was not suspended if its two clocks differ by no more."""
+
+AWAKENING = 3
+"""Periods without a question after the host was suspended, if the grace is no longer."""
 
 
 class Asking:
@@ -45,6 +52,7 @@ class Asking:
         self._on_unready = on_unready
         self._on_unwell = on_unwell
         self._well = 0.0
+        self._asleep = 0.0
 
     async def run(self) -> None:
         """Ask again and again."""
@@ -53,12 +61,17 @@ class Asking:
         # Probes of many processes must not fall on the same moment.
         phase = probe.period * random.random()  # noqa: S311 - a phase needs no secrecy
         self.due = self._well = loop.time()
+        self._asleep = _asleep()
         if probe.purpose == "liveness":
             self.due += probe.grace + phase
         while not self.health.is_over:
             await asyncio.sleep(self.due - loop.time())
             asked = loop.time()
             late, self.due = asked - self.due, asked + self.health.pause
+            if self._host_was_suspended():
+                self.health = self.health.begin_anew()
+                self.due = asked + max(probe.grace, AWAKENING * probe.period)
+                continue  # programs and devices wake up as slowly as they start
             if self._can_wait and too_late_to_judge(probe, late):
                 continue
             reason = await _put_question(check, self._process, probe.timeout)
@@ -70,6 +83,11 @@ class Asking:
             self._hear(reason, loop.time())
             self.due = asked + self.health.pause
         self.due = None
+
+    def _host_was_suspended(self) -> bool:
+        """Return whether that was so since this was asked last."""
+        before, self._asleep = self._asleep, _asleep()
+        return self._asleep - before > NAP
 
     @property
     def _can_wait(self) -> bool:
@@ -89,6 +107,15 @@ class Asking:
         if self.health.failed:
             sign = before.probe.last_sign
             self._on_unwell(reason, sign(self._process) if sign else now - self._well)
+
+
+def _asleep() -> float:
+    """Return the seconds that the host has been suspended since it was booted."""
+    try:
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (AttributeError, OSError):  # not on Linux
+        return 0.0
+    return since_boot - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _was_told_to_stop() -> bool:

@@ -260,6 +260,10 @@ class Health:
             return Health(self.probe, is_content=True)
         return Health(self.probe, self.failures + 1, reason)
 
+    def begin_anew(self) -> Health:
+        """Return the health without the failures so far: the host was suspended."""
+        return Health(self.probe, is_content=self.is_content)
+
     @property
     def pause(self) -> float:
         """Seconds until the next question."""
@@ -316,8 +320,8 @@ def too_late_to_judge(probe: Probe, late: float) -> bool:
     """
     Return whether a question came so late that its answer says nothing.
 
-    If our own loop stood still, or the host slept, output may lie unread in the pipe: the
-    silence may be ours. The next question, one period later, is asked as usual.
+    If our own loop stood still, output may lie unread in the pipe: the silence may be
+    ours. The next question, one period later, is asked as usual.
 
     Args:
         probe: Which probe.
