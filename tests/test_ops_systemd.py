@@ -239,7 +239,7 @@ async def main():
         mic = await manager.start("mic", programs.runs(), critical=True)
         print(mic.pid, flush=True)
         async with notify_systemd(manager):
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(3.0)
             time.sleep(1000)
 
 asyncio.run(main())
@@ -252,11 +252,11 @@ asyncio.run(main())
     try:
         mic = int(await app.stdout.readline())
         assert (await systemd.hear())["READY"] == "1"
-        for _ in range(5):
+        for _ in range(3):
             assert (await systemd.hear())["WATCHDOG"] == "1"
         with pytest.raises(TimeoutError):
             while True:
-                async with asyncio.timeout(1.5):
+                async with asyncio.timeout(2.0):
                     await systemd.hear()
     finally:
         app.send_signal(signal.SIGABRT)  # what systemd does then
