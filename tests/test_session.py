@@ -1357,3 +1357,136 @@ def test_decisions_know_no_clock_no_loop_and_no_file(name):
             case _:
                 continue
         assert not forbidden & found
+
+
+# --- All of it together -----------------------------------------------------------
+
+
+class Life(Talk):
+    """A session whose service and app behave, in whatever order things happen."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+        self.questions = 0
+        self.is_up = False
+        self.pending = []  # calls that were not answered
+        self.known = set()  # calls that this connection knows
+        self.up()
+
+    def do(self, decisions):
+        for decision in super().do(decisions):
+            match decision:
+                case Hush():
+                    self.do(self.session.cut_off([], self.now))
+                case RunTool(call):
+                    self.pending.append(call.call_id)
+                    self.known.add(call.call_id)
+                case Send({"item": {"type": "function_call", "call_id": call_id}}):
+                    assert call_id not in self.known
+                    self.known.add(call_id)
+                case Send({"item": {"type": "function_call_output", **item}}):
+                    assert item["call_id"] in self.known
+        return decisions
+
+    def up(self):
+        if not self.is_up:
+            self.is_up = True
+            self.known.clear()
+            self.connect()
+
+    def down(self):
+        if self.is_up:
+            self.is_up = False
+            self.do(self.session.lost("broken", self.now))
+
+    def ask(self):
+        self.questions += 1
+        self.say(f"question {self.questions}")
+
+    def tell(self):
+        self.say("by the way", trigger=False)
+
+    def start(self):
+        """The service begins the reply that was asked for, if one was."""
+        if self.is_up and self.session.replies.asked_at is not None:
+            self.number += 1
+            self.begin(f"r{self.number}", f"i{self.number}")
+
+    def current(self):
+        return self.session.replies.newest if self.is_up else ""
+
+    def talk_on(self):
+        if reply := self.current():
+            self.speak("so ", 100, reply, f"i{reply[1:]}")
+
+    def use_a_tool(self):
+        if reply := self.current():
+            self.number += 1
+            call(self, f"c{self.number}", reply, f"f{self.number}", done=False)
+
+    def finish(self):
+        if reply := self.current():
+            self.done(response_id=reply)
+
+    def answer_a_call(self):
+        if self.pending:
+            answer(self, self.pending.pop(0))
+
+    def interrupt(self):
+        self.do(self.session.interrupt(self.now))
+
+    def wait(self):
+        self.now += 7.0
+        self.do(self.session.tick(self.now))
+        if self.session.ready:  # and so it is asked for no sign of life
+            self.event("rate_limits.updated")
+        for left in [each for each in self.others if isinstance(each, Redial)]:
+            self.others.remove(left)
+            if left.planned:
+                self.is_up = False
+                self.up()
+            else:
+                self.down()
+
+    def settle(self):
+        """Let all that is due happen."""
+        self.up()
+        for _ in range(200):
+            busy = self.session.replies.responding or self.session.queued_texts
+            if not busy and not self.pending:
+                return
+            self.answer_a_call()
+            self.start()
+            self.finish()
+        pytest.fail("it never comes to rest")
+
+
+ACTIONS = [
+    *("up", "down", "ask", "tell", "start", "talk_on", "use_a_tool", "finish"),
+    *("answer_a_call", "interrupt", "wait"),
+]
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=40))
+def test_whatever_happens_every_question_has_its_end_and_nothing_is_forgotten(actions):
+    """And the next connection is told all that was said, and no call twice."""
+    life = Life()
+    for action in actions:
+        getattr(life, action)()
+    life.settle()
+    finished = [event for event in life.told if isinstance(event, words.ReplyFinished)]
+    assert [event.outcome for event in finished] == life.session.replies.outcomes
+    assert len(finished) >= life.questions
+    life.down()
+    life.sent.clear()
+    life.up()
+    history = life.session.conversation.history()
+    told = [m["item"]["id"] for m in life.sent if "item" in m]
+    expected = []
+    for each in history:
+        expected += [
+            each.item_id,
+            *([each.answer_id] if hasattr(each, "call_id") else []),
+        ]
+    assert told == expected
