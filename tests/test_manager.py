@@ -979,3 +979,25 @@ async def test_the_end_of_all_work_can_be_waited_for(manager):
         "task": "exited",
         "other": "exited",
     }
+
+
+async def test_a_reset_gives_one_that_was_given_up_all_of_its_chances_again(manager):
+    """It stays dead until it is restarted; a task is called again from the start."""
+    twice = RestartPolicy(first_delay=0.0, max_failures=2, decay=1e9)
+    one = await manager.start("one", programs.exits(1), restart=twice)
+    assert (await one.wait_until_settled()).incarnation == 3
+    await one.restart()
+    assert (await one.wait_until_settled()).incarnation == 4, "it has no chance left"
+    one.reset()
+    assert one.state == "fatal"
+    await one.restart()
+    assert (await one.wait_until_settled()).incarnation == 7
+
+    async def fails():
+        raise ZeroDivisionError
+
+    task = await manager.start_task("task", fails, restart=twice)
+    assert (await task.wait_until_settled()).incarnation == 3
+    task.reset()
+    await task.start()
+    assert (await task.wait_until_settled()).incarnation == 6
