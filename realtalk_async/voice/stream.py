@@ -124,7 +124,9 @@ class Stream:
             takes nothing for 20 s leaves a gap, which is silence, counted and logged.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
-        stall_after: Seconds without a word about a reply after which it is given up.
+        stall_after: Seconds without a word about a reply after which it is given up;
+            and of a service, after which it is asked whether it is still there. One
+            that does not say so within 5 s is dialled again.
         handle_signals: Whether Ctrl-C and SIGTERM end the session like
             `stop_streaming`. By default they do where `start_streaming` is awaited
             directly, in the main thread, and the app has no handlers of its own.
