@@ -31,10 +31,6 @@ WAITER = "realtalk-async waits for pid "
 """How the thread is called that waits for a child where there is no pidfd."""
 
 
-MOMENT = 50e-6
-"""Seconds that an exit may come after the end of a pipe to be seen with it."""
-
-
 class Child:
     """
     A running program, leader of its own session and process group.
@@ -116,13 +112,12 @@ class Child:
 
     def look(self) -> None:
         """
-        Look for a moment whether it has exited: one of its pipes has ended.
+        Look whether it has exited: one of its pipes has ended.
 
-        The kernel closes them just before it tells of the exit: who waits so long saves
-        itself a turn of the loop.
+        The kernel closes them just before it tells of the exit, so that is often seen a
+        turn of the loop earlier.
         """
-        deadline = time.monotonic() + MOMENT
-        while self.exit_status is None and time.monotonic() < deadline:
+        if self.exit_status is None:
             self._collect()
 
     def _collect(self) -> None:

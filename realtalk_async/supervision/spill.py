@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from .output import Slab
 
-BUDGET = 4 * 1024 * 1024
-"""Bytes of one stream that stay in memory."""
+BUDGET = 2 * 1024 * 1024
+"""
+Bytes of one stream that stay in memory: what was written is read as fast from the disk's
+cache, and memory that is used again costs a fifth of fresh memory.
+"""
 
 BACKLOG = 4 * 1024 * 1024
 """
@@ -31,10 +34,7 @@ has to wait then: that bounds our memory without losing a byte.
 """
 
 SPARE = 8
-"""
-Slabs that are kept for use again while the thread lives: fresh memory costs three times
-what it costs to read into it.
-"""
+"""Slabs that are kept for use again while the thread lives."""
 
 LINGER = 0.2
 """Seconds that the thread waits for something to write before it ends."""
