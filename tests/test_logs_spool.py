@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import gc
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -391,6 +392,30 @@ def test_a_symbolic_link_is_the_log_that_it_leads_to(path):
     left_by_the_dead(link, LINES)
     bring_in(path)
     assert messages(path) == ["0", "1", "2"]
+
+
+def test_a_log_of_the_same_name_elsewhere_is_another_log(path):
+    """What was left of one is not for the other."""
+    folder = path.parent / "elsewhere"
+    folder.mkdir()
+    left = left_by_the_dead(folder / path.name, LINES)
+    bring_in(path)
+    assert messages(path) == []
+    assert left.exists()
+    bring_in(folder / path.name)
+    assert messages(folder / path.name) == ["0", "1", "2"]
+
+
+async def test_a_spool_outlives_the_folder_of_its_log(path):
+    """It is made again, and nothing is lost."""
+    folder = path.parent / "folder"
+    folder.mkdir()
+    async with Logger(folder / "app.log", spool=True) as logger:
+        assert await logger.info("a", "1")
+        shutil.rmtree(folder)
+        logger.info("a", "2")
+        assert await logger.info("a", "3")
+    assert messages(folder / "app.log") == ["2", "3"]
 
 
 # In daily life

@@ -246,8 +246,8 @@ def create(
 
 def names(log: Path) -> list[Path]:
     """Return the spools that there are for *log*, of the living and the dead."""
-    prefix = _prefix(log)
     try:
+        prefix = _prefix(log)
         with os.scandir(FOLDER) as entries:
             return [Path(one.path) for one in entries if one.name.startswith(prefix)]
     except OSError:
@@ -302,5 +302,9 @@ def _mapped(descriptor: int) -> list[mmap.mmap]:
 
 
 def _prefix(log: Path) -> str:
-    name = hashlib.sha256(os.fsencode(log.resolve())).hexdigest()[:16]
-    return f"realtalk-{os.geteuid()}-{name}-"
+    # The folder's number, not its path: containers that share their memory may each
+    # have a log of that path.
+    log = log.resolve()
+    folder = log.parent.stat()
+    place = f"{folder.st_dev}:{folder.st_ino}:".encode() + os.fsencode(log.name)
+    return f"realtalk-{os.geteuid()}-{hashlib.sha256(place).hexdigest()[:16]}-"
