@@ -69,7 +69,7 @@ class UnknownProcess(RealtalkError, KeyError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
         """The name that was asked for."""
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
         """The names that are registered, in the order of their registration."""
         listed = ", ".join(map(repr, self.known)) or "none yet"
         super().__init__(f"no process named {name!r}; known: {listed}")
@@ -102,7 +102,7 @@ class SpawnFailed(RealtalkError):
         """The process that was to start."""
         self.error = error
         """What the operating system said."""
-        self.errno = error.errno
+        self.errno: int | None = error.errno
         """The error number, see the `errno` module."""
         self.path = path
         """The path at fault: the program's, or the working directory's."""
@@ -129,7 +129,7 @@ class DeviceBusy(RealtalkError):
     def __init__(self, name: str, holders: Mapping[str, str], seconds: float) -> None:
         self.name = name
         """Who waited."""
-        self.holders = dict(holders)
+        self.holders: dict[str, str] = dict(holders)
         """Who holds each device that was missing, in words."""
         self.seconds = seconds
         """How long was waited."""

@@ -56,7 +56,7 @@ class BadRecipe(InvalidConfiguration):
     """A file cannot be run as it stands; the message has all of its mistakes."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
         super().__init__("\n".join(map(str, self.mistakes)))
 
 

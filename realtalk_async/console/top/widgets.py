@@ -142,7 +142,7 @@ class Line:
     __slots__ = ("parts",)
 
     def __init__(self, *parts: tuple[str, str]) -> None:
-        self.parts = parts
+        self.parts: tuple[tuple[str, str], ...] = parts
 
 
 class Lines(ScrollView, can_focus=True):
@@ -152,7 +152,7 @@ class Lines(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._lines: Sequence[Line] = ()
         self._strips: list[Strip] = []
-        self.follows = True
+        self.follows: bool = True
         """Whether the end is seen, and will be when there is more."""
 
     def show(self, lines: Sequence[Line], *, follow: bool | None = None) -> None:
