@@ -57,7 +57,9 @@ def test_each_comes_after_those_it_depends_on():
     order.depend("c", ("b",))
     assert order.arrange("dabc") == ["d", "a", "b", "c"]
     assert order.arrange("bcda") == ["a", "b", "c", "d"]
-    assert order.arrange("cda") == ["a", "c", "d"], "by way of one that is not asked for"
+    assert order.arrange("cda") == ["a", "c", "d"], (
+        "by way of one that is not asked for"
+    )
 
 
 def test_a_turn_is_waited_for_once_and_only_by_those_who_came_later():
