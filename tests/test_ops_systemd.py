@@ -143,6 +143,21 @@ async def test_no_sign_of_life_comes_once_a_critical_process_is_lost(
     assert systemd.hear_all() == []
 
 
+async def test_no_sign_of_life_comes_for_an_app_that_is_over(logger, systemd, watchdog):
+    """Its loop may turn on, but what it was there for has ended; the status says so."""
+    manager = ProcessManager(logger)
+    async with notify_systemd(manager):
+        async with manager:
+            await systemd.hear_until("READY")
+            await systemd.hear_until("WATCHDOG")
+        message = {}
+        while message.get("STATUS") != "the manager has closed":
+            message = await systemd.hear()
+        assert "WATCHDOG" not in message
+        await asyncio.sleep(0.5)
+        assert systemd.hear_all() == []
+
+
 async def test_a_watchdog_for_another_process_is_not_ours(
     manager, systemd, monkeypatch
 ):
