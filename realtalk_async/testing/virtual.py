@@ -25,10 +25,13 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+
+Result = TypeVar("Result")
 
 
 class JumpingSelector(selectors.DefaultSelector):
@@ -74,7 +77,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-def run(work: Coroutine[Any, Any, Any], *, patience: float = 0.0) -> Any:  # noqa: ANN401 - the work's own
+def run(work: Coroutine[Any, Any, Result], *, patience: float = 0.0) -> Result:
     """Run *work* in a loop of its own with virtual time, and return what it returns."""
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(patience)) as runner:
         return runner.run(work)

@@ -29,6 +29,8 @@ from realtalk_async import (
     Summary,
     SupervisedTask,
 )
+from realtalk_async.ops import export_metrics, notify_systemd, serve_metrics
+from realtalk_async.testing.virtual import VirtualTimeLoop
 
 
 async def supervise(logger: Logger) -> None:
@@ -120,3 +122,21 @@ async def talk() -> None:
         assert_type(stream.process_status(), dict[str, ProcessStatus])
         assert_type(stream.error_history(), ErrorHistory)
     assert_type(await Stream().start_streaming("key", "model", "voice"), Summary)
+
+
+async def serve(manager: ProcessManager, stream: Stream) -> None:
+    """Put an app into service."""
+    async with (
+        serve_metrics(manager, stream=stream, host="0.0.0.0", port=0) as endpoint,
+        export_metrics(manager) as watch,
+        notify_systemd(manager) as listens,
+    ):
+        assert_type(endpoint.url, str)
+        assert_type(endpoint.port, int)
+        assert_type(watch.verdict("readiness").good, bool)
+        assert_type(listens, bool)
+
+
+def jump() -> None:
+    """Test in virtual time."""
+    assert_type(VirtualTimeLoop(patience=0.01).time(), float)
