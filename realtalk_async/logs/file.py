@@ -192,8 +192,13 @@ class LogFile(io.BufferedIOBase):
 
     def taken(self) -> int:
         """Return how many lines were appended so far, but for a spool's last few."""
-        with self._mutex:
+        # With a bound, for a signal handler may ask what its own thread is changing.
+        held = self._mutex.acquire(timeout=0.01)
+        try:
             return self._taken + len(self.lines)
+        finally:
+            if held:
+                self._mutex.release()
 
     def shed(self, limit: int, level_at: int) -> bool:
         """
