@@ -191,13 +191,14 @@ def test_a_refusal_says_what_to_do(number, hint):
     assert refusal.errno == number
 
 
-async def test_a_loop_that_cannot_watch_a_pipe_leaves_no_child(monkeypatch):
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+async def test_a_loop_that_cannot_watch_leaves_no_child(monkeypatch, allowed):
     """Nor a descriptor: the spawn counts as refused."""
     before, whole, calls = descriptors(), Watch.add, []
 
     def refuse(*arguments):
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) > allowed:
             raise OSError(errno.ENOSPC, "no more epoll watches")
         whole(*arguments)
 

@@ -107,6 +107,18 @@ async def test_what_is_watched_may_be_removed_by_another(pipes):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_what_cannot_be_watched_leaves_nothing(tmp_path):
+    """A file, for example; the others go on."""
+    before = len(os.listdir("/proc/self/fd"))
+    one = Watch(asyncio.get_running_loop())
+    with (tmp_path / "file").open("w") as file:
+        with pytest.raises(PermissionError):
+            one.add(file.fileno(), lambda: None)
+        one.remove(file.fileno())
+        one.remove(file.fileno())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_each_loop_has_a_watch_of_its_own_and_takes_it_along():
     """Nothing is kept of a loop that is gone."""
 

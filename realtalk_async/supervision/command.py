@@ -271,17 +271,20 @@ def spawn(
     except BaseException:
         _close_all(ours)
         raise
+    readers: dict[str, PipeReader] = {}
     try:
-        stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
-        readers: dict[str, PipeReader] = {
-            name: PipeReader(ours[name], name, on_data, room=room, on_end=child.look)
-            for name in STREAMS
-            if name in ours
-        }
+        for name in STREAMS:
+            if name in ours:
+                readers[name] = PipeReader(
+                    ours.pop(name), name, on_data, room=room, on_end=child.look
+                )
     except BaseException:  # the loop cannot watch a further descriptor
         child.kill_now()
+        for reader in readers.values():
+            reader.close()
         _close_all(ours)
         raise
+    stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
     return Running(child, stdin, readers)
 
 

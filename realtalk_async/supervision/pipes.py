@@ -51,7 +51,7 @@ class PipeReader:
     Read a pipe as it fills: one bounded read each time the loop finds it readable.
 
     Args:
-        descriptor: The read end, owned from here on.
+        descriptor: The read end, owned from here on, also if it cannot be watched.
         stream: What it is called.
         on_data: Called with each chunk.
         room: Asked for memory before each read.
@@ -90,7 +90,11 @@ class PipeReader:
         self._breath: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[bool] | None = None
         os.set_blocking(descriptor, False)
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def ended(self) -> asyncio.Future[bool]:

@@ -45,18 +45,23 @@ class Watch:
             self._of_loop().add_reader(descriptor, call)
             return
         if self._epoll is None:
-            self._epoll = select.epoll()
-            self._of_loop().add_reader(self._epoll.fileno(), self._take_turns)
+            epoll = select.epoll()
+            self._of_loop().add_reader(epoll.fileno(), self._take_turns)
+            self._epoll = epoll
         self._epoll.register(descriptor, select.EPOLLIN)
         self._calls[descriptor] = call
 
     def remove(self, descriptor: int) -> None:
-        """Watch a descriptor no longer; to be called before it is closed."""
+        """
+        Watch a descriptor no longer; to be called before it is closed.
+
+        Idempotent; also for one that could not be added.
+        """
         if self._epoll is None:
             self._of_loop().remove_reader(descriptor)
             return
-        del self._calls[descriptor]
-        self._epoll.unregister(descriptor)
+        if self._calls.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
         if not self._calls:
             self._of_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()
