@@ -301,6 +301,24 @@ async def test_it(realtalk_no_leaks, shared):
     go(body).assert_outcomes(passed=1)
 
 
+def test_the_guard_is_silent_about_output_that_is_kept(go):
+    """A manager's children can be asked for what they said, also after its end."""
+    body = """
+KEPT = []
+
+@ASYNC
+async def test_it(realtalk_no_leaks, realtalk_manager):
+    from realtalk_async import Command
+    async with realtalk_manager as manager:
+        KEPT.append(manager)
+        much = Command("sh", "-c", "yes 0123456789 | head -c 11000000")
+        process = await manager.start("much", much)
+        await process.wait()
+    assert len(process.get_stdout()) == 1_000_000
+"""
+    go(body).assert_outcomes(passed=1)
+
+
 def test_the_guard_can_be_asked_for_by_the_configuration(go, pytester):
     """For all tests, by pytest's own means."""
     pytester.makeini("[pytest]\nusefixtures = realtalk_no_leaks\n")

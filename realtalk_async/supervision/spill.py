@@ -40,6 +40,10 @@ LINGER = 0.2
 """Seconds that the thread waits for something to write before it ends."""
 
 
+FILES: set[int] = set()
+"""Descriptors of output that is kept for as long as somebody can ask for it."""
+
+
 class SpillStore:
     """
     Keep slabs: the newest in memory, older ones in a file.
@@ -80,6 +84,7 @@ class SpillStore:
     def __del__(self) -> None:
         """Give the space back: nobody can ask for the output any more."""
         if self._file >= 0:
+            FILES.discard(self._file)
             os.close(self._file)
 
     @property
@@ -144,6 +149,7 @@ class SpillStore:
         if self._file < 0:
             with tempfile.TemporaryFile(prefix="realtalk-") as file:
                 self._file = os.dup(file.fileno())
+            FILES.add(self._file)
         while data:  # the system may take less than it is given
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from realtalk_async.supervision import groups
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
 PATIENCE = 2.0
 """Seconds in which what is about to go may go."""
@@ -47,21 +47,25 @@ class Possessions:
         ]
 
 
-def look() -> Possessions:
-    """Return what this process has now."""
+def look(*, but: Collection[int] = ()) -> Possessions:
+    """Return what this process has now, but for some descriptors."""
     return Possessions(
-        frozenset(_children()), frozenset(_descriptors()), frozenset(_threads())
+        frozenset(_children()), frozenset(_descriptors(but)), frozenset(_threads())
     )
 
 
-def left_since(before: Possessions) -> list[str]:
+def left_since(before: Possessions, *, but: Collection[int] = ()) -> list[str]:
     """
     Return what is there that was not, one line each; wait a moment for it to go.
+
+    Args:
+        before: What was there.
+        but: Descriptors that may stay.
 
     Blocks for at most 2 s, and not at all if nothing is left.
     """
     deadline = time.monotonic() + PATIENCE
-    while left := look().beyond(before):
+    while left := look(but=but).beyond(before):
         if time.monotonic() > deadline:
             return left
         gc.collect()  # what nobody refers to is no leak, but only this lets go of it
@@ -117,9 +121,11 @@ def _parent(pid: int) -> int | None:
         return None
 
 
-def _descriptors() -> set[str]:
+def _descriptors(but: Collection[int]) -> set[str]:
     found: set[str] = set()
     for number in os.listdir("/proc/self/fd"):
+        if int(number) in but:
+            continue
         try:
             found.add(f"{number} → {os.readlink(f'/proc/self/fd/{number}')}")
         except OSError:
