@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import weakref
+from functools import partial
 
 import pytest
 
@@ -56,7 +57,7 @@ async def test_those_without_time_in_one_turn_are_first_in_the_next(pipes, monke
     monkeypatch.setattr(watch, "BUDGET", 0.0)
     one, called, turns = Watch(asyncio.get_running_loop()), [], 0
     for number, descriptor in enumerate(pipes):
-        one.add(descriptor, lambda number=number: called.append(number))
+        one.add(descriptor, partial(called.append, number))
     while len(called) < 20:
         before = len(called)
         await asyncio.sleep(0)
