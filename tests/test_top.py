@@ -386,6 +386,17 @@ async def test_the_end_of_the_app_is_told(manager):
             await until_seen(pilot, "^one ")
 
 
+@pytest.mark.parametrize("keys", [["q"], ["ctrl+c"], ["slash", "ctrl+c"]])
+async def test_it_ends_by_q_and_by_ctrl_c(window, keys):
+    """Ctrl-C also while a pattern is typed in, where q is a letter."""
+    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+        await until_seen(pilot, "0 of 0 run")
+        await pilot.press("slash", "q", "escape")
+        assert pilot.app.return_code is None
+        await pilot.press(*keys)
+        await until(pilot, lambda: pilot.app.return_code == 0)
+
+
 async def test_every_pane_has_its_key(window):
     """1 to 4; an app without any process is shown as well."""
     async with View(Link(window)).run_test(size=(80, 24)) as pilot:

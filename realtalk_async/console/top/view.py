@@ -100,6 +100,7 @@ class View(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
         Binding("1", "pane('output')", "Output", show=False),
         Binding("2", "pane('log')", "Log", show=False),
         Binding("3", "pane('timeline')", "Timeline", show=False),
