@@ -14,6 +14,7 @@ import wave
 import anyio
 import pytest
 
+from realtalk_async.events import RestartScheduled
 from realtalk_async.exceptions import (
     AudioUnavailable,
     AuthenticationRefused,
@@ -29,7 +30,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice import Status, Stream, timeline, wavfile, words
+from realtalk_async.voice import Status, Stream, link, timeline, wavfile, words
 
 SHORT = 60
 """Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
@@ -1284,6 +1285,27 @@ async def test_each_of_the_three_is_revived_alone(make):
             after = pids(stream)
             assert after.pop("recorder") != before.pop("recorder")
             assert after == before
+
+
+async def drops(peer, stream, times):
+    """Break the connection again and again; return why it was dialled when it was."""
+    reasons = []
+    stream.process_manager.subscribe(
+        lambda e: reasons.append(e.reason) if isinstance(e, RestartScheduled) else None
+    )
+    for _ in range(times):
+        peer.fault("drop@now")
+        await happens(stream, words.ConnectionRestored)
+    return reasons
+
+
+async def test_a_connection_that_has_worked_is_dialled_again_at_once(make, monkeypatch):
+    """However often it breaks; one that never works is left more and more time."""
+    async with Peer(pace=0) as peer, make(peer.url) as stream:
+        first = "failure score 1.0 of"
+        assert [first in why for why in await drops(peer, stream, 3)] == [1, 0, 0]
+        monkeypatch.setattr(link, "PROVEN", 0.0)
+        assert [first in why for why in await drops(peer, stream, 5)] == [1] * 5
 
 
 async def test_a_managers_strategy_holds_for_a_session_too(tmp_path, make):

@@ -7,6 +7,7 @@ supervises decides whether and when it is called again.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import (
@@ -20,6 +21,8 @@ from realtalk_async.voice.engine import Recycled
 from realtalk_async.voice.waiting import first_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.engine import Engine
     from realtalk_async.voice.target import Target
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 class NeverReached(ServiceUnreachable):
     """The very first connection failed: more likely a mistake than an outage."""
 
+
+PROVEN = 5.0
+"""Seconds after which a connection that was set up has worked."""
 
 FATAL = (AuthenticationRefused, NeverReached, ServiceRefused)
 """After these it is of no use to dial again."""
@@ -45,6 +51,8 @@ class Link:
         self._engine = engine
         self.error: StreamError | None = None
         """What ended the last life."""
+        self.on_proven: Callable[[], object] = _nothing
+        """Called when one that has worked breaks: that is not a further failure."""
 
     async def run(self) -> None:
         """
@@ -71,6 +79,7 @@ class Link:
         """Hold one connection until it breaks, or we leave it."""
         async with self._dial(self._target) as connection:
             self._engine.connected()
+            began = time.monotonic()
             try:
                 await first_of(self._read(connection), self._write(connection))
             except Recycled:
@@ -78,6 +87,9 @@ class Link:
             except ServiceRefused:
                 raise  # the session ends, and with it all that is under way
             except Exception as error:
+                lasted = time.monotonic() - began
+                if self._engine.session.ready and lasted >= PROVEN:
+                    self.on_proven()
                 self._engine.lost(str(error))
                 raise
 
@@ -92,3 +104,7 @@ class Link:
             engine.to_send.clear()
             while (message := engine.next_message()) is not None:
                 await connection.send(protocol.encode(message))
+
+
+def _nothing() -> None:
+    return

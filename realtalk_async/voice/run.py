@@ -42,7 +42,10 @@ State: TypeAlias = Literal["new", "running", "over"]
 RECONNECT = RestartPolicy(
     "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
 )
-"""An outage of any length is waited out: at most 15 s between two tries."""
+"""
+An outage of any length is waited out: at most 15 s between two tries. One that follows a
+connection that has worked begins with 0.1 s.
+"""
 
 
 class Microphone(Protocol):
@@ -279,6 +282,7 @@ class Run:
             critical=self._owns_manager,
             fatal=FATAL,
         )
+        link.on_proven = connection.reset
         await first_of(self._bring_up(), self._keep(connection))
 
     async def _keep(self, connection: SupervisedTask) -> None:
