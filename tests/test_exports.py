@@ -68,6 +68,30 @@ def test_the_core_loads_neither_websocket_nor_command_line():
     assert done.stdout.strip() == "[]"
 
 
+LIVES = """
+import asyncio, sys
+from realtalk_async import PERMANENT, Command, Logger, ProcessManager
+
+async def main():
+    async with Logger(sys.argv[1]) as logger, ProcessManager(logger) as manager:
+        loaded = set(sys.modules)
+        process = await manager.start("one", Command("sleep", "60"), restart=PERMANENT)
+        process.send_signal(9)
+        await process.wait()
+        await manager.stop("one")
+        print(sorted(set(sys.modules) - loaded))
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_loaded_while_children_live_and_die(tmp_path):
+    """To load a module holds the loop for longer than an audio frame."""
+    words = [sys.executable, "-c", LIVES, str(tmp_path / "log")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in {"[]", "['resource']"}  # `os.wait4` asks for that one
+
+
 def test_every_error_derives_from_one_base():
     """So that an app can catch all of ours."""
     for name in realtalk_async.__all__:

@@ -131,6 +131,9 @@ class ProcessManager:
         """
         if self._hosting is not None:
             raise RuntimeError("a ProcessManager can be entered only once")
+        # anyio loads most of itself when it is first used. Some 20 ms: better now, while
+        # nothing runs, than at the first stop.
+        _ = anyio.get_current_task()
         if self._guard is not None:
             self._guard.start()
         self._body = asyncio.current_task()
