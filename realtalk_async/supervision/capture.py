@@ -106,9 +106,11 @@ class Capture:
             buffer.begin(number)
 
     def room(self, stream: StreamName) -> memoryview | None:
-        """Return memory to read into; None if the bytes are handed on, not kept."""
+        """Return memory to read into; None if bytes are wanted that are copied."""
+        buffer = self.buffers[stream]
         handed_on = stream == "stdout" and self._binary
-        return None if handed_on else self.buffers[stream].room()
+        # Of one who has said nothing yet the first read may be the last: no memory for it.
+        return None if handed_on or not buffer.size else buffer.room()
 
     def take(self, stream: StreamName, data: Chunk, now: float) -> bool:
         """Keep a chunk; return True if it is the first that does not fit `max_size`."""
