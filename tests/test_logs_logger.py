@@ -449,6 +449,36 @@ async def test_a_signal_handler_may_log(path):
     assert len(messages(path)) == 400
 
 
+async def test_a_signal_handler_that_logs_ends_the_wait_of_the_loop(path):
+    """Its line is written though nothing else happens."""
+    async with Logger(path) as logger:
+        await logger.flush()
+        before = signal.signal(
+            signal.SIGUSR1, lambda *_: (logger.error("signal", "got it"), None)[1]
+        )
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def interrupt():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            end = time.monotonic() + 10
+            while not path.stat().st_size and time.monotonic() < end:
+                time.sleep(0.005)
+            found.append(path.read_bytes())
+            loop.call_soon_threadsafe(written.set)
+
+        found: list[bytes] = []
+        thread = threading.Thread(target=interrupt)
+        loop.call_later(0.05, thread.start)
+        try:
+            with anyio.fail_after(20):
+                await written.wait()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            thread.join(10)
+    assert b"got it" in found[0]
+
+
 def test_lines_logged_after_the_loop_has_ended_are_written(path):
     """A logger that was never closed writes directly once its loop is gone."""
     logger = Logger(path)

@@ -302,10 +302,12 @@ class Writer:
     def _call(
         self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]
     ) -> None:
-        # Thread-safe even on the loop's own thread: a signal handler that logs would
-        # otherwise not wake the loop that it interrupted.
+        # A signal handler that logs may have interrupted the loop's wait, which only the
+        # thread-safe call ends; but not if a task is running.
+        here = threading.get_ident() == self._loop_thread
+        busy = here and asyncio.current_task(loop) is not None
         try:
-            loop.call_soon_threadsafe(callback)
+            (loop.call_soon if busy else loop.call_soon_threadsafe)(callback)
         except RuntimeError:  # it was closed
             self._detach()
 
