@@ -83,14 +83,22 @@ class Scene:
     tool_called: asyncio.Event = field(default_factory=asyncio.Event)
     tool_may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def note(self, event):
+        """Keep an event; what is dialled again is in no hurry."""
+        self.seen.append(event)
+        if isinstance(event, words.ConnectionLost):
+            hurry(self.stream, BOUND)
+
     async def until(self, kind, count=1):
         """Wait until so many events of a kind were told."""
         await until(lambda: self.count(kind) >= count)
 
     def count(self, kind):
+        """Return how many events of a kind were told."""
         return sum(isinstance(event, kind) for event in self.seen)
 
-    async def ask(self, text=QUESTION):
+    def ask(self, text=QUESTION):
+        """Ask in writing."""
         self.stream.send_text(text, trigger_response=True)
 
     async def speak(self):
@@ -118,13 +126,13 @@ async def while_speaking(scene, fault):
 
 async def while_answering(scene, fault):
     scene.peer.fault(fault)
-    await scene.ask()
+    scene.ask()
 
 
 async def while_a_tool_runs(scene, fault):
     if not fault.endswith("@now"):
         scene.peer.fault(fault)
-    await scene.ask(WEATHER)
+    scene.ask(WEATHER)
     if fault.endswith("@now"):
         async with asyncio.timeout(BOUND):
             await scene.tool_called.wait()
@@ -132,14 +140,14 @@ async def while_a_tool_runs(scene, fault):
 
 
 async def while_playing(scene, fault):
-    await scene.ask(STORY)
+    scene.ask(STORY)
     await scene.until(words.ReplyFinished)
     assert scene.stream.metrics().queued_audio > 1
     scene.peer.fault(fault)
 
 
 async def while_interrupting(scene, fault):
-    await scene.ask(STORY)
+    scene.ask(STORY)
     await until(lambda: scene.stream.metrics().played_audio > 0.1)
     scene.peer.fault(fault)
     scene.stream.interrupt()
@@ -155,11 +163,6 @@ async def while_reconnecting(scene, fault):
 class Phase:
     """A moment of a conversation at which faults strike."""
 
-    @property
-    def is_answering(self):
-        """Whether a reply is under way, or promised."""
-        return self.event.startswith(("response.", "input_audio_buffer."))
-
     name: str
     event: str
     """Of the peer, at which they strike."""
@@ -172,6 +175,12 @@ class Phase:
     asks: bool = True
     """Whether a reply is due by then."""
     pace: float = 0
+    """Seconds of sound that the peer sends per second; 0 is as fast as can be."""
+
+    @property
+    def is_answering(self):
+        """Whether a reply is under way, or promised."""
+        return self.event.startswith(("response.", "input_audio_buffer."))
 
 
 BREAKS = frozenset(
@@ -181,10 +190,7 @@ EVENTS = BREAKS | {"late", "twice", "missing", "beta"}
 ENDS = frozenset(("failed", "incomplete"))
 PHASES = (
     Phase(
-        "connecting",
-        "session.created",
-        None,
-        EVENTS | {"refuse"},
+        *("connecting", "session.created", None, EVENTS | {"refuse"}),
         sound=False,
         asks=False,
     ),
@@ -210,9 +216,7 @@ PHASES = (
         *("sound comes", "response.output_audio.delta:2", while_answering),
         EVENTS | ENDS | {"badbase64"},
     ),
-    Phase(
-        *("reply ends", "response.done", while_answering, EVENTS | ENDS),
-    ),
+    Phase("reply ends", "response.done", while_answering, EVENTS | ENDS),
     Phase("tool runs", "now", while_a_tool_runs, BREAKS | {"beta"}, sound=False),
     Phase("playing", "now", while_playing, BREAKS | {"beta"}),
     Phase(
@@ -416,6 +420,8 @@ def hurry(stream, seconds):
     session.replies._stall_after = session.replies._cancel_grace = seconds
     session._stall_after = session._setup_grace = seconds
     session._presence._silence = session._presence._patience = seconds
+    if session._setup_by is not None:
+        session._setup_by = time.monotonic() + seconds
     stream._engine._set_timer()
 
 
@@ -440,7 +446,7 @@ async def play(cell, folder, pcm):
             tools=[get_weather] if phase.reach is while_a_tool_runs else [],
         )
         scene = Scene(peer, stream, [], called, may_answer)
-        stream.subscribe(scene.seen.append)
+        stream.subscribe(scene.note)
         played = Played(scene.seen, ())
         try:
             async with asyncio.timeout(BOUND):
@@ -468,8 +474,10 @@ async def converse(cell, scene, played):
                 hurry(stream, HURRY)
             if not (cell.unconfirmed and cell.kind == "stall"):
                 await settle(cell, scene)
+                if cell.unconfirmed:
+                    hurry(stream, BOUND)
             if not (cell.ends_with or phase.asks):
-                await scene.ask()
+                scene.ask()
             if not cell.ends_with:
                 scene.tool_may_answer.set()
             (played.waited,) = await asyncio.gather(waiting, return_exceptions=True)
@@ -500,7 +508,7 @@ async def settle(cell, scene):
 async def answers(scene):
     """Return whether the next question is answered: what session is alive does that."""
     stream = scene.stream
-    await scene.ask()
+    scene.ask()
     outcome = await stream.wait_for_response(BOUND)
     return (outcome.status, outcome.text) == (Status.COMPLETED, ANSWER)
 
