@@ -455,6 +455,17 @@ async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
     await process.stop()
 
 
+async def test_waiting_for_a_dead_one_lets_others_have_a_turn(logger):
+    """Regression test: asked again and again in a backoff, it held the loop."""
+    policy = RestartPolicy("permanent", first_delay=0.01, max_delay=0.01)
+    process = ManagedProcess(programs.shell("exit 1"), "child", logger, restart=policy)
+    await process.start()
+    async with asyncio.timeout(10):
+        while not process.is_settled:
+            await process.wait()
+    assert process.state == "fatal"
+
+
 async def test_stopping_what_was_never_started_keeps_it_from_starting(logger):
     """M11."""
     process = ManagedProcess(programs.runs(), "child", logger)

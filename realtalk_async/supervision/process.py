@@ -591,6 +591,7 @@ class ManagedProcess:
 
         Cancellation: Safe; the process is not touched.
         """
+        await asyncio.sleep(0)  # who asks again and again lets the others have a turn
         owner, number = self._owner, self._owner.number
         await owner.until(
             lambda: (
