@@ -128,6 +128,8 @@ def test_a_port_is_a_port(text):
 FULL = """
 strategy = "rest_for_one"
 check_interval = 0.5
+max_restarts = 20
+window = 90
 
 [env]
 LANG = "C"
@@ -158,6 +160,7 @@ def test_toml_has_everything_that_the_core_can_do():
     recipe = parse_toml(FULL, "file", base="/base")
     assert recipe.strategy == "rest_for_one"
     assert recipe.check_interval == 0.5
+    assert (recipe.max_restarts, recipe.window) == (20, 90)
     db, app = recipe.parts
     assert (db.name, db.shown, db.restart.mode) == ("db", "exec db", "temporary")
     assert db.command.env == {"LANG": "C", "LEVEL": "3"}
@@ -175,6 +178,26 @@ def test_toml_has_everything_that_the_core_can_do():
     assert app.max_size == 1000
     assert app.devices == ("hw:0", "hw:1")
     assert app.device_patience == 5
+
+
+def test_toml_has_every_probe():
+    """By its one key; what else it says is as in the core."""
+    text = """
+[process.a]
+command = "x"
+probes = [
+    { tcp = 5432, host = "::1", period = 0.5 },
+    { http = "http://127.0.0.1:80/healthz", purpose = "liveness", failure_threshold = 5 },
+    { exec = ["pg_isready", "-q"], grace = 3, timeout = 2 },
+]
+"""
+    tcp, http, execute = parse_toml(text, "file").parts[0].probes
+    assert (tcp.purpose, tcp.period) == ("readiness", 0.5)
+    assert (http.purpose, http.failure_threshold) == ("liveness", 5)
+    assert (execute.purpose, execute.grace, execute.timeout) == ("liveness", 3, 2)
+    assert "5432" in tcp.name
+    assert "healthz" in http.name
+    assert "pg_isready" in execute.name
 
 
 def test_what_toml_does_not_say_is_as_in_the_core():
@@ -206,6 +229,11 @@ def test_what_toml_does_not_say_is_as_in_the_core():
         ('probes = [{ lin = "x" }]', "process.a.probes[0]: a probe has exactly one of"),
         ('probes = [{ line = "(" }]', "process.a.probes[0].line: must be a regular"),
         ('probes = [{ line = "x", tmout = 1 }]', "did you mean 'timeout'?"),
+        ("probes = [{ tcp = 0 }]", "probes[0].tcp: must be a port, 1 to 65535"),
+        ('probes = [{ http = "ftp://x" }]', "an http:// or https:// URL is needed"),
+        ("probes = [{ exec = [] }]", "must be a text for a shell, or a list of texts"),
+        ('probes = [{ tcp = 1, purpose = "x" }]', "must be one of 'readiness', 'liv"),
+        ("probes = [{ tcp = 1, failure_threshold = 0 }]", "a number of times, 1 or"),
         ("probes = [{ silence = 0 }]", "must be seconds, more than 0"),
         ('probes = "x"', "process.a.probes: must be a list of tables"),
         ('env = { A = ["x"] }', "process.a.env.A: must be a text or a number"),

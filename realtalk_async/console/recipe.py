@@ -93,6 +93,10 @@ class Recipe:
     parts: tuple[Part, ...]
     strategy: Strategy = "one_for_one"
     check_interval: float = 1.0
+    max_restarts: int | None = None
+    """So many restarts of all together are allowed within the window."""
+    window: float = 60.0
+    """Seconds."""
 
     @property
     def is_bare(self) -> bool:

@@ -167,6 +167,8 @@ class Runner:
             logger,
             check_interval=recipe.check_interval,
             strategy=recipe.strategy,
+            max_restarts=recipe.max_restarts,
+            window=recipe.window,
             guard=self._begun.guarding if self._begun else True,
         ) as manager:
             self._manager = manager

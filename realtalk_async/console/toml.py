@@ -9,7 +9,7 @@ Read a recipe from TOML: everything that the core can do with a process. Pure.
     [process.peer]
     command = ["realtalk-async", "peer", "--port", "8765"]  # a list is run as it is
     critical = true
-    probes = [{ line = "peer ready" }]
+    probes = [{ line = "peer ready" }]     # or silence, tcp, http, exec
 
     [process.app]
     command = "exec ./app --url $URL"      # a text is run by a shell
@@ -43,6 +43,8 @@ from realtalk_async.supervision import (
     Probe,
     RestartPolicy,
 )
+from realtalk_async.supervision.checks import exec_probe, http_probe, tcp_probe
+from realtalk_async.supervision.probe import Purpose
 from realtalk_async.supervision.process import MAX_SIZE
 from realtalk_async.supervision.restart import Mode, Strategy
 
@@ -298,24 +300,25 @@ def parse_toml(content: str, file: str, *, base: str = "") -> Recipe:
     interval = top.take("check_interval", number, 1.0)
     if interval == 0:
         top.wrong("must be more than 0 s", "check_interval")
+    restarts = top.take("max_restarts", whole, None)
+    window = top.take("window", _seconds, 60.0)
     env = top.table("env").variables()
     tables = top.named_tables("process")
     parts = [_part(name, table, env, base) for name, table in tables.items()]
     top.close()
     if not tables:
         top.wrong("there is no [process.NAME] in it")
-    return _whole(page, parts, cast("Strategy", strategy), interval)
+    recipe = Recipe(file, (), cast("Strategy", strategy), interval, restarts, window)
+    return _whole(page, parts, recipe)
 
 
-def _whole(
-    page: Page, parts: list[Part | None], strategy: Strategy, interval: float
-) -> Recipe:
+def _whole(page: Page, parts: list[Part | None], recipe: Recipe) -> Recipe:
     """Put the parts in order, and refuse them all if there is a mistake anywhere."""
     if page.mistakes:
         raise BadRecipe(sorted(page.mistakes, key=lambda one: one.line or 0))
     good = [part for part in parts if part is not None]
     ordered = in_order(good, page.file, lambda name: page.line_of(_needs_of(name)))
-    return Recipe(page.file, ordered, strategy, interval)
+    return replace(recipe, parts=ordered)
 
 
 def _needs_of(name: str) -> Path:
@@ -448,10 +451,59 @@ def _silence(table: Table) -> Probe | None:
     return Probe.silence(seconds, cast("StreamName", stream), grace=grace)
 
 
+def _tcp(table: Table) -> Probe | None:
+    port = table.take("tcp", _port, None)
+    host = table.take("host", text, "127.0.0.1")
+    rest = _repeated(table)
+    return None if port is None else tcp_probe(port, host, **rest)
+
+
+def _http(table: Table) -> Probe | None:
+    url, rest = table.take("http", text, None), _repeated(table)
+    try:
+        return None if url is None else http_probe(url, **rest)
+    except InvalidConfiguration as exc:
+        table.wrong(str(exc), "http")
+        return None
+
+
+def _exec(table: Table) -> Probe | None:
+    argv, rest = table.take("exec", _argv, None), _repeated(table)
+    return None if argv is None else exec_probe(Command(*argv), **rest)
+
+
+def _repeated(table: Table) -> dict[str, Any]:
+    """Return what is said of a probe that asks again and again."""
+    readers: dict[str, Reader[object]] = {
+        "purpose": one_of(*get_args(Purpose)),
+        "period": _seconds,
+        "timeout": _seconds,
+        "grace": number,
+        "failure_threshold": _times,
+    }
+    found = {key: table.take(key, read, None) for key, read in readers.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 _PROBES: dict[str, Callable[[Table], Probe | None]] = {
     "line": _line,
     "silence": _silence,
+    "tcp": _tcp,
+    "http": _http,
+    "exec": _exec,
 }
+
+
+def _port(value: object) -> int:
+    if isinstance(value, int) and 0 < (port := whole(value)) < 65536:
+        return port
+    raise Unfit("a port, 1 to 65535")
+
+
+def _times(value: object) -> int:
+    if isinstance(value, int) and (times := whole(value)) > 0:
+        return times
+    raise Unfit("a number of times, 1 or more")
 
 
 def _pattern(value: object) -> str:
