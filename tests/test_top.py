@@ -264,6 +264,17 @@ async def test_output_of_the_selected_one_is_live(manager, window):
         await until_seen(pilot, r"^\d\d:\d\d:\d\d second")
 
 
+async def test_a_coroutine_is_shown_and_explained_but_says_nothing(manager, window):
+    """It stands in the table like a process; its pane says why it is empty."""
+    await manager.start_task("loop", asyncio.Event().wait)
+    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+        await until_seen(pilot, "^loop +running +- ")
+        await until_seen(pilot, "'loop' is a coroutine: tail is for processes")
+        await pilot.press("4")
+        await until_seen(pilot, "^loop: running, incarnation 1")
+        assert "1 of 1 run" in screen(pilot.app)[0]
+
+
 async def test_the_log_is_filtered_by_level_component_and_pattern(manager, window):
     """By keys; a pattern that is none is told."""
     await manager.start("one", Command("sleep", "60"))

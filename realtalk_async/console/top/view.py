@@ -26,7 +26,7 @@ from . import panes
 from .board import ORDERS, Board
 from .columns import plain
 from .load import loads
-from .widgets import Lines, Processes
+from .widgets import Line, Lines, Processes
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from realtalk_async.logs.blocks import Index
 
     from .link import Link
-    from .widgets import Line
 
 PERIOD = 1.0
 """Seconds between two looks at all processes."""
@@ -200,10 +199,11 @@ class View(App[None]):
         """Show what belongs below the table, again and again; at once if asked to."""
         while True:
             self._stale.clear()
+            pane = self._panes.active
             try:
-                await self._freshen(self._panes.active)
+                await self._freshen(pane)
             except (ControlUnavailable, OSError) as exc:
-                self._show_app(str(exc))
+                self._show(self._lines[pane], (), [Line((str(exc), "dim"))])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GLIMPSE):
                     await self._stale.wait()
