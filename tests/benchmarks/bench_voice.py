@@ -147,13 +147,13 @@ async def microphone(stream, service, rounds):
 
 
 async def deltas(stream, service, rounds):
-    """Measure on replies of 40 ms, each to an idle player."""
-    for number in range(rounds):
+    """Measure on 5 replies of 40 ms a round, each to an idle player."""
+    for number in range(5 * rounds):
         await service.speak(40)
         await until(lambda n=number: len(told(stream, "delta")) > n)
         await stream.wait_until_played()
         await asyncio.sleep(0.05)
-    return told(stream, "delta")[:rounds]
+    return told(stream, "delta")[: 5 * rounds]
 
 
 async def barge_ins(stream, service, rounds):
