@@ -21,7 +21,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import Command, Ladder, ManagedProcess
-from realtalk_async.supervision.restart import TEMPORARY, TRANSIENT
+from realtalk_async.supervision.restart import TEMPORARY, TRANSIENT, RestartPolicy
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)  # bounds every wait of every test
