@@ -451,7 +451,8 @@ async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
 
     async with asyncio.timeout(10):
         restarted, _ = await asyncio.gather(stop_and_restart(), process.stop())
-    assert restarted and process.status == "running"
+    assert restarted
+    assert process.status == "running"
     await process.stop()
 
 
