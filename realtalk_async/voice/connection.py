@@ -150,7 +150,7 @@ def _refused(
     if code or (400 <= status < 500 and status not in (408, 425, 429)):
         return ServiceRefused(code or f"http_{status}", f"{where}: {said}")
     return ServiceUnreachable(
-        f"{where} is not available (HTTP {status}: {said}); it is tried again"
+        f"{where} is not available (HTTP {status}: {said}); it may be later"
     )
 
 
