@@ -26,10 +26,12 @@ REALTIME = {
     "test_demo",
     "test_fault_phases",
     "test_functions",
+    "test_headstart",
     "test_offline_main",
     "test_ops_examples",
     "test_ops_run",
     "test_ops_sound",
+    "test_ops_systemd",
     "test_peer",
     "test_peer_clients",
     "test_plugin",
@@ -41,6 +43,7 @@ REALTIME = {
     "test_speech",
     "test_stream",
     "test_thread",
+    "test_top",
     "test_whisper",
 }
 
