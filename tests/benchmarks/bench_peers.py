@@ -332,14 +332,20 @@ CAPTURE = Goal("s", at_most=0.9, of="bare read loop")
 LATENESS = (Goal("p99 ms", at_most=3), Goal("max ms", at_most=8))
 BENCHMARKS = (
     Benchmark("capture 100", capture(1_000_000, 100), (CAPTURE, beats(18))),
-    Benchmark("capture 10", capture(5_000_000, 10), (CAPTURE, beats(130))),
-    Benchmark("capture 10k", capture(20_000, 10_000), (CAPTURE,)),
+    Benchmark(
+        "capture 10", capture(5_000_000, 10), (CAPTURE, beats(130)), warm_up=False
+    ),
+    Benchmark("capture 10k", capture(20_000, 10_000), (CAPTURE,), warm_up=False),
     Benchmark("ten floods", floods(10), LATENESS, warm_up=False),
     Benchmark("death", deaths(), (Goal("µs", at_most=1.2, of="bare pidfd"),)),
     Benchmark("held pipe", held(), (Goal("s", at_most=0.01),), rounds=1, warm_up=False),
     Benchmark("spawn", starts(), (Goal("µs", at_most=250, beyond="asyncio"),)),
     Benchmark(
-        "idle", idle(), (Goal("KiB each", at_most=4), Goal("threads", at_most=3))
+        "idle",
+        idle(),
+        (Goal("KiB each", at_most=4), Goal("threads", at_most=3)),
+        rounds=2,
+        warm_up=False,
     ),
     Benchmark(
         "revival",
@@ -356,6 +362,7 @@ BENCHMARKS = (
             Goal("ms", at_most=2, subject="ours, no delay"),
             Goal("ms", at_least=500, subject="supervisord", of="ours, no delay"),
         ),
+        rounds=2,
         warm_up=False,
     ),
     Benchmark(
