@@ -206,7 +206,7 @@ def test_a_line_that_was_cut_at_any_byte_was_never_acknowledged(path):
         path.unlink()
 
 
-CRASHER = """
+CRASHES = """
 import itertools, os, signal, sys
 from pathlib import Path
 from realtalk_async.logs.appender import Rotation
@@ -293,7 +293,7 @@ def test_a_process_may_be_killed_at_any_line_of_our_code(
     """While it writes, and once more while another one completes what it had begun."""
     # Every eleventh of some 2,000 lines that are run, for the sake of time.
     ran = subprocess.run(
-        [sys.executable, "-c", CRASHER, str(tmp_path), rotate, twice, str(every)],
+        [sys.executable, "-c", CRASHES, str(tmp_path), rotate, twice, str(every)],
         capture_output=True,
         text=True,
         timeout=100,

@@ -20,7 +20,7 @@ LEVELS = {"INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
 """How the levels of the log look."""
 
 TIMELINE = (
-    r"^(Process (started|is ready|restarted|finished|died|ended|stopped|is not|cann?ot|"
+    r"^(Process (started|is ready|restarted|finished|died|ended|stopped|is not|cannot|"
     r"could)|Task failed|Restart (scheduled|failed)|Gave up|Going on without|Shutting down)"
 )
 """The messages of the log that tell of lives and deaths; see `narrate`."""
