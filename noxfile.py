@@ -53,7 +53,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-m", "not realtime", "--numprocesses=4")
     if session.python == PYTHONS[-1]:
         # Speech keeps a core busy; it is the same on every Python, so the newest will do.
-        session.run("pytest", "-m", "realtime", "--numprocesses=2")
+        session.run("pytest", "-m", "realtime", "--numprocesses=3")
 
 
 @nox.session
