@@ -654,8 +654,9 @@ class ManagedProcess:
 
         Returns:
             True if a new incarnation runs. False, with a WARNING, if it was running, is
-            being stopped, or its manager is closing; and with an ERROR entry if the function raised, took longer than 10 s or returned
-            something else, or if the spawn was refused.
+            being stopped, or its manager is closing; False, with an ERROR entry, if the
+            function raised, took longer than 10 s or returned something else, or if the
+            spawn was refused.
 
         Callers that come while a restart is under way share its result.
         """
