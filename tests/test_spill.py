@@ -134,8 +134,8 @@ def test_stores_take_turns(monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["open", "write"])
-def test_a_full_disk_costs_memory_and_no_output(monkeypatch, step):
-    """Told once; everything stays where it is."""
+def test_a_full_disk_costs_no_output_at_first(monkeypatch, step):
+    """Told once; everything stays where it is, in memory."""
     full = OSError(errno.ENOSPC, "No space left on device")
 
     def refuse(*_args, **_options):
@@ -154,6 +154,28 @@ def test_a_full_disk_costs_memory_and_no_output(monkeypatch, step):
     assert troubles == [full]
     assert not store.is_full
     assert told(store, 20) == [SLAB] * 20
+
+
+def test_what_neither_the_disk_nor_memory_can_hold_is_counted(monkeypatch):
+    """And the disk is not filled to its last byte, nor the memory."""
+    nearly_full = os.statvfs_result((4096, 4096, 1 << 20, 0, 50_000, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _file: nearly_full)
+    troubles = []
+    store = SpillStore(budget=100_000, on_trouble=troubles.append)
+    buffer = output.OutputBuffer("stdout", clock=output.Clock.now(), store=store)
+    buffer.begin(1)
+    line = b"x" * 999 + b"\n"
+    for _ in range(20_000):
+        buffer.append(line, 0.0)
+        settle(store)
+    (trouble,) = troubles
+    assert trouble.errno == errno.ENOSPC
+    assert "only 195 MiB are left" in str(trouble)
+    assert store.held < 100_000 + spill.BACKLOG + 2 * output.SLAB
+    assert buffer.size == buffer.max_size
+    assert buffer.dropped == 20_000_000 - buffer.size > 10_000_000
+    *_, last, gap = buffer.lines()
+    assert (last.raw, gap.gap) == (line, buffer.dropped)
 
 
 def test_a_write_that_is_cut_short_goes_on(monkeypatch):

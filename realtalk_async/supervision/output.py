@@ -120,6 +120,11 @@ class Store(Protocol):
         """Whether whoever fills them should wait."""
         ...
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether it can keep more than it has; if not, that is so for good."""
+        ...
+
     def fresh(self, size: int) -> Slab:
         """Return memory for *size* bytes; what lies in it does not matter."""
         ...
@@ -137,6 +142,7 @@ class MemoryStore:
     """Keep everything in memory."""
 
     is_full = False
+    takes_more = True
 
     def __init__(self) -> None:
         self._starts = [0]
@@ -311,6 +317,8 @@ class OutputBuffer:
 
     def _note(self, count: int, now: float, number: int) -> None:
         """Take notice of bytes that lie behind those that are kept."""
+        if not self.store.takes_more:
+            self.max_size = min(self.max_size, self.size)
         fits = min(count, self.max_size - self.size)
         if fits < count:
             lost = self._view[self._filled + fits : self._filled + count]

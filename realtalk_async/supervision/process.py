@@ -679,7 +679,8 @@ class ManagedProcess:
     def _no_room(self, error: OSError) -> None:
         self._logger.warning(
             self._name,
-            "Old output cannot be moved to the disk: it stays in memory",
+            "Old output cannot be moved to the disk: what memory does not hold is counted, "
+            "not kept; make room, or set TMPDIR to where there is some",
             {"error": str(error)},
         )
 

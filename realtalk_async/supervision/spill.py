@@ -7,6 +7,7 @@ while something is to be written. A file without a name vanishes with us, howeve
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -33,6 +34,12 @@ Bytes beyond the budget that may wait for the disk. A child that is faster than 
 has to wait then: that bounds our memory without losing a byte.
 """
 
+RESERVE = 1 << 30
+"""
+Bytes of the disk that are left to others, or a twentieth of it if that is less: output
+must not be what fills it, while the log and the app have something to write.
+"""
+
 SPARE = 8
 """Slabs that are kept for use again while the thread lives."""
 
@@ -53,7 +60,8 @@ class SpillStore:
     Args:
         budget: Bytes that may stay in memory.
         on_trouble: Called from the writing thread with the first error, such as a full
-            disk. Everything then stays in memory, so nothing is lost.
+            disk. Nothing is lost by that, but then nothing more is written either:
+            when `BACKLOG` is used up as well, `takes_more` ends.
         on_room: Called from the writing thread when `is_full` has ended.
     """
 
@@ -97,6 +105,11 @@ class SpillStore:
     def is_full(self) -> bool:
         """Whether so much waits for the disk that the child should wait, too."""
         return self.held > self._budget + BACKLOG and not self._broken
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether there is, or will be, room for more; it ends with the disk's."""
+        return not self._broken or self.held <= self._budget + BACKLOG
 
     def fresh(self, size: int) -> Slab:
         """Return memory for *size* bytes, used before if there is some."""
@@ -150,6 +163,7 @@ class SpillStore:
             with tempfile.TemporaryFile(prefix="realtalk-") as file:
                 self._file = os.dup(file.fileno())
             FILES.add(self._file)
+        _leave_some(self._file)
         while data:  # the system may take less than it is given
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written
@@ -164,6 +178,15 @@ class SpillStore:
     def _tell_of_room(self) -> None:
         if self._on_room is not None:
             self._on_room()
+
+
+def _leave_some(file: int) -> None:
+    """Raise OSError if the disk of *file* has hardly anything left."""
+    disk = os.fstatvfs(file)
+    left = disk.f_bavail * disk.f_frsize
+    if left < min(RESERVE, disk.f_blocks * disk.f_frsize // 20):
+        reason = f"only {left >> 20} MiB are left on the disk"
+        raise OSError(errno.ENOSPC, reason, tempfile.gettempdir())
 
 
 def _map(size: int) -> mmap.mmap:
