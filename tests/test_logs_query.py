@@ -1,6 +1,7 @@
 """Asking the log: parsed fields decide, the newest are found by reading backwards."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
@@ -479,6 +480,27 @@ async def test_following_yields_what_is_logged_from_now_on(path):
             assert await collect(followed, 10) == [str(n) for n in range(10)]
             await Logger(path).error("b", "99")
             assert await collect(followed, 1) == ["99"]
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+async def test_no_file_is_overlooked_in_the_middle_of_a_rotation(path, free):
+    """Regression test: where a number was free for a moment, older files were not seen."""
+    logger = Logger(path)
+    followed = logger.follow_logs()
+    files = [path, *(path.with_name(f"{path.name}.{n}") for n in (1, 2, 3, 4))]
+    for number in range(4):
+        with path.open("a") as file:
+            file.write(f"[2025-05-13 14:30:22] [INFO] [a] {number}\n")
+        for place in (3, 2, 1, 0):
+            if place >= free or number < 3:
+                with contextlib.suppress(FileNotFoundError):
+                    files[place].rename(files[place + 1])
+    assert [file.exists() for file in files].count(False) == 1
+    assert not files[free].exists()
+    found = await logger.get_logs()
+    assert [entry.message for entry in found] == ["0", "1", "2", "3"]
+    with anyio.fail_after(10):
+        assert await collect(followed, 4) == ["0", "1", "2", "3"]
 
 
 async def test_following_goes_on_through_rotation(path):

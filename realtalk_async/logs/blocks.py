@@ -37,6 +37,13 @@ MARK = 256
 MOST_NEEDLES = 32
 """Texts whose absence is remembered, of one file."""
 
+MOST_MISSING = 3
+"""
+Numbers in a row that no file has, behind the last one. In the middle of a rotation one
+of them is free, that of the present file or an older one; and another rotation may have
+begun when the next number is looked at.
+"""
+
 Identity: TypeAlias = tuple[int, int]
 """A file's device and number."""
 
@@ -115,14 +122,19 @@ def opened(path: Path, stack: ExitStack) -> list[int]:
     descriptors: list[int] = []
     # All of them before the first is read: rotation renames them, but cannot take
     # away what is open. A rotation between two of these steps shows a file twice.
-    number = 0
-    while (descriptor := _open(path, number)) is not None:
+    number = missing = 0
+    while missing < MOST_MISSING:
+        descriptor = _open(path, number)
+        number += 1
+        if descriptor is None:
+            missing += 1
+            continue
+        missing = 0
         stack.callback(os.close, descriptor)
         identity = identity_of(descriptor)
         if stat.S_ISREG(os.fstat(descriptor).st_mode) and identity not in seen:
             seen.add(identity)
             descriptors.append(descriptor)
-        number += 1
     return descriptors
 
 
@@ -182,8 +194,7 @@ def _open(path: Path, number: int) -> int | None:
     try:
         return os.open(name, flags)
     except FileNotFoundError:
-        # The present file may be missing for the moment of a rotation.
-        return _open(path, 1) if number == 0 else None
+        return None
 
 
 def _settled_size(descriptor: int) -> int:

@@ -107,8 +107,8 @@ class Tape:
         now = time.monotonic()
         self._full_since = None
         self.missing += now - since
-        await self._write(b"", self._mix.skip(now))
         self._complain("The recording goes on", missing=round(now - since, 1))
+        await self._write(b"", self._mix.skip(now))
 
     async def finish(self) -> None:
         """Write what is left, in a second at most. Idempotent."""
