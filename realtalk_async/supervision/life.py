@@ -69,7 +69,9 @@ class Life:
 
     @property
     def alive(self) -> bool:
-        """Whether its program runs."""
+        """Whether it runs."""
+        if self.inside:
+            return self.ended is None
         return self.body is not None and self.body.alive
 
     @property

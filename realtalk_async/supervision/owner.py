@@ -1,48 +1,39 @@
-"""
-The one task that owns a process: spawn, watch, drain, judge, wait, spawn again.
-
-Others never act on the process; they set a wish and wait for what becomes of it. Stopping
-beats restarting, and restarting beats waiting.
-"""
+"""The one that owns a process over its `Course`: spawn, watch, end, drain, bury."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.exceptions import DeviceBusy, ProcessDead
 
+from . import telling
 from .asking import Asking, stop_asking
-from .callbacks import Hopeless, Refused, RestartFunction, Source, ask, unless
-from .changes import Changes, Flag
+from .callbacks import Refused, RestartFunction, Source, ask
 from .command import Command, explain_refusal
+from .course import Course
 from .devices import DEVICE_BUSY, Patience
 from .ending import climb
 from .incarnation import Adopted, Incarnation, Spawned
 from .ladder import AT_ONCE, SWIFT, Ladder, Step
-from .life import Life
 from .pace import pace
 from .remains import Trace
-from .report import RecoveryAttempt, recognise
-from .restart import GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict, classify
-from .states import Cause, ExitStatus, State, now_local
+from .report import recognise
+from .restart import GiveUp, Rest, RestartPolicy, Verdict, classify
+from .states import Cause, State, now_local
 from .warned import WarningScout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from datetime import datetime
 
-    from realtalk_async.exceptions import SpawnFailed
     from realtalk_async.logs import Logger, PythonWarning
 
     from .capture import Capture
     from .host import Host
+    from .life import Life
     from .output import StreamName
     from .pipes import Chunk
     from .probe import Probe, Probed
@@ -73,15 +64,7 @@ class Plan:
         return any(probe.purpose == "readiness" for probe in self.probes)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The app's wish for a new incarnation."""
-
-    function: RestartFunction | None
-    answer: asyncio.Future[bool]
-
-
-class Owner:
+class Owner(Course):
     """
     Owns one process over all of its lives.
 
@@ -108,63 +91,24 @@ class Owner:
         face: Probed,
         earlier: int = 0,
     ) -> None:
-        self.name = name
+        super().__init__(
+            name, plan.restart, host, capture, others=plan.others, earlier=earlier
+        )
         self.plan = plan
         self.command = source if isinstance(source, Command) else None
-        self.lives: list[Life] = []
-        self.attempts: list[RecoveryAttempt] = []
-        self.state = State.STARTING
-        self.reason = "not started yet"
-        self.restarts = 0
-        self.endings = 0
-        """How many times it came to rest."""
-        self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
-        """Why it could not be started the last time."""
-        self.judge = Judge(plan.restart)
-        self.due: float | None = None
-        """When the next start is due, in monotonic seconds; None if none is."""
         self.asked: tuple[Asking, ...] = ()
         """The probes that are put to the current life."""
         self._deaf: tuple[asyncio.Task[None], ...] = ()
         self._patience = Patience(plan.device_patience) if plan.devices else None
         self._in_haste = False
         self._logger = logger
-        self._host = host
-        self._capture = capture
         self._face = face
-        self._earlier = earlier
         self._first: Source | None = source
-        self._task: asyncio.Task[None] | None = None
-        self._stop = Flag()
-        self._news = Flag()
-        self._changes = Changes()
-        self._request: Request | None = None
-        self._trouble: Refused | None = None
         self._scout = WarningScout(capture.buffers["stderr"])
         capture.on_full = self._hold
         capture.on_room = self._release
 
     # ---- what others see
-
-    @property
-    def life(self) -> Life | None:
-        """The current or last incarnation."""
-        return self.lives[-1] if self.lives else None
-
-    @property
-    def number(self) -> int:
-        """The number of the current or last incarnation; 0 before the first."""
-        return self.lives[-1].number if self.lives else 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether its program runs."""
-        return bool(self.lives) and self.lives[-1].alive
-
-    @property
-    def settled(self) -> bool:
-        """Whether it is dead and will not start again by itself."""
-        return self._task is None
 
     def traces(self) -> list[Trace]:
         """Return what each of its lives has had."""
@@ -179,33 +123,13 @@ class Owner:
         name = f"{self.name}#{life.number}"
         return Trace(name, group, life.buried, tuple(body.descriptors()))
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until *condition* holds; it is asked at every change."""
-        await self._changes.until(condition)
-
-    async def come_to_rest(self) -> None:
-        """Wait until it is settled, or was since: another may start it again at once."""
-        before = self.endings
-        await self.until(lambda: self.settled or self.endings != before)
-
     # ---- what others wish
 
     def begin(self) -> None:
         """Begin to own it, if nobody does."""
-        if self._task is None:
-            self._stop.clear()
+        if self.settled:
             self._in_haste = False
-            self.start_error = None
-            self._capture.is_over = False
-            self._task = self._host.own(self._own(), f"own {self.name}")
-            self._task.add_done_callback(self._finish)
-
-    def ask_to_stop(self) -> None:
-        """Wish for its end, for good."""
-        self._stop.set()
-        self._news.set()
-        if self._task is None and self.state is State.STARTING:
-            self._enter(State.EXITED, "stopped before it was started")
+        super().begin()
 
     def ask_to_kill(self) -> None:
         """Wish for its end, for good and without any grace."""
@@ -215,133 +139,30 @@ class Owner:
             life.body.signal(signal.SIGKILL)  # its ladder is being climbed already
         self.ask_to_stop()
 
-    @property
-    def refuses_to_restart(self) -> str:
-        """Why a restart would be refused now; "" if it would be tried."""
-        if self.alive:
-            return "it is running; stop it first"
-        if self._task is not None and self._stop.is_set():
-            return "it is being stopped"
-        return "its manager is closing" if self._host.closing else ""
-
-    async def ask_to_restart(self, function: RestartFunction | None) -> bool:
-        """Wish for a new incarnation; those who wish at once share the answer."""
-        if self._request is None:
-            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._request = Request(function, answer)
-            self._news.set()
-            self.begin()
-        return await asyncio.shield(self._request.answer)
-
-    async def bounce(self, why: str) -> None:
-        """End the current life, to be followed by another, and wait until it is buried."""
-        life = self.life
-        if self.settled or life is None:
-            return
-        if life.alive:
-            life.bounced = why
-            self._news.set()
-        rest = self.endings
-        await self.until(
-            lambda: life.buried or life.body is None or self.endings != rest
-        )
-
     def adopt_first(self) -> None:
         """Begin to capture an existing process before the owner's first turn."""
         assert self._first is not None
         first, self._first = self._first, None
         self._embody(first)
 
-    # ---- from life to life
+    # ---- from birth to burial
 
-    async def _own(self) -> None:
-        """Own the process until no restart is due."""
-        verdict = await self._live_on()
-        task = self._task
-        assert task is not None
-        self._finish(task)
-        given_up = verdict.reason if isinstance(verdict, GiveUp) else None
-        self._host.settled(self.name, given_up)
-
-    def _finish(self, task: asyncio.Task[None]) -> None:
-        """
-        Let go of the process, and tell all who wait for that.
-
-        A task that is cancelled before its first step never runs at all, so this is
-        called when it is done as well.
-        """
-        if self._task is not task:
-            return
-        if task.done():
-            self._abandon()
-        self._task = None
-        self.endings += 1
-        self._capture.is_over = True
-        self._answer(succeeded=False)
-        self._capture.tell()
-        self._changes.tell()
-
-    async def _live_on(self) -> Verdict | None:
-        """Go from life to life; return the verdict that ended it, None if none did."""
-        before = self.state, self.reason
-        verdict: Verdict | None = None
-        while True:
-            # An existing process was embodied before the owner's first turn.
-            if not self._capture.is_open and not await self._revive():
-                if verdict is None:
-                    self._enter(*before)
-                    return None
-            else:
-                await self._attend()
-                verdict = self._decide()
-            if not isinstance(verdict, Restart):
-                self._settle(verdict)
-                return verdict
-            if not await self._back_off(verdict):
-                return None
-
-    async def _revive(self) -> bool:
-        """
-        Bring up the next incarnation.
-
-        Returns:
-            False if the app had asked for it and gave nothing to run: all is as before.
-        """
-        died, self._trouble = self.number, None
-        try:
-            await self._wait_for_others()
-            source = await self._obtain()
-        except Refused as exc:
-            return self._stop.is_set() or self._refused(died, exc)
+    async def _revive(self) -> None:
+        """Spawn or adopt the next incarnation."""
+        died, source = self.number, await self._obtain()
         if isinstance(source, Command):
             await pace().wait_for_turn()
             if self._stop.is_set():
-                return True
+                return
         try:
             self._embody(source)
         except OSError as exc:
             self._spawn_refused(source, exc)
             self._attempted(died, str(self.start_error), succeeded=False)
-            return True
+            return
         if died:
             self._revived(died)
         self._answer(succeeded=True)
-        return True
-
-    async def _wait_for_others(self) -> None:
-        """Wait until all that it depends on runs."""
-        if self.plan.others is None:
-            return
-        if not self.number:
-            self._enter(State.STARTING, "waiting for what it depends on")
-        try:
-            await unless(self._stop, self.plan.others())
-        except ProcessDead as exc:
-            self.start_error = exc
-            raise Hopeless(str(exc)) from exc
-        except DeviceBusy as exc:
-            self.start_error = exc
-            raise Refused(str(exc)) from exc
 
     async def _obtain(self) -> Source:
         """Return what to run now."""
@@ -377,15 +198,12 @@ class Owner:
             return self.command
 
     async def _ask(self, function: RestartFunction, what: str) -> Source | None:
-        report = self.life.report(self.name, self._capture) if self.life else None
-        return await ask(function, report, what, stopped=self._stop)
+        return await ask(function, self.report(), what, stopped=self._stop)
 
     def _embody(self, source: Source) -> None:
         """Begin a new incarnation. Raises OSError if the system refuses."""
         is_command = isinstance(source, Command)
-        number = self.number or self._earlier
-        life = Life(number + 1, str(source) if is_command else "(adopted)")
-        self.lives.append(life)
+        life = self._begin_life(str(source) if is_command else "(adopted)")
         self._enter(State.STARTING, "starting")
         binary = is_command and source.stdout == "binary"
         self._capture.begin(life.number, binary=binary)
@@ -396,14 +214,7 @@ class Owner:
             raise
         life.started = life.body.started
         self._host.begun(life.body.pid)
-        self._host.announce(
-            events.ProcessStarted(
-                process=self.name,
-                incarnation=life.number,
-                pid=life.body.pid,
-                command=life.command,
-            )
-        )
+        self._host.announce(telling.started(self.name, life))
         if not self.plan.must_be_ready:
             self._enter(State.RUNNING, "running")
 
@@ -422,42 +233,25 @@ class Owner:
 
     async def _attend(self) -> None:
         """Be with the current incarnation from its first moment to its burial."""
-        life = self.life
-        if life is None or life.body is None or life.capture != "open":
-            return  # it never ran
+        life = self.lives[-1]
+        assert life.body is not None
         questions = self._put_questions(life)
         try:
-            await self._stay(life, life.body)
+            await self._stay(life)
+            if life.stopping:
+                self._capture.make_room()
+                ladder = AT_ONCE if self._in_haste else self.plan.ladder
+                await self._climb(life, life.body, ladder)
         finally:
             await self._stop_asking(questions)
         await self._bury(life, life.body)
-
-    async def _stay(self, life: Life, body: Incarnation) -> None:
-        """Wait for its end, or bring it about."""
-        while body.alive:
-            if self._stop.is_set() or life.unhealthy or life.bounced:
-                life.stopping = True
-                self._enter(State.STOPPING, "being stopped")
-                self._capture.make_room()
-                ladder = AT_ONCE if self._in_haste else self.plan.ladder
-                await self._climb(life, body, ladder)
-                return
-            self._news.clear()
-            await self._news.wait()
 
     async def _climb(self, life: Life, body: Incarnation, ladder: Ladder) -> None:
         def on_step(step: Step, members: int) -> None:
             gentle, force = ladder.steps[0], ladder.steps[-1]
             life.escalated = life.escalated or (step is force and step is not gentle)
             life.climb(ladder, step)
-            self._host.announce(
-                events.StopStep(
-                    process=self.name,
-                    incarnation=life.number,
-                    step=str(step),
-                    members=members,
-                )
-            )
+            self._host.announce(telling.step(self.name, life, step, members))
 
         survivors = await climb(body, ladder, on_step)
         if survivors:
@@ -477,44 +271,28 @@ class Owner:
         if not body.alive:
             self._host.gone(body.pid)
         if self._stop.is_set() and life.stopping:
-            self._host.announce(
-                events.ProcessStopped(
-                    process=self.name,
-                    incarnation=life.number,
-                    exit_status=_known(life.exit_status),
-                    escalated=life.escalated,
-                )
-            )
+            self._host.announce(telling.stopped(self.name, life))
         life.buried = True
         self._changes.tell()
 
-    def _decide(self) -> Verdict:
-        """Come to a verdict, and ask those around us whether a restart is all right."""
-        verdict = self._judge()
-        if isinstance(verdict, Restart):
-            return self._host.permit(self.name, verdict)
-        return verdict
+    # ---- judging
 
-    def _judge(self) -> Verdict:
-        """Judge what has happened; the app's wishes go before the policy."""
+    def _rest(self) -> Rest:
+        if self._patience is not None:
+            self._patience.forget()
+        return super()._rest()
+
+    def _judge(self, now: float, share: float) -> Verdict:
+        """Judge by the policy; a device that a stranger holds is waited out before."""
         life, how = self.life, ""
-        if self._stop.is_set():
-            cause, status = Cause.STOPPED, None
-        elif self._request is not None:
-            return Restart(0.0, "the app asked for it", counted=False)
-        elif isinstance(self._trouble, Hopeless):
-            return GiveUp(str(self._trouble))
-        elif self._trouble is not None:
+        if self._trouble is not None:
             cause, status, how = Cause.SPAWN_FAILED, None, str(self._trouble)
         elif life is None or life.cause is None:
             return GiveUp("it cannot be killed, and nothing can take its place")
-        elif life.bounced and life.cause in {Cause.STOPPED, Cause.ESCALATED}:
-            return self._follow(life.bounced)
         else:
             cause, status = life.cause, life.exit_status
             if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
                 how = life.summary
-        now, share = time.monotonic(), random.random()  # noqa: S311 - no secret
         if self._patience is not None and life is not None:
             if not self._found_its_device_busy(life, cause):
                 self._patience.forget()
@@ -530,58 +308,6 @@ class Owner:
             return False
         sign = recognise(self._capture.last_words(life.number))
         return sign is not None and sign.kind == DEVICE_BUSY
-
-    def _follow(self, why: str) -> Verdict:
-        """Judge a life that was ended for the sake of others."""
-        if self.plan.restart.mode == "temporary":
-            return Rest(f"{why}; nothing is to follow")
-        return Restart(0.0, why, counted=False)
-
-    async def _back_off(self, verdict: Restart) -> bool:
-        """Wait for the next start; return False if it was stopped meanwhile."""
-        self.due = deadline = time.monotonic() + verdict.delay
-        if not self._request:
-            self._enter(State.BACKOFF, verdict.reason)
-            self._host.announce(
-                events.RestartScheduled(
-                    process=self.name,
-                    incarnation=self.number,
-                    delay=verdict.delay,
-                    reason=verdict.reason,
-                )
-            )
-        await self._let_others_prepare()
-        while not (self._stop.is_set() or self._request):
-            self._news.clear()
-            left = deadline - time.monotonic()
-            if left <= 0 or not await _happens(self._news, left):
-                break
-        if self._host.closing:
-            await self._stop.wait()  # nothing is started any more: a stop will come
-        if self._stop.is_set():
-            self._enter(State.EXITED, "stopped while it waited for its restart")
-        return not self._stop.is_set()
-
-    async def _let_others_prepare(self) -> None:
-        """Have those ended that are restarted together with it."""
-        if self._request or (self.life and self.life.bounced):
-            return
-        preparation = self._host.before_restart(self.name)
-        if preparation is not None:
-            with contextlib.suppress(Refused):
-                await unless(self._stop, preparation)
-
-    def _settle(self, verdict: Verdict) -> None:
-        """Stay dead."""
-        if not isinstance(verdict, GiveUp) or not verdict.allowed:
-            self._enter(State.EXITED, verdict.reason)
-            return
-        self._enter(State.FATAL, verdict.reason)
-        self._host.announce(
-            events.ProcessGivenUp(
-                process=self.name, incarnation=self.number, reason=verdict.reason
-            )
-        )
 
     def _abandon(self) -> None:
         """Leave nothing behind: the owner itself is being cancelled."""
@@ -639,31 +365,20 @@ class Owner:
         )
         life.summary = self.reason = life.summarise()
         life.mark("dead", now)
-        self._tell_of_death(life, body, now)
+        self._host.announce(
+            telling.exited(
+                self.name,
+                life,
+                self._capture.last_words(life.number),
+                at=now,
+                after=time.monotonic() - (body.noticed or time.monotonic()),
+            )
+        )
         if life.buried:  # it died at last, long after its ladder
             self._host.gone(body.pid)
         self._news.set()
         self._capture.tell()
         self._changes.tell()
-
-    def _tell_of_death(self, life: Life, body: Incarnation, now: datetime) -> None:
-        last = self._capture.last_words(life.number)
-        sign = recognise(last)
-        self._host.announce(
-            events.ProcessExited(
-                process=self.name,
-                at=now,
-                incarnation=life.number,
-                pid=body.pid,
-                exit_status=_known(life.exit_status),
-                cause=str(life.cause),
-                uptime=life.uptime,
-                summary=life.summary,
-                sign=f"{sign.kind}: {sign.advice}" if sign else "",
-                last_words=tuple(line.text for line in last),
-                after=time.monotonic() - (body.noticed or time.monotonic()),
-            )
-        )
 
     # ---- probes
 
@@ -704,52 +419,30 @@ class Owner:
         )
         if all_are_content and life.alive and self.state is State.STARTING:
             self._enter(State.RUNNING, "running and ready")
-            self._host.announce(
-                events.ProcessReady(
-                    process=self.name, incarnation=life.number, after=life.uptime
-                )
-            )
+            self._host.announce(telling.ready(self.name, life))
 
     def _unready(self, life: Life, probe: Probe, reason: str) -> None:
         if not life.alive or self.state is not State.RUNNING:
             return
         self._enter(State.STARTING, f"not ready any more: {probe.name}: {reason}")
-        self._host.announce(
-            events.ReadinessLost(
-                process=self.name,
-                incarnation=life.number,
-                probe=probe.name,
-                reason=reason,
-            )
-        )
+        self._host.announce(telling.unready(self.name, life, probe, reason))
 
     def _unwell(self, life: Life, probe: Probe, reason: str, after: float) -> None:
         if not life.alive:
             return
         life.unhealthy = f"{probe.name}: {reason}"
-        self._host.announce(
-            events.ProbeFailed(
-                process=self.name,
-                incarnation=life.number,
-                probe=probe.name,
-                reason=reason,
-                after=after,
-            )
-        )
+        self._host.announce(telling.unwell(self.name, life, probe, reason, after))
         self._news.set()
 
     # ---- keeping the record
 
-    def _refused(self, died: int, why: Refused) -> bool:
-        """Note that nothing to run could be had; return whether that is a failure."""
-        by_policy = self._request is None
+    def _refused(self, why: Refused) -> bool:
+        """Tell that nothing to run could be had."""
+        died, reason = self.number, str(why)
         self._host.announce(
-            events.RestartFailed(process=self.name, incarnation=died, reason=str(why))
+            events.RestartFailed(process=self.name, incarnation=died, reason=reason)
         )
-        self._attempted(died, str(why), succeeded=False)
-        if by_policy:
-            self._trouble = why
-        return by_policy
+        return super()._refused(why)
 
     def _spawn_refused(self, source: Source, error: OSError) -> None:
         life = self.lives[-1]
@@ -758,56 +451,13 @@ class Owner:
         life.end(None)
         life.cause, life.capture = Cause.SPAWN_FAILED, "none"
         life.summary = self.reason = str(self.start_error)
+        life.buried = True
         life.mark("spawn failed")
-        self._host.announce(
-            events.SpawnRefused(
-                process=self.name, incarnation=life.number, error=life.summary
-            )
-        )
+        self._host.announce(telling.refused(self.name, life))
 
     def _revived(self, died: int) -> None:
         self.restarts += 1
         life, before = self.lives[-1], self.lives[-2]
         assert life.body is not None
         self._attempted(died, f"pid {life.body.pid}", succeeded=True)
-        self._host.announce(
-            events.ProcessRestarted(
-                process=self.name,
-                incarnation=life.number,
-                pid=life.body.pid,
-                downtime=max(0.0, life.started - (before.ended or life.started)),
-            )
-        )
-
-    def _attempted(self, died: int, detail: str, *, succeeded: bool) -> None:
-        asked_by: Literal["app", "policy"] = "app" if self._request else "policy"
-        if died:
-            self.attempts.append(
-                RecoveryAttempt(now_local(), died, asked_by, succeeded, detail)
-            )
-        self._answer(succeeded=succeeded)
-
-    def _answer(self, *, succeeded: bool) -> None:
-        request, self._request = self._request, None
-        if request is not None and not request.answer.done():
-            request.answer.set_result(succeeded)
-
-    def _enter(self, state: State, reason: str) -> None:
-        self.state, self.reason = state, reason
-        if self.lives:
-            self.lives[-1].mark(str(state))
-        self._changes.tell()
-
-
-def _known(status: ExitStatus | None) -> ExitStatus:
-    return "unknown" if status is None else status
-
-
-async def _happens(event: Flag, seconds: float) -> bool:
-    """Wait for *event* for so long; return whether it happened."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
+        self._host.announce(telling.restarted(self.name, life, before))

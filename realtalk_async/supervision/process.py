@@ -10,6 +10,7 @@ import asyncio
 import re
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import (
@@ -26,11 +27,9 @@ from .callbacks import Process, RestartFunction, Source
 from .capture import Capture
 from .command import Command
 from .devices import DEVICE_PATIENCE
-from .explanation import Outlook
 from .host import Alone, Host
 from .incarnation import Spawned
 from .ladder import GRACEFUL, Ladder
-from .life import newest_failure
 from .owner import Owner, Plan
 from .report import CombinedOutput, IncarnationReport, ProcessHistory
 from .restart import TEMPORARY, RestartPolicy
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
 
+    from .explanation import Outlook
     from .output import OutputLine, OutputLines, StreamName, Volume
     from .probe import Probe
     from .remains import Trace
@@ -257,21 +257,7 @@ class ManagedProcess:
 
     def get_status(self) -> ProcessStatus:
         """Return what is known now, without looking afresh."""
-        life = self._owner.life
-        return ProcessStatus(
-            self._name,
-            self.pid,
-            self.status,
-            self.state,
-            self.incarnation,
-            self.started_at,
-            self._last_checked,
-            life.uptime if life else 0.0,
-            self.restarts,
-            self.exit_status,
-            life.cause if life else None,
-            self.reason,
-        )
+        return self._owner.status(self._last_checked)
 
     async def check(self) -> ProcessStatus:
         """
@@ -304,15 +290,14 @@ class ManagedProcess:
         """Return every incarnation, every attempt to revive it, every other error."""
         return ProcessHistory(
             self.get_status(),
-            tuple(life.report(self._name, self._capture) for life in self._owner.lives),
+            self._owner.reports(),
             tuple(self._owner.attempts),
             tuple(self._refusals),
         )
 
     def get_report(self) -> IncarnationReport | None:
         """Return the report of the current or last incarnation; None before the first."""
-        life = self._owner.life
-        return life.report(self._name, self._capture) if life else None
+        return self._owner.report()
 
     def get_traces(self) -> list[Trace]:
         """Return what each of its lives has had, for `ProcessManager.leak_report`."""
@@ -321,22 +306,13 @@ class ManagedProcess:
     def get_outlook(self) -> Outlook:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
         owner, now = self._owner, time.monotonic()
-        life, failed = owner.life, newest_failure(owner.lives)
+        life = owner.life
         stops = life is not None and owner.state is State.STOPPING
         step, then = (life.step, life.next_step) if life and stops else (None, None)
         if stops and step is None:
             then = self.ladder.steps[0]
-        return Outlook(
-            status=self.get_status(),
-            last=self.get_report(),
-            failed=failed.report(self._name, self._capture) if failed else None,
-            attempts=tuple(
-                one for one in owner.attempts if failed and one.after == failed.number
-            ),
-            mode=self.policy.mode,
-            rule=owner.judge.rule(now),
-            failures_left=owner.judge.failures_left(now),
-            due=owner.due - now if owner.due and owner.state is State.BACKOFF else None,
+        return replace(
+            owner.outlook(self.get_status()),
             step=str(step or ""),
             next_step=str(then or ""),
             next_step_in=life.next_step_at - now if life else 0.0,
@@ -541,11 +517,7 @@ class ManagedProcess:
                 )
             if owner.refuses_to_restart:
                 raise NotStarted(f"cannot start {self._name!r}: its manager is closing")
-            owner.state = State.STARTING
-            owner.begin()
-        # One that was found not to be well is ended first, and then judged.
-        on_its_way = {State.STARTING, State.STOPPING}
-        await owner.until(lambda: owner.state not in on_its_way)
+        await owner.start()
         if owner.state in {State.FATAL, State.EXITED}:
             self._raise_failed_start()
         return self.get_status()
@@ -567,16 +539,8 @@ class ManagedProcess:
         Raises:
             ProcessDead: If it is dead for good.
         """
-        owner = self._owner
-        await owner.until(lambda: self._works or owner.settled)
-        if not self._works:
-            raise ProcessDead(self._name, "depend on it", self.reason)
+        await self._owner.until_running()
         return self.get_status()
-
-    @property
-    def _works(self) -> bool:
-        # A dead one is in its last state until its output is read and it was judged.
-        return self._owner.alive and self._owner.state is State.RUNNING
 
     async def bounce(self, why: str) -> None:
         """End its current life, to be followed by another; wait until it is over."""
