@@ -959,7 +959,7 @@ async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
         late = await manager.start("late", slow)
         await late.wait_for_line("ready")
         await one._owner.until(lambda: one.state == "backoff")
-        await task._changes.until(lambda: task.state == "backoff")
+        await task._owner.until(lambda: task.state == "backoff")
         lives = one.incarnation, len(calls)
     assert (one.incarnation, len(calls)) == lives
     assert (one.state, task.state) == ("exited", "exited")

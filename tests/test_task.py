@@ -79,7 +79,7 @@ async def test_a_task_that_raises_is_called_again(manager, heard):
         await for_ever()
 
     one = await manager.start_task("link", fails_twice, restart=AT_ONCE)
-    await one._changes.until(lambda: one.restarts == 2)
+    await one._owner.until(lambda: one.restarts == 2)
     assert one.state == "running"
     failed = [event for event in heard if isinstance(event, events.TaskFailed)]
     assert [event.reason for event in failed] == [
@@ -124,7 +124,7 @@ async def test_returning_is_success(manager, policy, calls):
     if policy is PERMANENT:
         options = {"restart": RestartPolicy("permanent", first_delay=0.0)}
     one = await manager.start_task("job", returns, **options)
-    await one._changes.until(lambda: one.is_settled or len(called) == 3)
+    await one._owner.until(lambda: one.is_settled or len(called) == 3)
     assert len(called) == calls
     assert not manager.degraded
 
@@ -163,7 +163,7 @@ async def test_a_stop_wins_over_a_backoff(manager):
 
     slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
     one = await manager.start_task("link", fails, restart=slow)
-    await one._changes.until(lambda: one.state == "backoff")
+    await one._owner.until(lambda: one.state == "backoff")
     status = await one.stop()
     assert status.state == "exited"
     assert "while it waited" in status.reason
@@ -315,7 +315,7 @@ async def test_its_history_tells_what_each_life_raised(manager):
 
     policy = RestartPolicy(first_delay=0.0)
     task = await manager.start_task("net", connect, restart=policy)
-    await task._changes.until(lambda: task.is_settled)
+    await task._owner.until(lambda: task.is_settled)
     [history] = manager.get_error_history("net").values()
     assert [life.cause for life in history.incarnations] == ["failed"] * 2 + [
         "finished"

@@ -75,7 +75,7 @@ class Course(abc.ABC):
         self.attempts: list[RecoveryAttempt] = []
         self.state = State.STARTING
         self.reason = "not started yet"
-        self.restarts = 0
+        self.restarts: int = 0
         self.endings = 0
         """How many times it came to rest."""
         self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None

@@ -9,7 +9,6 @@ from realtalk_async import events
 from .report import recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from .ladder import Step
@@ -81,7 +80,7 @@ def step(name: str, life: Life, step: Step, members: int) -> events.StopStep:
 
 
 def exited(
-    name: str, life: Life, last: Sequence[OutputLine], *, at: datetime, after: float
+    name: str, life: Life, last: list[OutputLine], *, at: datetime, after: float
 ) -> events.ProcessExited:
     """Tell that it is dead, *after* so many seconds; *last* are its last words."""
     assert life.body is not None
