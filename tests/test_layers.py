@@ -33,7 +33,7 @@ ROOMS = {
     "supervision": (
         "states ladder restart intensity devices order output probe changes pace watch "
         "spill pipes launch child groups remains command checks incarnation guardian guard callbacks "
-        "crew report explanation narrate warned capture life telling ending asking host course owner lending process facade task registry household manager"
+        "crew report explanation narrate warned capture life telling ending asking host course face owner lending process facade task registry household manager"
     ),
     "ops": (
         "catalogue tally health sound pulse notify watch prometheus endpoint "

@@ -206,6 +206,42 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
     assert "did not end within 0.05 s" in status.reason
 
 
+async def test_each_stop_is_answered_also_if_a_start_follows_at_once(manager):
+    """As that of a process: not only at the end of the next life."""
+    one = await manager.start_task("link", for_ever)
+
+    async def stop_and_start():
+        await one.stop()
+        return await one.start()
+
+    async with asyncio.timeout(10):
+        started, _ = await asyncio.gather(stop_and_start(), one.stop())
+    assert (started.state, one.state, one.restarts) == ("running", "running", 1)
+
+
+async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monkeypatch):
+    """Else there were two of it, when it is restarted together with another."""
+    monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
+    release, calls = asyncio.Event(), []
+
+    async def deaf():
+        calls.append(1)
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with ProcessManager(logger, strategy="one_for_all") as manager:
+        await manager.start("server", programs.runs(), restart=AT_ONCE)
+        one = await manager.start_task("deaf", deaf, restart=AT_ONCE)
+        manager.processes["server"].send_signal(9)
+        await settled(one)
+        release.set()
+        assert (one.state, len(calls)) == ("fatal", 1)
+        assert "nothing can take its place" in manager.degraded["deaf"]
+
+
 async def test_a_task_may_stop_itself(manager):
     """Without waiting for itself for ever."""
 

@@ -52,6 +52,8 @@ class Life:
         self.timeline: list[tuple[datetime, str]] = []
         self.stopping = False
         """Whether we are ending it."""
+        self.in_haste = False
+        """Whether that is done without any grace."""
         self.step: Step | None = None
         """Which step of the ladder was taken last."""
         self.next_step: Step | None = None

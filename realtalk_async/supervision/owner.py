@@ -91,6 +91,8 @@ class Owner(Course):
         face: Probed,
         earlier: int = 0,
     ) -> None:
+        # With 30 attributes, those of `Course` included, CPython would give each owner a
+        # table of names of its own: 1.3 KiB more for each process.
         super().__init__(
             name, plan.restart, host, capture, others=plan.others, earlier=earlier
         )
@@ -100,7 +102,6 @@ class Owner(Course):
         """The probes that are put to the current life."""
         self._deaf: tuple[asyncio.Task[None], ...] = ()
         self._patience = Patience(plan.device_patience) if plan.devices else None
-        self._in_haste = False
         self._logger = logger
         self._face = face
         self._first: Source | None = source
@@ -125,18 +126,13 @@ class Owner(Course):
 
     # ---- what others wish
 
-    def begin(self) -> None:
-        """Begin to own it, if nobody does."""
-        if self.settled:
-            self._in_haste = False
-        super().begin()
-
     def ask_to_kill(self) -> None:
         """Wish for its end, for good and without any grace."""
-        self._in_haste = True
         life = self.life
-        if life is not None and life.body is not None and life.stopping:
-            life.body.signal(signal.SIGKILL)  # its ladder is being climbed already
+        if life is not None and life.body is not None:
+            life.in_haste = True
+            if life.stopping:
+                life.body.signal(signal.SIGKILL)  # its ladder is being climbed already
         self.ask_to_stop()
 
     def adopt_first(self) -> None:
@@ -240,7 +236,7 @@ class Owner(Course):
             await self._stay(life)
             if life.stopping:
                 self._capture.make_room()
-                ladder = AT_ONCE if self._in_haste else self.plan.ladder
+                ladder = AT_ONCE if life.in_haste else self.plan.ladder
                 await self._climb(life, life.body, ladder)
         finally:
             await self._stop_asking(questions)

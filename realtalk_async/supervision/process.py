@@ -27,11 +27,12 @@ from .callbacks import Process, RestartFunction, Source
 from .capture import Capture
 from .command import Command
 from .devices import DEVICE_PATIENCE
+from .face import Face
 from .host import Alone, Host
 from .incarnation import Spawned
 from .ladder import GRACEFUL, Ladder
 from .owner import Owner, Plan
-from .report import CombinedOutput, IncarnationReport, ProcessHistory
+from .report import CombinedOutput, ProcessHistory
 from .restart import TEMPORARY, RestartPolicy
 from .states import (
     Cause,
@@ -61,7 +62,7 @@ DRAIN = 0.5
 """Seconds that capture goes on after the exit while something holds the pipes open."""
 
 
-class ManagedProcess:
+class ManagedProcess(Face[Owner]):
     """
     A background process with its whole output and its whole history.
 
@@ -116,31 +117,31 @@ class ManagedProcess:
         host: Host | None = None,
     ) -> None:
         _refuse_nonsense(process, name, max_size, drain)
-        self._name = name
         self._logger = logger
         self._max_size = max_size
         self._start_time = now_local()
-        self._last_checked: datetime | None = None
         self._refusals: list[tuple[datetime, str, str]] = []
         self._capture = Capture(name, max_size=max_size, on_trouble=self._no_room)
-        self._owner = Owner(
-            process,
-            name,
-            logger,
-            plan=Plan(
-                restart,
-                recover,
-                ladder,
-                tuple(probes),
-                drain,
-                others,
-                devices,
-                device_patience,
-            ),
-            host=Alone(logger) if host is None else host,
-            capture=self._capture,
-            face=self,
-            earlier=earlier,
+        super().__init__(
+            Owner(
+                process,
+                name,
+                logger,
+                plan=Plan(
+                    restart,
+                    recover,
+                    ladder,
+                    tuple(probes),
+                    drain,
+                    others,
+                    devices,
+                    device_patience,
+                ),
+                host=Alone(logger) if host is None else host,
+                capture=self._capture,
+                face=self,
+                earlier=earlier,
+            )
         )
         if not isinstance(process, Command):
             _must_have_a_loop(name)
@@ -150,14 +151,9 @@ class ManagedProcess:
     # ---- what it is
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._name
-
-    @property
     def process_name(self) -> str:
         """Its name."""
-        return self._name
+        return self.name
 
     @property
     def process(self) -> Process | None:
@@ -177,30 +173,6 @@ class ManagedProcess:
         return "running" if self._owner.alive else "dead"
 
     @property
-    def state(self) -> State:
-        """The finer state: starting, running, backoff, stopping, exited, fatal."""
-        return self._owner.state
-
-    @property
-    def reason(self) -> str:
-        """In words: what it does now, or how it ended and what comes next."""
-        return self._owner.reason
-
-    @property
-    def incarnation(self) -> int:
-        """
-        Which life it is in; 0 before the first.
-
-        Counted from 1, and on from those who had its name before.
-        """
-        return self._owner.number
-
-    @property
-    def restarts(self) -> int:
-        """How many times a new incarnation took the place of a dead one."""
-        return self._owner.restarts
-
-    @property
     def exit_status(self) -> ExitStatus | None:
         """The exit code, ``-n`` for signal n, ``"unknown"``; None while it runs."""
         return self._owner.life.exit_status if self._owner.life else None
@@ -214,11 +186,6 @@ class ManagedProcess:
     def start_time(self) -> datetime:
         """When the output buffers were created, local time."""
         return self._start_time
-
-    @property
-    def last_checked(self) -> datetime | None:
-        """When `check` last looked, local time."""
-        return self._last_checked
 
     @property
     def max_size(self) -> int:
@@ -245,34 +212,10 @@ class ManagedProcess:
         """How it is ended."""
         return self._owner.plan.ladder
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is dead and will not start again by itself."""
-        return self._owner.settled
-
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.get_status()}>"
 
     # ---- looking
-
-    def get_status(self) -> ProcessStatus:
-        """Return what is known now, without looking afresh."""
-        return self._owner.status(self._last_checked)
-
-    async def check(self) -> ProcessStatus:
-        """
-        Look at the process now, note the time, and return its status.
-
-        A death is noticed without this, within a fraction of a millisecond.
-        """
-        # One turn of the loop lets a death that the kernel has already told of be seen.
-        await asyncio.sleep(0)
-        self.look(now_local())
-        return self.get_status()
-
-    def look(self, now: datetime) -> None:
-        """Note that its manager has looked; a death would have been told of by now."""
-        self._last_checked = now
 
     def get_stdout(self) -> OutputLines:
         """Return all lines of stdout so far, over every incarnation."""
@@ -294,10 +237,6 @@ class ManagedProcess:
             tuple(self._owner.attempts),
             tuple(self._refusals),
         )
-
-    def get_report(self) -> IncarnationReport | None:
-        """Return the report of the current or last incarnation; None before the first."""
-        return self._owner.report()
 
     def get_traces(self) -> list[Trace]:
         """Return what each of its lives has had, for `ProcessManager.leak_report`."""
@@ -393,11 +332,11 @@ class ManagedProcess:
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
             raise WaitExpired(
-                f"{self._name!r} said nothing that matches {pattern!r} in {timeout:g} s; "
+                f"{self.name!r} said nothing that matches {pattern!r} in {timeout:g} s; "
                 f"its last line was {last!r}"
             ) from None
         if found is None:
-            raise ProcessDead(self._name, f"wait for {pattern!r}", self.reason)
+            raise ProcessDead(self.name, f"wait for {pattern!r}", self.reason)
         return found
 
     # ---- giving and taking bytes
@@ -420,20 +359,20 @@ class ManagedProcess:
         doing = f"write {len(data)} bytes"
         life = self._owner.life
         if life is None or life.body is None or not life.alive:
-            raise ProcessDead(self._name, doing, self.reason)
+            raise ProcessDead(self.name, doing, self.reason)
         if not life.body.takes_input:
             raise InvalidConfiguration(
-                f"{self._name!r} has no stdin: start it by Command(..., stdin=True)"
+                f"{self.name!r} has no stdin: start it by Command(..., stdin=True)"
             )
         progress = [0]
         try:
             async with asyncio.timeout(timeout):
                 await life.body.write(data, progress)
         except TimeoutError:
-            raise WriteStalled(self._name, progress[0], len(data), timeout) from None
+            raise WriteStalled(self.name, progress[0], len(data), timeout) from None
         except (BrokenPipeError, ConnectionResetError):
             how = "it has closed its input" if life.alive else self.reason
-            raise ProcessDead(self._name, doing, how) from None
+            raise ProcessDead(self.name, doing, how) from None
 
     def send_signal(self, number: int) -> None:
         """
@@ -446,7 +385,7 @@ class ManagedProcess:
         life = self._owner.life
         if life is None or life.body is None or not life.alive:
             doing = f"send it {signal_name(number)}"
-            raise ProcessDead(self._name, doing, self.reason)
+            raise ProcessDead(self.name, doing, self.reason)
         if number not in signal.valid_signals():
             raise InvalidConfiguration(f"no signal has the number {number}")
         life.body.signal_alone(number)
@@ -471,7 +410,7 @@ class ManagedProcess:
         body = life.body if life else None
         descriptor = body.detach_stdin() if isinstance(body, Spawned) else -1
         if descriptor < 0:
-            raise ProcessDead(self._name, "give away its stdin", self.reason)
+            raise ProcessDead(self.name, "give away its stdin", self.reason)
         return descriptor
 
     async def receive(self) -> bytes:
@@ -512,11 +451,11 @@ class ManagedProcess:
         if owner.settled and not owner.alive:
             if owner.command is None:
                 raise NotStarted(
-                    f"{self._name!r} was given as an existing process; restart it with "
+                    f"{self.name!r} was given as an existing process; restart it with "
                     f"a restart function"
                 )
             if owner.refuses_to_restart:
-                raise NotStarted(f"cannot start {self._name!r}: its manager is closing")
+                raise NotStarted(f"cannot start {self.name!r}: its manager is closing")
         await owner.start()
         if owner.state in {State.FATAL, State.EXITED}:
             self._raise_failed_start()
@@ -530,21 +469,7 @@ class ManagedProcess:
         if owner.start_error is not None:
             raise owner.start_error
         if owner.plan.must_be_ready and owner.lives[-1].cause is not Cause.STOPPED:
-            raise GaveUp(self._name, self.reason, self.get_report())
-
-    async def wait_until_running(self) -> ProcessStatus:
-        """
-        Wait until it is running (and ready, if a probe tells).
-
-        Raises:
-            ProcessDead: If it is dead for good.
-        """
-        await self._owner.until_running()
-        return self.get_status()
-
-    async def bounce(self, why: str) -> None:
-        """End its current life, to be followed by another; wait until it is over."""
-        await self._owner.bounce(why)
+            raise GaveUp(self.name, self.reason, self.get_report())
 
     async def wait(self) -> ProcessStatus:
         """
@@ -564,18 +489,6 @@ class ManagedProcess:
                 or (owner.number > 0 and not self._capture.is_open)
             )
         )
-        return self.get_status()
-
-    async def wait_until_settled(self) -> ProcessStatus:
-        """
-        Wait until it is dead and will not be started again by itself.
-
-        Returns:
-            Its last status: ``exited``, or ``fatal`` if restarting it was given up.
-
-        Cancellation: Safe; the process is not touched.
-        """
-        await self._owner.come_to_rest()
         return self.get_status()
 
     async def kill(self) -> ProcessStatus:
@@ -627,22 +540,13 @@ class ManagedProcess:
         if why := self._owner.refuses_to_restart:
             self._refusals.append((now_local(), "restart refused", why))
             what = f"Restart refused: {why}"
-            self._logger.warning(self._name, what, {"pid": self.pid})
+            self._logger.warning(self.name, what, {"pid": self.pid})
             return False
         return await self._owner.ask_to_restart(restart_function)
 
-    def reset(self) -> None:
-        """
-        Forget past failures, so that the next one is judged as the first.
-
-        One that was given up stays dead: `restart` brings it back, and after a `reset` it
-        has all of its chances again.
-        """
-        self._owner.judge.reset()
-
     def _no_room(self, error: OSError) -> None:
         self._logger.warning(
-            self._name,
+            self.name,
             "Old output cannot be moved to the disk: what memory does not hold is counted, "
             "not kept; make room, or set TMPDIR to where there is some",
             {"error": str(error)},

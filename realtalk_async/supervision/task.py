@@ -19,18 +19,16 @@ from realtalk_async.exceptions import InvalidConfiguration
 
 from .capture import Capture
 from .course import Course
+from .face import Face
 from .remains import Trace
 from .report import ProcessHistory
 from .restart import TRANSIENT, GiveUp, Rest, RestartPolicy, Verdict
-from .states import Cause, ProcessStatus, State, clock_face, now_local
+from .states import Cause, ProcessStatus, State, clock_face
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from .explanation import Outlook
     from .host import Host
     from .life import Life
-    from .report import IncarnationReport
 
 TaskFunction = Callable[[], Awaitable[object]]
 
@@ -42,18 +40,7 @@ MAX_SIZE = 16 * 1024 * 1024
 
 
 class TaskOwner(Course):
-    """
-    Calls a coroutine function over all of its lives.
-
-    Args:
-        function: Called without arguments for each incarnation.
-        name: Its name.
-        host: Those around it.
-        restart: When to call it again.
-        fatal: Exceptions after which calling again would be of no use.
-        others: Waits until all that it depends on runs.
-        earlier: How many incarnations of that name there were before.
-    """
+    """Calls a coroutine function over all of its lives; see `SupervisedTask`."""
 
     def __init__(
         self,
@@ -180,7 +167,7 @@ class TaskOwner(Course):
         self._enter(State.EXITED, "cancelled")
 
 
-class SupervisedTask:
+class SupervisedTask(Face[TaskOwner]):
     """
     A coroutine function that is called again when it fails.
 
@@ -210,54 +197,22 @@ class SupervisedTask:
     ) -> None:
         if not callable(function):
             raise InvalidConfiguration(f"a task is an async function, not {function!r}")
-        self._last_checked: datetime | None = None
-        self._owner = TaskOwner(
-            function,
-            name,
-            host,
-            restart=restart,
-            fatal=fatal,
-            others=others,
-            earlier=earlier,
+        super().__init__(
+            TaskOwner(
+                function,
+                name,
+                host,
+                restart=restart,
+                fatal=fatal,
+                others=others,
+                earlier=earlier,
+            )
         )
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._owner.name
-
-    @property
-    def state(self) -> State:
-        """Where it stands."""
-        return self._owner.state
-
-    @property
-    def restarts(self) -> int:
-        """How many times it was called again."""
-        return self._owner.restarts
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it has ended and will not be called again by itself."""
-        return self._owner.settled
-
-    @property
-    def incarnation(self) -> int:
-        """The number of the current or last call; 0 before the first."""
-        return self._owner.number
 
     @property
     def error(self) -> BaseException | None:
         """What the last incarnation raised, or why it could not be called."""
         return self._owner.start_error or self._owner.error
-
-    def get_status(self) -> ProcessStatus:
-        """Return what is known now; a task has no pid and no exit status."""
-        return self._owner.status(self._last_checked)
-
-    def get_report(self) -> IncarnationReport | None:
-        """Return the report of the current or last incarnation; None before the first."""
-        return self._owner.report()
 
     def get_history(self) -> ProcessHistory:
         """Return every incarnation; what it raised stands in its stderr."""
@@ -275,15 +230,6 @@ class SupervisedTask:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
         return self._owner.outlook(self.get_status())
 
-    async def check(self) -> ProcessStatus:
-        """Note the time and return its status."""
-        self.look(now_local())
-        return self.get_status()
-
-    def look(self, now: datetime) -> None:
-        """Note that its manager has looked."""
-        self._last_checked = now
-
     async def start(self) -> ProcessStatus:
         """
         Begin, and wait until it has been called.
@@ -297,29 +243,6 @@ class SupervisedTask:
         if not owner.lives and owner.start_error is not None:
             raise owner.start_error
         return self.get_status()
-
-    async def bounce(self, why: str) -> None:
-        """Cancel the current call, to be followed by another; wait until it is over."""
-        await self._owner.bounce(why)
-
-    async def wait_until_running(self) -> ProcessStatus:
-        """
-        Wait until it runs.
-
-        Raises:
-            ProcessDead: If it has ended for good.
-        """
-        await self._owner.until_running()
-        return self.get_status()
-
-    async def wait_until_settled(self) -> ProcessStatus:
-        """Wait until it has ended and will not be called again by itself."""
-        await self._owner.come_to_rest()
-        return self.get_status()
-
-    def reset(self) -> None:
-        """Forget past failures, so that the next one is judged as the first."""
-        self._owner.judge.reset()
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
