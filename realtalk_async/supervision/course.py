@@ -25,7 +25,7 @@ from .explanation import Outlook
 from .life import Life, newest_failure
 from .report import RecoveryAttempt
 from .restart import GiveUp, Judge, Rest, Restart, RestartPolicy, Verdict
-from .states import Cause, ProcessStatus, State, now_local
+from .states import ProcessStatus, State, now_local
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -178,7 +178,6 @@ class Course(abc.ABC):
     def outlook(self, status: ProcessStatus) -> Outlook:
         """Return what is to come of it."""
         now, failed = time.monotonic(), newest_failure(self.lives)
-        is_due = self.due is not None and self.state is State.BACKOFF
         return Outlook(
             status=status,
             last=self.report(),
@@ -189,7 +188,7 @@ class Course(abc.ABC):
             mode=self.judge.policy.mode,
             rule=self.judge.rule(now),
             failures_left=self.judge.failures_left(now),
-            due=self.due - now if is_due and self.due else None,
+            due=self.due - now if self.due and self.state is State.BACKOFF else None,
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -373,23 +372,19 @@ class Course(abc.ABC):
 
     def _wish(self) -> Verdict | None:
         """Return what is wished, or cannot be helped: that goes before the policy."""
-        life = self.life
         if self._stop.is_set():
             return self._rest()
         if self._request is not None:
             return Restart(0.0, "the app asked for it", counted=False)
-        if self._trouble is not None:
-            hopeless = isinstance(self._trouble, Hopeless)
-            return GiveUp(str(self._trouble)) if hopeless else None
-        if life is None or life.cause not in {Cause.STOPPED, Cause.ESCALATED}:
+        if isinstance(self._trouble, Hopeless):
+            return GiveUp(str(self._trouble))
+        life, policy = self.life, self.judge.policy
+        bounced = life.bounced if life and life.ended_as_asked else ""
+        if self._trouble is not None or not bounced:
             return None
-        return self._follow(life.bounced) if life.bounced else None
-
-    def _follow(self, why: str) -> Verdict:
-        """Judge a life that was ended for the sake of others."""
-        if self.judge.policy.mode == "temporary":
-            return Rest(f"{why}; nothing is to follow")
-        return Restart(0.0, why, counted=False)
+        if policy.mode == "temporary":
+            return Rest(f"{bounced}; nothing is to follow")
+        return Restart(0.0, bounced, counted=False)
 
     async def _back_off(self, verdict: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""

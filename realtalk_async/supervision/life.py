@@ -82,6 +82,11 @@ class Life:
         return self.cause not in GOOD_ENDS
 
     @property
+    def ended_as_asked(self) -> bool:
+        """Whether it is us who ended it, although it was well."""
+        return self.cause in {Cause.STOPPED, Cause.ESCALATED}
+
+    @property
     def uptime(self) -> float:
         """Seconds that it runs, or ran."""
         if self.body is None and not self.inside:
@@ -115,7 +120,7 @@ class Life:
         how = describe_exit(self.exit_status)
         if self.unhealthy:
             how = f"ended because it was not well ({self.unhealthy}); {how}"
-        elif self.cause in {Cause.STOPPED, Cause.ESCALATED}:
+        elif self.ended_as_asked:
             how = f"{self.cause}; {how}"
         return f"{how} after {clock_face(self.uptime)}"
 
