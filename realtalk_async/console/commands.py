@@ -435,7 +435,8 @@ def peer(*, faults: tuple[str, ...], lists: bool, verbose: bool, **given: Any) -
     from realtalk_async.offline.__main__ import main as serve
 
     if lists:
-        click.echo(known.__doc__)
+        about = known.__doc__ or ""  # its first line is for who reads the code
+        click.echo(about.strip().partition("\n")[2].strip())
         return
     arguments = [f"--{name}={value}" for name, value in given.items()]
     arguments += [f"--fault={fault}" for fault in faults]
