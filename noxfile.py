@@ -61,7 +61,12 @@ def chaos(session: nox.Session) -> None:
     """Disturb children at random for CHAOS_SECONDS, 200 s if that is not set, a strategy."""
     session.install(EXTRAS, *group("test"))
     seconds = os.environ.get("CHAOS_SECONDS", "200")
-    session.run("pytest", "-s", "tests/test_chaos.py", env={"CHAOS_SECONDS": seconds})
+    session.run(
+        "pytest",
+        "-s",
+        "tests/supervision/test_chaos.py",
+        env={"CHAOS_SECONDS": seconds},
+    )
 
 
 @nox.session
@@ -76,7 +81,7 @@ def soak(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Print what becomes of every fault of the offline peer in every phase of a turn."""
     session.install(EXTRAS, *group("test"))
-    session.run("python", "tests/test_fault_phases.py", *session.posargs)
+    session.run("python", "tests/voice/test_fault_phases.py", *session.posargs)
 
 
 @nox.session
@@ -141,11 +146,11 @@ def plots(session: nox.Session) -> None:
 def peer_clients(session: nox.Session) -> None:
     """Run the official clients against the offline peer, in an environment of theirs."""
     session.install(".[offline]", *group("test"), "openai-agents>=0.24")
-    session.run("pytest", "tests/test_peer_clients.py", *session.posargs)
+    session.run("pytest", "tests/offline/test_official_clients.py", *session.posargs)
 
 
 @nox.session
 def human(session: nox.Session) -> None:
     """Test the offline peer's recogniser for human voices."""
     session.install(".[offline,human]", *group("test"))
-    session.run("pytest", "tests/test_whisper.py", *session.posargs)
+    session.run("pytest", "tests/offline/speech/test_whisper.py", *session.posargs)

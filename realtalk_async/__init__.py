@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lazy import lazily
+from realtalk_async.lazy_imports import lazily
 
 if TYPE_CHECKING:
-    from .exceptions import (
+    from realtalk_async.exceptions import (
         AudioUnavailable,
         AuthenticationRefused,
         ClosedStream,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
         WaitExpired,
         WriteStalled,
     )
-    from .logs import Level, LogEntry, Logger
-    from .supervision import (
+    from realtalk_async.logs import Level, LogEntry, Logger
+    from realtalk_async.supervision import (
         CLOSE_STDIN,
         GRACEFUL,
         PERMANENT,
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         State,
         SupervisedTask,
     )
-    from .voice import Stream, Summary
+    from realtalk_async.voice import Stream, Summary
 else:
     __getattr__, __dir__ = lazily(
         __name__,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from realtalk_async.logs import Logger
-from realtalk_async.supervision import ProcessManager, groups, spill
+from realtalk_async.supervision import ProcessManager
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.output import spill
 from realtalk_async.testing import leaks
 
 # The same examples every time, so that a failure is a change's; "explore" looks for more.
@@ -18,40 +21,42 @@ settings.register_profile("steady", max_examples=50, deadline=None, derandomize=
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("steady")
 
+TESTS = Path(__file__).parent
+
 # Files whose tests speak, listen or run whole programs: they need time, and processors.
 REALTIME = {
-    "test_chaos",
-    "test_cli",
-    "test_control",
-    "test_demo",
-    "test_fault_phases",
-    "test_functions",
-    "test_headstart",
-    "test_offline_main",
-    "test_ops_examples",
-    "test_ops_run",
-    "test_ops_sound",
-    "test_ops_systemd",
-    "test_peer",
-    "test_peer_clients",
-    "test_plugin",
+    "cli/test_demo",
+    "cli/test_headstart",
+    "cli/test_main",
+    "cli/test_runner",
+    "cli/top/test_app",
+    "control/test_server",
+    "offline/speech/test_recogniser",
+    "offline/speech/test_whisper",
+    "offline/test_main",
+    "offline/test_official_clients",
+    "offline/test_script",
+    "offline/test_server",
+    "offline/test_server_thread",
+    "ops/test_examples",
+    "ops/test_run",
+    "ops/test_systemd",
+    "ops/test_voice_metrics",
+    "supervision/test_chaos",
     "test_readme",
-    "test_run",
-    "test_script",
-    "test_soak",
-    "test_sound",
-    "test_speech",
-    "test_stream",
-    "test_thread",
-    "test_top",
-    "test_whisper",
+    "testing/test_plugin",
+    "voice/audio/test_callbacks",
+    "voice/audio/test_real_devices",
+    "voice/test_fault_phases",
+    "voice/test_soak",
+    "voice/test_stream",
 }
 
 
 def pytest_collection_modifyitems(items):
     """Mark what needs real time, by its file."""
     for item in items:
-        if item.path.stem in REALTIME:
+        if str(item.path.relative_to(TESTS).with_suffix("")) in REALTIME:
             item.add_marker(pytest.mark.realtime)
 
 
@@ -112,9 +117,9 @@ async def manager(logger):
 def survivors():
     """Return who lives of a process group, or carries a tag."""
 
-    def look(group_or_tag: int | str) -> list[groups.Member]:
+    def look(group_or_tag: int | str) -> list[process_groups.Member]:
         if isinstance(group_or_tag, str):
-            return groups.tagged(group_or_tag)
-        return groups.living(group_or_tag)
+            return process_groups.tagged(group_or_tag)
+        return process_groups.living(group_or_tag)
 
     return look

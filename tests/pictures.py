@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from realtalk_async import Command, Logger, ProcessManager, RestartPolicy
-from realtalk_async.console.control import control
-from realtalk_async.console.top.link import Link
-from realtalk_async.console.top.view import View
+from realtalk_async.cli.top.app import View
+from realtalk_async.cli.top.connection import Link
+from realtalk_async.control.server import control
 
 PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
 SIZE = (112, 28)

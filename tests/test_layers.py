@@ -1,141 +1,137 @@
-"""The house stands: every module imports only what lies below it."""
+"""Packages import downwards only, and no module takes part in an import cycle."""
+
+from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import realtalk_async
 
-HOUSE = Path(realtalk_async.__file__).parent
+PACKAGE = Path(realtalk_async.__file__).parent
 
-# From the ground up; what stands in one line must not know of each other.
-FLOORS = [
-    {"lazy", "exceptions", "events"},
-    {"logs"},
-    {"supervision"},
-    {"voice"},
-    {"offline", "ops"},
-    {"testing"},
-    {"console"},
-    {"cli"},
-]
+# A module may import from its own row's package and from every row above that row.
+LAYERS = """
+exceptions  lazy_imports  concurrency
+events
+logs
+supervision
+voice
+offline  control  ops
+testing
+cli
+"""
 
-# The files of a room from the ground up: words, decisions, edges, things.
-ROOMS = {
-    "voice": (
-        "protocol words gate pacing decisions echoes conversation lifetime presence replies "
-        "items outgoing saying session narration chronicle summary timeline scribe metrics mix trouble target "
-        "connection wavfile audio signals blocking "
-        "eventlog feed broadcast waiting tools taping engine link recorder player functions run stream"
-    ),
-    "logs": "context line needle appender spool file blocks query writer sink bound forward logger",
-    "supervision": (
-        "states ladder restart intensity devices order output probe changes pace watch "
-        "spill pipes launch child groups remains command checks incarnation guardian guard callbacks "
-        "crew report explanation narrate warned capture life telling ending asking host course face owner lending process facade task registry household manager"
-    ),
-    "ops": (
-        "catalogue tally health sound pulse notify watch prometheus endpoint "
-        "serve otel systemd"
-    ),
-    "offline": (
-        "words arithmetic gate worker answers questions settings items responses turns "
-        "faults whisper speech script link peer thread __main__"
-    ),
-}
+# Within a package: sub-packages and files, in the same order from the bottom to the top.
+INNER_LAYERS: dict[str, str] = {}
+
+# The other side of the wire knows nothing of the client; supervision knows no sound.
+NEVER = [("offline", "voice"), ("offline", "supervision"), ("logs", "events")]
+
+# These decide without I/O: no clock, no randomness, no event loop, no file.
+WITHOUT_IO = ["supervision/policy", "voice/protocol"]
+IO_MODULES = {"anyio", "asyncio", "os", "random", "socket", "subprocess", "time"}
 
 
-def imported(path):
-    """Yield the modules of this package that a file imports, as dotted names."""
-    package = ["realtalk_async", *path.relative_to(HOUSE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """Return the modules of this package that a module imports, for types as well."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{module}.{alias.name}" for alias in node.names]
+            assert not node.level, f"{module}:{node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        yield from (name for name in names if name.startswith("realtalk_async"))
+        for name in names:
+            if name.split(".")[0] == "realtalk_async":
+                short = name.partition(".")[2]
+                # A name inside a module stands for that module.
+                found.add(short if short in MODULES else short.rpartition(".")[0])
+    return found - {module}
 
 
-def room_of(parts):
-    return parts[0].removesuffix(".py")
-
-
-def floor_of(room):
-    for number, rooms in enumerate(FLOORS):
-        if room in rooms:
+def rank(layers: str, name: str) -> int | None:
+    for number, row in enumerate(layers.strip().splitlines()):
+        if name in row.split():
             return number
-    raise AssertionError(f"{room!r} stands on no floor: add it to FLOORS")
+    return None
 
 
-MODULES = sorted(
-    path.relative_to(HOUSE)
-    for path in HOUSE.rglob("*.py")
-    if path.name != "__init__.py" or path.parent != HOUSE
-)
+@pytest.mark.parametrize("module", [name for name in MODULES if name])
+def test_packages_import_downwards_only(module):
+    package = module.split(".")[0]
+    own = rank(LAYERS, package)
+    assert own is not None, f"{package!r} has no row in LAYERS"
+    for other in imports(module):
+        target = other.split(".")[0]
+        if target in ("", package):
+            continue
+        below = rank(LAYERS, target)
+        assert below is not None and below < own, f"{module} imports {other}"
+        assert (package, target) not in NEVER, f"{module} imports {other}"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_rooms_import_downwards_only(module):
-    """A room knows those below it, and of itself."""
-    room = room_of(module.parts)
-    for name in imported(HOUSE / module):
-        other = [*name.split("."), ""][1]
-        if (
-            other
-            and other != room
-            and (HOUSE / other).exists() | (HOUSE / f"{other}.py").exists()
-        ):
-            assert floor_of(other) < floor_of(room), f"{module} imports {name}"
+@pytest.mark.parametrize("package", INNER_LAYERS)
+def test_parts_of_a_package_import_downwards_only(package):
+    layers = INNER_LAYERS[package]
+    for module in MODULES:
+        part = module.removeprefix(f"{package}.").split(".")[0]
+        if not module.startswith(f"{package}."):
+            continue
+        own = rank(layers, part)
+        assert own is not None, f"{part!r} has no row in INNER_LAYERS[{package!r}]"
+        for other in imports(module):
+            target = other.removeprefix(f"{package}.").split(".")[0]
+            if other.startswith(f"{package}.") and target != part:
+                below = rank(layers, target)
+                assert below is not None and below < own, f"{module} imports {other}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_files_of_a_room_import_downwards_only(room):
-    """Words, decisions, edges, things, in this order."""
-    order = ROOMS[room].split()
-    present = {path.stem for path in (HOUSE / room).glob("*.py")} - {"__init__"}
-    assert present == set(order), "the order names every file"
-    for place, name in enumerate(order):
-        for target in imported(HOUSE / room / f"{name}.py"):
-            parts = target.split(".")
-            if len(parts) > 2 and parts[1] == room and parts[2] in order:
-                assert order.index(parts[2]) < place, f"{name} imports {parts[2]}"
+def test_no_module_takes_part_in_an_import_cycle():
+    # The `__init__` of a package re-exports names from its modules; modules import each
+    # other directly.
+    graph = {
+        module: {other for other in imports(module) if other in MODULES}
+        for module in MODULES
+        if MODULES[module].name != "__init__.py"
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as cycle:
+        pytest.fail(" -> ".join(cycle.args[1]))
 
 
-def test_the_offline_peer_knows_nothing_of_our_client():
-    """It is the other side of the wire."""
-    for path in (HOUSE / "offline").glob("*.py"):
-        for name in imported(path):
-            assert not name.startswith(("realtalk_async.voice", "realtalk_async.supe"))
+@pytest.mark.parametrize("folder", WITHOUT_IO)
+def test_decisions_do_no_input_and_output(folder):
+    for path in (PACKAGE / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            assert not names & IO_MODULES, f"{path.name} imports {names & IO_MODULES}"
 
 
-def test_decisions_are_pure():
-    """No clock, no dice, no loop, no file in the rooms' decisions."""
-    forbidden = {"asyncio", "random", "os", "socket", "subprocess", "anyio"}
-    decisions = [
-        "ladder",
-        "restart",
-        "intensity",
-        "devices",
-        "order",
-        "probe",
-        "explanation",
-        "narrate",
-        "states",
-        "report",
-    ]
-    for name in decisions:
-        tree = ast.parse((HOUSE / "supervision" / f"{name}.py").read_text())
-        for node in ast.walk(tree):
-            names = (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-            assert not forbidden.intersection(names), f"{name} imports {names}"
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()}))
+def test_at_most_twelve_files_stand_beside_each_other(folder):
+    files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= 12, files
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_longer_than_500_lines(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 500

@@ -11,27 +11,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from realtalk_async.lazy import lazily
+from realtalk_async.lazy_imports import lazily
 
 if TYPE_CHECKING:
-    from .bound import BoundLogger, StructlogProcessor
-    from .forward import (
+    from realtalk_async.logs.bridges.install import (
         Installed,
         LogHandler,
         PythonWarning,
         install,
         parse_python_warning,
     )
-    from .line import Level, LogEntry, LogStatistics, format_line, parse_line
-    from .logger import Logger
-    from .writer import Written
+    from realtalk_async.logs.bridges.structlog import BoundLogger, StructlogProcessor
+    from realtalk_async.logs.entry import (
+        Level,
+        LogEntry,
+        LogStatistics,
+        format_line,
+        parse_line,
+    )
+    from realtalk_async.logs.logger import Logger
+    from realtalk_async.logs.writer import Written
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "bound": "BoundLogger StructlogProcessor",
-            "forward": "Installed LogHandler PythonWarning install parse_python_warning",
-            "line": "Level LogEntry LogStatistics format_line parse_line",
+            "bridges.structlog": "BoundLogger StructlogProcessor",
+            "bridges.install": "Installed LogHandler PythonWarning install parse_python_warning",
+            "entry": "Level LogEntry LogStatistics format_line parse_line",
             "logger": "Logger",
             "writer": "Written",
         },

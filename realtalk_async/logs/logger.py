@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from orjson import dumps
 
 from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
-
-from .appender import Rotation
-from .context import (
+from realtalk_async.logs.append_file import Rotation
+from realtalk_async.logs.bridges.install import Installed, install
+from realtalk_async.logs.entry import LAYOUTS, Layout, Level, LogEntry, LogStatistics
+from realtalk_async.logs.query import Query, Tail, make_query, search
+from realtalk_async.logs.queue import LogFile
+from realtalk_async.logs.serialize import (
     SECRET_NAMES,
     Secrets,
     is_something,
@@ -30,11 +33,7 @@ from .context import (
     show_object,
     show_text,
 )
-from .file import LogFile
-from .forward import Installed, install
-from .line import LAYOUTS, Layout, Level, LogEntry, LogStatistics
-from .query import Query, Tail, make_query, search
-from .writer import CLOSING, Writer, Written
+from realtalk_async.logs.writer import CLOSING, Writer, Written
 
 if TYPE_CHECKING:
     import re
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .blocks import Index
-    from .bound import BoundLogger
+    from realtalk_async.logs.bridges.structlog import BoundLogger
+    from realtalk_async.logs.reverse_reader import Index
 
 no_secret_in: Final = SECRET_NAMES.isdisjoint
 """Whether none of a context's keys tells of a secret."""
@@ -321,7 +320,7 @@ class Logger:
             context: What goes into each of them, unless an entry has its own.
         """
         # structlog costs more than all the rest: who does not bind need not load it.
-        from .bound import BoundLogger, Component
+        from realtalk_async.logs.bridges.structlog import BoundLogger, Component
 
         return BoundLogger(Component(self, component), (), dict(context or {}))
 

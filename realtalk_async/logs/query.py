@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
-
-from .blocks import (
+from realtalk_async.logs.entry import Level, LogEntry, parse_line, searchable
+from realtalk_async.logs.prefilter import Needle, is_plain, needles_of, whole_name
+from realtalk_async.logs.reverse_reader import (
     LARGEST,
     Absences,
     Block,
@@ -27,9 +28,7 @@ from .blocks import (
     identity_of,
     opened,
 )
-from .context import show_json
-from .line import Level, LogEntry, parse_line, searchable
-from .needle import Needle, is_plain, needles_of, whole_name
+from realtalk_async.logs.serialize import show_json
 
 if TYPE_CHECKING:
     import threading

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .appender import Piece
+from realtalk_async.logs.append_file import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-    from .file import LogFile
+    from realtalk_async.logs.queue import LogFile
 
 LINGER = 0.004
 """Seconds that lines may gather before they are written; none after an ERROR."""

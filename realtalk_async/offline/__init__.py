@@ -12,14 +12,14 @@ from __future__ import annotations
 from realtalk_async.offline.faults import Fault
 
 try:
-    from realtalk_async.offline.peer import Peer, Received
+    from realtalk_async.offline.server import Peer, Received
 except ModuleNotFoundError as error:
     if not (error.name or "").startswith("websockets"):
         raise
     message = "the offline peer needs websockets: pip install 'realtalk-async[offline]'"
     raise ImportError(message, name=error.name) from error
 from realtalk_async.offline.script import Spoken, render, render_async
-from realtalk_async.offline.thread import PeerThread
+from realtalk_async.offline.server_thread import PeerThread
 
 __all__ = [
     "Fault",

@@ -14,8 +14,8 @@ import sys
 from typing import get_args
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.offline.peer import Peer
-from realtalk_async.offline.speech import Recogniser
+from realtalk_async.offline.server import Peer
+from realtalk_async.offline.speech.recogniser import Recogniser
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,13 +14,13 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
 from realtalk_async.offline import arithmetic
-from realtalk_async.offline.words import JsonObject, Message, as_list, as_object
+from realtalk_async.offline.effects import JsonObject, Message, as_list, as_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from realtalk_async.offline.words import Question
+    from realtalk_async.offline.effects import Question
 
 STORY = (
     "Once upon a time there was a lighthouse at the end of the world. "

@@ -59,7 +59,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.offline.words import JsonObject, as_object
+from realtalk_async.offline.effects import JsonObject, as_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

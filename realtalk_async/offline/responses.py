@@ -12,8 +12,8 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from realtalk_async.offline.items import Item, duration_ms
-from realtalk_async.offline.words import JsonObject
+from realtalk_async.offline.conversation import Item, duration_ms
+from realtalk_async.offline.effects import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from realtalk_async.offline.speech import synthesise
-from realtalk_async.offline.words import BYTES_PER_MS, SAMPLE_RATE
-from realtalk_async.offline.worker import Worker
+from realtalk_async.concurrency.worker_thread import Worker
+from realtalk_async.offline.effects import BYTES_PER_MS, SAMPLE_RATE
+from realtalk_async.offline.speech.recogniser import synthesise
 
 if TYPE_CHECKING:
     import os

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from realtalk_async.lazy import lazily
+from realtalk_async.lazy_imports import lazily
 
 if TYPE_CHECKING:
-    from .endpoint import application
-    from .otel import export_metrics
-    from .serve import serve_metrics
-    from .systemd import notify_systemd
-    from .watch import Watch
+    from realtalk_async.ops.collector import Watch
+    from realtalk_async.ops.http import application
+    from realtalk_async.ops.otel import export_metrics
+    from realtalk_async.ops.serve import serve_metrics
+    from realtalk_async.ops.systemd import notify_systemd
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "endpoint": "application",
+            "http": "application",
             "otel": "export_metrics",
             "serve": "serve_metrics",
             "systemd": "notify_systemd",
-            "watch": "Watch",
+            "collector": "Watch",
         },
     )
 

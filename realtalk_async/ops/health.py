@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.supervision.states import Cause, State
+from realtalk_async.supervision.reports.status import Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
-from . import catalogue as of
-from .watch import Watch
+from realtalk_async.ops import metrics as of
+from realtalk_async.ops.collector import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable

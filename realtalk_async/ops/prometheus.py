@@ -22,7 +22,7 @@ from prometheus_client.core import (
     Sample,
 )
 
-from . import catalogue as of
+from realtalk_async.ops import metrics as of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from .tally import Distribution
-    from .watch import Look, Watch
+    from realtalk_async.ops.collector import Look, Watch
+    from realtalk_async.ops.counters import Distribution
 
 
 AT_ONCE = 32

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from .endpoint import Endpoint
-from .watch import Watch
+from realtalk_async.ops.collector import Watch
+from realtalk_async.ops.http import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

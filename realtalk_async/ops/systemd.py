@@ -8,11 +8,10 @@ import os
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.ops import health
+from realtalk_async.ops.collector import gather_facts
+from realtalk_async.ops.sd_notify import Manners, NotifySocket
 from realtalk_async.supervision import State
-
-from . import health
-from .notify import Manners, NotifySocket
-from .watch import gather_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping

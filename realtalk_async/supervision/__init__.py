@@ -4,44 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from realtalk_async.lazy import lazily
+from realtalk_async.lazy_imports import lazily
 
 if TYPE_CHECKING:
-    from .checks import exec_probe, http_probe, tcp_probe
-    from .command import Command
-    from .explanation import Explanation
-    from .ladder import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
-    from .manager import ProcessManager
-    from .output import OutputLine, OutputLines
-    from .probe import Probe
-    from .process import ManagedProcess
-    from .remains import LeakReport
-    from .report import (
+    from realtalk_async.supervision.command import Command
+    from realtalk_async.supervision.kernel.leaks import LeakReport
+    from realtalk_async.supervision.manager import ProcessManager
+    from realtalk_async.supervision.output.buffer import OutputLine, OutputLines
+    from realtalk_async.supervision.policy.ladder import (
+        CLOSE_STDIN,
+        GRACEFUL,
+        SWIFT,
+        Ladder,
+    )
+    from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.policy.restart import (
+        PERMANENT,
+        TEMPORARY,
+        TRANSIENT,
+        RestartPolicy,
+    )
+    from realtalk_async.supervision.probing.builtin_probes import (
+        exec_probe,
+        http_probe,
+        tcp_probe,
+    )
+    from realtalk_async.supervision.process import ManagedProcess
+    from realtalk_async.supervision.reports.explanation import Explanation
+    from realtalk_async.supervision.reports.report import (
         CombinedOutput,
         ErrorHistory,
         IncarnationReport,
         ProcessHistory,
         RecoveryAttempt,
     )
-    from .restart import PERMANENT, TEMPORARY, TRANSIENT, RestartPolicy
-    from .states import Cause, ProcessStatus, State
-    from .task import SupervisedTask
+    from realtalk_async.supervision.reports.status import Cause, ProcessStatus, State
+    from realtalk_async.supervision.task import SupervisedTask
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "checks": "exec_probe http_probe tcp_probe",
+            "probing.builtin_probes": "exec_probe http_probe tcp_probe",
             "command": "Command",
-            "explanation": "Explanation",
-            "ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
+            "reports.explanation": "Explanation",
+            "policy.ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
             "manager": "ProcessManager",
-            "output": "OutputLine OutputLines",
-            "probe": "Probe",
+            "output.buffer": "OutputLine OutputLines",
+            "policy.probes": "Probe",
             "process": "ManagedProcess",
-            "remains": "LeakReport",
-            "report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
-            "restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
-            "states": "Cause ProcessStatus State",
+            "kernel.leaks": "LeakReport",
+            "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
+            "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
+            "reports.status": "Cause ProcessStatus State",
             "task": "SupervisedTask",
         },
     )

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
-
-from .child import Child
-from .launch import Launched, launch
-from .output import STREAMS
-from .pipes import PipeReader, PipeWriter
+from realtalk_async.supervision.kernel.child import Child
+from realtalk_async.supervision.kernel.launch import Launched, launch
+from realtalk_async.supervision.output.buffer import STREAMS
+from realtalk_async.supervision.output.pipes import PipeReader, PipeWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .pipes import OnData, Room
+    from realtalk_async.supervision.output.pipes import OnData, Room
 
 Text = str | os.PathLike[str]
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from . import groups
-from .child import process_of
-from .command import Command, Running, spawn
+from realtalk_async.supervision.command import Command, Running, spawn
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.child import process_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .child import Child
-    from .output import StreamName
-    from .pipes import OnData, Room
-    from .states import CaptureEnd, ExitStatus, Usage
+    from realtalk_async.supervision.kernel.child import Child
+    from realtalk_async.supervision.output.buffer import StreamName
+    from realtalk_async.supervision.output.pipes import OnData, Room
+    from realtalk_async.supervision.reports.status import CaptureEnd, ExitStatus, Usage
 
 
 class Incarnation(abc.ABC):
@@ -107,7 +107,7 @@ class Incarnation(abc.ABC):
             if number not in {signal.SIGKILL, signal.SIGSTOP}:
                 self.signal_alone(signal.SIGCONT)
         elif not self.group_gone:
-            groups.send(self.pid, number)
+            process_groups.send(self.pid, number)
 
     def is_gone(self) -> bool:
         """Return True if neither the program nor anybody of its group is left. Cheap."""
@@ -117,17 +117,17 @@ class Incarnation(abc.ABC):
             return True
         # The number of a group is not given away while it has members, so once it was
         # seen empty it may be somebody else's: from then on it is left alone.
-        self.group_gone = self.group_gone or groups.is_empty(self.pid)
+        self.group_gone = self.group_gone or process_groups.is_empty(self.pid)
         return self.group_gone
 
-    async def members(self) -> list[groups.Member]:
+    async def members(self) -> list[process_groups.Member]:
         """Return who of the group is more than a zombie; reads ``/proc`` in a thread."""
         if not self.owns_group:
-            one = groups.look(self.pid) if self.alive else None
+            one = process_groups.look(self.pid) if self.alive else None
             return [one] if one and one.alive else []
         if self.group_gone:
             return []
-        return await anyio.to_thread.run_sync(groups.living, self.pid)
+        return await anyio.to_thread.run_sync(process_groups.living, self.pid)
 
 
 class Spawned(Incarnation):
@@ -397,7 +397,7 @@ def discard(process: asyncio.subprocess.Process) -> None:
     """End a process that nobody is to own, with its group, and close its pipes."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
-            groups.send(process.pid, signal.SIGKILL)
+            process_groups.send(process.pid, signal.SIGKILL)
     _close(process)
 
 

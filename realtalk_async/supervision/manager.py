@@ -19,35 +19,34 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
     NotStarted,
 )
-
-from . import facade, remains
-from .command import Command
-from .devices import DEVICE_PATIENCE
-from .explanation import Explanation, explain
-from .household import Household, Subscriber
-from .intensity import Intensity
-from .ladder import GRACEFUL, Ladder
-from .process import MAX_SIZE, ManagedProcess
-from .report import ErrorHistory
-from .restart import (
+from realtalk_async.supervision import subprocess_compat
+from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.kernel import leaks
+from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
+from realtalk_async.supervision.policy.intensity import Intensity
+from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
+from realtalk_async.supervision.policy.restart import (
     TEMPORARY,
     TRANSIENT,
     RestartPolicy,
     Strategy,
 )
-from .states import now_local
-from .task import SupervisedTask, TaskFunction
+from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
+from realtalk_async.supervision.reports.explanation import Explanation, explain
+from realtalk_async.supervision.reports.report import ErrorHistory
+from realtalk_async.supervision.reports.status import now_local
+from realtalk_async.supervision.supervisor import Household, Subscriber
+from realtalk_async.supervision.task import SupervisedTask, TaskFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from realtalk_async.logs import Logger
-
-    from .callbacks import Process, RestartFunction
-    from .launch import Guarding
-    from .probe import Probe
-    from .remains import LeakReport
-    from .states import ProcessStatus
+    from realtalk_async.supervision.app_callbacks import Process, RestartFunction
+    from realtalk_async.supervision.kernel.launch import Guarding
+    from realtalk_async.supervision.kernel.leaks import LeakReport
+    from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.reports.status import ProcessStatus
 
 
 class ProcessManager:
@@ -458,8 +457,8 @@ class ProcessManager:
 
     async def create_subprocess_exec(
         self,
-        program: facade.Argument,
-        *args: facade.Argument,
+        program: subprocess_compat.Argument,
+        *args: subprocess_compat.Argument,
         name: str | None = None,
         stdin: int | None = None,
         stdout: int | None = None,
@@ -494,9 +493,9 @@ class ProcessManager:
             ProcessStillRunning: If the name is that of a process that runs.
         """
         streams = stdin, stdout, stderr
-        command = facade.command_for((program, *args), streams, options)
+        command = subprocess_compat.command_for((program, *args), streams, options)
         chosen = self._choose_name(name, command.program_name)
-        return await facade.create(
+        return await subprocess_compat.create(
             self, chosen, command, streams, limit, restart=restart, critical=critical
         )
 
@@ -602,7 +601,7 @@ class ProcessManager:
         traces = [trace for one in self._registry.ever for trace in one.get_traces()]
         tag = self._guard.tag if self._guard else ""
         tasks = [] if self._is_open else self._house.crew.names
-        return await anyio.to_thread.run_sync(remains.look, traces, tag, tasks)
+        return await anyio.to_thread.run_sync(leaks.look, traces, tag, tasks)
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None

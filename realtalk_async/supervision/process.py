@@ -22,19 +22,16 @@ from realtalk_async.exceptions import (
     WaitExpired,
     WriteStalled,
 )
-
-from .callbacks import Process, RestartFunction, Source
-from .capture import Capture
-from .command import Command
-from .devices import DEVICE_PATIENCE
-from .face import Face
-from .host import Alone, Host
-from .incarnation import Spawned
-from .ladder import GRACEFUL, Ladder
-from .owner import Owner, Plan
-from .report import CombinedOutput, ProcessHistory
-from .restart import TEMPORARY, RestartPolicy
-from .states import (
+from realtalk_async.supervision.app_callbacks import Process, RestartFunction, Source
+from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.incarnation import Spawned
+from realtalk_async.supervision.output.capture import Capture
+from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
+from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
+from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
+from realtalk_async.supervision.process_lifecycle import Owner, Plan
+from realtalk_async.supervision.reports.report import CombinedOutput, ProcessHistory
+from realtalk_async.supervision.reports.status import (
     Cause,
     ExitStatus,
     ProcessStatus,
@@ -43,17 +40,23 @@ from .states import (
     now_local,
     signal_name,
 )
+from realtalk_async.supervision.supervised import Face
+from realtalk_async.supervision.supervisor_port import Alone, Host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
     from datetime import datetime
 
     from realtalk_async.logs import Logger
-
-    from .explanation import Outlook
-    from .output import OutputLine, OutputLines, StreamName, Volume
-    from .probe import Probe
-    from .remains import Trace
+    from realtalk_async.supervision.kernel.leaks import Trace
+    from realtalk_async.supervision.output.buffer import (
+        OutputLine,
+        OutputLines,
+        StreamName,
+        Volume,
+    )
+    from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.reports.explanation import Outlook
 
 MAX_SIZE = 1 << 40
 """Bytes of output kept of one stream: a terabyte, the safety limit for extreme cases."""

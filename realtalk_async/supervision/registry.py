@@ -10,11 +10,10 @@ from realtalk_async.exceptions import (
     ProcessStillRunning,
     UnknownProcess,
 )
-
-from .narrate import MANAGER
-from .process import ManagedProcess
-from .report import ErrorHistory, ProcessHistory
-from .task import SupervisedTask
+from realtalk_async.supervision.log_entries import MANAGER
+from realtalk_async.supervision.process import ManagedProcess
+from realtalk_async.supervision.reports.report import ErrorHistory, ProcessHistory
+from realtalk_async.supervision.task import SupervisedTask
 
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger

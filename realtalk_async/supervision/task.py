@@ -16,19 +16,29 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.exceptions import InvalidConfiguration
-
-from .capture import Capture
-from .course import Course
-from .face import Face
-from .remains import Trace
-from .report import ProcessHistory
-from .restart import TRANSIENT, GiveUp, Rest, RestartPolicy, Verdict
-from .states import Cause, ProcessStatus, State, clock_face
+from realtalk_async.supervision.kernel.leaks import Trace
+from realtalk_async.supervision.lifecycle import Course
+from realtalk_async.supervision.output.capture import Capture
+from realtalk_async.supervision.policy.restart import (
+    TRANSIENT,
+    GiveUp,
+    Rest,
+    RestartPolicy,
+    Verdict,
+)
+from realtalk_async.supervision.reports.report import ProcessHistory
+from realtalk_async.supervision.reports.status import (
+    Cause,
+    ProcessStatus,
+    State,
+    clock_face,
+)
+from realtalk_async.supervision.supervised import Face
 
 if TYPE_CHECKING:
-    from .explanation import Outlook
-    from .host import Host
-    from .life import Life
+    from realtalk_async.supervision.incarnation_record import Life
+    from realtalk_async.supervision.reports.explanation import Outlook
+    from realtalk_async.supervision.supervisor_port import Host
 
 TaskFunction = Callable[[], Awaitable[object]]
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from realtalk_async.supervision import groups
+from realtalk_async.supervision.kernel import process_groups
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -109,7 +109,9 @@ def tell(what: str, left: list[str]) -> str:
 
 def _children() -> set[str]:
     me = os.getpid()
-    found = (groups.look(int(one)) for one in os.listdir("/proc") if one.isdigit())
+    found = (
+        process_groups.look(int(one)) for one in os.listdir("/proc") if one.isdigit()
+    )
     return {str(one) for one in found if one and _parent(one.pid) == me}
 
 

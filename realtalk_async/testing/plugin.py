@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ProcessManager
-
-    from .children import ScriptedChildren
+    from realtalk_async.testing.scripted_child import ScriptedChildren
 
 Value = TypeVar("Value")
 
@@ -98,7 +97,7 @@ def offline_peer() -> Any:  # noqa: ANN401 - a `Peer`, which stands above this r
 @pytest.fixture
 def scripted_child() -> ScriptedChildren:
     """Return what makes commands for children that do one thing, such as crash."""
-    from .children import ScriptedChildren
+    from realtalk_async.testing.scripted_child import ScriptedChildren
 
     return ScriptedChildren()
 
@@ -108,11 +107,11 @@ def virtual_time() -> Callable[..., Any]:
     """
     Return what runs a coroutine in virtual time: ``virtual_time(story())``.
 
-    The loop jumps from timer to timer; see `realtalk_async.testing.virtual` for what that
+    The loop jumps from timer to timer; see `realtalk_async.testing.virtual_time` for what that
     means, and for tests that are coroutines themselves. ``patience=0.01`` gives children
     and threads so many real seconds before each jump.
     """
-    from .virtual import run
+    from realtalk_async.testing.virtual_time import run
 
     return run
 
@@ -125,9 +124,8 @@ def realtalk_no_leaks() -> Generator[None]:
     What fixtures asked for before this one have is theirs, and so is the file of a
     child's old output, which is kept for as long as its manager is. Linux only.
     """
-    from realtalk_async.supervision import spill
-
-    from . import leaks
+    from realtalk_async.supervision.output import spill
+    from realtalk_async.testing import leaks
 
     before = leaks.look()
     yield
@@ -143,7 +141,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     if "realtalk_no_leaks" in item.fixturenames and inspect.iscoroutinefunction(
         item.obj
     ):
-        from .leaks import watch_tasks
+        from realtalk_async.testing.leaks import watch_tasks
 
         item.obj = watch_tasks(item.obj)
 
@@ -162,9 +160,9 @@ def pytest_runtest_makereport(
     report = yield
     # Who has not loaded the package's core has no children.
     if report.failed and "realtalk_async.supervision.manager" in sys.modules:
-        from . import account
+        from realtalk_async.testing import failure_report
 
-        report.sections += account.sections(item.stash.get(_began, 0.0))
+        report.sections += failure_report.sections(item.stash.get(_began, 0.0))
     if report.when == "teardown":
         item.stash[_held] = []
     return report

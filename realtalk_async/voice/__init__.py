@@ -10,15 +10,10 @@ in, decisions out; its parts are `conversation`, `replies`, `items`, `saying` an
 
 from __future__ import annotations
 
-from realtalk_async.voice.audio import AudioProgram, Device, Machine
+from realtalk_async.voice.audio.devices import AudioProgram, Device, Machine
+from realtalk_async.voice.event_iterator import EventFeed
 from realtalk_async.voice.eventlog import EventLog, LoggedEvent
-from realtalk_async.voice.feed import EventFeed
-from realtalk_async.voice.metrics import Metrics, TurnLatency
-from realtalk_async.voice.protocol import SemanticVad, ServerVad
-from realtalk_async.voice.stream import Stream
-from realtalk_async.voice.summary import Summary
-from realtalk_async.voice.tools import Tool
-from realtalk_async.voice.words import (
+from realtalk_async.voice.events import (
     Connected,
     ConnectionLost,
     ConnectionRecycled,
@@ -29,9 +24,9 @@ from realtalk_async.voice.words import (
     Interrupted,
     Outcome,
     ProtocolProblem,
-    ReplyFinished,
-    ReplyStarted,
-    ReplyText,
+    ResponseFinished,
+    ResponseStarted,
+    ResponseText,
     ServiceError,
     SpeechStarted,
     SpeechStopped,
@@ -44,6 +39,11 @@ from realtalk_async.voice.words import (
     UserTranscript,
     VoiceEvent,
 )
+from realtalk_async.voice.metrics import Metrics, TurnLatency
+from realtalk_async.voice.protocol.messages import SemanticVad, ServerVad
+from realtalk_async.voice.stream import Stream
+from realtalk_async.voice.summary import Summary
+from realtalk_async.voice.tools import Tool
 
 __all__ = [
     "AudioProgram",
@@ -63,9 +63,9 @@ __all__ = [
     "Metrics",
     "Outcome",
     "ProtocolProblem",
-    "ReplyFinished",
-    "ReplyStarted",
-    "ReplyText",
+    "ResponseFinished",
+    "ResponseStarted",
+    "ResponseText",
     "SemanticVad",
     "ServerVad",
     "ServiceError",

@@ -14,9 +14,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
-from realtalk_async.voice import protocol, words
-from realtalk_async.voice.chronicle import Chronicle
-from realtalk_async.voice.decisions import (
+from realtalk_async.voice import events
+from realtalk_async.voice.audio.buffers import MicrophoneBuffer, Playback
+from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.eventlog import EventLog
+from realtalk_async.voice.metrics import Meter
+from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.decisions import (
     Decision,
     End,
     Hush,
@@ -26,23 +30,20 @@ from realtalk_async.voice.decisions import (
     Send,
     Tell,
 )
-from realtalk_async.voice.eventlog import EventLog
-from realtalk_async.voice.gate import Gate
-from realtalk_async.voice.metrics import Meter
-from realtalk_async.voice.pacing import MicrophoneBuffer, Playback
-from realtalk_async.voice.protocol import BYTES_PER_MS, Malformed
-from realtalk_async.voice.scribe import write_down
-from realtalk_async.voice.session import LEAST_TURN_MS
+from realtalk_async.voice.protocol.messages import BYTES_PER_MS, Malformed
+from realtalk_async.voice.protocol.session import LEAST_TURN_MS
+from realtalk_async.voice.timeline.marks import write_down
+from realtalk_async.voice.timeline.recorder import Chronicle
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.voice.chronicle import Lane
-    from realtalk_async.voice.protocol import Message, Role
-    from realtalk_async.voice.session import Session
-    from realtalk_async.voice.taping import Tape
-    from realtalk_async.voice.words import ToolFinished, VoiceEvent
+    from realtalk_async.voice.audio.recording import Tape
+    from realtalk_async.voice.events import ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Message, Role
+    from realtalk_async.voice.protocol.session import Session
+    from realtalk_async.voice.timeline.recorder import Lane
 
 
 _PER_SECOND = 1000 * BYTES_PER_MS
@@ -124,7 +125,7 @@ class Engine:
         """
         now = time.monotonic()
         try:
-            event = protocol.parse(raw)
+            event = messages.parse(raw)
         except Malformed as problem:
             self._do(self.session.malformed(problem, now))
             return
@@ -306,11 +307,11 @@ class Engine:
     def _take_time(self, event: VoiceEvent) -> None:
         now = time.monotonic()
         match event:
-            case words.SpeechStopped():
+            case events.SpeechStopped():
                 self.meter.asked(now)
-            case words.ReplyStarted():
+            case events.ResponseStarted():
                 self.meter.began(event.response_id, now)
-            case words.ReplyText():
+            case events.ResponseText():
                 self.meter.came(now)
             case _:
                 return

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Self, cast
 
 import anyio.to_thread
 
+from realtalk_async.concurrency.waiting import to_the_end
 from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitExpired
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice.audio import DEFAULT, Machine, is_program
-from realtalk_async.voice.broadcast import Broadcast
+from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
+from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.audio.player import Player
+from realtalk_async.voice.audio.recorder import Recorder
+from realtalk_async.voice.connection import Link
+from realtalk_async.voice.endpoint import find_target
 from realtalk_async.voice.engine import Engine
+from realtalk_async.voice.event_bus import Broadcast
 from realtalk_async.voice.eventlog import print_table
-from realtalk_async.voice.gate import Gate
-from realtalk_async.voice.link import Link
 from realtalk_async.voice.metrics import Metrics
-from realtalk_async.voice.player import Player
-from realtalk_async.voice.protocol import (
+from realtalk_async.voice.protocol.messages import (
     BYTES_PER_MS,
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
@@ -34,14 +37,11 @@ from realtalk_async.voice.protocol import (
     ServerVad,
     SessionConfig,
 )
-from realtalk_async.voice.recorder import Recorder
-from realtalk_async.voice.run import Run
-from realtalk_async.voice.session import Session
+from realtalk_async.voice.protocol.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary
-from realtalk_async.voice.target import find_target
+from realtalk_async.voice.supervisor import Run
 from realtalk_async.voice.tools import Toolbox
-from realtalk_async.voice.waiting import to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from realtalk_async.supervision import ErrorHistory, ProcessStatus
-    from realtalk_async.voice.audio import Device
+    from realtalk_async.voice.audio.callbacks import Sink, Source
+    from realtalk_async.voice.audio.devices import Device
+    from realtalk_async.voice.event_iterator import EventFeed
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
-    from realtalk_async.voice.feed import EventFeed
-    from realtalk_async.voice.functions import Sink, Source
-    from realtalk_async.voice.protocol import Role
-    from realtalk_async.voice.run import Microphone, Speaker
+    from realtalk_async.voice.events import Entry, Outcome, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Role
+    from realtalk_async.voice.supervisor import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
-    from realtalk_async.voice.words import Entry, Outcome, VoiceEvent
 
 SERVER_VAD = ServerVad()
 
@@ -311,7 +311,9 @@ class Stream:
         recorder = self._find_microphone(machine)
         player = self._find_speaker(machine)
         if self._record_to is not None:
-            from realtalk_async.voice.taping import Tape  # few sessions are recorded
+            from realtalk_async.voice.audio.recording import (
+                Tape,  # few sessions are recorded
+            )
 
             self._engine.tape = Tape(self._record_to, self.logger)
 
@@ -340,7 +342,9 @@ class Stream:
             return None
         if is_program(microphone):
             return Recorder(microphone, machine, self._engine)
-        from realtalk_async.voice.functions import FunctionRecorder  # few have one
+        from realtalk_async.voice.audio.callbacks import (
+            FunctionRecorder,  # few have one
+        )
 
         return FunctionRecorder(cast("Source", microphone), self._engine)
 
@@ -350,7 +354,7 @@ class Stream:
             return None
         if is_program(speaker):
             return Player(speaker, machine, self._engine, standby=self._keeps_standby)
-        from realtalk_async.voice.functions import FunctionPlayer  # likewise
+        from realtalk_async.voice.audio.callbacks import FunctionPlayer  # likewise
 
         return FunctionPlayer(cast("Sink", speaker), self._engine)
 
@@ -452,10 +456,10 @@ class Stream:
         Raises:
             OSError: If *path* cannot be written.
         """
-        from realtalk_async.voice import timeline  # few sessions are ever drawn
+        from realtalk_async.voice.timeline import svg  # few sessions are ever drawn
 
         marks = self._engine.chronicle.marks
-        await anyio.to_thread.run_sync(timeline.save, marks, path)
+        await anyio.to_thread.run_sync(svg.save, marks, path)
 
     @property
     def eventlog(self) -> EventLog:
@@ -675,7 +679,7 @@ class Stream:
         """
         Return the events of the session from here on, as an async iterator::
 
-            async for event in stream.events(ReplyFinished, Interrupted):
+            async for event in stream.events(ResponseFinished, Interrupted):
                 print(event)
 
         Each iterator has its own queue. A reader that is too slow slows nobody: the

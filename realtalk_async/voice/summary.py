@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from realtalk_async.voice.chronicle import Mark
-    from realtalk_async.voice.words import Entry, Outcome
+    from realtalk_async.voice.events import Entry, Outcome
+    from realtalk_async.voice.timeline.recorder import Mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 import orjson
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.voice.words import ToolFinished
+from realtalk_async.voice.events import ToolFinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from realtalk_async.voice.protocol import Message
-    from realtalk_async.voice.words import ToolCalled
+    from realtalk_async.voice.events import ToolCalled
+    from realtalk_async.voice.protocol.messages import Message
 
 ToolFunction: TypeAlias = Callable[..., Awaitable[object]]
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from measure import Benchmark, Figures, Goal, main
 
 from realtalk_async import Command, Logger, ProcessManager
-from realtalk_async.console.control import control
+from realtalk_async.control.server import control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -30,7 +30,7 @@ from realtalk_async.ops import serve_metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from realtalk_async.ops.endpoint import Endpoint
+    from realtalk_async.ops.http import Endpoint
 
 LINES = "import sys\nfor _ in range(20000): sys.stdout.write(('x' * 99 + '\\n') * 1000)"
 CHILDREN, FLOODS = 500, 4

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 from measure import Benchmark, Goal, main
 
 from realtalk_async.logs import Logger
-from realtalk_async.supervision import ProcessManager, groups
+from realtalk_async.supervision import ProcessManager
+from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def killed(name: str, log: Path, moment: float) -> tuple[int, int, float]:
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert tag
     late = 0
-    while left := groups.tagged(tag):
+    while left := process_groups.tagged(tag):
         passed = time.monotonic() - began
         if passed > ALLOWED:
             late = late or len(left)
@@ -108,7 +109,7 @@ def killed(name: str, log: Path, moment: float) -> tuple[int, int, float]:
             break
         time.sleep(0.005)
     passed = time.monotonic() - began
-    groups.end_all(tag)
+    process_groups.end_all(tag)
     return late, len(left), passed
 
 

@@ -16,7 +16,7 @@ import time
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from realtalk_async.offline.speech import SphinxEar, synthesise
+from realtalk_async.offline.speech.recogniser import SphinxEar, synthesise
 
 SENTENCES = (
     "Good morning, how are you today?",

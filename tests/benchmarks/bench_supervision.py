@@ -42,9 +42,9 @@ from realtalk_async.supervision import (
     ProcessManager,
     RestartPolicy,
 )
-from realtalk_async.supervision.output import Clock, OutputBuffer
-from realtalk_async.supervision.pipes import PipeReader
-from realtalk_async.supervision.spill import SpillStore
+from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
+from realtalk_async.supervision.output.pipes import PipeReader
+from realtalk_async.supervision.output.spill import SpillStore
 
 WRITER = (
     "import os, sys\n"

@@ -77,8 +77,8 @@ def ours():
     import asyncio
 
     from realtalk_async.voice.engine import Engine
-    from realtalk_async.voice.protocol import SessionConfig
-    from realtalk_async.voice.session import Session
+    from realtalk_async.voice.protocol.messages import SessionConfig
+    from realtalk_async.voice.protocol.session import Session
 
     async def work():
         engine = Engine(Session(SessionConfig()), lambda event: None, plays=True)
@@ -103,8 +103,8 @@ BENCHMARKS = (
         {
             "ours": imports(
                 "realtalk_async.voice.stream",
-                "realtalk_async.voice.link",
                 "realtalk_async.voice.connection",
+                "realtalk_async.voice.websocket",
             ),
             "ours, first line": imports("realtalk_async"),
             "openai": imports("openai", "openai.resources.realtime.realtime"),

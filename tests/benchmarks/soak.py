@@ -42,7 +42,7 @@ from realtalk_async.voice import (
     DeviceFailed,
     Interrupted,
     ProtocolProblem,
-    ReplyText,
+    ResponseText,
     ServiceError,
     Stream,
     UnknownEvent,
@@ -200,7 +200,7 @@ class Talk:
 
     def note(self, event):
         """Keep the latest events, for who waits in vain."""
-        if not isinstance(event, ReplyText):
+        if not isinstance(event, ResponseText):
             at = f"{time.monotonic():.1f}"
             self.latest.append(f"{at} {type(event).__name__}: {event}"[:100])
 

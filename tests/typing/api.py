@@ -30,7 +30,7 @@ from realtalk_async import (
     SupervisedTask,
 )
 from realtalk_async.ops import export_metrics, notify_systemd, serve_metrics
-from realtalk_async.testing.virtual import VirtualTimeLoop
+from realtalk_async.testing.virtual_time import VirtualTimeLoop
 
 
 async def supervise(logger: Logger) -> None:

@@ -1,0 +1,1 @@
+"""The configuration of `realtalk-async run`: TOML file, Procfile, .env."""

@@ -1,0 +1,1 @@
+"""Small asyncio and thread helpers that every package may use."""

@@ -1,0 +1,1 @@
+"""Look into a running app, from another process of the same user."""

@@ -1,0 +1,1 @@
+"""Bridges from logging, warnings, structlog and uncaught exceptions to the log."""

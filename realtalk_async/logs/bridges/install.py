@@ -1,0 +1,312 @@
+"""
+Bring into the log what others report: logging, structlog, warnings, last exceptions.
+
+`install` puts all of them in place at once, and what it returns takes them away again,
+exactly: what somebody else has wrapped around ours meanwhile stays, and ours within it
+passes everything on to what was there before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from realtalk_async.logs.entry import Level
+from realtalk_async.logs.log_protocol import Log, call_of, show_traceback
+from realtalk_async.logs.serialize import show_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Any, Self, TextIO
+
+
+_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
+    "asctime",
+    "message",
+    "taskName",
+}
+# What a warning looks like on a child's standard error; see warnings.formatwarning.
+_WARNING = re.compile(r"(.+?):(\d+): (?:\w+\.)*(\w*Warning): (.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class PythonWarning:
+    """A warning as Python prints it on standard error."""
+
+    category: str
+    """The class, such as ``DeprecationWarning``."""
+    message: str
+    file: str
+    """Where it was raised; ``sys`` at the interpreter's exit."""
+    line: int
+
+    @property
+    def context(self) -> dict[str, object]:
+        """What goes with the message into a log entry."""
+        return {"category": self.category, "file": self.file, "line": self.line}
+
+
+def parse_python_warning(line: str) -> PythonWarning | None:
+    """
+    Return the warning that *line*, from a Python child's standard error, announces.
+
+    Args:
+        line: Such as ``/app/x.py:3: DeprecationWarning: use y``, without newline. The
+            line of source code that Python prints after it is not one.
+
+    Returns:
+        The warning, or `None` if *line* is something else.
+    """
+    match = _WARNING.fullmatch(line)
+    if match is None:
+        return None
+    return PythonWarning(match[3], match[4], match[1], int(match[2]))
+
+
+class LogHandler(logging.Handler):
+    """
+    Forwards the standard library's records.
+
+    The component is the logger's name; DEBUG becomes INFO and CRITICAL becomes ERROR,
+    each with its own name in the context; ``extra`` values and the traceback are in
+    the context too.
+    """
+
+    def __init__(self, logger: Log, level: int = logging.NOTSET) -> None:
+        """Forward to *logger* what is at least as grave as *level*."""
+        super().__init__(level)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*; never raises, whatever its arguments are."""
+        context: dict[str, object] = {
+            key: value for key, value in vars(record).items() if key not in _ORDINARY
+        }
+        level = _level_of(record.levelno)
+        if record.levelname != level:
+            context["level"] = record.levelname
+        message = _message_of(record, context)
+        if record.exc_info and record.exc_info[1] is not None:
+            context["exception"] = show_traceback(record.exc_info[1])
+        elif record.exc_text:
+            context["exception"] = record.exc_text
+        if record.stack_info:
+            context["stack"] = record.stack_info
+        call_of(self._logger, level)(record.name, message, context)
+
+
+class Installed:
+    """What `install` has put in place; also a context manager that undoes it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._undoing: list[Callable[[], None]] = []
+        self._active = True
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still in place."""
+        return self._active
+
+    def undo(self) -> None:
+        """Take everything away again, in reverse order; idempotent."""
+        self._active = False
+        while self._undoing:
+            self._undoing.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+    def on_undo(self, undo: Callable[[], None]) -> None:
+        """Have *undo* called when it is taken away."""
+        self._undoing.append(undo)
+
+
+def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
+    """
+    Forward what this process reports elsewhere to *logger*.
+
+    - the standard library's ``logging``, by a handler at its root;
+    - structlog, by a processor before the renderer; if the app has imported it by
+      then, for it is not imported for this alone;
+    - Python's ``warnings``, as WARNING entries of the module they are about;
+    - exceptions that end the app or a thread, and those that asyncio can tell nobody
+      about, as ERROR entries (they are still reported as before). For asyncio's it
+      must be called while the loop runs.
+
+    Args:
+        logger: Where all of it goes.
+        level: The root logger lets pass what is at least so grave; `None` leaves it as
+            it is, and as it is it holds back INFO.
+
+    Returns:
+        What takes it away again.
+    """
+    installed = Installed()
+    _install_logging(logger, level, installed)
+    if "structlog" in sys.modules:
+        from realtalk_async.logs.bridges.structlog import forward_structlog
+
+        installed.on_undo(forward_structlog(logger))
+    _install_warnings(logger, installed)
+    _install_excepthook(logger, installed)
+    _install_threading(logger, installed)
+    _install_asyncio(logger, installed)
+    return installed
+
+
+def _install_logging(logger: Log, level: int | None, installed: Installed) -> None:
+    root = logging.getLogger()
+    handler = LogHandler(logger)
+    root.addHandler(handler)
+    installed.on_undo(lambda: root.removeHandler(handler))
+    before = root.level
+    if level is not None and before > level:
+        root.setLevel(level)
+
+        def restore() -> None:
+            if root.level == level:
+                root.setLevel(before)
+
+        installed.on_undo(restore)
+
+
+def _install_warnings(logger: Log, installed: Installed) -> None:
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is not None or not installed.active:
+            before(message, category, filename, lineno, file, line)
+            return
+        told = PythonWarning(category.__name__, show_text(message), filename, lineno)
+        logger.warning(_module_of(filename), told.message, told.context)
+
+    warnings.showwarning = show
+
+    def restore() -> None:
+        if warnings.showwarning is show:
+            warnings.showwarning = before
+
+    installed.on_undo(restore)
+
+
+def _install_excepthook(logger: Log, installed: Installed) -> None:
+    before = sys.excepthook
+
+    def hook(
+        kind: type[BaseException],
+        exception: BaseException,
+        trace: TracebackType | None,
+    ) -> None:
+        if installed.active and not issubclass(kind, KeyboardInterrupt):
+            _log_exception(logger, "python", "the app ended by an exception", exception)
+        before(kind, exception, trace)
+
+    sys.excepthook = hook
+
+    def restore() -> None:
+        if sys.excepthook is hook:
+            sys.excepthook = before
+
+    installed.on_undo(restore)
+
+
+def _install_threading(logger: Log, installed: Installed) -> None:
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs, /) -> None:
+        if installed.active and args.exc_value is not None:
+            name = args.thread.name if args.thread is not None else "a thread"
+            message = f"{name} ended by an exception"
+            _log_exception(logger, "python", message, args.exc_value)
+        before(args)
+
+    threading.excepthook = hook
+
+    def restore() -> None:
+        if threading.excepthook is hook:
+            threading.excepthook = before
+
+    installed.on_undo(restore)
+
+
+def _install_asyncio(logger: Log, installed: Installed) -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    before = loop.get_exception_handler()
+    if before is None:
+        return  # without a handler asyncio reports to logging, and so to us
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if installed.active:
+            _log_asyncio(logger, context)
+        before(loop, context)
+
+    loop.set_exception_handler(handle)
+
+    def restore() -> None:
+        if loop.get_exception_handler() is handle:
+            loop.set_exception_handler(before)
+
+    installed.on_undo(restore)
+
+
+def _log_asyncio(logger: Log, context: Mapping[str, object]) -> None:
+    told = {key: value for key, value in context.items() if key != "message"}
+    exception = told.pop("exception", None)
+    if isinstance(exception, BaseException):
+        told["exception"] = show_traceback(exception)
+    logger.error("asyncio", show_text(context.get("message", "")), told)
+
+
+def _log_exception(
+    logger: Log, component: str, message: str, exception: BaseException
+) -> None:
+    what = f"{message}: {type(exception).__name__}: {show_text(exception)}"
+    logger.error(component, what, {"exception": show_traceback(exception)})
+
+
+def _level_of(number: int) -> Level:
+    if number >= logging.ERROR:
+        return Level.ERROR
+    return Level.WARNING if number >= logging.WARNING else Level.INFO
+
+
+def _message_of(record: logging.LogRecord, context: dict[str, object]) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit, foreign __str__
+        context["args"] = record.args
+        return show_text(record.msg)
+
+
+def _module_of(filename: str) -> str:
+    """Return the name of the module that was loaded from *filename*."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__dict__", {}).get("__file__") == filename:
+            return name
+    return "python"

@@ -1,0 +1,311 @@
+"""
+The configuration of a session: its defaults, and how ``session.update`` changes it. Pure.
+
+An update is checked whole before anything of it counts. Fields that the service knows
+and this peer has no use for are accepted and shown again.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from realtalk_async.offline.effects import (
+    SAMPLE_RATE,
+    JsonObject,
+    Rejected,
+    as_list,
+    as_object,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Check: TypeAlias = "Callable[[object, str], None]"
+"""Raises `Rejected` if the value, found under the dotted name, cannot be."""
+
+SILENCE_BY_EAGERNESS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
+"""``semantic_vad`` has no model here: its eagerness is a silence in ms."""
+
+
+def defaults(model: str) -> JsonObject:
+    """Return the configuration of a session that has not been updated yet."""
+    pcm = {"type": "audio/pcm", "rate": SAMPLE_RATE}
+    return {
+        "type": "realtime",
+        "model": model,
+        "output_modalities": ["audio"],
+        "instructions": "",
+        "tools": [],
+        "tool_choice": "auto",
+        "max_output_tokens": "inf",
+        "tracing": None,
+        "prompt": None,
+        "audio": {
+            "input": {
+                "format": dict(pcm),
+                "transcription": None,
+                "noise_reduction": None,
+                "turn_detection": _server_vad({}),
+            },
+            "output": {"format": dict(pcm), "voice": "marin", "speed": 1.0},
+        },
+        "include": None,
+    }
+
+
+def update(current: JsonObject, change: object) -> JsonObject:
+    """
+    Return *current* with *change* put into it; *current* stays as it is.
+
+    Raises:
+        Rejected: If a field is missing, unknown, or has a value that cannot be.
+    """
+    wanted = as_object(change)
+    if "type" not in wanted:
+        name = "session.type" if wanted else "session"
+        raise Rejected("missing_required_parameter", _missing(name), name)
+    _check(wanted, _SESSION, "session")
+    merged = _merge(current, wanted)
+    _complete_turn_detection(merged)
+    return merged
+
+
+def check_response(options: object) -> JsonObject:
+    """
+    Return the options of a ``response.create``.
+
+    Raises:
+        Rejected: If a field is unknown or has a value that cannot be.
+    """
+    if options is None:
+        return {}
+    _check(options, _RESPONSE, "response")
+    return as_object(options)
+
+
+def turn_detection(settings: JsonObject) -> JsonObject | None:
+    """Return how turns are detected, or ``None`` for push-to-talk."""
+    heard = as_object(as_object(settings.get("audio")).get("input"))
+    detection = heard.get("turn_detection")
+    return as_object(detection) if detection else None
+
+
+def silence_ms(detection: JsonObject) -> int:
+    """Return how long it must be quiet for a turn to be over."""
+    if detection.get("type") == "semantic_vad":
+        return SILENCE_BY_EAGERNESS[str(detection.get("eagerness", "auto"))]
+    return cast("int", detection.get("silence_duration_ms", 500))
+
+
+def idle_timeout_ms(detection: JsonObject) -> int | None:
+    """Return how long a silence after an answer may last, or ``None`` for ever."""
+    return cast("int | None", detection.get("idle_timeout_ms"))
+
+
+def _server_vad(given: JsonObject) -> JsonObject:
+    return {
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 500,
+        "create_response": True,
+        "interrupt_response": True,
+        "idle_timeout_ms": None,
+        **given,
+    }
+
+
+def _complete_turn_detection(settings: JsonObject) -> None:
+    """Put in what the client left open."""
+    detection = turn_detection(settings)
+    if detection is None:
+        return
+    open_fields: JsonObject = {"create_response": True, "interrupt_response": True}
+    heard = as_object(as_object(settings["audio"])["input"])
+    if detection["type"] == "server_vad":
+        detection.pop("eagerness", None)
+        heard["turn_detection"] = _server_vad(detection)
+    else:
+        kept = {"type", "eagerness", "create_response", "interrupt_response"}
+        given = {key: value for key, value in detection.items() if key in kept}
+        heard["turn_detection"] = {"eagerness": "auto", **open_fields, **given}
+
+
+def _merge(current: JsonObject, change: JsonObject) -> JsonObject:
+    merged = copy.deepcopy(current)
+    for key, value in change.items():
+        before, after = as_object(merged.get(key)), as_object(value)
+        merged[key] = (
+            _merge(before, after) if before and after else copy.deepcopy(value)
+        )
+    return merged
+
+
+# --- checks
+
+
+def _missing(name: str) -> str:
+    return f"Missing required parameter: '{name}'."
+
+
+def _check(value: object, check: Check | JsonObject, name: str) -> None:
+    """Apply a check, or a table of checks to an object."""
+    if callable(check):
+        check(value, name)
+        return
+    if not isinstance(value, dict):
+        raise _wrong(name, value, "an object")
+    for key, item in as_object(cast("object", value)).items():
+        if key not in check:
+            message = f"Unknown parameter: '{name}.{key}'."
+            raise Rejected("unknown_parameter", message, f"{name}.{key}")
+        _check(item, cast("Check | JsonObject", check[key]), f"{name}.{key}")
+
+
+def _wrong(name: str, value: object, expected: str) -> Rejected:
+    message = f"Invalid value for '{name}': {value!r}; expected {expected}."
+    return Rejected("invalid_value", message, name)
+
+
+def _anything(_value: object, _name: str) -> None:
+    return
+
+
+def _text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise _wrong(name, value, "a string")
+
+
+def _flag(value: object, name: str) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name, value, "true or false")
+
+
+def _voice(value: object, name: str) -> None:
+    if not (isinstance(value, str) and value) and "id" not in as_object(value):
+        raise _wrong(name, value, "the name of a voice")
+
+
+def _one_of(*choices: object) -> Check:
+    def check(value: object, name: str) -> None:
+        if value not in choices:
+            raise _wrong(name, value, " or ".join(map(repr, choices)))
+
+    return check
+
+
+def _between(low: float, high: float, *, whole: bool = False) -> Check:
+    def check(value: object, name: str) -> None:
+        kinds = int if whole else (int, float)
+        right = isinstance(value, kinds) and not isinstance(value, bool)
+        if not (right and low <= cast("float", value) <= high):
+            kind = "a whole number" if whole else "a number"
+            raise _wrong(name, value, f"{kind} from {low:g} to {high:g}")
+
+    return check
+
+
+def _or_null(check: Check | JsonObject) -> Check:
+    def checked(value: object, name: str) -> None:
+        if value is not None:
+            _check(value, check, name)
+
+    return checked
+
+
+def _format(value: object, name: str) -> None:
+    wanted: JsonObject = {"type": "audio/pcm", "rate": SAMPLE_RATE}
+    if as_object(value).get("type") != "audio/pcm":
+        raise _wrong(f"{name}.type", as_object(value).get("type"), "'audio/pcm'")
+    _check(value, {key: _one_of(item) for key, item in wanted.items()}, name)
+
+
+def _modalities(value: object, name: str) -> None:
+    if value not in (["audio"], ["text"]):
+        raise _wrong(name, value, "['audio'] or ['text']")
+
+
+def _max_tokens(value: object, name: str) -> None:
+    if value != "inf":
+        _between(1, 4096, whole=True)(value, name)
+
+
+def _tools(value: object, name: str) -> None:
+    if not isinstance(value, list):
+        raise _wrong(name, value, "a list of tools")
+    for index, tool in enumerate(as_list(cast("object", value))):
+        if as_object(tool).get("type") not in ("function", "mcp"):
+            message = _missing(f"{name}[{index}].type")
+            raise Rejected("missing_required_parameter", message, f"{name}[{index}]")
+
+
+def _detection(value: object, name: str) -> None:
+    kind = as_object(value).get("type")
+    if kind not in _DETECTIONS:
+        raise _wrong(f"{name}.type", kind, "'server_vad' or 'semantic_vad'")
+    _check(value, _DETECTIONS[str(kind)], name)
+
+
+_DETECTIONS: dict[str, JsonObject] = {
+    "server_vad": {
+        "type": _anything,
+        "threshold": _between(0, 1),
+        "prefix_padding_ms": _between(0, 10_000, whole=True),
+        "silence_duration_ms": _between(20, 10_000, whole=True),
+        "create_response": _flag,
+        "interrupt_response": _flag,
+        "idle_timeout_ms": _or_null(_between(5000, 30_000, whole=True)),
+    },
+    "semantic_vad": {
+        "type": _anything,
+        "eagerness": _one_of(*SILENCE_BY_EAGERNESS),
+        "create_response": _flag,
+        "interrupt_response": _flag,
+    },
+}
+
+_OUTPUT: JsonObject = {"format": _format, "voice": _voice, "speed": _between(0.25, 1.5)}
+
+_SESSION: JsonObject = {
+    "type": _one_of("realtime"),
+    "id": _anything,
+    "object": _anything,
+    "expires_at": _anything,
+    "model": _text,
+    "instructions": _text,
+    "output_modalities": _modalities,
+    "tools": _tools,
+    "tool_choice": _anything,
+    "max_output_tokens": _max_tokens,
+    "parallel_tool_calls": _flag,
+    "reasoning": _anything,
+    "tracing": _anything,
+    "truncation": _anything,
+    "prompt": _anything,
+    "include": _anything,
+    "audio": {
+        "input": {
+            "format": _format,
+            "transcription": _anything,
+            "noise_reduction": _anything,
+            "turn_detection": _or_null(_detection),
+        },
+        "output": _OUTPUT,
+    },
+}
+
+_RESPONSE: JsonObject = {
+    "conversation": _one_of("auto", "none"),
+    "input": _or_null(_anything),
+    "instructions": _text,
+    "output_modalities": _modalities,
+    "tools": _tools,
+    "tool_choice": _anything,
+    "max_output_tokens": _max_tokens,
+    "parallel_tool_calls": _flag,
+    "reasoning": _anything,
+    "metadata": _anything,
+    "prompt": _anything,
+    "audio": {"output": _OUTPUT},
+}

@@ -1,0 +1,1 @@
+"""Speech recognition and synthesis for the offline peer."""

@@ -1,0 +1,1 @@
+"""The operating system: spawning, signals, process groups, the guard process."""

@@ -1,0 +1,1 @@
+"""Captured output: read from pipes, stored, spilled to disk, followed, searched."""

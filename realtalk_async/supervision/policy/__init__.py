@@ -1,0 +1,1 @@
+"""Decisions without I/O: restart, intensity, strategies, stop ladder, probes, devices."""

@@ -1,0 +1,268 @@
+"""
+When a dead process starts again, after what wait, and when that ends. Pure.
+
+The failure score decays with time (thejerf/suture): each failure adds one to what is left
+of the score, which halves every ``decay`` seconds. A process that fails once an hour is
+revived for ever; one that fails at once, again and again, is given up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.reports.status import Cause, ExitStatus, describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
+"""Who is restarted with a process: nobody; those started after it; all others."""
+
+Mode = Literal["permanent", "transient", "temporary"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """
+    When to restart a process.
+
+    Raises:
+        InvalidConfiguration: If a number is out of its bounds; the message says which.
+    """
+
+    mode: Mode = "transient"
+    """``permanent``: always; ``transient``: after a failure; ``temporary``: never."""
+    max_failures: float = 5
+    """Give up when the failure score exceeds this; 0 means at the first failure."""
+    decay: float = 30.0
+    """Seconds in which the failure score halves."""
+    first_delay: float = 0.1
+    """Seconds of the first backoff; doubled for each further failure."""
+    max_delay: float = 30.0
+    """No backoff is longer, in seconds."""
+    jitter: bool = True
+    """Draw each wait evenly between 0 and the backoff (full jitter)."""
+    success_statuses: frozenset[int] = frozenset({0})
+    """Exit statuses that are no failure."""
+    fatal_statuses: frozenset[int] = frozenset()
+    """Exit statuses after which a restart would be of no use: give up at once."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in {"permanent", "transient", "temporary"}:
+            raise InvalidConfiguration(
+                f"mode is 'permanent', 'transient' or 'temporary', not {self.mode!r}"
+            )
+        for name, low in (("max_failures", 0), ("first_delay", 0), ("max_delay", 0)):
+            if not getattr(self, name) >= low:
+                raise InvalidConfiguration(
+                    f"{name} must be at least {low}, not {getattr(self, name)}"
+                )
+        if not self.decay > 0:
+            raise InvalidConfiguration(f"decay must be more than 0 s, not {self.decay}")
+
+    def delay(self, failures: float, share: float) -> float:
+        """
+        Return the seconds to wait before the next start.
+
+        Args:
+            failures: The failure score, this failure included.
+            share: A random number in [0, 1), the dice of the jitter.
+        """
+        exponent = min(max(failures - 1, 0.0), 64.0)
+        full = min(self.max_delay, self.first_delay * float(2.0**exponent))
+        return full * share if self.jitter else full
+
+
+PERMANENT = RestartPolicy("permanent")
+"""Restart whatever happens: for what must always be there, such as a recorder."""
+TRANSIENT = RestartPolicy("transient")
+"""Restart after a failure: for a job that may finish."""
+TEMPORARY = RestartPolicy("temporary")
+"""Never restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The failures so far, faded with time."""
+
+    failures: float = 0.0
+    at: float = 0.0
+    """When `failures` was right, in monotonic seconds."""
+
+    def left(self, now: float, decay: float) -> float:
+        """Return what is left of it now."""
+        return self.failures * float(0.5 ** (max(0.0, now - self.at) / decay))
+
+    def fail(self, now: float, decay: float) -> Score:
+        """Return the score after one more failure."""
+        return Score(self.left(now, decay) + 1.0, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start again after a wait."""
+
+    delay: float
+    """Seconds."""
+    reason: str
+    counted: bool = True
+    """Whether it follows a failure: not if the app, or others, brought it about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Leave it dead: that is as it should be."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Leave it dead although it failed."""
+
+    reason: str
+    allowed: bool = True
+    """Whether the policy would have restarted it, had it been of any use."""
+
+
+Verdict = Restart | Rest | GiveUp
+
+
+def restarted_together(
+    name: str, order: Sequence[str], strategy: Strategy
+) -> tuple[str, ...]:
+    """
+    Return who is restarted when *name* is, itself included, in the order of their start.
+
+    Args:
+        name: Whose restart is due.
+        order: All names, in the order of their start.
+        strategy: Who belongs together.
+    """
+    if strategy == "one_for_one":
+        return (name,)
+    first = order.index(name) if strategy == "rest_for_one" else 0
+    return tuple(order[first:])
+
+
+@dataclass(slots=True)
+class Judge:
+    """Decide what follows each death of one process, and remember the score."""
+
+    policy: RestartPolicy
+    score: Score = field(default_factory=Score)
+
+    def decide(
+        self,
+        cause: Cause,
+        exit_status: ExitStatus | None,
+        now: float,
+        share: float,
+        how: str = "",
+    ) -> Verdict:
+        """
+        Return what to do about a death.
+
+        Args:
+            cause: Why the process ended.
+            exit_status: How it ended; None if it could not be started.
+            now: Monotonic seconds.
+            share: A random number in [0, 1) for the jitter.
+            how: How it ended in words, if the exit status does not say it best.
+        """
+        if cause in {Cause.STOPPED, Cause.ESCALATED}:
+            return Rest("it was stopped")
+        failed = cause is not Cause.FINISHED
+        how = how or self._in_words(cause, exit_status)
+        policy = self.policy
+        if not failed and policy.mode != "permanent":
+            return Rest(f"{how}: it finished")
+        if policy.mode == "temporary":
+            return GiveUp(f"{how}; its policy says never to restart it", allowed=False)
+        if exit_status in policy.fatal_statuses:
+            return GiveUp(f"{how}, which its policy lists as fatal")
+        # An early clean exit of a permanent process counts too: it must not spin.
+        self.score = self.score.fail(now, policy.decay)
+        if self.score.failures > policy.max_failures:
+            return GiveUp(self._too_many(how))
+        delay = policy.delay(self.score.failures, share)
+        return Restart(
+            delay,
+            f"{how}; failure score {self.score.failures:.1f} of {policy.max_failures:g}, "
+            f"next start in {delay:.2f} s",
+        )
+
+    def _too_many(self, how: str) -> str:
+        policy = self.policy
+        return (
+            f"{how}; failure score {self.score.failures:.1f} exceeds {policy.max_failures:g} "
+            f"(halved every {policy.decay:g} s); fix the program or raise max_failures"
+        )
+
+    @staticmethod
+    def _in_words(cause: Cause, exit_status: ExitStatus | None) -> str:
+        if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
+            return str(cause)
+        return describe_exit(exit_status)
+
+    def failures_left(self, now: float) -> float:
+        """Return how many more failures at once it takes to be given up."""
+        left = self.policy.max_failures - self.score.left(now, self.policy.decay)
+        return math.floor(max(left, 0.0)) + 1 if math.isfinite(left) else math.inf
+
+    def rule(self, now: float) -> str:
+        """Return by which rule it decides, with its numbers."""
+        policy = self.policy
+        when = _RULES[policy.mode]
+        if policy.mode == "temporary":
+            return f"temporary: {when}"
+        return (
+            f"{policy.mode}: {when}; failure score "
+            f"{self.score.left(now, policy.decay):.1f} of {policy.max_failures:g}, "
+            f"halved every {policy.decay:g} s"
+        )
+
+    def reset(self) -> None:
+        """Forget all failures."""
+        self.score = replace(self.score, failures=0.0)
+
+
+_RULES: dict[Mode, str] = {
+    "permanent": "restarted however it ends",
+    "transient": "restarted after a failure",
+    "temporary": "never restarted",
+}
+
+
+def classify(
+    exit_status: ExitStatus | None,
+    policy: RestartPolicy,
+    *,
+    stopped: bool,
+    escalated: bool,
+    unhealthy: bool,
+) -> Cause:
+    """
+    Return why an incarnation ended.
+
+    Args:
+        exit_status: How it ended; None if it never ran.
+        policy: Says which exit statuses are a success.
+        stopped: Whether we were ending it.
+        escalated: Whether that took SIGKILL after a softer step.
+        unhealthy: Whether we were ending it because a probe failed.
+    """
+    if exit_status is None:
+        return Cause.SPAWN_FAILED
+    if unhealthy:
+        return Cause.UNHEALTHY
+    if stopped:
+        return Cause.ESCALATED if escalated else Cause.STOPPED
+    if exit_status == "unknown":
+        return Cause.UNKNOWN
+    if exit_status in policy.success_statuses:
+        return Cause.FINISHED
+    return Cause.SIGNALLED if exit_status < 0 else Cause.FAILED

@@ -1,0 +1,1 @@
+"""Run probes against a running process."""

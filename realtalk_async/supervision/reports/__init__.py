@@ -1,0 +1,1 @@
+"""Status, crash reports and explanations."""

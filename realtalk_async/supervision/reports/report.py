@@ -1,0 +1,349 @@
+"""
+What is told about a process after the fact: each life, each attempt to revive it. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, interleave
+from realtalk_async.supervision.reports.status import (
+    GOOD_ENDS,
+    CaptureEnd,
+    Cause,
+    ExitStatus,
+    ProcessStatus,
+    Usage,
+    duration,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+# What audio programs say when they fail, and what to do about it. The texts were
+# collected from parec, pacat, arecord, aplay, sox and ffmpeg without a server, with a
+# busy device and with a device that does not exist.
+SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        re.compile(r"resource busy|device busy", re.IGNORECASE),
+        "device busy",
+        "another program holds the device: close it, or choose another device",
+    ),
+    (
+        # ffmpeg's own: ESRCH, and that of its output device.
+        re.compile(
+            r"connection (failure|refused|terminated)|cannot connect context|"
+            r"error opening input.*: no such process",
+            re.IGNORECASE,
+        ),
+        "no sound server",
+        "the sound server is not there: start it, or choose another backend",
+    ),
+    (
+        re.compile(
+            r"can not open audio device|audio open error|no such device|"
+            r"entity killed|no such entity",  # PulseAudio's for one that is unplugged
+            re.IGNORECASE,
+        ),
+        "no such device",
+        "the device does not exist: list devices and choose one",
+    ),
+    (
+        re.compile(r"address already in use", re.IGNORECASE),
+        "address in use",
+        "another program holds the port: end it, or choose another port",
+    ),
+    (
+        re.compile(r"out of memory|cannot allocate memory|MemoryError", re.IGNORECASE),
+        "out of memory",
+        "the machine ran out of memory",
+    ),
+    (
+        re.compile(r"permission denied", re.IGNORECASE),
+        "permission denied",
+        "the user may not do this: check groups and file modes",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A known kind of failure, recognised in a child's last words."""
+
+    kind: str
+    advice: str
+    line: str
+
+
+def recognise(lines: list[OutputLine]) -> Sign | None:
+    """Return the newest known kind of failure among *lines*."""
+    for line in reversed(lines):
+        for pattern, kind, advice in SIGNS:
+            if pattern.search(line.text):
+                return Sign(kind, advice, line.text)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class IncarnationReport:
+    """
+    One life of a process, from spawn to reap; the crash report if it crashed.
+
+    ``str()`` is for people, `to_dict()` for machines.
+    """
+
+    process: str
+    incarnation: int
+    command: str
+    pid: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    """None while it runs."""
+    uptime: float
+    """Seconds."""
+    exit_status: ExitStatus | None
+    """None while it runs, or if it could not be started."""
+    cause: Cause | None
+    """None while it runs."""
+    summary: str
+    """How it ended, in words."""
+    sign: Sign | None
+    """A known kind of failure, recognised in its last words."""
+    last_words: tuple[OutputLine, ...]
+    """The newest lines of both streams in the order of arrival, at most ten of each."""
+    stdout: OutputLines
+    stderr: OutputLines
+    capture: CaptureEnd
+    usage: Usage | None
+    """None while it runs, or if somebody else reaped it."""
+    timeline: tuple[tuple[datetime, str], ...]
+    """When it went from one state to the next."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended, and not as it should."""
+        return self.cause not in GOOD_ENDS
+
+    def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
+        """
+        Return the report ready for JSON.
+
+        Args:
+            most_lines: The newest so many lines of each stream; all if None.
+        """
+        return {
+            "process": self.process,
+            "incarnation": self.incarnation,
+            "command": self.command,
+            "pid": self.pid,
+            "started_at": self.started_at.isoformat(),
+            "ended_at": self.ended_at and self.ended_at.isoformat(),
+            "uptime": round(self.uptime, 3),
+            "exit_status": self.exit_status,
+            "cause": self.cause and str(self.cause),
+            "summary": self.summary,
+            "sign": self.sign and {"kind": self.sign.kind, "advice": self.sign.advice},
+            "last_words": [str(line) for line in self.last_words],
+            "stdout": _newest(self.stdout, most_lines),
+            "stderr": _newest(self.stderr, most_lines),
+            "capture": self.capture,
+            "usage": self.usage and self.usage.to_dict(),
+            "timeline": [[at.isoformat(), what] for at, what in self.timeline],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.process}, incarnation {self.incarnation}: {self.summary}"]
+        lines += [f"  command   {self.command}", f"  pid       {self.pid}"]
+        lines.append(f"  uptime    {duration(self.uptime)}")
+        if self.sign:
+            lines.append(f"  looks like {self.sign.kind}: {self.sign.advice}")
+        if self.usage:
+            lines.append(
+                f"  used      {self.usage.user:.3f} s user, {self.usage.system:.3f} s "
+                f"system, {self.usage.peak_memory / 2**20:.1f} MiB"
+            )
+        lines.append(
+            "  timeline  "
+            + " → ".join(f"{what} {at:%H:%M:%S.%f}"[:-3] for at, what in self.timeline)
+        )
+        lines.append(f"  capture   {self.capture}")
+        lines.append("  last words" + ("" if self.last_words else " (none)"))
+        lines += [f"    {line.stream} {line}" for line in self.last_words]
+        return "\n".join(lines)
+
+
+def _newest(lines: OutputLines, most: int | None) -> list[dict[str, object]]:
+    """Return the newest so many lines ready for JSON; all of them if None."""
+    chosen = lines if most is None else lines[-most:] if most else []
+    return [line.to_dict() for line in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryAttempt:
+    """One try to revive a process."""
+
+    at: datetime
+    after: int
+    """The incarnation that had died."""
+    asked_by: Literal["policy", "app"]
+    succeeded: bool
+    detail: str
+
+    def __str__(self) -> str:
+        how = "restarted" if self.succeeded else "not restarted"
+        return f"{self.at:%H:%M:%S} {how} by {self.asked_by}: {self.detail}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the attempt ready for JSON."""
+        return {
+            "at": self.at.isoformat(),
+            "after": self.after,
+            "asked_by": self.asked_by,
+            "succeeded": self.succeeded,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedOutput:
+    """A process's status and all of its output, over every incarnation."""
+
+    status: ProcessStatus
+    stdout: OutputLines
+    stderr: OutputLines
+
+    @property
+    def interleaved(self) -> list[OutputLine]:
+        """Both streams in the order of arrival."""
+        return list(interleave(self.stdout, self.stderr))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all of it ready for JSON."""
+        return {
+            "status": self.status.to_dict(),
+            "stdout": [line.to_dict() for line in self.stdout],
+            "stderr": [line.to_dict() for line in self.stderr],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{line.stream} {line}" for line in self.interleaved]
+        return "\n".join([str(self.status), *lines])
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessHistory:
+    """All that happened to one process."""
+
+    status: ProcessStatus
+    incarnations: tuple[IncarnationReport, ...]
+    attempts: tuple[RecoveryAttempt, ...]
+    errors: tuple[tuple[datetime, str, str], ...] = ()
+    """Other things that went wrong around it: (when, kind, what)."""
+
+    @property
+    def name(self) -> str:
+        """The process's name."""
+        return self.status.name
+
+    @property
+    def exit_statuses(self) -> list[ExitStatus | None]:
+        """One an incarnation, in order; None for what runs or never ran."""
+        return [one.exit_status for one in self.incarnations]
+
+    @property
+    def failures(self) -> list[IncarnationReport]:
+        """The incarnations that did not end as they should."""
+        return [one for one in self.incarnations if one.failed]
+
+    def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
+        """Return the history ready for JSON; *most_lines* as for the incarnations."""
+        return {
+            "status": self.status.to_dict(),
+            "restarts": self.status.restarts,
+            "exit_statuses": self.exit_statuses,
+            "incarnations": [
+                one.to_dict(most_lines=most_lines) for one in self.incarnations
+            ],
+            "attempts": [one.to_dict() for one in self.attempts],
+            "errors": [[at.isoformat(), kind, what] for at, kind, what in self.errors],
+        }
+
+    def __str__(self) -> str:
+        parts = [str(self.status)]
+        parts += [str(one) for one in self.incarnations]
+        parts += [str(attempt) for attempt in self.attempts]
+        parts += [f"{at:%H:%M:%S} {kind}: {what}" for at, kind, what in self.errors]
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorHistory(Mapping[str, ProcessHistory]):
+    """The histories of several processes by name: a read-only mapping."""
+
+    processes: dict[str, ProcessHistory] = field(
+        default_factory=dict[str, ProcessHistory]
+    )
+
+    def __getitem__(self, name: str) -> ProcessHistory:
+        return self.processes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.processes)
+
+    def __len__(self) -> int:
+        return len(self.processes)
+
+    def filter(
+        self,
+        process: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cause: Cause | str | None = None,
+        failed: bool | None = None,
+    ) -> ErrorHistory:
+        """
+        Return the part of the history that answers to all conditions given.
+
+        Args:
+            process: This process only.
+            since: Incarnations that ended at or after this time, or still run.
+            until: Incarnations that began before this time.
+            cause: This kind of end, such as ``Cause.SIGNALLED`` or ``"spawn failed"``.
+            failed: True for those that did not end as they should, False for the others.
+        """
+
+        def wanted(one: IncarnationReport) -> bool:
+            return (
+                (since is None or one.ended_at is None or one.ended_at >= since)
+                and (until is None or one.started_at < until)
+                and (cause is None or one.cause == cause)
+                and (failed is None or one.failed is failed)
+            )
+
+        kept: dict[str, ProcessHistory] = {}
+        for name, history in self.processes.items():
+            if process is not None and name != process:
+                continue
+            lives = tuple(filter(wanted, history.incarnations))
+            numbers = {one.incarnation for one in lives}
+            tries = tuple(one for one in history.attempts if one.after in numbers)
+            if lives or (cause is None and failed is None):
+                kept[name] = ProcessHistory(
+                    history.status, lives, tries, history.errors
+                )
+        return ErrorHistory(kept)
+
+    def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
+        """Return the history ready for JSON; *most_lines* as for the incarnations."""
+        return {
+            name: one.to_dict(most_lines=most_lines)
+            for name, one in self.processes.items()
+        }
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.processes.values())) or "nothing happened yet"

@@ -1,0 +1,349 @@
+"""
+What the processes of one manager are to each other: order, devices, losses, the end.
+
+It is the `Host` of each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from realtalk_async import events
+from realtalk_async.concurrency.task_set import Crew
+from realtalk_async.exceptions import (
+    CriticalProcessFailed,
+    GaveUp,
+    ProcessDead,
+    TooManyRestarts,
+)
+from realtalk_async.supervision.device_leases import Lending
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.guard import Guard
+from realtalk_async.supervision.kernel.launch import Guarding
+from realtalk_async.supervision.log_entries import MANAGER, narrate
+from realtalk_async.supervision.policy.restart import (
+    GiveUp,
+    Rest,
+    Restart,
+    Strategy,
+    Verdict,
+    restarted_together,
+)
+from realtalk_async.supervision.policy.strategies import Order
+from realtalk_async.supervision.process import ManagedProcess
+from realtalk_async.supervision.registry import Registry, Supervised
+from realtalk_async.supervision.reports.explanation import Surroundings
+from realtalk_async.supervision.reports.status import State, now_local
+
+if TYPE_CHECKING:
+    from realtalk_async.logs import Logger
+    from realtalk_async.supervision.policy.intensity import Intensity
+
+Subscriber = Callable[[events.Event], object]
+
+
+class Household:
+    """
+    All processes and tasks of one manager, and what holds them together.
+
+    Args:
+        logger: Where everything that happens is logged.
+        guard: Whether a small process of its own ends them if the app is killed.
+        strategy: Who is restarted together.
+        intensity: How many restarts all together may need.
+        on_loss: Called when the app cannot go on: everything is about to be ended.
+    """
+
+    def __init__(
+        self,
+        logger: Logger,
+        *,
+        guard: bool | Guarding,
+        strategy: Strategy,
+        intensity: Intensity,
+        on_loss: Callable[[], object],
+    ) -> None:
+        self.registry = Registry(logger)
+        self.order = Order()
+        self.lending = Lending(self._in_words, self._tell_of_waiting)
+        self.intensity = intensity
+        begun = guard if isinstance(guard, Guarding) else None
+        self.guard = Guard(self._guard_lost, begun) if guard else None
+        self.ending = asyncio.Event()
+        """Set when nothing is to be started any more."""
+        self.crew = Crew(on_failure=self.ending.set)
+        self.critical: set[str] = set()
+        self.degraded: dict[str, str] = {}
+        """What the app has to do without, by name, and why."""
+        self.subscribers: list[Subscriber] = []
+        self.failure: GaveUp | None = None
+        """Why the app cannot go on."""
+        self._logger = logger
+        self._strategy: Strategy = strategy
+        self._on_loss = on_loss
+        self._unkillable: set[str] = set()
+
+    # ---- who belongs to it
+
+    def add(
+        self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()
+    ) -> None:
+        """Enter a process or task."""
+        name = newcomer.name
+        self.registry.add(newcomer)
+        self.order.depend(name, needs)
+        self.degraded.pop(name, None)
+        self.critical.discard(name)
+        if critical:
+            self.critical.add(name)
+
+    def needs_of(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
+        """
+        Return what *name* is to depend on.
+
+        Raises:
+            UnknownProcess: If one of *names* is not registered.
+            InvalidConfiguration: If *name* would depend on itself by way of others.
+        """
+        needs = tuple(names)
+        for need in needs:
+            self.registry.find(need)
+        self.order.refuse_circles(name, needs)
+        return needs
+
+    def waiter(
+        self,
+        name: str,
+        needs: tuple[str, ...],
+        devices: tuple[str, ...],
+        patience: float,
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Return what waits until *name* may be started."""
+
+        async def wait() -> None:
+            for need in needs:
+                await self.registry.find(need).wait_until_running()
+            await self._wait_for_turn(name)
+            # Last, so that nobody holds a device while he waits for something else.
+            await self.lending.acquire(name, devices, patience)
+            if self.ending.is_set():  # nothing is started any more: a stop will come
+                await asyncio.get_running_loop().create_future()
+
+        has_to_wait = needs or devices or self._strategy != "one_for_one"
+        return wait if has_to_wait else None
+
+    async def _wait_for_turn(self, name: str) -> None:
+        """Wait for the one before, if they are restarted together and it lives."""
+        before = self.order.take_turn(name, self.registry)
+        if before is not None:
+            with contextlib.suppress(ProcessDead):
+                await self.registry[before].wait_until_running()
+
+    def around(self, name: str) -> Surroundings:
+        """Return what others have to do with the future of a process."""
+        present, claims, intensity = (
+            self.registry,
+            self.lending.claims,
+            self.intensity,
+        )
+        waits = present[name].state in {State.STARTING, State.BACKOFF}
+        together: tuple[str, ...] = ()
+        if self._strategy != "one_for_one":
+            order = self.order.arrange(present)
+            together = restarted_together(name, order, self._strategy)
+        return Surroundings(
+            critical=name in self.critical,
+            needs={
+                need: f"{present[need].state}, {present[need].get_status().reason}"
+                for need in self.order.needs(name)
+                if waits and present[need].state is not State.RUNNING
+            },
+            holders=self.lending.in_the_way(name),
+            patience=self.lending.patience(name),
+            devices=claims.held_by(name),
+            together=tuple(other for other in together if other != name),
+            intensity=""
+            if intensity.most is None
+            else f"all together had {intensity.within(time.monotonic())} of "
+            f"{intensity.most} restarts allowed in {intensity.window:g} s",
+        )
+
+    # ---- what goes on
+
+    async def check_for_ever(self, interval: float) -> None:
+        """Check all processes again and again, each round a little off the beat."""
+        while True:
+            share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
+            await asyncio.sleep(interval * share)
+            began, now = time.monotonic(), now_local()
+            for one in list(self.registry.values()):
+                one.look(now)
+                if time.monotonic() - began > 0.002:
+                    await asyncio.sleep(0)  # thousands of children, one frame of audio
+                    began = time.monotonic()
+
+    async def end(self) -> None:
+        """End everything, the guard at last."""
+        await self._stop_all()
+        await self._end_escapees()
+        await self.crew.aclose()
+        if self.guard is not None:
+            await self.guard.aclose()
+
+    def kill_now(self) -> None:
+        """End everything without waiting for the loop."""
+        self.crew.cancel()
+        if self.guard is not None:
+            self.guard.kill_now()
+
+    async def _stop_all(self) -> None:
+        """Stop everything, the latest first, one after the other."""
+        for name in reversed(self.order.arrange(self.registry)):
+            await self.registry[name].stop()
+
+    async def _end_escapees(self) -> None:
+        """End what left its group and session, as a daemon does, and say so."""
+        if self.guard is None:
+            return
+        left = await anyio.to_thread.run_sync(process_groups.tagged, self.guard.tag)
+        if not left:
+            return
+        self._logger.warning(
+            MANAGER,
+            f"{len(left)} process(es) had left their session: ended",
+            {"escapees": [str(one) for one in left]},
+        )
+        await anyio.to_thread.run_sync(process_groups.end_all, self.guard.tag)
+
+    def _guard_lost(self, reason: str) -> None:
+        self.announce(events.GuardLost(process=MANAGER, reason=reason))
+
+    # ---- what processes need of us: the `Host`
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What children carry in their environment, so that the guard knows them."""
+        return self.guard.environment if self.guard else {}
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing is to be started any more."""
+        return self.ending.is_set()
+
+    def announce(self, event: events.Event) -> None:
+        """Log an event and tell all subscribers."""
+        if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
+            event = replace(event, critical=True)
+        self._logger.log(*narrate(event))
+        if isinstance(event, events.ProcessRestarted):
+            self.degraded.pop(event.process, None)
+        elif isinstance(event, events.Unkillable):
+            self._unkillable.add(event.process)
+        for subscriber in list(self.subscribers):
+            try:
+                subscriber(event)
+            except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
+                self._logger.error(  # noqa: TRY400 - ours, not the standard library's
+                    MANAGER,
+                    f"A subscriber raised on {event.kind}",
+                    {"subscriber": repr(subscriber), "error": repr(exc)},
+                )
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner of a process as a task that ends before we do."""
+        return self.crew.add(owner, name)
+
+    def begun(self, pid: int) -> None:
+        """Tell the guard of a new process group."""
+        if self.guard is not None:
+            self.guard.add(pid)
+
+    def _in_words(self, name: str) -> str:
+        """Return who somebody is, and how."""
+        one = self.registry[name]
+        pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
+        unkillable = ", which cannot be killed" if name in self._unkillable else ""
+        return f"{name!r} ({one.state}{pid}){unkillable}"
+
+    def _tell_of_waiting(self, name: str, holders: dict[str, str]) -> None:
+        self.announce(events.DeviceAwaited(process=name, holders=holders))
+
+    def gone(self, pid: int) -> None:
+        """Tell the guard that a process group is no more."""
+        if self.guard is not None:
+            self.guard.discard(pid)
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*, unless we are closing or all together had too many."""
+        if self.ending.is_set():
+            return Rest("its manager is closing")
+        if restart.counted and (why := self.intensity.add(name, time.monotonic())):
+            return GiveUp(f"{restart.reason}; but {why}")
+        return restart
+
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return the ending of those that are restarted together with a process."""
+        if self._strategy == "one_for_one":
+            return None
+        order = [
+            other
+            for other in self.order.arrange(self.registry)
+            if other == name or not self.registry[other].is_settled
+        ]
+        names = restarted_together(name, order, self._strategy)
+        return self._end_together(name, names) if len(names) > 1 else None
+
+    async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
+        self.order.line_up(names)
+        for other in reversed(names):
+            if other != name:
+                await self.registry[other].bounce(f"restarted together with {name!r}")
+
+    def settled(self, name: str, given_up: str | None) -> None:
+        """Go on without a process that was given up, or shut down if we cannot."""
+        self.order.leave(name)
+        if name not in self._unkillable:  # something of it may still have the device
+            self.lending.give_back(name)
+        if given_up is None or self.ending.is_set():
+            return
+        failure = self._judge_loss(name, given_up)
+        if failure is None:
+            self.degraded[name] = given_up
+            self.announce(events.Degraded(process=name, reason=given_up))
+        else:
+            self._shut_down(failure)
+
+    def _judge_loss(self, name: str, reason: str) -> GaveUp | None:
+        """Return why the app cannot go on without a process; None if it can."""
+        report = self.registry[name].get_report()
+        intensity = self.intensity
+        restarts = intensity.within(time.monotonic())
+        if intensity.most is not None and restarts > intensity.most:
+            return TooManyRestarts(
+                name,
+                reason,
+                report,
+                restarts=restarts,
+                max_restarts=intensity.most,
+                window=intensity.window,
+            )
+        if name in self.critical:
+            return CriticalProcessFailed(name, reason, report)
+        return None
+
+    def _shut_down(self, failure: GaveUp) -> None:
+        """Begin to end everything."""
+        self.failure = failure
+        self.announce(
+            events.ShutdownStarted(process=failure.name, reason=failure.reason)
+        )
+        self.ending.set()
+        self._on_loss()

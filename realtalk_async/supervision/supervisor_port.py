@@ -1,0 +1,91 @@
+"""What a supervised process needs of those around it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from realtalk_async.supervision.log_entries import narrate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine, Mapping
+
+    from realtalk_async.events import Event
+    from realtalk_async.logs import Logger
+    from realtalk_async.supervision.policy.restart import Restart, Verdict
+
+
+class Host(Protocol):
+    """What a process needs of those around it; a `ProcessManager` is one."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What children carry in their environment."""
+        ...
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing is to be started any more."""
+        ...
+
+    def announce(self, event: Event) -> None:
+        """Tell everybody, and the log, what happened."""
+        ...
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner of a process."""
+        ...
+
+    def begun(self, pid: int) -> None:
+        """Note that a process of ours, or a group of them, exists."""
+        ...
+
+    def gone(self, pid: int) -> None:
+        """Note that it does not exist any more."""
+        ...
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*, or what is to be done instead."""
+        ...
+
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return what must be done before a process is restarted by its policy."""
+        ...
+
+    def settled(self, name: str, given_up: str | None) -> None:
+        """Note that no restart is due: all is well (None), or why it was given up."""
+        ...
+
+
+class Alone:
+    """A host for a process without a manager: it logs, and knows nobody else."""
+
+    environment: Mapping[str, str] = {}
+    closing = False
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def announce(self, event: Event) -> None:
+        """Log the event."""
+        self._logger.log(*narrate(event))
+
+    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Run the owner as a task of the running loop."""
+        return asyncio.get_running_loop().create_task(owner, name=name)
+
+    def begun(self, pid: int) -> None:
+        """Tell nobody."""
+
+    def gone(self, pid: int) -> None:
+        """Tell nobody."""
+
+    def permit(self, name: str, restart: Restart) -> Verdict:
+        """Return *restart*."""
+        return restart
+
+    def before_restart(self, name: str) -> Awaitable[None] | None:
+        """Return None: there are no others."""
+
+    def settled(self, name: str, given_up: str | None) -> None:
+        """Tell nobody."""

@@ -1,0 +1,1 @@
+"""Recorder, player, audio buffers, devices, recording."""

@@ -1,0 +1,294 @@
+"""
+Which program records and which one plays, and with which arguments.
+
+An edge: it looks at the machine and starts nothing. The lines are those with the
+least latency of each program; the default flags of some are a hundred times worse
+(pacat: 1,977 ms). All of them speak signed 16-bit little-endian mono samples at
+24 kHz on their pipes. The lines for macOS could not be tried on a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias, TypeGuard
+
+from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
+from realtalk_async.voice.audio import wav
+
+DEFAULT: Final = "default"
+"""The machine's own microphone or speaker, by the first program that works."""
+
+Device: TypeAlias = str | os.PathLike[str] | Sequence[str] | None
+"""`DEFAULT`, the path of an audio file, a command of one's own, or ``None``."""
+
+
+def is_program(device: object) -> TypeGuard[Device]:
+    """Return whether *device* is a matter of programs, not a function of the app."""
+    return device is None or isinstance(device, str | os.PathLike | Sequence)
+
+
+class AudioProgram(NamedTuple):
+    """One way to record or to play."""
+
+    name: str
+    """What it is called in messages."""
+    argv: tuple[str, ...]
+    latency_ms: float = 0.0
+    """From its pipe to the ear, as measured; of players only."""
+    file: Path | None = None
+    """The audio file that it reads or writes, if it is not about a device."""
+    resumes: bool = False
+    """Another one may go on in the file where this one ended."""
+
+
+class Machine(NamedTuple):
+    """What this module needs to know of the machine."""
+
+    which: Callable[[str], str | None] = shutil.which
+    """Find a program, as `shutil.which` does."""
+    platform: str = sys.platform
+    bundled_ffmpeg: str | None = None
+    """The ffmpeg that came in a wheel."""
+
+    @classmethod
+    def this(cls) -> Machine:
+        """Return what is true of the machine we run on."""
+        return cls(bundled_ffmpeg=find_bundled_ffmpeg())
+
+    @property
+    def ffmpeg(self) -> str | None:
+        """The machine's own ffmpeg, else the one of the wheel."""
+        return self.which("ffmpeg") or self.bundled_ffmpeg
+
+
+def find_bundled_ffmpeg() -> str | None:
+    """
+    Return the path of the ffmpeg in the wheel ``imageio-ffmpeg``, if it is there.
+
+    The wheel's own function would run ``ffmpeg -version`` and block us meanwhile.
+    """
+    from importlib.util import find_spec  # only who looks for programs pays for it
+
+    spec = find_spec("imageio_ffmpeg")
+    if spec is None or spec.origin is None:
+        return None
+    found = sorted(Path(spec.origin).parent.glob("binaries/ffmpeg-*"))
+    return next((str(path) for path in found if os.access(path, os.X_OK)), None)
+
+
+# --- Microphones ------------------------------------------------------------------
+
+_RAW = ("-t", "raw", "-r", "24000", "-c", "1", "-b", "16", "-e", "signed-integer")
+_PULSE = ("--format=s16le", "--rate=24000", "--channels=1", "--raw")
+_ALSA = ("-f", "S16_LE", "-r", "24000", "-c", "1", "-t", "raw")
+_ALSA_BUFFER = ("--period-size=480", "--buffer-size=1920")
+_PIPEWIRE = ("--rate", "24000", "--channels", "1", "--format", "s16")
+_FFMPEG = ("-nostdin", "-hide_banner", "-loglevel", "error")
+_FFMPEG_AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0")
+_FFMPEG_RAW = ("-f", "s16le", "-ar", "24000", "-ac", "1")
+
+
+def find_recorders(
+    microphone: Device, machine: Machine, *, start: float = 0.0
+) -> list[AudioProgram]:
+    """
+    Return the ways to record from *microphone* on this machine, best first.
+
+    Args:
+        microphone: See `Device`; not ``None``.
+        machine: Where to look for programs.
+        start: Where to begin in an audio file, in seconds.
+
+    Raises:
+        AudioUnavailable: If there is none; names the candidates.
+        InvalidConfiguration: If *microphone* is an empty command.
+    """
+    if microphone == DEFAULT:
+        return _found(_device_recorders(machine), "microphone", machine)
+    if isinstance(microphone, str | os.PathLike):
+        return [_file_recorder(Path(microphone), start, machine)]
+    return [_own_command(microphone, "microphone", machine)]
+
+
+def _device_recorders(machine: Machine) -> list[tuple[str, tuple[str, ...], float]]:
+    ffmpeg = (*_FFMPEG, *_FFMPEG_AT_ONCE)
+    to_pipe = ("-f", "s16le", "-ar", "24000", "-ac", "1", "-flush_packets", "1")
+    if machine.platform == "darwin":  # untested
+        mac = ("-f", "avfoundation", "-i", ":default", *to_pipe, "pipe:1")
+        return [
+            (
+                "sox",
+                ("-q", "--buffer", "960", "-t", "coreaudio", DEFAULT, *_RAW, "-"),
+                0,
+            ),
+            ("ffmpeg", (*ffmpeg, *mac), 0),
+        ]
+    pulse = ("-f", "pulse", "-fragment_size", "960", "-sample_rate", "24000")
+    pulse_in = (*pulse, "-channels", "1", "-i", DEFAULT, *to_pipe, "pipe:1")
+    return [
+        ("pw-record", (*_PIPEWIRE, "--latency", "20ms", "-"), 0),
+        ("parec", (*_PULSE, "--latency-msec=20"), 0),
+        ("arecord", ("-q", *_ALSA, *_ALSA_BUFFER), 0),
+        ("sox", ("-q", "--buffer", "960", "-d", *_RAW, "-"), 0),
+        ("ffmpeg", (*ffmpeg, *pulse_in), 0),
+    ]
+
+
+def _file_recorder(path: Path, start: float, machine: Machine) -> AudioProgram:
+    """Play a file in real time, from *start* seconds on, then silence for ever."""
+    if not path.is_file():
+        raise AudioUnavailable(
+            f"no such audio file for the microphone: {str(path)!r}; "
+            f"give the path of a WAV file, {DEFAULT!r} for the machine's microphone, "
+            f"or None for a session without"
+        )
+    if machine.ffmpeg is None:
+        return _wav_child("read", path, f"{start:.3f}")
+    # ``-re`` would give the first half second at once; ``arealtime`` does not. It goes
+    # by the frames' times, which silence behind an empty rest lacks unless it is given
+    # some: without, that silence comes at 80 MB a second.
+    pace = "aresample=24000,apad,asetpts=N/SR/TB,asetnsamples=480,arealtime"
+    argv = (
+        *(machine.ffmpeg, *_FFMPEG, "-ss", f"{start:.3f}", "-i", f"file:{path}"),
+        *("-af", pace, *_FFMPEG_RAW, "-flush_packets", "1", "pipe:1"),
+    )
+    return AudioProgram("ffmpeg", argv, file=path, resumes=True)
+
+
+# --- Speakers ---------------------------------------------------------------------
+
+
+def find_players(speaker: Device, machine: Machine) -> list[AudioProgram]:
+    """
+    Return the ways to play to *speaker* on this machine, best first.
+
+    Args:
+        speaker: See `Device`; not ``None``. A file is written anew.
+        machine: Where to look for programs.
+
+    Raises:
+        AudioUnavailable: If there is none; names the candidates.
+        InvalidConfiguration: If *speaker* is an empty command.
+    """
+    if speaker == DEFAULT:
+        return _found(_device_players(machine), "speaker", machine)
+    if isinstance(speaker, str | os.PathLike):
+        return [_file_player(Path(speaker), machine)]
+    return [_own_command(speaker, "speaker", machine)]
+
+
+def _device_players(machine: Machine) -> list[tuple[str, tuple[str, ...], float]]:
+    sox = ("-q", "--buffer", "960", *_RAW, "-")
+    ffmpeg = (*_FFMPEG, *_FFMPEG_AT_ONCE, *_FFMPEG_RAW, "-i", "pipe:0")
+    if machine.platform == "darwin":  # untested
+        return [
+            ("sox", (*sox, "-t", "coreaudio", DEFAULT), 138),
+            ("ffmpeg", (*ffmpeg, "-f", "audiotoolbox", "-"), 83),
+        ]
+    pulse_out = ("-f", "pulse", "-buffer_duration", "40", "realtalk")
+    return [
+        ("pw-play", ("--latency", "20ms", *_PIPEWIRE, "-"), 37),
+        ("pacat", (*_PULSE, "--latency-msec=40"), 18),
+        ("aplay", ("-q", *_ALSA, *_ALSA_BUFFER), 6),
+        ("sox", (*sox, "-d"), 138),
+        ("ffmpeg", (*ffmpeg, *pulse_out), 83),
+    ]
+
+
+def _file_player(path: Path, machine: Machine) -> AudioProgram:
+    if not os.access(path.parent, os.W_OK | os.X_OK) or path.is_dir():
+        raise AudioUnavailable(
+            f"cannot write the speaker's audio file {str(path)!r}; "
+            f"give a path in a folder that exists and is writable, {DEFAULT!r} for "
+            f"the machine's speaker, or None for a session without"
+        )
+    if machine.ffmpeg is None:
+        path.unlink(missing_ok=True)
+        return continue_file(path)
+    output = ("-f", "wav", "-flush_packets", "1", "-y", f"file:{path}")
+    pipe = (*_FFMPEG_AT_ONCE, *_FFMPEG_RAW, "-i", "pipe:0")
+    argv = (machine.ffmpeg, *_FFMPEG, *pipe, *output)
+    return AudioProgram("ffmpeg", argv, file=path, resumes=True)
+
+
+def continue_file(path: Path) -> AudioProgram:
+    """Return the player that goes on in a WAV whose writer died."""
+    return _wav_child("write", path)
+
+
+# --- Both -------------------------------------------------------------------------
+
+
+def _wav_child(verb: str, path: Path, *more: str) -> AudioProgram:
+    # By its path and isolated: it needs nothing but the standard library.
+    argv = (sys.executable, "-I", "-S", wav.__file__, verb, str(path), *more)
+    return AudioProgram("wavfile", argv, file=path, resumes=True)
+
+
+def _own_command(
+    argv: Sequence[str] | None, what: str, machine: Machine
+) -> AudioProgram:
+    if not argv:
+        raise InvalidConfiguration(f"the command for the {what} is empty")
+    if machine.which(argv[0]) is None:
+        raise AudioUnavailable(
+            f"the program for the {what} was not found: {argv[0]!r}; "
+            f"check its name and that it may be executed. "
+            f"{how_to_get_one(what, machine.platform)}"
+        )
+    return AudioProgram(Path(argv[0]).name, tuple(argv))
+
+
+def _found(
+    candidates: list[tuple[str, tuple[str, ...], float]], what: str, machine: Machine
+) -> list[AudioProgram]:
+    """Return those of *candidates* that are installed."""
+    found: list[AudioProgram] = []
+    for name, arguments, latency in candidates:
+        path = machine.ffmpeg if name == "ffmpeg" else machine.which(name)
+        if path is not None:
+            found.append(AudioProgram(name, (path, *arguments), latency))
+    if not found:
+        tried = ", ".join(name for name, _, _ in candidates)
+        raise AudioUnavailable(
+            f"no program for the {what} was found; looked for {tried}. "
+            f"{how_to_get_one(what, machine.platform)}"
+        )
+    return found
+
+
+def not_working(
+    what: str, programs: Sequence[AudioProgram], reason: str, said: Sequence[str]
+) -> AudioUnavailable:
+    """
+    Return the error for programs that are there and do not work.
+
+    Args:
+        what: ``microphone`` or ``speaker``.
+        programs: Those that were tried.
+        reason: What became of the last one.
+        said: Its last words.
+    """
+    tried = ", ".join(dict.fromkeys(program.name for program in programs))
+    words = f"; it said: {' / '.join(said)}" if said else ""
+    return AudioUnavailable(
+        f"the {what} does not work; tried {tried}: {reason}{words}. "
+        f"{how_to_get_one(what, sys.platform)}"
+    )
+
+
+def how_to_get_one(what: str, platform: str) -> str:
+    """Say what to do if there is no program, or no device."""
+    if platform == "darwin":
+        install = "`brew install sox`"
+    else:
+        install = "your system's pulseaudio-utils, pipewire-bin, alsa-utils or sox"
+    return (
+        f"Install {install}, or `pip install 'realtalk-async[ffmpeg]'`; "
+        f"or give {what}=… the path of a WAV file, a command of your own, "
+        f"or None for a session without"
+    )

@@ -1,0 +1,1 @@
+"""The realtime protocol without I/O and without a clock."""

@@ -1,0 +1,572 @@
+"""`realtalk-async run`, as users run it: real processes, real signals, real terminals."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from realtalk_async.cli import exit_codes
+from realtalk_async.cli.line_format import COLOURS, Look, wants_colour
+from realtalk_async.supervision import Cause, ProcessStatus, State
+
+PATIENCE = 40
+"""Seconds that a run may take on a busy machine."""
+
+NO_COLOUR_WISH = {"NO_COLOR": "", "FORCE_COLOR": ""}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where the command line is used; temporary files go beside it."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def begin(folder):
+    """Return what begins `realtalk-async run`; whatever is left is killed."""
+    begun = []
+
+    def start(*arguments, env=None, **options):
+        words = [sys.executable, "-m", "realtalk_async.cli", "run", *arguments]
+        surroundings = {
+            **os.environ,
+            **NO_COLOUR_WISH,
+            "TMPDIR": str(folder.parent / "temporary"),
+            "XDG_RUNTIME_DIR": str(folder.parent),
+            **(env or {}),
+        }
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        one = subprocess.Popen(words, cwd=folder, env=surroundings, **options)
+        begun.append(one)
+        return one
+
+    yield start
+    for one in begun:
+        if one.poll() is None:
+            one.kill()
+        for stream in (one.stdin, one.stdout, one.stderr):
+            if stream:
+                stream.close()
+        one.wait()
+
+
+@pytest.fixture
+def run(begin):
+    """Return what does a whole run, and tells code, stdout and stderr."""
+
+    def go(*arguments, given=None, **options):
+        if given is not None:
+            options["stdin"] = subprocess.PIPE
+        one = begin(*arguments, **options)
+        out, err = one.communicate(given, timeout=PATIENCE)
+        return one.returncode, out, err.decode()
+
+    return go
+
+
+def read_until(stream, wanted):
+    """Read a pipe or terminal until it has said something; return all of it."""
+    descriptor = stream if isinstance(stream, int) else stream.fileno()
+    said, deadline = b"", time.monotonic() + PATIENCE
+    while wanted not in said:
+        ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
+        assert ready, f"{wanted!r} did not come: {said!r}"
+        data = b""
+        with contextlib.suppress(OSError):  # a terminal whose other end is closed
+            data = os.read(descriptor, 65536)
+        assert data, f"it ended without {wanted!r}: {said!r}"
+        said += data
+    return said
+
+
+def is_gone(pid):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                if stat.read().rpartition(")")[2].split()[0] in "ZX":
+                    return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+# ---- one command
+
+
+def test_one_command_speaks_for_itself(run):
+    """Its bytes are passed on as they are, each to its stream, without a word of ours."""
+    script = r"printf 'no end \377'; printf err >&2"
+    code, out, err = run("--", "sh", "-c", script)
+    assert (code, out, err) == (0, b"no end \xff", "err")
+
+
+def test_one_command_reads_our_input(run):
+    """So it can stand in a pipeline."""
+    assert run("--", "tr", "a-z", "A-Z", given=b"loud")[:2] == (0, b"LOUD")
+
+
+def test_options_of_the_command_are_its_own(run):
+    """What stands behind -- is never ours."""
+    assert run("--", "echo", "--check", "--", "-h")[1] == b"--check -- -h\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 3", 3), ("kill -USR1 $$", 128 + signal.SIGUSR1)]
+)
+def test_the_exit_code_is_that_of_the_command(run, script, code):
+    """As shells have it."""
+    done, _, err = run("--restart", "temporary", "--", "sh", "-c", script)
+    assert done == code
+    assert "realtalk-async: sh died" in err
+
+
+def test_a_command_is_restarted_until_it_succeeds(run, folder):
+    """With a word about each death; all is well that ends well."""
+    script = "echo >> n; [ $(wc -l < n) -gt 2 ] || exit 1; echo made it"
+    code, out, err = run("--", "sh", "-c", script)
+    assert (code, out) == (0, b"made it\n")
+    assert err.count("sh died: exit status 1") == 2
+    assert err.count("sh was restarted") == 2
+
+
+def test_a_window_that_cannot_be_opened_stops_nothing(run, folder):
+    """It is told, and the command runs all the same."""
+    (folder.parent / "realtalk-async").write_text("in the way")
+    code, out, err = run("--", "sh", "-c", "sleep 2; echo hi")
+    assert (code, out) == (0, b"hi\n")
+    assert "nobody can look in" in err
+    (folder / "Procfile").write_text("a: echo hi\n")
+    assert b"nobody can look in" in run()[1]
+    assert b"nobody can look in" not in run("--no-control")[1]
+
+
+def test_quiet_is_quiet(run):
+    """Not a word of ours."""
+    code, out, err = run("-q", "--max-failures", "0", "--", "sh", "-c", "exit 9")
+    assert (code, out, err) == (9, b"", "")
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o644, 126), (None, 127)])
+def test_a_command_that_is_no_program_is_told_at_once(run, folder, mode, code):
+    """With the code that shells give for it."""
+    if mode:
+        (folder / "thing").touch(mode)
+    done, out, err = run("--", "./thing")
+    assert (done, out) == (code, b"")
+    assert "./thing" in err
+
+
+def test_the_log_stays_only_if_something_failed(run, folder):
+    """And then its place is told."""
+    temporary = folder.parent / "temporary"
+    assert run("--", "true")[0] == 0
+    assert list(temporary.iterdir()) == []
+    err = run("--restart", "temporary", "--", "false")[2]
+    (log,) = temporary.iterdir()
+    assert str(log) in err
+    assert "Process died" in log.read_text()
+
+
+def test_a_run_that_is_only_ended_leaves_no_log(begin, folder):
+    """Nothing failed."""
+    one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
+    read_until(one.stdout, b"ready\n")
+    one.send_signal(signal.SIGINT)
+    assert one.wait(PATIENCE) == 130
+    assert list((folder.parent / "temporary").iterdir()) == []
+    assert one.stderr.read() == b""
+
+
+def test_a_log_that_was_asked_for_stays(run, folder):
+    """Whatever happens."""
+    assert run("--log", "a.log", "--", "true")[0] == 0
+    assert "Process finished" in (folder / "a.log").read_text()
+
+
+def test_a_log_that_cannot_be_written_is_told(run):
+    """Before anything is run."""
+    code, out, err = run("--log", "no/such/folder/a.log", "--", "echo", "ran")
+    assert (code, out) == (2, b"")
+    assert "no/such/folder" in err
+
+
+# ---- signals
+
+
+def test_ctrl_c_ends_it_by_the_ladder(begin):
+    """The child may clean up, and what it says then is still heard."""
+    script = "trap 'echo clean; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    one = begin("--", "sh", "-c", script)
+    read_until(one.stdout, b"ready\n")
+    one.send_signal(signal.SIGINT)
+    out, _ = one.communicate(timeout=PATIENCE)
+    assert out == b"clean\n"
+    assert one.returncode == 130
+
+
+def test_sigterm_ends_it_too(begin):
+    """With the code that says so."""
+    one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
+    read_until(one.stdout, b"ready\n")
+    one.terminate()
+    assert one.wait(PATIENCE) == 143
+
+
+def press_ctrl_c_until_it_ends(one):
+    """Return the exit code. Two signals at once are one, so who hurries presses again."""
+    deadline = time.monotonic() + PATIENCE
+    while one.poll() is None:
+        assert time.monotonic() < deadline, "it climbs its ladder to the end"
+        one.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.wait(0.2)
+    return one.returncode
+
+
+def test_ctrl_c_twice_kills(begin, folder):
+    """Also several that do not listen, and would be waited for."""
+    stubborn = "trap '' TERM INT; echo ready $$; while :; do sleep 0.05; done"
+    (folder / "app.toml").write_text(
+        "".join(
+            f'[process.p{n}]\ncommand = "{stubborn}"\nladder = [["TERM", 1000]]\n'
+            for n in range(3)
+        )
+    )
+    one = begin("app.toml")
+    said = b""
+    while len(pids := re.findall(rb"ready (\d+)\n", said)) < 3:
+        said += read_until(one.stdout, b"\n")
+    assert press_ctrl_c_until_it_ends(one) == 137
+    assert all(is_gone(int(pid)) for pid in pids)
+
+
+def test_nothing_is_left_if_we_are_killed(begin):
+    """The guard sees to it."""
+    one = begin("--", "sh", "-c", "echo $$ ready; exec sleep 1000")
+    pid = int(read_until(one.stdout, b"ready\n").split()[0])
+    one.kill()
+    assert is_gone(pid)
+
+
+def test_a_reader_that_goes_ends_the_run(begin):
+    """As SIGPIPE would; nothing floods a pipe that nobody reads."""
+    one = begin("--", "sh", "-c", "echo $$; exec yes")
+    pid = int(read_until(one.stdout, b"y\n").split()[0])
+    one.stdout.close()
+    assert one.wait(PATIENCE) == 141
+    assert is_gone(pid)
+
+
+def test_a_reader_that_sleeps_stops_nothing_but_the_printing(begin, folder):
+    """The children are supervised all the same: the dead one comes back."""
+    (folder / "Procfile").write_text(
+        "flood: exec yes\n"
+        "other: echo >> starts; [ $(wc -l < starts) -gt 2 ] || exit 1; "
+        "touch revived; exec sleep 1000\n"
+    )
+    one = begin()
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "revived").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert press_ctrl_c_until_it_ends(one) == 137
+
+
+# ---- a Procfile
+
+
+def test_a_procfile_runs_as_it_stands(run, folder):
+    """Names, PORT, .env; each line with its stamp and its name."""
+    (folder / ".env").write_text('GREETING="hello world"\nPORT=7000\n')
+    (folder / "Procfile").write_text(
+        "web: echo $GREETING on $PORT from $PS\nlong-worker: echo err >&2\n"
+    )
+    code, out, _ = run()
+    lines = out.decode().splitlines()
+    stamp = r"\d\d:\d\d:\d\d "
+    assert code == 0
+    assert any(
+        re.fullmatch(f"{stamp}web         \\| hello world on 7000 from web", one)
+        for one in lines
+    )
+    assert any(re.fullmatch(f"{stamp}long-worker \\| err", one) for one in lines)
+    assert any("system      | web finished: exit status 0" in one for one in lines)
+    assert b"\x1b" not in out
+
+
+def test_stamps_are_a_matter_of_taste(run, folder):
+    """Also none at all."""
+    (folder / "Procfile").write_text("a: echo hi\n")
+    out = run("-q", "--stamp", "none")[1]
+    assert out == b"a      | hi\n"
+    out = run("-q", "--stamp", "iso")[1]
+    assert re.fullmatch(rb"\d{4}-\d\d-\d\dT[0-9:.+-]+ a      \| hi\n", out)
+
+
+def test_no_line_is_ever_torn(run, folder):
+    """However the children write: in pieces, at once, without an end."""
+    pieces = textwrap.dedent("""\
+        import os, sys
+        name = sys.argv[1].encode()
+        for n in range(300):
+            os.write(1, name * 5)
+            os.write(1, name * 3000 + b"\\n")
+            os.write(2, name * 7 + b"\\n")
+        os.write(1, name * 2)
+        """)
+    (folder / "pieces.py").write_text(pieces)
+    python = sys.executable
+    (folder / "Procfile").write_text(
+        "".join(f"{name}: {python} -IS pieces.py {name}\n" for name in "xyz")
+    )
+    code, out, _ = run("-q", "--stamp", "none")
+    assert code == 0
+    lines = out.decode().splitlines()
+    for name in "xyz":
+        mine = [line for line in lines if line.startswith(f"{name}      | ")]
+        counts = [len(line) - 9 for line in mine]
+        assert {line[9:].strip(name) for line in mine} == {""}
+        assert sorted(counts) == sorted([3005] * 300 + [7] * 300 + [2])
+    assert len(lines) == 3 * 601
+
+
+def test_when_one_cannot_be_kept_alive_all_end(run, folder):
+    """As foreman's users expect; the code is that of the one."""
+    (folder / "Procfile").write_text("a: exec sleep 1000\nb: exit 7\n")
+    code, out, _ = run("--restart", "temporary")
+    assert code == 7
+    assert b"shutting down because of b" in out
+    assert b"a ended as asked" in out
+
+
+def test_a_death_is_told_after_the_last_words(run, folder):
+    """As one reads: what it said, that it died, what is done about it."""
+    words = "echo one; echo two >&2; echo last words >&2; exit 3"
+    (folder / "Procfile").write_text(f"a: {words}\n")
+    _, out, _ = run("--max-failures", "1", "--stamp", "none")
+    lines = [line.split(": ")[0] for line in out.decode().splitlines()]
+    a, system = "a      |", "system |"
+    speech = [f"{a} one", f"{a} two", f"{a} last words", f"{system} a died"]
+    first = lines[1:5]
+    assert sorted(first[:3]) == sorted(speech[:3])
+    assert first[3] == speech[3]
+    assert lines[5].startswith(f"{system} a is restarted in")
+    assert lines[6].startswith(f"{system} a was restarted")
+
+
+def test_mistakes_are_told_before_anything_runs(run, folder):
+    """Each with its line, on stderr, and code 2."""
+    (folder / "Procfile").write_text("a: touch ran\nwhat\n")
+    code, out, err = run()
+    assert (code, out) == (2, b"")
+    assert err.startswith("Procfile:2: ")
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "no realtalk.toml and no Procfile"),
+        (["nosuchfile"], "nosuchfile"),
+        (["--"], "either a FILE or -- COMMAND"),
+        (["Procfile", "--", "true"], "either a FILE or -- COMMAND"),
+        (["--port", "0"], "65535"),
+        (["sleep", "10"], "Got unexpected extra argument"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_code_2(run, arguments, told):
+    """And what can be."""
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, b"")
+    assert told in err
+
+
+# ---- TOML
+
+
+def test_toml_is_run_in_its_order(run, folder):
+    """The second begins when the first says that it is ready."""
+    (folder / "realtalk.toml").write_text("""\
+        [process.second]
+        command = "cat state"
+        depends_on = ["first"]
+
+        [process.first]
+        command = "sleep 0.3; echo up > state; echo ready; exec sleep 0.5"
+        probes = [{ line = "ready" }]
+        """)
+    code, out, _ = run()
+    assert code == 0
+    assert b"second | up" in out
+    assert out.index(b"first is ready") < out.index(b"second started")
+
+
+def test_a_device_has_one_owner_at_a_time(run, folder):
+    """The next one starts when the first is gone."""
+    (folder / "app.toml").write_text("""\
+        [process.one]
+        command = "mkdir lock && sleep 0.3 && rmdir lock"
+        devices = ["hw:0"]
+
+        [process.two]
+        command = "mkdir lock && sleep 0.3 && rmdir lock"
+        devices = ["hw:0"]
+        """)
+    code, out, _ = run("app.toml")
+    assert code == 0, out
+    assert b"died" not in out, "two had it at a time: mkdir fails then"
+
+
+def test_what_is_not_critical_may_be_lost(run, folder):
+    """The rest goes on; the code tells of the loss."""
+    (folder / "app.toml").write_text("""\
+        [process.lost]
+        command = ["/no/such/program"]
+        restart = "temporary"
+
+        [process.behind]
+        command = "echo never"
+        depends_on = ["lost"]
+
+        [process.other]
+        command = "sleep 0.5; echo still here"
+        """)
+    code, out, _ = run("app.toml")
+    assert code == 127
+    assert b"other  | still here" in out
+    assert b"degraded: lost" in out
+    assert b"degraded: behind" in out
+    assert b"| never" not in out
+
+
+def test_a_program_that_is_not_there_ends_the_run_in_the_end(run, folder):
+    """It is tried again first: it may be about to be installed."""
+    (folder / "app.toml").write_text("""\
+        [process.a]
+        command = ["/no/such/program"]
+        restart = { max_failures = 1, first_delay = 0.01 }
+        """)
+    code, out, _ = run("app.toml")
+    assert code == 127
+    assert b"/no/such/program" in out
+
+
+def test_check_draws_the_order_and_runs_nothing(run, folder):
+    """Code 0 if there is nothing wrong."""
+    (folder / "app.toml").write_text("""\
+        [process.b]
+        command = "touch ran"
+        depends_on = ["a"]
+        [process.a]
+        command = "touch ran"
+        """)
+    code, out, _ = run("app.toml", "--check")
+    assert code == 0
+    assert out.decode().splitlines() == [
+        "app.toml: 2 process(es), no mistakes",
+        " 1  a  touch ran  (transient)",
+        " 2  b  touch ran  (after a; transient)",
+    ]
+    assert not (folder / "ran").exists()
+    (folder / "app.toml").write_text("[process.a]\nrestart = 3\n")
+    code, _, err = run("app.toml", "--check")
+    assert code == 2
+    assert "app.toml:2: process.a.restart: must be one of" in err
+
+
+def test_toml_says_everything_itself(run, folder):
+    """What is for other files is refused, not passed over."""
+    (folder / "app.toml").write_text('[process.a]\ncommand = "true"\n')
+    code, _, err = run("app.toml", "--restart", "permanent")
+    assert code == 2
+    assert "--restart" in err
+
+
+# ---- colours
+
+
+def on_a_terminal(begin, *arguments, env=None):
+    """Return what a run shows on a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        one = begin(*arguments, stdout=theirs, stderr=theirs, env=env)
+        os.close(theirs)
+        said = read_until(ours, b"finished")
+        assert one.wait(PATIENCE) == 0
+    finally:
+        os.close(ours)
+    return said
+
+
+def test_children_have_colours_on_a_terminal(begin, folder):
+    """Each its own."""
+    (folder / "Procfile").write_text("a: echo hi\nb: sleep 1000\n")
+    (folder / "Procfile").write_text("a: echo hi; sleep 0.1\n")
+    env = {"TERM": "xterm"}
+    assert b"\x1b[36m" in on_a_terminal(begin, env=env)
+
+
+def test_no_color_is_respected(begin, folder):
+    """Also on a terminal."""
+    (folder / "Procfile").write_text("a: echo hi; sleep 0.1\n")
+    env = {"TERM": "xterm", "NO_COLOR": "1"}
+    assert b"\x1b" not in on_a_terminal(begin, env=env)
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "colour"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"TERM": "dumb"}, True, False),
+    ],
+)
+def test_who_decides_about_colours(environment, is_terminal, colour):
+    """The user before the terminal."""
+    assert wants_colour(environment, is_terminal=is_terminal) is colour
+
+
+def test_colours_are_dealt_out_in_turn():
+    """More children than colours begin again."""
+    names = [f"p{n}" for n in range(len(COLOURS) + 1)]
+    look = Look(names, colour=True)
+    assert look._colours["p0"] == look._colours[names[-1]]
+    assert look._colours["p0"] != look._colours["p1"]
+
+
+# ---- the exit code
+
+
+@pytest.mark.parametrize(
+    ("cause", "exit_status", "code"),
+    [
+        (Cause.FAILED, 7, 7),
+        (Cause.SIGNALLED, -9, 137),
+        (Cause.SPAWN_FAILED, None, 127),
+        (Cause.UNHEALTHY, -15, 1),
+        (Cause.FINISHED, 0, 1),
+        (Cause.UNKNOWN, "unknown", 1),
+    ],
+)
+def test_the_exit_code_tells_of_a_loss(cause, exit_status, code):
+    """Row by row."""
+    status = ProcessStatus(
+        "a", 1, "dead", State.FATAL, 1, None, None, 0.0, 0, exit_status, cause, ""
+    )
+    assert exit_codes.of_loss(status) == code

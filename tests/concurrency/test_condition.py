@@ -1,0 +1,62 @@
+"""Waiting for something to become true."""
+
+import asyncio
+
+import pytest
+
+from realtalk_async.concurrency.condition import Changes, Flag
+
+pytestmark = pytest.mark.timeout(20)
+
+
+async def turns(count=3):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_all_who_wait_are_woken_when_the_condition_holds():
+    """And only then."""
+    changes, values = Changes(), []
+    waiting = [
+        asyncio.ensure_future(changes.until(lambda: len(values) >= 2)) for _ in range(3)
+    ]
+    for done in (False, True):
+        await turns()
+        values.append(1)
+        changes.tell()
+        await turns()
+        assert [task.done() for task in waiting] == [done] * 3
+
+
+async def test_what_holds_already_is_not_waited_for():
+    """Not even for a turn of the loop."""
+    with pytest.raises(StopIteration):
+        Changes().until(lambda: True).send(None)
+
+
+async def test_one_who_is_cancelled_does_not_take_the_others_along():
+    """They share what they wait for."""
+    changes = Changes()
+    one, two = (asyncio.ensure_future(changes.wait()) for _ in range(2))
+    await turns()
+    one.cancel()
+    await turns()
+    assert not two.done()
+    changes.tell()
+    await two
+    changes.tell()
+
+
+async def test_a_flag_can_be_set_waited_for_and_set_back():
+    """As asyncio's own."""
+    flag = Flag()
+    waiting = asyncio.ensure_future(flag.wait())
+    await turns()
+    assert not waiting.done()
+    flag.set()
+    flag.clear()
+    await waiting
+    assert not flag.is_set()
+    flag.set()
+    with pytest.raises(StopIteration):
+        flag.wait().send(None)

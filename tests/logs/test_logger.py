@@ -1,0 +1,674 @@
+"""The logger in use: from tasks, threads, inside and outside of its block."""
+
+import asyncio
+import dataclasses
+import gc
+import os
+import signal
+import threading
+import time
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+
+from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
+from realtalk_async.logs import Level, Logger, parse_line
+
+
+def messages(path):
+    """The messages in a log file, in order; every line must be an entry."""
+    entries = [parse_line(line) for line in path.read_bytes().splitlines()]
+    assert None not in entries
+    return [entry.message for entry in entries if entry is not None]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "app.log"
+
+
+# Where the log is
+
+
+def test_without_a_path_a_file_is_made_in_the_temporary_directory(
+    tmp_path, monkeypatch
+):
+    """The path tells where; the file is there at once."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    logger = Logger()
+    assert logger.path.parent == tmp_path
+    assert logger.path.read_bytes() == b""
+    assert Logger().path != logger.path
+
+
+def test_an_existing_file_is_appended_to(path):
+    """A new logger does not take away what the last run wrote."""
+    Logger(path).info("a", "first")
+    Logger(str(path)).info("a", "second")
+    assert messages(path) == ["first", "second"]
+
+
+def test_a_missing_directory_is_an_error_at_once(tmp_path):
+    """It names the path, the reason and what to do, and keeps the cause."""
+    with pytest.raises(LogUnavailable, match="No such file or directory") as caught:
+        Logger(tmp_path / "missing" / "app.log")
+    assert caught.value.path == str(tmp_path / "missing" / "app.log")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_a_directory_is_no_log(tmp_path):
+    """A path that is a directory is refused at once."""
+    with pytest.raises(LogUnavailable, match="Is a directory"):
+        Logger(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_is_not_writable_is_an_error_at_once(tmp_path):
+    """The reason is the operating system's."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(LogUnavailable, match="Permission denied"):
+        Logger(tmp_path / "app.log")
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
+    """The app may change its working directory later."""
+    monkeypatch.chdir(tmp_path)
+    logger = Logger("app.log")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    logger.info("a", "b")
+    assert messages(tmp_path / "app.log") == ["b"]
+
+
+@pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"backups": -1}])
+def test_a_senseless_rotation_is_refused(path, wrong):
+    """Before anything is made."""
+    with pytest.raises(InvalidConfiguration):
+        Logger(path, **wrong)
+    assert not path.exists()
+
+
+# The calls
+
+
+def test_a_line_has_the_format_of_the_note(path):
+    """To the letter: local time to the second, three brackets, JSON without spaces."""
+    before = datetime.now().astimezone().replace(microsecond=0)
+    context = {"exit_status": 1, "uptime": "00:03:22"}
+    Logger(path).error("sox_bg", "Process died unexpectedly", context)
+    after = datetime.now().astimezone()
+    line = path.read_text()
+    assert line[0] == "["
+    written = datetime.strptime(line[1:20], "%Y-%m-%d %H:%M:%S").astimezone()
+    assert before <= written <= after
+    assert line[20:] == (
+        "] [ERROR] [sox_bg] Process died unexpectedly "
+        '{"exit_status":1,"uptime":"00:03:22"}\n'
+    )
+
+
+def test_each_level_has_its_call_and_log_takes_them_by_name(path):
+    """Three levels, all written."""
+    logger = Logger(path)
+    logger.info("a", "1")
+    logger.warning("a", "2")
+    logger.error("a", "3")
+    logger.log("info", "a", "4")
+    logger.log(Level.WARNING, "a", "5")
+    logger.log("ERROR", "a", "6")
+    entries = [parse_line(line) for line in path.read_text().splitlines()]
+    assert [entry.level for entry in entries if entry] == [*Level] * 2
+
+
+def test_another_level_is_an_error_that_names_the_three(path):
+    """Also a `ValueError`; nothing is written."""
+    logger = Logger(path)
+    with pytest.raises(ValueError, match=r"'DEBUG'.*INFO, WARNING, ERROR"):
+        logger.log("DEBUG", "a", "b")
+    assert path.read_bytes() == b""
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __format__ = __str__  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Sly(str):
+    """Equal to a harmless string, but with another form when formatted."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "\n[2025-05-13 14:30:22] [ERROR] [x] forged"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 3, b"x", ["list"], {"a": 1}, object(), Unprintable(), "\ud800", Sly("ok")],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("place", ["component", "message", "context"])
+def test_no_content_makes_a_call_raise(path, value, place):
+    """Whatever is given, one entry is written."""
+    logger = Logger(path)
+    logger.info("ok", "ok")
+    given = {"component": "ok", "message": "ok", "context": {"a": 1}} | {place: value}
+    logger.info(**given)
+    logger.info(**(given | {"context": {"value": value, 1: 2}}))
+    assert len(messages(path)) == 3
+
+
+def test_a_context_that_changes_afterwards_is_written_as_it_was(path):
+    """The line is formed in the call, not when it is written."""
+    context = {"n": 1}
+
+    async def main():
+        async with Logger(path) as logger:
+            logger.info("a", "b", context)
+            context["n"] = 2
+
+    asyncio.run(main())
+    assert '{"n":1}' in path.read_text()
+
+
+def test_time_passes_from_line_to_line(path):
+    """The stamp of a second is used in that second only."""
+    logger = Logger(path)
+    end = time.monotonic() + 10
+    while len({line[:21] for line in path.read_text().splitlines()}) < 3:
+        before = int(time.time())
+        logger.info("a", "b")
+        after = int(time.time())
+        last = parse_line(path.read_text().splitlines()[-1])
+        assert last is not None
+        assert before <= last.timestamp.timestamp() <= after
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("line_format", ["note", "iso", "json"])
+async def test_all_formats_are_found_in_one_file(path, line_format):
+    """An app may change its mind; what is asked for is found in all of it."""
+    hostile = 'a] [ERROR] [b "level":"ERROR",\n{"x":1} \\'
+    Logger(path, line_format="json").warning(hostile, hostile, {"n": 0})
+    Logger(path, line_format="iso").warning(hostile, hostile, {"n": 1})
+    async with Logger(path, line_format=line_format) as logger:
+        logger.warning(hostile, hostile, {"n": 2})
+        logger.info("a", "plain")
+        found = await logger.get_logs("WARNING", hostile)
+        assert [entry.context["n"] for entry in found] == [0, 1, 2]
+        assert {entry.message for entry in found} == {hostile}
+        assert await logger.get_logs(level="ERROR") == []
+        (entry,) = await logger.get_logs(component="a", level="INFO")
+        assert entry.context == {}
+
+
+def test_the_finer_formats_tell_the_millisecond(path):
+    """Of the call, not of the tick."""
+    logger = Logger(path, line_format="iso")
+    for _ in range(200):
+        before = time.time()
+        logger.info("a", "b")
+        after = time.time()
+        entry = parse_line(path.read_bytes().splitlines()[-1])
+        assert entry is not None
+        assert before - 0.002 <= entry.timestamp.timestamp() <= after
+
+
+def test_an_unknown_format_is_refused(path):
+    """With the names of those there are."""
+    with pytest.raises(InvalidConfiguration, match="note, iso, json"):
+        Logger(path, line_format="xml")
+
+
+# Inside, outside, around
+
+
+async def test_lines_before_inside_and_after_the_block_are_all_there(path):
+    """In the order of the calls."""
+    logger = Logger(path)
+    logger.info("a", "before")
+    assert messages(path) == ["before"]
+    async with logger:
+        logger.info("a", "inside")
+    assert messages(path) == ["before", "inside"]
+    logger.info("a", "after")
+    assert messages(path) == ["before", "inside", "after"]
+
+
+async def test_awaiting_a_call_means_that_the_line_is_on_disk(path):
+    """Each of them, and all before it."""
+    async with Logger(path) as logger:
+        for number in range(20):
+            logger.info("a", f"{number}")
+            assert await logger.info("a", f"{number} awaited") is True
+            assert len(messages(path)) == 2 * (number + 1)
+
+
+async def test_awaiting_works_before_and_after_the_block_too(path):
+    """There the line was written before the call returned."""
+    logger = Logger(path)
+    assert await logger.info("a", "1") is True
+    async with logger:
+        pass
+    assert await logger.error("a", "2") is True
+    assert messages(path) == ["1", "2"]
+
+
+async def test_many_tasks_that_await_are_served_together(path):
+    """Two hundred waiting tasks need far fewer writes than lines."""
+    async with Logger(path) as logger:
+
+        async def work(number):
+            for index in range(5):
+                assert await logger.info("a", f"{number}.{index}")
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                for number in range(200):
+                    tasks.start_soon(work, number)
+    assert len(messages(path)) == 1000
+
+
+async def test_not_awaiting_warns_of_nothing(path):
+    """No coroutine is left unawaited; warnings are errors here."""
+    async with Logger(path) as logger:
+        for _ in range(10):
+            logger.info("a", "b")
+        gc.collect()
+    assert len(messages(path)) == 10
+
+
+async def test_lines_are_written_without_anybody_waiting(path):
+    """Within a short time, by themselves."""
+    async with Logger(path) as logger:
+        logger.info("a", "b")
+        with anyio.fail_after(10):
+            while not path.stat().st_size:
+                await asyncio.sleep(0.001)
+
+
+async def test_a_cancelled_wait_harms_neither_the_line_nor_the_others(path):
+    """Cancellation of one waiter leaves the others waiting for their answer."""
+    async with Logger(path) as logger:
+
+        async def wait(number):
+            return await logger.info("a", str(number))
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        with anyio.fail_after(10):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, bool] * 5
+    assert sorted(messages(path)) == [str(number) for number in range(10)]
+
+
+async def test_closing_twice_is_the_same_as_once(path):
+    """And the block may be entered again."""
+    logger = Logger(path)
+    async with logger:
+        logger.info("a", "1")
+        await logger.aclose()
+        await logger.aclose()
+        logger.info("a", "2")
+    async with logger:
+        logger.info("a", "3")
+    assert messages(path) == ["1", "2", "3"]
+
+
+async def test_the_block_can_be_entered_twice_at_once(path):
+    """Who shares a logger leaves without closing it for the other."""
+    logger = Logger(path)
+    async with logger:
+        async with logger:
+            logger.info("a", "1")
+        assert "writing" in repr(logger)
+        assert await logger.info("a", "2")
+    assert "direct" in repr(logger)
+    assert messages(path) == ["1", "2"]
+
+
+async def test_closing_under_cancellation_writes_everything(path):
+    """Cancelled at any step of closing: no line, task, thread or descriptor is left."""
+    for steps in range(12):
+        logger = Logger(path)
+
+        async def main(logger=logger):
+            async with logger:
+                logger.info("a", "line")
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(main())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with anyio.fail_after(10):
+            await asyncio.wait([task])
+        logger.info("a", "end")
+        count = messages(path).count("line")
+        assert messages(path)[-1] == "end"
+        path.unlink()
+        # In the first step the task had not begun.
+        assert count == (1 if steps else 0)
+    with anyio.fail_after(10):
+        while {task.get_name() for task in asyncio.all_tasks()} & {
+            "realtalk log writer"
+        }:
+            await asyncio.sleep(0.001)
+
+
+async def test_closing_in_a_cancelled_scope_writes_everything(path):
+    """A scope that is cancelled for good does not cut the last write."""
+    with anyio.CancelScope() as scope:
+        async with Logger(path) as logger:
+            logger.info("a", "b")
+            scope.cancel()
+    assert messages(path) == ["b"]
+
+
+# Threads, signals, loops
+
+
+async def test_threads_log_while_the_loop_runs(path):
+    """Every line of eight threads is there, each thread's in its order."""
+    async with Logger(path) as logger:
+
+        def work(number):
+            component = f"t{number}"
+            for index in range(500):
+                logger.info(component, str(index), {"n": index})
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        with anyio.fail_after(30):
+            while any(thread.is_alive() for thread in threads):
+                logger.info("loop", "tick")
+                await asyncio.sleep(0.001)
+        for number in range(8):
+            entries = await logger.get_logs(component=f"t{number}")
+            assert [int(entry.message) for entry in entries] == list(range(500))
+
+
+async def test_threads_that_fill_the_queue_wait_and_lose_nothing(path):
+    """A disk that keeps up is no reason to drop lines."""
+    async with Logger(path, max_waiting=20_000) as logger:
+
+        def work(number):
+            component = f"t{number}"
+            for index in range(2_000):
+                logger.info(component, str(index), {"some": "context"})
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        with anyio.fail_after(30):
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.001)
+        for number in range(8):
+            found = await logger.get_logs(component=f"t{number}")
+            assert [int(entry.message) for entry in found] == list(range(2_000))
+
+
+def test_threads_log_without_any_loop(path):
+    """Every line whole, every line there, written when the call returns."""
+    logger = Logger(path)
+
+    def work(number):
+        component = f"t{number}"
+        for index in range(200):
+            logger.info(component, str(index))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(messages(path)) == sorted(map(str, list(range(200)) * 8))
+
+
+async def test_a_signal_handler_may_log(path):
+    """It may interrupt anything, the logger itself included."""
+    async with Logger(path) as logger:
+        before = signal.signal(
+            signal.SIGUSR1, lambda *_: (logger.error("signal", "got it"), None)[1]
+        )
+        try:
+            for _ in range(200):
+                logger.info("a", "b")
+                signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert len(await logger.get_logs(component="signal")) == 200
+    assert len(messages(path)) == 400
+
+
+async def test_a_signal_handler_that_logs_ends_the_wait_of_the_loop(path):
+    """Its line is written though nothing else happens."""
+    async with Logger(path) as logger:
+        await logger.flush()
+        before = signal.signal(
+            signal.SIGUSR1, lambda *_: (logger.error("signal", "got it"), None)[1]
+        )
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def interrupt():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            end = time.monotonic() + 10
+            while not path.stat().st_size and time.monotonic() < end:
+                time.sleep(0.005)
+            found.append(path.read_bytes())
+            loop.call_soon_threadsafe(written.set)
+
+        found: list[bytes] = []
+        thread = threading.Thread(target=interrupt)
+        loop.call_later(0.05, thread.start)
+        try:
+            with anyio.fail_after(20):
+                await written.wait()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            thread.join(10)
+    assert b"got it" in found[0]
+
+
+def test_lines_logged_after_the_loop_has_ended_are_written(path):
+    """A logger that was never closed writes directly once its loop is gone."""
+    logger = Logger(path)
+
+    async def main():
+        await logger.__aenter__()
+        logger.info("a", "inside")
+
+    asyncio.run(main())
+    assert messages(path) == ["inside"]
+    logger.info("a", "after")
+    assert messages(path) == ["inside", "after"]
+
+
+def test_lines_logged_while_the_loop_stands_still_are_written(path):
+    """Between two runs of one loop there is nobody else to write."""
+    logger = Logger(path)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(logger.__aenter__())
+        logger.info("a", "between")
+        assert messages(path) == ["between"]
+        loop.run_until_complete(logger.aclose())
+    finally:
+        loop.close()
+    assert messages(path) == ["between"]
+
+
+def test_a_loop_that_is_closed_without_ado_loses_nothing(path):
+    """The task is destroyed in its sleep; the next call does the work."""
+    logger = Logger(path)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)
+    loop.run_until_complete(logger.__aenter__())
+    loop.close()
+    logger.info("a", "1")
+    gc.collect()
+    logger.info("a", "2")
+    assert messages(path) == ["1", "2"]
+
+
+def test_the_same_logger_serves_one_loop_after_another(path):
+    """Entered in each; also if the first never left it."""
+    logger = Logger(path)
+
+    async def leave():
+        async with logger:
+            assert await logger.info("a", "1")
+
+    async def stay():
+        await logger.__aenter__()
+        assert await logger.info("a", "2")
+
+    asyncio.run(leave())
+    asyncio.run(stay())
+    asyncio.run(stay())
+    asyncio.run(logger.aclose())
+    assert messages(path) == ["1", "2", "2"]
+
+
+async def test_another_threads_loop_may_await_the_line(path):
+    """The writer belongs to one loop; others can wait for it all the same."""
+    async with Logger(path) as logger:
+
+        async def elsewhere():
+            return await logger.error("b", "from afar")
+
+        with anyio.fail_after(10):
+            assert await asyncio.to_thread(asyncio.run, elsewhere())
+        assert "from afar" in messages(path)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_a_loop_that_never_runs_does_not_fill_the_memory(path):
+    """Who logs without end and never awaits writes the lines himself, in order."""
+    async with Logger(path, max_waiting=50_000) as logger:
+        for number in range(5_000):
+            logger.info("a", str(number), {"some": "context"})
+    assert messages(path) == [str(number) for number in range(5_000)]
+
+
+async def test_logging_does_not_hold_up_the_loop_while_the_disk_stalls(
+    path, monkeypatch
+):
+    """The write waits in its own thread; calls and tasks go on."""
+    stalled = threading.Event()
+    go_on = threading.Event()
+    write = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        stalled.set()
+        assert go_on.wait(30)
+        return write(descriptor, data)
+
+    async with Logger(path) as logger:
+        monkeypatch.setattr("realtalk_async.logs.queue.os.write", slow)
+        receipt = logger.error("a", "first")
+        with anyio.fail_after(10):
+            while not stalled.is_set():
+                await asyncio.sleep(0.001)
+        for number in range(1_000):  # would wait for ever if a call waited
+            logger.info("a", str(number))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await receipt
+    assert messages(path) == ["first", *map(str, range(1_000))]
+
+
+async def test_entries_of_the_log_survive_the_working_directory_and_time_zone(
+    path, monkeypatch
+):
+    """A stamp is local time; read back it is the same moment."""
+    for zone in ("Asia/Kolkata", "America/St_Johns", "UTC"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        logger = Logger(path)
+        now = datetime.now().astimezone()
+        await logger.info("a", zone)
+        (entry,) = await logger.get_logs(pattern=zone)
+        assert timedelta(0) <= entry.timestamp - now.replace(microsecond=0)
+        assert entry.timestamp - now <= timedelta(seconds=5)
+    monkeypatch.undo()
+    time.tzset()
+
+
+# Secrets
+
+
+KEY = "sk-proj-0123456789abcdefghij"
+
+
+@pytest.mark.parametrize("level", ["INFO", "WARNING", "ERROR"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"message": f"the key is {KEY}"},
+        {"message": f"GET /?api_key={KEY[3:]}"},
+        {"context": {"anything": KEY}},
+        {"context": {"api_key": KEY[3:]}},
+        {"context": {"anything": None, "Authorization": KEY[3:]}},
+        {"context": {"headers": {"x-api-key": KEY[3:]}}},
+        {"context": {"line": f"Authorization: Bearer {KEY[3:]}"}},
+        {"context": {"error": ValueError(f"wrong key {KEY}")}},
+        {"context": {1: {"nested": {"password": KEY[3:]}}}},
+    ],
+)
+def test_secrets_do_not_reach_the_file(path, level, given):
+    """Wherever they stand; what is around them does."""
+    logger = Logger(path)
+    for _ in range(3):
+        logger.log(level, "net", **({"message": "connecting"} | given))
+    text = path.read_text()
+    assert KEY[3:] not in text
+    assert text.count("[redacted]") == 3
+    assert len(messages(path)) == 3
+
+
+def test_texts_that_are_given_do_not_reach_the_file(path):
+    """From the beginning, or from when they are known; remembered messages too."""
+    logger = Logger(path, secrets=["hunter2"])
+    logger.info("a", "hunter2", {"x": "my hunter2"})
+    logger.info("a", "swordfish")
+    logger.hide("swordfish")
+    logger.info("a", "swordfish", {"x": ["swordfish"]})
+    text = path.read_text()
+    assert "hunter2" not in text
+    assert text.count("swordfish") == 1
+    assert text.count("[redacted]") == 4
+
+
+@pytest.mark.parametrize("spool", [False, True])
+async def test_calls_are_counted_by_level(path, spool):
+    """Also those that wait, and those of several threads."""
+    async with Logger(path, spool=spool) as logger:
+
+        def work():
+            for _ in range(100):
+                logger.info("a", "b")
+                logger.warning("a", "b")
+                logger.log("error", "a", "b")
+                logger.info("a", "b")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        with anyio.fail_after(30):
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.001)
+        if spool:
+            await logger.flush()
+        counted = logger.statistics()
+        assert counted.logged == {"INFO": 800, "WARNING": 400, "ERROR": 400}
+    assert logger.statistics() == dataclasses.replace(counted, waiting=0)

@@ -1,0 +1,172 @@
+"""The answer policy of the offline peer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async.offline.answers import STORY, Call, Say, decide, reply, sentences
+from realtalk_async.offline.effects import Message, Question
+
+NOW = datetime(2026, 11, 24, 10, 5, tzinfo=UTC)
+
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer"},
+            "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
+        },
+        "required": ["city", "days", "unit"],
+    },
+}
+
+
+def asked(text: str, **fields: object) -> Question:
+    """Return a question of one user message."""
+    return Question((Message("user", text),), **fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("what is seven plus five", "Seven plus five is twelve."),
+        ("What is 10 / 4?", "Ten divided by four is two point five."),
+        ("ten over three", "Ten divided by three is about three point three three."),
+        ("ten divided by zero", "I cannot divide by zero."),
+        ("what time is it", "It is ten oh five."),
+        ("what is the day to day", "Today is Tuesday, November 24, 2026."),
+        ("hello there", "Hello. How can I help you?"),
+        ("good morning how are you", "Hello. I am very well, thank you. "),
+        ("thank you", "You are welcome."),
+        ("goodbye", "Goodbye."),
+        ("and who are you", "I am the offline peer. "),
+        ("say the sea is calm", "The sea is calm."),
+        ("count to three", "One, two, three."),
+        ("tell me a story", STORY),
+        ("", "I did not hear anything."),
+        ("i like green tea", "You said: I like green tea."),
+        ("where is the cat", "You said: Where is the cat?"),
+    ],
+)
+def test_each_policy_answers_what_it_is_for(text, answer):
+    """One example of each, slips included."""
+    assert reply(text, NOW).startswith(answer)
+
+
+def test_the_full_hour_has_no_minutes():
+    """It is said as people say it."""
+    assert reply("what time is it", NOW.replace(minute=0)) == "It is ten o'clock."
+
+
+@given(st.text())
+def test_anything_said_gets_an_answer(text: str):
+    """No text leaves the peer speechless."""
+    assert reply(text, NOW)
+
+
+@given(st.text())
+def test_sentences_lose_no_words(text: str):
+    """Splitting for the voice keeps every word."""
+    assert " ".join(sentences(text)).split() == text.split()
+
+
+def test_no_sentence_is_long():
+    """One that is would keep the voice busy, and the interrupter waiting."""
+    assert max(map(len, sentences("word " * 4000))) <= 300
+
+
+def test_the_newest_user_message_is_answered():
+    """Assistant and system messages are not questions."""
+    said = (
+        Message("user", "hello"),
+        Message("assistant", "Hello."),
+        Message("user", "what is one plus one"),
+        Message("system", "The light is on."),
+    )
+    assert decide(Question(said), NOW) == Say("One plus one is two.")
+
+
+def test_with_nothing_said_the_peer_greets():
+    """A response may be asked for before anybody spoke."""
+    assert decide(Question(()), NOW) == Say("Hello. How can I help you?")
+
+
+def test_instructions_of_a_response_can_give_the_words():
+    """``Say: …`` is obeyed to the letter."""
+    question = asked("hello", instructions='Say exactly: "All is well."')
+    assert decide(question, NOW) == Say("All is well.")
+
+
+def test_a_tool_that_is_named_is_called():
+    """Its parameters are taken from the sentence."""
+    text = "What is the weather in kelvin for 3 days in Cape Town?"
+    call = decide(asked(text, tools=(WEATHER,)), NOW)
+    assert isinstance(call, Call)
+    assert call.name == "get_weather"
+    arguments = json.loads(call.arguments)
+    assert arguments == {"city": "Cape Town", "days": 3, "unit": "kelvin"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "number"}, 2.5),
+        ({"type": "boolean"}, True),
+        ({"type": "array"}, []),
+        ({"type": "object"}, {}),
+        ({}, "the lamp to 2.5"),
+    ],
+)
+def test_each_kind_of_parameter_gets_a_value_of_its_kind(schema, value):
+    """The client's function can be called with it."""
+    tool = {
+        "type": "function",
+        "name": "set_lamp",
+        "parameters": {"type": "object", "properties": {"level": schema}},
+    }
+    call = decide(asked("the lamp to 2.5", tools=(tool,)), NOW)
+    assert isinstance(call, Call)
+    assert json.loads(call.arguments) == {"level": value}
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [
+        ("auto", False),
+        ("none", False),
+        ("required", True),
+        ({"type": "function", "name": "get_weather"}, True),
+    ],
+)
+def test_the_tool_choice_is_respected(choice, called):
+    """Forced or forbidden, whatever was said."""
+    reply_ = decide(asked("hello", tools=(WEATHER,), tool_choice=choice), NOW)
+    assert isinstance(reply_, Call) is called
+
+
+def test_tool_choice_none_keeps_a_named_tool_quiet():
+    """The client's word counts more than the user's."""
+    question = asked("the weather", tools=(WEATHER,), tool_choice="none")
+    assert isinstance(decide(question, NOW), Say)
+
+
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        ('{"sky": "blue", "wind": 3}', "The answer is: sky blue, wind 3."),
+        ("42", "The answer is: 42."),
+        ("It rains.", "The answer is: It rains."),
+    ],
+)
+def test_a_tools_output_is_spoken(output, answer):
+    """A JSON object by its values, anything else as it is."""
+    said = (Message("user", "the weather"), Message("tool", output))
+    assert decide(Question(said), NOW) == Say(answer)

@@ -1,0 +1,130 @@
+"""OpenTelemetry is told the same as Prometheus, under the same names."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import REGISTRY
+
+from realtalk_async import RestartPolicy
+from realtalk_async.ops import export_metrics
+from realtalk_async.ops import metrics as of
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(60)
+
+AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
+
+
+@pytest.fixture
+def reader():
+    """Read what an app has told."""
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def provider(reader):
+    """Bring figures to that reader; nobody else."""
+    provider = MeterProvider([reader])
+    yield provider
+    provider.shutdown()
+
+
+async def read(reader):
+    """Return data points by metric and attributes, as the SDK's thread collects them."""
+    data = await asyncio.to_thread(reader.get_metrics_data)
+    return {
+        (metric.name, *sorted(point.attributes.values())): point
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
+
+
+async def test_a_death_is_told_in_figures(manager, reader, provider):
+    """Counters as they stand, times as histograms with our bounds."""
+    async with export_metrics(manager, provider=provider):
+        mic = await manager.start("mic", programs.runs(), restart=AT_ONCE)
+        await mic.wait_for_line("ready")
+        mic.send_signal(9)
+        async with asyncio.timeout(30):
+            while mic.restarts < 1:
+                await asyncio.sleep(0.01)
+        points = await read(reader)
+    assert points["realtalk.process.restarts", "mic"].value == 1
+    assert points["realtalk.process.exits", "mic", "signalled"].value == 1
+    assert points["realtalk.process.state", "mic", "running"].value == 1
+    assert points["realtalk.process.output", "mic", "stdout"].value >= len("ready\n")
+    recovery = points["realtalk.process.recovery.duration", "mic"]
+    assert (recovery.count, recovery.explicit_bounds) == (1, of.WIDE)
+    assert points["realtalk.loop.overdue",].value < 30
+
+
+async def test_the_last_figures_are_told_once_after_the_end(manager, reader, provider):
+    """So that a last export has them, and the next app's are not mixed with them."""
+    async with export_metrics(manager, provider=provider):
+        one = await manager.start("one", programs.speaks("done"))
+        await one.wait()
+    points = await read(reader)
+    assert points["realtalk.process.exits", "finished", "one"].value == 1
+    told = {name for name, *_ in await read(reader)}
+    histograms = {one.name for one in of.SUPERVISION if one.kind == "histogram"}
+    assert told <= histograms
+
+
+async def test_prometheus_names_are_those_of_the_official_exporter(manager):
+    """Whichever way the figures go, a dashboard finds them."""
+    exporter = PrometheusMetricReader()
+    provider = MeterProvider([exporter])
+    try:
+        async with export_metrics(manager, provider=provider) as watch:
+            for metric in of.SUPERVISION:
+                labels = tuple("x" for _ in metric.labels)
+                if metric.kind == "histogram":
+                    watch.tally.observe(metric, 1.0, labels)
+                elif metric.kind == "counter":
+                    watch.tally.add(metric, labels)
+            await manager.start("mic", programs.runs())
+            families = await asyncio.to_thread(lambda: list(REGISTRY.collect()))
+    finally:
+        provider.shutdown()
+    theirs = {one.name for one in families if one.name.startswith("realtalk")}
+    assert theirs == {one.prometheus for one in of.SUPERVISION}
+
+
+def test_without_the_library_the_error_names_the_extra():
+    """And without an SDK nothing happens at all."""
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\n"
+        "import asyncio\n"
+        "from realtalk_async import Logger, ProcessManager\n"
+        "from realtalk_async.ops import export_metrics\n"
+        "async def main():\n"
+        "    async with Logger('/dev/null') as log, ProcessManager(log) as manager:\n"
+        "        async with export_metrics(manager): pass\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert "pip install 'realtalk-async[otel]'" in done.stderr
+
+
+def test_nobody_pays_for_what_he_does_not_use():
+    """Neither library is loaded by the package, nor by watching an app."""
+    code = (
+        "import sys, realtalk_async, realtalk_async.supervision.manager\n"
+        "import realtalk_async.ops, realtalk_async.ops.collector\n"
+        "found = [m for m in sys.modules if m.startswith(('opentel', 'prometheus'))]\n"
+        "found += [m for m in sys.modules if m.startswith('realtalk_async.voice')]\n"
+        "print(found)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "[]\n", done.stderr

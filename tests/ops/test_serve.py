@@ -1,0 +1,417 @@
+"""The pages tell the truth about a real app, also when its loop hangs."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from realtalk_async import PERMANENT, Command, Probe, ProcessManager, RestartPolicy
+from realtalk_async.exceptions import CriticalProcessFailed
+from realtalk_async.ops import Watch, application, metrics, serve_metrics
+from realtalk_async.ops import collector as watching
+from realtalk_async.ops.counters import Names
+from realtalk_async.ops.http import MOST_VISITORS
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(60)
+
+AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
+
+
+def fetch(url, accept="text/plain"):
+    """Return status, body and seconds."""
+    began = time.monotonic()
+    request = urllib.request.Request(url, headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            status, body = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, body = error.code, error.read()
+    return status, body.decode(), time.monotonic() - began
+
+
+async def get(endpoint, path):
+    """Return status and body of a page."""
+    status, body, _ = await asyncio.to_thread(fetch, endpoint.url + path)
+    return status, json.loads(body) if path != "/metrics" else body
+
+
+async def scrape(endpoint):
+    """Return all values by name and labels."""
+    status, body = await get(endpoint, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in parse(body)
+        for sample in family.samples
+    }
+
+
+async def until(condition):
+    """Wait until it is true, without a guess at how long that takes."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_scrape_tells_what_happened(manager):
+    """States, restarts, exits, times, output: of real processes."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        ticker = "echo one; echo two; echo three >&2; exec sleep 1000"
+        mic = await manager.start("mic", programs.shell(ticker), restart=AT_ONCE)
+        await mic.wait_for_line("three")
+        mic.send_signal(9)
+        await until(lambda: mic.restarts == 1)
+        await mic.wait_for_line("three")
+        await mic.wait_for_line("two")
+        values = await scrape(endpoint)
+    assert values["realtalk_process_state", "mic", "running"] == 1
+    assert values["realtalk_process_state", "fatal", "mic"] == 0
+    assert values["realtalk_process_restarts_total", "mic"] == 1
+    assert values["realtalk_process_exits_total", "mic", "signalled"] == 1
+    assert values["realtalk_process_output_bytes_total", "mic", "stdout"] == 16
+    assert values["realtalk_process_output_lines_total", "mic", "stdout"] == 4
+    assert values["realtalk_process_output_lines_total", "mic", "stderr"] == 2
+    assert values["realtalk_process_output_dropped_bytes_total", "mic", "stdout"] == 0
+    recovery = "realtalk_process_recovery_duration_seconds"
+    assert values[f"{recovery}_count", "mic"] == 1
+    assert 0 < values[f"{recovery}_sum", "mic"] < 30
+    detection = "realtalk_process_detection_duration_seconds"
+    assert values[f"{detection}_count", "exit", "mic"] == 1
+    assert 0 < values[f"{detection}_sum", "exit", "mic"] < 30
+    assert values["realtalk_manager_degraded",] == 0
+    assert values["realtalk_loop_overdue_seconds",] < 30
+
+
+async def test_what_fell_silent_is_detected_by_its_probe(manager):
+    """The time is that since its last sign of life."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        await manager.start(
+            "mic", programs.runs(), probes=[Probe.silence(0.3, grace=0.1)]
+        )
+        await until(lambda: manager.processes["mic"].restarts >= 1)
+        values = await scrape(endpoint)
+    detection = "realtalk_process_detection_duration_seconds"
+    assert values[f"{detection}_count", "mic", "probe"] >= 1
+    mean = values[f"{detection}_sum", "mic", "probe"]
+    assert 0.3 <= mean / values[f"{detection}_count", "mic", "probe"] < 30
+    assert values["realtalk_process_exits_total", "mic", "unhealthy"] >= 1
+
+
+async def test_a_binary_stdout_counts_as_output(manager):
+    """Its bytes are handed on, and none of them kept."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        sound = programs.python(
+            "import sys; sys.stdout.buffer.write(bytes(4800)); input()",
+            stdout="binary",
+            stdin=True,
+        )
+        mic = await manager.start("mic", sound)
+        heard = 0
+        while heard < 4800:
+            heard += len(await mic.receive())
+        values = await scrape(endpoint)
+    assert values["realtalk_process_output_bytes_total", "mic", "stdout"] == 4800
+
+
+async def test_gaps_are_told(manager):
+    """How many, and how many bytes are missing."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        chatty = programs.speaks("x" * 999)
+        process = await manager.start("chatty", chatty, max_size=600)
+        await process.wait()
+        values = await scrape(endpoint)
+    assert values["realtalk_process_output_gaps_total", "chatty", "stdout"] == 1
+    dropped = "realtalk_process_output_dropped_bytes_total"
+    assert values[dropped, "chatty", "stdout"] == 400
+
+
+async def test_both_formats_are_understood_by_their_parsers(manager):
+    """Counters end in _total, histograms have their buckets in order."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        await manager.start("mic", programs.exits(3), restart=PERMANENT)
+        await until(lambda: manager.processes["mic"].restarts >= 1)
+        url = f"{endpoint.url}/metrics"
+        _, plain, _ = await asyncio.to_thread(fetch, url)
+        accept = "application/openmetrics-text; version=1.0.0"
+        _, strict, _ = await asyncio.to_thread(fetch, url, accept)
+    assert strict.endswith("# EOF\n")
+    names = {family.name for family in parse_openmetrics(strict)}
+    assert "realtalk_process_recovery_duration_seconds" in names
+    assert names == {family.name.removesuffix("_total") for family in parse(plain)}
+
+
+async def test_names_without_end_do_not_fill_a_scrape(manager, monkeypatch):
+    """Beyond the limit they share one series, which sums them up."""
+    monkeypatch.setattr(Names.__init__, "__defaults__", (2,))
+    async with serve_metrics(manager, port=0) as endpoint:
+        for number in range(5):
+            one = await manager.start(f"job-{number}", programs.speaks("done"))
+            await one.wait()
+        values = await scrape(endpoint)
+    exited = {key: n for key, n in values.items() if key[0] == "realtalk_process_state"}
+    assert exited["realtalk_process_state", "exited", "job-1"] == 1
+    assert exited["realtalk_process_state", "_other", "exited"] == 3
+    assert len(exited) == 3 * 6
+    lines = "realtalk_process_output_lines_total"
+    assert values[lines, "_other", "stdout"] == 3
+
+
+async def test_a_flood_is_counted_in_pieces(manager, monkeypatch):
+    """A scrape looks through a bounded amount; the rest follows."""
+    monkeypatch.setattr(watching, "FRESH", 0.0)
+    many = programs.shell("yes 0123456789 | head -c 1100000; exec sleep 1000")
+    async with serve_metrics(manager, port=0) as endpoint:
+        process = await manager.start("many", many)
+        await until(lambda: process.get_volume("stdout", most=0).size == 1_100_000)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(watching, "LOOKED_THROUGH", 64 * 1024)
+            first = await scrape(endpoint)
+        second = await scrape(endpoint)
+    lines = ("realtalk_process_output_lines_total", "many", "stdout")
+    assert 0 < first[lines] < 100_000
+    assert second[lines] == 100_000
+    size = ("realtalk_process_output_bytes_total", "many", "stdout")
+    assert first[size] == 1_100_000
+
+
+# ---- health
+
+
+async def test_a_critical_process_decides_whether_the_app_is_ready(manager):
+    """Starting it is not, running it is; others do not matter."""
+    waits = programs.shell("read line; echo ready; exec sleep 1000", stdin=True)
+    async with serve_metrics(manager, port=0) as endpoint:
+        assert (await get(endpoint, "/readyz"))[0] == 200
+        start = asyncio.create_task(
+            manager.start("mic", waits, critical=True, probes=[Probe.line("ready")])
+        )
+        await until(lambda: "mic" in manager.processes and manager.processes["mic"].pid)
+        status, body = await get(endpoint, "/readyz")
+        assert (status, body["critical"]) == (503, {"mic": "starting"})
+        assert body["reasons"] == ["critical process 'mic' is starting: starting"]
+        assert (await get(endpoint, "/healthz"))[0] == 200
+        await manager.processes["mic"].send(b"\n")
+        await start
+        assert (await get(endpoint, "/readyz"))[0] == 200
+        never = RestartPolicy("transient", max_failures=0)
+        await manager.start("helper", programs.exits(3), restart=never)
+        await manager.processes["helper"].wait()
+        await until(lambda: manager.degraded)
+        status, body = await get(endpoint, "/readyz")
+        assert (status, body["manager"]) == (200, "degraded")
+        assert "exit status 3" in body["degraded"]["helper"]
+
+
+async def test_a_lost_critical_process_is_told_while_everything_is_stopped(logger):
+    """For who has entered the endpoint around the manager."""
+    manager = ProcessManager(logger)
+    async with serve_metrics(manager, port=0) as endpoint:
+        status, body = await get(endpoint, "/readyz")
+        assert body["reasons"] == ["the manager has not been entered"]
+        with pytest.raises(CriticalProcessFailed):
+            async with manager:
+                slow = programs.cleans_up(1.0)
+                helper = await manager.start("helper", slow)
+                await helper.wait_for_line("ready")
+                never = RestartPolicy("transient", max_failures=0)
+                await manager.start(
+                    "mic", programs.exits(3), critical=True, restart=never
+                )
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(30)
+                asyncio.current_task().uncancel()
+                status, body = await get(endpoint, "/healthz")
+                assert status == 503
+                assert body["manager"] == "failed"
+                assert "exit status 3" in "".join(body["reasons"])
+        status, body = await get(endpoint, "/healthz")
+        assert status == 503
+
+
+async def test_a_loop_that_hangs_is_told_of_at_once(manager):
+    """By 503, in no more than the bound; its figures can still be scraped."""
+    answers, asked = [], threading.Event()
+
+    def ask(url):
+        asked.wait(20)
+        answers.extend(
+            fetch(url + page) for page in ("/healthz", "/readyz", "/metrics")
+        )
+
+    async with serve_metrics(manager, port=0, max_lag=0.3) as endpoint:
+        await manager.start("mic", programs.runs(), critical=True)
+        before = await scrape(endpoint)
+        asking = threading.Thread(target=ask, args=(endpoint.url,))
+        asking.start()
+        asked.set()
+        while asking.is_alive():
+            time.sleep(0.01)  # what a callback should never do
+        async with asyncio.timeout(20):
+            while (await get(endpoint, "/healthz"))[0] != 200:
+                await asyncio.sleep(0.01)  # it turns again, and all is well
+    for status, body, seconds in answers[:2]:
+        assert status == 503
+        assert "the event loop hangs" in json.loads(body)["reasons"][0]
+        assert seconds < 0.3 + 5  # the bound, and what a busy machine adds
+    assert answers[1][2] < answers[0][2] + 5
+    status, body, _ = answers[2]
+    assert status == 200
+    assert 'realtalk_process_state{process="mic",state="running"} 1.0' in body
+    overdue = [
+        line for line in body.splitlines() if line.startswith("realtalk_loop_over")
+    ]
+    assert float(overdue[0].split()[1]) >= 0.3
+    assert before["realtalk_loop_overdue_seconds",] < float(overdue[0].split()[1])
+
+
+async def test_a_visitor_who_dawdles_keeps_nobody_waiting(manager):
+    """Nor do many: who comes beyond the limit is sent away, and room comes back."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        where = endpoint.host, endpoint.port
+        slow = [socket.create_connection(where, 5) for _ in range(MOST_VISITORS - 1)]
+        assert (await get(endpoint, "/healthz"))[0] == 200
+        slow.append(socket.create_connection(where, 5))
+
+        def is_sent_away():
+            with contextlib.suppress(OSError):
+                return fetch(f"{endpoint.url}/healthz")[0] != 200
+            return True
+
+        sent_away = await asyncio.to_thread(is_sent_away)
+        for one in slow:
+            one.close()
+        assert sent_away
+
+        def is_let_in():
+            with contextlib.suppress(OSError):
+                return fetch(f"{endpoint.url}/healthz")[0] == 200
+            return False
+
+        async with asyncio.timeout(20):
+            while not await asyncio.to_thread(is_let_in):
+                await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_when_the_block_is_cancelled(manager):
+    """Neither thread nor port; the autouse guards look for the rest."""
+    entered, port = asyncio.Event(), []
+
+    async def serve():
+        async with serve_metrics(manager, port=0) as endpoint:
+            port.append(endpoint.port)
+            entered.set()
+            await asyncio.sleep(1000)
+
+    task = asyncio.create_task(serve())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port[0]), 5)
+
+
+async def test_a_port_that_is_taken_is_an_error(manager):
+    """At once, and nothing is left behind."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        with pytest.raises(OSError, match="in use"):
+            async with serve_metrics(manager, port=endpoint.port):
+                pass
+
+
+async def test_ipv6_is_served(manager):
+    """Where there is any."""
+    try:
+        async with serve_metrics(manager, host="::1", port=0) as endpoint:
+            assert (await get(endpoint, "/healthz"))[0] == 200
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+async def test_unknown_pages_say_which_there_are(manager):
+    """For who looks around."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        status, body = await get(endpoint, "/")
+    assert (status, body) == (404, {"pages": ["/metrics", "/healthz", "/readyz"]})
+
+
+async def test_the_pages_can_be_mounted_elsewhere(manager):
+    """They are a WSGI application."""
+    said = []
+    async with Watch(manager) as watch:
+        pages = application(watch)
+        environ = {"PATH_INFO": "/healthz", "REQUEST_METHOD": "GET"}
+        body = await asyncio.to_thread(pages, environ, lambda *one: said.append(one))
+        assert watch.verdict("liveness").good  # in the loop, without waiting for it
+        assert watch.look().samples  # what is known
+    assert said[0][0] == "200 OK"
+    assert json.loads(b"".join(body))["ok"]
+
+
+async def test_what_was_watched_can_be_asked_for_afterwards(manager):
+    """The last figures stay."""
+    async with Watch(manager) as watch:
+        mic = await manager.start("mic", programs.speaks("a", "b"))
+        await mic.wait()
+    look = await asyncio.to_thread(watch.look)
+    assert look.samples[metrics.LINES]["mic", "stdout"] == 2
+
+
+def test_without_the_library_the_error_names_the_extra():
+    """And nothing else of the package needs it."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "import asyncio\n"
+        "from realtalk_async import Logger, ProcessManager\n"
+        "from realtalk_async.ops import serve_metrics\n"
+        "async def main():\n"
+        "    async with Logger('/dev/null') as log, ProcessManager(log) as manager:\n"
+        "        async with serve_metrics(manager, port=0): pass\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert "pip install 'realtalk-async[metrics]'" in done.stderr
+
+
+async def test_a_command_is_not_needed(manager):
+    """Coroutines have states as well."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        await manager.start_task("link", lambda: asyncio.sleep(1000))
+        await manager.start("cat", Command("cat", stdin=True))
+        values = await scrape(endpoint)
+    assert values["realtalk_process_state", "link", "running"] == 1
+
+
+async def test_the_log_is_told_of(manager, logger):
+    """Its lines by level."""
+    async with serve_metrics(manager, port=0) as endpoint:
+        before = await scrape(endpoint)
+        for log in (logger.info, logger.warning, logger.error, logger.error):
+            log("test", "one more")
+        logger.log("info", "test", "one more")
+        await asyncio.sleep(watching.FRESH)
+        after = await scrape(endpoint)
+    lines = "realtalk_log_lines_total"
+    more = {
+        level: after[lines, level] - before[lines, level]
+        for level in ("INFO", "WARNING", "ERROR")
+    }
+    assert more == {"INFO": 2, "WARNING": 1, "ERROR": 2}
+    assert after["realtalk_log_dropped_total",] == 0
+    assert after["realtalk_log_waiting_bytes",] >= 0

@@ -1,0 +1,266 @@
+"""No orphan: the app is a real process that is killed, and nothing of it stays."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from realtalk_async import events
+from realtalk_async.supervision import Command, ProcessManager
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.guard import MOST_REPLACED, Guard
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(60)
+
+APP = textwrap.dedent(
+    """
+    import asyncio, sys
+    from realtalk_async.logs import Logger
+    from realtalk_async.supervision import Command, ProcessManager
+    from realtalk_async.testing import programs
+
+    async def main():
+        async with ProcessManager(Logger(sys.argv[1])) as manager:
+            print("tag", manager._guard.tag, flush=True)
+    """
+)
+BODIES = {
+    "a child": "await manager.start('one', programs.runs())",
+    "a grandchild": "await manager.start('one', programs.forks(2))",
+    "a child that ignores SIGTERM": """
+        one = await manager.start('one', programs.ignores_sigterm())
+        await one.wait_for_line('ready')
+    """,
+    "a stopped child": """
+        one = await manager.start('one', programs.runs())
+        one.process.send_signal(19)
+    """,
+    "a daemon in a session of its own": """
+        one = await manager.start('one', programs.escapes())
+        await one.wait_for_line('[0-9]+')
+    """,
+    "a child with an empty environment": """
+        await manager.create_subprocess_exec('sleep', '1000', env={})
+    """,
+    "a child that wiped its environment": """
+        one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
+        while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
+            await asyncio.sleep(0.01)
+    """,
+    "many children": """
+        for n in range(20):
+            await manager.start(f'one {n}', programs.runs())
+    """,
+}
+
+
+def app(body, log_path):
+    """Return an app as a command: it says its children's pids and waits."""
+    body = textwrap.indent(textwrap.dedent(body).strip(), " " * 8)
+    ending = textwrap.indent(
+        textwrap.dedent(
+            """
+            print("pids", *(p.pid for p in manager.processes.values()), flush=True)
+            await asyncio.sleep(1000)
+            """
+        ),
+        " " * 8,
+    )
+    return (sys.executable, "-c", f"{APP}{body}{ending}\nasyncio.run(main())", log_path)
+
+
+async def killed(command, until):
+    """Run an app until it has said so, kill it, and return what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE
+    )
+    said = ""
+    try:
+        async with asyncio.timeout(30):
+            while until not in said:
+                line = await process.stdout.readline()
+                assert line, said
+                said += line.decode()
+    finally:
+        process.kill()
+        await process.communicate()
+    return said
+
+
+def tag_in(said):
+    return re.search("tag (.*)", said)[1]
+
+
+def pids_in(said):
+    return [int(pid) for pid in re.search("pids (.*)", said)[1].split()]
+
+
+def still_there(tag, pids):
+    members = [process_groups.look(pid) for pid in pids]
+    return process_groups.tagged(tag) + [one for one in members if one and one.alive]
+
+
+async def gone(tag, pids=()):
+    """Wait until nobody is left; return after how long, in seconds."""
+    began = time.monotonic()
+    while left := still_there(tag, pids):
+        assert time.monotonic() - began < 8, left
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_an_app_that_is_killed_leaves_nobody_behind(body, log_path):
+    """Scenario 6: within a second, and several where the machine is busy."""
+    said = await killed(app(body, log_path), "pids")
+    assert pids_in(said)
+    await gone(tag_in(said), pids_in(said))
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 20, 4))
+async def test_an_app_that_is_killed_while_it_spawns_leaves_nobody(
+    milliseconds, log_path
+):
+    """Scenario 6: the guard knows the tag before there is a child."""
+    body = """
+        for n in range(1000):
+            print('spawning', flush=True)
+            await manager.start(f'one {n}', programs.runs())
+    """
+    command = app(body, log_path)
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        tag = tag_in((await process.stdout.readline()).decode())
+        await process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+    finally:
+        process.kill()
+        await process.communicate()
+    await gone(tag)
+    await asyncio.sleep(0.05)
+    assert process_groups.tagged(tag) == [], "nor does anybody come later"
+
+
+async def test_the_guard_goes_with_the_manager(logger):
+    """And a manager without one has none."""
+    async with ProcessManager(logger) as manager:
+        guard = manager._guard.pid
+        assert process_groups.look(guard).alive
+    assert process_groups.look(guard) is None
+    async with ProcessManager(logger, guard=False) as manager:
+        await manager.start("one", programs.exits(0))
+        assert manager.environment == {}
+
+
+async def test_a_guard_that_is_killed_is_said_and_replaced(manager, log_path):
+    """And the new one knows those who were there before."""
+    heard = []
+    manager.subscribe(heard.append)
+    wiped = await manager.start("one", programs.shell("exec env -i sleep 1000"))
+    before = manager._guard.pid
+    os.kill(before, signal.SIGKILL)
+    while not (lost := [one for one in heard if isinstance(one, events.GuardLost)]):
+        await asyncio.sleep(0.01)
+    assert f"pid {before} ended with status -9; replaced by pid" in lost[0].reason
+    assert manager._guard.pid != before
+    assert wiped.pid in manager._guard._told
+    [entry] = await manager.logger.get_logs(level="WARNING", component="manager")
+    assert entry.message == "The orphan guard died"
+
+
+async def test_an_app_whose_guard_was_killed_is_guarded_by_the_next(log_path):
+    """Both killed, one after the other."""
+    body = """
+        one = await manager.start('one', programs.ignores_sigterm())
+        await one.wait_for_line('ready')
+        before = manager._guard.pid
+        manager._guard._child.send_signal(9)
+        while manager._guard.pid == before:
+            await asyncio.sleep(0.01)
+    """
+    said = await killed(app(body, log_path), "pids")
+    await gone(tag_in(said), pids_in(said))
+
+
+async def test_a_guard_that_dies_again_and_again_is_not_replaced_for_ever():
+    """And children go on without one: spawning still works."""
+    lost = []
+    guard = Guard(lost.append)
+    guard.start()
+    while len(lost) <= MOST_REPLACED:
+        known = len(lost)
+        guard._child.send_signal(signal.SIGKILL)
+        while len(lost) == known:
+            await asyncio.sleep(0.005)
+    assert lost[-1].endswith("children are unguarded now")
+    guard.add(os.getpid())
+    guard.discard(os.getpid())
+    await guard.aclose()
+    guard.kill_now()
+
+
+async def test_a_guard_that_cannot_be_started_is_an_error_and_leaves_nothing(
+    monkeypatch, logger
+):
+    """At the start of the manager, not later."""
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(FileNotFoundError):
+        async with ProcessManager(logger):
+            pass
+
+
+async def test_an_app_that_is_gone_before_its_guard_has_come_up_is_heard_out(log_path):
+    """What it has told lies in the pipe."""
+    body = """
+        manager._guard._child.send_signal(19)
+        one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
+        while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
+            await asyncio.sleep(0.01)
+        print('guard', manager._guard.pid)
+    """
+    said = await killed(app(body, log_path), "pids")
+    assert still_there(tag_in(said), pids_in(said))
+    os.kill(int(re.search("guard (.*)", said)[1]), signal.SIGCONT)
+    await gone(tag_in(said), pids_in(said))
+
+
+async def test_the_guard_leaves_alone_what_is_not_ours(log_path):
+    """A process that merely has a pid that was ours, or another manager's child."""
+    other = await asyncio.create_subprocess_exec("sleep", "1000")
+    try:
+        body = f"manager._guard._say('+{other.pid} 12345')"
+        said = await killed(app(body + "\nprint('pids', flush=True)", log_path), "pids")
+        await gone(tag_in(said))
+        assert process_groups.look(other.pid).alive
+    finally:
+        other.kill()
+        await other.wait()
+
+
+async def test_descendants_of_a_supervised_app_are_ended_with_it(manager, log_path):
+    """Its own guard has another tag, and outlives it just long enough."""
+    body = """
+        one = await manager.start('inner', programs.ignores_sigterm())
+        await one.wait_for_line('ready')
+    """
+    outer = await manager.start("outer", Command(*app(body, log_path)))
+    line = await outer.wait_for_line("pids", timeout=30)
+    tag = tag_in((await outer.wait_for_line("tag")).text)
+    await manager.stop("outer")
+    await gone(tag, pids_in(line.text))
+
+
+def test_the_guardian_is_a_script_of_the_standard_library_alone():
+    """So that it starts in milliseconds, without the package."""
+    source = (Path(process_groups.__file__).parent / "guard_process.py").read_text()
+    modules = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
+    assert modules <= set(sys.stdlib_module_names)

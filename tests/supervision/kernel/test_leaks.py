@@ -1,0 +1,95 @@
+"""`leak_report`: what is left although it should be gone."""
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from realtalk_async.supervision import Probe, ProcessManager
+from realtalk_async.supervision.kernel.child import WAITER
+from realtalk_async.supervision.kernel.leaks import Trace, look
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def test_what_runs_is_no_leak_and_afterwards_nothing_is_left(logger):
+    """Nor are the dead that were buried."""
+    async with ProcessManager(logger) as manager:
+        await manager.start("forks", programs.forks(3))
+        await manager.start("pipes", programs.echoes())
+        await (await manager.start("dead", programs.exits(0))).wait_until_settled()
+        await manager.start_task("task", asyncio.Event().wait)
+        assert not await manager.leak_report()
+    report = await manager.leak_report()
+    assert not report
+    assert str(report) == "nothing is left"
+    assert set(map(tuple, report.to_dict().values())) == {()}
+
+
+async def test_a_daemon_that_left_its_session_is_found_while_it_runs(manager):
+    """By its tag; a manager without a guard has none."""
+    one = await manager.start("one", programs.escapes())
+    line = await one.wait_for_line("^[0-9]+")
+    report = await manager.leak_report()
+    [escapee] = report.escapees
+    assert escapee.startswith(f"pid {line.text} (")
+    assert str(report) == f"escapees: {escapee}"
+    os.kill(int(line.text), signal.SIGKILL)
+
+
+async def test_a_probe_that_swallows_its_cancellation_is_a_task_that_is_left(
+    manager, monkeypatch
+):
+    """Until it ends at last."""
+    monkeypatch.setattr("realtalk_async.supervision.probing.runner.PATIENCE", 0.01)
+    release, asked = asyncio.Event(), asyncio.Event()
+
+    async def deaf():
+        asked.set()
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    probe = Probe.call(deaf, purpose="readiness")
+    starting = asyncio.ensure_future(
+        manager.start("one", programs.runs(), probes=[probe])
+    )
+    await asked.wait()
+    await manager.stop("one")
+    await starting
+    assert (await manager.leak_report()).tasks == ("one: probe deaf of one",)
+    release.set()
+    while await manager.leak_report():
+        await asyncio.sleep(0.005)
+
+
+async def test_what_is_left_of_a_dead_one_is_named_with_its_life(manager):
+    """Members of its group, descriptors; but not if the number was given anew."""
+    one = await manager.start("one", programs.forks(1))
+    await one.wait_for_line("ready")
+    over = Trace("mic#2", one.pid, is_over=True, descriptors=(7,))
+    report = look([over], "", ["check all"])
+    assert len(report.children) == 2
+    assert all(child.endswith(", of mic#2") for child in report.children)
+    assert report.descriptors == ("mic#2: 7",)
+    assert report.tasks == ("check all",)
+    anew = Trace("other#1", one.pid, is_over=False, descriptors=(8,))
+    assert look([over, anew], "", ()).children == ()
+
+
+async def test_a_thread_that_waits_for_a_dead_child_is_found():
+    """And one that waits for a living one is not."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name=f"{WAITER}12345")
+    thread.start()
+    try:
+        assert look([], "", ()).threads == (f"{WAITER}12345",)
+        assert not look([Trace("one#1", 12345, is_over=False)], "", ())
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,450 @@
+"""Captured output: any bytes, cut in any way, come back as the same lines."""
+
+import codecs
+import itertools
+import time
+import tracemalloc
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.output import buffer as output
+from realtalk_async.supervision.output import spill
+from realtalk_async.supervision.output.buffer import (
+    LAST_WORDS,
+    SEGMENT,
+    SLAB,
+    Clock,
+    OutputBuffer,
+    interleave,
+    whole_characters,
+)
+from realtalk_async.supervision.output.python_warnings import WarningScout
+from realtalk_async.supervision.output.spill import SpillStore
+
+CLOCK = Clock(wall=1_000_000.0, monotonic=0.0)
+
+# Mostly what divides lines, so that short examples have many of them.
+anything = st.lists(
+    st.sampled_from([b"\n", b"\r\n", b"\r", b"a", b"\x00", b"\xc3\xa9", b"\xff"])
+    | st.binary(max_size=20),
+    max_size=30,
+).map(b"".join)
+
+
+def model(data):
+    """Return the lines of *data*, the naive way."""
+    *whole, rest = data.split(b"\n")
+    return [line + b"\n" for line in whole] + ([rest] if rest else [])
+
+
+def cut(data, places):
+    """Return *data* in chunks."""
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def filled(data, places=(), **options):
+    """Return a buffer that was given *data*, chunk n at second n."""
+    buffer = OutputBuffer("stdout", clock=CLOCK, **options)
+    buffer.begin(1)
+    for second, chunk in enumerate(cut(data, places)):
+        buffer.append(chunk, float(second))
+    return buffer
+
+
+def raws(lines):
+    return [line.raw for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch, request):
+    """Let segments be closed after a few bytes, so that short examples have many."""
+    if "real_sizes" not in request.fixturenames:
+        monkeypatch.setattr(output, "SEGMENT", 16)
+        monkeypatch.setattr(output, "SMALLEST_SLAB", 8)
+        monkeypatch.setattr(output, "SLAB", 64)
+        monkeypatch.setattr(output, "TURN", 3)
+        monkeypatch.setattr(output, "WALK", 4)
+
+
+@pytest.fixture
+def real_sizes():
+    """Leave the sizes as they are."""
+
+
+# ---- the same lines, however they were cut
+
+
+@given(anything, st.lists(st.integers(0, 10_000)))
+def test_any_chunking_gives_the_same_lines(data, places):
+    """Joined, they are the stream, byte for byte."""
+    lines = filled(data, places).lines()
+    told = raws(lines)
+    assert b"".join(told) == data
+    assert raws(reversed(lines)) == told[::-1]
+    assert len(lines) == len(told)
+    if max(map(len, model(data)), default=0) < 32:  # no line is so long that it is cut
+        assert told == model(data)
+
+
+@given(anything, st.lists(st.integers(0, 10_000)), st.data())
+def test_indices_and_slices_are_those_of_a_list(data, places, draw):
+    """Negative ones, steps, and beyond the ends."""
+    lines = filled(data, places).lines()
+    expected = list(lines)
+    bound = st.none() | st.integers(-12, 12)
+    step = st.none() | st.integers(-3, 3).filter(bool)
+    index = slice(draw.draw(bound), draw.draw(bound), draw.draw(step))
+    assert lines[index] == expected[index]
+    for number in range(-len(expected), len(expected)):
+        assert lines[number] == expected[number]
+    for number in (len(expected), -len(expected) - 1):
+        with pytest.raises(IndexError):
+            lines[number]
+
+
+@given(anything, st.lists(st.integers(0, 10_000)))
+def test_a_line_is_stamped_with_the_arrival_of_the_chunk_that_ended_it(data, places):
+    """And numbered in the order of arrival."""
+    chunks = cut(data, places)
+    ends = [sum(map(len, chunks[: n + 1])) for n in range(len(chunks))]
+    offset = 0
+    for line in filled(data, places).lines():
+        offset += len(line.raw)
+        arrived = next(n for n, end in enumerate(ends) if end >= offset)
+        assert (line.monotonic, line.sequence) == (arrived, arrived)
+        assert line.at.timestamp() == CLOCK.wall + arrived
+
+
+@given(
+    anything,
+    st.lists(st.integers(0, 10_000)),
+    st.none() | st.integers(-1, 12),
+    st.none() | st.integers(-1, 12),
+)
+def test_a_time_window_holds_what_was_complete_in_it(data, places, first, last):
+    """From *since* on, and before *until*."""
+    lines = filled(data, places).lines()
+    zero = datetime.fromtimestamp(CLOCK.wall).astimezone()
+    since = None if first is None else zero + timedelta(seconds=first)
+    until = None if last is None else zero + timedelta(seconds=last)
+    assert lines.between(since, until) == [
+        line
+        for line in lines
+        if (since is None or line.at >= since) and (until is None or line.at < until)
+    ]
+
+
+def test_a_time_without_a_zone_is_refused():
+    """It would be somebody's guess."""
+    with pytest.raises(InvalidConfiguration, match="time zone"):
+        filled(b"x\n").lines().between(datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@given(st.lists(anything, max_size=4), st.lists(st.integers(0, 10_000)))
+def test_each_incarnation_has_its_own_lines(lives, places):
+    """A line that one life left unfinished is not continued by the next."""
+    buffer = OutputBuffer("stderr", clock=CLOCK)
+    for number, data in enumerate(lives, 1):
+        buffer.begin(number)
+        for chunk in cut(data, places):
+            buffer.append(chunk, float(number))
+        buffer.end_line()
+    for number, data in enumerate(lives, 1):
+        lines = buffer.lines(number)
+        assert b"".join(raws(lines)) == data
+        assert {line.incarnation for line in lines} <= {number}
+        assert len(lines) == len(list(lines)) == len(lines[0:])
+    assert raws(buffer.lines()) == [
+        raw for number in range(1, len(lives) + 1) for raw in raws(buffer.lines(number))
+    ]
+    assert len(buffer.lines(99)) == 0
+
+
+@given(anything, anything, st.lists(st.integers(0, 10_000)))
+@example(b"\r\r\xc3\xa9\0\0\0\0\n\n\n\n\n\n\r", b"\n", [])
+def test_a_sequence_is_a_snapshot(before, after, places):
+    """What comes later does not show, not even in its last line."""
+    buffer = filled(before, places)
+    lines = buffer.lines()
+    told = raws(lines)
+    iterator, rest = iter(lines), []
+    if told:
+        rest.append(next(iterator).raw)
+    for chunk in cut(after, places):
+        buffer.append(chunk, 99.0)
+    assert raws(lines) == told
+    assert raws(reversed(lines)) == told[::-1]
+    assert len(lines) == len(told)
+    assert rest + raws(iterator) == told
+
+
+@given(anything, st.lists(st.integers(0, 10_000)))
+def test_following_finds_every_complete_line_once(data, places):
+    """However the reader's turns fall between the chunks."""
+    buffer = OutputBuffer("stdout", clock=CLOCK)
+    buffer.begin(1)
+    found, place = [], buffer.next_line()
+
+    def turn():
+        lines = buffer.complete_from(place)
+        found.extend(lines)
+        return place + sum(len(line.raw) for line in lines)
+
+    for chunk in cut(data, places):
+        buffer.append(chunk, 0.0)
+        place = turn()
+    buffer.end_line()
+    while place < buffer.size:
+        place = turn()
+    assert [line.raw for line in found] == raws(buffer.lines())
+
+
+@given(anything, anything, st.lists(st.integers(0, 10_000)))
+def test_the_next_line_is_the_one_that_is_not_complete_yet(before, after, places):
+    """A follower that begins in the middle of a line is told all of it."""
+    buffer = filled(before, places)
+    place = buffer.next_line()
+    partial = b"" if before.endswith(b"\n") else (model(before) or [b""])[-1]
+    assert place == len(before) - len(partial) or len(partial) >= 64
+    assert place == buffer.line_start(buffer.size)
+
+
+@given(st.lists(st.binary(max_size=3), max_size=40), st.integers(1, 50))
+def test_the_newest_lines_are_the_end_of_all(pieces, count):
+    """Whether a glance finds them or a longer look."""
+    buffer = filled(b"\n".join(pieces), [])
+    assert buffer.lines()[-count:] == list(buffer.lines())[-count:]
+
+
+# ---- limits
+
+
+@given(anything, st.lists(st.integers(0, 10_000)), st.integers(1, 60))
+def test_beyond_max_size_bytes_are_counted_and_shown_as_one_gap(data, places, limit):
+    """At the end, with their number; last words are the newest all the same."""
+    buffer = filled(data, places, max_size=limit)
+    lines = buffer.lines()
+    kept = [line for line in lines if not line.gap]
+    assert b"".join(raws(kept)) == data[:limit]
+    assert buffer.dropped == max(0, len(data) - limit)
+    gaps = [line for line in lines if line.gap]
+    assert [gap.gap for gap in gaps] == ([buffer.dropped] if buffer.dropped else [])
+    assert list(lines)[len(kept) :] == gaps == lines[len(kept) :]
+    words = b"".join(line.raw for line in buffer.last_words(1, 1000))
+    assert words == data
+
+
+def test_each_life_has_a_gap_of_its_own():
+    """And its own last words, also those that were not kept."""
+    buffer = OutputBuffer("stdout", clock=CLOCK, max_size=4)
+    for number, data in enumerate([b"abc\ndef\n", b"ghi\njk", b""], 1):
+        buffer.begin(number)
+        if data:
+            buffer.append(data, float(number))
+    assert [line.gap for line in buffer.lines()] == [0, 4, 6]
+    assert [line.gap for line in buffer.lines(1)] == [0, 4]
+    assert [line.gap for line in buffer.lines(2)] == [6]
+    assert list(buffer.lines(3)) == []
+    assert [line.text for line in buffer.last_words(1)] == ["abc", "def"]
+    assert [line.text for line in buffer.last_words(2)] == ["ghi", "jk"]
+    assert buffer.last_words(3) == []
+    assert buffer.lines()[-1].text == "[gap: 6 bytes not kept: max_size was reached]"
+
+
+@pytest.mark.usefixtures("real_sizes")
+def test_last_words_are_bounded():
+    """One line of a megabyte does not go into the log."""
+    data = b"first\n" + b"x" * 100_000 + b"\nlast"
+    buffer = filled(data)
+    assert raws(buffer.last_words(1)) == [b"last"]
+    buffer = filled(b"x" * 100_000)
+    assert raws(buffer.last_words(1)) == [b"x" * LAST_WORDS]
+    buffer = filled(b"x" * 100_000, max_size=10)
+    assert raws(buffer.last_words(1)) == [b"x" * LAST_WORDS]
+    assert raws(filled(b"1\n2\n3\n").last_words(1, 2)) == [b"2\n", b"3\n"]
+
+
+@pytest.mark.usefixtures("real_sizes")
+def test_ten_megabytes_without_a_newline_come_as_flagged_slices():
+    """Scenario 8: byte-exact when joined, and no slice cuts a character."""
+    data = "é€𝄞x".encode() * 1_000_000
+    buffer = filled(data, range(0, len(data), 65_521))
+    lines = list(buffer.lines())
+    assert b"".join(raws(lines)) == data
+    assert len(lines) > 5
+    assert all(line.partial for line in lines)
+    assert all(len(line.raw) <= SLAB for line in lines)
+    for line in lines:
+        line.raw.decode()
+
+
+@given(st.binary(max_size=8))
+def test_a_cut_never_falls_into_a_character(data):
+    """Bytes that are not UTF-8 are taken as they are."""
+    whole = whole_characters(data)
+    assert len(data) - whole <= 3
+    # An incremental decoder keeps exactly what is not a whole character yet.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(data)
+    pending = len(decoder.getstate()[0])
+    if not pending:
+        assert whole == len(data) or data[whole] >= 0xC0
+    else:
+        assert whole == len(data) - pending
+
+
+def test_only_what_is_truly_invalid_becomes_a_replacement_character():
+    """Scenario 9: a character cut by a read is whole again; raw bytes are intact."""
+    data = b"caf\xc3\xa9 \xff\xfe \xe2\x82\xac\n"
+    for place in range(len(data)):
+        [line] = filled(data, [place]).lines()
+        assert line.text == "café \ufffd\ufffd €"
+        assert line.raw == data
+
+
+@pytest.mark.usefixtures("real_sizes")
+def test_memory_stays_within_its_budget(monkeypatch):
+    """What is beyond it lies on the disk, and any of it can be read."""
+    monkeypatch.setattr(spill, "_map", bytearray)  # which tracemalloc sees
+    store = SpillStore(budget=1 << 20)
+    buffer = OutputBuffer("stdout", clock=CLOCK, store=store)
+    buffer.begin(1)
+    line = b"%090d\n"
+    tracemalloc.start()
+    try:
+        for first in range(0, 400_000, 1000):
+            chunk = b"".join(line % n for n in range(first, first + 1000))
+            buffer.append(chunk, float(first))
+            while store.held > 3 << 20:
+                time.sleep(0.001)  # a thread writes
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert buffer.size == 400_000 * 91
+    assert peak < 6 << 20
+    lines = buffer.lines()
+    for number in (0, 123_456, 399_999, -1, -400_000):
+        assert lines[number].raw == line % (number % 400_000)
+
+
+# ---- both streams, and what a line says of itself
+
+
+@given(st.lists(st.tuples(st.booleans(), anything), max_size=10))
+def test_two_streams_are_interleaved_in_the_order_of_arrival(chunks):
+    """As their chunks came."""
+    arrivals = iter(range(1000))
+    streams = {
+        name: OutputBuffer(name, clock=CLOCK, sequence=lambda: next(arrivals))
+        for name in ("stdout", "stderr")
+    }
+    order = []
+    for is_stderr, data in chunks:
+        name = "stderr" if is_stderr else "stdout"
+        streams[name].append(data + b"\n", 0.0)
+        order += [name] * (len(streams[name].lines()) - order.count(name))
+    told = list(interleave(*(buffer.lines() for buffer in streams.values())))
+    assert [line.stream for line in told] == order
+    assert [line.sequence for line in told] == sorted(line.sequence for line in told)
+
+
+def test_a_line_is_shown_as_in_the_note():
+    """``[2025-05-13 14:30:22] text``, and ready for JSON."""
+    [line] = filled(b"hello\r\n").lines()
+    when = datetime.fromtimestamp(CLOCK.wall).astimezone()
+    assert str(line) == f"[{when:%Y-%m-%d %H:%M:%S}] hello"
+    assert line.to_dict() == {
+        "at": when.isoformat(),
+        "stream": "stdout",
+        "incarnation": 1,
+        "sequence": 0,
+        "text": "hello",
+        "partial": False,
+        "gap": 0,
+    }
+
+
+def test_a_buffer_without_output_is_empty_and_says_so():
+    """Before the first incarnation too."""
+    buffer = OutputBuffer("stdout", clock=CLOCK)
+    assert list(buffer.lines()) == buffer.lines()[-3:] == buffer.last_words(1) == []
+    assert buffer.lines().between() == []
+    assert "stdout 0 bytes" in repr(buffer.lines())
+
+
+# ---- warnings among the lines
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"x.py:1: UserWarning: %d\n", b"noise %d\n", b"Warning: %d\n"]
+        ),
+        max_size=20,
+    ),
+    st.lists(st.integers(0, 10_000)),
+)
+@settings(max_examples=200)
+def test_each_warning_is_told_once_and_when_its_line_is_complete(kinds, places):
+    """However it was cut."""
+    buffer = OutputBuffer("stderr", clock=CLOCK)
+    scout, told = WarningScout(buffer), []
+    data = b"".join(kind % n for n, kind in enumerate(kinds))
+    for chunk in cut(data, places):
+        buffer.append(chunk, 0.0)
+        told += [int(found.message) for found in scout.look(chunk)]
+        done = buffer.lines()
+        assert told == [
+            int(line.raw.split()[-1])
+            for line in done
+            if b"User" in line.raw and not line.partial
+        ]
+    told += [int(found.message) for found in scout.rest()]
+    assert told == [n for n, kind in enumerate(kinds) if b"User" in kind]
+
+
+@pytest.mark.usefixtures("real_sizes")
+def test_a_warning_after_megabytes_of_noise_is_told():
+    """Also at the very end, without a newline."""
+    buffer = OutputBuffer("stderr", clock=CLOCK)
+    scout, told = WarningScout(buffer), []
+    for data in [b"noise\n" * 20_000] * 10 + [b"x.py:3: UserWarning: old"]:
+        buffer.append(data, 0.0)
+        told += scout.look(data)
+    assert told == []
+    buffer.end_line()
+    assert [found.message for found in scout.rest()] == ["old"]
+    assert buffer.size > SEGMENT
+
+
+@given(anything, st.lists(st.integers(0, 1000)), st.lists(st.integers(0, 9)))
+def test_a_volume_never_shrinks_and_comes_to_all_lines(data, places, budgets):
+    """However little may be looked through at a time."""
+    buffer = OutputBuffer("stdout", clock=CLOCK)
+    buffer.begin(1)
+    before = buffer.volume(1 << 20)
+    for chunk, most in zip(cut(data, places), itertools.cycle([*budgets, 1])):
+        buffer.append(chunk, 0.0)
+        volume = buffer.volume(most)
+        assert volume.lines >= before.lines
+        before = volume
+    assert before.size == len(data)
+    buffer.end_line()
+    assert buffer.volume(1 << 20).lines == len(buffer.lines())
+
+
+def test_a_volume_looks_through_no_more_than_it_may():
+    """A flood is counted in several goes; what was dropped is told."""
+    data = b"again and again\n" * 100_000
+    buffer = filled(data, max_size=len(data) - 100)
+    first = buffer.volume(SEGMENT)
+    assert SEGMENT <= first.looked < 2 * SEGMENT
+    assert 0 < first.lines < 99_000
+    assert (first.size, first.dropped) == (len(data), 100)
+    assert buffer.volume(1 << 30).lines == 99_993
+    assert buffer.volume(1 << 30).looked < SEGMENT

@@ -1,0 +1,286 @@
+"""Exclusive devices: one holder at a time, a queue, and strangers that are waited out."""
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async import events
+from realtalk_async.exceptions import DeviceBusy, InvalidConfiguration
+from realtalk_async.supervision import TEMPORARY, Ladder, ProcessManager, RestartPolicy
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.policy.devices import Claims, Patience
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(30)
+
+AT_ONCE = RestartPolicy(first_delay=0.0, max_failures=3)
+BUSY = "echo 'arecord: main: audio open error: Device or resource busy' >&2; exit 1"
+
+
+@pytest.fixture
+def heard(manager):
+    found = []
+    manager.subscribe(found.append)
+    return found
+
+
+# ---- decisions
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ask", "give back", "withdraw"]),
+            st.sampled_from("abcd"),
+            st.lists(st.sampled_from("xyz"), min_size=1, unique=True),
+        )
+    )
+)
+def test_whatever_is_asked_for_nobody_shares_starves_or_overtakes(deeds):
+    """One holder a device; all or nothing; first come, first served."""
+    claims = Claims()
+    for deed, name, devices in deeds:
+        if deed == "ask" and not claims.waits(name) and not claims.held_by(name):
+            claims.ask(name, tuple(devices))
+        elif deed == "give back":
+            claims.give_back(name)
+        elif deed == "withdraw":
+            claims.withdraw(name)
+        taken = set(claims.holders)
+        for waiting, wanted in claims.queue.items():
+            assert claims.held_by(waiting) == ()
+            assert claims.in_the_way(waiting), "whoever waits has a reason"
+            assert not taken.isdisjoint(wanted)
+            taken |= set(wanted)
+    while claims.holders:
+        for name in set(claims.holders.values()):
+            claims.give_back(name)
+    assert claims.queue == {}, "in the end everybody is served"
+
+
+def test_who_comes_first_is_served_first():
+    """Also if the later one would need less."""
+    claims = Claims()
+    assert claims.ask("a", ("x",))
+    assert not claims.ask("b", ("x", "y"))
+    assert not claims.ask("c", ("y",))
+    assert claims.ask("a", ("x",)), "a restart keeps what it has"
+    assert claims.in_the_way("b") == {"x": "a"}
+    assert claims.in_the_way("c") == {"y": "b"}
+    claims.give_back("a")
+    assert claims.held_by("b") == ("x", "y")
+    claims.give_back("b")
+    assert claims.held_by("c") == ("y",)
+
+
+def test_a_stranger_is_waited_out_with_growing_waits_and_then_no_more():
+    """And a new episode begins when it had the device, or died of something else."""
+    patience = Patience(10.0)
+    delays, now = [], 100.0
+    while again := patience.wait_out(0.0, now, share=1.0):
+        delays.append(again.delay)
+        assert not again.counted
+        now += again.delay
+    assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0])
+    assert now - 100 >= 10
+    assert patience.wait_out(11.0, now, 0.0).delay == 0.05
+    assert patience.wait_out(0.0, now + 10, 0.0) is None
+    patience.forget()
+    assert patience.wait_out(0.0, now + 10, 0.0).delay == 0.05
+    assert Patience(0.0).wait_out(0.0, now, 0.0) is None
+
+
+# ---- on real processes
+
+
+async def test_a_new_owner_starts_when_the_old_group_is_gone(manager, heard):
+    """B9: also a member of it that ignores SIGTERM."""
+    script = (
+        "(trap '' TERM; echo ready; while :; do sleep 0.05; done) & exec sleep 1000"
+    )
+    ladder = Ladder((15, 0.2), (9, 5.0))
+    old = await manager.start(
+        "old", programs.shell(script), devices=["hw:0"], ladder=ladder
+    )
+    await old.wait_for_line("ready")
+    new = asyncio.ensure_future(manager.start("new", programs.runs(), devices=["hw:0"]))
+    left = []
+
+    def look(event):
+        if isinstance(event, events.ProcessStarted):
+            left.extend(process_groups.living(old.pid))
+
+    manager.subscribe(look)
+    while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:
+        await asyncio.sleep(0)
+    [waiting] = [one for one in heard if isinstance(one, events.DeviceAwaited)]
+    assert waiting.holders == {"hw:0": f"'old' (running, pid {old.pid})"}
+    assert manager.processes["new"].pid is None
+    await old.stop()
+    assert (await new).state == "running"
+    assert left == []
+
+
+async def test_a_restart_keeps_its_device(manager, heard):
+    """A crash must not change who has the microphone."""
+    one = await manager.start("one", programs.runs(), devices=["mic"], restart=AT_ONCE)
+    other = asyncio.ensure_future(
+        manager.start("other", programs.runs(), devices=["mic"])
+    )
+    for restarts in (1, 2):
+        one.send_signal(9)
+        await one._owner.until(lambda restarts=restarts: one.restarts == restarts)
+    assert manager.processes["other"].pid is None
+    await one.kill()
+    await other
+    started = [e.process for e in heard if isinstance(e, events.ProcessStarted)]
+    assert started == ["one", "one", "one", "other"]
+
+
+async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
+    """It counts as a failure; a stop while it waits wins."""
+    one = await manager.start("one", programs.runs(), devices=["mic"])
+    began = time.monotonic()
+    with pytest.raises(DeviceBusy) as caught:
+        await manager.start(
+            "late",
+            programs.runs(),
+            devices=["mic"],
+            device_patience=0.1,
+            restart=RestartPolicy(max_failures=0),
+        )
+    assert time.monotonic() - began >= 0.1
+    assert str(caught.value) == (
+        f"'late' waited 0.1 s in vain for a device that another process has "
+        f"('mic': 'one' (running, pid {one.pid})); stop that one, or raise "
+        f"device_patience"
+    )
+    assert manager.processes["late"].state == "fatal"
+    task = asyncio.ensure_future(
+        manager.start("waits", programs.runs(), devices=["mic"])
+    )
+    while "waits" not in manager.processes:
+        await asyncio.sleep(0)
+    status = await manager.stop("waits")
+    assert (status.state, status.pid) == ("exited", None)
+    await task
+    await one.stop()
+    other = await manager.start("other", programs.runs(), devices=["mic"])
+    assert other.state == "running", "those who have gone are in nobody's way"
+
+
+async def test_a_task_may_hold_a_device_too(manager):
+    """B10: the same rules."""
+    await manager.start_task("link", asyncio.Event().wait, devices=["port"])
+    with pytest.raises(DeviceBusy, match="'port': 'link'"):
+        await manager.start_task(
+            "other", asyncio.Event().wait, devices=["port"], device_patience=0.01
+        )
+    await manager.stop("link")
+    one = await manager.start("one", programs.runs(), devices=["port"])
+    assert one.state == "running"
+
+
+async def test_a_device_that_a_stranger_holds_is_waited_out(manager, heard, tmp_path):
+    """B9: it counts as no crash, whatever the policy allows."""
+    script = f"[ -e {tmp_path}/free ] || {{ {BUSY}; }}; echo ready; exec sleep 1000"
+    one = await manager.start(
+        "mic",
+        programs.shell(script),
+        devices=["hw:0"],
+        restart=RestartPolicy(max_failures=0),
+    )
+    await one._owner.until(lambda: one.restarts == 1 and one.state == "backoff")
+    (tmp_path / "free").touch()
+    await one._owner.until(lambda: one.restarts == 2)
+    await one.wait_for_line("ready")
+    scheduled = [e for e in heard if isinstance(e, events.RestartScheduled)]
+    assert all("not counted as a failure" in one.reason for one in scheduled)
+    report = one.get_history().incarnations[0]
+    assert (report.sign.kind, report.exit_status) == ("device busy", 1)
+    assert one.get_status().state == "running"
+
+
+async def test_a_stranger_that_holds_it_for_ever_is_not_waited_for_for_ever(manager):
+    """Then it counts."""
+    one = await manager.start(
+        "mic",
+        programs.shell(BUSY),
+        devices=["hw:0"],
+        device_patience=0.2,
+        restart=RestartPolicy(max_failures=0),
+    )
+    status = await one.wait_until_settled()
+    assert status.state == "fatal"
+    assert "device busy, as long as that is waited out; failure score" in status.reason
+    assert one.incarnation >= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"restart": RestartPolicy(max_failures=0)}, "it has no device"),
+        ({"restart": TEMPORARY, "devices": ["hw:0"]}, "it is never to be restarted"),
+    ],
+)
+async def test_a_busy_device_is_a_failure_like_any_other_otherwise(
+    manager, options, why
+):
+    """One that says so without having a device, or that is run once only."""
+    one = await manager.start("mic", programs.shell(BUSY), **options)
+    await one.wait_until_settled()
+    assert one.incarnation == 1, why
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"devices": "hw:0"}, "write \\('hw:0',\\)"),
+        ({"devices": ["x"], "device_patience": -1}, "0 s or more"),
+    ],
+)
+async def test_devices_that_make_no_sense_are_refused(manager, options, said):
+    """And nothing is registered."""
+    with pytest.raises(InvalidConfiguration, match=said):
+        await manager.start("mic", programs.runs(), **options)
+    assert dict(manager.processes) == {}
+
+
+async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
+    """Devices beside dependencies and strategies: nobody waits in a circle."""
+    async with ProcessManager(logger, strategy="one_for_all") as manager:
+        for name in ("a", "b", "c"):
+            await manager.start(
+                name,
+                programs.runs(),
+                devices=[name],
+                depends_on=["a"] if name == "c" else (),
+                restart=AT_ONCE,
+            )
+        manager.processes["b"].send_signal(9)
+        async with asyncio.timeout(10):
+            for one in manager.processes.values():
+                while one.restarts != 1:
+                    await one._owner._changes.wait()
+                await one.wait_until_running()
+
+
+async def test_a_device_that_comes_free_while_all_ends_starts_nobody(logger):
+    """One that waits is earlier in the order of starts than who has it."""
+    async with ProcessManager(logger) as manager:
+        heard = []
+        manager.subscribe(heard.append)
+        early = await manager.start("early", programs.runs(), devices=["mic"])
+        await early.stop()
+        slow = await manager.start("slow to end", programs.cleans_up(0.2))
+        await slow.wait_for_line("ready")
+        await manager.start("holder", programs.runs(), devices=["mic"])
+        again = asyncio.ensure_future(early.restart())
+        while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:
+            await asyncio.sleep(0)
+    assert await again is False
+    started = [e.process for e in heard if isinstance(e, events.ProcessStarted)]
+    assert started == ["early", "slow to end", "holder"]

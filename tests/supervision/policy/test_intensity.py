@@ -1,0 +1,109 @@
+"""How many restarts all processes together may need: counted by hand, and for real."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async import events
+from realtalk_async.exceptions import (
+    GaveUp,
+    InvalidConfiguration,
+    TooManyRestarts,
+)
+from realtalk_async.supervision import (
+    IncarnationReport,
+    ProcessManager,
+    RestartPolicy,
+)
+from realtalk_async.supervision.policy.intensity import Intensity
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(30)
+
+FOR_EVER = RestartPolicy(first_delay=0.0, max_failures=1e9)
+
+
+@given(st.lists(st.integers(0, 20), max_size=30), st.integers(0, 5), st.integers(1, 40))
+def test_it_is_too_many_exactly_when_counting_by_hand_says_so(pauses, most, window):
+    """Those older than the window do not count."""
+    intensity, now, moments = Intensity(most, window), 0, []
+    for pause in pauses:
+        now += pause
+        moments.append(now)
+        recent = [one for one in moments if one > now - window]
+        assert bool(intensity.add("one", now)) == (len(recent) > most)
+        assert intensity.within(now) == len(recent)
+
+
+def test_without_a_limit_nothing_is_counted():
+    """So that it costs nothing."""
+    intensity = Intensity(None, 1.0)
+    assert [intensity.add("one", 0.0) for _ in range(100)] == [""] * 100
+    assert intensity.within(0.0) == 0
+
+
+def test_it_is_told_who_needed_how_many():
+    """The one that failed most comes first."""
+    intensity = Intensity(2, 10.0)
+    for name, now in (("mic", 1.0), ("player", 2.0)):
+        assert intensity.add(name, now) == ""
+    assert intensity.add("player", 4.5) == (
+        "3 restarts in 3.5 s ('player' 2, 'mic' 1), more than max_restarts=2 in 10 s; "
+        "fix the programs or raise max_restarts"
+    )
+
+
+async def test_too_many_restarts_of_all_together_end_the_app_in_order(logger):
+    """Each alone is within its own limit, and none is critical."""
+    heard = []
+    with pytest.raises(TooManyRestarts) as caught:
+        async with ProcessManager(logger, max_restarts=3, window=1000) as manager:
+            manager.subscribe(heard.append)
+            await manager.start("well", programs.runs())
+            for name in ("one", "two"):
+                await manager.start(name, programs.exits(7), restart=FOR_EVER)
+            await asyncio.sleep(1000)
+    error = caught.value
+    assert isinstance(error, GaveUp)
+    assert (error.restarts, error.max_restarts, error.window) == (4, 3, 1000)
+    assert isinstance(error.report, IncarnationReport)
+    assert (error.report.exit_status, error.name in {"one", "two"}) == (7, True)
+    assert "exit status 7" in str(error)
+    assert "more than max_restarts=3 in 1000 s" in str(error)
+    [shutdown] = [one for one in heard if isinstance(one, events.ShutdownStarted)]
+    assert shutdown.process == error.name
+    assert manager.status == "failed"
+    assert manager.processes[error.name].state == "fatal"
+    assert manager.processes["well"].get_status().cause == "stopped by us"
+    restarts = sum(one.restarts for one in manager.processes.values())
+    assert restarts == 3
+
+
+async def test_what_the_app_itself_asks_for_does_not_count(logger):
+    """Nor does a task more than a process."""
+    async with ProcessManager(logger, max_restarts=0) as manager:
+        one = await manager.start("one", programs.runs(), restart=FOR_EVER)
+        await one.stop()
+        assert await one.restart()
+        await one.bounce("a test")
+        await one.wait_until_running()
+        assert one.incarnation == 3
+    with pytest.raises(TooManyRestarts, match="'task' 1"):
+        async with ProcessManager(logger, max_restarts=0) as manager:
+            await manager.start_task("task", fails, restart=FOR_EVER)
+            await asyncio.sleep(1000)
+
+
+async def fails():
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_restarts": -1}, {"max_restarts": 1, "window": 0}]
+)
+async def test_a_limit_that_makes_no_sense_is_refused(logger, arguments):
+    """At once."""
+    with pytest.raises(InvalidConfiguration, match="can be allowed"):
+        ProcessManager(logger, **arguments)

@@ -1,0 +1,219 @@
+"""Restart decisions, with numbers in and numbers out."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.policy.restart import (
+    PERMANENT,
+    TEMPORARY,
+    TRANSIENT,
+    GiveUp,
+    Judge,
+    Rest,
+    Restart,
+    RestartPolicy,
+    Score,
+    classify,
+)
+from realtalk_async.supervision.reports.status import Cause
+
+KINDS = {
+    # kind of exit: exit status, stopped, escalated, unhealthy, cause
+    "clean exit": (0, False, False, False, Cause.FINISHED),
+    "failure": (1, False, False, False, Cause.FAILED),
+    "signal": (-9, False, False, False, Cause.SIGNALLED),
+    "stopped": (-15, True, False, False, Cause.STOPPED),
+    "stopped, cleaned up": (0, True, False, False, Cause.STOPPED),
+    "escalated": (-9, True, True, False, Cause.ESCALATED),
+    "unhealthy": (-15, True, False, True, Cause.UNHEALTHY),
+    "unhealthy, killed": (-9, True, True, True, Cause.UNHEALTHY),
+    "spawn refused": (None, False, False, False, Cause.SPAWN_FAILED),
+    "reaped by another": ("unknown", False, False, False, Cause.UNKNOWN),
+}
+VERDICTS = {
+    #                      temporary  transient  permanent
+    "clean exit": (Rest, Rest, Restart),
+    "failure": (GiveUp, Restart, Restart),
+    "signal": (GiveUp, Restart, Restart),
+    "stopped": (Rest, Rest, Rest),
+    "stopped, cleaned up": (Rest, Rest, Rest),
+    "escalated": (Rest, Rest, Rest),
+    "unhealthy": (GiveUp, Restart, Restart),
+    "unhealthy, killed": (GiveUp, Restart, Restart),
+    "spawn refused": (GiveUp, Restart, Restart),
+    "reaped by another": (GiveUp, Restart, Restart),
+}
+TABLE = [
+    (policy, kind, VERDICTS[kind][column])
+    for column, policy in enumerate((TEMPORARY, TRANSIENT, PERMANENT))
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "verdict"),
+    TABLE,
+    ids=[f"{policy.mode}: {kind}" for policy, kind, _ in TABLE],
+)
+def test_every_policy_with_every_kind_of_exit(policy, kind, verdict):
+    """Scenario 20: the whole table."""
+    status, stopped, escalated, unhealthy, expected = KINDS[kind]
+    cause = classify(
+        status, policy, stopped=stopped, escalated=escalated, unhealthy=unhealthy
+    )
+    assert cause == expected
+    decision = Judge(policy).decide(cause, status, now=0.0, share=0.5)
+    assert type(decision) is verdict
+    if isinstance(decision, GiveUp):
+        assert decision.allowed is False, "the policy itself says never"
+
+
+def test_delays_follow_the_policy_to_the_number():
+    """Scenario 12: it dies at once, for ever; the score hardly fades meanwhile."""
+    policy = RestartPolicy(
+        max_failures=5, first_delay=0.1, max_delay=0.5, jitter=False, decay=1e9
+    )
+    judge = Judge(policy)
+    delays = []
+    while isinstance(
+        verdict := judge.decide(Cause.FAILED, 1, float(len(delays)), 0.9), Restart
+    ):
+        delays.append(verdict.delay)
+    assert delays == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5], rel=1e-6)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.allowed
+    assert "exit status 1; failure score 6.0 exceeds 5" in verdict.reason
+    assert "raise max_failures" in verdict.reason
+
+
+def test_one_crash_an_hour_is_never_given_up():
+    """Scenario 13: for ten years."""
+    judge = Judge(RestartPolicy(max_failures=1.5))
+    for hour in range(24 * 365 * 10):
+        verdict = judge.decide(Cause.SIGNALLED, -11, hour * 3600.0, 0.0)
+        assert isinstance(verdict, Restart)
+    assert judge.score.failures == pytest.approx(1.0)
+
+
+@given(
+    st.lists(st.floats(0, 1000), min_size=1, max_size=30),
+    st.floats(0, 10),
+    st.floats(0.1, 100),
+)
+def test_it_gives_up_exactly_when_counting_by_hand_says_so(pauses, most, decay):
+    """Each failure weighs half as much every *decay* seconds."""
+    judge = Judge(RestartPolicy(max_failures=most, decay=decay))
+    times, now = [], 0.0
+    for pause in pauses:
+        now += pause
+        times.append(now)
+        weight = sum(0.5 ** ((now - then) / decay) for then in times)
+        verdict = judge.decide(Cause.FAILED, 1, now, 0.0)
+        if math.isclose(weight, most, rel_tol=1e-6):
+            return
+        assert isinstance(verdict, GiveUp) == (weight > most)
+
+
+@given(
+    st.floats(0, 1e6),
+    st.floats(0, 1, exclude_max=True),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.booleans(),
+)
+def test_a_delay_is_never_out_of_bounds(failures, share, first, most, jitter):
+    """And without jitter the dice do not matter."""
+    policy = RestartPolicy(first_delay=first, max_delay=most, jitter=jitter)
+    delay = policy.delay(failures, share)
+    assert 0 <= delay <= most
+    assert delay <= first * 2 ** min(max(failures - 1, 0), 64)
+    if not jitter:
+        assert delay == policy.delay(failures, 0.0)
+
+
+def test_full_jitter_draws_from_nought_to_the_backoff():
+    """So that twenty children that died together do not start together."""
+    policy = RestartPolicy(first_delay=1.0)
+    assert [policy.delay(1, share) for share in (0.0, 0.25, 0.5)] == [0.0, 0.25, 0.5]
+
+
+def test_success_and_fatal_statuses_are_what_the_policy_says():
+    """As systemd's SuccessExitStatus and RestartPreventExitStatus."""
+    policy = RestartPolicy(
+        success_statuses=frozenset({0, 3, -15}), fatal_statuses=frozenset({78})
+    )
+    for status, cause in ((3, Cause.FINISHED), (-15, Cause.FINISHED), (1, "failed")):
+        found = classify(
+            status, policy, stopped=False, escalated=False, unhealthy=False
+        )
+        assert found == cause
+    verdict = Judge(policy).decide(Cause.FAILED, 78, 0.0, 0.0)
+    assert isinstance(verdict, GiveUp)
+    assert "lists as fatal" in verdict.reason
+
+
+def test_a_permanent_process_that_finishes_again_and_again_does_not_spin():
+    """A clean exit counts too."""
+    judge = Judge(RestartPolicy("permanent", max_failures=2))
+    verdicts = [judge.decide(Cause.FINISHED, 0, 0.0, 0.0) for _ in range(3)]
+    assert [type(verdict) for verdict in verdicts] == [Restart, Restart, GiveUp]
+
+
+def test_a_limit_of_nought_gives_up_at_the_first_failure():
+    """The edge of the range."""
+    verdict = Judge(RestartPolicy(max_failures=0)).decide(Cause.FAILED, 1, 0.0, 0.0)
+    assert isinstance(verdict, GiveUp)
+
+
+def test_a_reset_forgets_all_failures():
+    """And the first delay is due again."""
+    judge = Judge(RestartPolicy(jitter=False, first_delay=1.0, max_failures=2))
+    judge.decide(Cause.FAILED, 1, 0.0, 0.0)
+    judge.decide(Cause.FAILED, 1, 0.0, 0.0)
+    judge.reset()
+    verdict = judge.decide(Cause.FAILED, 1, 0.0, 0.0)
+    assert isinstance(verdict, Restart)
+    assert verdict.delay == 1.0
+
+
+def test_a_clock_that_stands_still_does_no_harm():
+    """Nor does one that goes backwards."""
+    assert Score(1.0, 10.0).fail(5.0, 30.0) == Score(2.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "said"),
+    [
+        (Cause.FAILED, 7, "exit status 7"),
+        (Cause.SIGNALLED, -11, "killed by SIGSEGV"),
+        (Cause.UNHEALTHY, -15, "unhealthy"),
+        (Cause.SPAWN_FAILED, None, "spawn failed"),
+        (Cause.UNKNOWN, "unknown", "somebody else reaped it"),
+    ],
+)
+def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):
+    """In words, with the numbers."""
+    policy = RestartPolicy(jitter=False, first_delay=0.25)
+    verdict = Judge(policy).decide(cause, status, 0.0, 0.0)
+    assert said in verdict.reason
+    assert "failure score 1.0 of 5, next start in 0.25 s" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"mode": "sometimes"}, "mode is"),
+        ({"max_failures": -1}, "max_failures must be at least 0"),
+        ({"first_delay": -0.1}, "first_delay"),
+        ({"max_delay": float("nan")}, "max_delay"),
+        ({"decay": 0}, "decay must be more than 0 s"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(arguments, said):
+    """With the argument's name."""
+    with pytest.raises(InvalidConfiguration, match=said):
+        RestartPolicy(**arguments)

@@ -1,0 +1,74 @@
+"""Dependencies and turns: who waits for whom, and that nobody waits in a circle."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.policy.strategies import Order
+
+NAMES = "abcde"
+
+
+def test_what_depends_on_what_is_found_by_way_of_others():
+    """And a circle is refused with the two that would close it."""
+    order = Order()
+    order.depend("b", ("a",))
+    order.depend("c", ("b",))
+    assert order.needs("c") == ("b",)
+    assert order.all_needs("c") == {"a", "b"}
+    for name, need in (("a", "c"), ("a", "a")):
+        with pytest.raises(InvalidConfiguration, match=f"'{name}' cannot depend"):
+            order.refuse_circles(name, (need,))
+    order.refuse_circles("d", ("a", "c"))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), max_size=12),
+    st.permutations(NAMES),
+)
+def test_nobody_ever_waits_in_a_circle(wishes, present):
+    """Whatever is depended on, and whoever is restarted with whom."""
+    order = Order()
+    for name, need in wishes:
+        needs = (*order.needs(name), need)
+        try:
+            order.refuse_circles(name, needs)
+        except InvalidConfiguration:
+            continue
+        order.depend(name, needs)
+    order.line_up(order.arrange(present))
+    waits = {
+        name: {*order.needs(name), order.take_turn(name, present)} - {None}
+        for name in present
+    }
+    while free := [name for name, others in waits.items() if not others]:
+        for name in free:
+            del waits[name]
+            for others in waits.values():
+                others.discard(name)
+    assert waits == {}
+
+
+def test_each_comes_after_those_it_depends_on():
+    """Also if they were started anew, and so later; otherwise nothing is moved."""
+    order = Order()
+    order.depend("b", ("a",))
+    order.depend("c", ("b",))
+    assert order.arrange("dabc") == ["d", "a", "b", "c"]
+    assert order.arrange("bcda") == ["a", "b", "c", "d"]
+    assert order.arrange("cda") == ["a", "c", "d"], (
+        "by way of one that is not asked for"
+    )
+
+
+def test_a_turn_is_waited_for_once_and_only_by_those_who_came_later():
+    """One that came later under its name is waited for by nobody."""
+    order = Order()
+    order.line_up(["a", "b", "c"])
+    order.leave("c")
+    assert order.take_turn("b", ["a", "b"]) == "a"
+    assert order.take_turn("b", ["a", "b"]) is None
+    assert order.take_turn("c", ["a", "b", "c"]) is None
+    order.line_up(["a", "b"])
+    assert order.take_turn("b", ["b", "a"]) is None

@@ -1,0 +1,195 @@
+"""`explain`: in words, with numbers, in every state, on real processes."""
+
+import asyncio
+import math
+
+import pytest
+
+from realtalk_async.exceptions import UnknownProcess
+from realtalk_async.supervision import (
+    Ladder,
+    Probe,
+    ProcessManager,
+    RestartPolicy,
+)
+from realtalk_async.supervision.policy.probes import Health
+from realtalk_async.supervision.reports.explanation import (
+    Outlook,
+    Surroundings,
+    explain,
+)
+from realtalk_async.supervision.reports.status import ProcessStatus, State
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(30)
+
+LATER = RestartPolicy(first_delay=1000, max_delay=1000, jitter=False)
+
+
+def outlook(state=State.RUNNING, **fields):
+    status = ProcessStatus(
+        "mic", 7, "dead", state, 1, None, None, 1.0, 0, 1, None, "a reason"
+    )
+    common = {"mode": "transient", "rule": "the rule", "failures_left": 2}
+    none = {"last": None, "failed": None, "attempts": ()}
+    return Outlook(status=status, **{**none, **common, **fields})
+
+
+FLAKY = Health(Probe.call(print, failure_threshold=3)).hear("no")
+
+TOLD = {
+    "a start that is due": (
+        outlook(State.BACKOFF, due=1.234),
+        Surroundings(),
+        ["starts again in 1.23 s"],
+    ),
+    "one that is overdue": (
+        outlook(State.BACKOFF, due=-1.0),
+        Surroundings(needs={"net": "starting, not yet"}),
+        ["starts again now", "waits for 'net', which it depends on: starting, not yet"],
+    ),
+    "a device": (
+        outlook(State.STARTING),
+        Surroundings(holders={"hw:0": "'aux' (running)"}, patience=2.0),
+        ["waits for the device 'hw:0', which 'aux' (running) has; for 2.0 s more"],
+    ),
+    "a probe that fails": (
+        outlook(probes=((FLAKY, 0.5), (FLAKY, None))),
+        Surroundings(devices=("hw:0",)),
+        [
+            "liveness probe print is asked again in 0.50 s; it has failed 1 of 3 times: no",
+            "has the device 'hw:0' for itself alone",
+        ],
+    ),
+    "a step of the ladder": (
+        outlook(State.STOPPING, step="SIGTERM", next_step="SIGKILL", next_step_in=0.75),
+        Surroundings(),
+        ["SIGKILL follows in 0.75 s if SIGTERM does not end it"],
+    ),
+    "the last step": (
+        outlook(State.STOPPING, step="SIGKILL"),
+        Surroundings(),
+        ["SIGKILL was the last step of its ladder"],
+    ),
+    "a critical one": (
+        outlook(failures_left=1),
+        Surroundings(critical=True, intensity="2 of 5"),
+        ["is given up at its next failure; then all others are stopped", "2 of 5"],
+    ),
+    "one that is never given up": (
+        outlook(failures_left=math.inf),
+        Surroundings(together=("a", "b")),
+        ["is restarted together with 'a', 'b'", "is never given up"],
+    ),
+    "one that is never restarted": (
+        outlook(mode="temporary"),
+        Surroundings(),
+        ["if it fails, it stays dead, and the app goes on without it"],
+    ),
+    "one that is dead": (
+        outlook(State.FATAL),
+        Surroundings(),
+        ["stays dead until it is started again"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "around", "told"), TOLD.values(), ids=TOLD)
+def test_what_comes_next_is_said_with_its_numbers(one, around, told):
+    """In the order of its coming."""
+    said = explain(one, around)
+    assert [line for line in said.next if line in told] == told
+    text = str(said)
+    assert text.startswith("mic: ")
+    assert all(line in text for line in ["a reason", "the rule", *told])
+    assert said.to_dict()["next"] == list(said.next)
+
+
+async def test_one_that_backs_off_is_explained_with_its_failure(manager):
+    """Why, which rule, when, how often yet, and what was done."""
+    one = await manager.start("mic", programs.exits(3), restart=LATER)
+    await one._owner.until(lambda: one.state == "backoff")
+    told = manager.explain("mic")
+    assert told.why == "exit status 3 after 00:00:00"
+    assert told.rule == (
+        "transient: restarted after a failure; failure score 1.0 of 5, halved every 30 s"
+    )
+    due, left = told.next
+    assert 0 < float(due.removeprefix("starts again in ").removesuffix(" s")) <= 1000
+    assert left == (
+        "is given up after 5 more failures at once; then the app goes on without it"
+    )
+    assert told.report.exit_status == 3
+    assert told.attempts == ()
+    assert "exit status 3" in str(told)
+    assert told.to_dict(most_lines=0)["report"]["exit_status"] == 3
+    await one.stop()
+    assert manager.explain("mic").why == "stopped while it waited for its restart"
+
+
+async def test_one_that_waits_is_explained_with_what_it_waits_for(manager):
+    """A dependency that is not ready, a device that another has."""
+    never = Probe.line("never")
+    tasks = [
+        asyncio.ensure_future(manager.start("net", programs.runs(), probes=[never])),
+        asyncio.ensure_future(
+            manager.start("app", programs.runs(), depends_on=["net"])
+        ),
+    ]
+    await asyncio.sleep(0)
+    await manager.start("one", programs.runs(), devices=["hw:0"])
+    tasks.append(
+        asyncio.ensure_future(manager.start("two", programs.runs(), devices=["hw:0"]))
+    )
+    while "two" not in manager.processes or "device" not in str(manager.explain("two")):
+        await asyncio.sleep(0)
+    assert "waits for 'net', which it depends on: starting, starting" in (
+        manager.explain("app").next
+    )
+    assert manager.explain("app").why == "waiting for what it depends on"
+    waiting = manager.explain("two").next[0]
+    assert waiting.startswith("waits for the device 'hw:0', which 'one' (running, pid ")
+    assert "has the device 'hw:0' for itself alone" in manager.explain("one").next
+    assert "nothing has failed so far" in str(manager.explain("one"))
+    for name in ("net", "app", "two"):
+        await manager.stop(name)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_that_is_being_ended_is_explained_with_the_next_step(manager):
+    """And when that is due."""
+    ladder = Ladder((15, 20.0), (9, 1.0))
+    one = await manager.start("one", programs.ignores_sigterm(), ladder=ladder)
+    await one.wait_for_line("ready")
+    stopping = asyncio.ensure_future(one.stop())
+    while not (told := manager.explain("one").next)[0].startswith("SIGKILL"):
+        await asyncio.sleep(0)
+    assert told[0].endswith(" s if SIGTERM does not end it")
+    await one.kill()
+    await stopping
+    assert manager.explain("one").next == ("stays dead until it is started again",)
+
+
+async def test_it_is_explained_why_one_was_given_up_also_afterwards(logger):
+    """Tasks as well; and after the manager has closed."""
+    async with ProcessManager(
+        logger, strategy="one_for_all", max_restarts=9
+    ) as manager:
+        never = RestartPolicy(max_failures=0)
+        await manager.start_task("task", fails, restart=never)
+        await manager.tasks["task"].wait_until_settled()
+        await manager.start("one", programs.runs())
+        assert "all together had 0 of 9 restarts allowed in 60 s" in (
+            manager.explain("one").next
+        )
+        with pytest.raises(UnknownProcess):
+            manager.explain("nobody")
+    told = manager.explain("task")
+    assert told.why.startswith("ZeroDivisionError: division by zero; failure score 1.0")
+    assert told.next == ("stays dead until it is started again",)
+    assert "ZeroDivisionError" in str(told.report)
+    assert manager.explain("one").status.state == "exited"
+
+
+async def fails():
+    return 1 / 0

@@ -1,0 +1,276 @@
+"""What is told after the fact: reports, histories, and what failures look like."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
+from realtalk_async.supervision.policy.restart import RestartPolicy
+from realtalk_async.supervision.reports.report import (
+    ErrorHistory,
+    IncarnationReport,
+    ProcessHistory,
+    RecoveryAttempt,
+    recognise,
+)
+from realtalk_async.supervision.reports.status import (
+    Cause,
+    ProcessStatus,
+    State,
+    clock_face,
+    describe_exit,
+    duration,
+    now_local,
+    signal_name,
+)
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(20)
+
+NOON = now_local().replace(hour=12, minute=0, second=0, microsecond=0)
+
+
+def said(*texts, stream="stderr"):
+    """Return the lines of a buffer that was told these texts."""
+    buffer = OutputBuffer(stream, clock=Clock.now())
+    buffer.begin(1)
+    for text in texts:
+        buffer.append(f"{text}\n".encode(), 0.0)
+    return buffer.lines()
+
+
+def life(number, cause=Cause.FAILED, began=0, ended=60, **changes):
+    """Return the report of a life that began and ended so many seconds after noon."""
+    fields = {
+        "process": "mic",
+        "incarnation": number,
+        "command": "sox -d",
+        "pid": 100 + number,
+        "started_at": NOON + timedelta(seconds=began),
+        "ended_at": None if ended is None else NOON + timedelta(seconds=ended),
+        "uptime": 60.0,
+        "exit_status": 1,
+        "cause": cause,
+        "summary": "exit status 1 after 00:01:00",
+        "sign": None,
+        "last_words": tuple(said("last")),
+        "stdout": said("a", "b", "c", stream="stdout"),
+        "stderr": said("last"),
+        "capture": "end of file",
+        "usage": None,
+        "timeline": ((NOON, "starting"), (NOON, "dead")),
+    }
+    return IncarnationReport(**{**fields, **changes})
+
+
+def history(name, *lives):
+    status = ProcessStatus(
+        name, 1, "dead", State.EXITED, len(lives), NOON, None, 1.0, 1, 1, None, "why"
+    )
+    attempts = tuple(
+        RecoveryAttempt(NOON, one.incarnation, "policy", succeeded=True, detail="pid 9")
+        for one in lives[:-1]
+    )
+    return ProcessHistory(status, lives, attempts, ((NOON, "refused", "it runs"),))
+
+
+# ---- what a failure looks like
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("arecord: main:831: audio open error: Device or resource busy", "device busy"),
+        ("parec: Connection failure: Connection refused", "no sound server"),
+        (
+            "sox FAIL formats: can't open input: can not open audio device",
+            "no such device",
+        ),
+        ("Error opening input files: No such process", "no sound server"),
+        ("[PulseAudio outdev] Cannot connect context: Refused", "no sound server"),
+        ("Stream error: Entity killed", "no such device"),
+        ("Stream error: No such entity", "no such device"),
+        ("OSError: [Errno 98] Address already in use", "address in use"),
+        ("MemoryError", "out of memory"),
+        ("bash: ./x: Permission denied", "permission denied"),
+    ],
+)
+def test_known_failures_are_recognised_with_advice(line, kind):
+    """B6: by the newest line that says so."""
+    sign = recognise(list(said("something busy", line, "exiting")))
+    assert (sign.kind, sign.line) == (kind, line)
+    assert sign.advice
+
+
+def test_what_is_not_known_is_not_guessed():
+    """Nothing is made up."""
+    assert recognise(list(said("all is well", "busy as a bee"))) is None
+    assert recognise([]) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exit status 0"),
+        (3, "exit status 3"),
+        (-15, "killed by SIGTERM"),
+        (-11, "killed by SIGSEGV"),
+        ("unknown", "exit status unknown: somebody else reaped it"),
+        (None, "never ran"),
+    ],
+)
+def test_an_exit_status_in_words(status, words):
+    """Scenario 19: by the signal's name."""
+    assert describe_exit(status) == words
+
+
+def test_numbers_for_people():
+    """Durations and signals."""
+    assert clock_face(3725.9) == "01:02:05"
+    assert clock_face(400 * 3600) == "400:00:00"
+    assert (duration(0.296), duration(60)) == ("0.30 s", "00:01:00")
+    assert signal_name(99) == "signal 99"
+
+
+# ---- reports and histories
+
+
+def test_a_report_is_ready_for_json_with_as_many_lines_as_asked_for():
+    """All of them, unless said."""
+    told = life(1).to_dict()
+    assert [line["text"] for line in told["stdout"]] == ["a", "b", "c"]
+    assert [line["text"] for line in life(1).to_dict(most_lines=2)["stdout"]] == [
+        "b",
+        "c",
+    ]
+    assert life(1).to_dict(most_lines=0)["stdout"] == []
+    json.dumps(told)
+
+
+def test_a_report_for_people_has_all_that_matters():
+    """B6."""
+    text = str(life(2, sign=recognise(list(said("resource busy")))))
+    for part in (
+        "mic, incarnation 2: exit status 1",
+        "sox -d",
+        "pid       102",
+        "00:01:00",
+        "looks like device busy",
+        "starting 12:00:00.000 → dead 12:00:00.000",
+        "capture   end of file",
+        "last",
+    ):
+        assert part in text
+    assert "last words (none)" in str(life(1, last_words=()))
+
+
+@pytest.mark.parametrize(
+    ("cause", "failed"),
+    [
+        (None, False),
+        (Cause.FINISHED, False),
+        (Cause.STOPPED, False),
+        (Cause.ESCALATED, True),
+        (Cause.FAILED, True),
+        (Cause.SIGNALLED, True),
+        (Cause.UNHEALTHY, True),
+        (Cause.SPAWN_FAILED, True),
+        (Cause.UNKNOWN, True),
+    ],
+)
+def test_which_ends_are_failures(cause, failed):
+    """One that ends as it should is none."""
+    assert life(1, cause).failed is failed
+
+
+def test_a_history_tells_each_life_each_attempt_and_each_refusal():
+    """P4."""
+    one = history("mic", life(1), life(2, Cause.FINISHED, exit_status=0))
+    assert one.name == "mic"
+    assert one.exit_statuses == [1, 0]
+    assert [failure.incarnation for failure in one.failures] == [1]
+    told = one.to_dict(most_lines=1)
+    assert told["exit_statuses"] == [1, 0]
+    assert told["attempts"][0]["asked_by"] == "policy"
+    assert told["errors"] == [[NOON.isoformat(), "refused", "it runs"]]
+    json.dumps(told)
+    assert "restarted by policy: pid 9" in str(one)
+    assert "refused: it runs" in str(one)
+
+
+LIVES = history(
+    "mic",
+    life(1, Cause.FAILED, 0, 60),
+    life(2, Cause.SIGNALLED, 60, 120),
+    life(3, None, 120, None, exit_status=None),
+)
+ALL = ErrorHistory({"mic": LIVES, "player": history("player", life(1, Cause.FINISHED))})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, {"mic": [1, 2, 3], "player": [1]}),
+        ({"process": "mic"}, {"mic": [1, 2, 3]}),
+        ({"process": "nobody"}, {}),
+        ({"failed": True}, {"mic": [1, 2]}),
+        ({"failed": False}, {"mic": [3], "player": [1]}),
+        ({"cause": "signalled"}, {"mic": [2]}),
+        ({"cause": Cause.FINISHED}, {"player": [1]}),
+        ({"since": NOON + timedelta(seconds=61)}, {"mic": [2, 3], "player": []}),
+        ({"until": NOON + timedelta(seconds=60)}, {"mic": [1], "player": [1]}),
+        (
+            {"since": NOON + timedelta(seconds=61), "failed": True, "process": "mic"},
+            {"mic": [2]},
+        ),
+    ],
+    ids=str,
+)
+def test_histories_are_filtered_by_process_time_and_kind_of_error(conditions, expected):
+    """P4: each life for itself, with the attempts that followed it."""
+    found = ALL.filter(**conditions)
+    assert {
+        name: [one.incarnation for one in part.incarnations]
+        for name, part in found.items()
+    } == expected
+    for part in found.values():
+        assert {one.after for one in part.attempts} <= {
+            one.incarnation for one in part.incarnations
+        }
+
+
+def test_a_collection_of_histories_is_a_mapping():
+    """Read-only, and ready for JSON."""
+    assert list(ALL) == ["mic", "player"]
+    assert len(ALL) == 2
+    assert ALL["mic"] is LIVES
+    json.dumps(ALL.to_dict())
+    assert "mic: dead (exited)" in str(ALL)
+    assert str(ErrorHistory()) == "nothing happened yet"
+
+
+async def test_a_real_crash_report_has_usage_and_a_timeline(manager):
+    """B6: from a real crash."""
+    command = programs.shell(
+        "echo working; echo 'Device or resource busy' >&2; kill -11 $$"
+    )
+    policy = RestartPolicy("temporary")
+    one = await manager.start("mic", command, restart=policy)
+    await one.wait()
+    report = one.get_report()
+    assert (report.exit_status, report.cause) == (-11, "signalled")
+    assert report.sign.kind == "device busy"
+    assert report.usage.user + report.usage.system >= 0
+    assert report.usage.peak_memory > 100_000
+    assert {line.text for line in report.last_words} == {
+        "working",
+        "Device or resource busy",
+    }
+    await one._owner.until(lambda: one.is_settled)
+    told = [what for _, what in one.get_report().timeline]
+    assert told == ["starting", "running", "dead", "exited"]
+    assert "killed by SIGSEGV after 00:00:00" in str(report)
+    combined = one.get_combined_output()
+    assert "stdout [" in str(combined)
+    json.dumps(combined.to_dict())

@@ -1,0 +1,78 @@
+"""The app's own functions for a new process: what they make too late is ended."""
+
+import asyncio
+import threading
+
+import pytest
+
+from realtalk_async.supervision.app_callbacks import Refused, ask
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(20)
+
+
+async def dies(process):
+    """Wait until it is dead, and its pipes are closed."""
+    async with asyncio.timeout(10):
+        await process.wait()
+
+
+async def test_a_process_that_a_thread_brings_too_late_is_ended():
+    """The function was given up; nobody would own what it returns."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    called, go_on, made = threading.Event(), threading.Event(), []
+
+    def slow():
+        called.set()
+        go_on.wait(10)
+        making = asyncio.run_coroutine_threadsafe(programs.runs()(), loop)
+        made.append(making.result(10))
+        return made[0]
+
+    asking = asyncio.ensure_future(ask(slow, None, "function", stopped=stopped))
+    await asyncio.to_thread(called.wait, 10)
+    stopped.set()
+    with pytest.raises(Refused, match="stopped meanwhile"):
+        await asking
+    go_on.set()
+    while not made:
+        await asyncio.sleep(0.001)
+    await dies(made[0])
+
+
+async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
+    """With all of its group, however late it comes."""
+    stopped, go_on, made = asyncio.Event(), asyncio.Event(), []
+
+    async def deaf():
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            await go_on.wait()
+        made.append(await programs.forks(2)())
+        await made[0].stdout.readline()
+        return made[0]
+
+    asking = asyncio.ensure_future(ask(deaf, None, "function", stopped=stopped))
+    await asyncio.sleep(0)
+    stopped.set()
+    with pytest.raises(Refused, match="stopped meanwhile"):
+        await asking
+    go_on.set()
+    while not made:
+        await asyncio.sleep(0.001)
+    await dies(made[0])
+    while process_groups.living(made[0].pid):
+        await asyncio.sleep(0.001)
+
+
+async def test_what_is_in_time_is_handed_on():
+    """And lives."""
+
+    def quick():
+        return programs.runs()
+
+    command = await ask(quick, None, "function", stopped=asyncio.Event())
+    process = await ask(command, None, "function", stopped=asyncio.Event())
+    assert process == command == programs.runs()

@@ -1,0 +1,261 @@
+"""
+The sweep: whatever is being done is cancelled at every step of the loop; nothing is left.
+
+Each deed is run again and again, cancelled after one more turn of the loop each time,
+until it comes to its end without having been cancelled.
+"""
+
+import asyncio
+
+import pytest
+
+from realtalk_async.events import ProcessStarted
+from realtalk_async.supervision import (
+    Ladder,
+    ManagedProcess,
+    Probe,
+    ProcessManager,
+    RestartPolicy,
+)
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(60)
+
+MOST = 400
+"""Turns of the loop in which every deed here must have come to its end."""
+
+SWIFT = Ladder((15, 5.0), (9, 5.0))
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def sweep(deed, check, *, times=1):
+    """
+    Run *deed* and cancel it after 1, 2, 3… turns, *times* in a row; *check* after each.
+
+    Turns that find the deed waiting for the kernel are skipped over, so that a step of
+    the sweep is a step of the deed.
+    """
+    cancelled = 0
+    for count in range(1, MOST):
+        task = asyncio.ensure_future(deed())
+        for _ in range(count):
+            await asyncio.sleep(0 if count < 50 else 0.001)
+            if task.done():
+                break
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([task])
+        cancelled += task.cancelled()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            raise error
+        await check()
+        if not task.cancelled():
+            break
+    else:
+        raise AssertionError(f"not done within {MOST} turns")
+    assert cancelled >= 2, "it has been cancelled on its way"
+
+
+async def gone(pid):
+    """Wait for the kernel to be rid of a group that was killed."""
+    async with asyncio.timeout(10):
+        while process_groups.living(pid):
+            await asyncio.sleep(0.001)
+
+
+def other_tasks():
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_manager_is_cancelled_at_every_step(logger, times):
+    """Entering, starting, waiting for readiness, leaving."""
+    pids = []
+    before = other_tasks()
+
+    async def deed():
+        async with ProcessManager(logger, check_interval=0.01) as manager:
+            manager.subscribe(
+                lambda e: pids.append(e.pid) if isinstance(e, ProcessStarted) else None
+            )
+            probe = Probe.line("ready")
+            await manager.start("one", programs.runs(), probes=[probe], ladder=SWIFT)
+            await manager.start("two", programs.exits(0), depends_on=["one"])
+
+    async def check():
+        assert other_tasks() == before
+        assert not any(map(process_groups.living, pids))
+        pids.clear()
+
+    await sweep(deed, check, times=times)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_start_that_is_cancelled_is_ended_by_a_stop(logger, times):
+    """The process stays as it is; stopping it leaves nothing."""
+    processes = []
+
+    async def deed():
+        one = ManagedProcess(
+            programs.runs(), "one", logger, probes=[Probe.line("ready")], ladder=SWIFT
+        )
+        processes.append(one)
+        await one.start()
+
+    async def check():
+        if processes:
+            one = processes.pop()
+            await one.stop()
+            assert one.is_settled
+            assert one.pid is None or not process_groups.living(one.pid)
+
+    await sweep(deed, check, times=times)
+
+
+async def test_a_stop_that_is_cancelled_goes_on(logger):
+    """Only the waiting is given up."""
+    one = ManagedProcess(programs.runs(), "one", logger, ladder=SWIFT)
+
+    async def deed():
+        await one.stop()
+
+    async def check():
+        async with asyncio.timeout(20):
+            await one._owner.until(lambda: one.is_settled)
+        assert not process_groups.living(one.pid)
+        await one.start()
+
+    await one.start()
+    await sweep(deed, check)
+    await one.stop()
+
+
+async def test_a_restart_that_is_cancelled_goes_on(logger):
+    """And there is never more than one life."""
+    one = ManagedProcess(programs.exits(0), "one", logger, ladder=SWIFT)
+
+    async def deed():
+        await one.restart(programs.runs)
+
+    async def check():
+        number = one.incarnation
+        await one.stop()
+        assert one.incarnation == number
+        living = [life.pid for life in one.get_history().incarnations]
+        assert not any(process_groups.living(pid) for pid in living if pid)
+
+    await one.start()
+    await one._owner.until(lambda: one.is_settled)
+    await sweep(deed, check)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
+    """As when the loop goes down: it kills what it owns at once."""
+    owned = []
+    policy = RestartPolicy(first_delay=0.0, max_failures=2)
+
+    async def deed():
+        one = ManagedProcess(
+            programs.shell("(sleep 1000) & sleep 0.01; exit 1"),
+            "one",
+            logger,
+            restart=policy,
+            drain=0.0,
+        )
+        owned.append(one)
+        one._owner.begin()
+        owner = one._owner._task
+        assert owner is not None
+        try:
+            await owner  # a cancellation of this is one of the owner
+        finally:
+            await asyncio.wait([owner])
+
+    async def check():
+        one = owned.pop()
+        assert one.is_settled
+        for life in one.get_history().incarnations:
+            await gone(life.pid)
+            assert life.capture != "open"
+
+    await sweep(deed, check, times=times)
+
+
+@pytest.mark.parametrize("what", ["wait", "follow", "wait_for_line", "receive", "send"])
+async def test_waiting_that_is_cancelled_leaves_the_process_alone(logger, what):
+    """And can be done again."""
+    script = "for n in 1 2 3 4 5 6 7 8 9; do echo $n; sleep 0.01; done; echo end; cat"
+    binary = "binary" if what == "receive" else "lines"
+    command = programs.shell(script, stdin=True, stdout=binary)
+    one = ManagedProcess(command, "one", logger)
+    await one.start()
+
+    async def deed():
+        if what == "wait":
+            async with asyncio.timeout(0.1):
+                await one.wait()
+        elif what == "follow":
+            async for line in one.follow(history=True):
+                if line.text == "end":
+                    return
+        elif what == "wait_for_line":
+            await one.wait_for_line("end")
+        elif what == "send":
+            await one.send(b"x" * 100)
+        else:
+            received = b""
+            while b"\n9" not in received:
+                received += await one.receive()
+
+    async def check():
+        assert one.status == "running"
+
+    if what in {"follow", "wait_for_line", "receive"}:
+        for count in (0, 1, 2, 3, 5, 8):
+            task = asyncio.ensure_future(deed())
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            await check()
+    else:
+        for count in range(4):
+            task = asyncio.ensure_future(deed())
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            await check()
+    await one.stop()
+
+
+async def test_closing_is_cancelled_at_every_step(logger):
+    """However often: it goes on until all is over, and then says that it was cancelled."""
+    managers = []
+
+    async def deed():
+        manager = ProcessManager(logger)
+        managers.append(manager)
+        await asyncio.shield(asyncio.ensure_future(begin(manager)))
+        await manager.aclose()
+
+    async def begin(manager):
+        await manager.__aenter__()
+        await manager.start("one", programs.runs(), ladder=SWIFT)
+
+    async def check():
+        manager = managers.pop()
+        if manager._hosting is None or not manager._hosting.done():
+            await manager.aclose()
+        assert manager.status == "closed"
+        assert not any(
+            process_groups.living(one.pid) for one in manager.processes.values()
+        )
+
+    await sweep(deed, check)

@@ -1,0 +1,172 @@
+"""
+Chaos: random signals and wishes on random children, and what must hold all the same.
+
+Seeded, so that a run can be had again: ``CHAOS_SEED=7 CHAOS_SECONDS=600 pytest
+tests/supervision/test_chaos.py``. Two seconds by default, and for each of three strategies; 200 in ``nox -s chaos``.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+
+import pytest
+
+from realtalk_async import events
+from realtalk_async.exceptions import ProcessDead, ProcessStillRunning
+from realtalk_async.supervision import Ladder, ProcessManager, RestartPolicy
+from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.testing import programs
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+
+pytestmark = pytest.mark.timeout(2 * SECONDS + 120)  # half of it to look through all
+
+SIGNALS = [
+    signal.SIGTERM,
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    signal.SIGCONT,
+    signal.SIGSEGV,
+    signal.SIGHUP,
+    signal.SIGINT,
+]
+COUNTS = "n=0; while :; do echo $n; n=$((n+1)); done"
+WITH_FAMILY = f"(trap '' TERM HUP INT; sleep 1000) & {COUNTS}"
+SLOW = f"trap 'sleep 0.05; exit 3' TERM; {COUNTS}"
+BRIEF = "for n in 0 1 2 3 4 5 6 7 8 9; do echo $n; done; exit $(($$ % 3))"
+KINDS = [COUNTS, WITH_FAMILY, SLOW, BRIEF, f"{COUNTS} & wait"]
+
+POLICY = RestartPolicy("permanent", first_delay=0.0, max_delay=0.02, max_failures=1e9)
+LADDER = Ladder((signal.SIGTERM, 0.2), (signal.SIGKILL, 10.0))
+SIZE = 200_000
+"""Bytes kept of each stream: chaos is about ends, not about disks."""
+
+
+class Witness:
+    """Hears every event, and checks what must hold at each."""
+
+    def __init__(self):
+        self.pids = {}
+        self.incarnations = {}
+        self.complaints = []
+        self.deaths = 0
+
+    def hear(self, event):
+        name = event.process
+        if isinstance(event, events.ProcessStarted):
+            before = self.pids.get(name)
+            if before and (left := process_groups.living(before)):
+                self.complaints.append(f"{name}: {left} lived at the next start")
+            if event.incarnation <= self.incarnations.get(name, 0):
+                self.complaints.append(f"{name}: incarnation {event.incarnation} again")
+            self.pids[name] = event.pid
+            self.incarnations[name] = event.incarnation
+        elif isinstance(event, events.ProcessExited):
+            self.deaths += 1
+            if event.pid != self.pids[name]:
+                self.complaints.append(
+                    f"{name}: {event.pid} died, not {self.pids[name]}"
+                )
+        elif isinstance(event, events.Unkillable):
+            self.complaints.append(str(event))
+
+
+async def signals(dice, manager):
+    """Send any signal to any child, to its group or to it alone."""
+    one = dice.choice(list(manager.processes.values()))
+    if one.status != "running" or one.pid is None:
+        return
+    send = os.killpg if dice.random() < 0.3 else os.kill
+    with contextlib.suppress(ProcessLookupError):  # it went just now
+        send(one.pid, dice.choice(SIGNALS))
+
+
+async def wishes(dice, manager):
+    """Wish for the end of one child, or for its return."""
+    name = dice.choice(list(manager.processes))
+    one = manager.processes[name]
+    assert str(manager.explain(name)), "it can be explained at any time"
+    match dice.randrange(5):
+        case 0:
+            await manager.stop(name)
+        case 4:
+            await one.kill()
+        case 1:
+            await one.restart()
+        case 2:
+            kind = programs.shell(dice.choice(KINDS))
+            with contextlib.suppress(ProcessStillRunning):
+                await manager.start(
+                    name, kind, restart=POLICY, ladder=LADDER, max_size=SIZE
+                )
+        case _:
+            with contextlib.suppress(ProcessDead, TimeoutError):
+                await one.wait_for_line("5", timeout=0.5)
+
+
+async def disturb(deed, dice, manager, until):
+    loop = asyncio.get_running_loop()
+    while loop.time() < until:
+        await deed(dice, manager)
+        await asyncio.sleep(dice.random() * 0.02)
+
+
+async def goes_on(one):
+    """It is at rest, runs, or comes to its next life: nobody is stuck."""
+    number = one.incarnation
+    await one._owner.until(
+        lambda: one.is_settled or one.state == "running" or one.incarnation != number
+    )
+
+
+def check_lines(history):
+    """Each life has counted from 0, and no line of it is missing; return their number."""
+    count = 0
+    for life in history.incarnations:
+        said = [line for line in life.stdout if not line.gap and not line.partial]
+        numbers = [int(line.text) for line in said]
+        assert numbers == list(range(len(numbers))), life
+        count += len(numbers)
+    return count
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
+async def test_whatever_happens_to_the_children(logger, strategy):
+    """No orphan, no lost line, incarnations rising, one living child a name."""
+    dice = random.Random(SEED)
+    witness = Witness()
+    async with ProcessManager(
+        logger, check_interval=0.05, strategy=strategy
+    ) as manager:
+        manager.subscribe(witness.hear)
+        for number in range(8):
+            command = programs.shell(KINDS[number % len(KINDS)])
+            await manager.start(
+                f"{number}", command, restart=POLICY, ladder=LADDER, max_size=SIZE
+            )
+        until = asyncio.get_running_loop().time() + SECONDS
+        async with asyncio.TaskGroup() as group:
+            for deed in (signals, signals, wishes, wishes, wishes):
+                own = random.Random(dice.random())
+                group.create_task(disturb(deed, own, manager, until))
+        try:
+            async with asyncio.timeout(60):
+                for one in manager.processes.values():
+                    await goes_on(one)
+        except TimeoutError:
+            pytest.fail(f"stuck: {[str(s) for s in manager.get_statuses().values()]}")
+        tag = manager._guard.tag
+    assert witness.complaints == []
+    assert witness.deaths > SECONDS
+    assert process_groups.tagged(tag) == []
+    assert not (left := await manager.leak_report()), left
+    lines = 0
+    for name, history in manager.get_error_history().items():
+        assert all(life.exit_status is not None for life in history.incarnations), name
+        lines += check_lines(history)
+        assert manager.processes[name].is_settled
+    lives = sum(witness.incarnations.values())
+    print(f"{strategy}: {lives} lives, {witness.deaths} deaths, {lines} lines in order")

@@ -1,0 +1,838 @@
+"""`ManagedProcess`: rows M1 to M11 of the contract, on real processes."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import threading
+from datetime import datetime
+
+import anyio
+import pytest
+
+from realtalk_async.exceptions import (
+    InvalidConfiguration,
+    NotStarted,
+    ProcessDead,
+    SpawnFailed,
+    WaitExpired,
+    WriteStalled,
+)
+from realtalk_async.logs import Logger
+from realtalk_async.supervision import Command, Ladder, ManagedProcess
+from realtalk_async.supervision.policy.restart import (
+    TEMPORARY,
+    TRANSIENT,
+    RestartPolicy,
+)
+from realtalk_async.testing import programs
+
+pytestmark = pytest.mark.timeout(20)  # bounds every wait of every test
+
+PIPE = asyncio.subprocess.PIPE
+
+
+async def run(command, logger, name="child", **options):
+    """Run a command to its end."""
+    process = ManagedProcess(command, name, logger, **options)
+    await process.start()
+    await process.wait()
+    return process
+
+
+# ---- M1, M2: what it wraps and what it is
+
+
+async def test_a_command_is_started_and_captured(logger):
+    """M1: a `Command` is spawned by `start`."""
+    process = ManagedProcess(programs.speaks("hello"), "child", logger)
+    assert (process.state, process.status, process.pid) == ("starting", "dead", None)
+    await process.start()
+    await process.wait()
+    assert [line.text for line in process.get_stdout()] == ["hello"]
+    assert process.exit_status == 0
+
+
+async def test_a_running_process_is_adopted_with_its_pipes(logger):
+    """M1: what asyncio has spawned is captured from its first byte."""
+    command = ("sh", "-c", "echo out; echo err >&2; exit 7")
+    spawned = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    process = ManagedProcess(spawned, "child", logger)
+    assert process.process is spawned
+    status = await process.wait()
+    assert status.exit_status == 7
+    assert process.get_stdout()[0].text == "out"
+    assert process.get_stderr()[0].text == "err"
+
+
+async def test_a_finished_process_is_adopted(logger):
+    """M1: it may have ended long ago."""
+    spawned = await asyncio.create_subprocess_exec("echo", "late", stdout=PIPE)
+    await spawned.wait()
+    process = ManagedProcess(spawned, "child", logger)
+    status = await process.wait()
+    assert (status.status, status.exit_status) == ("dead", 0)
+    assert process.get_stdout()[0].text == "late"
+
+
+async def test_a_command_is_a_function_that_returns_a_process():
+    """M1: so that it can serve as a restart function."""
+    process = await Command("echo", "hi")()
+    assert isinstance(process, asyncio.subprocess.Process)
+    assert (await process.communicate())[0] == b"hi\n"
+
+
+async def test_the_fields_are_those_of_the_note_and_read_only(logger):
+    """M2."""
+    process = ManagedProcess(programs.runs(), "mic", logger, max_size=1000)
+    await process.start()
+    await process.check()
+    assert process.process_name == process.name == "mic"
+    assert process.logger is logger
+    assert process.max_size == 1000
+    assert (process.status, process.state) == ("running", "running")
+    assert (process.restarts, process.exit_status) == (0, None)
+    for moment in (process.started_at, process.start_time, process.last_checked):
+        assert isinstance(moment, datetime)
+        assert moment.tzinfo is not None
+    for field in ("status", "restarts", "exit_status", "name", "max_size"):
+        with pytest.raises(AttributeError):
+            setattr(process, field, 1)
+    await process.stop()
+
+
+async def test_death_by_a_signal_shows_its_negative_number(logger):
+    """M2, scenario 19: and whether it was ours."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    os.kill(process.pid, signal.SIGTERM)
+    status = await process.wait()
+    assert status.exit_status == -15
+    assert status.cause == "signalled"
+    assert "SIGTERM" in process.get_report().summary
+
+
+async def test_a_child_reaped_by_somebody_else_is_unknown(logger):
+    """M2: the exit status is lost, and that is said."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
+    status = await process.wait()
+    assert status.exit_status == "unknown"
+
+
+# ---- M3, M4: asking
+
+
+async def test_check_notes_the_time_and_tells_the_status(logger):
+    """M3."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    assert process.last_checked is None
+    first = await process.check()
+    second = await process.check()
+    assert first.status == "running"
+    assert first.last_checked <= second.last_checked
+    await process.stop()
+    assert (await process.check()).status == "dead"
+
+
+async def test_death_is_seen_without_a_check(logger):
+    """M3."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    assert process.status == "dead"
+    assert process.last_checked is None
+
+
+async def test_the_status_tells_all_and_is_ready_for_json(logger):
+    """M4."""
+    process = await run(programs.exits(3), logger)
+    told = process.get_status().to_dict()
+    assert told["exit_status"] == 3
+    assert told["cause"] == "failed"
+    assert told["restarts"] == 0
+    assert told["uptime"] > 0
+    assert "child: dead (exited)" in str(process.get_status())
+
+
+# ---- M5: restart
+
+
+async def test_restarting_keeps_the_output_and_history_of_earlier_lives(logger):
+    """M5."""
+    process = await run(programs.speaks("one"), logger)
+    assert await process.restart(lambda: programs.speaks("two"))
+    await process.wait()
+    assert [line.text for line in process.get_stdout()] == ["one", "two"]
+    assert [line.incarnation for line in process.get_stdout()] == [1, 2]
+    assert process.restarts == 1
+    assert len(process.get_history().incarnations) == 2
+    assert process.get_history().attempts[0].succeeded
+
+
+async def test_restarting_without_a_function_runs_the_command_again(logger):
+    """M5."""
+    process = await run(programs.speaks("again"), logger)
+    assert await process.restart()
+    await process.wait()
+    assert [line.text for line in process.get_stdout()] == ["again", "again"]
+
+
+@pytest.mark.parametrize("kind", ["async", "sync", "command", "awaitable"])
+async def test_a_restart_function_may_be_sync_or_async(logger, kind):
+    """M5: it returns an asyncio process, or a command for one."""
+
+    async def spawn():
+        return await asyncio.create_subprocess_exec("echo", "new", stdout=PIPE)
+
+    functions = {
+        "async": spawn,
+        "sync": lambda: Command("echo", "new"),
+        "command": Command("echo", "new"),
+        "awaitable": lambda: spawn(),
+    }
+    process = await run(programs.exits(1), logger)
+    assert await process.restart(functions[kind]) is True
+    await process.wait()
+    assert process.get_stdout()[-1].text == "new"
+
+
+async def test_a_restart_function_is_given_the_report_of_what_died(logger):
+    """P7: so that it can carry state over."""
+    process = await run(programs.speaks("position 42", status=1), logger)
+    seen = []
+
+    def resume(report):
+        seen.append((report.exit_status, report.stdout[-1].text))
+        return programs.exits(0)
+
+    assert await process.restart(resume)
+    await process.wait()
+    assert seen == [(1, "position 42")]
+
+
+async def test_restarting_a_running_process_is_refused_with_a_warning(logger):
+    """M5."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    pid = process.pid
+    assert await process.restart(programs.exits(0)) is False
+    assert (process.status, process.pid) == ("running", pid)
+    await process.stop()
+    [entry] = await logger.get_logs(level="WARNING", component="child")
+    assert "it is running" in entry.message
+
+
+async def _raise():
+    raise ZeroDivisionError("no luck")
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (_raise, "no luck"),
+        (lambda: 42, "42"),
+        (lambda: None, "None"),
+        (Command("/no/such/program"), "/no/such/program"),
+    ],
+    ids=["raises", "returns a number", "returns None", "cannot be spawned"],
+)
+async def test_a_failed_restart_is_an_error_entry_and_false(logger, function, expected):
+    """M5."""
+    process = await run(programs.exits(1), logger)
+    before = len(await logger.get_logs(level="ERROR"))
+    assert await process.restart(function) is False
+    assert process.status == "dead"
+    errors = (await logger.get_logs(level="ERROR"))[before:]
+    assert any(expected in str(entry) for entry in errors)
+    attempt = process.get_history().attempts[-1]
+    assert not attempt.succeeded
+    assert expected in attempt.detail
+    assert await process.restart(programs.exits(0)), "it can be tried again"
+    await process.wait()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_restart_function_that_hangs_is_given_up(logger, kind, monkeypatch):
+    """M5: without holding the loop."""
+    monkeypatch.setattr("realtalk_async.supervision.app_callbacks.PATIENCE", 0.1)
+    release = threading.Event()
+
+    async def hang():
+        await asyncio.Event().wait()
+
+    process = await run(programs.exits(1), logger)
+    hanging = hang if kind == "async" else release.wait
+    assert await process.restart(hanging) is False
+    release.set()
+    assert "did not return within 0.1 s" in process.get_history().attempts[-1].detail
+
+
+async def test_twenty_restarts_at_once_make_one_new_life(logger):
+    """M5: and twenty equal answers."""
+    process = await run(programs.exits(1), logger)
+    command = programs.runs()
+    answers = await asyncio.gather(*(process.restart(command) for _ in range(20)))
+    assert answers == [True] * 20
+    assert process.incarnation == 2
+    await process.stop()
+
+
+async def test_a_stop_beats_a_restart_function_that_hangs(logger):
+    """Scenario 14."""
+    called = asyncio.Event()
+
+    async def hang():
+        called.set()
+        await asyncio.Event().wait()
+
+    process = await run(programs.exits(1), logger)
+    restart = asyncio.ensure_future(process.restart(hang))
+    await called.wait()
+    await process.stop()
+    assert await restart is False
+    assert process.incarnation == 1
+
+
+# ---- M6, M7: output
+
+
+async def test_a_line_shows_its_arrival_and_its_text(logger):
+    """M6."""
+    process = await run(programs.speaks("hello"), logger)
+    [line] = process.get_stdout()
+    assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] hello", str(line))
+    assert line.raw == b"hello\n"
+    assert line.at.tzinfo is not None
+
+
+async def test_output_is_a_read_only_sequence(logger):
+    """M6: slices, negative indices, a time window."""
+    process = await run(programs.bursts(1000), logger)
+    lines = process.get_stdout()
+    assert len(lines) == 1000
+    assert [line.text for line in lines[10:13]] == ["10", "11", "12"]
+    assert [line.text for line in lines[-3:]] == ["997", "998", "999"]
+    assert lines[-1].text == lines[999].text == "999"
+    assert [line.text for line in lines][:3] == ["0", "1", "2"]
+    assert len(lines.between(lines[0].at, None)) == 1000
+    assert lines.between(None, lines[0].at) == []
+    with pytest.raises(IndexError):
+        lines[1000]
+    with pytest.raises(TypeError):
+        lines[0] = "x"
+
+
+async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
+    """M7: for every incarnation."""
+    process = ManagedProcess(Command("cat", stdin=True), "child", logger)
+    script = "read a; echo out1; read a; echo err1 >&2; read a; echo out2; exit 1"
+    process = ManagedProcess(programs.shell(script, stdin=True), "child", logger)
+    for _ in range(2):
+        if process.incarnation:
+            await process.restart()
+        else:
+            await process.start()
+        for expected in ("out1", "err1", "out2"):
+            await process.send(b"\n")
+            await process.wait_for_line(expected, 10)
+        await process.wait()
+    combined = process.get_combined_output()
+    told = [line.text for line in combined.interleaved]
+    assert told == ["out1", "err1", "out2"] * 2
+    assert combined.status.restarts == 1
+    assert combined.to_dict()["stderr"][0]["text"] == "err1"
+
+
+async def test_everything_answers_after_death(logger):
+    """M9."""
+    process = await run(programs.speaks("last words", status=4), logger)
+    report = process.get_report()
+    assert report.last_words[0].text == "last words"
+    assert report.usage.peak_memory > 0
+    assert report.to_dict()["exit_status"] == 4
+    assert "last words" in str(report)
+
+
+# ---- M8: complete, and bounded
+
+
+async def test_reaching_max_size_is_a_warning_and_a_counted_gap(logger):
+    """M8: and never an error for the child."""
+    process = await run(programs.bursts(100_000), logger, max_size=1000)
+    lines = process.get_stdout()
+    assert process.exit_status == 0
+    assert sum(len(line.raw) for line in lines) == 1000
+    size = sum(len(f"{n}\n") for n in range(100_000))
+    assert lines[-1].gap == size - 1000
+    assert f"{size - 1000} bytes" in str(lines[-1])
+    [entry] = await logger.get_logs(level="WARNING")
+    assert entry.context["max_size"] == 1000
+    assert "99999" in process.get_report().last_words[-1].text
+
+
+async def test_old_output_moves_to_the_disk_and_stays_complete(logger):
+    """M8: 50 MB, most of which are not in memory."""
+    command = programs.python(
+        "import sys\nfor n in range(500): sys.stdout.write(f'{n:09}' * 11111 + '\\n')"
+    )
+    process = await run(command, logger)
+    lines = process.get_stdout()
+    assert len(lines) == 500
+    for number in (0, 1, 250, 499):
+        assert lines[number].raw == b"%09d" % number * 11111 + b"\n"
+
+
+# ---- M10: capture
+
+
+async def test_an_unterminated_last_line_is_captured_as_partial(logger):
+    """M10."""
+    process = await run(programs.shell("printf 'one\\ntwo'"), logger)
+    first, last = process.get_stdout()
+    assert (first.partial, last.partial, last.text) == (False, True, "two")
+
+
+async def test_a_grandchild_that_holds_the_pipe_delays_nothing(logger):
+    """M10, scenario 3: the record says that the drain bound ended the capture."""
+    process = ManagedProcess(
+        programs.leaves_a_grandchild(), "child", logger, drain=0.05
+    )
+    await process.start()
+    status = await process.wait()
+    assert status.exit_status == 0
+    assert process.get_report().capture == "drain bound"
+    await process._owner.until(lambda: process.is_settled)
+    assert (await run(programs.exits(0), logger)).get_report().capture == "end of file"
+
+
+async def test_python_warnings_of_a_child_become_warning_entries(logger):
+    """L7: under the child's name."""
+    command = programs.python("import warnings; warnings.warn('old ways')")
+    await run(command, logger, name="helper")
+    [entry] = await logger.get_logs(level="WARNING", component="helper")
+    assert entry.message == "old ways"
+    assert entry.context["category"] == "UserWarning"
+
+
+# ---- M11: stop and wait
+
+
+async def test_stop_ends_the_group_by_its_ladder(logger):
+    """M11, scenario 1."""
+    ladder = Ladder((signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0))
+    process = ManagedProcess(programs.ignores_sigterm(), "child", logger, ladder=ladder)
+    await process.start()
+    await process.wait_for_line("ready")
+    status = await process.stop()
+    assert (status.exit_status, status.cause) == (-9, "stopped by us, escalated")
+    steps = await logger.get_logs(pattern="Stopping")
+    assert [entry.context["step"] for entry in steps] == ["SIGTERM", "SIGKILL"]
+
+
+async def test_stop_and_wait_are_idempotent(logger):
+    """M11."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    first, second = await asyncio.gather(process.stop(), process.stop())
+    assert first == second == await process.wait() == await process.stop()
+    assert first.cause == "stopped by us"
+
+
+async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
+    """Regression test: one who looked too late waited for the end of the next life."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+
+    async def stop_and_restart():
+        await process.stop()
+        return await process.restart()
+
+    async with asyncio.timeout(10):
+        restarted, _ = await asyncio.gather(stop_and_restart(), process.stop())
+    assert restarted
+    assert process.status == "running"
+    await process.stop()
+
+
+async def test_waiting_for_a_dead_one_lets_others_have_a_turn(logger):
+    """Regression test: asked again and again in a backoff, it held the loop."""
+    policy = RestartPolicy("permanent", first_delay=0.01, max_delay=0.01)
+    process = ManagedProcess(programs.shell("exit 1"), "child", logger, restart=policy)
+    await process.start()
+    async with asyncio.timeout(10):
+        while not process.is_settled:
+            await process.wait()
+    assert process.state == "fatal"
+
+
+async def test_stopping_what_was_never_started_keeps_it_from_starting(logger):
+    """M11."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    assert (await process.stop()).state == "exited"
+    assert (process.pid, process.incarnation) == (None, 0)
+
+
+# ---- stdin, following, bad input
+
+
+async def test_stdin_reaches_the_child_whole(logger):
+    """B8: more than a pipe holds, from two callers, unmixed."""
+    process = ManagedProcess(programs.echoes(), "child", logger)
+    await process.start()
+    one, two = b"a" * 300_000 + b"\n", b"b" * 300_000 + b"\n"
+    await asyncio.gather(process.send(one), process.send(two))
+    process.close_stdin()
+    await process.wait()
+    assert {line.raw for line in process.get_stdout()} == {one, two}
+
+
+async def test_writing_to_a_child_that_does_not_read_is_bounded(logger):
+    """B8: and says how much it took."""
+    process = ManagedProcess(programs.never_reads(), "child", logger)
+    await process.start()
+    with pytest.raises(WriteStalled) as caught:
+        await process.send(bytes(1_000_000), timeout=0.1)
+    assert 0 < caught.value.written < 1_000_000
+    await process.stop()
+
+
+async def test_writing_to_a_dead_child_names_it(logger):
+    """B8."""
+    process = await run(programs.exits(9), logger, name="player")
+    with pytest.raises(ProcessDead, match=r"'player' is dead.*exit status 9"):
+        await process.send(b"x")
+
+
+async def test_a_child_that_dies_while_it_is_written_to_is_named(logger):
+    """B8."""
+    process = ManagedProcess(programs.never_reads(), "player", logger)
+    await process.start()
+    writing = asyncio.ensure_future(process.send(bytes(1_000_000)))
+    await asyncio.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ProcessDead, match="player"):
+        await writing
+    await process.wait()
+
+
+async def test_writing_without_a_stdin_says_how_to_get_one(logger):
+    """Bad input changes nothing."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    with pytest.raises(InvalidConfiguration, match="stdin=True"):
+        await process.send(b"x")
+    await process.stop()
+
+
+async def test_binary_output_goes_to_its_consumer_beside_a_captured_stderr(logger):
+    """B8: byte for byte, across a restart, however slow the consumer."""
+    script = "import sys; sys.stderr.write('log\\n'); sys.stdout.buffer.write(bytes(range(256)) * 4000)"
+    command = programs.python(script, stdout="binary")
+    process = ManagedProcess(command, "mic", logger)
+    received = b""
+    await process.start()
+    while len(received) < 1_024_000:
+        received += await process.receive()
+    await process.wait()
+    assert received == bytes(range(256)) * 4000
+    assert process.get_stderr()[0].text == "log"
+    assert len(process.get_stdout()) == 0
+    with pytest.raises(ProcessDead):
+        await process.receive()
+
+
+async def test_following_tells_every_line_as_it_comes(logger):
+    """B7: across restarts, to the end."""
+    process = ManagedProcess(programs.echoes(), "child", logger)
+    await process.start()
+    heard = []
+    lines = process.follow()
+    await process.send(b"one\n")
+    heard.append((await anext(lines)).text)
+    await process.send(b"two\nthr")
+    heard.append((await anext(lines)).text)
+    await process.send(b"ee\nfour")
+    process.close_stdin()
+    heard += [line.text async for line in lines]
+    assert heard == ["one", "two", "three", "four"]
+
+
+async def test_waiting_for_a_line_finds_it_or_says_what_was_said_instead(logger):
+    """B7."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    assert (await process.wait_for_line("^rea")).text == "ready"
+    with pytest.raises(WaitExpired, match="last line was 'ready'"):
+        await process.wait_for_line("never", timeout=0.05)
+    await process.stop()
+    with pytest.raises(ProcessDead):
+        await process.wait_for_line("never")
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "hint"),
+    [
+        (Command("no-such-program-here"), "no-such-program-here", "PATH"),
+        (Command("/etc/passwd"), "/etc/passwd", "executed"),
+        (Command("/tmp"), "/tmp", "directory"),
+        (Command("true", cwd="/no/such/dir"), "/no/such/dir", "working directory"),
+    ],
+    ids=["missing", "not executable", "a directory", "no such cwd"],
+)
+async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hint):
+    """Scenario 10."""
+    process = ManagedProcess(command, "child", logger)
+    with pytest.raises(SpawnFailed) as caught:
+        await process.start()
+    assert caught.value.path == path
+    assert caught.value.errno in {2, 13}
+    assert hint in str(caught.value)
+    assert process.get_report().cause == "spawn failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"process": "sox"}, "Command"),
+        ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"max_size": 0}, "max_size"),
+        ({"drain": -1.0}, "drain"),
+    ],
+)
+async def test_bad_input_gets_a_clear_error(logger, arguments, said):
+    """Of our own hierarchy."""
+    good = {"process": programs.runs(), "name": "child", "logger": logger}
+    with pytest.raises(InvalidConfiguration, match=said):
+        ManagedProcess(**{**good, **arguments})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"program": ""},
+        {"program": "a\0b"},
+        {"program": "true", "env": {"A=B": "c"}},
+        {"program": "true", "stdout": "text"},
+        {"program": "true", "options": {"preexec_fn": print}},
+    ],
+)
+def test_a_command_refuses_what_makes_no_sense(arguments):
+    """Before anything is started."""
+    with pytest.raises(InvalidConfiguration):
+        Command(**arguments)
+
+
+async def test_an_adopted_process_cannot_be_started_again_without_a_function(logger):
+    """Nothing says how."""
+    spawned = await asyncio.create_subprocess_exec("true")
+    process = ManagedProcess(spawned, "child", logger)
+    await process.wait()
+    await process._owner.until(lambda: process.is_settled)
+    with pytest.raises(NotStarted, match="restart function"):
+        await process.start()
+    assert await process.restart() is False
+
+
+async def test_an_existing_process_needs_the_loop(logger):
+    """Said at once, not by a traceback of asyncio."""
+    spawned = await asyncio.create_subprocess_exec("true")
+    await spawned.wait()
+
+    def outside():
+        with pytest.raises(NotStarted, match="event loop"):
+            ManagedProcess(spawned, "child", logger)
+
+    await anyio.to_thread.run_sync(outside)
+
+
+async def test_the_environment_is_added_to(logger):
+    """None removes a variable."""
+    os.environ["REALTALK_TEST"] = "there"
+    try:
+        script = "import os; print(os.environ.get('REALTALK_TEST'), os.environ['NEW'])"
+        command = programs.python(script, env={"NEW": "1", "REALTALK_TEST": None})
+        process = await run(command, logger)
+    finally:
+        del os.environ["REALTALK_TEST"]
+    assert process.get_stdout()[0].text == "None 1"
+
+
+async def test_a_restart_by_policy_asks_the_recovery_function(logger):
+    """P7: it carries state over; a failing one is replaced by the command itself."""
+    reports = []
+
+    def recover(report):
+        reports.append(report.incarnation)
+        if len(reports) == 1:
+            raise ZeroDivisionError
+        return programs.exits(0)
+
+    from dataclasses import replace
+
+    policy = replace(TRANSIENT, first_delay=0.0)
+    process = ManagedProcess(
+        programs.exits(1), "child", logger, restart=policy, recover=recover
+    )
+    await process.start()
+    await process._owner.until(lambda: process.is_settled)
+    assert reports == [1, 2]
+    assert process.exit_status == 0
+    assert process.get_history().exit_statuses == [1, 1, 0]
+    errors = await logger.get_logs(level="ERROR", pattern="Callback failed")
+    assert "ZeroDivisionError" in errors[0].context["reason"]
+
+
+def test_the_policy_by_default_is_never_to_restart():
+    """A process without a manager does what it is told, and no more."""
+    assert TEMPORARY.mode == "temporary"
+    assert sys.platform != "win32"
+
+
+async def test_binary_output_that_nobody_has_taken_yet_survives_the_exit(logger):
+    """B8: what lies in the pipe when the child exits belongs to the stream."""
+    size = 300_000  # more than we hold back, less than that and a full pipe
+    script = f"import sys; sys.stdout.buffer.write(b'x' * {size})"
+    command = programs.python(script, stdout="binary")
+    process = await run(command, logger, drain=0.2)
+    assert process.get_report().capture == "end of file"
+    received = b""
+    while len(received) < size:
+        received += await process.receive()
+    assert len(received) == size
+
+
+async def test_a_program_that_waits_for_its_consumer_can_still_end(logger):
+    """B8: it flushes on SIGTERM, and nobody receives."""
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: stop.append(1))\n"
+        "stop = []\n"
+        "while not stop: os.write(1, bytes(4096))\n"
+        "os.write(1, b'end')"
+    )
+    command = programs.python(script, stdout="binary")
+    ladder = Ladder((signal.SIGTERM, 10.0), (signal.SIGKILL, 1.0))
+    process = ManagedProcess(command, "mic", logger, ladder=ladder)
+    await process.start()
+    received = await process.receive()
+    await asyncio.sleep(0.1)  # until it has filled all that there is
+    status = await process.stop()
+    assert (status.exit_status, status.cause) == (0, "stopped by us")
+    with pytest.raises(ProcessDead):
+        while True:
+            received = received[-3:] + await process.receive()
+    assert received.endswith(b"end")
+
+
+async def test_a_restart_while_a_stop_is_under_way_is_refused(logger):
+    """Scenario 14: the stop wins, also when its leader is dead and its group is not."""
+    script = "(trap '' TERM; echo ready; exec sleep 1000) & exec sleep 1000"
+    ladder = Ladder((signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
+    process = ManagedProcess(programs.shell(script), "child", logger, ladder=ladder)
+    await process.start()
+    await process.wait_for_line("ready")
+    stop = asyncio.ensure_future(process.stop())
+    await process._owner.until(lambda: process.status == "dead")
+    assert not stop.done(), "a member of the group ignores SIGTERM"
+    assert await process.restart() is False
+    await stop
+    assert (process.incarnation, process.state) == (1, "exited")
+    assert await process.restart(), "when it is over it may be restarted"
+    await process.stop()
+
+
+async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logger):
+    """P4: the history stays true."""
+    spawned = await asyncio.create_subprocess_exec("sh", "-c", "exit 7")
+    process = ManagedProcess(
+        spawned,
+        "child",
+        logger,
+        restart=TRANSIENT.__class__(max_failures=1, first_delay=0.0),
+        recover=lambda: 1 / 0,
+    )
+    await process._owner.until(lambda: process.is_settled)
+    [life] = process.get_history().incarnations
+    assert (life.exit_status, life.cause) == (7, "failed")
+    assert process.state == "fatal"
+    assert "ZeroDivisionError" in process.reason
+
+
+async def test_following_begins_at_the_call(logger):
+    """B7: what is said between the call and the first turn is told."""
+    process = ManagedProcess(programs.echoes(), "child", logger)
+    await process.start()
+    await process.send(b"before\n")
+    await process.wait_for_line("before")
+    lines = process.follow()
+    await process.send(b"after\n")
+    await process.wait_for_line("after")
+    assert (await anext(lines)).text == "after"
+    await lines.aclose()
+    await process.stop()
+
+
+async def test_following_both_streams_keeps_the_order_of_arrival(logger):
+    """B7: also when there is more than one turn's worth of it."""
+    script = (
+        "import sys\n"
+        "for n in range(2000):\n"
+        "    stream = sys.stdout if n % 3 else sys.stderr\n"
+        "    stream.write(f'{n}\\n'); stream.flush()"
+    )
+    process = await run(programs.python(script), logger)
+    told = [line.sequence async for line in process.follow(history=True)]
+    assert told == sorted(told)
+    assert len(told) == 2000
+
+
+async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logger):
+    """B4: it is not dead, so nothing takes its place, and its death is still seen."""
+    ladder = Ladder((signal.SIGKILL, 0.0))
+    command = programs.python(  # a large process takes its time to be torn down
+        "x = bytearray(100_000_000); print('ready'); import time; time.sleep(1000)"
+    )
+    process = ManagedProcess(command, "child", logger, ladder=ladder)
+    await process.start()
+    await process.wait_for_line("ready")
+    status = await process.stop()
+    if status.status == "running":  # it was not killed within 0 s
+        if process.status == "running":
+            assert (await process.start()).incarnation == 1
+        if process.status == "running":
+            assert await process.restart() is False
+        await process._owner.until(lambda: process.status == "dead")
+        [entry] = await logger.get_logs(pattern="cannot be killed")
+        assert str(process.pid) in entry.context["survivors"][0]
+    assert process.exit_status == -9
+
+
+async def test_a_signal_reaches_the_program_and_a_dead_one_is_named(logger):
+    """Without its pid being known to the caller."""
+    process = ManagedProcess(programs.runs(), "child", logger)
+    await process.start()
+    with pytest.raises(InvalidConfiguration, match="999"):
+        process.send_signal(999)
+    process.send_signal(signal.SIGUSR1)
+    assert (await process.wait()).exit_status == -signal.SIGUSR1
+    with pytest.raises(ProcessDead, match="SIGTERM"):
+        process.send_signal(signal.SIGTERM)
+
+
+def test_a_process_answers_when_its_loop_has_ended(log_path):
+    """M9: asyncio's own view of it too."""
+
+    async def app():
+        return await run(programs.speaks("hello", status=3), Logger(log_path))
+
+    process = asyncio.run(app())
+    assert process.get_stdout()[0].text == "hello"
+    assert process.process.returncode == 3
+    assert process.process.pid == process.pid

@@ -1,0 +1,241 @@
+"""The arithmetic of sound, by numbers."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realtalk_async.voice.audio.buffers import Cut, MicrophoneBuffer, Part, Playback
+
+MS = 48
+A = Part("a", 0)
+B = Part("b", 0)
+
+
+# --- The microphone ---------------------------------------------------------------
+
+
+def test_pieces_are_twenty_to_forty_milliseconds():
+    """Too little waits for more; too much goes in pieces."""
+    buffer = MicrophoneBuffer()
+    buffer.push(bytes(19 * MS))
+    assert buffer.take() == b""
+    buffer.push(bytes(90 * MS))
+    assert [len(buffer.take()) // MS for _ in range(4)] == [40, 40, 29, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=5000), max_size=30))
+def test_every_byte_comes_out_in_order_and_in_whole_samples(chunks):
+    """Whatever sizes the recorder writes in."""
+    buffer = MicrophoneBuffer(keep_ms=10_000)
+    taken = []
+    for chunk in chunks:
+        buffer.push(chunk)
+        while piece := buffer.take():
+            taken.append(piece)
+    assert all(len(piece) % 2 == 0 and len(piece) <= 40 * MS for piece in taken)
+    whole = b"".join(chunks)
+    sent = b"".join(taken)
+    assert whole.startswith(sent)
+    half = len(whole) % 2  # waits for its other half
+    assert len(whole) - len(sent) - half == len(buffer) < 20 * MS
+    assert buffer.received == len(whole)
+    assert buffer.dropped == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9001), min_size=1, max_size=60))
+def test_the_last_two_seconds_are_kept_and_the_rest_is_counted(sizes):
+    """While there is no connection."""
+    buffer = MicrophoneBuffer()
+    for size in sizes:
+        buffer.push(bytes(size))
+    assert len(buffer) <= 2000 * MS
+    assert buffer.received == sum(sizes)
+    assert buffer.dropped + len(buffer) == sum(sizes) - sum(sizes) % 2
+    assert buffer.dropped % 2 == 0
+
+
+def test_half_a_sample_dies_with_its_recorder():
+    """Else every sample of the next one would be cut in two."""
+    buffer = MicrophoneBuffer()
+    buffer.push(b"\1\2\3")
+    buffer.realign()
+    buffer.realign()
+    buffer.push(b"\4\5" * 480)
+    assert buffer.take()[:4] == b"\1\2\4\5"
+
+
+def test_the_rest_of_a_turn_may_be_shorter_than_usual():
+    """When no more will come."""
+    buffer = MicrophoneBuffer()
+    buffer.push(bytes(5 * MS))
+    assert buffer.take() == b""
+    assert len(buffer.take(rest=True)) == 5 * MS
+    assert buffer.take(rest=True) == b""
+
+
+# --- The player -------------------------------------------------------------------
+
+
+def test_only_the_lead_is_written_ahead_of_the_clock():
+    """The rest waits where it can be cleared."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(1000 * MS), now=10.0)
+    assert len(playback.due(10.0)) == 60 * MS
+    assert playback.due(10.0) == b""
+    assert playback.level_ms(10.0) == pytest.approx(60)
+    assert playback.wait(10.0) == pytest.approx(0.031)
+    assert len(playback.due(10.040)) == pytest.approx(40 * MS, abs=2)
+    assert playback.queued == pytest.approx(900 * MS, abs=2)
+    assert playback.remaining(10.040) == pytest.approx(0.960, abs=0.001)
+
+
+def test_writes_are_few_and_not_small():
+    """However often one asks: else each microsecond would be a write of its own."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(1000 * MS), now=0.0)
+    writes = [len(playback.due(step / 10_000)) for step in range(10_000)]
+    sizes = [size // MS for size in writes if size]
+    assert len(sizes) < 40
+    assert min(sizes[:-1]) >= 29
+
+
+def test_nothing_to_play_means_nothing_to_wait_for():
+    """Until something is pushed."""
+    playback = Playback()
+    assert playback.due(1.0) == b""
+    assert playback.wait(1.0) is None
+    assert playback.remaining(1.0) == 0
+
+
+def test_clearing_the_queue_tells_what_was_heard():
+    """Twelve seconds came at once; the user broke in after one."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(12_000 * MS), now=0.0)
+    for step in range(51):
+        playback.due(step / 50)
+    (cut,) = playback.clear(1.0)
+    assert (cut.part, cut.received_ms) == (A, 12_000)
+    assert cut.heard_ms == pytest.approx(1060, abs=1)
+    assert playback.queued == 0
+    assert playback.due(1.5) == b""
+
+
+def test_the_players_latency_is_not_heard_yet():
+    """What it needs from its pipe to the ear."""
+    playback = Playback(ahead_ms=60, latency_ms=40)
+    playback.push(A, bytes(1000 * MS), now=0.0)
+    playback.due(0.0)
+    assert playback.heard_ms(A, 0.0) == 20
+    assert playback.clear(0.0) == [Cut(A, 20, 1000)]
+
+
+def test_what_was_written_whole_is_no_interruption():
+    """The user speaks while the last syllable sounds."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(50 * MS), now=0.0)
+    playback.due(0.0)
+    assert playback.clear(0.01) == []
+    assert playback.heard_ms(A, 0.01) == 50
+
+
+def test_each_part_that_waits_is_cut_for_itself():
+    """One half heard, the next not at all, an earlier one whole."""
+    playback = Playback(ahead_ms=60)
+    whole = Part("whole", 0)
+    playback.push(whole, bytes(30 * MS), now=0.0)
+    playback.push(A, bytes(100 * MS), now=0.0)
+    playback.push(B, bytes(100 * MS), now=0.0)
+    playback.due(0.0)
+    assert playback.clear(0.0) == [Cut(A, 30, 100), Cut(B, 0, 100)]
+
+
+def test_an_underrun_in_mid_reply_makes_the_lead_larger():
+    """This machine, or this network, cannot keep the small one."""
+    playback = Playback(ahead_ms=60, ahead_after_underrun_ms=200)
+    playback.push(A, bytes(20 * MS), now=0.0)
+    playback.due(0.0)
+    playback.push(A, bytes(1000 * MS), now=0.5)
+    assert playback.underruns == 1
+    assert len(playback.due(0.5)) == 200 * MS
+
+
+def test_silence_between_replies_is_no_underrun():
+    """The player is meant to run dry there."""
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(20 * MS), now=0.0)
+    playback.due(0.0)
+    playback.push(B, bytes(1000 * MS), now=5.0)
+    assert playback.underruns == 0
+    assert len(playback.due(5.0)) == 60 * MS
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.binary(max_size=3000), st.floats(0, 0.2), st.sampled_from([A, B])),
+        max_size=40,
+    )
+)
+def test_all_is_played_once_in_order_and_never_faster_than_the_clock(pushes):
+    """The clock cannot be overtaken by more than the lead."""
+    now, playback, written = 100.0, Playback(ahead_ms=60), 0
+    for pcm, pause, part in pushes:
+        playback.push(part, pcm, now)
+        now += pause
+        chunk = playback.due(now)
+        written += len(chunk)
+        assert len(chunk) % 2 == 0
+        assert playback.level_ms(now) <= 200.1
+        for each in (A, B):
+            assert playback.heard_ms(each, now) <= playback.received_ms(each)
+    received = sum(len(pcm) for pcm, _, _ in pushes)
+    assert written == playback.written
+    assert 0 <= received - written - playback.queued <= 2  # half samples wait
+    cuts = playback.clear(now)
+    assert all(0 <= cut.heard_ms <= cut.received_ms for cut in cuts)
+
+
+def test_half_samples_are_carried_from_delta_to_delta():
+    """A server may cut its audio anywhere."""
+    playback = Playback()
+    playback.push(A, b"\1\2\3", now=0.0)
+    playback.push(A, b"\4\5\6", now=0.0)
+    assert playback.due(0.0) == b"\1\2\3\4\5\6"
+
+
+# --- Prebuffering -----------------------------------------------------------------
+
+
+def test_a_reply_is_begun_when_enough_of_it_has_come():
+    """Then it goes on as usual."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(50 * MS), now=10.0)
+    assert playback.due(10.0) == b""
+    assert playback.wait(10.0) == pytest.approx(0.101)
+    playback.push(A, bytes(50 * MS), now=10.02)
+    assert len(playback.due(10.02)) == 60 * MS
+    assert len(playback.due(10.06)) == 40 * MS
+    assert playback.underruns == 0
+
+
+def test_a_short_reply_waits_no_longer_than_its_prebuffer():
+    """No more may come."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(20 * MS), now=10.0)
+    assert playback.remaining(10.0) == pytest.approx(0.12)
+    assert playback.due(10.099) == b""
+    assert len(playback.due(10.1)) == 20 * MS
+
+
+def test_each_reply_is_prebuffered_anew():
+    """Once what came before was played."""
+    playback = Playback(ahead_ms=60, prebuffer_ms=100)
+    playback.push(A, bytes(100 * MS), now=10.0)
+    playback.due(10.0)
+    playback.due(10.04)
+    playback.push(B, bytes(20 * MS), now=10.08)
+    assert len(playback.due(10.08)) >= 20 * MS  # there is no hole to be filled
+    playback.push(A, bytes(20 * MS), now=20.0)
+    assert playback.due(20.0) == b""

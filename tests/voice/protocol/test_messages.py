@@ -1,0 +1,147 @@
+"""The words of the protocol: reading what the service sends, writing what we send."""
+
+import base64
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent
+from pydantic import TypeAdapter
+
+from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.messages import (
+    Malformed,
+    SemanticVad,
+    ServerEvent,
+    ServerVad,
+    SessionConfig,
+)
+
+OFFICIAL = TypeAdapter[object](RealtimeClientEvent)
+
+MESSAGES = [
+    messages.session_update(SessionConfig()),
+    messages.session_update(SessionConfig(turn_detection=SemanticVad())),
+    messages.session_update(SessionConfig(turn_detection=None, transcription=None)),
+    messages.session_update(SessionConfig(modality="text", instructions="Be brief.")),
+    messages.append_audio(bytes(960)),
+    messages.commit_audio(),
+    messages.clear_audio(),
+    messages.create_item("item_1", "user", "Hello"),
+    messages.create_item("item_2", "assistant", "Hello"),
+    messages.create_item("item_3", "system", "It is noon."),
+    messages.truncate_item("item_4", 0, 1200),
+    messages.create_response(),
+    messages.cancel_response("resp_1"),
+]
+
+
+def official(message):
+    """Return *message* as the official SDK reads it."""
+    return OFFICIAL.validate_json(messages.encode({**message, "event_id": "evt_1"}))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m["type"])
+def test_every_message_is_one_of_the_official_sdk(message):
+    """The SDK's own types accept it, and read from it what we wrote."""
+    read = official(message)
+    assert read.type == message["type"]
+    assert read.to_dict(mode="json") == {**message, "event_id": "evt_1"}
+
+
+def test_the_session_says_its_type_and_both_formats_with_their_rate():
+    """What a server guesses wrong garbles everything."""
+    session = messages.session_update(SessionConfig())["session"]
+    pcm = {"type": "audio/pcm", "rate": 24000}
+    assert session["type"] == "realtime"
+    assert session["audio"]["input"]["format"] == pcm
+    assert session["audio"]["output"]["format"] == pcm
+    assert session["audio"]["input"]["turn_detection"] == ServerVad().to_message()
+    assert session["audio"]["input"]["transcription"] == {"model": "gpt-transcribe"}
+    assert session["audio"]["output"]["voice"] == "marin"
+
+
+def test_push_to_talk_is_an_explicit_null():
+    """Leaving it out would keep the service's own turn detection."""
+    session = SessionConfig(turn_detection=None).to_message()
+    assert (
+        orjson.loads(orjson.dumps(session))["audio"]["input"]["turn_detection"] is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("beta", "ga"),
+    [
+        ("response.audio.delta", "response.output_audio.delta"),
+        ("response.audio_transcript.done", "response.output_audio_transcript.done"),
+        ("response.text.delta", "response.output_text.delta"),
+        ("conversation.item.created", "conversation.item.added"),
+        ("response.done", "response.done"),
+    ],
+)
+def test_beta_names_are_read_as_ga_names(beta, ga):
+    """Azure and other servers still use them."""
+    event = messages.parse(orjson.dumps({"type": beta, "delta": "x"}))
+    assert event.type == ga
+    assert event.data["type"] == beta
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b"1", b"null", b"{}", b'{"type": 5}', b"\xff", '{"type":""}'],
+)
+def test_what_is_not_an_event_is_malformed(raw):
+    """It is named, not passed on as something else."""
+    with pytest.raises(Malformed):
+        messages.parse(raw)
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_parsing_never_raises_anything_else(raw):
+    """Whatever comes over the wire."""
+    try:
+        event = messages.parse(raw)
+    except Malformed:
+        return
+    assert event.type
+
+
+def test_fields_of_the_wrong_type_read_as_absent():
+    """So that no event can break the session by its shape."""
+    event = ServerEvent("x", {"a": {"b": 5, "flag": True}, "list": [{}, 1], "s": "t"})
+    assert event.text("a", "b") == ""
+    assert event.text("s", "deeper") == ""
+    assert event.number("a", "b") == 5
+    assert event.number("a", "flag") is None
+    assert event.number("s") is None
+    assert event.objects("list") == [{}]
+    assert event.objects("s") == []
+    assert event.within("s").data == {}
+    assert event.within("a").number("b") == 5
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_audio_comes_back_as_it_was_sent(pcm):
+    """Base64 both ways."""
+    message = messages.append_audio(pcm)
+    assert messages.decode_audio(str(message["audio"])) == pcm
+
+
+@pytest.mark.parametrize("text", ["%%%", "A", "AAA", "ÄÖ", "AA AA"])
+def test_bad_base64_is_malformed(text):
+    """And not half of the audio."""
+    with pytest.raises(Malformed):
+        messages.decode_audio(text)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(), max_size=20))
+def test_any_text_can_be_sent(text):
+    """Lone surrogates included: JSON cannot carry them, so they become "?"."""
+    raw = messages.encode(messages.create_item("item_1", "user", text))
+    sent = orjson.loads(raw)["item"]["content"][0]["text"]
+    assert sent == text.encode(errors="replace").decode()
+    assert base64.b64encode(raw)  # bytes, not text

@@ -1,0 +1,1495 @@
+"""The decisions of a session, without a network: events and the time in, decisions out."""
+
+import ast
+import base64
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from pydantic import TypeAdapter
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.voice import events as words
+from realtalk_async.voice.audio.buffers import Cut, Part
+from realtalk_async.voice.events import Status
+from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.decisions import (
+    End,
+    Hush,
+    Play,
+    Redial,
+    RunTool,
+    Send,
+    Tell,
+)
+from realtalk_async.voice.protocol.messages import (
+    Malformed,
+    ServerEvent,
+    ServerVad,
+    SessionConfig,
+)
+from realtalk_async.voice.protocol.session import Session
+
+OFFICIAL = TypeAdapter[object](RealtimeClientEvent)
+
+
+class Talk:
+    """A session and what it decided, driven by hand."""
+
+    def __init__(self, config=None, **limits):
+        self.session = Session(config or SessionConfig(), **limits)
+        self.now = 100.0
+        self.sent = []
+        self.told = []
+        self.played = []
+        self.others = []
+
+    def do(self, decisions):
+        """Sort *decisions*; all that is sent must satisfy the official SDK."""
+        for decision in decisions:
+            match decision:
+                case Send(message):
+                    OFFICIAL.validate_python(message)
+                    assert message["event_id"]
+                    self.sent.append(message)
+                case Tell(event):
+                    self.told.append(event)
+                case Play(part, pcm):
+                    self.played.append((part, pcm))
+                case other:
+                    self.others.append(other)
+        return decisions
+
+    def event(self, kind, **fields):
+        """Let the service say something."""
+        raw = messages.encode({"type": kind, "event_id": "event_s", **fields})
+        return self.do(self.session.receive(messages.parse(raw), self.now))
+
+    def connect(self):
+        """Connect, and let the service set the session up."""
+        self.do(self.session.connected(self.now))
+        self.event("session.created", session={"id": "sess_1", "type": "realtime"})
+        self.event("session.updated", session={"id": "sess_1", "type": "realtime"})
+        return self
+
+    def say(self, text="Hi", *, role="user", trigger=True):
+        """Let the app write something."""
+        self.do(self.session.send_text(text, role, self.now, trigger_response=trigger))
+
+    def begin(self, response_id="r1", item_id="i1"):
+        """Let the service begin a reply."""
+        self.event("response.created", response={"id": response_id})
+        item = {"id": item_id, "type": "message", "role": "assistant", "content": []}
+        self.event("response.output_item.added", response_id=response_id, item=item)
+        self.event("conversation.item.added", previous_item_id=None, item=item)
+
+    def speak(self, text="Hello there.", ms=100, response_id="r1", item_id="i1"):
+        """Let the service say a piece of a reply."""
+        place = {"response_id": response_id, "item_id": item_id, "content_index": 0}
+        self.event("response.output_audio_transcript.delta", **place, delta=text)
+        pcm = base64.b64encode(bytes(ms * 48)).decode()
+        self.event("response.output_audio.delta", **place, delta=pcm)
+
+    def done(self, status="completed", response_id="r1", **details):
+        """Let the service end a reply."""
+        response = {"id": response_id, "status": status, "output": []}
+        self.event("response.done", response={**response, **details})
+
+    def types(self):
+        """Return the types of all that was sent, the set-up left out."""
+        return [m["type"] for m in self.sent if m["type"] != "session.update"]
+
+    def outcomes(self):
+        """Return how each reply ended."""
+        return [outcome.status for outcome in self.session.replies.outcomes]
+
+
+# --- Setting up -------------------------------------------------------------------
+
+
+def test_a_new_connection_is_set_up_first():
+    """Ready is what the service has confirmed, not what we sent."""
+    talk = Talk()
+    talk.do(talk.session.connected(talk.now))
+    assert [m["type"] for m in talk.sent] == ["session.update"]
+    talk.event("session.created", session={"id": "sess_1", "expires_at": 1799})
+    assert not talk.session.ready
+    assert talk.session.expires_at == 1799
+    talk.event("session.updated", session={"id": "sess_1"})
+    assert talk.session.ready
+    assert talk.told == [words.Connected("sess_1", "gpt-realtime-2.1")]
+    talk.event("session.updated", session={"id": "sess_1"})
+    assert len(talk.told) == 1
+
+
+def test_a_server_that_never_confirms_is_taken_as_it_is():
+    """After a while, and it is said."""
+    talk = Talk(setup_grace=5.0)
+    talk.do(talk.session.connected(talk.now))
+    talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
+    assert talk.session.deadline == 105.0
+    talk.do(talk.session.tick(104.9))
+    assert not talk.session.ready
+    talk.do(talk.session.tick(105.0))
+    assert talk.session.ready
+    assert talk.session.deadline == 100.0 + 3540  # when the connection is left
+    assert [type(e) for e in talk.told] == [words.ProtocolProblem, words.Connected]
+
+
+def test_a_server_that_says_nothing_at_all_is_no_realtime_service():
+    """Its websocket opened; that is not enough."""
+    talk = Talk(setup_grace=5.0)
+    talk.do(talk.session.connected(talk.now))
+    talk.do(talk.session.tick(105.0))
+    assert talk.others == [Redial("nothing came within 5 s")]
+    assert not talk.session.ready
+    assert talk.session.deadline is None
+
+
+def test_a_service_that_falls_silent_is_asked_and_left_if_it_does_not_answer():
+    """Also while nobody waits for a reply: the next one would never come."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    assert talk.session.deadline == 130.0
+    talk.do(talk.session.tick(130.0))
+    assert talk.sent[-1]["session"] == {"type": "realtime"}
+    assert talk.session.deadline == 135.0
+    talk.do(talk.session.tick(135.0))
+    silent = "the service said nothing any more for 35.0 s"
+    assert talk.others == [Redial(silent)]
+    talk.do(talk.session.lost(silent, 135.0))
+    assert talk.told[-1] == words.ConnectionLost(silent)
+    talk.now = 136.0
+    talk.connect()
+    assert talk.told[-1] == words.ConnectionRestored(1.0, 0)
+
+
+def test_a_service_that_answers_is_not_left():
+    """Whatever it says is a sign of life."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    talk.do(talk.session.tick(130.0))
+    talk.now = 131.0
+    talk.event("session.updated", session={"id": "sess_1", "type": "realtime"})
+    assert talk.session.deadline == 161.0
+    assert talk.others == []
+    assert [type(event) for event in talk.told] == [words.Connected]
+
+
+def test_a_service_may_refuse_to_be_asked_whether_it_is_there():
+    """That is an answer too, and no news for the app."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
+    talk.do(talk.session.tick(130.0))
+    talk.now = 131.0
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": "odd", "message": "no", "event_id": about})
+    assert talk.session.deadline == 161.0
+    assert [type(event) for event in talk.told] == [words.Connected]
+
+
+def test_a_service_that_never_confirms_is_left_when_a_reply_stalls_in_silence():
+    """It cannot be asked; before that it is left in peace."""
+    talk = Talk(stall_after=30.0, setup_grace=5.0)
+    talk.do(talk.session.connected(talk.now))
+    talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
+    talk.do(talk.session.tick(105.0))
+    talk.do(talk.session.tick(200.0))
+    assert talk.others == []
+    talk.now = 200.0
+    talk.say()
+    talk.do(talk.session.tick(230.0))
+    assert talk.outcomes() == [Status.STALLED]
+    assert len(talk.others) == 1
+
+
+def test_a_spoken_turn_without_any_reply_is_stalled():
+    """The service had promised one."""
+    talk = Talk(stall_after=30.0).connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.event("input_audio_buffer.speech_stopped", item_id="u1")
+    talk.event("input_audio_buffer.committed", item_id="u1")
+    assert talk.session.deadline == 130.0
+    talk.do(talk.session.tick(130.0))
+    assert talk.outcomes() == [Status.STALLED]
+    talk.begin()
+    talk.done()
+    assert talk.outcomes() == [Status.STALLED, Status.COMPLETED]
+
+
+def test_a_needless_cancel_is_no_news():
+    """The reply ended while we said so."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.do(talk.session.interrupt(talk.now))
+    cancel = next(m for m in talk.sent if m["type"] == "response.cancel")
+    error = {"code": "response_cancel_not_active", "event_id": cancel["event_id"]}
+    talk.event("error", error={**error, "message": "no active response"})
+    assert not any(isinstance(e, words.ServiceError) for e in talk.told)
+
+
+def test_a_refused_set_up_ends_the_session_with_the_reason():
+    """An unknown voice would be refused again and again."""
+    talk = Talk()
+    talk.do(talk.session.connected(talk.now))
+    error = {"code": "invalid_value", "message": "no such voice", "event_id": "evt_1"}
+    talk.event("error", error=error)
+    assert talk.others == [End("invalid_value", "no such voice")]
+
+
+# --- A spoken turn ----------------------------------------------------------------
+
+
+def test_a_spoken_turn_from_beginning_to_end():
+    """In the order in which the service tells of it, the transcript last."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=5)
+    talk.event("input_audio_buffer.speech_stopped", item_id="u1", audio_end_ms=900)
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.begin()
+    talk.event("conversation.item.added", previous_item_id="u1", item={"id": "i1"})
+    talk.speak("The answer ")
+    talk.speak("is five.")
+    place = {"response_id": "r1", "item_id": "i1", "content_index": 0}
+    transcript = "response.output_audio_transcript.done"
+    talk.event(transcript, **place, transcript="The answer is five.")
+    talk.event("response.output_audio.done", **place)
+    talk.done()
+    heard = "conversation.item.input_audio_transcription.completed"
+    talk.event(heard, item_id="u1", content_index=0, transcript=" Two plus three? ")
+
+    assert [str(e) for e in talk.session.conversation.entries()] == [
+        "User [audio]: Two plus three?",
+        "Assistant [audio]: The answer is five.",
+    ]
+    (outcome,) = talk.session.replies.outcomes
+    assert (outcome.status, outcome.text) == (Status.COMPLETED, "The answer is five.")
+    assert [part for part, _ in talk.played] == [Part("i1", 0)] * 2
+    assert not talk.session.replies.responding
+    assert [type(e) for e in talk.told[1:]] == [
+        *(words.SpeechStarted, words.SpeechStopped, words.ResponseStarted),
+        *(words.ResponseText, words.ResponseText, words.ResponseFinished),
+        words.UserTranscript,
+    ]
+
+
+def test_beta_names_make_the_same_turn():
+    """As Azure and other servers still say it."""
+    talk = Talk().connect()
+    item = {"id": "i1", "type": "message", "role": "assistant", "content": []}
+    place = {"response_id": "r1", "item_id": "i1", "content_index": 0}
+    talk.event("response.created", response={"id": "r1"})
+    talk.event("conversation.item.created", previous_item_id=None, item=item)
+    talk.event("response.audio_transcript.delta", **place, delta="Hello.")
+    talk.event("response.audio.delta", **place, delta="AAAA")
+    talk.done()
+    assert talk.session.replies.outcomes[0].text == "Hello."
+    assert talk.played == [(Part("i1", 0), b"\0\0\0")]
+
+
+def test_a_late_response_created_changes_nothing():
+    """Some servers send the first deltas before it."""
+    talk = Talk().connect()
+    talk.speak("Hello.")
+    talk.event("response.created", response={"id": "r1"})
+    talk.done()
+    assert [type(e) for e in talk.told].count(words.ResponseStarted) == 1
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_the_final_list_of_items_fills_in_what_was_never_streamed():
+    """A server may say it all at the end."""
+    talk = Talk().connect()
+    content = [{"type": "output_audio", "transcript": "All at once."}]
+    item = {"id": "i9", "type": "message", "role": "assistant", "content": content}
+    talk.event("response.created", response={"id": "r1"})
+    talk.done(output=[item])
+    assert talk.session.replies.outcomes[0].text == "All at once."
+    (entry,) = talk.session.conversation.entries()
+    assert (entry.medium, entry.complete) == ("audio", True)
+
+
+# --- Barge-in ---------------------------------------------------------------------
+
+
+def interrupted_talk():
+    """Return a talk in whose reply the user just broke in."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    talk.event("input_audio_buffer.speech_started", item_id="u2")
+    return talk
+
+
+def test_the_users_voice_silences_the_reply_and_the_service_learns_what_was_heard():
+    """Clear the queue, then truncate to the millisecond."""
+    talk = interrupted_talk()
+    assert talk.others == [Hush()]
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    truncate = talk.sent[-1]
+    assert truncate["type"] == "conversation.item.truncate"
+    assert (truncate["item_id"], truncate["content_index"]) == ("i1", 0)
+    assert truncate["audio_end_ms"] == 500
+    assert talk.told[-1] == words.Interrupted("i1", 500, 1000, "one two")
+    (entry,) = talk.session.conversation.entries()
+    assert (entry.content, entry.interrupted) == ("one two", True)
+
+
+def test_later_deltas_of_an_interrupted_reply_are_dropped():
+    """They were on their way already."""
+    talk = interrupted_talk()
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    played = len(talk.played)
+    talk.speak(" five six")
+    talk.done("cancelled", status_details={"reason": "turn_detected"})
+    talk.speak(" seven eight")
+    assert len(talk.played) == played
+    (outcome,) = talk.session.replies.outcomes
+    assert (outcome.status, outcome.text) == (Status.CANCELLED, "one two")
+    assert outcome.reason == "turn_detected"
+    assert talk.session.conversation.text("i1") == "one two"
+
+
+def test_the_next_reply_is_played_again():
+    """Only the interrupted one is dropped."""
+    talk = interrupted_talk()
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    talk.done("cancelled")
+    talk.begin("r2", "i2")
+    talk.speak("Yes?", response_id="r2", item_id="i2")
+    assert talk.played[-1][0] == Part("i2", 0)
+
+
+def test_a_reply_that_played_all_that_came_is_truncated_too_while_more_would_come():
+    """The queue was empty, but the reply was not at its end."""
+    talk = interrupted_talk()
+    talk.do(talk.session.cut_off([], talk.now))
+    assert talk.sent[-1]["audio_end_ms"] == 1000
+
+
+def test_a_reply_that_ended_but_still_plays_is_truncated():
+    """Audio comes faster than it plays: the outcome was long known."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    talk.done()
+    talk.event("input_audio_buffer.speech_started", item_id="u2")
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 250, 1000)], talk.now))
+    assert talk.sent[-1]["audio_end_ms"] == 250
+    assert talk.session.conversation.text("i1") == "one"
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5000), st.integers(0, 5000))
+def test_the_truncation_is_within_what_the_service_takes(heard, received):
+    """More than nothing, and not more than it sent."""
+    talk = Talk().connect()
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), heard, received)], talk.now))
+    assert 0 < talk.sent[-1]["audio_end_ms"] <= max(1, received)
+
+
+def test_a_service_that_never_confirms_the_interruption_does_not_hang_us():
+    """The reply counts as cancelled after the grace."""
+    talk = interrupted_talk()
+    talk.do(talk.session.cut_off([], talk.now))
+    assert talk.session.deadline == talk.now + 3.0
+    talk.do(talk.session.tick(talk.now + 3.0))
+    assert talk.outcomes() == [Status.CANCELLED]
+    talk.done("cancelled")
+    assert talk.outcomes() == [Status.CANCELLED]
+
+
+def test_without_interruption_the_reply_goes_on():
+    """As it was asked of the service."""
+    talk = Talk(SessionConfig(turn_detection=ServerVad(interrupt_response=False)))
+    talk.connect()
+    talk.begin()
+    talk.speak()
+    talk.event("input_audio_buffer.speech_started", item_id="u2")
+    assert talk.others == []
+
+
+def test_a_reply_is_interrupted_once():
+    """Whoever does it, and however often."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    for _ in range(2):
+        talk.do(talk.session.interrupt(talk.now))
+        talk.do(talk.session.cut_off([], talk.now))
+    assert talk.types() == ["response.cancel", "conversation.item.truncate"]
+    assert [type(e) for e in talk.told].count(words.Interrupted) == 1
+
+
+def test_a_reply_that_has_not_begun_can_be_interrupted():
+    """Nothing of it is played; the next question is answered."""
+    talk = Talk().connect()
+    talk.say("Tell me a story")
+    talk.do(talk.session.interrupt(talk.now))
+    talk.say("And now?")
+    talk.begin()
+    talk.speak()
+    assert talk.played == []
+    assert talk.sent[-1]["type"] == "response.cancel"
+    assert talk.sent[-1]["response_id"] == "r1"
+    talk.done("cancelled")
+    talk.begin("r2", "i2")
+    talk.speak(response_id="r2", item_id="i2")
+    talk.done(response_id="r2")
+    assert talk.outcomes() == [Status.CANCELLED, Status.COMPLETED]
+    assert len(talk.played) == 1
+
+
+def test_what_was_interrupted_and_lost_does_not_concern_the_next_reply():
+    """An interruption is over with the connection."""
+    talk = Talk().connect()
+    talk.say("Tell me a story")
+    talk.do(talk.session.interrupt(talk.now))
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    talk.say("And now?")
+    talk.begin()
+    talk.speak()
+    assert len(talk.played) == 1
+
+
+def test_what_still_plays_of_a_lost_connection_is_cut_here_only():
+    """The new one knows it as text, and has no audio of it to be cut."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    talk.done()
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    talk.sent.clear()
+    talk.do(talk.session.interrupt(talk.now))
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    assert talk.types() == []
+    (entry,) = talk.session.conversation.entries()
+    assert (entry.content, entry.interrupted) == ("one two", True)
+
+
+def test_the_app_can_interrupt_too():
+    """As if the user had spoken; the service is told to stop."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.speak(ms=1000)
+    talk.do(talk.session.interrupt(talk.now))
+    assert talk.sent[-1]["type"] == "response.cancel"
+    assert talk.sent[-1]["response_id"] == "r1"
+    assert talk.others == [Hush()]
+
+
+# --- Outcomes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "details", "reason"),
+    [
+        ("completed", {}, ""),
+        ("cancelled", {"reason": "client_cancelled"}, "client_cancelled"),
+        ("incomplete", {"reason": "max_output_tokens"}, "max_output_tokens"),
+        ("failed", {"error": {"code": "oops", "message": "sorry"}}, "oops: sorry"),
+        ("failed", None, "failed"),
+    ],
+)
+def test_a_reply_ends_as_the_service_says(status, details, reason):
+    """With its reason."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.done(status, status_details=details)
+    (outcome,) = talk.session.replies.outcomes
+    assert (outcome.status, outcome.reason) == (status, reason)
+    assert talk.told[-1] == words.ResponseFinished(outcome)
+
+
+def test_a_lost_connection_ends_the_reply_as_lost():
+    """And one that was asked for and had not begun."""
+    talk = Talk().connect()
+    talk.say()
+    talk.do(talk.session.lost("1006", talk.now))
+    talk.connect()
+    talk.begin()
+    talk.speak("one two")
+    talk.do(talk.session.lost("1001 going away", talk.now))
+    first, second = talk.session.replies.outcomes
+    assert (first.status, first.response_id) == (Status.LOST, "")
+    assert (second.status, second.text) == (Status.LOST, "one two")
+    assert second.reason == "1001 going away"
+    assert not talk.session.replies.responding
+    assert not talk.session.ready
+
+
+def test_a_spoken_question_whose_reply_had_not_begun_is_lost_with_its_connection():
+    """Whoever waits for the reply is told."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    talk.do(talk.session.lost("broken again", talk.now))
+    assert len(talk.outcomes()) == 1
+
+
+def test_a_turn_that_was_committed_is_over():
+    """Even if nobody said that the user had stopped."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.event("input_audio_buffer.committed", item_id="u1")
+    talk.begin()
+    talk.done()
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_a_turn_that_had_only_begun_is_lost_with_its_connection():
+    """No service has heard it to its end; who waits for the reply may say so."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    talk.connect()
+    talk.do(talk.session.lost("it broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+
+
+def test_a_spoken_question_that_was_answered_is_not_lost():
+    """Nor one that the service was not to answer."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.begin()
+    talk.done()
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == [Status.COMPLETED]
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    talk.do(talk.session.lost("broken", talk.now))
+    assert talk.outcomes() == []
+
+
+def test_a_reply_about_which_nothing_more_comes_is_stalled():
+    """A missing response.done must hang nobody."""
+    talk = Talk(stall_after=30.0).connect()
+    talk.begin()
+    talk.now += 20
+    talk.speak("one")
+    assert talk.session.deadline == talk.now + 30
+    talk.do(talk.session.tick(talk.now + 29.9))
+    assert talk.outcomes() == []
+    talk.do(talk.session.tick(talk.now + 30))
+    assert talk.outcomes() == [Status.STALLED]
+    assert [m["type"] for m in talk.sent[-2:]] == ["response.cancel", "session.update"]
+    talk.speak("two")  # too late
+    talk.done()
+    assert talk.outcomes() == [Status.STALLED]
+    assert talk.session.conversation.text("i1") == "one"
+
+
+def test_a_reply_that_was_asked_for_and_never_begins_is_stalled():
+    """The service swallowed our question."""
+    talk = Talk(stall_after=30.0).connect()
+    talk.say()
+    talk.do(talk.session.tick(talk.now + 30))
+    assert talk.outcomes() == [Status.STALLED]
+
+
+def test_the_end_of_the_session_loses_what_is_under_way_without_a_lost_connection():
+    """We closed it: nothing broke."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.do(talk.session.ended("stopped", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    assert not any(isinstance(e, words.ConnectionLost) for e in talk.told)
+
+
+@pytest.mark.parametrize("code", sorted(messages.FATAL_CODES))
+def test_a_reply_that_failed_for_a_fatal_reason_ends_the_session(code):
+    """It would fail again, and cost the user's time."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.done("failed", status_details={"error": {"code": code, "message": "no"}})
+    assert talk.outcomes() == [Status.FAILED]
+    assert talk.others == [End(code, f"{code}: no")]
+
+
+# --- Errors -----------------------------------------------------------------------
+
+
+def test_an_error_is_told_with_what_it_is_about_and_the_session_goes_on():
+    """Errors are events."""
+    talk = Talk().connect()
+    talk.say("Hi", trigger=False)
+    about = talk.sent[-1]["event_id"]
+    error = {"code": "bad", "message": "no", "event_id": about, "type": "x"}
+    talk.event("error", error=error)
+    item = "conversation.item.create"
+    assert talk.told[-1] == words.ServiceError("bad", "no", about, item, fatal=False)
+    assert talk.others == []
+    assert talk.session.ready
+    # It is not in the service's conversation, so not in ours.
+    assert talk.session.conversation.entries() == []
+
+
+def test_a_refused_question_has_failed():
+    """Whoever waits for the reply learns why there is none."""
+    talk = Talk().connect()
+    talk.say()
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": "bad", "message": "no", "event_id": about})
+    (outcome,) = talk.session.replies.outcomes
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "bad: no")
+
+
+def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
+    """The service had begun to answer the user's voice in the same moment."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    about = talk.sent[-1]["event_id"]
+    talk.begin()
+    talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+    assert talk.types().count("response.create") == 1
+    assert talk.session.replies.awaited == 1
+    talk.done()
+    assert talk.types().count("response.create") == 2
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.outcomes() == [Status.COMPLETED] * 2
+
+
+def test_a_question_that_an_unknown_reply_bars_is_asked_again_at_leisure():
+    """Not at once, and again and again: the service would be asked in a storm."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    for _ in range(3):
+        about = talk.sent[-1]["event_id"]
+        talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+        asked = talk.types().count("response.create")
+        assert talk.session.deadline == talk.now + 0.5
+        talk.do(talk.session.tick(talk.now + 0.4))
+        assert talk.types().count("response.create") == asked
+        talk.now += 0.5
+        talk.do(talk.session.tick(talk.now))
+        assert talk.types().count("response.create") == asked + 1
+    talk.begin()
+    assert talk.session.replies.awaited == 0
+    talk.done()
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_a_question_that_was_to_be_asked_again_is_lost_with_its_connection():
+    """Who waits for it would wait for ever."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+    talk.do(talk.session.lost("broke", talk.now))
+    assert talk.outcomes() == [Status.LOST]
+
+
+def test_a_reply_that_is_announced_late_comes_before_the_one_asked_for():
+    """The question was refused because of it, before we knew of it."""
+    talk = Talk().connect()
+    talk.say()
+    code = "conversation_already_has_active_response"
+    about = talk.sent[-1]["event_id"]
+    talk.event("error", error={"code": code, "message": "busy", "event_id": about})
+    talk.begin()
+    assert talk.session.replies.awaited == 1
+    talk.done()
+    assert talk.types().count("response.create") == 2
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.outcomes() == [Status.COMPLETED] * 2
+
+
+@pytest.mark.parametrize("code", sorted(messages.FATAL_CODES))
+def test_fatal_codes_end_the_session(code):
+    """No second try can mend them."""
+    talk = Talk().connect()
+    talk.event("error", error={"code": code, "message": "no"})
+    assert talk.others == [End(code, "no")]
+    assert talk.told[-1].fatal
+
+
+def test_an_expired_session_is_dialled_again():
+    """It ends after an hour, and some servers leave the socket open."""
+    talk = Talk().connect()
+    talk.event("error", error={"code": "session_expired", "message": "60 minutes"})
+    assert talk.others == [
+        Redial("the session is used up: session_expired: 60 minutes")
+    ]
+
+
+def test_unknown_events_are_passed_on():
+    """Tomorrow's events are the app's to use."""
+    talk = Talk().connect()
+    talk.event("response.telepathy.delta", delta="hm")
+    assert talk.told[-1].type == "response.telepathy.delta"
+    assert talk.told[-1].data["delta"] == "hm"
+
+
+def test_all_events_of_the_official_sdk_are_known_but_for_what_we_never_ask_for():
+    """Remote tools and telephone keys are passed on like any unknown event."""
+    (union, *_) = get_args(RealtimeServerEvent)
+    named = (
+        get_args(event.model_fields["type"].annotation) for event in get_args(union)
+    )
+    unknown = set()
+    for kind in {kind for kinds in named for kind in kinds}:
+        talk = Talk().connect()
+        talk.event(kind)
+        unknown |= {e.type for e in talk.told if isinstance(e, words.UnknownEvent)}
+    assert unknown
+    assert all("mcp" in kind or "dtmf" in kind for kind in unknown)
+
+
+def test_events_without_use_are_not_told_of():
+    """The event log has them."""
+    talk = Talk().connect()
+    told = len(talk.told)
+    talk.event("rate_limits.updated", rate_limits=[])
+    talk.event("conversation.item.truncated", item_id="i1")
+    assert len(talk.told) == told
+
+
+def test_bad_audio_is_skipped_and_said():
+    """The rest of the reply plays."""
+    talk = Talk().connect()
+    place = {"response_id": "r1", "item_id": "i1", "content_index": 0}
+    talk.event("response.output_audio.delta", **place, delta="%%%")
+    assert isinstance(talk.told[-1], words.ProtocolProblem)
+    talk.speak()
+    talk.done()
+    assert len(talk.played) == 1
+    assert talk.outcomes() == [Status.COMPLETED]
+
+
+def test_a_malformed_frame_is_said_and_skipped():
+    """One bad frame must not end a conversation."""
+    talk = Talk().connect()
+    talk.do(talk.session.malformed(Malformed("not JSON"), talk.now))
+    assert talk.told[-1] == words.ProtocolProblem("not JSON")
+    assert talk.session.ready
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "item", "role", "content", "response", "status", "error", "code"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+KNOWN_TYPES = st.sampled_from(sorted(Session(SessionConfig())._handlers))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            KNOWN_TYPES,
+            st.dictionaries(
+                st.sampled_from(
+                    [
+                        "item",
+                        "item_id",
+                        "response",
+                        "response_id",
+                        "delta",
+                        "error",
+                        "session",
+                        "content_index",
+                        "transcript",
+                        "previous_item_id",
+                    ]
+                ),
+                JSON,
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_no_event_of_any_shape_breaks_the_session(events):
+    """Known types with hostile contents; what we send stays valid."""
+    talk = Talk().connect()
+    for kind, fields in events:
+        event = ServerEvent(kind, {**fields, "type": kind})
+        talk.do(talk.session.receive(event, talk.now))
+    talk.do(talk.session.cut_off([], talk.now))
+    talk.do(talk.session.tick(talk.now + 1000))
+    assert not talk.session.replies.responding
+    talk.do(talk.session.lost("gone", talk.now))
+
+
+# --- The app's texts --------------------------------------------------------------
+
+
+def test_a_text_is_sent_at_once_and_is_in_the_conversation():
+    """With its question behind it."""
+    talk = Talk().connect()
+    talk.say(" Hello ")
+    assert talk.types() == ["conversation.item.create", "response.create"]
+    item = talk.sent[1]["item"]
+    assert item["content"] == [{"type": "input_text", "text": "Hello"}]
+    assert [str(e) for e in talk.session.conversation.entries()] == [
+        "User [text]: Hello"
+    ]
+    assert talk.session.replies.responding
+
+
+def test_texts_wait_while_a_reply_is_under_way():
+    """And go out in order, up to the next question."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.say("one", trigger=False)
+    talk.say("two")
+    talk.say("three", role="system", trigger=False)
+    assert talk.types() == []
+    assert talk.session.queued_texts == 3
+    talk.done()
+    create, ask = "conversation.item.create", "response.create"
+    assert talk.types() == [create, create, ask]
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.types() == [create, create, ask, create]
+    assert talk.sent[-1]["item"]["role"] == "system"
+
+
+def test_texts_wait_for_the_connection():
+    """Written before the start, or while it is down."""
+    talk = Talk()
+    talk.say()
+    assert talk.sent == []
+    talk.connect()
+    assert talk.types() == ["conversation.item.create", "response.create"]
+
+
+@pytest.mark.parametrize(("text", "role"), [("", "user"), (" \n", "user"), ("x", "me")])
+def test_a_text_without_sense_is_refused(text, role):
+    """At once, where the mistake is."""
+    with pytest.raises(InvalidConfiguration):
+        Session(SessionConfig()).send_text(text, role, 0.0, trigger_response=False)
+
+
+def test_the_echo_of_a_text_is_not_a_second_one():
+    """With our id, or with the server's own."""
+    talk = Talk().connect()
+    talk.say("Hello", trigger=False)
+    content = [{"type": "input_text", "text": "Hello"}]
+    ours = {**talk.sent[-1]["item"], "status": "completed"}
+    talk.event("conversation.item.added", previous_item_id=None, item=ours)
+    talk.say("Hello", trigger=False)
+    theirs = {"id": "x7", "type": "message", "role": "user", "content": content}
+    talk.event("conversation.item.added", previous_item_id=ours["id"], item=theirs)
+    talk.event("conversation.item.done", previous_item_id=ours["id"], item=theirs)
+    talk.event("conversation.item.added", previous_item_id="x7", item={"id": "x8"})
+    assert [e.content for e in talk.session.conversation.entries()] == ["Hello"] * 2
+
+
+def test_the_status_message_follows_each_finished_reply():
+    """As a system message, before the texts that wait."""
+    talk = Talk().connect()
+    talk.session.set_status("It is noon.")
+    assert talk.types() == []
+    for number in (1, 2):
+        talk.begin(f"r{number}", f"i{number}")
+        talk.say("next", trigger=False)
+        talk.done(response_id=f"r{number}")
+    assert [m["item"]["role"] for m in talk.sent if "item" in m] == [
+        "system",
+        "user",
+    ] * 2
+    talk.session.set_status("")
+    talk.begin("r3", "i3")
+    talk.done(response_id="r3")
+    assert talk.types().count("conversation.item.create") == 4
+
+
+# --- Whose reply is awaited -------------------------------------------------------
+
+
+def test_the_awaited_reply_is_the_one_last_asked_for():
+    """Even if it ended before anybody waited for it."""
+    talk = Talk().connect()
+    assert talk.session.replies.awaited == 0
+    talk.say()
+    talk.begin()
+    talk.done()
+    assert talk.session.replies.awaited == 0
+    talk.session.replies.handed_out(0)
+    assert talk.session.replies.awaited == 1
+
+
+def test_a_text_that_waits_is_answered_after_the_reply_under_way():
+    """So that is not the reply that the app waits for."""
+    talk = Talk().connect()
+    talk.begin()
+    talk.say("one")
+    assert talk.session.replies.awaited == 1
+    talk.say("two")
+    assert talk.session.replies.awaited == 2
+
+
+# --- Another connection -----------------------------------------------------------
+
+
+def test_a_new_connection_is_told_the_conversation_as_text():
+    """Interrupted replies as they were heard."""
+    talk = Talk().connect()
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
+    heard = "conversation.item.input_audio_transcription.completed"
+    talk.event(heard, item_id="u1", content_index=0, transcript="Count.")
+    talk.begin()
+    talk.speak("one two three four", ms=1000)
+    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    talk.done("cancelled")
+    talk.say("Thanks", trigger=False)
+    talk.do(talk.session.lost("1006", talk.now))
+    talk.sent.clear()
+    talk.now += 2.5
+    talk.connect()
+    replayed = [(m["item"]["role"], m["item"]["content"][0]) for m in talk.sent[1:]]
+    assert replayed == [
+        ("user", {"type": "input_text", "text": "Count."}),
+        ("assistant", {"type": "output_text", "text": "one two"}),
+        ("user", {"type": "input_text", "text": "Thanks"}),
+    ]
+    assert talk.told[-1] == words.ConnectionRestored(2.5, 3)
+
+
+def test_echoes_of_the_replay_are_not_new_items():
+    """Whatever ids the new session gives them."""
+    talk = Talk().connect()
+    talk.say("one", trigger=False)
+    talk.say("two", trigger=False)
+    talk.do(talk.session.lost("1006", talk.now))
+    talk.connect()
+    previous = None
+    for name, text in (("n1", "one"), ("n2", "two")):
+        content = [{"type": "input_text", "text": text}]
+        item = {"id": name, "type": "message", "role": "user", "content": content}
+        talk.event("conversation.item.added", previous_item_id=previous, item=item)
+        previous = name
+    talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id="n1")
+    heard = "conversation.item.input_audio_transcription.completed"
+    talk.event(heard, item_id="u1", content_index=0, transcript="between")
+    contents = [e.content for e in talk.session.conversation.entries()]
+    assert contents == ["one", "between", "two"]
+
+
+def test_of_the_status_messages_only_the_last_is_told_again():
+    """It has replaced the others."""
+    talk = Talk().connect()
+    for number in (1, 2):
+        talk.session.set_status(f"status {number}")
+        talk.begin(f"r{number}", f"i{number}")
+        talk.done(response_id=f"r{number}")
+    talk.do(talk.session.lost("1006", talk.now))
+    talk.sent.clear()
+    talk.connect()
+    assert [m["item"]["content"][0]["text"] for m in talk.sent[1:]] == ["status 2"]
+
+
+def test_a_connection_that_is_lost_twice_counts_from_the_first_loss():
+    """The downtime is the user's."""
+    talk = Talk().connect()
+    talk.do(talk.session.lost("1006", 100.0))
+    talk.do(talk.session.lost("refused", 101.0))
+    talk.now = 103.0
+    talk.connect()
+    assert talk.told[-1] == words.ConnectionRestored(3.0, 0)
+
+
+# --- Tools ------------------------------------------------------------------------
+
+
+def call(talk, call_id="c1", response_id="r1", item_id="f1", *, done=True):
+    """Let the service call a tool, and tell of it in all the ways that it has."""
+    item = {"id": item_id, "type": "function_call", "call_id": call_id, "name": "look"}
+    place = {"response_id": response_id, "item_id": item_id}
+    told = {"response_id": response_id}
+    talk.event("response.output_item.added", **told, item={**item, "arguments": ""})
+    talk.event("response.function_call_arguments.delta", **place, delta="{")
+    talk.event("response.function_call_arguments.done", **place, arguments="{}")
+    complete = {**item, "arguments": "{}", "status": "completed"}
+    talk.event("response.output_item.done", **told, item=complete)
+    if done:
+        talk.done(response_id=response_id, output=[complete])
+
+
+def answer(talk, call_id="c1", output="sunny"):
+    """Let a tool of the app answer."""
+    result = words.ToolFinished(call_id, "look", output, 0.1)
+    talk.do(talk.session.tool_finished(result, talk.now))
+
+
+def runs(talk):
+    """Return the calls that the stream was to make."""
+    return [d.call.call_id for d in talk.others if isinstance(d, RunTool)]
+
+
+def test_tools_are_part_of_the_set_up():
+    """As the official SDK has them."""
+    tool = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    talk = Talk(SessionConfig(tools=(tool,))).connect()
+    assert talk.sent[0]["session"]["tools"] == [tool]
+
+
+def test_a_tool_is_called_once_and_its_answer_asked_for():
+    """However often the service says that it is called."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    assert runs(talk) == ["c1"]
+    assert talk.types() == []
+    assert talk.session.replies.outcomes[0].calls == ("look",)
+    answer(talk)
+    assert talk.types() == ["conversation.item.create", "response.create"]
+    assert talk.sent[-2]["item"] == {
+        "id": "item_realtalk_1",
+        "type": "function_call_output",
+        "call_id": "c1",
+        "output": "sunny",
+    }
+    answer(talk)
+    assert len(talk.types()) == 2
+
+
+def test_a_call_without_any_announcement_is_made_too():
+    """Servers that tell less."""
+    talk = Talk().connect()
+    place = {"response_id": "r1", "item_id": "f1", "call_id": "c1", "name": "look"}
+    talk.event("response.function_call_arguments.done", **place, arguments="{}")
+    assert runs(talk) == ["c1"]
+
+
+def test_the_answer_of_a_quick_tool_waits_for_the_reply_to_end():
+    """The service would refuse a question meanwhile."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, done=False)
+    answer(talk)
+    assert talk.types() == []
+    talk.done()
+    assert talk.types() == ["conversation.item.create", "response.create"]
+
+
+def test_one_reply_is_asked_for_when_all_tools_have_answered():
+    """What is written meanwhile waits for it."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, "c1", done=False)
+    call(talk, "c2", item_id="f2")
+    answer(talk, "c2")
+    talk.say("And now?")
+    assert talk.types() == ["conversation.item.create"]
+    answer(talk, "c1")
+    assert talk.types()[1:] == ["conversation.item.create", "response.create"]
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert talk.types()[3:] == ["conversation.item.create", "response.create"]
+
+
+def test_a_reply_that_began_meanwhile_is_answer_enough():
+    """It was made with the tool's answer at hand."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk, "c1", done=False)
+    call(talk, "c2", item_id="f2")
+    answer(talk, "c1")
+    talk.begin("r2", "i2")
+    answer(talk, "c2")
+    talk.done(response_id="r2")
+    assert talk.types().count("response.create") == 1
+
+
+def test_a_new_connection_is_told_of_the_call_before_the_answer():
+    """It knows nothing of what the last one called."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    talk.do(talk.session.lost("broken", talk.now))
+    answer(talk)
+    assert talk.types() == []
+    talk.connect()
+    assert [m["item"]["type"] for m in talk.sent if "item" in m] == [
+        "function_call",
+        "function_call_output",
+    ]
+    assert talk.types()[-1] == "response.create"
+
+
+def talk_with_an_answered_call(**known):
+    """Return a session in which a tool was asked, has answered, and was quoted."""
+    talk = Talk().connect()
+    talk.say("How is it?")
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    answer(talk)
+    answered = talk.sent[-2]["item"]
+    talk.event(
+        "conversation.item.added",
+        item={**answered, **known},
+        previous_item_id="f1",
+    )
+    talk.begin("r2", "i2")
+    place = {"response_id": "r2", "item_id": "i2", "content_index": 0}
+    talk.event("response.output_text.done", **place, text="Sunny.")
+    talk.done(response_id="r2")
+    talk.say("Thanks", trigger=False)
+    talk.sent.clear()
+    return talk
+
+
+def replayed(talk):
+    """Return what the newest connection was told: kind, and words or call."""
+    items = [m["item"] for m in talk.sent if "item" in m]
+    return [
+        (i["type"], i.get("call_id") or i["content"][0]["text"], i["id"]) for i in items
+    ]
+
+
+REPLAYED = [
+    ("message", "How is it?", "item_realtalk_1"),
+    ("function_call", "c1", "f1"),
+    ("function_call_output", "c1", "item_realtalk_2"),
+    ("message", "Sunny.", "i2"),
+    ("message", "Thanks", "item_realtalk_3"),
+]
+
+
+@pytest.mark.parametrize("known", [{}, {"id": "item_of_the_service"}])
+def test_a_new_connection_is_told_of_calls_with_their_answers_where_they_were(known):
+    """Every new one; else the model would not know what its tools said."""
+    talk = talk_with_an_answered_call(**known)
+    for _ in range(2):
+        talk.do(talk.session.lost("broken", talk.now))
+        talk.connect()
+        assert replayed(talk) == REPLAYED
+        assert talk.told[-1].replayed == 4
+        assert "response.create" not in talk.types()
+        talk.sent.clear()
+    assert [e.content for e in talk.session.conversation.entries()] == [
+        "How is it?",
+        "Sunny.",
+        "Thanks",
+    ]
+
+
+def test_a_call_that_was_answered_meanwhile_is_told_once():
+    """Behind what was said before, and then with all the rest."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    assert replayed(talk) == []
+    answer(talk)
+    both = [
+        ("function_call", "c1", "f1"),
+        ("function_call_output", "c1", "item_realtalk_1"),
+    ]
+    assert replayed(talk) == both
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    talk.sent.clear()
+    talk.do(talk.session.lost("broken", talk.now))
+    talk.connect()
+    assert replayed(talk) == both
+
+
+def test_an_interrupted_reply_calls_nothing_more():
+    """What it still says is not wanted."""
+    talk = Talk().connect()
+    talk.event("response.created", response={"id": "r1"})
+    talk.do(talk.session.cut_off([], talk.now))
+    call(talk)
+    assert runs(talk) == []
+
+
+def test_the_awaited_reply_moves_on_behind_a_call():
+    """Two questions, of which the first needs a tool: three replies."""
+    talk = Talk().connect()
+    talk.say("First")
+    talk.event("response.created", response={"id": "r1"})
+    talk.say("Second")
+    replies = talk.session.replies
+    assert replies.asked_for == 1
+    call(talk)
+    assert replies.asked_for == 2
+    assert replies.answer_from(0) == 1
+
+
+# --- Push-to-talk -----------------------------------------------------------------
+
+
+def test_a_turn_of_push_to_talk_is_committed_and_answered():
+    """The buffer is clean at its beginning."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    assert talk.others == [Hush()]
+    talk.session.end_turn()
+    assert talk.session.replies.asked_for == 0
+    talk.do(talk.session.commit(100, talk.now))
+    assert talk.types() == [
+        "input_audio_buffer.clear",
+        "input_audio_buffer.commit",
+        "response.create",
+    ]
+    assert talk.session.replies.asked_for == 0
+
+
+def test_a_turn_waits_for_the_interrupted_reply_to_end():
+    """The service takes one question at a time."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.begin()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.do(talk.session.cut_off([], talk.now))
+    talk.session.end_turn()
+    talk.do(talk.session.commit(500, talk.now))
+    assert "response.create" not in talk.types()
+    assert talk.types()[-1] == "input_audio_buffer.commit"
+    talk.done("cancelled")
+    assert talk.types()[-1] == "response.create"
+    assert talk.session.replies.asked_for == 1
+
+
+def test_a_turn_that_is_lost_with_its_connection_is_answered_as_lost():
+    """Whoever waits for the reply is told."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.session.end_turn()
+    talk.do(talk.session.commit(99, talk.now))
+    assert talk.outcomes() == [Status.LOST]
+    assert "input_audio_buffer.commit" not in talk.types()
+
+
+def test_a_discarded_turn_is_forgotten():
+    """On both sides."""
+    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk.do(talk.session.start_turn(talk.now))
+    talk.do(talk.session.discard_turn(talk.now))
+    assert talk.types() == ["input_audio_buffer.clear"] * 2
+
+
+# --- Leaving a connection before it expires ---------------------------------------
+
+
+def expiring(wall=1_000_000.0, lifetime=3600):
+    """Return a talk on a connection that the service will end."""
+    talk = Talk()
+    talk.do(talk.session.connected(talk.now, wall))
+    told = {"id": "sess_1", "expires_at": wall + lifetime}
+    talk.event("session.created", session=told)
+    talk.event("session.updated", session=told)
+    return talk
+
+
+def tick(talk, now):
+    """Let the time pass to *now*; return whether the connection is left."""
+    talk.now = now
+    return Redial("it would expire", planned=True) in talk.do(talk.session.tick(now))
+
+
+def test_a_quiet_connection_is_left_a_minute_before_it_expires():
+    """Once, and the app is told."""
+    talk = expiring()
+    assert not tick(talk, 100.0 + 3539)
+    assert tick(talk, 100.0 + 3540)
+    assert talk.told[-1] == words.ConnectionRecycled(3540.0)
+    assert not talk.session.ready
+    assert talk.session.deadline is None
+    talk.now += 0.5
+    talk.connect()
+    assert talk.told[-1] == words.ConnectionRestored(0.5, 0)
+    assert talk.session.ready
+
+
+def test_a_connection_is_not_left_while_somebody_says_something():
+    """User, model, tool or button: then two seconds later."""
+    talk = expiring()
+    talk.now = 100.0 + 3539
+    talk.event("input_audio_buffer.speech_started", item_id="u1")
+    assert not tick(talk, 100.0 + 3541)
+    talk.event("input_audio_buffer.speech_stopped", item_id="u1")
+    assert not tick(talk, 100.0 + 3542)
+    talk.begin()
+    assert not tick(talk, 100.0 + 3550)
+    call(talk)
+    assert not tick(talk, 100.0 + 3555)
+    answer(talk)
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    talk.do(talk.session.start_turn(talk.now))
+    assert not tick(talk, 100.0 + 3560)
+    talk.do(talk.session.discard_turn(talk.now))
+    assert not tick(talk, 100.0 + 3561.9)
+    assert tick(talk, 100.0 + 3562)
+
+
+# --- The room ---------------------------------------------------------------------
+
+PURE = (
+    "protocol words gate pacing decisions echoes conversation lifetime replies session "
+    "narration chronicle summary scribe metrics mix trouble target"
+)
+
+
+@pytest.mark.parametrize("name", PURE.split())
+def test_decisions_know_no_clock_no_loop_and_no_file(name):
+    """So that the hard part can be tested with numbers."""
+    tree = ast.parse((Path(messages.__file__).parent / f"{name}.py").read_text())
+    forbidden = {"asyncio", "anyio", "os", "random", "socket", "subprocess", "time"}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found = {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module):
+                found = {(module or "").partition(".")[0]}
+            case _:
+                continue
+        assert not forbidden & found
+
+
+# --- All of it together -----------------------------------------------------------
+
+
+class Life(Talk):
+    """A session whose service and app behave, in whatever order things happen."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+        self.questions = 0
+        self.is_up = False
+        self.pending = []  # calls that were not answered
+        self.known = set()  # calls that this connection knows
+        self.up()
+
+    def do(self, decisions):
+        for decision in super().do(decisions):
+            match decision:
+                case Hush():
+                    self.do(self.session.cut_off([], self.now))
+                case RunTool(call):
+                    self.pending.append(call.call_id)
+                    self.known.add(call.call_id)
+                case Send({"item": {"type": "function_call", "call_id": call_id}}):
+                    assert call_id not in self.known
+                    self.known.add(call_id)
+                case Send({"item": {"type": "function_call_output", **item}}):
+                    assert item["call_id"] in self.known
+        return decisions
+
+    def up(self):
+        if not self.is_up:
+            self.is_up = True
+            self.known.clear()
+            self.connect()
+
+    def down(self):
+        if self.is_up:
+            self.is_up = False
+            self.do(self.session.lost("broken", self.now))
+
+    def ask(self):
+        self.questions += 1
+        self.say(f"question {self.questions}")
+
+    def tell(self):
+        self.say("by the way", trigger=False)
+
+    def start(self):
+        """The service begins the reply that was asked for, if one was."""
+        if self.is_up and self.session.replies.asked_at is not None:
+            self.number += 1
+            self.begin(f"r{self.number}", f"i{self.number}")
+
+    def current(self):
+        return self.session.replies.newest if self.is_up else ""
+
+    def talk_on(self):
+        if reply := self.current():
+            self.speak("so ", 100, reply, f"i{reply[1:]}")
+
+    def use_a_tool(self):
+        if reply := self.current():
+            self.number += 1
+            call(self, f"c{self.number}", reply, f"f{self.number}", done=False)
+
+    def finish(self):
+        if reply := self.current():
+            self.done(response_id=reply)
+
+    def answer_a_call(self):
+        if self.pending:
+            answer(self, self.pending.pop(0))
+
+    def interrupt(self):
+        self.do(self.session.interrupt(self.now))
+
+    def wait(self):
+        self.now += 7.0
+        self.do(self.session.tick(self.now))
+        if self.session.ready:  # and so it is asked for no sign of life
+            self.event("rate_limits.updated")
+        for left in [each for each in self.others if isinstance(each, Redial)]:
+            self.others.remove(left)
+            if left.planned:
+                self.is_up = False
+                self.up()
+            else:
+                self.down()
+
+    def settle(self):
+        """Let all that is due happen."""
+        self.up()
+        for _ in range(200):
+            busy = self.session.replies.responding or self.session.queued_texts
+            if not busy and not self.pending:
+                return
+            self.answer_a_call()
+            self.start()
+            self.finish()
+        pytest.fail("it never comes to rest")
+
+
+ACTIONS = [
+    *("up", "down", "ask", "tell", "start", "talk_on", "use_a_tool", "finish"),
+    *("answer_a_call", "interrupt", "wait"),
+]
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=40))
+def test_whatever_happens_every_question_has_its_end_and_nothing_is_forgotten(actions):
+    """And the next connection is told all that was said, and no call twice."""
+    life = Life()
+    for action in actions:
+        getattr(life, action)()
+    life.settle()
+    finished = [
+        event for event in life.told if isinstance(event, words.ResponseFinished)
+    ]
+    assert [event.outcome for event in finished] == life.session.replies.outcomes
+    assert len(finished) >= life.questions
+    life.down()
+    life.sent.clear()
+    life.up()
+    history = life.session.conversation.history()
+    told = [m["item"]["id"] for m in life.sent if "item" in m]
+    expected = []
+    for each in history:
+        expected += [
+            each.item_id,
+            *([each.answer_id] if hasattr(each, "call_id") else []),
+        ]
+    assert told == expected

@@ -1,0 +1,118 @@
+"""The log of protocol events."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realtalk_async.voice.eventlog import EventLog, print_table
+from realtalk_async.voice.protocol import messages
+
+START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def audio(size=960):
+    """Return what the microphone sends."""
+    return {**messages.append_audio(bytes(size)), "event_id": "evt_1"}
+
+
+def filled():
+    """Return a log of six events, one of them a run of three."""
+    log = EventLog()
+    log.record("sent", {"type": "session.update"}, START)
+    log.record("received", {"type": "session.updated"}, START + timedelta(seconds=1))
+    for step in range(3):
+        log.record("sent", audio(), START + timedelta(seconds=2 + step))
+    log.record("received", {"type": "response.created"}, START + timedelta(seconds=5))
+    log.record("sent", audio(), START + timedelta(seconds=6))
+    log.record("received", {"type": "response.done"}, START + timedelta(seconds=7))
+    return log
+
+
+def test_events_are_kept_in_order_with_their_time_and_direction():
+    """Both ways."""
+    log = filled()
+    assert [(e.direction, e.type) for e in log] == [
+        ("sent", "session.update"),
+        ("received", "session.updated"),
+        ("sent", "input_audio_buffer.append"),
+        ("received", "response.created"),
+        ("sent", "input_audio_buffer.append"),
+        ("received", "response.done"),
+    ]
+    assert log[0].at == START
+    assert [e.type for e in log[-2:]] == ["input_audio_buffer.append", "response.done"]
+    assert repr(log) == "<EventLog: 6 events>"
+
+
+def test_audio_is_counted_and_not_kept():
+    """Three in a row are one entry, with the first and the last time."""
+    run = filled()[2]
+    assert (run.count, run.audio_bytes) == (3, 2880)
+    assert run.at == START + timedelta(seconds=2)
+    assert run.until == START + timedelta(seconds=4)
+    assert run.data["audio"] == "<960 bytes of audio>"
+    assert run.data["event_id"] == "evt_1"
+
+
+def test_both_directions_of_audio_run_beside_each_other():
+    """They interleave while both speak."""
+    log = EventLog()
+    delta = {"type": "response.output_audio.delta", "delta": "AAAA"}
+    for _ in range(5):
+        log.record("sent", audio())
+        log.record("received", delta)
+    assert [(e.direction, e.count) for e in log] == [("sent", 5), ("received", 5)]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100))
+def test_the_size_of_audio_is_exact(pcm):
+    """Without decoding it."""
+    log = EventLog()
+    log.record("sent", messages.append_audio(pcm))
+    assert log[0].audio_bytes == len(pcm)
+
+
+def test_audio_that_is_no_text_counts_nothing():
+    """The log takes what comes."""
+    log = EventLog()
+    log.record("received", {"type": "response.output_audio.delta", "delta": None})
+    log.record("received", {"no": "type"})
+    assert [e.audio_bytes for e in log] == [0, 0]
+
+
+def test_find_filters_by_type_direction_time_and_number():
+    """Alone and together."""
+    log = filled()
+    assert len(log.find()) == 6
+    assert [e.type for e in log.find("^response")] == [
+        "response.created",
+        "response.done",
+    ]
+    assert [e.type for e in log.find(direction="received", n=1)] == ["response.done"]
+    assert len(log.find(since=START + timedelta(seconds=5))) == 3
+    assert log.find(n=0) == []
+    assert len(log.find(n=100)) == 6
+
+
+def test_the_table_has_one_readable_line_for_each_event():
+    """Time, direction, type, details."""
+    out = io.StringIO()
+    log = filled()
+    log.record("received", {"type": "error", "error": {"message": "x\n" * 200}})
+    print_table(log, out)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 7
+    assert lines[2].startswith("12:00:02.000 → input_audio_buffer.append")
+    assert lines[2].endswith("3 x audio, 2,880 bytes")
+    assert lines[6].endswith("…")
+    assert len(lines[6]) < 180
+
+
+def test_events_are_ready_for_json():
+    """All of them."""
+    for event in filled():
+        assert orjson.loads(orjson.dumps(event.to_dict()))["type"] == event.type

@@ -1,0 +1,254 @@
+"""Tools: schemas from signatures, calls in tasks of their own, answers whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import anyio
+import pytest
+from openai.types.realtime import RealtimeFunctionTool
+from pydantic import BaseModel, Field, TypeAdapter
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.voice.events import ToolCalled
+from realtalk_async.voice.tools import Tool, Toolbox
+
+
+class Place(BaseModel):
+    """Where."""
+
+    city: str
+
+
+@dataclass
+class Weather:
+    """What it is like."""
+
+    degrees: int
+
+
+async def get_weather(
+    city: str,
+    days: Annotated[int, Field(ge=1, description="From today on.")] = 1,
+    unit: Literal["celsius", "fahrenheit"] = "celsius",
+) -> str:
+    """
+    Tell the weather
+    of a place.
+
+    More than anybody wants to know.
+
+    Args:
+        city: Its name,
+            as written there.
+        days: Ignored here.
+        unit (str): Of the temperature.
+
+    Returns:
+        A sentence.
+    """
+    return f"{city} {days} {unit}"
+
+
+async def finish(toolbox, name, arguments="{}"):
+    """Call a tool and return how it finished."""
+    finished = asyncio.get_running_loop().create_future()
+    toolbox.start(ToolCalled("c1", name, arguments), finished.set_result)
+    with anyio.fail_after(20):
+        return await finished
+
+
+# --- Schemas ----------------------------------------------------------------------
+
+
+def test_the_schema_is_read_from_signature_and_docstring():
+    """Types, bounds, defaults and what is said of each."""
+    tool = Tool.of(get_weather)
+    assert (tool.name, tool.description) == (
+        *("get_weather", "Tell the weather of a place."),
+    )
+    assert tool.parameters == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["city"],
+        "properties": {
+            "city": {"type": "string", "description": "Its name, as written there."},
+            "days": {
+                "type": "integer",
+                "minimum": 1,
+                "default": 1,
+                "description": "From today on.",
+            },
+            "unit": {
+                "type": "string",
+                "enum": ["celsius", "fahrenheit"],
+                "default": "celsius",
+                "description": "Of the temperature.",
+            },
+        },
+    }
+
+
+def test_what_the_service_is_told_satisfies_the_official_sdk():
+    """Validated, and nothing of it is lost."""
+    (message,) = Toolbox([get_weather]).to_message()
+    tool = TypeAdapter(RealtimeFunctionTool).validate_python(message)
+    assert tool.model_dump(exclude_none=True) == message
+
+
+def test_name_and_description_can_be_given():
+    """For functions of others."""
+    tool = Tool.of(get_weather, name="weather", description="Look out.", timeout=1.0)
+    assert (tool.name, tool.description, tool.timeout) == ("weather", "Look out.", 1.0)
+
+
+async def test_an_object_that_is_called_and_a_method_are_functions_too():
+    """Self is no parameter."""
+
+    class Lamp:
+        async def switch(self, on: bool) -> str:
+            return f"on: {on}"
+
+        async def __call__(self, on: bool) -> str:
+            return f"called: {on}"
+
+    toolbox = Toolbox([Lamp().switch, Tool.of(Lamp(), name="lamp")])
+    for name, said in (("switch", "on: True"), ("lamp", "called: True")):
+        assert (await finish(toolbox, name, '{"on":true}')).output == said
+
+
+def test_nonsense_is_refused():
+    """What is wrong is said at once, not when the model calls."""
+
+    def blocking() -> str:
+        return "late"
+
+    class Strange:
+        pass
+
+    async def odd(what: Strange) -> str:
+        return ""
+
+    async def positional(a: int, /) -> str:
+        return ""
+
+    async def unresolved(a: NoSuchType) -> str:  # type: ignore[name-defined]  # noqa: F821
+        return ""
+
+    for function in (blocking, odd, positional, unresolved):
+        with pytest.raises(InvalidConfiguration, match=function.__name__):
+            Tool.of(function)
+    with pytest.raises(InvalidConfiguration, match="cannot be a tool's name"):
+        Tool.of(get_weather, name="the weather")
+    with pytest.raises(InvalidConfiguration, match="0 s"):
+        Tool.of(get_weather, timeout=0)
+    with pytest.raises(InvalidConfiguration, match="two tools"):
+        Toolbox([get_weather, get_weather])
+
+
+# --- Calls ------------------------------------------------------------------------
+
+
+async def test_a_call_is_checked_and_answered():
+    """Defaults are filled in."""
+    result = await finish(Toolbox([get_weather]), "get_weather", '{"city":"Oslo"}')
+    assert (result.call_id, result.name) == ("c1", "get_weather")
+    assert (result.output, result.failed) == ("Oslo 1 celsius", False)
+    assert result.seconds >= 0
+
+
+async def test_objects_are_made_of_json_and_written_as_json():
+    """Whatever pydantic knows, both ways."""
+
+    async def look(place: Place) -> Weather:
+        assert place.city == "Oslo"
+        return Weather(-3)
+
+    async def echo(place: Place) -> Place:
+        return place
+
+    async def set_of() -> object:
+        return {"when": {1}, "huge": 10**30}
+
+    toolbox = Toolbox([look, echo, set_of])
+    place = '{"place":{"city":"Oslo"}}'
+    assert (await finish(toolbox, "look", place)).output == '{"degrees":-3}'
+    assert (await finish(toolbox, "echo", place)).output == '{"city":"Oslo"}'
+    assert "1000000" in (await finish(toolbox, "set_of")).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("{", "Invalid JSON"),
+        ("{}", "city"),
+        ('{"city":"x","days":0}', "greater than or equal to 1"),
+        ('{"city":"x","colour":"red"}', "colour"),
+    ],
+)
+async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments, said):
+    """It may call again, with better ones."""
+    result = await finish(Toolbox([get_weather]), "get_weather", arguments)
+    assert result.failed
+    assert result.output.startswith("error: ")
+    assert said in result.output
+
+
+async def test_failures_are_told_to_the_model():
+    """Raising, hanging, and a tool that is not there."""
+
+    async def breaks() -> str:
+        raise LookupError("no such place")
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    async def times_out() -> None:
+        raise TimeoutError("the sensor is slow")
+
+    async def is_cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def will_not_end() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise OSError("too late to be of interest")
+
+    tools = [Tool.of(tool, timeout=0.01) for tool in (hangs, will_not_end)]
+    toolbox = Toolbox([breaks, times_out, is_cancelled, *tools])
+    said = {
+        "breaks": "error: LookupError: no such place",
+        "times_out": "error: TimeoutError: the sensor is slow",
+        "is_cancelled": "error: it was cancelled",
+        "hangs": "error: no answer within 0.01 s",
+        "will_not_end": "error: no answer within 0.01 s",
+        "x": "error: there is no tool 'x'; known: breaks, times_out, is_cancelled, "
+        "hangs, will_not_end",
+    }
+    for name, output in said.items():
+        result = await finish(toolbox, name)
+        assert (result.output, result.failed) == (output, True)
+
+
+async def test_calls_under_way_end_with_the_session():
+    """Nobody is told any more, and nothing is left."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hangs() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    toolbox, told = Toolbox([hangs]), []
+    toolbox.start(ToolCalled("c1", "hangs", ""), told.append)
+    with anyio.fail_after(20):
+        await begun.wait()
+        await toolbox.aclose()
+    await toolbox.aclose()
+    assert ended.is_set()
+    assert told == []
