@@ -33,7 +33,11 @@ def test_what_is_loaded_when_asked_for_is_what_type_checkers_read(package):
     tree = ast.parse(Path(module.__file__).read_text())
     (branch,) = (node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in branch.body if isinstance(node, ast.ImportFrom)]
-    read = {(alias.name, node.module) for node in imports for alias in node.names}
+    read = {
+        (alias.name, (node.module or "").removeprefix(f"{package}."))
+        for node in imports
+        for alias in node.names
+    }
     (call,) = (
         node for node in ast.walk(branch.orelse[0]) if isinstance(node, ast.Call)
     )
