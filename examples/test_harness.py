@@ -32,7 +32,7 @@ async def test_the_app_gets_its_answer(stream):
 
 @pytest.mark.asyncio
 async def test_a_lost_connection_is_survived(stream, peer):
-    """The peer hangs up in mid-reply; the next question is answered all the same."""
+    """The peer hangs up in mid-response; the next question is answered all the same."""
     peer.fault("drop@response.output_text.delta:3")
     stream.send_text("Tell me a story", trigger_response=True)
     assert (await stream.wait_for_response(timeout=10)).status == "lost"

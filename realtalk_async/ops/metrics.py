@@ -183,10 +183,10 @@ CONNECTED = Metric(
     "Whether the service is connected: 1 or 0.",
 )
 LATENCY = Metric(
-    "realtalk.voice.reply.latency",
+    "realtalk.voice.response.latency",
     "histogram",
     "s",
-    "From the end of a question until the reply began, its first output came, its first "
+    "From the end of a question until the response began, its first output came, its first "
     "sound left the speaker.",
     ("until",),
     WIDE,
@@ -198,11 +198,11 @@ BARGE_IN = Metric(
     "From an interruption until the speaker was silent.",
     bounds=WIDE,
 )
-REPLIES = Metric(
-    "realtalk.voice.replies",
+RESPONSES = Metric(
+    "realtalk.voice.responses",
     "counter",
-    "{reply}",
-    "Replies that ended, by how.",
+    "{response}",
+    "Responses that ended, by how.",
     ("status",),
 )
 OUTAGE = Metric(
@@ -223,7 +223,7 @@ UNDERRUNS = Metric(
     "realtalk.voice.underruns",
     "counter",
     "{underrun}",
-    "Times that the player ran dry in the middle of a reply.",
+    "Times that the player ran dry in the middle of a response.",
 )
 
 SUPERVISION = (
@@ -233,5 +233,5 @@ SUPERVISION = (
 )
 """What every app has."""
 
-VOICE = (CONNECTED, LATENCY, BARGE_IN, REPLIES, OUTAGE, AUDIO, UNDERRUNS)
+VOICE = (CONNECTED, LATENCY, BARGE_IN, RESPONSES, OUTAGE, AUDIO, UNDERRUNS)
 """What an app with a voice session has as well."""

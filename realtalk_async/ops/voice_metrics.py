@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.metrics import Metrics, TurnLatency
 
 MOMENTS = ("started", "first_output", "first_sound")
-"""What a reply's latency is measured until."""
+"""What a response's latency is measured until."""
 
 
 class Ear:
@@ -36,7 +36,7 @@ class Ear:
         """Count what an event tells."""
         match event:
             case events.ResponseFinished():
-                self._tally.add(of.REPLIES, (str(event.outcome.status),))
+                self._tally.add(of.RESPONSES, (str(event.outcome.status),))
             case events.ConnectionRestored():
                 self._tally.observe(of.OUTAGE, event.downtime)
             case _:

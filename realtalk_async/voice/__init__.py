@@ -4,7 +4,7 @@ A voice conversation with a realtime service, supervised.
 Begin with `stream`, the public face. `run` brings up the three that it needs: `link`
 holds the connection, `recorder` and `player` the programs for sound, `functions` those of
 the app. `engine` carries out what `session` decides, which is pure: events and the time
-in, decisions out; its parts are `conversation`, `replies`, `items`, `saying` and
+in, decisions out; its parts are `conversation`, `responses`, `items`, `saying` and
 `outgoing`. ``tests/test_layers.py`` has all files from bottom to top.
 """
 

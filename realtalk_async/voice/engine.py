@@ -200,7 +200,7 @@ class Engine:
         return pcm
 
     def _sounds(self, pcm: bytes, at: float) -> None:
-        """A piece of a reply is heard from *at* on."""
+        """A piece of a response is heard from *at* on."""
         self.meter.sounds(self.playback.playing, at)
         self._note_sound("speaker", "heard", at, pcm, len(pcm) / _PER_SECOND)
         if self.tape is not None:
@@ -214,7 +214,7 @@ class Engine:
         self.chronicle.note_sound(lane, kind, at, at + seconds, amount)
 
     def _is_heard(self) -> bool:
-        """Whether a reply is being heard, or its echo in the room."""
+        """Whether a response is being heard, or its echo in the room."""
         return self.playback.remaining(time.monotonic() - ECHO) > 0
 
     def start_talking(self) -> None:
@@ -257,7 +257,7 @@ class Engine:
         self._do(send_text(text, role, now, trigger_response=trigger_response))
 
     def interrupt(self) -> None:
-        """Silence the reply that is under way."""
+        """Silence the response that is under way."""
         self._do(self.session.interrupt(time.monotonic()))
 
     def _tool_finished(self, result: ToolFinished) -> None:

@@ -20,9 +20,9 @@ _REMEMBERED = 1000  # turns, and interruptions
 @dataclass(frozen=True, slots=True)
 class TurnLatency:
     """
-    How long one reply took, in seconds from the end of the question.
+    How long one response took, in seconds from the end of the question.
 
-    That is when the service heard the user stop, or when we asked for the reply.
+    That is when the service heard the user stop, or when we asked for the response.
     """
 
     response_id: str
@@ -54,7 +54,7 @@ class Metrics:
     """Seconds."""
     connected: bool
     turns: tuple[TurnLatency, ...]
-    """Of the last 1,000 replies, oldest first."""
+    """Of the last 1,000 responses, oldest first."""
     barge_ins: tuple[float, ...]
     """
     Of the last 1,000 interruptions, the milliseconds from our knowing of it until the
@@ -65,8 +65,8 @@ class Metrics:
     Of the last 1,000 times that the standby player took over, the seconds from when it
     was noticed that the other one was gone to the first write that it took.
     """
-    replies: Mapping[str, int]
-    """How many replies ended in which way."""
+    responses: Mapping[str, int]
+    """How many responses ended in which way."""
     restarts: Mapping[str, int]
     """How often recorder, player and connection were revived."""
     sent_audio: float
@@ -78,11 +78,11 @@ class Metrics:
     withheld_audio: float
     """Of the microphone, what the service was not to hear."""
     played_audio: float
-    """Of the replies, what was handed to the player."""
+    """Of the responses, what was handed to the player."""
     queued_audio: float
-    """Of the replies, what waits to be played."""
+    """Of the responses, what waits to be played."""
     underruns: int
-    """How often the player ran dry in the middle of a reply."""
+    """How often the player ran dry in the middle of a response."""
     recorder_rate: float
     """Bytes a second, when last looked at; 48,000 is right."""
     missed_events: int
@@ -92,7 +92,7 @@ class Metrics:
 
     def latency(self, share: float) -> float | None:
         """
-        Return the seconds to the first sound, or else output, of *share* of the replies.
+        Return the seconds to the first sound, or else output, of *share* of the responses.
 
         ``metrics.latency(0.5)`` is the median; ``None`` if there was none.
         """
@@ -107,7 +107,7 @@ class Metrics:
             "turns": [turn.to_dict() for turn in self.turns],
             "barge_ins": list(self.barge_ins),
             "switches": list(self.switches),
-            "replies": dict(self.replies),
+            "responses": dict(self.responses),
             "restarts": dict(self.restarts),
         }
 
@@ -134,13 +134,13 @@ class Meter:
         self._asked_at = now
 
     def began(self, response_id: str, now: float) -> None:
-        """A reply began; one that nobody asked for counts from here."""
+        """A response began; one that nobody asked for counts from here."""
         self._zero = now if self._asked_at is None else self._asked_at
         self._asked_at = self._sounds = None
         self.turns.append(TurnLatency(response_id, now - self._zero))
 
     def came(self, now: float, part: Part | None = None) -> None:
-        """Text of the newest reply came, or sound, which belongs to *part*."""
+        """Text of the newest response came, or sound, which belongs to *part*."""
         if not self.turns:
             return
         if self._sounds is None:
@@ -155,5 +155,5 @@ class Meter:
             self.turns[-1] = replace(self.turns[-1], first_sound=at - self._zero)
 
     def silenced(self, level_ms: float) -> None:
-        """A reply was interrupted while the player had so much to play."""
+        """A response was interrupted while the player had so much to play."""
         self.barge_ins.append(level_ms)

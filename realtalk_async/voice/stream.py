@@ -91,7 +91,7 @@ class Stream:
         api_key: The key; by default the environment's ``OPENAI_API_KEY``, which is
             sent to OpenAI only.
         model: The model.
-        voice: The voice of the replies.
+        voice: The voice of the responses.
         instructions: What the model is to be; the service's own if omitted.
         microphone: ``"default"``; the path of an audio file, which is played in real
             time and followed by silence; a command of your own, as a list, that writes
@@ -106,25 +106,25 @@ class Stream:
             at most 60 ms ahead of what has been played (200 ms once it was too late).
             When the user breaks in, nothing more comes; what holds sound back itself
             drops it at an `Interrupted`. One that raises or takes more than 2 s is
-            called again, with what comes next. Without a speaker the replies are text.
+            called again, with what comes next. Without a speaker the responses are text.
         turn_detection: How the service finds the turns; ``None`` for push-to-talk:
             the service then hears nothing outside `push_to_talk`.
-        half_duplex: Whether the service hears silence while a reply is played. For a
+        half_duplex: Whether the service hears silence while a response is played. For a
             loudspeaker in the room without echo cancellation; the user's voice cannot
-            break into a reply then.
+            break into a response then.
         transcription: The model that writes down what the user says, or ``None``.
         standby: Whether a second player stands by to take over when the first one dies,
             within milliseconds; the device must allow two. Not for files and functions.
-        prebuffer_ms: How much of a reply must have come before it is played, for a
-            service or a network that is hardly faster than the voice; no reply waits
+        prebuffer_ms: How much of a response must have come before it is played, for a
+            service or a network that is hardly faster than the voice; no response waits
             longer than that.
         record: The path of a stereo WAV for both sides: the user left, as the recorder
-            gave it, and right the replies, as far as they were heard. It is valid at
+            gave it, and right the responses, as far as they were heard. It is valid at
             any time but for the last second, also if the app is killed. A disk that
             takes nothing for 20 s leaves a gap, which is silence, counted and logged.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
-        stall_after: Seconds without a word about a reply after which it is given up;
+        stall_after: Seconds without a word about a response after which it is given up;
             and of a service, after which it is asked whether it is still there. One
             that does not say so within 5 s is dialled again.
         handle_signals: Whether Ctrl-C and SIGTERM end the session like
@@ -403,7 +403,7 @@ class Stream:
             duration=run.duration,
             ended_by=run.ended_by,
             conversation=tuple(self.conversation()),
-            outcomes=tuple(self._session.replies.outcomes),
+            outcomes=tuple(self._session.responses.outcomes),
             restarts=self._restarts(),
             sent_audio=engine.sent_audio / per_second,
             dropped_audio=engine.microphone.dropped / per_second,
@@ -433,7 +433,7 @@ class Stream:
             turns=tuple(engine.meter.turns),
             barge_ins=tuple(engine.meter.barge_ins),
             switches=tuple(engine.meter.switches),
-            replies=dict(self._session.replies.counts),
+            responses=dict(self._session.responses.counts),
             restarts=self._restarts(),
             sent_audio=engine.sent_audio / per_second,
             waiting_audio=len(microphone) / per_second,
@@ -490,7 +490,7 @@ class Stream:
         return found
 
     def conversation(self) -> list[Entry]:
-        """Return what was said, in order; interrupted replies as they were heard."""
+        """Return what was said, in order; interrupted responses as they were heard."""
         return self._session.conversation.entries()
 
     def transcript(self) -> str:
@@ -508,13 +508,13 @@ class Stream:
         """
         Say something in writing.
 
-        While a reply is under way, or there is no connection, it waits; also before
+        While a response is under way, or there is no connection, it waits; also before
         the start.
 
         Args:
             text: What to say; space around it is removed.
             role: Who says it: ``user``, ``system`` or ``assistant``.
-            trigger_response: Whether to ask for a reply; see `wait_for_response`.
+            trigger_response: Whether to ask for a response; see `wait_for_response`.
 
         Raises:
             InvalidConfiguration: If the text is blank or the role unknown.
@@ -525,7 +525,7 @@ class Stream:
 
     def set_status_message(self, text: str) -> None:
         """
-        Set what the model is told after each finished reply, as a system message.
+        Set what the model is told after each finished response, as a system message.
 
         It is told again and again until it is changed; an empty *text* ends that.
         """
@@ -533,7 +533,7 @@ class Stream:
 
     def interrupt(self) -> None:
         """
-        Silence the reply that is under way, as the user's voice does.
+        Silence the response that is under way, as the user's voice does.
 
         Raises:
             ClosedStream: If the session has ended.
@@ -556,7 +556,7 @@ class Stream:
 
     def start_talking(self) -> None:
         """
-        Begin a turn of push-to-talk: silence the reply under way, and listen.
+        Begin a turn of push-to-talk: silence the response under way, and listen.
 
         Raises:
             InvalidConfiguration: If the service finds the turns, or there is no
@@ -573,7 +573,7 @@ class Stream:
 
     def stop_talking(self, *, discard: bool = False) -> bool:
         """
-        End the turn of push-to-talk, and ask for a reply to it.
+        End the turn of push-to-talk, and ask for a response to it.
 
         If the connection is gone, what is left of the turn is sent when it is back.
 
@@ -581,7 +581,7 @@ class Stream:
             discard: Whether to forget the turn instead.
 
         Returns:
-            Whether a reply will come. If the turn was shorter than 100 ms, which the
+            Whether a response will come. If the turn was shorter than 100 ms, which the
             service takes for a mistake, `wait_for_response` returns at once that it was
             cancelled.
         """
@@ -593,7 +593,7 @@ class Stream:
     @asynccontextmanager
     async def push_to_talk(self) -> AsyncGenerator[None, None]:
         """
-        Let the service hear the microphone inside the block, then ask for a reply::
+        Let the service hear the microphone inside the block, then ask for a response::
 
             async with stream.push_to_talk():
                 await key_released.wait()
@@ -614,10 +614,10 @@ class Stream:
 
     async def wait_for_response(self, timeout: float | None = 60.0) -> Outcome:
         """
-        Wait for the end of a reply: the one last asked for, or else the one under way,
+        Wait for the end of a response: the one last asked for, or else the one under way,
         or else the next.
 
-        A reply ends when the service has sent it all; it may still play then, see
+        A response ends when the service has sent it all; it may still play then, see
         `wait_until_played`. One that only calls tools is not waited for, but the one
         that follows their answers.
 
@@ -631,21 +631,23 @@ class Stream:
             WaitExpired: If none ended in time.
             ClosedStream: If the session has ended, or ends before one does.
         """
-        replies = self._session.replies
-        index = replies.awaited
+        responses = self._session.responses
+        index = responses.awaited
         try:
             async with asyncio.timeout(timeout):
-                while (index := replies.answer_from(index)) >= len(replies.outcomes):
+                while (index := responses.answer_from(index)) >= len(
+                    responses.outcomes
+                ):
                     if self._run.is_closed:
                         raise self._run.closed()
                     await self._broadcast.news()
-                    index = max(index, replies.asked_for)
+                    index = max(index, responses.asked_for)
         except TimeoutError:
             raise WaitExpired(
-                f"no reply ended within {timeout:g} s; view_log() shows what came"
+                f"no response ended within {timeout:g} s; view_log() shows what came"
             ) from None
-        replies.handed_out(index)
-        return replies.outcomes[index]
+        responses.handed_out(index)
+        return responses.outcomes[index]
 
     async def wait_until_played(self, timeout: float | None = 60.0) -> None:
         """

@@ -28,7 +28,7 @@ class Summary:
     """``stop_streaming``, ``SIGINT``, ``SIGTERM``, or what went wrong."""
     conversation: tuple[Entry, ...]
     outcomes: tuple[Outcome, ...]
-    """How each reply ended."""
+    """How each response ended."""
     restarts: Mapping[str, int]
     """How often recorder, player and connection were revived; those that ran."""
     sent_audio: float
@@ -36,9 +36,9 @@ class Summary:
     dropped_audio: float
     """Seconds of the microphone that were too old when the connection came back."""
     played_audio: float
-    """Seconds of replies that were handed to the player."""
+    """Seconds of responses that were handed to the player."""
     underruns: int
-    """How often the player ran dry in the middle of a reply."""
+    """How often the player ran dry in the middle of a response."""
     log_path: Path
     timeline: tuple[Mark, ...] = field(default=(), repr=False)
     """What happened when; `voice.timeline.render` draws it."""
@@ -61,12 +61,12 @@ class Summary:
 
     def __str__(self) -> str:
         ends = Counter(str(outcome.status) for outcome in self.outcomes)
-        replies = ", ".join(f"{n} {status}" for status, n in ends.items()) or "none"
+        responses = ", ".join(f"{n} {status}" for status, n in ends.items()) or "none"
         revived = ", ".join(f"{name} {n}" for name, n in self.restarts.items() if n)
         return "\n".join(
             [
                 f"session of {self.duration:.1f} s, ended by {self.ended_by}",
-                f"replies: {replies}",
+                f"responses: {responses}",
                 f"restarts: {revived or 'none'}",
                 f"audio: {self.sent_audio:.1f} s heard, {self.played_audio:.1f} s spoken",
                 f"log: {self.log_path}",

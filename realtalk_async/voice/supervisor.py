@@ -120,7 +120,7 @@ class Run:
         self._owns_manager = owns_manager
         self.state: State = "new"
         self.is_closed = False
-        """Whether no reply will end any more."""
+        """Whether no response will end any more."""
         self.ended_by = ""
         """``stop_streaming``, a signal's name, or what went wrong."""
         self.names: list[str] = []

@@ -29,7 +29,7 @@ MESSAGES = [
     "started",
     "probe is late",
     "chunk written",
-    "reply finished",
+    "response finished",
     "connected to the service",
     "no sound for a while",
     "flushed the spool",

@@ -80,7 +80,7 @@ class Service:
         self.came = []  # (written, received) of each frame of the microphone
         self.socket = None
         self._pending = b""
-        self._replies = 0
+        self._responses = 0
 
     async def handle(self, socket):
         """Serve one connection; messages are as small as a client lets them be."""
@@ -111,9 +111,9 @@ class Service:
         await self.socket.send(text)
 
     async def speak(self, ms):
-        """Send a reply all at once, which carries the time of its sending."""
-        self._replies += 1
-        names = {"response_id": f"r{self._replies}", "item_id": f"i{self._replies}"}
+        """Send a response all at once, which carries the time of its sending."""
+        self._responses += 1
+        names = {"response_id": f"r{self._responses}", "item_id": f"i{self._responses}"}
         await self.send("response.created", response={"id": names["response_id"]})
         stamp = STAMP + struct.pack("<Q", time.monotonic_ns())
         pcm = base64.b64encode(stamp.ljust(48 * ms, b"\0")).decode()
@@ -147,7 +147,7 @@ async def microphone(stream, service, rounds):
 
 
 async def deltas(stream, service, rounds):
-    """Measure on 5 replies of 40 ms a round, each to an idle player."""
+    """Measure on 5 responses of 40 ms a round, each to an idle player."""
     for number in range(5 * rounds):
         await service.speak(40)
         await until(lambda n=number: len(told(stream, "delta")) > n)
@@ -157,7 +157,7 @@ async def deltas(stream, service, rounds):
 
 
 async def barge_ins(stream, service, rounds):
-    """Measure on replies of 3 s, of which half a second is heard."""
+    """Measure on responses of 3 s, of which half a second is heard."""
     figures = []
     for _ in range(rounds):
         before = len(told(stream, "empty"))
@@ -205,7 +205,7 @@ async def drops(stream, service, rounds):
 
 
 async def switches(stream, service, rounds):
-    """Kill the player in the middle of a reply, whichever it is."""
+    """Kill the player in the middle of a response, whichever it is."""
     for number in range(rounds):
         await service.speak(2000)
         await asyncio.sleep(0.3)

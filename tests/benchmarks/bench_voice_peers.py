@@ -55,7 +55,7 @@ def imports(*modules):
 
 
 def messages():
-    """Return a reply's pieces of sound as they come from the service."""
+    """Return a response's pieces of sound as they come from the service."""
     delta = base64.b64encode(PIECE).decode()
     ids = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0}
     for number in range(PIECES):

@@ -60,7 +60,7 @@ WEATHER = "How is the weather in Oslo?"
 TURN = 15.0
 """Seconds for one turn: the question, the answer, and a pause."""
 PATIENCE = 120.0
-"""Seconds that a reply may take; who waits longer counts as unresolved."""
+"""Seconds that a response may take; who waits longer counts as unresolved."""
 KILL_EVERY = 7
 """In each so-manieth turn a program is killed."""
 UNHEARD = 8.0
@@ -155,7 +155,7 @@ def history_of(stream, manager):
         list(stream.eventlog),
         stream.conversation(),
         session.conversation,
-        session.replies.outcomes,
+        session.responses.outcomes,
         engine.chronicle.marks,
         engine.meter,
         engine.playback._tallies,
@@ -209,7 +209,7 @@ class Talk:
         self.signal("recorder", signal.SIGUSR1)
 
     async def heard(self, wait):
-        """Wait for a reply, and for the end of its sound."""
+        """Wait for a response, and for the end of its sound."""
         try:
             outcome = await wait
         except (WaitExpired, TimeoutError):
@@ -221,12 +221,12 @@ class Talk:
 
     async def spoken(self):
         """Ask aloud, and again if nobody heard: the recorder may just have died."""
-        reply = asyncio.create_task(self.stream.wait_for_response(None))
+        response = asyncio.create_task(self.stream.wait_for_response(None))
         before = self.told["SpeechStarted"]
-        while self.told["SpeechStarted"] == before and not reply.done():
+        while self.told["SpeechStarted"] == before and not response.done():
             self.speak()
-            await asyncio.wait([reply], timeout=UNHEARD)
-        await self.heard(asyncio.wait_for(reply, PATIENCE))
+            await asyncio.wait([response], timeout=UNHEARD)
+        await self.heard(asyncio.wait_for(response, PATIENCE))
 
     async def written(self, text=SENTENCES[0]):
         """Ask in writing."""
@@ -329,7 +329,7 @@ async def soak(minutes, speed, folder, sentences):
                     **count(stream),
                     "history": history_of(stream, manager),
                     "peer_rss": peer_memory(served.pid),
-                    "replies": dict(talk.outcomes),
+                    "responses": dict(talk.outcomes),
                     "unresolved": talk.unresolved,
                     "restarts": stream.summary().restarts,
                     "dropped_audio": round(stream.summary().dropped_audio, 1),
@@ -368,8 +368,8 @@ def judge(counts):
         wrong.append(f"{growth / 2**20:.1f} MiB more memory than its history takes")
     if last["unresolved"]:
         wrong.append(f"{last['unresolved']} waited in vain")
-    if not last["replies"].get("completed"):
-        wrong.append("no reply was completed")
+    if not last["responses"].get("completed"):
+        wrong.append("no response was completed")
     return growth, wrong
 
 

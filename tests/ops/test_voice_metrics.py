@@ -1,4 +1,4 @@
-"""A voice session is counted: each moment of each reply once."""
+"""A voice session is counted: each moment of each response once."""
 
 import asyncio
 
@@ -39,7 +39,7 @@ def metrics(*turns, barge_ins=()):
         turns=turns,
         barge_ins=barge_ins,
         switches=(),
-        replies={},
+        responses={},
         restarts={},
         **NOTHING,
     )
@@ -53,7 +53,7 @@ def counts(tally, metric):
     }
 
 
-def test_each_moment_of_a_reply_is_counted_once_and_when_it_is_known():
+def test_each_moment_of_a_response_is_counted_once_and_when_it_is_known():
     """Its first sound comes when it had been looked at before."""
     ear = Ear(tally := Tally())
     ear.look(metrics(TurnLatency("a", 0.1)))
@@ -87,7 +87,7 @@ def test_an_outage_is_timed():
 
 
 async def test_a_session_is_told_of(logger):
-    """Its replies, how long they took, and whether it is ready."""
+    """Its responses, how long they took, and whether it is ready."""
     async with Peer() as peer:
         stream = Stream(url=peer.url, microphone=None, speaker=None, logger=logger)
         async with Watch(stream.process_manager, stream) as watch:
@@ -99,7 +99,7 @@ async def test_a_session_is_told_of(logger):
                 outcome = await stream.wait_for_response(timeout=30)
                 assert outcome.completed
                 look = await asyncio.to_thread(watch.look)
-    assert look.samples[of.REPLIES] == {("completed",): 1}
+    assert look.samples[of.RESPONSES] == {("completed",): 1}
     assert look.samples[of.CONNECTED] == {(): 1}
     assert look.samples[of.AUDIO]["sent",] == 0
     assert look.samples[of.STATE]["connection", "running"] == 1

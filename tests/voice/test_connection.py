@@ -135,7 +135,7 @@ async def test_messages_go_both_ways_as_text_with_the_key_in_the_header():
 
 
 async def test_a_message_of_ten_megabytes_comes_through():
-    """A long reply in one piece."""
+    """A long response in one piece."""
 
     async def flood(connection):
         await connection.send("x" * 10_000_000)

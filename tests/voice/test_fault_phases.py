@@ -5,7 +5,7 @@ Each cell is a session of its own, with the real peer on a real websocket and wi
 programs as microphone and speaker. Of each it is asked:
 
 - was the fault told, by exactly one event of the right type, or by none if it is harmless?
-- did all that waits for a reply get its outcome, and the right one?
+- did all that waits for a response get its outcome, and the right one?
 - is the session alive: is the next question answered? Or, where going on is of no use,
   did it end with the reason?
 
@@ -173,13 +173,13 @@ class Phase:
     sound: bool = True
     spoken: bool = False
     asks: bool = True
-    """Whether a reply is due by then."""
+    """Whether a response is due by then."""
     pace: float = 0
     """Seconds of sound that the peer sends per second; 0 is as fast as can be."""
 
     @property
     def is_answering(self):
-        """Whether a reply is under way, or promised."""
+        """Whether a response is under way, or promised."""
         return self.event.startswith(("response.", "input_audio_buffer."))
 
 
@@ -216,7 +216,7 @@ PHASES = (
         *("sound comes", "response.output_audio.delta:2", while_answering),
         EVENTS | ENDS | {"badbase64"},
     ),
-    Phase("reply ends", "response.done", while_answering, EVENTS | ENDS),
+    Phase("response ends", "response.done", while_answering, EVENTS | ENDS),
     Phase("tool runs", "now", while_a_tool_runs, BREAKS | {"beta"}, sound=False),
     Phase("playing", "now", while_playing, BREAKS | {"beta"}),
     Phase(
@@ -350,7 +350,7 @@ class Cell:
 
     @property
     def waited(self):
-        """What who waits for a reply gets; None if there is none yet to wait for."""
+        """What who waits for a response gets; None if there is none yet to wait for."""
         phase = self.phase
         if self.is_fatal or self.ends_with:
             if phase.reach is None:
@@ -428,7 +428,7 @@ class Played:
 def hurry(stream, seconds):
     """Have *stream* wait only so long for what will not come."""
     session = stream._session
-    session.replies._stall_after = session.replies._cancel_grace = seconds
+    session.responses._stall_after = session.responses._cancel_grace = seconds
     session._stall_after = session._setup_grace = seconds
     session._presence._silence = session._presence._patience = seconds
     if session._setup_by is not None:

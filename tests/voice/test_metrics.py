@@ -21,7 +21,7 @@ def test_a_turn_is_timed_from_the_end_of_the_question():
     assert list(meter.turns) == [TurnLatency("r1", 0.25, 0.5, 1.25)]
 
 
-def test_a_reply_that_nobody_asked_for_counts_from_its_beginning():
+def test_a_response_that_nobody_asked_for_counts_from_its_beginning():
     """As after the answer of a tool."""
     meter = Meter()
     meter.began("r1", 10.0)
@@ -29,7 +29,7 @@ def test_a_reply_that_nobody_asked_for_counts_from_its_beginning():
     assert list(meter.turns) == [TurnLatency("r1", 0.0, 0.5)]
 
 
-def test_the_sound_of_an_earlier_reply_is_not_taken_for_the_newest():
+def test_the_sound_of_an_earlier_response_is_not_taken_for_the_newest():
     """It may still play when the next one begins."""
     meter = Meter()
     meter.began("r1", 10.0)
@@ -44,7 +44,7 @@ def test_the_sound_of_an_earlier_reply_is_not_taken_for_the_newest():
     assert meter.turns[-1].first_sound == 1.0
 
 
-def test_sound_without_a_reply_is_nothing():
+def test_sound_without_a_response_is_nothing():
     """Servers that announce nothing."""
     meter = Meter()
     meter.came(1.0, A)

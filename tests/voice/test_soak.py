@@ -15,5 +15,5 @@ def test_four_minutes_of_conversation_leave_only_their_history():
     assert done.returncode == 0, done.stdout + done.stderr
     *counts, verdict = map(json.loads, done.stdout.splitlines())
     assert verdict["wrong"] == []
-    assert counts[-1]["replies"]["completed"] > 0
+    assert counts[-1]["responses"]["completed"] > 0
     assert counts[-1]["unresolved"] == 0

@@ -101,7 +101,7 @@ def sent_texts(peer, connection):
 
 
 async def ask(stream, text=QUESTION):
-    """Ask in writing, and return how the reply ended."""
+    """Ask in writing, and return how the response ended."""
     stream.send_text(text, trigger_response=True)
     return await stream.wait_for_response(SHORT)
 
@@ -175,7 +175,7 @@ async def test_a_recorder_killed_in_mid_sentence_is_replaced_and_nothing_is_miss
     assert "died" in entries[0].message or "killed" in str(entries[0])
 
 
-async def test_a_player_killed_in_mid_reply_is_replaced_and_goes_on_in_its_file(
+async def test_a_player_killed_in_mid_response_is_replaced_and_goes_on_in_its_file(
     peer, make, tmp_path
 ):
     """What it had taken is kept."""
@@ -197,7 +197,7 @@ async def test_a_player_killed_in_mid_reply_is_replaced_and_goes_on_in_its_file(
     assert played > 1
 
 
-async def test_the_users_voice_breaks_into_a_reply(peer, make, tmp_path):
+async def test_the_users_voice_breaks_into_a_response(peer, make, tmp_path):
     """The rest is not played, and the service learns how much was heard."""
     path = tmp_path / "in.wav"
     first, second = render(
@@ -240,7 +240,7 @@ async def test_the_users_voice_breaks_into_a_reply(peer, make, tmp_path):
     ]
 
 
-async def test_the_app_can_silence_a_reply(make, tmp_path):
+async def test_the_app_can_silence_a_response(make, tmp_path):
     """As the user's voice does."""
     async with (
         Peer(pace=1) as peer,
@@ -259,7 +259,7 @@ async def test_the_app_can_silence_a_reply(make, tmp_path):
         assert stream.conversation()[-1].interrupted
 
 
-async def test_the_status_message_follows_each_reply(peer, make):
+async def test_the_status_message_follows_each_response(peer, make):
     """As a system message."""
     async with make(peer.url) as stream:
         stream.set_status_message("It is noon.")
@@ -363,7 +363,7 @@ def loud(path):
 
 
 async def test_both_sides_are_recorded(peer, make, question, tmp_path):
-    """The user left, the reply right, one after the other."""
+    """The user left, the response right, one after the other."""
     path, _ = question
     record, speaker = tmp_path / "both.wav", tmp_path / "answer.wav"
     stream = make(peer.url, microphone=path, speaker=speaker, record=record)
@@ -443,12 +443,12 @@ async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp
 async def test_events_can_be_iterated_over_until_the_end(peer, make):
     """Each reader has its own queue; one that is given up costs nothing."""
     stream = make(peer.url)
-    everything, replies = stream.events(), stream.events(events.ResponseFinished)
+    everything, responses = stream.events(), stream.events(events.ResponseFinished)
     slow = stream.events(size=1)
     stream.events()
     async with stream:
         await ask(stream)
-    assert [event.outcome.text async for event in replies] == [ANSWER]
+    assert [event.outcome.text async for event in responses] == [ANSWER]
     kinds = [event.kind async for event in everything]
     assert kinds[0] == "connection.opened"
     assert kinds[-1] == "reply.finished"
@@ -472,7 +472,7 @@ async def test_a_session_in_numbers(peer, make, question, tmp_path):
     (turn,) = metrics.turns
     assert 0 <= turn.started <= turn.first_output <= turn.first_sound
     assert metrics.latency(0.5) == turn.first_sound
-    assert metrics.replies == {"completed": 1}
+    assert metrics.responses == {"completed": 1}
     assert metrics.sent_audio > 1
     assert metrics.queued_audio == 0
     again = json.loads(json.dumps(metrics.to_dict()))
@@ -519,7 +519,7 @@ async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp
     assert svg.render(stream.summary()).startswith("<svg")
 
 
-async def test_a_player_that_stands_by_takes_over_in_mid_reply(peer, make):
+async def test_a_player_that_stands_by_takes_over_in_mid_response(peer, make):
     """The dead one is revived to stand by, until the other one dies in its turn."""
     command = ["sh", "-c", "exec cat >/dev/null"]
     stream = make(peer.url, speaker=command, standby=True, prebuffer_ms=40)
@@ -614,7 +614,7 @@ async def test_who_is_muted_is_not_heard(peer, make, question):
     assert not [e for e in seen if isinstance(e, events.SpeechStarted)]
 
 
-async def test_with_half_duplex_a_reply_is_not_heard_by_the_service(
+async def test_with_half_duplex_a_response_is_not_heard_by_the_service(
     peer, make, tmp_path
 ):
     """The microphone hears the loudspeaker all the time; no turn comes of it."""
@@ -1136,7 +1136,7 @@ async def test_a_session_that_has_ended_cannot_be_entered_again(peer, make):
 
 
 async def test_a_manager_that_closes_ends_the_session(peer, tmp_path, make):
-    """Whoever waits for a reply is told; nobody waits for ever."""
+    """Whoever waits for a response is told; nobody waits for ever."""
     async with Logger(tmp_path / "app.log") as logger:
         manager = ProcessManager(logger)
         await manager.__aenter__()
@@ -1398,7 +1398,7 @@ async def test_handlers_of_the_app_are_left_alone(peer, make):
 # --- The small print --------------------------------------------------------------
 
 
-async def test_waiting_for_a_reply_is_bounded(peer, make):
+async def test_waiting_for_a_response_is_bounded(peer, make):
     """It is told when none comes, and when none can come any more."""
     async with make(peer.url) as stream:
         with pytest.raises(WaitExpired, match=r"0\.05 s"):
@@ -1411,7 +1411,7 @@ async def test_waiting_for_a_reply_is_bounded(peer, make):
         await stream.wait_for_response()
 
 
-async def test_a_reply_under_way_at_the_end_is_lost(peer, make):
+async def test_a_response_under_way_at_the_end_is_lost(peer, make):
     """And whoever waits for it learns that."""
     async with make(f"{peer.url}?fault=stall@response.created") as stream:
         stream.send_text(QUESTION, trigger_response=True)

@@ -55,7 +55,7 @@ class MicrophoneBuffer:
         return len(self._pending)
 
     def push(self, pcm: bytes, *, playing: bool = False) -> None:
-        """Add what the recorder gave, while a reply is *playing* or not."""
+        """Add what the recorder gave, while a response is *playing* or not."""
         self.received += len(pcm)
         self._pending += self.gate.let_through(pcm, playing=playing)
         excess = len(self._pending) - self._keep
@@ -137,11 +137,11 @@ class Playback:
 
     Args:
         ahead_ms: How far to write ahead of the clock.
-        ahead_after_underrun_ms: How far, once the player ran dry in mid-reply.
+        ahead_after_underrun_ms: How far, once the player ran dry in mid-response.
         latency_ms: What the player needs from its pipe to the ear; it is taken off
             what was written to tell what was heard.
-        prebuffer_ms: How much of a reply must have come before it is begun, where it
-            comes slowly; no reply waits longer than that for it.
+        prebuffer_ms: How much of a response must have come before it is begun, where it
+            comes slowly; no response waits longer than that for it.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Playback:
         self.written = 0
         """Bytes handed to the player in all."""
         self.underruns = 0
-        """How often the player ran dry in the middle of a reply."""
+        """How often the player ran dry in the middle of a response."""
 
     def push(self, part: Part, pcm: bytes, now: float) -> None:
         """Queue what the service sent, in any size; half samples are carried over."""

@@ -13,9 +13,9 @@ class Gate:
 
     Args:
         push_to_talk: Let nothing through but between `open` and `close`.
-        half_duplex: Let silence through while a reply is played, for without echo
+        half_duplex: Let silence through while a response is played, for without echo
             cancellation the service would hear itself. The user's voice cannot break
-            into a reply then.
+            into a response then.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Gate:
 
         Args:
             pcm: What the recorder gave.
-            playing: Whether a reply is being heard.
+            playing: Whether a response is being heard.
         """
         whole = self._half + pcm
         size = len(whole) & ~1

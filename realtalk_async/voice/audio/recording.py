@@ -82,7 +82,7 @@ class Tape:
             self._mix.hear(pcm, now)
 
     def play(self, pcm: bytes, at: float) -> None:
-        """Add a piece of a reply that is heard from *at* on."""
+        """Add a piece of a response that is heard from *at* on."""
         if self._has_room(time.monotonic()):
             self._mix.play(pcm, at)
 

@@ -1,5 +1,5 @@
 """
-Both sides of a conversation on one time line: the user left, the replies right. Pure.
+Both sides of a conversation on one time line: the user left, the responses right. Pure.
 
 Both come in pieces, at their own pace and with holes. A piece that comes right behind
 the last one of its side is joined to it without a seam, for its time is known less well
@@ -60,7 +60,7 @@ class Mix:
         self._began_at = now
         self._delay = delay
         self._user = _Side()
-        self._replies = _Side()
+        self._responses = _Side()
 
     def _place(self, moment: float) -> int:
         return max(0, round((moment - self._began_at) * SAMPLE_RATE))
@@ -70,13 +70,13 @@ class Mix:
         self._user.add(pcm, self._place(now) - len(pcm) // 2)
 
     def play(self, pcm: bytes, at: float) -> None:
-        """Add a piece of a reply that is heard from *at* on."""
-        self._replies.add(pcm, self._place(at))
+        """Add a piece of a response that is heard from *at* on."""
+        self._responses.add(pcm, self._place(at))
 
     @property
     def held(self) -> int:
         """How many frames have not been taken yet."""
-        return max(self._user.end, self._replies.end) - self._user.at
+        return max(self._user.end, self._responses.end) - self._user.at
 
     def skip(self, now: float) -> int:
         """
@@ -87,7 +87,7 @@ class Mix:
         """
         count = max(0, self._place(now - self._delay) - self._user.at)
         self._user.at += count
-        self._replies.at += count
+        self._responses.at += count
         return count
 
     def take(self, now: float) -> bytes:
@@ -103,7 +103,7 @@ class Mix:
             return b""
         frames = array.array("h", bytes(4 * count))
         frames[0::2] = self._user.take(count)
-        frames[1::2] = self._replies.take(count)
+        frames[1::2] = self._responses.take(count)
         if sys.byteorder == "big":
             frames.byteswap()
         return frames.tobytes()

@@ -2,7 +2,7 @@
 The conversation as it really went: ordered, filled in late, cut to what was heard. Pure.
 
 The service may tell of items in any order, and of what the user said long after the
-reply to it. Each item names the one before it, so the order is kept by these links:
+response to it. Each item names the one before it, so the order is kept by these links:
 an item stands right behind the one that it names, as the service inserted it.
 """
 
@@ -104,7 +104,7 @@ class Conversation:
             item.medium = medium
 
     def append_text(self, item_id: str, index: int, delta: str) -> None:
-        """Add to the text of a reply; ignored once it was interrupted."""
+        """Add to the text of a response; ignored once it was interrupted."""
         item = self._items.get(item_id)
         if item is not None and not item.interrupted:
             item.parts[index] = item.parts.get(index, "") + delta
@@ -122,7 +122,7 @@ class Conversation:
 
     def interrupt(self, item_id: str, fraction: float) -> str:
         """
-        Cut a reply to the *fraction* of it that was heard, and mark it.
+        Cut a response to the *fraction* of it that was heard, and mark it.
 
         Returns:
             What is left of its text. The place of the cut is an estimate: speech is

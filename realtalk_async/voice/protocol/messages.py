@@ -175,7 +175,7 @@ class ServerVad:
     create_response: bool = True
     """Answer by itself when the user's turn ends."""
     interrupt_response: bool = True
-    """Cancel the reply that is under way when the user begins to speak."""
+    """Cancel the response that is under way when the user begins to speak."""
 
     def to_message(self) -> Message:
         """Return the ``turn_detection`` object."""
@@ -321,7 +321,7 @@ def answer_call(item_id: str, call_id: str, output: str) -> Message:
 
 
 def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Message:
-    """Tell how much of a spoken reply was really heard."""
+    """Tell how much of a spoken response was really heard."""
     return {
         "type": "conversation.item.truncate",
         "item_id": item_id,
@@ -331,10 +331,10 @@ def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Messag
 
 
 def create_response() -> Message:
-    """Ask for a reply."""
+    """Ask for a response."""
     return {"type": "response.create"}
 
 
 def cancel_response(response_id: str) -> Message:
-    """End a reply that is under way."""
+    """End a response that is under way."""
     return {"type": "response.cancel", "response_id": response_id}

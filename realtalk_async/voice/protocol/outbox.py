@@ -1,7 +1,7 @@
 """
 What we have to say to the service: under which ids, in which order, and when. Pure.
 
-Texts of the app, the status and the answers of tools wait here while a reply is under
+Texts of the app, the status and the answers of tools wait here while a response is under
 way or there is no connection. A new connection is told first what was said before it.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.conversation import AnsweredCall, Conversation
     from realtalk_async.voice.protocol.messages import Message, Role
     from realtalk_async.voice.protocol.own_items import Echoes
-    from realtalk_async.voice.protocol.responses import Replies
+    from realtalk_async.voice.protocol.responses import Responses
 
 _REMEMBERED = 256  # messages of ours that errors may still name
 
@@ -56,7 +56,7 @@ class Outgoing:
 
     Args:
         conversation: What was said so far; what we say is added.
-        replies: Which replies are under way; what we ask for is noted.
+        responses: Which responses are under way; what we ask for is noted.
         echoes: Is told which items of the service will be ours.
         decide: Called with each message that is to be sent now.
     """
@@ -64,12 +64,12 @@ class Outgoing:
     def __init__(
         self,
         conversation: Conversation,
-        replies: Replies,
+        responses: Responses,
         echoes: Echoes,
         decide: Callable[[Decision], None],
     ) -> None:
         self._conversation = conversation
-        self._replies = replies
+        self._responses = responses
         self._echoes = echoes
         self._decide = decide
         self._events = 0
@@ -77,12 +77,12 @@ class Outgoing:
         self._sent: dict[str, Sent] = {}
         self._texts: deque[_Text] = deque()
         self.status = ""
-        """What is told after each finished reply; empty for nothing."""
+        """What is told after each finished response; empty for nothing."""
         self._status_items: set[str] = set()
         self._status_due = False
         self._calls: dict[str, _Call] = {}  # of tools that have not answered yet
         self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
-        self._answer_due = False  # an answer was sent, and no reply has followed yet
+        self._answer_due = False  # an answer was sent, and no response has followed yet
         self._connections = 0
         self._replayed: set[str] = set()
 
@@ -99,7 +99,7 @@ class Outgoing:
 
     @property
     def questions(self) -> int:
-        """How many of the texts that wait ask for a reply."""
+        """How many of the texts that wait ask for a response."""
         return sum(text.trigger_response for text in self._texts)
 
     def queue(self, text: str, role: Role, *, trigger_response: bool) -> None:
@@ -107,7 +107,7 @@ class Outgoing:
         self._texts.append(_Text(text, role, trigger_response))
 
     def queue_question(self) -> None:
-        """Have a reply asked for to what was spoken, when it may be."""
+        """Have a response asked for to what was spoken, when it may be."""
         self.queue("", "user", trigger_response=True)
 
     def called(self, event: ToolCalled, item_id: str) -> None:
@@ -121,12 +121,12 @@ class Outgoing:
             self._answers.append((call, result.output))
         return call is not None
 
-    def reply_began(self) -> None:
-        """A reply has begun: it takes all answers into account."""
+    def response_began(self) -> None:
+        """A response has begun: it takes all answers into account."""
         self._answer_due = False
 
-    def reply_ended(self) -> None:
-        """A reply has ended: the status is due."""
+    def response_ended(self) -> None:
+        """A response has ended: the status is due."""
         self._status_due = True
 
     # --- Sending ------------------------------------------------------------------
@@ -156,12 +156,12 @@ class Outgoing:
             self._send_status()
         while self._answers:
             self._answer(*self._answers.popleft())
-        if self._calls or self._replies.must_wait(now):
-            return  # one reply for all of them
-        if self._replies.ask_again or self._answer_due:
-            self._replies.ask_again = False
+        if self._calls or self._responses.must_wait(now):
+            return  # one response for all of them
+        if self._responses.ask_again or self._answer_due:
+            self._responses.ask_again = False
             self._ask(now)
-        while self._texts and not self._replies.responding:
+        while self._texts and not self._responses.responding:
             waiting = self._texts.popleft()
             if waiting.text:
                 self._create(waiting.role, waiting.text)
@@ -191,7 +191,7 @@ class Outgoing:
         self._echoes.expect(item_id, text)
 
     def _ask(self, now: float) -> None:
-        self._replies.asked_at = now
+        self._responses.asked_at = now
         self.send(messages.create_response())
 
     def _answer(self, call: _Call, output: str) -> None:
@@ -230,7 +230,7 @@ class Outgoing:
         """
         Tell a new connection what was said on the earlier ones, as text.
 
-        Interrupted replies are told as they were heard; of the status messages only
+        Interrupted responses are told as they were heard; of the status messages only
         the last, for it has replaced the others. A tool's call comes with its answer;
         one that is not answered yet is told when it is.
 

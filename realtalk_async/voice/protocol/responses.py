@@ -1,5 +1,5 @@
 """
-Which replies are under way, how the others ended, and which one the app waits for. Pure.
+Which responses are under way, how the others ended, and which one the app waits for. Pure.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_REMEMBERED = 256  # ended replies of which late events may still come
-_PAUSE = 0.5  # seconds before a question is asked again that a reply unknown to us bars
+_REMEMBERED = 256  # ended responses of which late events may still come
+_PAUSE = (
+    0.5  # seconds before a question is asked again that a response unknown to us bars
+)
 
 
 @dataclass(slots=True)
-class Reply:
-    """A reply that is under way."""
+class Response:
+    """A response that is under way."""
 
     response_id: str
     started_at: float
@@ -46,80 +48,80 @@ class Reply:
             self.items.append(item_id)
 
 
-class Replies:
+class Responses:
     """
-    The book of replies: each begins once and ends once.
+    The book of responses: each begins once and ends once.
 
     Args:
-        stall_after: Seconds without a word after which a reply is given up.
+        stall_after: Seconds without a word after which a response is given up.
         cancel_grace: Seconds that the service has to confirm an interruption.
     """
 
     def __init__(self, *, stall_after: float, cancel_grace: float) -> None:
         self.outcomes: list[Outcome] = []
-        """How each reply ended, in the order of their ends."""
+        """How each response ended, in the order of their ends."""
         self.counts = Counter[str]()
         """How many ended in which way."""
         self.asked_at: float | None = None
-        """When a reply was asked for that has not begun; ``None`` if there is none."""
+        """When a response was asked for that has not begun; ``None`` if there is none."""
         self.ask_again = False
         """The last question came too early, and is to be asked again."""
         self._ask_again_at = 0.0
         self._stall_after = stall_after
         self._cancel_grace = cancel_grace
-        self._under_way: dict[str, Reply] = {}
+        self._under_way: dict[str, Response] = {}
         self._ended: dict[str, None] = {}
         self._awaited: int | None = None
 
     # --- Under way ----------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Reply]:
+    def __iter__(self) -> Iterator[Response]:
         """Yield those under way; they may end meanwhile."""
         return iter(list(self._under_way.values()))
 
     @property
     def responding(self) -> bool:
-        """Whether a reply is under way, or has been asked for."""
+        """Whether a response is under way, or has been asked for."""
         return bool(self._under_way) or self.asked_at is not None
 
     @property
     def newest(self) -> str:
-        """The id of the reply that began last; empty if none is under way."""
+        """The id of the response that began last; empty if none is under way."""
         return next(reversed(self._under_way), "")
 
     def has_ended(self, response_id: str) -> bool:
-        """Return whether a reply of that id is over; nothing of it is wanted then."""
+        """Return whether a response of that id is over; nothing of it is wanted then."""
         return response_id in self._ended
 
-    def get(self, response_id: str) -> Reply | None:
-        """Return the reply under way of that id, if there is one."""
+    def get(self, response_id: str) -> Response | None:
+        """Return the response under way of that id, if there is one."""
         return self._under_way.get(response_id)
 
-    def begin(self, response_id: str, now: float) -> Reply:
-        """Begin a reply; if one was asked for, this is it."""
+    def begin(self, response_id: str, now: float) -> Response:
+        """Begin a response; if one was asked for, this is it."""
         if self.ask_again and self._awaited is not None:
             self._awaited += 1  # it comes before the one that was asked for
         self.asked_at = None
-        reply = self._under_way[response_id] = Reply(response_id, now, now)
-        return reply
+        response = self._under_way[response_id] = Response(response_id, now, now)
+        return response
 
     def end(
-        self, reply: Reply, status: Status, text: str, reason: str, now: float
+        self, response: Response, status: Status, text: str, reason: str, now: float
     ) -> Outcome:
-        """End a reply that is under way."""
-        del self._under_way[reply.response_id]
+        """End a response that is under way."""
+        del self._under_way[response.response_id]
         self._ask_again_at = now
-        self._ended[reply.response_id] = None
+        self._ended[response.response_id] = None
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
-        times = (reply.started_at, reply.first_output_at, now)
-        calls = tuple(reply.calls.values())
+        times = (response.started_at, response.first_output_at, now)
+        calls = tuple(response.calls.values())
         return self._note(
-            Outcome(reply.response_id, status, text, reason, *times, calls)
+            Outcome(response.response_id, status, text, reason, *times, calls)
         )
 
     def end_asked(self, status: Status, reason: str, now: float) -> Outcome:
-        """End a reply that was asked for and never began."""
+        """End a response that was asked for and never began."""
         asked_at = now if self.asked_at is None else self.asked_at
         self.asked_at = None
         return self._note(Outcome("", status, "", reason, asked_at, None, now))
@@ -136,21 +138,21 @@ class Replies:
 
     # --- Giving up ----------------------------------------------------------------
 
-    def gives_up_at(self, reply: Reply) -> float:
-        """Return when a reply is given up unless something of it comes."""
-        if reply.interrupted_at is not None:
-            return reply.interrupted_at + self._cancel_grace
-        return reply.last_at + self._stall_after
+    def gives_up_at(self, response: Response) -> float:
+        """Return when a response is given up unless something of it comes."""
+        if response.interrupted_at is not None:
+            return response.interrupted_at + self._cancel_grace
+        return response.last_at + self._stall_after
 
     @property
     def asked_until(self) -> float | None:
-        """When the reply that was asked for is given up."""
+        """When the response that was asked for is given up."""
         return None if self.asked_at is None else self.asked_at + self._stall_after
 
     @property
     def deadline(self) -> float | None:
         """When the first of all these is given up; ``None`` if there is none."""
-        times = [self.gives_up_at(reply) for reply in self]
+        times = [self.gives_up_at(response) for response in self]
         if self.asked_until is not None:
             times.append(self.asked_until)
         if self.ask_again and not self.responding:
@@ -159,7 +161,7 @@ class Replies:
 
     @property
     def stalled_for(self) -> str:
-        """Why a reply stalled, in words."""
+        """Why a response stalled, in words."""
         return f"nothing more came for {self._stall_after:g} s"
 
     # --- Which one the app waits for ----------------------------------------------
@@ -167,7 +169,7 @@ class Replies:
     @property
     def awaited(self) -> int:
         """
-        The index in `outcomes` of the reply that the app waits for.
+        The index in `outcomes` of the response that the app waits for.
 
         That is the last one it asked for, if it was not yet handed out; else the one
         that is under way, or the next.
@@ -176,7 +178,7 @@ class Replies:
 
     @property
     def asked_for(self) -> int:
-        """The index in `outcomes` of the reply last asked for; -1 if none is due."""
+        """The index in `outcomes` of the response last asked for; -1 if none is due."""
         return -1 if self._awaited is None else self._awaited
 
     def will_ask(self, questions_before: int) -> None:
@@ -187,10 +189,10 @@ class Replies:
 
     def postpone(self, now: float, *, ask_again: bool) -> None:
         """
-        Note that another reply came before the one that was asked for.
+        Note that another response came before the one that was asked for.
 
         We may not know of it: it was not announced yet, or was given up. So the next
-        question waits until a reply ends, or for half a second.
+        question waits until a response ends, or for half a second.
         """
         self.ask_again = ask_again
         self.asked_at = None
@@ -203,12 +205,12 @@ class Replies:
         return self.ask_again and now < self._ask_again_at
 
     def follow_up(self) -> None:
-        """Note that the reply that has just ended will be followed by another one."""
+        """Note that the response that has just ended will be followed by another one."""
         if self._awaited is not None and self._awaited >= len(self.outcomes):
             self._awaited += 1
 
     def answer_from(self, index: int) -> int:
-        """Return the first index from *index* on whose reply is more than a call."""
+        """Return the first index from *index* on whose response is more than a call."""
         while index < len(self.outcomes) and self.outcomes[index].is_mere_call:
             index += 1
         return index

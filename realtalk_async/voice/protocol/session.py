@@ -5,7 +5,7 @@ One voice session, decided without I/O: events and the time in, decisions out. P
 app's wishes and of the time. It answers with decisions: what to send, what to play,
 when to fall silent, what to tell the app. The stream carries them out, in order.
 
-Every reply ends in exactly one `Outcome`, whatever the service does or forgets.
+Every response ends in exactly one `Outcome`, whatever the service does or forgets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from realtalk_async.voice.protocol.messages import Malformed, ServerEvent
 from realtalk_async.voice.protocol.outbox import Outgoing
 from realtalk_async.voice.protocol.own_items import Echoes
 from realtalk_async.voice.protocol.response_events import Saying
-from realtalk_async.voice.protocol.responses import Replies
+from realtalk_async.voice.protocol.responses import Responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import Outcome, VoiceEvent
     from realtalk_async.voice.protocol.messages import Message, Role, SessionConfig
     from realtalk_async.voice.protocol.outbox import Sent
-    from realtalk_async.voice.protocol.responses import Reply
+    from realtalk_async.voice.protocol.responses import Response
 
 
 _NOTHING_TO_DO = frozenset(
@@ -68,10 +68,10 @@ class Session:
 
     Args:
         config: What to ask of the service.
-        stall_after: Seconds without a word about a reply after which it is given up
+        stall_after: Seconds without a word about a response after which it is given up
             as `Status.STALLED`; and seconds without any word after which the service
             is asked whether it is still there.
-        cancel_grace: Seconds that the service has to confirm that a reply was
+        cancel_grace: Seconds that the service has to confirm that a response was
             interrupted; then it counts as cancelled without.
         setup_grace: Seconds that the service has to confirm the session's set-up,
             which some servers never do, or that it is still there.
@@ -87,7 +87,7 @@ class Session:
     ) -> None:
         self.config = config
         self.conversation = Conversation()
-        self.replies = Replies(stall_after=stall_after, cancel_grace=cancel_grace)
+        self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
         self.ready = False
         """Whether a connection is up and the service has set the session up."""
         self.expires_at: float | None = None
@@ -98,16 +98,18 @@ class Session:
         self._out: list[Decision] = []
         echoes = Echoes()
         self._items = Items(self.conversation, echoes, self._tell)
-        self._outgoing = Outgoing(self.conversation, self.replies, echoes, self._decide)
+        self._outgoing = Outgoing(
+            self.conversation, self.responses, echoes, self._decide
+        )
         self._saying = Saying(
             self.conversation, self._items, self._outgoing, self._decide
         )
         self._wall = 0.0  # the epoch's seconds at monotonic 0
         self._lifetime = Lifetime(0.0)
         self._user_speaks = False  # as the service hears it
-        self._unwanted = False  # the reply that was asked for, and has not begun
+        self._unwanted = False  # the response that was asked for, and has not begun
         self._talking = False  # by push-to-talk
-        # When a turn ended to which the service will reply by itself.
+        # When a turn ended to which the service will response by itself.
         self._unanswered_since: float | None = None
         self._setup_by: float | None = None
         self._setup_event = ""
@@ -128,7 +130,7 @@ class Session:
         """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
         presence = self._presence
         times = (
-            *(self.replies.deadline, self._answered_by),
+            *(self.responses.deadline, self._answered_by),
             *(self._setup_by, self._recycles_at),
             *((presence.ask_at, presence.gone_at) if self.ready else ()),
         )
@@ -136,7 +138,7 @@ class Session:
 
     @property
     def _answered_by(self) -> float | None:
-        """When a reply to what was spoken must have begun."""
+        """When a response to what was spoken must have begun."""
         since = self._unanswered_since
         return None if since is None else since + self._stall_after
 
@@ -147,7 +149,7 @@ class Session:
     @property
     def _recycles_at(self) -> float | None:
         """When to leave this connection; ``None`` while somebody says something."""
-        speaking = self._user_speaks or self._talking or self.replies.responding
+        speaking = self._user_speaks or self._talking or self.responses.responding
         if not self.ready or speaking or not self._outgoing.is_idle:
             return None
         return self._lifetime.leaves_at
@@ -196,11 +198,11 @@ class Session:
     def cut_off(self, cuts: Iterable[Cut], now: float) -> list[Decision]:
         """The player's queue was cleared: tell the service what was really heard."""
         heard = {cut.part: cut for cut in cuts}
-        for reply in self.replies:
-            if reply.interrupted_at is not None:
+        for response in self.responses:
+            if response.interrupted_at is not None:
                 continue  # nothing of it was played since
-            reply.interrupted_at = now
-            for part, size in reply.audio.items():
+            response.interrupted_at = now
+            for part, size in response.audio.items():
                 # All that came was played, yet the user broke in: more would come.
                 received = size // messages.BYTES_PER_MS
                 heard.setdefault(part, Cut(part, received, received))
@@ -212,7 +214,7 @@ class Session:
         self, text: str, role: Role, now: float, *, trigger_response: bool
     ) -> list[Decision]:
         """
-        Say something in writing: at once, or when the reply under way has ended.
+        Say something in writing: at once, or when the response under way has ended.
 
         Raises:
             InvalidConfiguration: If the role is unknown or the text is blank.
@@ -223,21 +225,21 @@ class Session:
         if not text.strip():
             raise InvalidConfiguration("the text to send is blank")
         if trigger_response:
-            self.replies.will_ask(self._outgoing.questions)
+            self.responses.will_ask(self._outgoing.questions)
         self._outgoing.queue(text.strip(), role, trigger_response=trigger_response)
         self._send_what_waits(now)
         return self._decisions()
 
     def set_status(self, text: str) -> None:
-        """Set the status message, which goes out after each finished reply."""
+        """Set the status message, which goes out after each finished response."""
         self._outgoing.status = text.strip()
 
     def interrupt(self, now: float) -> list[Decision]:
         """The app wants silence, as if the user had broken in."""
-        for reply in self.replies:
-            if reply.interrupted_at is None:
-                self._send(messages.cancel_response(reply.response_id))
-        if self.replies.asked_at is not None or self._unanswered_since is not None:
+        for response in self.responses:
+            if response.interrupted_at is None:
+                self._send(messages.cancel_response(response.response_id))
+        if self.responses.asked_at is not None or self._unanswered_since is not None:
             self._unwanted = True
         self._decide(Hush())
         return self._decisions()
@@ -252,11 +254,11 @@ class Session:
 
     def end_turn(self) -> None:
         """The user has stopped; `commit` follows when all of it was sent."""
-        self.replies.will_ask(self._outgoing.questions)
+        self.responses.will_ask(self._outgoing.questions)
 
     def commit(self, sent_ms: float, now: float) -> list[Decision]:
         """
-        All of a turn was sent: ask for a reply to it.
+        All of a turn was sent: ask for a response to it.
 
         Args:
             sent_ms: How much of it this connection got. The service refuses less than
@@ -279,11 +281,11 @@ class Session:
         """
         What was said by push-to-talk is not to be answered.
 
-        One who did not mean that, for it was only *too_short*, will wait for a reply.
+        One who did not mean that, for it was only *too_short*, will wait for a response.
         """
         if too_short:
             why = f"the turn was shorter than {LEAST_TURN_MS} ms"
-            self._tell(events.ResponseFinished(self.replies.decline(why, now)))
+            self._tell(events.ResponseFinished(self.responses.decline(why, now)))
         self._talking = False
         self._lifetime.note_activity(now)
         if self.ready:
@@ -291,7 +293,7 @@ class Session:
         return self._decisions()
 
     def tool_finished(self, result: events.ToolFinished, now: float) -> list[Decision]:
-        """A tool has answered: tell the service, once no reply is under way."""
+        """A tool has answered: tell the service, once no response is under way."""
         if self._outgoing.answered(result):
             self._tell(result)
             self._send_what_waits(now)
@@ -299,10 +301,10 @@ class Session:
 
     def tick(self, now: float) -> list[Decision]:
         """Time has passed: give up on what should have come, see `deadline`."""
-        for reply in self.replies:
-            if now >= self.replies.gives_up_at(reply):
-                self._give_up(reply, now)
-        asked_until = self.replies.asked_until
+        for response in self.responses:
+            if now >= self.responses.gives_up_at(response):
+                self._give_up(response, now)
+        asked_until = self.responses.asked_until
         if asked_until is not None and now >= asked_until:
             self._stall_asked(now)
         if self._answered_by is not None and now >= self._answered_by:
@@ -343,12 +345,12 @@ class Session:
         self._decide(Redial(f"the service said nothing any more for {silence:.1f} s"))
 
     def _stall_asked(self, now: float) -> None:
-        """Give up a reply that never began."""
-        self._finish_asked(Status.STALLED, self.replies.stalled_for, now)
+        """Give up a response that never began."""
+        self._finish_asked(Status.STALLED, self.responses.stalled_for, now)
         self._doubt(now)
 
     def _doubt(self, now: float) -> None:
-        """A reply stalled: leave a service that cannot be asked whether it is there."""
+        """A response stalled: leave a service that cannot be asked whether it is there."""
         presence = self._presence
         if not presence.answers and presence.silent_for(now) >= self._stall_after:
             self._redial_the_mute(now)
@@ -365,12 +367,12 @@ class Session:
         """The connection is gone; what was under way is lost."""
         self.ready = False
         self._setup_by = None
-        asked = self.replies.asked_at is not None or self.replies.ask_again
-        self.replies.ask_again = False
+        asked = self.responses.asked_at is not None or self.responses.ask_again
+        self.responses.ask_again = False
         if self._lost_at is None:
             self._lost_at = now
-        for reply in self.replies:
-            self._finish(reply, Status.LOST, reason, now)
+        for response in self.responses:
+            self._finish(response, Status.LOST, reason, now)
         if asked or self._unanswered_since is not None or self._user_speaks:
             self._finish_asked(Status.LOST, reason, now)
         self._unanswered_since = None
@@ -404,7 +406,7 @@ class Session:
         return self._outgoing.audio(pcm)
 
     def _send_what_waits(self, now: float) -> None:
-        if self.ready and not self.replies.responding:
+        if self.ready and not self.responses.responding:
             self._outgoing.send_what_waits(now)
 
     # --- Events of the service ----------------------------------------------------
@@ -466,10 +468,10 @@ class Session:
     def _withdraw(self, about: Sent, code: str, message: str, now: float) -> None:
         """Take back what the service refused to do."""
         if code == "conversation_already_has_active_response":
-            # A reply to the user's voice came first: ask again when it has ended.
+            # A response to the user's voice came first: ask again when it has ended.
             ours = about.type in ("response.create", "")
-            self.replies.postpone(now, ask_again=ours)
-        elif about.type == "response.create" and self.replies.asked_at is not None:
+            self.responses.postpone(now, ask_again=ours)
+        elif about.type == "response.create" and self.responses.asked_at is not None:
             self._finish_asked(Status.FAILED, f"{code}: {message}", now)
         elif about.type == "conversation.item.create":
             self.conversation.delete(about.item_id)
@@ -506,94 +508,96 @@ class Session:
         event = events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text)
         self._tell(event)
 
-    # --- Replies ------------------------------------------------------------------
+    # --- Responses ------------------------------------------------------------------
 
     def _on_response_created(self, event: ServerEvent, now: float) -> None:
         self._begin(event.text("response", "id"), now)
 
-    def _begin(self, response_id: str, now: float) -> Reply | None:
-        """Return the reply, begun now if it is new; ``None`` if it has ended."""
-        if self.replies.has_ended(response_id):
+    def _begin(self, response_id: str, now: float) -> Response | None:
+        """Return the response, begun now if it is new; ``None`` if it has ended."""
+        if self.responses.has_ended(response_id):
             return None
-        reply = self.replies.get(response_id)
-        if reply is None:
-            reply = self.replies.begin(response_id, now)
+        response = self.responses.get(response_id)
+        if response is None:
+            response = self.responses.begin(response_id, now)
             self._unanswered_since = None
-            self._outgoing.reply_began()
+            self._outgoing.response_began()
             self._tell(events.ResponseStarted(response_id))
-            self._cancel_if_unwanted(reply, now)
-        reply.last_at = now
-        return reply
+            self._cancel_if_unwanted(response, now)
+        response.last_at = now
+        return response
 
-    def _cancel_if_unwanted(self, reply: Reply, now: float) -> None:
-        """Interrupt a reply that was interrupted before it had begun."""
+    def _cancel_if_unwanted(self, response: Response, now: float) -> None:
+        """Interrupt a response that was interrupted before it had begun."""
         if self._unwanted:
             self._unwanted = False
-            reply.interrupted_at = now
-            self._send(messages.cancel_response(reply.response_id))
+            response.interrupted_at = now
+            self._send(messages.cancel_response(response.response_id))
 
-    def _reply(self, event: ServerEvent, now: float) -> Reply | None:
+    def _response(self, event: ServerEvent, now: float) -> Response | None:
         """
-        Return the reply that *event* belongs to.
+        Return the response that *event* belongs to.
 
-        A reply that nobody announced begins here: some servers send
+        A response that nobody announced begins here: some servers send
         ``response.created`` late. ``None`` if it has ended or was interrupted, for
         then nothing of it is wanted any more.
         """
-        response_id = event.text("response_id") or self.replies.newest
-        reply = self._begin(response_id, now)
-        if reply is None or reply.interrupted_at is not None:
+        response_id = event.text("response_id") or self.responses.newest
+        response = self._begin(response_id, now)
+        if response is None or response.interrupted_at is not None:
             return None
-        return reply
+        return response
 
     def _within(
-        self, take: Callable[[Reply, ServerEvent, float], None]
+        self, take: Callable[[Response, ServerEvent, float], None]
     ) -> Callable[[ServerEvent, float], None]:
-        """Return what has an event of a reply taken in, if that is still wanted."""
+        """Return what has an event of a response taken in, if that is still wanted."""
 
         def handle(event: ServerEvent, now: float) -> None:
-            reply = self._reply(event, now)
-            if reply is not None:
-                take(reply, event, now)
+            response = self._response(event, now)
+            if response is not None:
+                take(response, event, now)
 
         return handle
 
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
-        reply = self._begin(event.text("response", "id"), now)
-        if reply is None:
+        response = self._begin(event.text("response", "id"), now)
+        if response is None:
             return
-        self._saying.conclude(reply, event.objects("response", "output"))
+        self._saying.conclude(response, event.objects("response", "output"))
         status, reason = _verdict(event)
-        self._finish(reply, status, reason, now)
+        self._finish(response, status, reason, now)
         code = event.text("response", "status_details", "error", "code")
         if code in messages.FATAL_CODES:
             self._decide(End(code, reason))
 
-    def _give_up(self, reply: Reply, now: float) -> None:
+    def _give_up(self, response: Response, now: float) -> None:
         # If it is under way after all, no other one could be asked for.
-        self._send(messages.cancel_response(reply.response_id))
-        if reply.interrupted_at is not None:
-            self._finish(reply, Status.CANCELLED, "interrupted", now)
+        self._send(messages.cancel_response(response.response_id))
+        if response.interrupted_at is not None:
+            self._finish(response, Status.CANCELLED, "interrupted", now)
             return
-        self._finish(reply, Status.STALLED, self.replies.stalled_for, now)
+        self._finish(response, Status.STALLED, self.responses.stalled_for, now)
         self._doubt(now)
 
-    def _finish(self, reply: Reply, status: Status, reason: str, now: float) -> None:
-        for item_id in reply.items:
+    def _finish(
+        self, response: Response, status: Status, reason: str, now: float
+    ) -> None:
+        for item_id in response.items:
             self.conversation.finish(item_id)
-        texts = (self.conversation.text(item_id) for item_id in reply.items)
+        texts = (self.conversation.text(item_id) for item_id in response.items)
         text = " ".join(filter(None, texts))
         self._lifetime.note_activity(now)
-        self._conclude(self.replies.end(reply, status, text, reason, now))
-        if reply.calls:
-            self.replies.follow_up()
+        self._conclude(self.responses.end(response, status, text, reason, now))
+        if response.calls:
+            self.responses.follow_up()
 
     def _finish_asked(self, status: Status, reason: str, now: float) -> None:
         self._unwanted = False
-        self._conclude(self.replies.end_asked(status, reason, now))
+        self._conclude(self.responses.end_asked(status, reason, now))
 
     def _conclude(self, outcome: Outcome) -> None:
-        self._outgoing.reply_ended()
+        self._outgoing.response_ended()
         self._tell(events.ResponseFinished(outcome))
 
 
@@ -604,7 +608,7 @@ def _is_connection_lost(decision: Decision) -> bool:
 
 
 def _verdict(event: ServerEvent) -> tuple[Status, str]:
-    """Return how ``response.done`` says that the reply ended, and why."""
+    """Return how ``response.done`` says that the response ended, and why."""
     said = event.text("response", "status")
     status = Status(said) if said in _FINAL else Status.COMPLETED
     if status is Status.COMPLETED:

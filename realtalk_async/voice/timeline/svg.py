@@ -214,7 +214,7 @@ def _legend() -> Iterator[str]:
         "up": "connected",
         "audio": "sound comes from the service",
         "text": "text comes",
-        "heard": "the reply is heard",
+        "heard": "the response is heard",
         "call": "a tool runs",
     }
     x = _LEFT

@@ -151,7 +151,7 @@ def test_each_part_that_waits_is_cut_for_itself():
     assert playback.clear(0.0) == [Cut(A, 30, 100), Cut(B, 0, 100)]
 
 
-def test_an_underrun_in_mid_reply_makes_the_lead_larger():
+def test_an_underrun_in_mid_response_makes_the_lead_larger():
     """This machine, or this network, cannot keep the small one."""
     playback = Playback(ahead_ms=60, ahead_after_underrun_ms=200)
     playback.push(A, bytes(20 * MS), now=0.0)
@@ -161,7 +161,7 @@ def test_an_underrun_in_mid_reply_makes_the_lead_larger():
     assert len(playback.due(0.5)) == 200 * MS
 
 
-def test_silence_between_replies_is_no_underrun():
+def test_silence_between_responses_is_no_underrun():
     """The player is meant to run dry there."""
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(20 * MS), now=0.0)
@@ -208,7 +208,7 @@ def test_half_samples_are_carried_from_delta_to_delta():
 # --- Prebuffering -----------------------------------------------------------------
 
 
-def test_a_reply_is_begun_when_enough_of_it_has_come():
+def test_a_response_is_begun_when_enough_of_it_has_come():
     """Then it goes on as usual."""
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(50 * MS), now=10.0)
@@ -220,7 +220,7 @@ def test_a_reply_is_begun_when_enough_of_it_has_come():
     assert playback.underruns == 0
 
 
-def test_a_short_reply_waits_no_longer_than_its_prebuffer():
+def test_a_short_response_waits_no_longer_than_its_prebuffer():
     """No more may come."""
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(20 * MS), now=10.0)
@@ -229,7 +229,7 @@ def test_a_short_reply_waits_no_longer_than_its_prebuffer():
     assert len(playback.due(10.1)) == 20 * MS
 
 
-def test_each_reply_is_prebuffered_anew():
+def test_each_response_is_prebuffered_anew():
     """Once what came before was played."""
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(100 * MS), now=10.0)

@@ -26,7 +26,7 @@ def test_who_is_muted_is_heard_as_silence():
     assert gate.withheld == 200
 
 
-def test_half_duplex_is_silence_while_a_reply_is_heard():
+def test_half_duplex_is_silence_while_a_response_is_heard():
     """Else the service would hear itself."""
     gate = Gate(half_duplex=True)
     assert gate.let_through(SOUND, playing=True) == bytes(200)

@@ -271,7 +271,7 @@ class Watch:
         return found
 
     async def answered(self, text: str) -> None:
-        """Wait until that was a reply."""
+        """Wait until that was a response."""
         await self.until(
             lambda: text in [e.outcome.text for e in self.of(words.ResponseFinished)]
         )
@@ -399,14 +399,14 @@ async def test_devices_that_stay_away_end_the_session(
             await watch.until(lambda: watch.of(words.SpeechStarted))
             server.unplug()
             with pytest.raises(ClosedStream):
-                await replies(stream)
+                await responses(stream)
     assert caught.value.name == "recorder"
     assert not stream.is_ready()
     given_up(watch, recorder)
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
+async def test_a_sound_server_killed_in_mid_response_ends_the_session(
     server, stream, recorder, question, tmp_path
 ):
     """Whatever status its programs exit with: both have failed."""
@@ -420,7 +420,7 @@ async def test_a_sound_server_killed_in_mid_reply_ends_the_session(
             server.kill()
             await watch.until(lambda: watch.of(events.ProcessGivenUp, "recorder"))
             with pytest.raises(ClosedStream):
-                await replies(stream)
+                await responses(stream)
     given_up(watch, recorder)
     assert watch.of(events.ProcessExited, "player")[0].cause == "failed"
     assert failures(watch, "recorder")[0] == SERVER_GONE
@@ -449,8 +449,8 @@ async def test_a_sound_server_that_comes_back_is_waited_for(
     assert failures(watch, "recorder")[0] == SERVER_GONE
 
 
-async def replies(stream):
-    """Wait for one reply after the other, for ever."""
+async def responses(stream):
+    """Wait for one response after the other, for ever."""
     while True:
         await stream.wait_for_response(PATIENCE)
 

@@ -23,7 +23,7 @@ def sides(frames):
     return list(samples[0::2]), list(samples[1::2])
 
 
-def test_the_user_is_left_and_the_replies_are_right():
+def test_the_user_is_left_and_the_responses_are_right():
     """Each where it was said."""
     mix = Mix(100.0)
     mix.hear(tone(1, 1.0), 101.0)

@@ -71,7 +71,7 @@ def test_no_item_is_lost_or_doubled_whatever_the_links(links):
 
 
 def test_a_late_transcript_stands_where_it_was_said():
-    """It came after the reply to it."""
+    """It came after the response to it."""
     conversation = Conversation()
     conversation.add("u", "user", None, medium="audio")
     conversation.add("r", "assistant", "u", medium="audio")
@@ -96,7 +96,7 @@ def test_deltas_add_up_and_the_end_replaces_them():
     assert conversation.text("r") == "Hello, there"
 
 
-def test_an_interrupted_reply_keeps_what_was_heard_and_says_so():
+def test_an_interrupted_response_keeps_what_was_heard_and_says_so():
     """Later words about it change nothing."""
     conversation = Conversation()
     conversation.add("r", "assistant", medium="audio")

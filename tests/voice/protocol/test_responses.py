@@ -1,4 +1,4 @@
-"""The book of replies, and the echoes of our own items, by numbers."""
+"""The book of responses, and the echoes of our own items, by numbers."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,86 +6,86 @@ from hypothesis import strategies as st
 
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol.own_items import Echoes
-from realtalk_async.voice.protocol.responses import Replies
+from realtalk_async.voice.protocol.responses import Responses
 
 
 @pytest.fixture
-def replies():
+def responses():
     """A book with round limits."""
-    return Replies(stall_after=30.0, cancel_grace=3.0)
+    return Responses(stall_after=30.0, cancel_grace=3.0)
 
 
-def test_a_reply_begins_once_and_ends_once(replies):
+def test_a_response_begins_once_and_ends_once(responses):
     """Its outcome has its times."""
-    replies.asked_at = 90.0
-    reply = replies.begin("r1", 100.0)
-    reply.first_output_at = 101.0
-    assert replies.responding
-    assert replies.asked_at is None
-    assert replies.get("r1") is reply
-    assert replies.newest == "r1"
-    outcome = replies.end(reply, Status.COMPLETED, "Five.", "", 102.0)
+    responses.asked_at = 90.0
+    response = responses.begin("r1", 100.0)
+    response.first_output_at = 101.0
+    assert responses.responding
+    assert responses.asked_at is None
+    assert responses.get("r1") is response
+    assert responses.newest == "r1"
+    outcome = responses.end(response, Status.COMPLETED, "Five.", "", 102.0)
     assert (outcome.asked_at, outcome.first_output_at, outcome.ended_at) == (
         *(100.0, 101.0, 102.0),
     )
     assert outcome.completed
-    assert not replies.responding
-    assert replies.has_ended("r1")
-    assert replies.get("r1") is None
-    assert list(replies) == []
+    assert not responses.responding
+    assert responses.has_ended("r1")
+    assert responses.get("r1") is None
+    assert list(responses) == []
 
 
-def test_each_item_belongs_to_a_reply_once(replies):
+def test_each_item_belongs_to_a_response_once(responses):
     """In the order of their coming."""
-    reply = replies.begin("r1", 0.0)
+    response = responses.begin("r1", 0.0)
     for item_id in ("i1", "", "i2", "i1"):
-        reply.consists_of(item_id)
-    assert reply.items == ["i1", "i2"]
+        response.consists_of(item_id)
+    assert response.items == ["i1", "i2"]
 
 
-def test_the_deadline_is_that_of_the_first_to_be_given_up(replies):
+def test_the_deadline_is_that_of_the_first_to_be_given_up(responses):
     """Of those under way, and of the one that was asked for."""
-    assert replies.deadline is None
-    replies.begin("r1", 100.0)
-    assert replies.deadline == 130.0
-    replies.begin("r2", 99.0).interrupted_at = 105.0
-    assert replies.deadline == 108.0
-    replies.asked_at = 70.0
-    assert replies.deadline == replies.asked_until == 100.0
+    assert responses.deadline is None
+    responses.begin("r1", 100.0)
+    assert responses.deadline == 130.0
+    responses.begin("r2", 99.0).interrupted_at = 105.0
+    assert responses.deadline == 108.0
+    responses.asked_at = 70.0
+    assert responses.deadline == responses.asked_until == 100.0
 
 
-def test_one_that_was_asked_for_and_never_began_has_no_id(replies):
+def test_one_that_was_asked_for_and_never_began_has_no_id(responses):
     """And no text."""
-    replies.asked_at = 5.0
-    outcome = replies.end_asked(Status.STALLED, "silence", 35.0)
+    responses.asked_at = 5.0
+    outcome = responses.end_asked(Status.STALLED, "silence", 35.0)
     assert (outcome.response_id, outcome.text, outcome.asked_at) == ("", "", 5.0)
     assert str(outcome) == "stalled (silence)"
 
 
-def test_the_ended_are_remembered_for_a_while(replies):
+def test_the_ended_are_remembered_for_a_while(responses):
     """Not for ever: a session has thousands."""
     for number in range(1000):
-        reply = replies.begin(str(number), 0.0)
-        replies.end(reply, Status.COMPLETED, "", "", 0.0)
-    assert replies.has_ended("999")
-    assert not replies.has_ended("0")
-    assert len(replies.outcomes) == 1000
+        response = responses.begin(str(number), 0.0)
+        responses.end(response, Status.COMPLETED, "", "", 0.0)
+    assert responses.has_ended("999")
+    assert not responses.has_ended("0")
+    assert len(responses.outcomes) == 1000
 
 
-def test_the_app_waits_for_what_it_asked_for(replies):
+def test_the_app_waits_for_what_it_asked_for(responses):
     """Behind the one under way and its own earlier questions."""
-    replies.begin("r1", 0.0)
-    assert (replies.awaited, replies.asked_for) == (0, -1)
-    replies.will_ask(questions_before=0)
-    assert (replies.awaited, replies.asked_for) == (1, 1)
-    replies.will_ask(questions_before=1)
-    assert replies.awaited == 2
-    replies.postpone(5.0, ask_again=True)
-    assert replies.awaited == 3
-    replies.handed_out(2)
-    assert replies.awaited == 3
-    replies.handed_out(3)
-    assert replies.asked_for == -1
+    responses.begin("r1", 0.0)
+    assert (responses.awaited, responses.asked_for) == (0, -1)
+    responses.will_ask(questions_before=0)
+    assert (responses.awaited, responses.asked_for) == (1, 1)
+    responses.will_ask(questions_before=1)
+    assert responses.awaited == 2
+    responses.postpone(5.0, ask_again=True)
+    assert responses.awaited == 3
+    responses.handed_out(2)
+    assert responses.awaited == 3
+    responses.handed_out(3)
+    assert responses.asked_for == -1
 
 
 def test_our_own_items_are_known_again():

