@@ -39,7 +39,7 @@ REALTIME = {
     "offline/test_server",
     "offline/test_server_thread",
     "ops/test_examples",
-    "ops/test_run",
+    "ops/test_run_as_service",
     "ops/test_systemd",
     "ops/test_voice_metrics",
     "supervision/test_chaos",

@@ -1,22 +1,28 @@
-"""Long answers, a little at a time: the app's loop is the app's. An edge: the clock."""
+"""Long work in the event loop, cut into slices: other tasks run in between."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-LONGEST = 0.0005
-"""Seconds of one turn of the app's loop: an audio frame is 0.02."""
+MAX_SLICE = 0.0005
+"""Seconds that one slice may take: an audio frame is 0.02."""
 
 
-class Breath:
-    """Lets others run when one task has held the loop for long."""
+class TimeSlice:
+    """
+    Yields to the event loop when one task has run for long enough.
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    Args:
+        seconds: How long the task may run before it yields.
+    """
 
-    async def taken(self) -> None:
-        """Let others run if it is time."""
-        if time.monotonic() - self._since > LONGEST:
+    def __init__(self, seconds: float = MAX_SLICE) -> None:
+        self._seconds = seconds
+        self._began = time.monotonic()
+
+    async def yield_if_over(self) -> None:
+        """Let other tasks run if the slice is over, and begin a new slice."""
+        if time.monotonic() - self._began > self._seconds:
             await asyncio.sleep(0)
-            self._since = time.monotonic()
+            self._began = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from realtalk_async.concurrency.time_slice import Breath
+from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control.diff import Changed
 from realtalk_async.exceptions import RealtalkError, UnknownProcess
 
@@ -96,12 +96,12 @@ class Answers:
         changed, period = Changed(), question.period or PERIOD
         while True:
             rows: dict[str, JsonObject] = {}
-            breath = Breath()
+            time_slice = TimeSlice()
             for name in [*self._manager.processes, *self._manager.tasks]:
                 row = self._row(name)
                 if row is not None:
                     rows[name] = row
-                await breath.taken()
+                await time_slice.yield_if_over()
             yield {**self._overview(), **changed.since_last(rows)}
             await asyncio.sleep(period)
 

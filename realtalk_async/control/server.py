@@ -21,7 +21,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from realtalk_async.concurrency.time_slice import Breath
+from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control import protocol
 from realtalk_async.control.handlers import Answers
 from realtalk_async.control.sockets import ControlUnavailable, address, new_door
@@ -184,11 +184,11 @@ class Window:
     ) -> None:
         try:
             async with contextlib.aclosing(self._answers.to(question)) as parts:
-                breath = Breath()
+                time_slice = TimeSlice()
                 async for part in parts:
                     writer.write(protocol.item(part))
                     await writer.drain()
-                    await breath.taken()
+                    await time_slice.yield_if_over()
             writer.write(protocol.END)
         except (RealtalkError, OSError) as exc:
             writer.write(protocol.error(str(exc)))

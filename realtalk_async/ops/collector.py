@@ -1,9 +1,9 @@
 """
-One app seen from outside of its loop: its figures, and what decides whether it is well.
+Collects the metrics and the health of one app, for readers in any thread.
 
-Counting is done in the loop, by its events. Everything else is told when it is asked for,
-by the loop itself, in slices of 2 ms; a thread that asks waits for it, but never longer
-than the loop may be late. What hangs is told from what was known before.
+Subscribers count events in the app's event loop. A reader asks the loop for everything
+else; the loop answers in slices of 2 ms, and the reader waits no longer than the loop may
+be late. If the loop hangs, the reader gets the newest values from before.
 """
 
 from __future__ import annotations
@@ -15,68 +15,53 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
-from realtalk_async.ops import counters, health
-from realtalk_async.ops import metrics as of
-from realtalk_async.ops.loop_lag import Pulse
+from realtalk_async.concurrency.time_slice import TimeSlice
+from realtalk_async.ops import health
+from realtalk_async.ops import metrics as catalogue
+from realtalk_async.ops.registry import Histograms, MetricRegistry, Samples
 from realtalk_async.supervision import ManagedProcess, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from realtalk_async.ops.counters import Distributions, Samples
     from realtalk_async.supervision import ProcessManager, SupervisedTask
     from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.voice import Stream
 
-SLICE = 0.002
-"""Seconds of one turn of the loop that a look may take: a tenth of a frame of audio."""
+MAX_SLICE = 0.002
+"""Seconds that one slice of a snapshot may take: a tenth of an audio frame."""
 
-LOOKED_THROUGH = 32 * 1024 * 1024
-"""Bytes of output in which lines are counted, at most, for one look: 10 ms in all."""
+MAX_COUNTED = 32 * 1024 * 1024
+"""Bytes of output in which one snapshot counts lines, at most: 10 ms in all."""
 
-AT_ONCE = 1024 * 1024
-"""Bytes of one stream that are looked through in one go: 0.3 ms."""
+COUNTED_AT_ONCE = 1024 * 1024
+"""Bytes of one output stream in which lines are counted without a break: 0.3 ms."""
 
 STREAMS: tuple[StreamName, ...] = ("stdout", "stderr")
 
-FRESH = 0.2
-"""Seconds for which a look is told again instead of being taken anew."""
+MAX_AGE = 0.2
+"""Seconds for which a snapshot is returned again instead of a new one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """All figures of an app at one moment."""
+class Snapshot:
+    """All metrics of an app at one moment."""
 
-    samples: Samples = field(default_factory=dict[of.Metric, dict[of.Labels, float]])
-    distributions: Distributions = field(
-        default_factory=dict[of.Metric, dict[of.Labels, counters.Distribution]]
-    )
-    taken: float = float("-inf")
+    samples: Samples = field(default_factory=Samples)
+    histograms: Histograms = field(default_factory=Histograms)
+    taken_at: float = float("-inf")
     """Monotonic seconds."""
 
 
-class Breath:
-    """Lets others have their turn of the loop, every 2 ms."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    async def take(self) -> None:
-        """Let them, if it is time."""
-        if time.monotonic() - self._began > SLICE:
-            await asyncio.sleep(0)
-            self._began = time.monotonic()
-
-
-class Watch:
+class Collector:
     """
-    Watches one app for as long as its block runs: ``async with Watch(manager) as watch:``.
+    Collects from one app while its block runs: ``async with Collector(manager) as c:``.
 
     Args:
-        manager: Whose processes are watched.
+        manager: The manager of the processes to collect from.
         stream: The voice session, if there is one.
-        bound: Seconds that the loop may be late before it counts as hanging.
+        max_lag: Seconds that the loop may be late before it counts as hanging.
     """
 
     def __init__(
@@ -84,36 +69,37 @@ class Watch:
         manager: ProcessManager,
         stream: Stream | None = None,
         *,
-        bound: float = 1.0,
+        max_lag: float = 1.0,
     ) -> None:
         self._manager = manager
         self._stream = stream
-        self.bound = bound
-        self.tally = counters.Tally()
-        self._pulse = Pulse(lambda late: self.tally.observe(of.LAG, late))
-        self._ear = None
+        self.max_lag = max_lag
+        self.registry = MetricRegistry()
+        self._lag = health.LoopLagMonitor(
+            lambda late: self.registry.observe(catalogue.LAG, late)
+        )
+        self._voice = None
         if stream is not None:
-            from realtalk_async.ops.voice_metrics import (
-                Ear,  # here, for those who have no voice session
-            )
+            # Imported here: an app without a voice session does not load that package.
+            from realtalk_async.ops.voice_metrics import VoiceMetricsListener
 
-            self._ear = Ear(self.tally)
+            self._voice = VoiceMetricsListener(self.registry)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
-        self._last = Look()
-        self._facts: health.Facts | None = None
-        self._asking = threading.Lock()
-        self._looking: asyncio.Task[None] | None = None
-        self._turn = 0
+        self._loop_thread = 0
+        self._snapshot = Snapshot()
+        self._app: health.AppStatus | None = None
+        self._request_lock = threading.Lock()
+        self._collecting: asyncio.Task[None] | None = None
+        self._round = 0
         self._unsubscribes: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._unsubscribes.append(self._manager.subscribe(self.tally.hear))
-        if self._stream is not None and self._ear is not None:
-            self._unsubscribes.append(self._stream.subscribe(self._ear.hear))
-        self._pulse.start()
+        self._loop_thread = threading.get_ident()
+        self._unsubscribes.append(self._manager.subscribe(self.registry.on_event))
+        if self._stream is not None and self._voice is not None:
+            self._unsubscribes.append(self._stream.subscribe(self._voice.on_event))
+        self._lag.start()
         return self
 
     async def __aexit__(
@@ -122,166 +108,154 @@ class Watch:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Watch no more. What was known last can still be asked for."""
-        self._pulse.stop()
+        """Stop collecting. The last snapshot and status can still be read."""
+        self._lag.stop()
         try:
-            self._tell_facts()
-            await self._take_look()
+            self._read_status()
+            await self._collect()
         finally:
             self._loop = None
             for unsubscribe in self._unsubscribes:
                 unsubscribe()
-            if self._looking is not None:
-                self._looking.cancel()
-        if self._looking is not None:
-            await asyncio.wait([self._looking])
+            if self._collecting is not None:
+                self._collecting.cancel()
+        if self._collecting is not None:
+            await asyncio.wait([self._collecting])
 
-    # ---- from any thread; the loop's own is told what is known without waiting
+    # ---- from any thread; in the loop's own thread these return without waiting
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing new will be told."""
+    def closed(self) -> bool:
+        """Whether the block has ended, so that no value changes any more."""
         return self._loop is None
 
     @property
     def overdue(self) -> float:
-        """Seconds by which the loop is late by now."""
-        return self._pulse.overdue
+        """Seconds by which the loop is late now."""
+        return self._lag.overdue
 
-    def verdict(self, kind: Literal["liveness", "readiness"]) -> health.Verdict:
-        """Return whether the app is alive, or can serve; within the bound."""
-        judge = health.liveness if kind == "liveness" else health.readiness
-        if threading.get_ident() == self._thread:
-            return judge(self._tell_facts(), self.overdue, self.bound)
-        has_answered = self._ask(self._tell_facts)
+    def check(self, kind: Literal["liveness", "readiness"]) -> health.HealthReport:
+        """Check liveness or readiness; blocks for *max_lag* at most."""
+        check = health.check_liveness if kind == "liveness" else health.check_readiness
+        if threading.get_ident() == self._loop_thread:
+            return check(self._read_status(), self.overdue, self.max_lag)
+        answered = self._ask_loop(self._read_status)
         overdue = self.overdue
-        if not has_answered and self._loop is not None:
-            overdue = max(overdue, self.bound)  # so long has it kept us waiting
-        return judge(self._facts, overdue, self.bound)
+        if not answered and self._loop is not None:
+            overdue = max(overdue, self.max_lag)  # the time that it made us wait
+        return check(self._app, overdue, self.max_lag)
 
-    def look(self) -> Look:
-        """Return all figures, not older than 0.2 s as long as the loop turns."""
-        if threading.get_ident() != self._thread:
-            with self._asking:  # whoever comes meanwhile is told the same
-                if time.monotonic() - self._last.taken > FRESH:
-                    self._ask(self._begin_look)
-        last = self._last
-        return Look(
-            {**last.samples, of.OVERDUE: {(): self.overdue}},
-            last.distributions,
-            last.taken,
+    def snapshot(self) -> Snapshot:
+        """Return all metrics, at most 0.2 s old unless the loop hangs."""
+        if threading.get_ident() != self._loop_thread:
+            with self._request_lock:  # concurrent readers share one snapshot
+                if time.monotonic() - self._snapshot.taken_at > MAX_AGE:
+                    self._ask_loop(self._begin_collecting)
+        newest = self._snapshot
+        return Snapshot(
+            samples={**newest.samples, catalogue.OVERDUE: {(): self.overdue}},
+            histograms=newest.histograms,
+            taken_at=newest.taken_at,
         )
 
-    def _ask(self, work: Callable[[Future[None]], object]) -> bool:
-        """Have the loop do some work; return whether it did in time."""
+    def _ask_loop(self, work: Callable[[Future[None]], object]) -> bool:
+        """Run *work* in the loop; return whether it was done within *max_lag*."""
         loop = self._loop
-        if loop is None or self.overdue >= self.bound:
+        if loop is None or self.overdue >= self.max_lag:
             return False
         done: Future[None] = Future()
         try:
             loop.call_soon_threadsafe(work, done)
-        except RuntimeError:  # it has just been closed
+        except RuntimeError:  # the loop has just been closed
             return False
-        return bool(wait([done], timeout=self.bound).done)
+        return bool(wait([done], timeout=self.max_lag).done)
 
     # ---- in the loop
 
-    def _tell_facts(self, done: Future[None] | None = None) -> health.Facts:
-        self._facts = gather_facts(self._manager, self._stream)
+    def _read_status(self, done: Future[None] | None = None) -> health.AppStatus:
+        self._app = health.read_app_status(self._manager, self._stream)
         if done is not None:
             done.set_result(None)
-        return self._facts
+        return self._app
 
-    def _begin_look(self, done: Future[None]) -> None:
-        """Take a look, or wait for the one that is being taken."""
+    def _begin_collecting(self, done: Future[None]) -> None:
+        """Take a new snapshot, or join the one that is being taken."""
         if self._loop is None:
-            return  # nobody watches any more
-        if self._looking is None or self._looking.done():
-            look = self._take_look()
-            self._looking = self._loop.create_task(look, name="realtalk-async look")
-        self._looking.add_done_callback(lambda _: done.set_result(None))
+            return  # closed meanwhile
+        if self._collecting is None or self._collecting.done():
+            self._collecting = self._loop.create_task(
+                self._collect(), name="realtalk-async metrics snapshot"
+            )
+        self._collecting.add_done_callback(lambda _: done.set_result(None))
 
-    async def _take_look(self) -> None:
+    async def _collect(self) -> None:
         samples: Samples = {}
-        voice = self._look_at_voice()
-        breath = Breath()
-        await self._count_lines(breath)
-        await self._look_at_processes(samples, breath)
-        self._look_at_log(samples)
-        samples[of.DEGRADED] = {(): len(self._manager.degraded)}
-        self._last = Look(
-            {**counters.copied(self.tally.samples), **samples, **voice},
-            {metric: dict(one) for metric, one in self.tally.distributions.items()},
-            time.monotonic(),
+        voice: Samples = {}
+        if self._stream is not None and self._voice is not None:
+            voice = self._voice.update(self._stream.metrics())
+        time_slice = TimeSlice(MAX_SLICE)
+        await self._count_lines(time_slice)
+        await self._add_processes(samples, time_slice)
+        self._add_log(samples)
+        samples[catalogue.DEGRADED] = {(): len(self._manager.degraded)}
+        registry = self.registry
+        counted = {metric: dict(one) for metric, one in registry.samples.items()}
+        self._snapshot = Snapshot(
+            samples={**counted, **samples, **voice},
+            histograms={m: dict(one) for m, one in registry.histograms.items()},
+            taken_at=time.monotonic(),
         )
 
-    def _look_at_voice(self) -> Samples:
-        if self._stream is None or self._ear is None:
-            return {}
-        return self._ear.look(self._stream.metrics())
-
-    def _look_at_log(self, samples: Samples) -> None:
-        """Tell what the log has done."""
+    def _add_log(self, samples: Samples) -> None:
         log = self._manager.logger.statistics()
-        samples[of.LOG_LINES] = {(str(one),): n for one, n in log.logged.items()}
-        samples[of.LOG_DROPPED] = {(): log.dropped}
-        samples[of.LOG_WAITING] = {(): log.waiting}
+        samples[catalogue.LOG_LINES] = {(str(one),): n for one, n in log.logged.items()}
+        samples[catalogue.LOG_DROPPED] = {(): log.dropped}
+        samples[catalogue.LOG_WAITING] = {(): log.waiting}
 
-    async def _count_lines(self, breath: Breath) -> None:
-        """Have lines counted, beginning with another process every time."""
-        everyone = list(self._manager.processes.values())
-        first = self._turn % max(1, len(everyone))
-        self._turn += 1
-        left = LOOKED_THROUGH
-        for process in (*everyone[first:], *everyone[:first]):
+    async def _count_lines(self, time_slice: TimeSlice) -> None:
+        """Count new lines, up to `MAX_COUNTED` bytes, starting with another process."""
+        processes = list(self._manager.processes.values())
+        first = self._round % max(1, len(processes))
+        self._round += 1
+        left = MAX_COUNTED
+        for process in (*processes[first:], *processes[:first]):
             for stream in STREAMS:
-                looked = AT_ONCE
-                while looked >= AT_ONCE and left > 0:
-                    most = min(AT_ONCE, left)
-                    looked = process.get_volume(stream, most=most).looked
-                    left -= looked
-                    await breath.take()
+                counted = COUNTED_AT_ONCE
+                while counted >= COUNTED_AT_ONCE and left > 0:
+                    most = min(COUNTED_AT_ONCE, left)
+                    counted = process.get_volume(stream, most=most).looked
+                    left -= counted
+                    await time_slice.yield_if_over()
 
-    async def _look_at_processes(self, samples: Samples, breath: Breath) -> None:
-        """Add what is known of each."""
-        everyone: dict[str, ManagedProcess | SupervisedTask]
-        everyone = {**self._manager.processes, **self._manager.tasks}
-        for name, one in everyone.items():
-            label = self.tally.names.label(name)
-            self.tally.add(of.RESTARTS, (label,), 0)  # a series begins with its zero
+    async def _add_processes(self, samples: Samples, time_slice: TimeSlice) -> None:
+        """Add the state and the output volume of each process and task."""
+        supervised: dict[str, ManagedProcess | SupervisedTask]
+        supervised = {**self._manager.processes, **self._manager.tasks}
+        for name, one in supervised.items():
+            label = self.registry.names.label(name)
+            self.registry.add(catalogue.RESTARTS, (label,), 0)  # a series begins at 0
             _add_state(samples, label, one)
             if isinstance(one, ManagedProcess):
                 _add_volume(samples, label, one)
-            await breath.take()
-
-
-def gather_facts(manager: ProcessManager, stream: Stream | None) -> health.Facts:
-    """Return what decides whether an app is well; call it in its loop."""
-    return health.Facts(
-        manager.status,
-        manager.closing,
-        manager.critical,
-        manager.degraded,
-        None if stream is None else stream.is_ready(),
-    )
+            await time_slice.yield_if_over()
 
 
 def _add_state(
-    samples: Samples, label: str, one: ManagedProcess | SupervisedTask
+    samples: Samples, name: str, one: ManagedProcess | SupervisedTask
 ) -> None:
-    series = samples.setdefault(of.STATE, {})
+    series = samples.setdefault(catalogue.STATE, {})
     for state in State:
-        which = label, str(state)
-        series[which] = series.get(which, 0) + (one.state is state)
+        labels = name, str(state)
+        series[labels] = series.get(labels, 0) + (one.state is state)
 
 
-def _add_volume(samples: Samples, label: str, process: ManagedProcess) -> None:
+def _add_volume(samples: Samples, name: str, process: ManagedProcess) -> None:
     for stream in STREAMS:
         volume = process.get_volume(stream, most=0)
         for metric, count in (
-            (of.OUTPUT, volume.size),
-            (of.LINES, volume.lines),
-            (of.DROPPED, volume.dropped),
+            (catalogue.OUTPUT, volume.size),
+            (catalogue.LINES, volume.lines),
+            (catalogue.DROPPED, volume.dropped),
         ):
             series = samples.setdefault(metric, {})
-            series[label, stream] = series.get((label, stream), 0) + count
+            series[name, stream] = series.get((name, stream), 0) + count

@@ -1,57 +1,68 @@
 """
-The pages: ``/metrics``, ``/healthz``, ``/readyz``. An edge: WSGI, and a thread to serve it.
+The HTTP endpoint: ``/metrics``, ``/healthz``, ``/readyz``.
 
-They are served by threads of their own, off the loop: a loop that hangs is told of by a
-503 with the reason, at once, and its figures can still be scraped. Only code that does not
-even let go of the interpreter keeps them silent: then it is the time-out that tells.
+Threads of their own serve it, not the event loop: while the loop hangs, a health check gets
+a 503 with the reason at once, and a scrape gets the newest metrics. Only code that never
+releases the interpreter lock silences the endpoint; then the client's timeout tells.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
 from typing import TYPE_CHECKING, ClassVar, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import anyio
+import anyio.to_thread
 import orjson
 
+from realtalk_async.ops.collector import Collector
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from realtalk_async.ops.collector import Watch
+    from realtalk_async.supervision import ProcessManager
+    from realtalk_async.voice import Stream
 
-MOST_VISITORS = 16
-"""Requests at a time; who comes beyond that is sent away."""
+MAX_CLIENTS = 16
+"""Clients served at a time; the connections of further clients are closed."""
 
-PATIENCE = 5.0
-"""Seconds that a visitor may take to ask, and to take the answer."""
+CLIENT_TIMEOUT = 5.0
+"""Seconds that a client may take to send its request and to read the answer."""
 
 Request = socket.socket | tuple[bytes, socket.socket]
-"""What `socketserver` calls one."""
+"""What `socketserver` passes for a request."""
 
-Kind = Literal["liveness", "readiness"]
-PAGES: dict[str, Kind] = {"/healthz": "liveness", "/readyz": "readiness"}
+HEALTH_CHECKS: dict[str, Literal["liveness", "readiness"]] = {
+    "/healthz": "liveness",
+    "/readyz": "readiness",
+}
 
 
-def application(watch: Watch) -> WSGIApplication:
+def application(collector: Collector) -> WSGIApplication:
     """
-    Return the pages as a WSGI application, to be mounted in a server of your own.
+    Return the endpoint as a WSGI application, to mount in a server of your own.
 
-    Call it from a thread other than that of the app's loop.
+    Call the application from a thread other than that of the app's event loop.
+
+    Args:
+        collector: The collector of the app.
 
     Raises:
         ImportError: If prometheus_client is not installed: it comes with the extra
             ``metrics``.
     """
     try:
-        from realtalk_async.ops.prometheus import pages_of
+        from realtalk_async.ops.prometheus import metrics_application
     except ImportError as exc:
         raise ImportError(
             "/metrics needs prometheus_client: pip install 'realtalk-async[metrics]'"
         ) from exc
-    metrics = pages_of(watch)
+    metrics = metrics_application(collector)
 
     def answer(
         environ: WSGIEnvironment, start_response: StartResponse
@@ -59,11 +70,11 @@ def application(watch: Watch) -> WSGIApplication:
         path = str(environ.get("PATH_INFO", "/"))
         if path == "/metrics":
             return metrics(environ, start_response)
-        if path in PAGES:
-            verdict = watch.verdict(PAGES[path])
-            status = "200 OK" if verdict.good else "503 Service Unavailable"
-            return _json(start_response, status, verdict.to_dict())
-        pages = ["/metrics", *PAGES]
+        if path in HEALTH_CHECKS:
+            report = collector.check(HEALTH_CHECKS[path])
+            status = "200 OK" if report.ok else "503 Service Unavailable"
+            return _json(start_response, status, report.to_dict())
+        pages = ["/metrics", *HEALTH_CHECKS]
         return _json(start_response, "404 Not Found", {"pages": pages})
 
     return answer
@@ -85,86 +96,135 @@ def _json(
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread for each visitor, so that a slow one keeps nobody waiting."""
+    """Serves each client in a thread, so that a slow client does not delay others."""
 
-    daemon_threads = True  # a visitor that dawdles must not hold up the app's end
-    request_queue_size = MOST_VISITORS
+    daemon_threads = True  # a slow client must not delay the exit of the app
+    request_queue_size = MAX_CLIENTS
 
     def __init__(
         self, address: tuple[str, int], handler: Callable[..., WSGIRequestHandler]
     ) -> None:
-        self._places = threading.BoundedSemaphore(MOST_VISITORS)
+        self._free_slots = threading.BoundedSemaphore(MAX_CLIENTS)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        # Not WSGIServer's, which asks the name service for our name, and may wait for it.
+        # WSGIServer would look up the host name, and wait for the name service.
         socketserver.TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = self.server_address[1]
         self.setup_environ()
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        return self._places.acquire(blocking=False)
+        return self._free_slots.acquire(blocking=False)
 
     def process_request_thread(self, request: Request, client_address: object) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._free_slots.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Do nothing about a visitor who has gone before the answer."""
+        """Ignore a client that disconnects before it has read the answer."""
 
 
 class _Handler(WSGIRequestHandler):
-    timeout: ClassVar[float | None] = PATIENCE
+    timeout: ClassVar[float | None] = CLIENT_TIMEOUT
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base class names it so
         """Write nothing to stderr."""
 
 
 class Endpoint:
     """
-    The pages at a port of their own.
+    An HTTP server for the endpoint.
 
     Args:
-        watch: Who looks at the app.
-        host: Where to listen.
-        port: 0 takes a free one.
+        collector: The collector of the app.
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
 
     Raises:
-        OSError: If nobody can listen there.
+        OSError: If the address cannot be listened on.
         ImportError: If prometheus_client is not installed.
     """
 
-    def __init__(self, watch: Watch, host: str, port: int) -> None:
+    def __init__(self, collector: Collector, host: str, port: int) -> None:
         self._server = make_server(
-            host, port, application(watch), server_class=_Server, handler_class=_Handler
+            host,
+            port,
+            application(collector),
+            server_class=_Server,
+            handler_class=_Handler,
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever,
-            args=(0.05,),
+            kwargs={"poll_interval": 0.05},
             name="realtalk-async endpoint",
             daemon=True,
         )
         self.host = host
         self.port: int = self._server.server_port
-        """Where it listens."""
+        """The port that it listens on."""
 
     @property
     def url(self) -> str:
-        """Its address: ``http://127.0.0.1:9464``."""
+        """The base URL: ``http://127.0.0.1:9464``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more; blocks for 0.1 s at most, so call it from a thread."""
+        """Stop to serve; blocks for up to 0.1 s, so call it from a thread."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@contextlib.asynccontextmanager
+async def serve_metrics(
+    manager: ProcessManager,
+    *,
+    stream: Stream | None = None,
+    host: str = "127.0.0.1",
+    port: int = 9464,
+    max_lag: float = 1.0,
+) -> AsyncGenerator[Endpoint]:
+    """
+    Serve ``/metrics``, ``/healthz`` and ``/readyz`` for as long as the block runs.
+
+    Every client that reaches the port can read process names, counters and failure
+    reasons. Enter this block around the manager's, ``async with serve_metrics(manager),
+    manager:``, to serve during the shutdown as well.
+
+    Args:
+        manager: The manager of the processes to report on.
+        stream: The voice session, if there is one.
+        host: The address to listen on; by default only this machine can connect.
+        port: The port to listen on; 0 takes a free one.
+        max_lag: Seconds that the event loop may be late before it counts as hanging. A
+            health check takes no longer than that: give its client a longer timeout.
+
+    Yields:
+        The endpoint: ``endpoint.url``, ``endpoint.port``.
+
+    Raises:
+        OSError: If the address cannot be listened on.
+        ImportError: If prometheus_client is not installed: it comes with the extra
+            ``metrics``.
+
+    Cancellation: The server thread and the port are closed.
+    """
+    async with Collector(manager, stream, max_lag=max_lag) as collector:
+        endpoint = Endpoint(collector, host, port)
+        endpoint.start()
+        try:
+            yield endpoint
+        finally:
+            # This is short, and has to be done if the task is cancelled meanwhile.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(endpoint.close)

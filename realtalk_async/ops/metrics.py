@@ -1,9 +1,9 @@
 """
-What is measured: every metric with its name, unit, labels and meaning. Words.
+The catalogue of metrics: name, unit, labels, meaning and histogram bounds of each.
 
-Names follow OpenTelemetry's conventions: dotted, the unit apart. Prometheus's name of each
-is derived by OpenTelemetry's own rules, so that both exporters agree with each other, and
-with a collector that translates between the two.
+Names follow OpenTelemetry's conventions: dotted, with the unit apart. Prometheus names are
+derived by OpenTelemetry's rules, so that both exporters agree with each other and with a
+collector that translates between the two.
 """
 
 from __future__ import annotations
@@ -15,43 +15,46 @@ Kind = Literal["counter", "gauge", "histogram"]
 Labels = tuple[str, ...]
 """The values of a metric's labels, in their order."""
 
-MOST_NAMES = 250
-"""Names of processes that have series of their own; the rest share `OTHER`."""
+MAX_NAMES = 250
+"""Process names that get series of their own; all others share `OTHER`."""
 
 OTHER = "_other"
-"""The process of all series beyond `MOST_NAMES`."""
+"""The process label of all series beyond `MAX_NAMES`."""
 
-QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""Upper bounds in seconds for what should be over within an audio frame of 20 ms."""
+FRAME_BOUNDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+)
+"""Histogram bounds in seconds for durations that should stay below one 20 ms frame."""
 
-WIDE = (
+WIDE_BOUNDS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Upper bounds in seconds for what may take anything from a moment to a long backoff."""
+"""Histogram bounds in seconds for durations from a restart to a long backoff."""
 
-SUFFIXES = {"s": "_seconds", "By": "_bytes"}
-"""How units read in Prometheus; those in braces, such as ``{line}``, are left out."""
+UNIT_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
+"""Prometheus name suffixes of units; units in braces, such as ``{line}``, have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One thing that is measured."""
+    """The definition of one metric."""
 
     name: str
-    """In OpenTelemetry: ``realtalk.process.restarts``."""
+    """The OpenTelemetry name, such as ``realtalk.process.restarts``."""
     kind: Kind
     unit: str
-    """In UCUM, as OpenTelemetry asks for: ``s``, ``By``, ``{line}``."""
+    """A UCUM code, as OpenTelemetry requires: ``s``, ``By``, ``{line}``."""
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
-    """Of a histogram: the upper bounds of its buckets, without infinity."""
+    """Upper bounds of a histogram's buckets, without infinity."""
 
     @property
-    def prometheus(self) -> str:
-        """Its name in Prometheus, without the ``_total`` of a counter."""
-        return self.name.replace(".", "_") + SUFFIXES.get(self.unit, "")
+    def prometheus_name(self) -> str:
+        """The Prometheus name, without the ``_total`` of a counter."""
+        return self.name.replace(".", "_") + UNIT_SUFFIXES.get(self.unit, "")
 
 
 STATE = Metric(
@@ -65,165 +68,165 @@ RESTARTS = Metric(
     "realtalk.process.restarts",
     "counter",
     "{restart}",
-    "New incarnations that took the place of a dead one.",
+    "Incarnations that replaced an earlier one after its exit.",
     ("process",),
 )
 EXITS = Metric(
     "realtalk.process.exits",
     "counter",
     "{exit}",
-    "Incarnations that ended, or could not be started, by cause.",
+    "Incarnations that exited or could not be started, by cause.",
     ("process", "cause"),
 )
 GIVEN_UP = Metric(
     "realtalk.process.given_up",
     "counter",
     "{process}",
-    "Times that restarting was given up.",
+    "Times that the supervisor gave up restarting.",
     ("process",),
 )
 DETECTION = Metric(
     "realtalk.process.detection.duration",
     "histogram",
     "s",
-    "How long it took to notice that it was dead or not well: from the kernel's first sign "
-    "of an exit to the event, from the last sign of health to the verdict of a probe.",
+    "Time to detect a failure: from the kernel's exit notice to the exit event, or from "
+    "the last sign of health to the failed probe.",
     ("process", "by"),
-    WIDE,
+    WIDE_BOUNDS,
 )
 RECOVERY = Metric(
     "realtalk.process.recovery.duration",
     "histogram",
     "s",
-    "From the death to the new spawn, the policy's delay included.",
+    "Time from the exit to the next spawn, including the restart policy's delay.",
     ("process",),
-    WIDE,
+    WIDE_BOUNDS,
 )
 OUTPUT = Metric(
     "realtalk.process.output",
     "counter",
     "By",
-    "Bytes that came out of it.",
+    "Bytes of output that were read from the process.",
     ("process", "stream"),
 )
 LINES = Metric(
     "realtalk.process.output.lines",
     "counter",
     "{line}",
-    "Lines that it said, as far as they were counted: no scrape looks through more than "
-    "32 MiB of what all have said, so that in a flood the count lags behind.",
+    "Lines of output. A scrape counts lines in at most 32 MiB of new output of all "
+    "processes, so the count lags behind a flood.",
     ("process", "stream"),
 )
 DROPPED = Metric(
     "realtalk.process.output.dropped",
     "counter",
     "By",
-    "Bytes that were not kept because max_size was reached.",
+    "Bytes of output that were dropped because max_size was reached.",
     ("process", "stream"),
 )
 GAPS = Metric(
     "realtalk.process.output.gaps",
     "counter",
     "{gap}",
-    "Gaps in its output: times that max_size was reached.",
+    "Gaps in the output: times that max_size was reached.",
     ("process", "stream"),
 )
 DEGRADED = Metric(
     "realtalk.manager.degraded",
     "gauge",
     "{process}",
-    "Processes that the app has to do without.",
+    "Non-critical processes and tasks that were given up.",
 )
 GUARD_LOST = Metric(
     "realtalk.guard.losses",
     "counter",
     "{loss}",
-    "Times that the orphan guard died and was replaced.",
+    "Times that the guard process exited and was replaced.",
 )
 CALLBACKS = Metric(
     "realtalk.callback.failures",
     "counter",
     "{failure}",
-    "Callbacks of the app that raised, hung or returned nonsense.",
+    "App callbacks that raised, hung or returned a wrong type.",
     ("process",),
 )
 LOG_LINES = Metric(
     "realtalk.log.lines",
     "counter",
     "{line}",
-    "Lines that were logged by this app.",
+    "Lines that this app logged.",
     ("level",),
 )
 LOG_DROPPED = Metric(
     "realtalk.log.dropped",
     "counter",
     "{line}",
-    "Lines that the log had to drop: the disk was full or too slow.",
+    "Log lines that were dropped because the disk was full or too slow.",
 )
 LOG_WAITING = Metric(
-    "realtalk.log.waiting", "gauge", "By", "Bytes of the log that wait for the disk."
+    "realtalk.log.waiting", "gauge", "By", "Bytes of log lines that wait to be written."
 )
 LAG = Metric(
     "realtalk.loop.lag",
     "histogram",
     "s",
-    "How late the event loop was for a timer that is due every 0.1 s.",
-    bounds=QUICK,
+    "Lateness of a timer that the event loop runs every 0.1 s.",
+    bounds=FRAME_BOUNDS,
 )
 OVERDUE = Metric(
     "realtalk.loop.overdue",
     "gauge",
     "s",
-    "How long the event loop has been late by now; what grows here is a loop that hangs.",
+    "Seconds by which the event loop is late now; it grows while the loop hangs.",
 )
 CONNECTED = Metric(
     "realtalk.voice.connected",
     "gauge",
     "1",
-    "Whether the service is connected: 1 or 0.",
+    "Whether the voice session is connected to the service: 1 or 0.",
 )
 LATENCY = Metric(
     "realtalk.voice.response.latency",
     "histogram",
     "s",
-    "From the end of a question until the response began, its first output came, its first "
-    "sound left the speaker.",
+    "Time from the end of the user's turn until the response started, its first output "
+    "arrived or its first sound was played.",
     ("until",),
-    WIDE,
+    WIDE_BOUNDS,
 )
 BARGE_IN = Metric(
     "realtalk.voice.barge_in.duration",
     "histogram",
     "s",
-    "From an interruption until the speaker was silent.",
-    bounds=WIDE,
+    "Time from an interruption until the speaker is silent.",
+    bounds=WIDE_BOUNDS,
 )
 RESPONSES = Metric(
     "realtalk.voice.responses",
     "counter",
     "{response}",
-    "Responses that ended, by how.",
+    "Responses that ended, by status.",
     ("status",),
 )
 OUTAGE = Metric(
     "realtalk.voice.outage.duration",
     "histogram",
     "s",
-    "How long the connection was away before it was restored.",
-    bounds=WIDE,
+    "Time from the loss of the connection until it is restored.",
+    bounds=WIDE_BOUNDS,
 )
 AUDIO = Metric(
     "realtalk.voice.audio",
     "counter",
     "s",
-    "Sound that went that way: sent and played; dropped, withheld, unrecorded.",
+    "Seconds of audio that were sent, played, dropped, withheld or unrecorded.",
     ("way",),
 )
 UNDERRUNS = Metric(
     "realtalk.voice.underruns",
     "counter",
     "{underrun}",
-    "Times that the player ran dry in the middle of a response.",
+    "Times that the player ran out of audio in the middle of a response.",
 )
 
 SUPERVISION = (
@@ -231,7 +234,7 @@ SUPERVISION = (
     *(OUTPUT, LINES, DROPPED, GAPS, DEGRADED, GUARD_LOST, CALLBACKS),
     *(LOG_LINES, LOG_DROPPED, LOG_WAITING, LAG, OVERDUE),
 )
-"""What every app has."""
+"""Metrics of every app."""
 
 VOICE = (CONNECTED, LATENCY, BARGE_IN, RESPONSES, OUTAGE, AUDIO, UNDERRUNS)
-"""What an app with a voice session has as well."""
+"""Further metrics of an app with a voice session."""

@@ -1,7 +1,7 @@
 """
-The same figures for OpenTelemetry, by its API and never its SDK.
+The same metrics for OpenTelemetry, by its API and never its SDK.
 
-The app chooses the SDK and where its figures go; without one the API does nothing.
+The app chooses the SDK and the exporter; without an SDK the API does nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
-from realtalk_async.ops import metrics as of
-from realtalk_async.ops.collector import Watch
+from realtalk_async.ops import metrics as catalogue
+from realtalk_async.ops.collector import Collector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider
-    from opentelemetry.metrics import Observation as Observed
+    from opentelemetry.metrics import (
+        CallbackOptions,
+        Histogram,
+        Meter,
+        MeterProvider,
+        Observation,
+    )
 
     from realtalk_async.supervision import ProcessManager
     from realtalk_async.voice import Stream
@@ -29,17 +34,20 @@ async def export_metrics(
     *,
     stream: Stream | None = None,
     provider: MeterProvider | None = None,
-) -> AsyncGenerator[Watch]:
+) -> AsyncGenerator[Collector]:
     """
-    Give the figures of an app to OpenTelemetry for as long as the block runs.
+    Give the metrics of an app to OpenTelemetry for as long as the block runs.
 
-    Names, units and buckets are those of ``/metrics``. They are asked for by the thread of
-    the SDK's reader; what the loop tells costs it no more than a scrape does.
+    Names, units and buckets are those of ``/metrics``. The SDK's reader asks for them in
+    its own thread, which costs the event loop as little as a scrape does.
 
     Args:
-        manager: Whose processes are told of.
+        manager: The manager of the processes to report on.
         stream: The voice session, if there is one.
-        provider: Where the meter comes from; the global one if omitted.
+        provider: The provider of the meter; by default the global one.
+
+    Yields:
+        The collector of the app.
 
     Raises:
         ImportError: If opentelemetry-api is not installed: it comes with the extra
@@ -52,53 +60,58 @@ async def export_metrics(
             "OpenTelemetry's API is needed: pip install 'realtalk-async[otel]'"
         ) from exc
     meter = metrics.get_meter("realtalk_async", meter_provider=provider)
-    async with Watch(manager, stream) as watch:
-        _instrument(meter, watch, (*of.SUPERVISION, *(of.VOICE if stream else ())))
+    metrics_of_app = (*catalogue.SUPERVISION, *(catalogue.VOICE if stream else ()))
+    async with Collector(manager, stream) as collector:
+        _create_instruments(meter, collector, metrics_of_app)
         try:
-            yield watch
+            yield collector
         finally:
-            watch.tally.on_value = _forget
+            collector.registry.on_observation = None
 
 
-def _instrument(meter: Meter, watch: Watch, metrics: Iterable[of.Metric]) -> None:
-    """Make an instrument of each metric."""
-    histograms: dict[of.Metric, Histogram] = {}
-    last: set[of.Metric] = set()
+def _create_instruments(
+    meter: Meter, collector: Collector, metrics: Iterable[catalogue.Metric]
+) -> None:
+    histograms: dict[catalogue.Metric, Histogram] = {}
+    exported: set[catalogue.Metric] = set()
     for metric in metrics:
-        about = metric.name, metric.unit, metric.help
         if metric.kind == "histogram":
             histograms[metric] = meter.create_histogram(
-                *about, explicit_bucket_boundaries_advisory=metric.bounds
+                metric.name,
+                unit=metric.unit,
+                description=metric.help,
+                explicit_bucket_boundaries_advisory=metric.bounds,
             )
             continue
-        make = (
+        create = (
             meter.create_observable_counter
             if metric.kind == "counter"
             else meter.create_observable_gauge
         )
-        name, unit, text = about
-        make(name, [functools.partial(_observe, watch, metric, last)], unit, text)
+        callback = functools.partial(_observe, collector, metric, exported)
+        create(metric.name, [callback], unit=metric.unit, description=metric.help)
 
-    def record(metric: of.Metric, labels: of.Labels, value: float) -> None:
+    def record(
+        metric: catalogue.Metric, labels: catalogue.Labels, value: float
+    ) -> None:
         attributes = dict(zip(metric.labels, labels, strict=True))
         histograms[metric].record(value, attributes)
 
-    watch.tally.on_value = record
+    collector.registry.on_observation = record
 
 
 def _observe(
-    watch: Watch, metric: of.Metric, last: set[of.Metric], _options: CallbackOptions
-) -> Iterable[Observed]:
-    """Yield the values of a metric; once more after the end, as nothing unregisters it."""
+    collector: Collector,
+    metric: catalogue.Metric,
+    exported: set[catalogue.Metric],
+    _options: CallbackOptions,
+) -> Iterable[Observation]:
+    """Yield a metric's values; after the end once more, as nothing unregisters this."""
     from opentelemetry.metrics import Observation
 
-    if watch.is_over:
-        if metric in last:
+    if collector.closed:
+        if metric in exported:
             return
-        last.add(metric)
-    for labels, value in watch.look().samples.get(metric, {}).items():
+        exported.add(metric)
+    for labels, value in collector.snapshot().samples.get(metric, {}).items():
         yield Observation(value, dict(zip(metric.labels, labels, strict=True)))
-
-
-def _forget(_metric: of.Metric, _labels: of.Labels, _value: float) -> None:
-    """Record nothing any more."""

@@ -1,8 +1,8 @@
 """
-Figures in Prometheus's text format. An edge: the official client, prometheus_client.
+Metrics in Prometheus's text formats, rendered by the official client, prometheus_client.
 
-It is kept by the Prometheus project itself, depends on nothing, and knows both exposition
-formats; it is used for the format alone, as what is counted here needs no second registry.
+The Prometheus project maintains that client; it has no dependencies and knows both
+exposition formats. Only its formats are used: the values come from a `Collector`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
-# What `make_wsgi_app` returns it does not say.
+# `make_wsgi_app` has no return annotation.
 from prometheus_client import (
     CollectorRegistry,
     make_wsgi_app,  # pyright: ignore[reportUnknownVariableType]
@@ -22,7 +22,7 @@ from prometheus_client.core import (
     Sample,
 )
 
-from realtalk_async.ops import metrics as of
+from realtalk_async.ops import metrics as catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,82 +30,82 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from realtalk_async.ops.collector import Look, Watch
-    from realtalk_async.ops.counters import Distribution
+    from realtalk_async.ops.collector import Collector, Snapshot
+    from realtalk_async.ops.registry import HistogramData
 
 
-AT_ONCE = 32
-"""Samples that are rendered before the interpreter is let go of: 0.1 ms."""
+SAMPLES_PER_SLICE = 32
+"""Samples rendered before the interpreter lock is released: 0.1 ms."""
 
 Item = TypeVar("Item")
 
 
-def courteous(items: Iterable[Item]) -> Iterator[Item]:
+def release_gil_between(items: Iterable[Item]) -> Iterator[Item]:
     """
-    Yield all, and let other threads have the interpreter now and then.
+    Yield all items, and release the interpreter lock every few items.
 
-    A thread that does not let go of it has the event loop wait for 5 ms, and a big scrape
-    is many times as long.
+    Otherwise the event loop's thread waits 5 ms for the lock, many times in a big scrape.
     """
     for number, item in enumerate(items):
-        if number % AT_ONCE == 0:
+        if number % SAMPLES_PER_SLICE == 0:
             time.sleep(0)
         yield item
 
 
-class Samples(list[Sample]):
-    """Samples that are rendered courteously."""
+class YieldingSamples(list[Sample]):
+    """Samples whose rendering releases the interpreter lock every few samples."""
 
     def __iter__(self) -> Iterator[Sample]:
-        return courteous(super().__iter__())
+        return release_gil_between(super().__iter__())
 
 
-class Collector:
+class PrometheusCollector:
     """
-    Tells a registry of prometheus_client the figures of an app, when it is scraped.
+    Gives the metrics of an app to a registry of prometheus_client at each scrape.
 
     Args:
-        watch: Who looks at the app.
+        collector: The collector of the app.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all that has a value."""
-        look = self._watch.look()
-        for metric in (*of.SUPERVISION, *of.VOICE):
-            if metric in look.samples or metric in look.distributions:
-                family = _family(metric, look)
-                family.samples = Samples(family.samples)
+        """Yield each metric that has a value."""
+        snapshot = self._collector.snapshot()
+        for metric in (*catalogue.SUPERVISION, *catalogue.VOICE):
+            if metric in snapshot.samples or metric in snapshot.histograms:
+                family = _family(metric, snapshot)
+                family.samples = YieldingSamples(family.samples)
                 yield family
 
     def describe(self) -> Iterator[Metric]:
-        """Yield nothing: so that a registry does not scrape when it is made."""
+        """Yield nothing, so that a registry does not scrape when this is registered."""
         return iter(())
 
 
-def pages_of(watch: Watch) -> WSGIApplication:
-    """Return what answers a scrape with the figures of one app, and of nothing else."""
+def metrics_application(collector: Collector) -> WSGIApplication:
+    """Return a WSGI application that answers a scrape with the metrics of one app."""
     registry = CollectorRegistry()
-    registry.register(Collector(watch))
+    registry.register(PrometheusCollector(collector))
     return cast("WSGIApplication", make_wsgi_app(registry))
 
 
-def _family(metric: of.Metric, look: Look) -> Metric:
-    about = metric.prometheus, metric.help
+def _family(metric: catalogue.Metric, snapshot: Snapshot) -> Metric:
+    name, text = metric.prometheus_name, metric.help
     if metric.kind == "histogram":
-        histogram = HistogramMetricFamily(*about, labels=metric.labels)
-        for labels, one in courteous(sorted(look.distributions[metric].items())):
-            histogram.add_metric(labels, _buckets(metric, one), one.total)
+        histogram = HistogramMetricFamily(name, text, labels=metric.labels)
+        series = sorted(snapshot.histograms[metric].items())
+        for labels, data in release_gil_between(series):
+            histogram.add_metric(labels, _buckets(metric, data), data.total)
         return histogram
     make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = make(*about, labels=metric.labels)
-    for labels, value in courteous(sorted(look.samples[metric].items())):
+    family = make(name, text, labels=metric.labels)
+    for labels, value in release_gil_between(sorted(snapshot.samples[metric].items())):
         family.add_metric(labels, value)
     return family
 
 
-def _buckets(metric: of.Metric, one: Distribution) -> list[tuple[str, float]]:
+def _buckets(metric: catalogue.Metric, data: HistogramData) -> list[tuple[str, float]]:
     bounds = [*(str(bound) for bound in metric.bounds), "+Inf"]
-    return [*zip(bounds, map(float, one.cumulative), strict=True)]
+    return [*zip(bounds, map(float, data.cumulative), strict=True)]

@@ -1,16 +1,23 @@
-"""systemd as the one who watches the watcher: READY, STATUS, WATCHDOG, STOPPING."""
+"""
+Notifications to systemd, as in sd_notify(3): READY, STATUS, WATCHDOG, STOPPING.
+
+The protocol is text in one datagram, and systemd promises to keep it. Of the libraries,
+sdnotify has had no release since 2017, and systemd-python and cysystemd need a compiler and
+libsystemd: the few lines below need neither.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.ops import health
-from realtalk_async.ops.collector import gather_facts
-from realtalk_async.ops.sd_notify import Manners, NotifySocket
 from realtalk_async.supervision import State
 
 if TYPE_CHECKING:
@@ -20,13 +27,13 @@ if TYPE_CHECKING:
     from realtalk_async.voice import Stream
 
 COMPONENT = "systemd"
-"""Who speaks in the log."""
+"""The component of this module's log entries."""
 
 PERIOD = 1.0
-"""Seconds, at most, between two looks at what is to be told."""
+"""Seconds between two updates, at most."""
 
-MOST_NAMED = 5
-"""Processes that do not run and are named in a status."""
+MAX_NAMED = 5
+"""Processes that a status line names."""
 
 
 @contextlib.asynccontextmanager
@@ -34,109 +41,112 @@ async def notify_systemd(
     manager: ProcessManager, *, stream: Stream | None = None
 ) -> AsyncGenerator[bool]:
     """
-    Tell systemd how the app is, for as long as the block runs; for ``Type=notify``.
+    Notify systemd of the app's state for as long as the block runs (``Type=notify``).
 
-    Enter it when everything has been started. ``READY=1`` is sent when all critical
-    processes (and the voice session) are ready. ``WATCHDOG=1`` is sent twice in
-    ``WatchdogSec``, by the event loop, and only while nothing critical is lost: a loop
-    that hangs says nothing, and systemd restarts the app. ``STATUS=`` says in a line what
-    runs and what does not. ``STOPPING=1`` is sent when the block ends, or at once when a
-    critical process is lost.
+    Enter the block when everything has been started. ``READY=1`` is sent when all critical
+    processes (and the voice session) are ready. The event loop sends ``WATCHDOG=1`` twice
+    in ``WatchdogSec``, and only while no critical process is lost: if the loop hangs,
+    systemd gets no notification and restarts the app. ``STATUS=`` says in one line which
+    processes run and which do not. ``STOPPING=1`` is sent when the block ends, or at once
+    when a critical process is lost.
 
-    Without ``NOTIFY_SOCKET`` in the environment it does nothing.
+    Without ``NOTIFY_SOCKET`` in the environment this does nothing.
 
     Args:
-        manager: Whose processes are told of.
+        manager: The manager of the processes to report on.
         stream: The voice session, if there is one.
 
     Yields:
-        Whether systemd listens.
+        Whether there is a notify socket.
 
     Raises:
-        InvalidConfiguration: If the environment asks for what cannot be done.
+        InvalidConfiguration: If ``NOTIFY_SOCKET`` or ``WATCHDOG_USEC`` is malformed.
 
-    Cancellation: Nothing is left behind.
+    Cancellation: ``STOPPING=1`` is sent and the socket closed.
     """
-    manners = Manners.of(os.environ, os.getpid())
-    if not manners.address:
+    environment = NotifyEnvironment.parse(os.environ, os.getpid())
+    if not environment.address:
         yield False
         return
-    herald = Herald(manager, stream, manners)
-    beating = asyncio.get_running_loop().create_task(
-        herald.beat_for_ever(), name="realtalk-async systemd"
+    notifier = SystemdNotifier(manager, stream, environment)
+    updating = asyncio.get_running_loop().create_task(
+        notifier.update_periodically(), name="realtalk-async systemd"
     )
-    unsubscribe = manager.subscribe(herald.hear)
+    unsubscribe = manager.subscribe(notifier.on_event)
     try:
         yield True
     finally:
         unsubscribe()
-        beating.cancel()
-        await asyncio.wait([beating])
-        herald.say_goodbye("stopping")
-        herald.close()
+        updating.cancel()
+        await asyncio.wait([updating])
+        notifier.notify_stopping("stopping")
+        notifier.close()
 
 
-class Herald:
+class SystemdNotifier:
     """
-    Tells systemd what there is to tell.
+    Sends an app's state to systemd when it changes, and the watchdog's keep-alive.
 
     Args:
-        manager: Whose processes are told of.
+        manager: The manager of the processes to report on.
         stream: The voice session, if there is one.
-        manners: What systemd asks for.
+        environment: The notify socket and the watchdog's timeout.
     """
 
     def __init__(
-        self, manager: ProcessManager, stream: Stream | None, manners: Manners
+        self,
+        manager: ProcessManager,
+        stream: Stream | None,
+        environment: NotifyEnvironment,
     ) -> None:
         self._manager = manager
         self._stream = stream
-        self._watchdog = manners.watchdog
-        self._socket = NotifySocket(manners.address)
-        self._is_ready = False
-        self._is_stopping = False
-        self._told = ""
-        self._complained = ""
+        self._watchdog = environment.watchdog
+        self._socket = NotifySocket(environment.address)
+        self._ready_sent = False
+        self._stopping = False
+        self._last_status = ""
+        self._last_error = ""
 
-    async def beat_for_ever(self) -> None:
-        """Tell of what has changed, and give a sign of life, again and again."""
-        # Half the time is what sd_watchdog_enabled(3) advises.
+    async def update_periodically(self) -> None:
+        """Send changes and keep-alives until cancelled."""
+        # sd_watchdog_enabled(3) recommends half the timeout.
         period = min(PERIOD, (self._watchdog or 2 * PERIOD) / 2)
         while True:
-            self.beat()
+            self.update()
             await asyncio.sleep(period)
 
-    def beat(self) -> None:
-        """Tell what is to be told now."""
-        if self._is_stopping:
+    def update(self) -> None:
+        """Send the assignments that are due now."""
+        if self._stopping:
             return
-        facts = gather_facts(self._manager, self._stream)
-        alive = health.liveness(facts, 0.0, 1.0)
-        words: dict[str, str | int] = {}
-        if alive.good and self._watchdog is not None:
-            words["WATCHDOG"] = 1
-        if not self._is_ready and health.readiness(facts, 0.0, 1.0).good:
-            words["READY"] = 1
-        status = "; ".join(alive.reasons) or self._describe()
-        if status != self._told:
-            words["STATUS"] = status
-        if words and self._send(words):
-            self._told = status
-            self._is_ready = self._is_ready or "READY" in words
+        app = health.read_app_status(self._manager, self._stream)
+        liveness = health.check_liveness(app)
+        assignments: dict[str, str | int] = {}
+        if liveness.ok and self._watchdog is not None:
+            assignments["WATCHDOG"] = 1
+        if not self._ready_sent and health.check_readiness(app).ok:
+            assignments["READY"] = 1
+        status = "; ".join(liveness.reasons) or self._describe()
+        if status != self._last_status:
+            assignments["STATUS"] = status
+        if assignments and self._send(assignments):
+            self._last_status = status
+            self._ready_sent = self._ready_sent or "READY" in assignments
 
-    def hear(self, event: events.Event) -> None:
-        """Say at once that the app is about to end."""
+    def on_event(self, event: events.Event) -> None:
+        """Notify of a shutdown at once: a subscriber of the manager."""
         if isinstance(event, events.ShutdownStarted):
-            self.say_goodbye(str(event))
+            self.notify_stopping(str(event))
 
-    def say_goodbye(self, why: str) -> None:
-        """Say that the app ends. Idempotent."""
-        if not self._is_stopping:
-            self._is_stopping = True
-            self._send({"STOPPING": 1, "STATUS": why})
+    def notify_stopping(self, reason: str) -> None:
+        """Send ``STOPPING=1``. Idempotent."""
+        if not self._stopping:
+            self._stopping = True
+            self._send({"STOPPING": 1, "STATUS": reason})
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()
 
     def _describe(self) -> str:
@@ -145,25 +155,98 @@ class Herald:
         states |= {name: one.state for name, one in manager.tasks.items()}
         return describe(manager.status, states)
 
-    def _send(self, words: Mapping[str, str | int]) -> bool:
+    def _send(self, assignments: Mapping[str, str | int]) -> bool:
         try:
-            return self._socket.send(**words)
+            return self._socket.send(**assignments)
         except OSError as exc:
-            if str(exc) != self._complained:
-                self._complained = str(exc)
+            if str(exc) != self._last_error:
+                self._last_error = str(exc)
                 self._manager.logger.warning(
-                    COMPONENT, "systemd cannot be told", {"error": str(exc)}
+                    COMPONENT, "Cannot notify systemd", {"error": str(exc)}
                 )
             return False
 
 
 def describe(status: str, states: Mapping[str, State]) -> str:
-    """Return in a line how many run, and who does not: ``running: 2 of 3 run; …``."""
+    """Return the status line: ``degraded: 2 of 3 running; mic (backoff)``."""
     running = sum(state is State.RUNNING for state in states.values())
-    others = [n for n, state in states.items() if state is not State.RUNNING]
-    line = f"{status}: {running} of {len(states)} run"
+    others = [name for name, state in states.items() if state is not State.RUNNING]
+    line = f"{status}: {running} of {len(states)} running"
     if not others:
         return line
-    named = ", ".join(f"{name} ({states[name]})" for name in others[:MOST_NAMED])
-    more = len(others) - MOST_NAMED
+    named = ", ".join(f"{name} ({states[name]})" for name in others[:MAX_NAMED])
+    more = len(others) - MAX_NAMED
     return f"{line}; {named}" + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyEnvironment:
+    """What systemd passes to a service in its environment."""
+
+    address: str
+    """The notify socket: a path, or ``@`` and an abstract name; empty if there is none."""
+    watchdog: float | None
+    """The watchdog's timeout in seconds; None without a watchdog for this process."""
+
+    @classmethod
+    def parse(cls, environ: Mapping[str, str], pid: int) -> NotifyEnvironment:
+        """
+        Parse the environment of process *pid*.
+
+        Raises:
+            InvalidConfiguration: If a variable is malformed, or names a socket family other
+                than AF_UNIX.
+        """
+        address = environ.get("NOTIFY_SOCKET", "")
+        if address and address[0] not in "/@":
+            raise InvalidConfiguration(
+                f"NOTIFY_SOCKET is {address!r}: it must be a path or an abstract name"
+            )
+        microseconds = environ.get("WATCHDOG_USEC", "0")
+        if not microseconds.isdigit():
+            raise InvalidConfiguration(
+                f"WATCHDOG_USEC is {microseconds!r}: it must be a number"
+            )
+        is_for_us = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
+        watchdog = int(microseconds) / 1e6 if is_for_us else 0.0
+        return cls(address, watchdog or None)
+
+
+class NotifySocket:
+    """
+    The sending end of systemd's notify socket.
+
+    Args:
+        address: A path, or ``@`` and an abstract name.
+    """
+
+    def __init__(self, address: str) -> None:
+        abstract = address.startswith("@")
+        self._address = f"\0{address[1:]}" if abstract else address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)  # noqa: FBT003 - its own signature
+
+    def send(self, **assignments: str | int) -> bool:
+        """
+        Send assignments: ``send(READY=1, STATUS="running")``.
+
+        Returns:
+            Whether systemd's queue had room for them; a later message may fit again.
+
+        Raises:
+            OSError: If no process listens on the socket.
+        """
+        lines = [f"{name}={_one_line(value)}" for name, value in assignments.items()]
+        try:
+            self._socket.sendto(os.fsencode("\n".join(lines)), self._address)
+        except BlockingIOError:  # systemd's queue is full
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
+        self._socket.close()
+
+
+def _one_line(value: str | int) -> str:
+    return " ".join(str(value).split())

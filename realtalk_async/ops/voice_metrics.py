@@ -1,86 +1,90 @@
-"""What a voice session has done since it was last looked at, as counts. Pure."""
+"""Metrics of a voice session, from its events and from its own figures."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from realtalk_async.ops import metrics as of
+from realtalk_async.ops import metrics as catalogue
 from realtalk_async.voice import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from realtalk_async.ops.counters import Samples, Tally
+    from realtalk_async.ops.registry import MetricRegistry, Samples
     from realtalk_async.voice.metrics import Metrics, TurnLatency
 
-MOMENTS = ("started", "first_output", "first_sound")
-"""What a response's latency is measured until."""
+MILESTONES = ("started", "first_output", "first_sound")
+"""The moments of a response up to which its latency is measured."""
+
+AUDIO_PATHS = ("sent", "played", "dropped", "withheld", "unrecorded")
 
 
-class Ear:
+class VoiceMetricsListener:
     """
-    Counts what a session tells, each thing once.
+    Adds a voice session's events and figures to a registry, each of them once.
 
     Args:
-        tally: Where it is counted.
+        registry: Where they are counted.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, registry: MetricRegistry) -> None:
+        self._registry = registry
         self._counted: set[tuple[str, str]] = set()
         self._barge_ins: tuple[float, ...] = ()
-        self._sums: Counter[str] = Counter()
 
-    def hear(self, event: events.VoiceEvent) -> None:
-        """Count what an event tells."""
+    def on_event(self, event: events.VoiceEvent) -> None:
+        """Count one voice event: a subscriber of the session."""
         match event:
             case events.ResponseFinished():
-                self._tally.add(of.RESPONSES, (str(event.outcome.status),))
+                status = str(event.outcome.status)
+                self._registry.add(catalogue.RESPONSES, (status,))
             case events.ConnectionRestored():
-                self._tally.observe(of.OUTAGE, event.downtime)
+                self._registry.observe(catalogue.OUTAGE, event.downtime)
             case _:
                 pass
 
-    def look(self, metrics: Metrics) -> Samples:
-        """Count what is new in *metrics*, and return what only ever stands there."""
+    def update(self, metrics: Metrics) -> Samples:
+        """Count latencies that are new in *metrics*; return its gauges and totals."""
         self._count_turns(metrics.turns)
         for milliseconds in appended(self._barge_ins, metrics.barge_ins):
-            self._tally.observe(of.BARGE_IN, milliseconds / 1000)
+            self._registry.observe(catalogue.BARGE_IN, milliseconds / 1000)
         self._barge_ins = metrics.barge_ins
-        ways = ("sent", "played", "dropped", "withheld", "unrecorded")
         audio: dict[str, float] = {
-            way: getattr(metrics, f"{way}_audio") for way in ways
+            path: getattr(metrics, f"{path}_audio") for path in AUDIO_PATHS
         }
         return {
-            of.CONNECTED: {(): float(metrics.connected)},
-            of.AUDIO: {(way,): seconds for way, seconds in audio.items()},
-            of.UNDERRUNS: {(): metrics.underruns},
+            catalogue.CONNECTED: {(): float(metrics.connected)},
+            catalogue.AUDIO: {(path,): seconds for path, seconds in audio.items()},
+            catalogue.UNDERRUNS: {(): metrics.underruns},
         }
 
     def _count_turns(self, turns: Sequence[TurnLatency]) -> None:
-        """Count each moment of each turn once, when it is known."""
-        known = {(turn.response_id, moment) for turn in turns for moment in MOMENTS}
-        self._counted &= known  # what is remembered is bounded, as the turns are
+        """Observe each milestone of each turn once, as soon as it is known."""
+        # The session keeps a bounded number of turns, so this set is bounded as well.
+        self._counted &= {
+            (turn.response_id, name) for turn in turns for name in MILESTONES
+        }
         for turn in turns:
-            for moment in MOMENTS:
-                seconds: float | None = getattr(turn, moment)
-                which = turn.response_id, moment
-                if seconds is not None and which not in self._counted:
-                    self._counted.add(which)
-                    self._tally.observe(of.LATENCY, seconds, (moment,))
+            for name in MILESTONES:
+                seconds: float | None = getattr(turn, name)
+                key = turn.response_id, name
+                if seconds is not None and key not in self._counted:
+                    self._counted.add(key)
+                    self._registry.observe(catalogue.LATENCY, seconds, (name,))
 
 
 def appended(before: Sequence[float], now: Sequence[float]) -> Sequence[float]:
     """
-    Return what was appended, where the oldest may have been dropped since.
+    Return the values that were appended to a bounded list since *before*.
 
-    The fewest that explain the difference.
+    The oldest values may have been dropped meanwhile; the shortest addition that explains
+    the difference is returned.
     """
     for count in range(len(now) + 1):
         kept = len(now) - count
-        if list(now[:kept]) == list(before[len(before) - kept :]) and kept <= len(
-            before
+        if (
+            kept <= len(before)
+            and list(now[:kept]) == list(before)[len(before) - kept :]
         ):
             return now[kept:]
     return now

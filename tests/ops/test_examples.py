@@ -1,4 +1,4 @@
-"""What stands in examples/ for systemd and Kubernetes is right, and does what it says."""
+"""The examples for systemd and Kubernetes are valid and work."""
 
 import json
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Unit(RawConfigParser):
-    """A unit file, whose keys have capitals."""
+    """A parser that keeps the capitals of keys."""
 
     def optionxform(self, optionstr):
         return optionstr
@@ -40,7 +40,7 @@ class Unit(RawConfigParser):
 
 @pytest.fixture
 def service():
-    """The [Service] of the unit."""
+    """Return the [Service] section of the unit."""
     parser = Unit(comment_prefixes=("#",), delimiters=("=",), strict=True)
     parser.read(UNIT)
     return parser["Service"]
@@ -48,7 +48,7 @@ def service():
 
 @pytest.fixture
 def pod():
-    """The specification of the manifest's pod."""
+    """Return the specification of the manifest's pod."""
     (deployment,) = yaml.safe_load_all(MANIFEST.read_text())
     assert (deployment["apiVersion"], deployment["kind"]) == ("apps/v1", "Deployment")
     template = deployment["spec"]["template"]
@@ -59,7 +59,7 @@ def pod():
 
 
 def check(arguments, tmp_path):
-    """Have our command line look at arguments, with a file of ours in place of theirs."""
+    """Run our command line with `--check` on these arguments and a configuration of ours."""
     (tmp_path / "realtalk.toml").write_text(TOML)
     assert arguments[-1] == "/etc/realtalk/realtalk.toml"
     words = [*arguments[:-1], "--check", str(tmp_path / "realtalk.toml")]
@@ -69,8 +69,7 @@ def check(arguments, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
-    """With a program that is there."""
+def test_systemd_accepts_the_unit(tmp_path):
     unit = tmp_path / UNIT.name
     program = tmp_path / "realtalk-async"
     program.touch(mode=0o755)
@@ -84,8 +83,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_runs_what_our_command_line_takes(service, tmp_path):
-    """And leaves the ladders their time."""
+def test_the_unit_runs_a_valid_command_line_and_leaves_the_ladders_their_time(
+    service, tmp_path
+):
     program, *arguments = shlex.split(service["ExecStart"])
     assert program == PROGRAM
     check(arguments, tmp_path)
@@ -95,8 +95,9 @@ def test_the_unit_runs_what_our_command_line_takes(service, tmp_path):
     assert float(service["TimeoutStopSec"]) > 2 * ladder
 
 
-def test_the_manifest_asks_for_the_pages_that_there_are(pod, tmp_path):
-    """In their time, and more patiently than our answer takes."""
+def test_the_manifest_probes_existing_pages_with_timeouts_above_the_maximum_lag(
+    pod, tmp_path
+):
     (container,) = pod["containers"]
     program, *arguments = container["args"]
     assert program == "realtalk-async"
@@ -114,8 +115,7 @@ def test_the_manifest_asks_for_the_pages_that_there_are(pod, tmp_path):
     assert {one["name"] for one in container["volumeMounts"]} == volumes
 
 
-def test_the_app_in_service_tells_systemd_and_answers(tmp_path):
-    """READY, a page, and a good end at SIGTERM."""
+def test_the_service_example_notifies_systemd_serves_and_ends_at_sigterm(tmp_path):
     address = str(tmp_path / "notify")
     environment = {
         **os.environ,

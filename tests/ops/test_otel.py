@@ -1,4 +1,4 @@
-"""OpenTelemetry is told the same as Prometheus, under the same names."""
+"""OpenTelemetry gets the same metrics as Prometheus, under the same names."""
 
 import asyncio
 import subprocess
@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from realtalk_async import RestartPolicy
 from realtalk_async.ops import export_metrics
-from realtalk_async.ops import metrics as of
+from realtalk_async.ops import metrics as catalogue
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(60)
@@ -22,20 +22,19 @@ AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
 
 @pytest.fixture
 def reader():
-    """Read what an app has told."""
     return InMemoryMetricReader()
 
 
 @pytest.fixture
 def provider(reader):
-    """Bring figures to that reader; nobody else."""
+    """Return a meter provider that exports to that reader only."""
     provider = MeterProvider([reader])
     yield provider
     provider.shutdown()
 
 
 async def read(reader):
-    """Return data points by metric and attributes, as the SDK's thread collects them."""
+    """Return data points by metric and attributes, collected in the SDK's thread."""
     data = await asyncio.to_thread(reader.get_metrics_data)
     return {
         (metric.name, *sorted(point.attributes.values())): point
@@ -46,8 +45,9 @@ async def read(reader):
     }
 
 
-async def test_a_death_is_told_in_figures(manager, reader, provider):
-    """Counters as they stand, times as histograms with our bounds."""
+async def test_an_exit_is_exported_as_counters_and_histograms_with_our_bounds(
+    manager, reader, provider
+):
     async with export_metrics(manager, provider=provider):
         mic = await manager.start("mic", programs.runs(), restart=AT_ONCE)
         await mic.wait_for_line("ready")
@@ -61,44 +61,44 @@ async def test_a_death_is_told_in_figures(manager, reader, provider):
     assert points["realtalk.process.state", "mic", "running"].value == 1
     assert points["realtalk.process.output", "mic", "stdout"].value >= len("ready\n")
     recovery = points["realtalk.process.recovery.duration", "mic"]
-    assert (recovery.count, recovery.explicit_bounds) == (1, of.WIDE)
+    assert (recovery.count, recovery.explicit_bounds) == (1, catalogue.WIDE_BOUNDS)
     assert points["realtalk.loop.overdue",].value < 30
 
 
-async def test_the_last_figures_are_told_once_after_the_end(manager, reader, provider):
-    """So that a last export has them, and the next app's are not mixed with them."""
+async def test_the_last_values_are_exported_once_after_the_block(
+    manager, reader, provider
+):
+    """So that a last export has them, and the next app's values are not mixed with them."""
     async with export_metrics(manager, provider=provider):
         one = await manager.start("one", programs.speaks("done"))
         await one.wait()
     points = await read(reader)
     assert points["realtalk.process.exits", "finished", "one"].value == 1
     told = {name for name, *_ in await read(reader)}
-    histograms = {one.name for one in of.SUPERVISION if one.kind == "histogram"}
+    histograms = {one.name for one in catalogue.SUPERVISION if one.kind == "histogram"}
     assert told <= histograms
 
 
 async def test_prometheus_names_are_those_of_the_official_exporter(manager):
-    """Whichever way the figures go, a dashboard finds them."""
     exporter = PrometheusMetricReader()
     provider = MeterProvider([exporter])
     try:
-        async with export_metrics(manager, provider=provider) as watch:
-            for metric in of.SUPERVISION:
+        async with export_metrics(manager, provider=provider) as collector:
+            for metric in catalogue.SUPERVISION:
                 labels = tuple("x" for _ in metric.labels)
                 if metric.kind == "histogram":
-                    watch.tally.observe(metric, 1.0, labels)
+                    collector.registry.observe(metric, 1.0, labels)
                 elif metric.kind == "counter":
-                    watch.tally.add(metric, labels)
+                    collector.registry.add(metric, labels)
             await manager.start("mic", programs.runs())
             families = await asyncio.to_thread(lambda: list(REGISTRY.collect()))
     finally:
         provider.shutdown()
     theirs = {one.name for one in families if one.name.startswith("realtalk")}
-    assert theirs == {one.prometheus for one in of.SUPERVISION}
+    assert theirs == {one.prometheus_name for one in catalogue.SUPERVISION}
 
 
-def test_without_the_library_the_error_names_the_extra():
-    """And without an SDK nothing happens at all."""
+def test_without_opentelemetry_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "import asyncio\n"
@@ -115,8 +115,7 @@ def test_without_the_library_the_error_names_the_extra():
     assert "pip install 'realtalk-async[otel]'" in done.stderr
 
 
-def test_nobody_pays_for_what_he_does_not_use():
-    """Neither library is loaded by the package, nor by watching an app."""
+def test_a_collector_loads_neither_exporter_nor_the_voice_package():
     code = (
         "import sys, realtalk_async, realtalk_async.supervision.manager\n"
         "import realtalk_async.ops, realtalk_async.ops.collector\n"

@@ -1,4 +1,4 @@
-"""The pages tell the truth about a real app, also when its loop hangs."""
+"""The HTTP endpoint of a real app, also while its event loop hangs."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from realtalk_async import PERMANENT, Command, Probe, ProcessManager, RestartPolicy
 from realtalk_async.exceptions import CriticalProcessFailed
-from realtalk_async.ops import Watch, application, metrics, serve_metrics
-from realtalk_async.ops import collector as watching
-from realtalk_async.ops.counters import Names
-from realtalk_async.ops.http import MOST_VISITORS
+from realtalk_async.ops import Collector, application, metrics, serve_metrics
+from realtalk_async.ops import collector as collector_module
+from realtalk_async.ops.http import MAX_CLIENTS
+from realtalk_async.ops.registry import NameLimiter
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(60)
@@ -31,7 +31,7 @@ AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
 
 
 def fetch(url, accept="text/plain"):
-    """Return status, body and seconds."""
+    """Return status, body and seconds of one request."""
     began = time.monotonic()
     request = urllib.request.Request(url, headers={"Accept": accept})
     try:
@@ -50,7 +50,7 @@ async def get(endpoint, path):
 
 
 async def scrape(endpoint):
-    """Return all values by name and labels."""
+    """Return all values by name and label values."""
     status, body = await get(endpoint, "/metrics")
     assert status == 200
     return {
@@ -61,14 +61,12 @@ async def scrape(endpoint):
 
 
 async def until(condition):
-    """Wait until it is true, without a guess at how long that takes."""
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def test_a_scrape_tells_what_happened(manager):
-    """States, restarts, exits, times, output: of real processes."""
+async def test_a_scrape_reports_states_restarts_exits_times_and_output(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         ticker = "echo one; echo two; echo three >&2; exec sleep 1000"
         mic = await manager.start("mic", programs.shell(ticker), restart=AT_ONCE)
@@ -96,8 +94,7 @@ async def test_a_scrape_tells_what_happened(manager):
     assert values["realtalk_loop_overdue_seconds",] < 30
 
 
-async def test_what_fell_silent_is_detected_by_its_probe(manager):
-    """The time is that since its last sign of life."""
+async def test_detection_by_a_probe_is_timed_from_the_last_sign_of_life(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         await manager.start(
             "mic", programs.runs(), probes=[Probe.silence(0.3, grace=0.1)]
@@ -112,7 +109,6 @@ async def test_what_fell_silent_is_detected_by_its_probe(manager):
 
 
 async def test_a_binary_stdout_counts_as_output(manager):
-    """Its bytes are handed on, and none of them kept."""
     async with serve_metrics(manager, port=0) as endpoint:
         sound = programs.python(
             "import sys; sys.stdout.buffer.write(bytes(4800)); input()",
@@ -120,15 +116,14 @@ async def test_a_binary_stdout_counts_as_output(manager):
             stdin=True,
         )
         mic = await manager.start("mic", sound)
-        heard = 0
-        while heard < 4800:
-            heard += len(await mic.receive())
+        received = 0
+        while received < 4800:
+            received += len(await mic.receive())
         values = await scrape(endpoint)
     assert values["realtalk_process_output_bytes_total", "mic", "stdout"] == 4800
 
 
-async def test_gaps_are_told(manager):
-    """How many, and how many bytes are missing."""
+async def test_gaps_and_dropped_bytes_are_counted(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         chatty = programs.speaks("x" * 999)
         process = await manager.start("chatty", chatty, max_size=600)
@@ -139,8 +134,7 @@ async def test_gaps_are_told(manager):
     assert values[dropped, "chatty", "stdout"] == 400
 
 
-async def test_both_formats_are_understood_by_their_parsers(manager):
-    """Counters end in _total, histograms have their buckets in order."""
+async def test_both_exposition_formats_are_accepted_by_the_official_parsers(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         await manager.start("mic", programs.exits(3), restart=PERMANENT)
         await until(lambda: manager.processes["mic"].restarts >= 1)
@@ -154,9 +148,10 @@ async def test_both_formats_are_understood_by_their_parsers(manager):
     assert names == {family.name.removesuffix("_total") for family in parse(plain)}
 
 
-async def test_names_without_end_do_not_fill_a_scrape(manager, monkeypatch):
-    """Beyond the limit they share one series, which sums them up."""
-    monkeypatch.setattr(Names.__init__, "__defaults__", (2,))
+async def test_process_names_beyond_the_limit_share_one_series_with_their_sum(
+    manager, monkeypatch
+):
+    monkeypatch.setattr(NameLimiter.__init__, "__defaults__", (2,))
     async with serve_metrics(manager, port=0) as endpoint:
         for number in range(5):
             one = await manager.start(f"job-{number}", programs.speaks("done"))
@@ -170,15 +165,14 @@ async def test_names_without_end_do_not_fill_a_scrape(manager, monkeypatch):
     assert values[lines, "_other", "stdout"] == 3
 
 
-async def test_a_flood_is_counted_in_pieces(manager, monkeypatch):
-    """A scrape looks through a bounded amount; the rest follows."""
-    monkeypatch.setattr(watching, "FRESH", 0.0)
+async def test_lines_of_a_flood_are_counted_over_several_scrapes(manager, monkeypatch):
+    monkeypatch.setattr(collector_module, "MAX_AGE", 0.0)
     many = programs.shell("yes 0123456789 | head -c 1100000; exec sleep 1000")
     async with serve_metrics(manager, port=0) as endpoint:
         process = await manager.start("many", many)
         await until(lambda: process.get_volume("stdout", most=0).size == 1_100_000)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(watching, "LOOKED_THROUGH", 64 * 1024)
+            patch.setattr(collector_module, "MAX_COUNTED", 64 * 1024)
             first = await scrape(endpoint)
         second = await scrape(endpoint)
     lines = ("realtalk_process_output_lines_total", "many", "stdout")
@@ -191,8 +185,7 @@ async def test_a_flood_is_counted_in_pieces(manager, monkeypatch):
 # ---- health
 
 
-async def test_a_critical_process_decides_whether_the_app_is_ready(manager):
-    """Starting it is not, running it is; others do not matter."""
+async def test_only_critical_processes_decide_readiness(manager):
     waits = programs.shell("read line; echo ready; exec sleep 1000", stdin=True)
     async with serve_metrics(manager, port=0) as endpoint:
         assert (await get(endpoint, "/readyz"))[0] == 200
@@ -216,8 +209,7 @@ async def test_a_critical_process_decides_whether_the_app_is_ready(manager):
         assert "exit status 3" in body["degraded"]["helper"]
 
 
-async def test_a_lost_critical_process_is_told_while_everything_is_stopped(logger):
-    """For who has entered the endpoint around the manager."""
+async def test_liveness_fails_during_the_shutdown_after_a_lost_critical_process(logger):
     manager = ProcessManager(logger)
     async with serve_metrics(manager, port=0) as endpoint:
         status, body = await get(endpoint, "/readyz")
@@ -242,8 +234,9 @@ async def test_a_lost_critical_process_is_told_while_everything_is_stopped(logge
         assert status == 503
 
 
-async def test_a_loop_that_hangs_is_told_of_at_once(manager):
-    """By 503, in no more than the bound; its figures can still be scraped."""
+async def test_a_hanging_loop_fails_health_checks_at_once_and_can_still_be_scraped(
+    manager,
+):
     answers, asked = [], threading.Event()
 
     def ask(url):
@@ -278,36 +271,36 @@ async def test_a_loop_that_hangs_is_told_of_at_once(manager):
     assert before["realtalk_loop_overdue_seconds",] < float(overdue[0].split()[1])
 
 
-async def test_a_visitor_who_dawdles_keeps_nobody_waiting(manager):
-    """Nor do many: who comes beyond the limit is sent away, and room comes back."""
+async def test_slow_clients_delay_no_others_and_clients_beyond_the_limit_are_refused(
+    manager,
+):
     async with serve_metrics(manager, port=0) as endpoint:
         where = endpoint.host, endpoint.port
-        slow = [socket.create_connection(where, 5) for _ in range(MOST_VISITORS - 1)]
+        slow = [socket.create_connection(where, 5) for _ in range(MAX_CLIENTS - 1)]
         assert (await get(endpoint, "/healthz"))[0] == 200
         slow.append(socket.create_connection(where, 5))
 
-        def is_sent_away():
+        def is_refused():
             with contextlib.suppress(OSError):
                 return fetch(f"{endpoint.url}/healthz")[0] != 200
             return True
 
-        sent_away = await asyncio.to_thread(is_sent_away)
+        refused = await asyncio.to_thread(is_refused)
         for one in slow:
             one.close()
-        assert sent_away
+        assert refused
 
-        def is_let_in():
+        def is_served():
             with contextlib.suppress(OSError):
                 return fetch(f"{endpoint.url}/healthz")[0] == 200
             return False
 
         async with asyncio.timeout(20):
-            while not await asyncio.to_thread(is_let_in):
+            while not await asyncio.to_thread(is_served):
                 await asyncio.sleep(0.01)
 
 
-async def test_nothing_is_left_when_the_block_is_cancelled(manager):
-    """Neither thread nor port; the autouse guards look for the rest."""
+async def test_a_cancelled_block_leaves_neither_thread_nor_port(manager):
     entered, port = asyncio.Event(), []
 
     async def serve():
@@ -325,8 +318,7 @@ async def test_nothing_is_left_when_the_block_is_cancelled(manager):
         socket.create_connection(("127.0.0.1", port[0]), 5)
 
 
-async def test_a_port_that_is_taken_is_an_error(manager):
-    """At once, and nothing is left behind."""
+async def test_a_port_in_use_is_an_error(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         with pytest.raises(OSError, match="in use"):
             async with serve_metrics(manager, port=endpoint.port):
@@ -334,7 +326,6 @@ async def test_a_port_that_is_taken_is_an_error(manager):
 
 
 async def test_ipv6_is_served(manager):
-    """Where there is any."""
     try:
         async with serve_metrics(manager, host="::1", port=0) as endpoint:
             assert (await get(endpoint, "/healthz"))[0] == 200
@@ -342,37 +333,33 @@ async def test_ipv6_is_served(manager):
         pytest.skip(str(error))
 
 
-async def test_unknown_pages_say_which_there_are(manager):
-    """For who looks around."""
+async def test_an_unknown_path_lists_the_known_paths(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         status, body = await get(endpoint, "/")
     assert (status, body) == (404, {"pages": ["/metrics", "/healthz", "/readyz"]})
 
 
-async def test_the_pages_can_be_mounted_elsewhere(manager):
-    """They are a WSGI application."""
+async def test_the_endpoint_can_be_mounted_as_a_wsgi_application(manager):
     said = []
-    async with Watch(manager) as watch:
-        pages = application(watch)
+    async with Collector(manager) as collector:
+        pages = application(collector)
         environ = {"PATH_INFO": "/healthz", "REQUEST_METHOD": "GET"}
         body = await asyncio.to_thread(pages, environ, lambda *one: said.append(one))
-        assert watch.verdict("liveness").good  # in the loop, without waiting for it
-        assert watch.look().samples  # what is known
+        assert collector.check("liveness").ok  # in the loop, without waiting for it
+        assert collector.snapshot().samples  # what is known
     assert said[0][0] == "200 OK"
     assert json.loads(b"".join(body))["ok"]
 
 
-async def test_what_was_watched_can_be_asked_for_afterwards(manager):
-    """The last figures stay."""
-    async with Watch(manager) as watch:
+async def test_the_last_snapshot_can_be_read_after_the_block(manager):
+    async with Collector(manager) as collector:
         mic = await manager.start("mic", programs.speaks("a", "b"))
         await mic.wait()
-    look = await asyncio.to_thread(watch.look)
-    assert look.samples[metrics.LINES]["mic", "stdout"] == 2
+    snapshot = await asyncio.to_thread(collector.snapshot)
+    assert snapshot.samples[metrics.LINES]["mic", "stdout"] == 2
 
 
-def test_without_the_library_the_error_names_the_extra():
-    """And nothing else of the package needs it."""
+def test_without_prometheus_client_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
         "import asyncio\n"
@@ -389,8 +376,7 @@ def test_without_the_library_the_error_names_the_extra():
     assert "pip install 'realtalk-async[metrics]'" in done.stderr
 
 
-async def test_a_command_is_not_needed(manager):
-    """Coroutines have states as well."""
+async def test_supervised_coroutines_have_states_too(manager):
     async with serve_metrics(manager, port=0) as endpoint:
         await manager.start_task("link", lambda: asyncio.sleep(1000))
         await manager.start("cat", Command("cat", stdin=True))
@@ -398,14 +384,13 @@ async def test_a_command_is_not_needed(manager):
     assert values["realtalk_process_state", "link", "running"] == 1
 
 
-async def test_the_log_is_told_of(manager, logger):
-    """Its lines by level."""
+async def test_log_lines_are_counted_by_level(manager, logger):
     async with serve_metrics(manager, port=0) as endpoint:
         before = await scrape(endpoint)
         for log in (logger.info, logger.warning, logger.error, logger.error):
             log("test", "one more")
         logger.log("info", "test", "one more")
-        await asyncio.sleep(watching.FRESH)
+        await asyncio.sleep(collector_module.MAX_AGE)
         after = await scrape(endpoint)
     lines = "realtalk_log_lines_total"
     more = {

@@ -1,4 +1,4 @@
-"""`realtalk-async run` as a service: told to systemd, scraped, asked how it is."""
+"""`realtalk-async run` as a service: systemd, metrics and health checks."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PROCFILE = "mic: echo ready; exec sleep 1000\n"
 
 @pytest.fixture
 def begin(tmp_path):
-    """Return what begins a run; whatever is left is killed."""
+    """Return a function that begins a run; at the end all runs are killed."""
     begun = []
 
     def start(*arguments, env=None):
@@ -43,15 +43,14 @@ def begin(tmp_path):
         one.wait()
 
 
-def test_a_run_is_a_service_of_systemd(begin, tmp_path):
-    """READY when its processes run, STOPPING at SIGTERM, nothing else to do."""
+def test_a_run_notifies_systemd(begin, tmp_path):
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(address)
         systemd.settimeout(30)
         one = begin(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"})
         said = ""
-        while "READY=1" not in said or "1 of 1 run" not in said:
+        while "READY=1" not in said or "1 of 1 running" not in said:
             said += systemd.recv(4096).decode() + "\n"
         assert "WATCHDOG=1" in said
         one.send_signal(signal.SIGTERM)
@@ -62,7 +61,6 @@ def test_a_run_is_a_service_of_systemd(begin, tmp_path):
 
 
 def test_a_run_serves_metrics_and_health(begin):
-    """Where it says."""
     one = begin("--metrics", "0")
     said = ""
     while "mic started" not in said:
@@ -81,8 +79,9 @@ def test_a_run_serves_metrics_and_health(begin):
 @pytest.mark.parametrize(
     ("where", "told"), [("soon", "no port"), ("192.0.2.1:0", "Cannot assign")]
 )
-def test_where_nobody_can_listen_nothing_is_run(begin, where, told):
-    """Exit code 2, and why."""
+def test_an_invalid_metrics_address_ends_with_exit_code_2_before_anything_starts(
+    begin, where, told
+):
     one = begin("--metrics", where)
     said = one.stdout.read()
     assert one.wait(30) == 2
