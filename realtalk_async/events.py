@@ -1,33 +1,101 @@
-"""What happens to supervised processes, as typed events. Words, no deeds."""
+"""
+Typed events of supervised processes, and the base of all events.
+
+Each event knows its line for people (`str()`), its JSON form (`to_dict()`) and its log
+entry (`log_entry()`).
+"""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from realtalk_async.times import format_hms, now_local
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MANAGER = "manager"
+"""The component of log entries that concern no single process."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).astimezone()
+class Cause(enum.StrEnum):
+    """Why an incarnation ended."""
+
+    FINISHED = "finished"
+    """The process exited by itself with a status that counts as success."""
+    FAILED = "failed"
+    """The process exited by itself with any other status."""
+    SIGNALLED = "signalled"
+    """A signal that this app did not send killed the process."""
+    STOPPED = "stopped by us"
+    """The app stopped the process, and a soft step of the ladder was enough."""
+    ESCALATED = "stopped by us, escalated"
+    """The app stopped the process with SIGKILL, after a softer step had no effect."""
+    UNHEALTHY = "ended by us: unhealthy"
+    """The app ended the process because a probe failed."""
+    SPAWN_FAILED = "spawn failed"
+    """The operating system refused to start the process."""
+    UNKNOWN = "unknown"
+    """Another part of the app reaped the process: its exit status is unknown."""
+
+
+class EventLogEntry(NamedTuple):
+    """What an event says in the log: the arguments of `Logger.log`."""
+
+    level: Literal["INFO", "WARNING", "ERROR"]
+    component: str
+    message: str
+    context: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something happened to a process; ``str()`` says it in one line."""
+class BaseEvent:
+    """An event: a fact, with the time at which it happened."""
 
     kind: ClassVar[str] = "event"
-    """Dotted, in the past tense: ``process.exited``."""
+    """A dotted name in the past tense: ``process.exited``."""
 
-    process: str
-    """The name it is registered under."""
-    incarnation: int = 0
-    """Which life of it, counted from 1; 0 if it never ran."""
-    at: datetime = field(default_factory=_now)
+    at: datetime = field(default_factory=now_local, compare=False)
+    """Wall-clock time with its zone. Two events with the same facts are equal."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the event ready for JSON."""
         fields: dict[str, object] = asdict(self)
         return {"kind": self.kind, **fields, "at": self.at.isoformat()}
+
+    def log_entry(self) -> EventLogEntry | None:
+        """Return the log entry of this event; ``None`` if it is not logged."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(BaseEvent):
+    """An event of a supervised process; ``str()`` is one line for people."""
+
+    log_component: ClassVar[str] = ""
+    """The component in the log; empty for the name of the process."""
+
+    process: str
+    """The name under which the process is registered."""
+    incarnation: int = 0
+    """The number of the incarnation, counted from 1; 0 if none was ever spawned."""
+
+    def log_entry(self) -> EventLogEntry:
+        """Return the log entry of this event."""
+        return self._entry("INFO", str(self))
+
+    def _entry(
+        self,
+        level: Literal["INFO", "WARNING", "ERROR"],
+        message: str,
+        **context: object,
+    ) -> EventLogEntry:
+        if self.incarnation:
+            context.setdefault("incarnation", self.incarnation)
+        component = self.log_component or self.process
+        return EventLogEntry(level, component, message, context)
 
     def __str__(self) -> str:
         return f"{self.process}#{self.incarnation} {self.kind}"
@@ -41,17 +109,25 @@ class ProcessStarted(Event):
     pid: int
     command: str = ""
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "INFO", "Process started", pid=self.pid, command=self.command
+        )
+
     def __str__(self) -> str:
         return f"{self.process} started: pid {self.pid}, incarnation {self.incarnation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessReady(Event):
-    """Its readiness probe succeeded."""
+    """The readiness probe of the process succeeded."""
 
     kind = "process.ready"
     after: float
     """Seconds since the spawn."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry("INFO", "Process is ready", after=round(self.after, 3))
 
     def __str__(self) -> str:
         return f"{self.process} is ready after {self.after:.2f} s"
@@ -59,27 +135,40 @@ class ProcessReady(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessLost(Event):
-    """A readiness probe that was content is not any more; it is asked on."""
+    """A readiness probe that had succeeded fails; it keeps running."""
 
     kind = "process.readiness_lost"
     probe: str
     reason: str
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING",
+            "Process is no longer ready",
+            probe=self.probe,
+            reason=self.reason,
+        )
+
     def __str__(self) -> str:
-        return f"{self.process} is not ready any more: {self.probe}: {self.reason}"
+        return f"{self.process} is no longer ready: {self.probe}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceAwaited(Event):
-    """It waits for a device that another process of ours has."""
+    """The process waits for a device that another supervised process holds."""
 
     kind = "process.device_awaited"
     holders: dict[str, str]
-    """Who has each device that it waits for, in words."""
+    """Device name to the process that holds it and its state."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry("INFO", "Waiting for a device", holders=self.holders)
 
     def __str__(self) -> str:
         listed = ", ".join(f"{one!r}: {who}" for one, who in self.holders.items())
-        return f"{self.process} waits for a device that another process has ({listed})"
+        return (
+            f"{self.process} waits for a device that another process holds ({listed})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +178,16 @@ class SpawnRefused(Event):
     kind = "process.spawn_refused"
     error: str
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry("ERROR", "Process could not be started", error=self.error)
+
     def __str__(self) -> str:
         return f"{self.process} could not be started: {self.error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExited(Event):
-    """An incarnation is dead. Its output may still be drained."""
+    """An incarnation exited. Its output may still be drained."""
 
     kind = "process.exited"
     pid: int | None
@@ -104,13 +196,28 @@ class ProcessExited(Event):
     uptime: float
     """Seconds."""
     summary: str
-    """What happened, in words."""
+    """How the process exited, for people: ``exit status 1``."""
     sign: str = ""
-    """A known kind of failure, such as ``device busy``, and what to do about it."""
+    """A recognised kind of failure, such as ``device busy``, and what to do about it."""
     last_words: tuple[str, ...] = ()
-    """Its newest lines, those of both streams in the order of arrival."""
+    """The newest output lines of both streams, in the order of arrival."""
     after: float = 0.0
-    """Seconds from the kernel's first sign of it, in our loop, to this event."""
+    """Seconds from the exit notice of the kernel, as the loop saw it, to this event."""
+
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "exit_status": self.exit_status,
+            "uptime": format_hms(self.uptime),
+            "cause": self.cause,
+        }
+        if self.cause == Cause.FINISHED:
+            return self._entry("INFO", "Process finished", **context)
+        if self.cause in {Cause.STOPPED, Cause.ESCALATED}:
+            return self._entry("INFO", "Process ended as requested", **context)
+        if self.sign:
+            context["looks_like"] = self.sign
+        context["last_words"] = list(self.last_words)
+        return self._entry("ERROR", "Process died unexpectedly", **context)
 
     def __str__(self) -> str:
         return f"{self.process} died: {self.summary}"
@@ -126,19 +233,33 @@ class TaskFailed(Event):
     """Seconds."""
     traceback: str = ""
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR",
+            "Task failed",
+            reason=self.reason,
+            uptime=format_hms(self.uptime),
+            traceback=self.traceback,
+        )
+
     def __str__(self) -> str:
         return f"{self.process} failed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopStep(Event):
-    """One step of the ladder was taken."""
+    """One step of the stop ladder ran."""
 
     kind = "process.stop_step"
     step: str
     """``SIGTERM``, ``close stdin``."""
     members: int
-    """Processes of the group that were alive then."""
+    """Number of live processes in the group at that time."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "INFO", f"Stopping: {self.step}", step=self.step, members=self.members
+        )
 
     def __str__(self) -> str:
         return f"{self.process}: {self.step} to {self.members} process(es) of its group"
@@ -146,11 +267,16 @@ class StopStep(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unkillable(Event):
-    """All steps of the ladder were taken, and something of the group still lives."""
+    """Every step of the stop ladder ran, and processes of the group are still alive."""
 
     kind = "process.unkillable"
     survivors: tuple[str, ...]
-    """``pid 4242 state D``, one entry a process."""
+    """One entry for each process: ``pid 4242 state D``."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", "Process cannot be killed", survivors=list(self.survivors)
+        )
 
     def __str__(self) -> str:
         return f"{self.process} cannot be killed: {', '.join(self.survivors)}"
@@ -158,26 +284,39 @@ class Unkillable(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFailed(Event):
-    """A probe came to the verdict that the process is not well."""
+    """A probe reached its failure threshold: the process is unhealthy."""
 
     kind = "process.probe_failed"
     probe: str
     reason: str
     after: float = 0.0
-    """Seconds since the last sign that all was well: a good answer, or output."""
+    """Seconds since the last success of the probe, or since the last output."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", "Probe failed", probe=self.probe, reason=self.reason
+        )
 
     def __str__(self) -> str:
-        return f"{self.process} is not well: {self.probe}: {self.reason}"
+        return f"{self.process} failed its probe {self.probe}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartScheduled(Event):
-    """A restart will be tried."""
+    """A restart is scheduled."""
 
     kind = "process.restart_scheduled"
     delay: float
-    """Seconds until then."""
+    """Seconds until the restart."""
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING",
+            "Restart scheduled",
+            delay=round(self.delay, 3),
+            reason=self.reason,
+        )
 
     def __str__(self) -> str:
         return f"{self.process} will be restarted in {self.delay:.2f} s: {self.reason}"
@@ -185,12 +324,17 @@ class RestartScheduled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRestarted(Event):
-    """A new incarnation took the place of a dead one."""
+    """A new incarnation replaced one that had exited."""
 
     kind = "process.restarted"
     pid: int
     downtime: float
-    """Seconds from the death to the new spawn."""
+    """Seconds from the exit to the new spawn."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "INFO", "Process restarted", pid=self.pid, downtime=round(self.downtime, 3)
+        )
 
     def __str__(self) -> str:
         return (
@@ -200,10 +344,13 @@ class ProcessRestarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartFailed(Event):
-    """An attempt to restart it did not bring a new process."""
+    """An attempt to restart the process did not produce a new process."""
 
     kind = "process.restart_failed"
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry("ERROR", "Restart failed", reason=self.reason)
 
     def __str__(self) -> str:
         return f"{self.process} could not be restarted: {self.reason}"
@@ -211,11 +358,16 @@ class RestartFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessGivenUp(Event):
-    """No further restart will be tried."""
+    """The process stays down: no further restart is tried."""
 
     kind = "process.given_up"
     reason: str
     critical: bool = False
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", "Gave up restarting", reason=self.reason, critical=self.critical
+        )
 
     def __str__(self) -> str:
         return f"{self.process} was given up: {self.reason}"
@@ -223,23 +375,39 @@ class ProcessGivenUp(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStopped(Event):
-    """It is dead and its group is empty, because it was told to end."""
+    """The process was stopped on request, and its process group is empty."""
 
     kind = "process.stopped"
     exit_status: int | str
     escalated: bool
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "INFO",
+            "Process stopped",
+            exit_status=self.exit_status,
+            escalated=self.escalated,
+        )
+
     def __str__(self) -> str:
-        return f"{self.process} is stopped: status {self.exit_status}"
+        return f"{self.process} stopped: status {self.exit_status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputDropped(Event):
-    """Its output reached ``max_size``; from here on bytes are counted, not kept."""
+    """The output of the process reached ``max_size``; later bytes are counted, not kept."""
 
     kind = "process.output_dropped"
     stream: str
     max_size: int
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING",
+            "Output reached max_size: later bytes are counted, not kept",
+            stream=self.stream,
+            max_size=self.max_size,
+        )
 
     def __str__(self) -> str:
         return f"{self.process}: {self.stream} reached max_size, {self.max_size} bytes"
@@ -247,10 +415,16 @@ class OutputDropped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degraded(Event):
-    """The app goes on without a process that is not critical."""
+    """The app continues without a process that is not critical."""
 
     kind = "manager.degraded"
+    log_component = MANAGER
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING", f"Going on without {self.process}", reason=self.reason
+        )
 
     def __str__(self) -> str:
         return f"degraded: {self.process}: {self.reason}"
@@ -258,10 +432,16 @@ class Degraded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShutdownStarted(Event):
-    """A critical process is lost: all others are being stopped."""
+    """A critical process is lost: the manager stops all others."""
 
     kind = "manager.shutdown"
+    log_component = MANAGER
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", f"Shutting down: {self.process} is lost", reason=self.reason
+        )
 
     def __str__(self) -> str:
         return f"shutting down because of {self.process}: {self.reason}"
@@ -269,11 +449,16 @@ class ShutdownStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackFailed(Event):
-    """A callback of the app raised, hung past its timeout, or returned nonsense."""
+    """A callback of the app raised, exceeded its timeout, or returned a wrong type."""
 
     kind = "callback.failed"
     callback: str
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", f"Callback failed: {self.callback}", reason=self.reason
+        )
 
     def __str__(self) -> str:
         return f"{self.process}: {self.callback} failed: {self.reason}"
@@ -281,10 +466,16 @@ class CallbackFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardLost(Event):
-    """The orphan guard died and was replaced."""
+    """The guard process died and was replaced."""
 
     kind = "guard.lost"
+    log_component = MANAGER
     reason: str
 
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING", "The guard process died and was replaced", reason=self.reason
+        )
+
     def __str__(self) -> str:
-        return f"the orphan guard was replaced: {self.reason}"
+        return f"the guard process was replaced: {self.reason}"

@@ -22,14 +22,16 @@ def lazily(
 
     Args:
         package: Its ``__name__``.
-        homes: By module of the package: the names that come from there, blanks between.
+        homes: Names, separated by spaces, by the module that defines them: a path inside
+            the package, or a full path that begins with ``realtalk_async.``.
     """
     home = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> object:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        path = f"{package}.{home[name]}"
+        module = home[name]
+        path = module if module.startswith("realtalk_async.") else f"{package}.{module}"
         __import__(path)
         value: object = getattr(sys.modules[path], name)
         setattr(sys.modules[package], name, value)  # not asked for again

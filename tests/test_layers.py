@@ -14,9 +14,10 @@ PACKAGE = Path(realtalk_async.__file__).parent
 
 # A module may import from its own row's package and from every row above that row.
 LAYERS = """
-exceptions  lazy_imports  concurrency
+exceptions  lazy_imports  concurrency  times
 events
 logs
+event_bus
 supervision
 voice
 offline  control  ops

@@ -15,7 +15,7 @@ import orjson
 
 from realtalk_async.cli.line_format import wants_colour
 from realtalk_async.control import client
-from realtalk_async.supervision.reports.status import clock_face
+from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +115,7 @@ def _cells(status: JsonObject) -> Iterable[str]:
         f"[{style}]{state}[/]",
         _or_dash(status["pid"]),
         _or_dash(status["incarnation"]),
-        clock_face(cast("float", status["uptime"])),
+        format_hms(cast("float", status["uptime"])),
         _or_dash(status["restarts"]),
         _or_dash(status["exit_status"]),
         _plain(status["reason"]),

@@ -20,7 +20,7 @@ from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import Cause, ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.reports.status import now_local
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine

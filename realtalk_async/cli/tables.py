@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from realtalk_async.supervision.reports.status import clock_face
+from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ def processes(statuses: Mapping[str, ProcessStatus]) -> Table:
             one.name,
             str(one.state),
             "-" if one.pid is None else str(one.pid),
-            clock_face(one.uptime),
+            format_hms(one.uptime),
             str(one.restarts),
             "-" if one.exit_status is None else str(one.exit_status),
             one.reason,

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.events import Cause
 from realtalk_async.ops import metrics as catalogue
-from realtalk_async.supervision.reports.status import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.lazy_imports import lazily
 
 if TYPE_CHECKING:
+    from realtalk_async.events import Cause
     from realtalk_async.supervision.command import Command
     from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.manager import ProcessManager
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         ProcessHistory,
         RecoveryAttempt,
     )
-    from realtalk_async.supervision.reports.status import Cause, ProcessStatus, State
+    from realtalk_async.supervision.reports.status import ProcessStatus, State
     from realtalk_async.supervision.task import SupervisedTask
 else:
     __getattr__, __dir__ = lazily(
@@ -55,7 +56,8 @@ else:
             "kernel.leaks": "LeakReport",
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
-            "reports.status": "Cause ProcessStatus State",
+            "realtalk_async.events": "Cause",
+            "reports.status": "ProcessStatus State",
             "task": "SupervisedTask",
         },
     )

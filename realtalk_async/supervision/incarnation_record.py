@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.events import Cause
 from realtalk_async.supervision.reports.report import IncarnationReport, recognise
 from realtalk_async.supervision.reports.status import (
     GOOD_ENDS,
     CaptureEnd,
-    Cause,
     ExitStatus,
-    clock_face,
     describe_exit,
-    now_local,
 )
+from realtalk_async.times import format_hms, now_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +121,7 @@ class Life:
             how = f"ended because it was not well ({self.unhealthy}); {how}"
         elif self.ended_as_asked:
             how = f"{self.cause}; {how}"
-        return f"{how} after {clock_face(self.uptime)}"
+        return f"{how} after {format_hms(self.uptime)}"
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
         """Return all that is known of it."""

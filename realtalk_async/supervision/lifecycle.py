@@ -36,7 +36,8 @@ from realtalk_async.supervision.policy.restart import (
 )
 from realtalk_async.supervision.reports.explanation import Outlook
 from realtalk_async.supervision.reports.report import RecoveryAttempt
-from realtalk_async.supervision.reports.status import ProcessStatus, State, now_local
+from realtalk_async.supervision.reports.status import ProcessStatus, State
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,7 +8,6 @@ task nor an exception in it can get between a child and its end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -34,9 +33,9 @@ from realtalk_async.supervision.policy.restart import (
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
 from realtalk_async.supervision.reports.explanation import Explanation, explain
 from realtalk_async.supervision.reports.report import ErrorHistory
-from realtalk_async.supervision.reports.status import now_local
 from realtalk_async.supervision.supervisor import Household, Subscriber
 from realtalk_async.supervision.task import SupervisedTask, TaskFunction
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -647,13 +646,7 @@ class ProcessManager:
         Returns:
             A function that ends the subscription.
         """
-        self._house.subscribers.append(subscriber)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._house.subscribers.remove(subscriber)
-
-        return unsubscribe
+        return self._house.events.subscribe(subscriber)
 
 
 def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from realtalk_async.events import Cause
 from realtalk_async.exceptions import (
     GaveUp,
     InvalidConfiguration,
@@ -32,16 +33,15 @@ from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 from realtalk_async.supervision.process_lifecycle import Owner, Plan
 from realtalk_async.supervision.reports.report import CombinedOutput, ProcessHistory
 from realtalk_async.supervision.reports.status import (
-    Cause,
     ExitStatus,
     ProcessStatus,
     State,
     Status,
-    now_local,
     signal_name,
 )
 from realtalk_async.supervision.supervised import Face
 from realtalk_async.supervision.supervisor_port import Alone, Host
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.events import Cause
 from realtalk_async.supervision import event_factories
 from realtalk_async.supervision.app_callbacks import (
     Refused,
@@ -34,7 +35,8 @@ from realtalk_async.supervision.policy.restart import (
 )
 from realtalk_async.supervision.probing.runner import Asking, stop_asking
 from realtalk_async.supervision.reports.report import recognise
-from realtalk_async.supervision.reports.status import Cause, State, now_local
+from realtalk_async.supervision.reports.status import State
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

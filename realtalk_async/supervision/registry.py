@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
     InvalidConfiguration,
     ProcessStillRunning,
     UnknownProcess,
 )
-from realtalk_async.supervision.log_entries import MANAGER
 from realtalk_async.supervision.process import ManagedProcess
 from realtalk_async.supervision.reports.report import ErrorHistory, ProcessHistory
 from realtalk_async.supervision.task import SupervisedTask

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from realtalk_async.supervision.lifecycle import Course
-from realtalk_async.supervision.reports.status import now_local
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -18,6 +18,8 @@ import anyio.to_thread
 
 from realtalk_async import events
 from realtalk_async.concurrency.task_set import Crew
+from realtalk_async.event_bus import EventBus
+from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
     CriticalProcessFailed,
     GaveUp,
@@ -28,7 +30,6 @@ from realtalk_async.supervision.device_leases import Lending
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.kernel.launch import Guarding
-from realtalk_async.supervision.log_entries import MANAGER, narrate
 from realtalk_async.supervision.policy.restart import (
     GiveUp,
     Rest,
@@ -41,7 +42,8 @@ from realtalk_async.supervision.policy.strategies import Order
 from realtalk_async.supervision.process import ManagedProcess
 from realtalk_async.supervision.registry import Registry, Supervised
 from realtalk_async.supervision.reports.explanation import Surroundings
-from realtalk_async.supervision.reports.status import State, now_local
+from realtalk_async.supervision.reports.status import State
+from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
@@ -83,7 +85,7 @@ class Household:
         self.critical: set[str] = set()
         self.degraded: dict[str, str] = {}
         """What the app has to do without, by name, and why."""
-        self.subscribers: list[Subscriber] = []
+        self.events: EventBus[events.Event] = EventBus(logger, MANAGER)
         self.failure: GaveUp | None = None
         """Why the app cannot go on."""
         self._logger = logger
@@ -239,23 +241,14 @@ class Household:
         return self.ending.is_set()
 
     def announce(self, event: events.Event) -> None:
-        """Log an event and tell all subscribers."""
+        """Publish an event to the log and to all subscribers."""
         if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
             event = replace(event, critical=True)
-        self._logger.log(*narrate(event))
         if isinstance(event, events.ProcessRestarted):
             self.degraded.pop(event.process, None)
         elif isinstance(event, events.Unkillable):
             self._unkillable.add(event.process)
-        for subscriber in list(self.subscribers):
-            try:
-                subscriber(event)
-            except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
-                self._logger.error(  # noqa: TRY400 - ours, not the standard library's
-                    MANAGER,
-                    f"A subscriber raised on {event.kind}",
-                    {"subscriber": repr(subscriber), "error": repr(exc)},
-                )
+        self.events.publish(event)
 
     def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run the owner of a process as a task that ends before we do."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from realtalk_async.supervision.log_entries import narrate
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
 
@@ -68,7 +66,9 @@ class Alone:
 
     def announce(self, event: Event) -> None:
         """Log the event."""
-        self._logger.log(*narrate(event))
+        entry = event.log_entry()
+        if entry is not None:
+            self._logger.log(*entry)
 
     def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Run the owner as a task of the running loop."""

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.leaks import Trace
 from realtalk_async.supervision.lifecycle import Course
@@ -27,13 +28,9 @@ from realtalk_async.supervision.policy.restart import (
     Verdict,
 )
 from realtalk_async.supervision.reports.report import ProcessHistory
-from realtalk_async.supervision.reports.status import (
-    Cause,
-    ProcessStatus,
-    State,
-    clock_face,
-)
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.supervision.supervised import Face
+from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
     from realtalk_async.supervision.incarnation_record import Life
@@ -261,7 +258,7 @@ class SupervisedTask(Face[TaskOwner]):
         return self.get_status()
 
     def __repr__(self) -> str:
-        up = clock_face(self.get_status().uptime)
+        up = format_hms(self.get_status().uptime)
         return f"<SupervisedTask {self.name} {self.state} up {up}>"
 
 

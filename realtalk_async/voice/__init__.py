@@ -10,8 +10,8 @@ in, decisions out; its parts are `conversation`, `responses`, `items`, `saying` 
 
 from __future__ import annotations
 
+from realtalk_async.event_bus import EventFeed
 from realtalk_async.voice.audio.devices import AudioProgram, Device, Machine
-from realtalk_async.voice.event_iterator import EventFeed
 from realtalk_async.voice.eventlog import EventLog, LoggedEvent
 from realtalk_async.voice.events import (
     Connected,

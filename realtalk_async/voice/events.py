@@ -1,7 +1,7 @@
 """
-The words of a voice session: what was said, how replies end, what happens. Pure.
+The events of a voice session, and the data that they carry. All are frozen.
 
-All are frozen. The events are what `Stream.subscribe` hands to its callbacks.
+`Stream.subscribe` and `Stream.events` deliver them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
+
+from realtalk_async.events import BaseEvent, EventLogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,57 +20,57 @@ if TYPE_CHECKING:
 
 
 class Status(enum.StrEnum):
-    """How a reply ended. Every reply ends in exactly one of these."""
+    """How a response ended. Every response ends in exactly one of these states."""
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"
-    """Interrupted by the user, or cancelled by us."""
+    """The user interrupted the response, or the app cancelled it."""
     FAILED = "failed"
-    """The service could not make it, and says why."""
+    """The service could not produce the response, and gives a reason."""
     INCOMPLETE = "incomplete"
-    """The service cut it off: too long, or its content filter."""
+    """The service cut the response off: token limit or content filter."""
     LOST = "lost"
-    """The connection, or the session, ended in the middle of it."""
+    """The connection or the session ended before the response did."""
     STALLED = "stalled"
-    """The service said nothing more about it for too long."""
+    """The service sent nothing more about the response for too long."""
 
 
 class Trouble(enum.StrEnum):
-    """What is wrong with a microphone or a speaker."""
+    """The problem of a microphone or a speaker."""
 
     BUSY = "busy"
     """Another program holds the device."""
     SERVER_GONE = "server gone"
-    """The sound server went away, or is not there."""
+    """The sound server ended, or does not run."""
     MISSING = "missing"
-    """There is no such device."""
+    """The device does not exist."""
     LOST = "lost"
-    """It lives and delivers nothing, or takes nothing: unplugged, as a rule."""
+    """The program runs, but no audio passes: the device is usually unplugged."""
     WRONG_RATE = "wrong rate"
-    """It is 10 % slower or faster than it should be."""
+    """The audio is at least 10 % slower or faster than its sample rate."""
     DIED = "died"
-    """Its program died, and did not say why."""
+    """The program exited and its output does not say why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one reply ended."""
+    """How one response ended."""
 
     response_id: str
-    """The service's id; empty if the reply had not even begun."""
+    """The id that the service gave; empty if the response never started."""
     status: Status
     text: str
-    """What was said: the transcript, or the text."""
+    """The transcript of the audio, or the text."""
     reason: str = ""
-    """Why it did not complete, in words; empty if it did."""
+    """Why the response did not complete; empty if it did."""
     asked_at: float = 0.0
-    """When it began, in monotonic seconds."""
+    """When the response was requested, in monotonic seconds."""
     first_output_at: float | None = None
-    """When its first text or audio came, in monotonic seconds."""
+    """When its first text or audio arrived, in monotonic seconds."""
     ended_at: float = 0.0
-    """In monotonic seconds."""
+    """When the response ended, in monotonic seconds."""
     calls: tuple[str, ...] = ()
-    """The tools that it called; another reply follows their answers."""
+    """Names of the tools that the response called; another response follows."""
 
     @property
     def completed(self) -> bool:
@@ -78,7 +79,7 @@ class Outcome:
 
     @property
     def is_mere_call(self) -> bool:
-        """Whether it only called tools: the answer comes with another reply."""
+        """Whether the response only called tools: the next response has the answer."""
         return self.completed and bool(self.calls)
 
     def to_dict(self) -> dict[str, object]:
@@ -99,12 +100,12 @@ class Entry:
     role: Role
     medium: Literal["text", "audio"]
     content: str
-    """Text, or the transcript; of an interrupted reply what was heard of it."""
+    """Text or transcript; for an interrupted response the part that was heard."""
     item_id: str
     interrupted: bool = False
-    """The user broke in; *content* is cut to what was heard."""
+    """The user interrupted; *content* is cut to the part that was heard."""
     complete: bool = True
-    """Nothing more will be added to *content*."""
+    """Whether *content* is final."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -118,32 +119,38 @@ class Entry:
 # --- Events -----------------------------------------------------------------------
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).astimezone()
+SESSION = "session"
+"""The log component of the session."""
+CONNECTION = "connection"
+"""The log component of the connection, and the name of its supervised task."""
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceEvent:
-    """Something happened in a voice session; ``str()`` says it in one line."""
+class VoiceEvent(BaseEvent):
+    """An event of a voice session; ``str()`` is one line for people."""
 
-    kind: ClassVar[str] = "voice.event"
-    """Dotted, in the past tense: ``reply.finished``."""
+    kind = "voice.event"
 
-    at: datetime = field(default_factory=_now, compare=False, kw_only=True)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the event ready for JSON."""
-        fields: dict[str, object] = dataclasses.asdict(self)
-        return {"kind": self.kind, **fields, "at": self.at.isoformat()}
+    def log_entry(self) -> EventLogEntry | None:
+        """Return the log entry of this event; ``None`` if it is too frequent to log."""
+        return EventLogEntry("WARNING", SESSION, str(self), {})
 
 
 @dataclass(frozen=True, slots=True)
 class Connected(VoiceEvent):
-    """The service accepted us and the session is set up."""
+    """The connection is open and the service has configured the session."""
 
     kind = "connection.opened"
     session_id: str
     model: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "INFO",
+            CONNECTION,
+            "Connected",
+            {"session": self.session_id, "model": self.model},
+        )
 
     def __str__(self) -> str:
         return f"connected to {self.model}"
@@ -151,10 +158,15 @@ class Connected(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLost(VoiceEvent):
-    """The connection broke, or the service went mute; it is dialled again."""
+    """The connection broke or the service stopped sending; the client reconnects."""
 
     kind = "connection.lost"
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "ERROR", CONNECTION, "Connection lost", {"reason": self.reason}
+        )
 
     def __str__(self) -> str:
         return f"connection lost: {self.reason}"
@@ -162,11 +174,16 @@ class ConnectionLost(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRecycled(VoiceEvent):
-    """We left the connection for a new one, before the service would end it."""
+    """The client replaced the connection before the service would end it."""
 
     kind = "connection.recycled"
     age: float
-    """Seconds that it was up."""
+    """Seconds for which the connection was open."""
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "INFO", CONNECTION, "Connection recycled", {"age": round(self.age)}
+        )
 
     def __str__(self) -> str:
         return f"connection recycled after {self.age:.0f} s, before it expires"
@@ -174,13 +191,20 @@ class ConnectionRecycled(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRestored(VoiceEvent):
-    """The connection is back, and the conversation was told again as text."""
+    """The connection is open again, and the conversation was replayed as text."""
 
     kind = "connection.restored"
     downtime: float
     """Seconds without a connection."""
     replayed: int
-    """Messages, and calls of tools with their answers, that were told again."""
+    """Number of replayed messages, tool calls and tool results."""
+
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "downtime": round(self.downtime, 3),
+            "replayed": self.replayed,
+        }
+        return EventLogEntry("INFO", CONNECTION, "Connection restored", context)
 
     def __str__(self) -> str:
         return (
@@ -191,10 +215,13 @@ class ConnectionRestored(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted(VoiceEvent):
-    """The service hears the user begin to speak."""
+    """The service detected the start of the user's speech."""
 
     kind = "speech.started"
     item_id: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry("INFO", SESSION, "Speech started", {})
 
     def __str__(self) -> str:
         return "speech started"
@@ -202,10 +229,13 @@ class SpeechStarted(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped(VoiceEvent):
-    """The service hears the user stop."""
+    """The service detected the end of the user's speech."""
 
     kind = "speech.stopped"
     item_id: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry("INFO", SESSION, "Speech stopped", {})
 
     def __str__(self) -> str:
         return "speech stopped"
@@ -213,11 +243,14 @@ class SpeechStopped(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class UserTranscript(VoiceEvent):
-    """What the user said, written down; it may come after the reply."""
+    """The transcript of the user's speech; it may arrive after the response."""
 
     kind = "user.transcribed"
     item_id: str
     text: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry("INFO", SESSION, "User said", {"text": self.text})
 
     def __str__(self) -> str:
         return f"user: {self.text}"
@@ -225,11 +258,16 @@ class UserTranscript(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionFailed(VoiceEvent):
-    """What the user said could not be written down."""
+    """The service could not transcribe the user's speech."""
 
     kind = "user.transcription_failed"
     item_id: str
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "WARNING", SESSION, "Not transcribed", {"reason": self.reason}
+        )
 
     def __str__(self) -> str:
         return f"not transcribed: {self.reason}"
@@ -237,23 +275,29 @@ class TranscriptionFailed(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ResponseStarted(VoiceEvent):
-    """A reply is under way."""
+    """A response started."""
 
-    kind = "reply.started"
+    kind = "response.started"
     response_id: str
 
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry("INFO", SESSION, "Response started", {})
+
     def __str__(self) -> str:
-        return "reply started"
+        return "response started"
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseText(VoiceEvent):
-    """A piece of a reply: of its text, or of its transcript."""
+    """A part of the text, or of the transcript, of a response arrived."""
 
-    kind = "reply.text_added"
+    kind = "response.text_added"
     response_id: str
     item_id: str
     text: str
+
+    def log_entry(self) -> EventLogEntry | None:
+        return None
 
     def __str__(self) -> str:
         return self.text
@@ -261,27 +305,44 @@ class ResponseText(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ResponseFinished(VoiceEvent):
-    """A reply ended, one way or another; it may still be playing."""
+    """A response ended; its audio may still be playing."""
 
-    kind = "reply.finished"
+    kind = "response.finished"
     outcome: Outcome
 
+    def log_entry(self) -> EventLogEntry:
+        outcome = self.outcome
+        expected = outcome.status in {Status.COMPLETED, Status.CANCELLED}
+        context: dict[str, object] = {"text": outcome.text}
+        if outcome.reason:
+            context["reason"] = outcome.reason
+        level: Literal["INFO", "WARNING"] = "INFO" if expected else "WARNING"
+        return EventLogEntry(level, SESSION, f"Response {outcome.status}", context)
+
     def __str__(self) -> str:
-        return f"reply {self.outcome}"
+        return f"response {self.outcome}"
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted(VoiceEvent):
-    """The user broke into a reply; the rest of it is not played."""
+    """The user interrupted a response; the rest of its audio is not played."""
 
-    kind = "reply.interrupted"
+    kind = "response.interrupted"
     item_id: str
     heard_ms: int
-    """How much of it was heard."""
+    """Milliseconds of the audio that the user heard."""
     received_ms: int
-    """How much of it had come."""
+    """Milliseconds of the audio that had arrived."""
     text: str
-    """The part of the transcript that was heard, about."""
+    """The part of the transcript that was heard (approximate)."""
+
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "heard_ms": self.heard_ms,
+            "received_ms": self.received_ms,
+            "text": self.text,
+        }
+        return EventLogEntry("INFO", SESSION, "Response interrupted", context)
 
     def __str__(self) -> str:
         return (
@@ -299,39 +360,64 @@ class ToolCalled(VoiceEvent):
     arguments: str
     """A JSON object."""
 
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "INFO",
+            SESSION,
+            "Tool called",
+            {"name": self.name, "arguments": self.arguments},
+        )
+
     def __str__(self) -> str:
         return f"{self.name} called with {self.arguments}"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished(VoiceEvent):
-    """A tool has answered, or failed; the service is told either way."""
+    """A tool returned or failed; its output is sent to the service."""
 
     kind = "tool.finished"
     call_id: str
     name: str
     output: str
-    """What the service is told."""
+    """The output that the service receives."""
     seconds: float
-    """How long it took."""
+    """Duration of the call."""
     failed: bool = field(default=False, kw_only=True)
 
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "name": self.name,
+            "output": self.output,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.failed:
+            return EventLogEntry("WARNING", SESSION, "Tool failed", context)
+        return EventLogEntry("INFO", SESSION, "Tool finished", context)
+
     def __str__(self) -> str:
-        verb = "failed" if self.failed else "answered"
+        verb = "failed" if self.failed else "finished"
         return f"{self.name} {verb} after {self.seconds:.1f} s: {self.output}"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFailed(VoiceEvent):
-    """The recorder or the player failed, and is revived."""
+    """The recorder or the player failed, and is restarted."""
 
     kind = "device.failed"
     device: Literal["recorder", "player"]
     trouble: Trouble
     reason: str
-    """What became of its program, in words."""
+    """How the program ended, for people."""
     advice: str
-    """What that means."""
+    """What the problem means and what to do."""
+
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "problem": str(self.trouble),
+            "advice": self.advice,
+        }
+        return EventLogEntry("WARNING", self.device, "Device failed", context)
 
     def __str__(self) -> str:
         return f"{self.device} {self.trouble}: {self.reason}; {self.advice}"
@@ -339,16 +425,27 @@ class DeviceFailed(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ServiceError(VoiceEvent):
-    """The service reports an error; the session goes on unless it is fatal."""
+    """The service reported an error; the session continues unless it is fatal."""
 
     kind = "service.error_reported"
     code: str
     message: str
     event_id: str
-    """The message of ours that it is about; empty if it does not say."""
+    """The id of the client message that caused it; empty if not given."""
     about: str
-    """The type of that message; empty if it does not say."""
+    """The type of that message; empty if not known."""
     fatal: bool
+
+    def log_entry(self) -> EventLogEntry:
+        context: dict[str, object] = {
+            "code": self.code,
+            "error": self.message,
+            "about": self.about,
+        }
+        level: Literal["WARNING", "ERROR"] = "ERROR" if self.fatal else "WARNING"
+        return EventLogEntry(
+            level, CONNECTION, "The service reported an error", context
+        )
 
     def __str__(self) -> str:
         about = f" (about {self.about})" if self.about else ""
@@ -357,10 +454,15 @@ class ServiceError(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class ProtocolProblem(VoiceEvent):
-    """The service sent something that cannot be understood; it was skipped."""
+    """The service sent a malformed message; the client skipped it."""
 
-    kind = "service.misspoke"
+    kind = "service.malformed_message"
     reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "WARNING", CONNECTION, "Message skipped", {"reason": self.reason}
+        )
 
     def __str__(self) -> str:
         return f"skipped: {self.reason}"
@@ -368,11 +470,16 @@ class ProtocolProblem(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent(VoiceEvent):
-    """The service sent an event that this package has no use for; here it is."""
+    """The service sent an event that this package does not handle."""
 
     kind = "service.unknown_event_sent"
     type: str
     data: Mapping[str, object]
+
+    def log_entry(self) -> EventLogEntry:
+        return EventLogEntry(
+            "WARNING", CONNECTION, "Unknown event", {"type": self.type}
+        )
 
     def __str__(self) -> str:
         return f"unknown event {self.type}"
@@ -380,7 +487,7 @@ class UnknownEvent(VoiceEvent):
 
 @dataclass(frozen=True, slots=True)
 class EventsMissed(VoiceEvent):
-    """In the place of events that the reader of an `EventFeed` was too slow for."""
+    """Stands for events that the reader of an `EventFeed` missed because it was slow."""
 
     kind = "events.missed"
     count: int

@@ -25,7 +25,7 @@ from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Link
 from realtalk_async.voice.endpoint import find_target
 from realtalk_async.voice.engine import Engine
-from realtalk_async.voice.event_bus import Broadcast
+from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.eventlog import print_table
 from realtalk_async.voice.metrics import Metrics
 from realtalk_async.voice.protocol.messages import (
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from realtalk_async.event_bus import EventFeed
     from realtalk_async.supervision import ErrorHistory, ProcessStatus
     from realtalk_async.voice.audio.callbacks import Sink, Source
     from realtalk_async.voice.audio.devices import Device
-    from realtalk_async.voice.event_iterator import EventFeed
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
     from realtalk_async.voice.events import Entry, Outcome, VoiceEvent
     from realtalk_async.voice.protocol.messages import Role
@@ -184,16 +184,16 @@ class Stream:
             tools=toolbox.to_message(),
         )
         self._session = Session(config, stall_after=stall_after)
-        self._broadcast = Broadcast(self.logger)
+        self._bus = SessionEventBus(self.logger)
         self._engine = Engine(
-            *(self._session, self._broadcast.publish),
+            *(self._session, self._bus.publish),
             plays=speaker is not None,
             toolbox=toolbox,
             gate=Gate(push_to_talk=turn_detection is None, half_duplex=half_duplex),
             prebuffer_ms=prebuffer_ms,
         )
         self._run = Run(
-            *(self._engine, self._broadcast, self.logger, self.process_manager),
+            *(self._engine, self._bus, self.logger, self.process_manager),
             owns_logger=owns_logger,
             owns_manager=process_manager is None,
         )
@@ -214,10 +214,10 @@ class Stream:
                 is stopped meanwhile.
         """
         runner = asyncio.create_task(self._start(), name="realtalk-async stream")
-        runner.add_done_callback(lambda _: self._broadcast.note())
+        runner.add_done_callback(lambda _: self._bus.notify())
         self._runner, run = runner, self._run
         try:
-            await self._broadcast.until(lambda: run.is_ready or runner.done())
+            await self._bus.wait_until(lambda: run.is_ready or runner.done())
         except asyncio.CancelledError:
             await to_the_end(self._end_runner())
             raise
@@ -443,7 +443,7 @@ class Stream:
             queued_audio=playback.queued / per_second,
             underruns=playback.underruns,
             recorder_rate=0.0 if recorder is None else recorder.watch.rate,
-            missed_events=self._broadcast.missed,
+            missed_events=self._bus.missed,
             unrecorded_audio=0.0 if engine.tape is None else engine.tape.missing,
         )
 
@@ -640,7 +640,7 @@ class Stream:
                 ):
                     if self._run.is_closed:
                         raise self._run.closed()
-                    await self._broadcast.news()
+                    await self._bus.wait_for_change()
                     index = max(index, responses.asked_for)
         except TimeoutError:
             raise WaitExpired(
@@ -675,9 +675,11 @@ class Stream:
         Returns:
             A function that ends the subscription. Idempotent.
         """
-        return self._broadcast.subscribe(callback)
+        return self._bus.subscribe(callback)
 
-    def events(self, *kinds: type[VoiceEvent], size: int = 1000) -> EventFeed:
+    def events(
+        self, *kinds: type[VoiceEvent], size: int = 1000
+    ) -> EventFeed[VoiceEvent]:
         """
         Return the events of the session from here on, as an async iterator::
 
@@ -697,7 +699,7 @@ class Stream:
         """
         if size < 1:
             raise InvalidConfiguration(f"size must be at least 1, not {size}")
-        return self._broadcast.feed(kinds, size)
+        return self._bus.feed(kinds, size)
 
     def _raise_if_over(self) -> None:
         if self._run.is_stopping:

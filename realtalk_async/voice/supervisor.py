@@ -24,7 +24,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision import RestartPolicy
 from realtalk_async.voice.audio import recorder as recording
 from realtalk_async.voice.connection import FATAL
-from realtalk_async.voice.log_entries import CONNECTION, SESSION
+from realtalk_async.voice.events import CONNECTION, SESSION
 from realtalk_async.voice.timeline.marks import write_down_process
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio.diagnostics import RateWatch
     from realtalk_async.voice.connection import Link
     from realtalk_async.voice.engine import Engine
-    from realtalk_async.voice.event_bus import Broadcast
+    from realtalk_async.voice.event_bus import SessionEventBus
 
 State: TypeAlias = Literal["new", "running", "over"]
 
@@ -95,7 +95,7 @@ class Run:
 
     Args:
         engine: The session's hands.
-        broadcast: Who is told of everything.
+        bus: The event bus of the session.
         logger: Where everything is logged.
         manager: Who supervises.
         owns_logger: Whether the logger begins and ends with us.
@@ -105,7 +105,7 @@ class Run:
     def __init__(
         self,
         engine: Engine,
-        broadcast: Broadcast,
+        bus: SessionEventBus,
         logger: Logger,
         manager: ProcessManager,
         *,
@@ -113,7 +113,7 @@ class Run:
         owns_manager: bool,
     ) -> None:
         self._engine = engine
-        self._broadcast = broadcast
+        self._bus = bus
         self._logger = logger
         self._manager = manager
         self._owns_logger = owns_logger
@@ -158,7 +158,7 @@ class Run:
         if not self._stop.is_set():
             self.ended_by = why
             self._stop.set()
-            self._broadcast.note()
+            self._bus.notify()
 
     async def wait_until_over(self) -> None:
         """Wait until nothing of it lives any more."""
@@ -253,17 +253,17 @@ class Run:
     async def _host(self, link: Link, when_ready: Callable[[], None]) -> None:
         """Run the session in a task of its own until it fails or is to stop."""
         session = asyncio.create_task(self._converse(link))
-        session.add_done_callback(lambda _: self._broadcast.note())
+        session.add_done_callback(lambda _: self._bus.notify())
 
         def ends() -> bool:
             return session.done() or self._stop.is_set()
 
         try:
-            await self._broadcast.until(lambda: self._ready.is_set() or ends())
+            await self._bus.wait_until(lambda: self._ready.is_set() or ends())
             if not ends():
                 self._logger.info(SESSION, "Session is ready")
                 when_ready()
-            await self._broadcast.until(ends)
+            await self._bus.wait_until(ends)
         finally:
             session.cancel()
             await to_the_end(settled(session))
@@ -292,7 +292,7 @@ class Run:
 
     async def _bring_up(self) -> None:
         """Start player and recorder once there is a session, and keep them going."""
-        await self._broadcast.until(lambda: self._engine.was_ready)
+        await self._bus.wait_until(lambda: self._engine.was_ready)
         if self.player is not None:
             self._claim(*self.player.names)
             await self.player.start(self._manager)
@@ -341,7 +341,7 @@ class Run:
 
     def _announce_ready(self) -> None:
         self._ready.set()
-        self._broadcast.note()
+        self._bus.notify()
 
     # --- The end ------------------------------------------------------------------
 
@@ -363,7 +363,7 @@ class Run:
         self._note_end("its task was cancelled")
         self._engine.end(self.ended_by)
         self.is_closed = True
-        self._broadcast.note()
+        self._bus.notify()
         tools = asyncio.create_task(self._engine.toolbox.aclose())
         known = self._manager.get_statuses()
         for name in reversed(self.names):
@@ -380,6 +380,6 @@ class Run:
         self._ended = time.monotonic()
         self._note_end(str(self._failure or "its task was cancelled"))
         self._over.set()
-        self._broadcast.close()
+        self._bus.close()
         log = self._logger.error if self._failure else self._logger.info
         log(SESSION, "Session ended", {"by": self.ended_by})

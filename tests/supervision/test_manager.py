@@ -33,8 +33,8 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.reports.report import IncarnationReport
-from realtalk_async.supervision.reports.status import now_local
 from realtalk_async.testing import programs
+from realtalk_async.times import now_local
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from realtalk_async.supervision.reports.status import clock_face
+from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
     from realtalk_async.cli.top.rows import Row
@@ -62,7 +62,7 @@ def figures(row: Row, now: float) -> tuple[str, ...]:
     return (
         _or_dash(row.pid if row.runs else None),
         str(row.incarnation),
-        clock_face(row.seconds(now)),
+        format_hms(row.seconds(now)),
         str(row.restarts),
         _percent(row.cpu),
         "-" if row.memory is None else human(row.memory),

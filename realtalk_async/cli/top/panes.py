@@ -19,10 +19,10 @@ LEVELS = {"INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
 """How the levels of the log look."""
 
 TIMELINE = (
-    r"^(Process (started|is ready|restarted|finished|died|ended|stopped|is not|cannot|"
-    r"could)|Task failed|Restart (scheduled|failed)|Gave up|Going on without|Shutting down)"
+    r"^(Process (started|is ready|is no longer ready|restarted|finished|died|ended|"
+    r"stopped|cannot|could)|Probe failed|Task failed|Restart (scheduled|failed)|Gave up|Going on without|Shutting down)"
 )
-"""The messages of the log that tell of lives and deaths; see `narrate`."""
+"""The log messages about starts, exits and restarts; see `Event.log_entry`."""
 
 _BIRTHS = ("Process started", "Process restarted", "Process is ready")
 _LEFT_OUT = {"last_words", "traceback", "command"}

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.reports.status import Cause, ExitStatus, describe_exit
+from realtalk_async.supervision.reports.status import ExitStatus, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

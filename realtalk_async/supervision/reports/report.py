@@ -13,15 +13,16 @@ from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, in
 from realtalk_async.supervision.reports.status import (
     GOOD_ENDS,
     CaptureEnd,
-    Cause,
     ExitStatus,
     ProcessStatus,
     Usage,
-    duration,
 )
+from realtalk_async.times import format_duration
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from realtalk_async.events import Cause
 
 
 # What audio programs say when they fail, and what to do about it. The texts were
@@ -158,7 +159,7 @@ class IncarnationReport:
     def __str__(self) -> str:
         lines = [f"{self.process}, incarnation {self.incarnation}: {self.summary}"]
         lines += [f"  command   {self.command}", f"  pid       {self.pid}"]
-        lines.append(f"  uptime    {duration(self.uptime)}")
+        lines.append(f"  uptime    {format_duration(self.uptime)}")
         if self.sign:
             lines.append(f"  looks like {self.sign.kind}: {self.sign.advice}")
         if self.usage:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import enum
 import signal
-import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from realtalk_async.events import Cause
+from realtalk_async.times import format_hms
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 ExitStatus = int | Literal["unknown"]
 """The exit code, ``-n`` for signal n, ``"unknown"`` if somebody else reaped the child."""
@@ -39,27 +43,6 @@ class State(enum.StrEnum):
     """Dead, and restarting it was given up."""
 
 
-class Cause(enum.StrEnum):
-    """Why an incarnation ended."""
-
-    FINISHED = "finished"
-    """It exited by itself with a status that counts as success."""
-    FAILED = "failed"
-    """It exited by itself with any other status."""
-    SIGNALLED = "signalled"
-    """A signal that we did not send ended it."""
-    STOPPED = "stopped by us"
-    """We ended it, and a soft step of the ladder was enough."""
-    ESCALATED = "stopped by us, escalated"
-    """We ended it, and it took SIGKILL after it had ignored a softer step."""
-    UNHEALTHY = "ended by us: unhealthy"
-    """We ended it because a probe failed."""
-    SPAWN_FAILED = "spawn failed"
-    """It never ran: the operating system refused to start it."""
-    UNKNOWN = "unknown"
-    """Somebody else reaped it."""
-
-
 GOOD_ENDS = frozenset({None, Cause.FINISHED, Cause.STOPPED})
 """What is no failure; None: it has not ended."""
 
@@ -87,20 +70,6 @@ class Usage:
         }
 
 
-_zones: dict[tuple[int, str], timezone] = {}
-
-
-def now_local() -> datetime:
-    """Return the time for people: local, with its offset."""
-    now = time.time()
-    local = time.localtime(now)
-    here = local.tm_gmtoff, local.tm_zone
-    # One object a zone, not one a moment: thousands of children have many moments.
-    if here not in _zones:
-        _zones[here] = timezone(timedelta(seconds=here[0]), here[1])
-    return datetime.fromtimestamp(now, _zones[here])
-
-
 def signal_name(number: int) -> str:
     """Return ``SIGTERM`` for 15, and ``signal 99`` for what has no name here."""
     try:
@@ -118,18 +87,6 @@ def describe_exit(status: ExitStatus | None) -> str:
     if status < 0:
         return f"killed by {signal_name(-status)}"
     return f"exit status {status}"
-
-
-def clock_face(seconds: float) -> str:
-    """Return a duration as ``HH:MM:SS``, hours growing beyond two digits if need be."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{rest:02}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as ``0.30 s``, or as `clock_face` from a minute on."""
-    return f"{seconds:.2f} s" if seconds < 60 else clock_face(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,5 +131,5 @@ class ProcessStatus:
     def __str__(self) -> str:
         who = f"{self.name}: {self.status} ({self.state})"
         pid = f", pid {self.pid}" if self.pid is not None else ""
-        up = f", up {clock_face(self.uptime)}" if self.status == "running" else ""
+        up = f", up {format_hms(self.uptime)}" if self.status == "running" else ""
         return f"{who}{pid}{up}, restarts {self.restarts}; {self.reason}"

@@ -17,7 +17,7 @@ from realtalk_async.concurrency.blocking_call import Blocking
 from realtalk_async.exceptions import AudioUnavailable
 from realtalk_async.voice.audio import wav
 from realtalk_async.voice.audio.stereo_mix import Mix
-from realtalk_async.voice.log_entries import SESSION
+from realtalk_async.voice.events import SESSION
 from realtalk_async.voice.protocol.messages import SAMPLE_RATE
 
 if TYPE_CHECKING:

@@ -421,12 +421,12 @@ async def test_every_pane_has_its_key(window):
 
 
 def test_what_the_timeline_shows_is_what_the_log_tells():
-    """Each message of `narrate` that is about a life."""
+    """Each log message about an incarnation."""
     for message in (
         "Process started",
         "Process restarted",
         "Process died unexpectedly",
-        "Process ended as asked",
+        "Process ended as requested",
         "Process cannot be killed",
         "Gave up restarting",
         "Shutting down: web is lost",

@@ -174,7 +174,7 @@ async def test_a_guard_that_is_killed_is_said_and_replaced(manager, log_path):
     assert manager._guard.pid != before
     assert wiped.pid in manager._guard._told
     [entry] = await manager.logger.get_logs(level="WARNING", component="manager")
-    assert entry.message == "The orphan guard died"
+    assert entry.message == "The guard process died and was replaced"
 
 
 async def test_an_app_whose_guard_was_killed_is_guarded_by_the_next(log_path):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.policy.restart import (
     PERMANENT,
@@ -19,7 +20,6 @@ from realtalk_async.supervision.policy.restart import (
     Score,
     classify,
 )
-from realtalk_async.supervision.reports.status import Cause
 
 KINDS = {
     # kind of exit: exit status, stopped, escalated, unhealthy, cause

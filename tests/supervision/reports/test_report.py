@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from realtalk_async.events import Cause
 from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
 from realtalk_async.supervision.policy.restart import RestartPolicy
 from realtalk_async.supervision.reports.report import (
@@ -15,16 +16,13 @@ from realtalk_async.supervision.reports.report import (
     recognise,
 )
 from realtalk_async.supervision.reports.status import (
-    Cause,
     ProcessStatus,
     State,
-    clock_face,
     describe_exit,
-    duration,
-    now_local,
     signal_name,
 )
 from realtalk_async.testing import programs
+from realtalk_async.times import format_duration, format_hms, now_local
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -127,9 +125,9 @@ def test_an_exit_status_in_words(status, words):
 
 def test_numbers_for_people():
     """Durations and signals."""
-    assert clock_face(3725.9) == "01:02:05"
-    assert clock_face(400 * 3600) == "400:00:00"
-    assert (duration(0.296), duration(60)) == ("0.30 s", "00:01:00")
+    assert format_hms(3725.9) == "01:02:05"
+    assert format_hms(400 * 3600) == "400:00:00"
+    assert (format_duration(0.296), format_duration(60)) == ("0.30 s", "00:01:00")
     assert signal_name(99) == "signal 99"
 
 

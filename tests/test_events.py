@@ -1,4 +1,4 @@
-"""How events read in the log, and as one line."""
+"""Events of supervised processes: line for people, JSON form, log entry."""
 
 import inspect
 import json
@@ -6,9 +6,8 @@ import json
 import pytest
 
 from realtalk_async import events
+from realtalk_async.events import MANAGER, Cause
 from realtalk_async.logs import Level
-from realtalk_async.supervision.log_entries import MANAGER, narrate
-from realtalk_async.supervision.reports.status import Cause
 
 ABOUT = {"process": "mic", "incarnation": 3}
 EXIT = {"pid": 7, "exit_status": 1, "uptime": 3725.4, "summary": "exit status 1"}
@@ -19,7 +18,7 @@ EVENTS = [
     (
         events.ReadinessLost(**ABOUT, probe="tcp", reason="refused"),
         "WARNING",
-        "not ready any more: tcp",
+        "no longer ready: tcp",
     ),
     (
         events.DeviceAwaited(**ABOUT, holders={"hw:0": "'aux' (running)"}),
@@ -56,23 +55,24 @@ EVENTS = [
     EVENTS,
     ids=[type(event).__name__ for event, *_ in EVENTS],
 )
-def test_every_event_has_its_level_its_component_and_its_words(event, level, said):
-    """P10: what failed, why, what was tried, what comes next."""
-    told, component, message, context = narrate(event)
-    assert told == level
-    assert told in list(Level)
+def test_every_event_has_a_log_entry_with_level_component_and_message(
+    event, level, said
+):
+    # P10 of the contract: what failed, why, what was tried, what comes next.
+    logged, component, message, context = event.log_entry()
+    assert logged == level
+    assert logged in list(Level)
     about_manager = event.kind.startswith(("manager.", "guard."))
     assert component == (MANAGER if about_manager else "mic")
     assert message
     assert message[0].isupper()
-    assert message != str(event), "it has words of its own"
+    assert message != str(event), "the message is short; the context has the facts"
     assert context.get("incarnation") == (event.incarnation or None)
     json.dumps(context)
     assert said in str(event)
 
 
-def test_no_event_is_left_out():
-    """One added later must be told as well."""
+def test_the_table_above_names_every_event():
     kinds = {
         kind
         for _, kind in inspect.getmembers(events, inspect.isclass)
@@ -82,34 +82,36 @@ def test_no_event_is_left_out():
 
 
 @pytest.mark.parametrize("event", [event for event, *_ in EVENTS], ids=str)
-def test_every_event_is_ready_for_json_and_names_its_kind(event):
-    """Dotted, with a time that has its zone."""
-    told = json.loads(json.dumps(event.to_dict()))
-    assert told["kind"] == event.kind
+def test_every_event_is_ready_for_json_with_its_kind_and_a_time_with_zone(event):
+    form = json.loads(json.dumps(event.to_dict()))
+    assert form["kind"] == event.kind
     assert "." in event.kind
-    assert told["at"][-6] in "+-"
+    assert form["at"][-6] in "+-"
 
 
-def test_an_unexpected_death_is_told_with_its_last_words_and_what_it_looks_like():
-    """An expected one is not."""
+def test_only_an_unexpected_exit_is_logged_with_last_words_and_recognised_failure():
     last = {"last_words": ("ALSA: busy",), "sign": "device busy: choose another"}
-    _, _, message, context = narrate(
-        events.ProcessExited(**ABOUT, **EXIT, cause="failed", **last)
-    )
+    _, _, message, context = events.ProcessExited(
+        **ABOUT, **EXIT, cause="failed", **last
+    ).log_entry()
     assert message == "Process died unexpectedly"
     assert context["last_words"] == ["ALSA: busy"]
     assert context["looks_like"] == "device busy: choose another"
     assert context["uptime"] == "01:02:05"
     for cause in (Cause.FINISHED, Cause.STOPPED, Cause.ESCALATED):
         event = events.ProcessExited(**ABOUT, **EXIT, cause=str(cause), **last)
-        assert "last_words" not in narrate(event)[3]
+        assert "last_words" not in event.log_entry().context
 
 
-def test_an_event_of_tomorrow_is_told_too():
-    """In its own words."""
-
+def test_an_event_without_a_log_entry_of_its_own_is_logged_with_its_line():
     class News(events.Event):
         kind = "process.news"
 
-    level, component, message, _ = narrate(News(process="mic"))
+    level, component, message, _ = News(process="mic").log_entry()
     assert (level, component, message) == ("INFO", "mic", "mic#0 process.news")
+
+
+def test_two_events_with_the_same_facts_at_different_times_are_equal():
+    first = events.ProcessReady(**ABOUT, after=0.1)
+    assert first == events.ProcessReady(**ABOUT, after=0.1)
+    assert first != events.ProcessReady(**ABOUT, after=0.2)
