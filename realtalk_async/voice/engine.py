@@ -17,6 +17,7 @@ from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
 from realtalk_async.voice import events
 from realtalk_async.voice.audio.buffers import MicrophoneBuffer, Playback
 from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.metrics import Meter
 from realtalk_async.voice.protocol import messages
@@ -30,7 +31,7 @@ from realtalk_async.voice.protocol.decisions import (
     Send,
     Tell,
 )
-from realtalk_async.voice.protocol.messages import BYTES_PER_MS, Malformed
+from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.session import LEAST_TURN_MS
 from realtalk_async.voice.timeline.marks import write_down
 from realtalk_async.voice.timeline.recorder import Chronicle
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from realtalk_async.voice.audio.recording import Tape
-    from realtalk_async.voice.events import ToolFinished, VoiceEvent
-    from realtalk_async.voice.protocol.messages import Message, Role
+    from realtalk_async.voice.events import Role, ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Message
     from realtalk_async.voice.protocol.session import Session
     from realtalk_async.voice.timeline.recorder import Lane
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from realtalk_async.events import BaseEvent, EventLogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from realtalk_async.voice.protocol.messages import Role
+
+Role: TypeAlias = Literal["user", "assistant", "system"]
+"""The author of a message of the conversation."""
 
 
 class Status(enum.StrEnum):

@@ -20,6 +20,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
 from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Link
@@ -29,7 +30,6 @@ from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.eventlog import print_table
 from realtalk_async.voice.metrics import Metrics
 from realtalk_async.voice.protocol.messages import (
-    BYTES_PER_MS,
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
     DEFAULT_VOICE,
@@ -56,8 +56,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio.callbacks import Sink, Source
     from realtalk_async.voice.audio.devices import Device
     from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
-    from realtalk_async.voice.events import Entry, Outcome, VoiceEvent
-    from realtalk_async.voice.protocol.messages import Role
+    from realtalk_async.voice.events import Entry, Outcome, Role, VoiceEvent
     from realtalk_async.voice.supervisor import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
 

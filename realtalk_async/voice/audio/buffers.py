@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from realtalk_async.voice.audio.input_filter import Gate
-from realtalk_async.voice.protocol.messages import BYTES_PER_MS
+from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 
 _BYTES_PER_SECOND = BYTES_PER_MS * 1000
 

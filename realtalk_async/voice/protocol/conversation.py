@@ -16,8 +16,7 @@ from realtalk_async.voice.events import Entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from realtalk_async.voice.events import ToolCalled
-    from realtalk_async.voice.protocol.messages import Role
+    from realtalk_async.voice.events import Role, ToolCalled
 
 Medium = Literal["text", "audio"]
 

@@ -12,21 +12,18 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import orjson
+
+from realtalk_async.voice.audio.pcm import SAMPLE_RATE
+from realtalk_async.voice.events import Role
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
 DEFAULT_TRANSCRIPTION = "gpt-transcribe"
 
-SAMPLE_RATE = 24_000
-"""Samples a second, both ways: signed 16-bit little-endian, mono."""
-BYTES_PER_MS = 48
-"""24 samples of 2 bytes."""
-
-Role: TypeAlias = Literal["user", "assistant", "system"]
-ROLES: tuple[Role, ...] = ("user", "assistant", "system")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Message: TypeAlias = dict[str, object]
 """A message to the service, before its ``event_id`` is added."""

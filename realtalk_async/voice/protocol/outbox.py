@@ -17,9 +17,9 @@ from realtalk_async.voice.protocol.decisions import Decision, Send
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.events import ToolCalled, ToolFinished
+    from realtalk_async.voice.events import Role, ToolCalled, ToolFinished
     from realtalk_async.voice.protocol.conversation import AnsweredCall, Conversation
-    from realtalk_async.voice.protocol.messages import Message, Role
+    from realtalk_async.voice.protocol.messages import Message
     from realtalk_async.voice.protocol.own_items import Echoes
     from realtalk_async.voice.protocol.responses import Responses
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events
 from realtalk_async.voice.audio.buffers import Cut
+from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.conversation import Conversation
@@ -31,8 +32,8 @@ from realtalk_async.voice.protocol.responses import Responses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.voice.events import Outcome, VoiceEvent
-    from realtalk_async.voice.protocol.messages import Message, Role, SessionConfig
+    from realtalk_async.voice.events import Outcome, Role, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Message, SessionConfig
     from realtalk_async.voice.protocol.outbox import Sent
     from realtalk_async.voice.protocol.responses import Response
 
@@ -204,7 +205,7 @@ class Session:
             response.interrupted_at = now
             for part, size in response.audio.items():
                 # All that came was played, yet the user broke in: more would come.
-                received = size // messages.BYTES_PER_MS
+                received = size // BYTES_PER_MS
                 heard.setdefault(part, Cut(part, received, received))
         for cut in heard.values():
             self._truncate(cut, now)
