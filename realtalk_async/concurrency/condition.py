@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Changes:
+class Condition:
     """Wakes all who wait for a condition, whenever something has changed."""
 
     __slots__ = ("_next",)
@@ -17,7 +17,7 @@ class Changes:
     def __init__(self) -> None:
         self._next: asyncio.Future[None] | None = None
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let all who wait look again."""
         if self._next is not None and not self._next.done():
             self._next.set_result(None)
@@ -28,19 +28,19 @@ class Changes:
             self._next = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._next)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; it is asked at once and at every change."""
         while not condition():
             await self.wait()
 
 
-class Flag:
+class LightEvent:
     """A yes or no that can be waited for: an `asyncio.Event` that costs little memory."""
 
-    __slots__ = ("_changes", "_is_set")
+    __slots__ = ("_changed", "_is_set")
 
     def __init__(self) -> None:
-        self._changes = Changes()
+        self._changed = Condition()
         self._is_set = False
 
     def is_set(self) -> bool:
@@ -50,7 +50,7 @@ class Flag:
     def set(self) -> None:
         """Set it, and wake all who wait."""
         self._is_set = True
-        self._changes.tell()
+        self._changed.notify()
 
     def clear(self) -> None:
         """Set it back."""
@@ -59,4 +59,4 @@ class Flag:
     async def wait(self) -> None:
         """Wait until it is set; those who wait see it also if it is set back at once."""
         if not self._is_set:
-            await self._changes.wait()
+            await self._changed.wait()

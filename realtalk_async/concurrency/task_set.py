@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
-class Crew:
+class TaskSet:
     """
     A group of tasks, for thousands that live long: one task each, and nothing beside it.
 

@@ -163,7 +163,7 @@ class Answers:
             await process.stop()
             await process.start()
         else:
-            await process.bounce("a restart was asked for from outside")
+            await process.restart_with_group("a restart was asked for from outside")
         yield (await process.wait_until_running()).to_dict()
 
     async def _stop(self, question: Question) -> AsyncGenerator[object]:

@@ -31,7 +31,7 @@ CANCELLING = 0.02
 
 
 class Waited(Protocol):
-    """What can be set, and waited for: a `Flag` or an `asyncio.Event`."""
+    """What can be set, and waited for: a `LightEvent` or an `asyncio.Event`."""
 
     def is_set(self) -> bool:
         """Return whether it is set."""
@@ -42,11 +42,11 @@ class Waited(Protocol):
         ...
 
 
-class Refused(Exception):
+class StartRefused(Exception):
     """No new process could be had; the message says why."""
 
 
-class Hopeless(Refused):
+class StartImpossible(StartRefused):
     """And trying again cannot mend that."""
 
 
@@ -75,14 +75,14 @@ async def ask(
         async with asyncio.timeout(PATIENCE):
             made = await unless(stopped, _call(function, *arguments))
     except TimeoutError:
-        raise Refused(f"the {what} did not return within {PATIENCE:g} s") from None
-    except Refused:
+        raise StartRefused(f"the {what} did not return within {PATIENCE:g} s") from None
+    except StartRefused:
         raise
     except Exception as exc:
-        raise Refused(f"the {what} raised {exc!r}") from exc
+        raise StartRefused(f"the {what} raised {exc!r}") from exc
     if made is None or isinstance(made, (Command, Process)):
         return made
-    raise Refused(f"the {what} returned {made!r}, not a new process or a Command")
+    raise StartRefused(f"the {what} returned {made!r}, not a new process or a Command")
 
 
 async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
@@ -97,7 +97,7 @@ async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
     try:
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Refused("the process was stopped meanwhile")
+            raise StartRefused("the process was stopped meanwhile")
         return task.result()
     finally:
         stop.cancel()

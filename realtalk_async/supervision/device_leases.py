@@ -6,15 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from realtalk_async.concurrency.condition import Changes
+from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import DeviceBusy
-from realtalk_async.supervision.policy.devices import Claims
+from realtalk_async.supervision.policy.devices import LeaseTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Lending:
+class DeviceLeases:
     """
     Lends devices.
 
@@ -28,10 +28,10 @@ class Lending:
         describe: Callable[[str], str],
         on_wait: Callable[[str, dict[str, str]], None],
     ) -> None:
-        self.claims = Claims()
+        self.table = LeaseTable()
         self._describe = describe
         self._on_wait = on_wait
-        self._changes = Changes()
+        self._changed = Condition()
         self._deadlines: dict[str, float] = {}
 
     async def acquire(
@@ -47,31 +47,31 @@ class Lending:
 
         Cancellation: The place in the queue is given up.
         """
-        if not devices or self.claims.ask(name, devices):
+        if not devices or self.table.ask(name, devices):
             return
-        self._on_wait(name, self.in_the_way(name))
+        self._on_wait(name, self.blockers(name))
         self._deadlines[name] = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
-                await self._changes.until(lambda: not self.claims.waits(name))
+                await self._changed.wait_until(lambda: not self.table.waits(name))
         except TimeoutError:
-            if self.claims.waits(name):
-                raise DeviceBusy(name, self.in_the_way(name), seconds) from None
+            if self.table.waits(name):
+                raise DeviceBusy(name, self.blockers(name), seconds) from None
         finally:
             self._deadlines.pop(name, None)
-            self.claims.withdraw(name)
-            self._changes.tell()
+            self.table.withdraw(name)
+            self._changed.notify()
 
-    def in_the_way(self, name: str) -> dict[str, str]:
+    def blockers(self, name: str) -> dict[str, str]:
         """Return who is in the way of *name*, in words, by device."""
-        blocking = self.claims.in_the_way(name)
+        blocking = self.table.blockers(name)
         return {device: self._describe(who) for device, who in blocking.items()}
 
     def patience(self, name: str) -> float:
         """Return the seconds for which *name* goes on waiting; 0 if it does not wait."""
         return max(0.0, self._deadlines.get(name, 0.0) - time.monotonic())
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Give back all that *name* holds."""
-        self.claims.give_back(name)
-        self._changes.tell()
+        self.table.release(name)
+        self._changed.notify()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.ladder import Ladder, Step
 
 
-class Life:
+class IncarnationRecord:
     """
     What is known of one incarnation so far.
 
@@ -38,7 +38,7 @@ class Life:
         self.number = number
         self.inside = inside
         self.command = command
-        self.body: Incarnation | None = None
+        self.running: Incarnation | None = None
         """None as long as it was not spawned."""
         self.started = time.monotonic()
         self.started_at = now_local()
@@ -51,7 +51,7 @@ class Life:
         self.timeline: list[tuple[datetime, str]] = []
         self.stopping = False
         """Whether we are ending it."""
-        self.in_haste = False
+        self.kill_requested = False
         """Whether that is done without any grace."""
         self.step: Step | None = None
         """Which step of the ladder was taken last."""
@@ -63,9 +63,9 @@ class Life:
         """Whether that took SIGKILL after a softer step."""
         self.unhealthy = ""
         """Which probe had it ended, and why."""
-        self.bounced = ""
+        self.group_restart = ""
         """Why it is ended although it is well: it is restarted together with others."""
-        self.buried = False
+        self.finished = False
         """Whether all is over: it is dead, its output is read, its group is empty."""
 
     @property
@@ -73,7 +73,7 @@ class Life:
         """Whether it runs."""
         if self.inside:
             return self.ended is None
-        return self.body is not None and self.body.alive
+        return self.running is not None and self.running.alive
 
     @property
     def failed(self) -> bool:
@@ -88,7 +88,7 @@ class Life:
     @property
     def uptime(self) -> float:
         """Seconds that it runs, or ran."""
-        if self.body is None and not self.inside:
+        if self.running is None and not self.inside:
             return 0.0
         return (self.ended or time.monotonic()) - self.started
 
@@ -107,7 +107,7 @@ class Life:
         """Add a moment to the timeline."""
         self.timeline.append((at or now_local(), what))
 
-    def climb(self, ladder: Ladder, step: Step) -> None:
+    def note_step(self, ladder: Ladder, step: Step) -> None:
         """Note that a step of a ladder is taken now."""
         place = next(n for n, one in enumerate(ladder.steps) if one is step)
         self.step = step
@@ -130,7 +130,7 @@ class Life:
             name,
             self.number,
             self.command,
-            self.body.pid if self.body else None,
+            self.running.pid if self.running else None,
             self.started_at,
             self.ended_at,
             self.uptime,
@@ -142,11 +142,11 @@ class Life:
             capture.buffers["stdout"].lines(self.number),
             capture.buffers["stderr"].lines(self.number),
             self.capture,
-            self.body.usage if self.body else None,
+            self.running.usage if self.running else None,
             tuple(self.timeline),
         )
 
 
-def newest_failure(lives: Sequence[Life]) -> Life | None:
+def newest_failure(records: Sequence[IncarnationRecord]) -> IncarnationRecord | None:
     """Return the newest life that failed; None if none did."""
-    return next((life for life in reversed(lives) if life.failed), None)
+    return next((record for record in reversed(records) if record.failed), None)

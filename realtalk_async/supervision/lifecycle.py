@@ -17,24 +17,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
-from realtalk_async.concurrency.condition import Changes, Flag
+from realtalk_async.concurrency.condition import Condition, LightEvent
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
 from realtalk_async.supervision.app_callbacks import (
-    Hopeless,
-    Refused,
     RestartFunction,
+    StartImpossible,
+    StartRefused,
     unless,
 )
-from realtalk_async.supervision.incarnation_record import Life, newest_failure
-from realtalk_async.supervision.policy.restart import (
-    GiveUp,
-    Judge,
-    Rest,
-    Restart,
-    RestartPolicy,
-    Verdict,
+from realtalk_async.supervision.incarnation_record import (
+    IncarnationRecord,
+    newest_failure,
 )
-from realtalk_async.supervision.reports.explanation import Outlook
+from realtalk_async.supervision.policy.restart import (
+    Decision,
+    GiveUp,
+    Restart,
+    RestartDecider,
+    RestartPolicy,
+    StayDown,
+)
+from realtalk_async.supervision.reports.explanation import Forecast
 from realtalk_async.supervision.reports.report import RecoveryAttempt
 from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.times import now_local
@@ -46,18 +49,18 @@ if TYPE_CHECKING:
     from realtalk_async.exceptions import SpawnFailed
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.reports.report import IncarnationReport
-    from realtalk_async.supervision.supervisor_port import Host
+    from realtalk_async.supervision.supervisor_port import SupervisorPort
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RestartRequest:
     """The app's wish for a new incarnation."""
 
     function: RestartFunction | None
     answer: asyncio.Future[bool]
 
 
-class Course(abc.ABC):
+class Lifecycle(abc.ABC):
     """
     The course of one thing over all of its lives; what lives is said by who inherits.
 
@@ -75,40 +78,40 @@ class Course(abc.ABC):
         self,
         name: str,
         policy: RestartPolicy,
-        host: Host,
+        supervisor: SupervisorPort,
         capture: Capture,
         *,
-        others: Callable[[], Awaitable[None]] | None = None,
+        wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
     ) -> None:
         self.name = name
-        self.lives: list[Life] = []
+        self.records: list[IncarnationRecord] = []
         self.attempts: list[RecoveryAttempt] = []
         self.state = State.STARTING
         self.reason = "not started yet"
         self.restarts: int = 0
-        self.endings = 0
+        self.settle_count = 0
         """How many times it came to rest."""
         self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
         """Why it could not be started the last time."""
-        self.judge = Judge(policy)
+        self.decider = RestartDecider(policy)
         self.due: float | None = None
         """When the next start is due, in monotonic seconds; None if none is."""
-        self._host = host
+        self._supervisor = supervisor
         self._capture = capture
-        self._others = others
+        self._dependencies = wait_for_dependencies
         self._earlier = earlier
         self._task: asyncio.Task[None] | None = None
-        self._stop = Flag()
-        self._news = Flag()
-        self._changes = Changes()
-        self._request: Request | None = None
-        self._trouble: Refused | None = None
+        self._stop = LightEvent()
+        self._wake_up = LightEvent()
+        self._changed = Condition()
+        self._request: RestartRequest | None = None
+        self._start_failure: StartRefused | None = None
 
     # ---- what lives
 
     @abc.abstractmethod
-    async def _revive(self) -> None:
+    async def _start_next(self) -> None:
         """
         Bring up the next life, beginning its capture.
 
@@ -117,37 +120,37 @@ class Course(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def _attend(self) -> None:
+    async def _supervise(self) -> None:
         """Be with the current life to its end, or bring that about; end its capture."""
 
     @abc.abstractmethod
-    def _judge(self, now: float, share: float) -> Verdict:
+    def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Judge how the last life ended, or why none could be had."""
 
     @abc.abstractmethod
     def _abandon(self) -> None:
         """Leave nothing behind: we are being cancelled ourselves."""
 
-    def _rest(self) -> Rest:
+    def _stay_down(self) -> StayDown:
         """Return how it is after it was told to stop."""
-        return Rest("it was stopped")
+        return StayDown("it was stopped")
 
     # ---- what others see
 
     @property
-    def life(self) -> Life | None:
+    def record(self) -> IncarnationRecord | None:
         """The current or last incarnation."""
-        return self.lives[-1] if self.lives else None
+        return self.records[-1] if self.records else None
 
     @property
     def number(self) -> int:
         """The number of the current or last incarnation; 0 before the first."""
-        return self.lives[-1].number if self.lives else 0
+        return self.records[-1].number if self.records else 0
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return bool(self.lives) and self.lives[-1].alive
+        return bool(self.records) and self.records[-1].alive
 
     @property
     def works(self) -> bool:
@@ -162,51 +165,53 @@ class Course(abc.ABC):
 
     def status(self, last_checked: datetime | None) -> ProcessStatus:
         """Return what is known now; what runs inside the app has no pid and no exit."""
-        life = self.life
+        record = self.record
         return ProcessStatus(
             self.name,
-            life.body.pid if life and life.body else None,
+            record.running.pid if record and record.running else None,
             "running" if self.alive else "dead",
             self.state,
             self.number,
-            life.started_at if life else None,
+            record.started_at if record else None,
             last_checked,
-            life.uptime if life else 0.0,
+            record.uptime if record else 0.0,
             self.restarts,
-            life.exit_status if life else None,
-            life.cause if life else None,
+            record.exit_status if record else None,
+            record.cause if record else None,
             self.reason,
         )
 
     def report(self) -> IncarnationReport | None:
         """Return the report of the current or last incarnation; None before the first."""
-        return self.lives[-1].report(self.name, self._capture) if self.lives else None
+        return (
+            self.records[-1].report(self.name, self._capture) if self.records else None
+        )
 
     def reports(self) -> tuple[IncarnationReport, ...]:
         """Return the reports of all incarnations."""
-        return tuple(life.report(self.name, self._capture) for life in self.lives)
+        return tuple(record.report(self.name, self._capture) for record in self.records)
 
-    def outlook(self, status: ProcessStatus) -> Outlook:
+    def forecast(self, status: ProcessStatus) -> Forecast:
         """Return what is to come of it."""
-        now, failed = time.monotonic(), newest_failure(self.lives)
-        return Outlook(
+        now, failed = time.monotonic(), newest_failure(self.records)
+        return Forecast(
             status=status,
             last=self.report(),
             failed=failed.report(self.name, self._capture) if failed else None,
             attempts=tuple(
                 one for one in self.attempts if failed and one.after == failed.number
             ),
-            mode=self.judge.policy.mode,
-            rule=self.judge.rule(now),
-            failures_left=self.judge.failures_left(now),
+            mode=self.decider.policy.mode,
+            rule=self.decider.rule(now),
+            failures_left=self.decider.failures_left(now),
             due=self.due - now if self.due and self.state is State.BACKOFF else None,
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds; it is asked at every change."""
-        await self._changes.until(condition)
+        await self._changed.wait_until(condition)
 
-    async def until_running(self) -> None:
+    async def wait_until_running(self) -> None:
         """
         Wait until it is running, and ready.
 
@@ -217,10 +222,10 @@ class Course(abc.ABC):
         if not self.works:
             raise ProcessDead(self.name, "depend on it", self.reason)
 
-    async def come_to_rest(self) -> None:
+    async def wait_until_settled(self) -> None:
         """Wait until it is settled, or was since: another may start it again at once."""
-        before = self.endings
-        await self.until(lambda: self.settled or self.endings != before)
+        before = self.settle_count
+        await self.until(lambda: self.settled or self.settle_count != before)
 
     # ---- what others wish
 
@@ -239,55 +244,55 @@ class Course(abc.ABC):
             self._stop.clear()
             self.start_error = None
             self._capture.is_over = False
-            self._task = self._host.own(self._own(), f"own {self.name}")
+            self._task = self._supervisor.run_task(self._run(), f"own {self.name}")
             self._task.add_done_callback(self._finish)
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Wish for its end, for good."""
         self._stop.set()
-        self._news.set()
+        self._wake_up.set()
         if self._task is None and self.state is State.STARTING:
             self._enter(State.EXITED, "stopped before it was started")
 
     @property
-    def refuses_to_restart(self) -> str:
+    def restart_refusal(self) -> str:
         """Why a restart would be refused now; "" if it would be tried."""
         if self.alive:
             return "it is running; stop it first"
         if self._task is not None and self._stop.is_set():
             return "it is being stopped"
-        return "its manager is closing" if self._host.closing else ""
+        return "its manager is closing" if self._supervisor.closing else ""
 
-    async def ask_to_restart(self, function: RestartFunction | None) -> bool:
+    async def request_restart(self, function: RestartFunction | None) -> bool:
         """Wish for a new incarnation; those who wish at once share the answer."""
         if self._request is None:
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._request = Request(function, answer)
-            self._news.set()
+            self._request = RestartRequest(function, answer)
+            self._wake_up.set()
             self.begin()
         return await asyncio.shield(self._request.answer)
 
-    async def bounce(self, why: str) -> None:
+    async def restart_with_group(self, why: str) -> None:
         """End the current life, to be followed by another, and wait until it is buried."""
-        life = self.life
-        if self.settled or life is None:
+        record = self.record
+        if self.settled or record is None:
             return
-        if life.alive:
-            life.bounced = why
-            self._news.set()
-        rest = self.endings
-        await self.until(lambda: life.buried or self.endings != rest)
+        if record.alive:
+            record.group_restart = why
+            self._wake_up.set()
+        rest = self.settle_count
+        await self.until(lambda: record.finished or self.settle_count != rest)
 
     # ---- from life to life
 
-    async def _own(self) -> None:
+    async def _run(self) -> None:
         """Own it until no restart is due."""
-        verdict = await self._live_on()
+        decision = await self._run_incarnations()
         task = self._task
         assert task is not None
         self._finish(task)
-        given_up = verdict.reason if isinstance(verdict, GiveUp) else None
-        self._host.settled(self.name, given_up)
+        given_up = decision.reason if isinstance(decision, GiveUp) else None
+        self._supervisor.settled(self.name, given_up)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         """
@@ -301,158 +306,160 @@ class Course(abc.ABC):
         if task.done():
             self._abandon()
         self._task = None
-        self.endings += 1
+        self.settle_count += 1
         self._capture.is_over = True
         self._answer(succeeded=False)
         self._capture.tell()
-        self._changes.tell()
+        self._changed.notify()
 
-    async def _live_on(self) -> Verdict | None:
+    async def _run_incarnations(self) -> Decision | None:
         """Go from life to life; return the verdict that ended it, None if none did."""
         before = self.state, self.reason
-        verdict: Verdict | None = None
+        decision: Decision | None = None
         while True:
             # An existing process lives before the first turn of its owner.
-            if self._capture.is_open or await self._come_to_life():
+            if self._capture.is_open or await self._start_incarnation():
                 if self._capture.is_open:
-                    await self._attend()
-                verdict = self._decide()
-            elif verdict is None:
+                    await self._supervise()
+                decision = self._decide()
+            elif decision is None:
                 self._enter(*before)
                 return None
-            if not isinstance(verdict, Restart):
-                self._settle(verdict)
-                return verdict
-            if not await self._back_off(verdict):
+            if not isinstance(decision, Restart):
+                self._settle(decision)
+                return decision
+            if not await self._back_off(decision):
                 return None
 
-    async def _come_to_life(self) -> bool:
+    async def _start_incarnation(self) -> bool:
         """
         Bring up the next life when all that it depends on runs.
 
         Returns:
             False if the app had asked for it and gave nothing to run: all is as before.
         """
-        self._trouble = None
+        self._start_failure = None
         try:
-            await self._wait_for_others()
-            await self._revive()
-        except Refused as exc:
+            await self._wait_for_dependencies()
+            await self._start_next()
+        except StartRefused as exc:
             return self._stop.is_set() or self._refused(exc)
         return True
 
-    async def _wait_for_others(self) -> None:
+    async def _wait_for_dependencies(self) -> None:
         """Wait until all that it depends on runs."""
-        if self._others is None:
+        if self._dependencies is None:
             return
-        if not self.lives:
+        if not self.records:
             self._enter(State.STARTING, "waiting for what it depends on")
         try:
-            await unless(self._stop, self._others())
+            await unless(self._stop, self._dependencies())
         except ProcessDead as exc:
             self.start_error = exc
-            raise Hopeless(str(exc)) from exc
+            raise StartImpossible(str(exc)) from exc
         except DeviceBusy as exc:
             self.start_error = exc
-            raise Refused(str(exc)) from exc
+            raise StartRefused(str(exc)) from exc
 
-    def _refused(self, why: Refused) -> bool:
+    def _refused(self, why: StartRefused) -> bool:
         """Note that nothing to run could be had; return whether that is a failure."""
         if by_policy := self._request is None:
-            self._trouble = why
-        self._attempted(self.number, str(why), succeeded=False)
+            self._start_failure = why
+        self._record_attempt(self.number, str(why), succeeded=False)
         return by_policy
 
-    async def _stay(self, life: Life) -> None:
+    async def _wait_for_exit(self, record: IncarnationRecord) -> None:
         """Wait for the end of a life, or until we have to bring that about."""
-        while life.alive:
-            if self._stop.is_set() or life.unhealthy or life.bounced:
-                life.stopping = True
+        while record.alive:
+            if self._stop.is_set() or record.unhealthy or record.group_restart:
+                record.stopping = True
                 self._enter(State.STOPPING, "being stopped")
                 return
-            self._news.clear()
-            await self._news.wait()
+            self._wake_up.clear()
+            await self._wake_up.wait()
 
-    def _decide(self) -> Verdict:
+    def _decide(self) -> Decision:
         """Come to a verdict, and ask those around us whether a restart is all right."""
         share = random.random()  # noqa: S311 - jitter needs no secrecy
-        verdict = self._wish() or self._judge(time.monotonic(), share)
-        if isinstance(verdict, Restart):
-            return self._host.permit(self.name, verdict)
-        return verdict
+        decision = self._decide_without_policy() or self._decide_by_policy(
+            time.monotonic(), share
+        )
+        if isinstance(decision, Restart):
+            return self._supervisor.allow_restart(self.name, decision)
+        return decision
 
-    def _wish(self) -> Verdict | None:
+    def _decide_without_policy(self) -> Decision | None:
         """Return what is wished, or cannot be helped: that goes before the policy."""
         if self._stop.is_set():
-            return self._rest()
+            return self._stay_down()
         if self._request is not None:
             return Restart(0.0, "the app asked for it", counted=False)
-        if isinstance(self._trouble, Hopeless):
-            return GiveUp(str(self._trouble))
-        life, policy = self.life, self.judge.policy
-        bounced = life.bounced if life and life.ended_as_asked else ""
-        if self._trouble is not None or not bounced:
+        if isinstance(self._start_failure, StartImpossible):
+            return GiveUp(str(self._start_failure))
+        record, policy = self.record, self.decider.policy
+        group_restart = record.group_restart if record and record.ended_as_asked else ""
+        if self._start_failure is not None or not group_restart:
             return None
         if policy.mode == "temporary":
-            return Rest(f"{bounced}; nothing is to follow")
-        return Restart(0.0, bounced, counted=False)
+            return StayDown(f"{group_restart}; nothing is to follow")
+        return Restart(0.0, group_restart, counted=False)
 
-    async def _back_off(self, verdict: Restart) -> bool:
+    async def _back_off(self, decision: Restart) -> bool:
         """Wait for the next start; return False if it was stopped meanwhile."""
-        self.due = deadline = time.monotonic() + verdict.delay
+        self.due = deadline = time.monotonic() + decision.delay
         if not self._request:
-            self._enter(State.BACKOFF, verdict.reason)
-            self._host.announce(
+            self._enter(State.BACKOFF, decision.reason)
+            self._supervisor.publish(
                 events.RestartScheduled(
                     process=self.name,
                     incarnation=self.number,
-                    delay=verdict.delay,
-                    reason=verdict.reason,
+                    delay=decision.delay,
+                    reason=decision.reason,
                 )
             )
-        await self._let_others_prepare()
+        await self._stop_restart_group()
         while not (self._stop.is_set() or self._request):
-            self._news.clear()
+            self._wake_up.clear()
             left = deadline - time.monotonic()
-            if left <= 0 or not await _happens(self._news, left):
+            if left <= 0 or not await _is_set_within(self._wake_up, left):
                 break
-        if self._host.closing:
+        if self._supervisor.closing:
             await self._stop.wait()  # nothing is started any more: a stop will come
         if self._stop.is_set():
             self._enter(State.EXITED, "stopped while it waited for its restart")
         return not self._stop.is_set()
 
-    async def _let_others_prepare(self) -> None:
+    async def _stop_restart_group(self) -> None:
         """Have those ended that are restarted together with it."""
-        if self._request or (self.life and self.life.bounced):
+        if self._request or (self.record and self.record.group_restart):
             return
-        preparation = self._host.before_restart(self.name)
+        preparation = self._supervisor.stop_restart_group(self.name)
         if preparation is not None:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(StartRefused):
                 await unless(self._stop, preparation)
 
-    def _settle(self, verdict: Verdict) -> None:
+    def _settle(self, decision: Decision) -> None:
         """Stay dead."""
-        if not isinstance(verdict, GiveUp) or not verdict.allowed:
-            self._enter(State.EXITED, verdict.reason)
+        if not isinstance(decision, GiveUp) or not decision.allowed:
+            self._enter(State.EXITED, decision.reason)
             return
-        self._enter(State.FATAL, verdict.reason)
-        self._host.announce(
+        self._enter(State.FATAL, decision.reason)
+        self._supervisor.publish(
             events.ProcessGivenUp(
-                process=self.name, incarnation=self.number, reason=verdict.reason
+                process=self.name, incarnation=self.number, reason=decision.reason
             )
         )
 
     # ---- keeping the record
 
-    def _begin_life(self, command: str, *, inside: bool = False) -> Life:
+    def _begin_record(self, command: str, *, inside: bool = False) -> IncarnationRecord:
         """Enter a new life into the record."""
         number = (self.number or self._earlier) + 1
-        life = Life(number, command, inside=inside)
-        self.lives.append(life)
-        return life
+        record = IncarnationRecord(number, command, inside=inside)
+        self.records.append(record)
+        return record
 
-    def _attempted(self, died: int, detail: str, *, succeeded: bool) -> None:
+    def _record_attempt(self, died: int, detail: str, *, succeeded: bool) -> None:
         """Note an attempt to revive what *died*, and answer who asked for it."""
         asked_by: Literal["app", "policy"] = "app" if self._request else "policy"
         if died:
@@ -468,12 +475,12 @@ class Course(abc.ABC):
 
     def _enter(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
-        if self.lives:
-            self.lives[-1].mark(str(state))
-        self._changes.tell()
+        if self.records:
+            self.records[-1].mark(str(state))
+        self._changed.notify()
 
 
-async def _happens(event: Flag, seconds: float) -> bool:
+async def _is_set_within(event: LightEvent, seconds: float) -> bool:
     """Wait for *event* for so long; return whether it happened."""
     try:
         async with asyncio.timeout(seconds):

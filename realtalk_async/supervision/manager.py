@@ -33,7 +33,7 @@ from realtalk_async.supervision.policy.restart import (
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
 from realtalk_async.supervision.reports.explanation import Explanation, explain
 from realtalk_async.supervision.reports.report import ErrorHistory
-from realtalk_async.supervision.supervisor import Household, Subscriber
+from realtalk_async.supervision.supervisor import Subscriber, Supervisor
 from realtalk_async.supervision.task import SupervisedTask, TaskFunction
 from realtalk_async.times import now_local
 
@@ -103,15 +103,15 @@ class ProcessManager:
             )
         self._logger = logger
         self._check_interval = check_interval
-        self._house = Household(
+        self._supervisor = Supervisor(
             logger,
             guard=guard,
             strategy=strategy,
             intensity=Intensity(max_restarts, window),
             on_loss=self._interrupt_body,
         )
-        self._guard = self._house.guard
-        self._registry = self._house.registry
+        self._guard = self._supervisor.guard
+        self._registry = self._supervisor.registry
         self._is_open = False
         self._hosting: asyncio.Task[None] | None = None
         self._body: asyncio.Task[object] | None = None
@@ -137,7 +137,7 @@ class ProcessManager:
         self._body = asyncio.current_task()
         ready = asyncio.Event()
         self._hosting = asyncio.get_running_loop().create_task(
-            self._host(ready), name="realtalk-async manager"
+            self._run_block(ready), name="realtalk-async manager"
         )
         try:
             await ready.wait()
@@ -154,15 +154,15 @@ class ProcessManager:
     ) -> None:
         """Stop everything, and tell of a critical process that was lost."""
         cancelled = await self._close()
-        failure = self._house.failure
+        failure = self._supervisor.failure
         if failure is None:
             if cancelled:
                 raise cancelled
             return
-        body = asyncio.current_task()
-        if self._cancelled_body and body is not None and body is self._body:
+        running = asyncio.current_task()
+        if self._cancelled_body and running is not None and running is self._body:
             # The cancellation was ours: it must not count for who awaits the app's task.
-            if body.uncancel():
+            if running.uncancel():
                 cancelled = cancelled or asyncio.CancelledError()
             else:
                 cancelled = None
@@ -188,7 +188,7 @@ class ProcessManager:
         Returns:
             The cancellation that was held back, if there was one.
         """
-        self._house.ending.set()
+        self._supervisor.ending.set()
         cancelled: asyncio.CancelledError | None = None
         while self._hosting is not None and not self._hosting.done():
             try:
@@ -199,20 +199,20 @@ class ProcessManager:
             self._hosting.result()
         return cancelled
 
-    async def _host(self, ready: asyncio.Event) -> None:
+    async def _run_block(self, ready: asyncio.Event) -> None:
         """Hold together everything that lives, and end it."""
         try:
             self._is_open = True
-            checking = self._house.check_for_ever(self._check_interval)
-            _ = self._house.crew.add(checking, "check all")
+            checking = self._supervisor.run_health_checks(self._check_interval)
+            _ = self._supervisor.tasks.add(checking, "check all")
             ready.set()
-            await self._house.ending.wait()
-            await self._house.end()
+            await self._supervisor.ending.wait()
+            await self._supervisor.end()
         except BaseException:  # the loop is going down: nothing can be waited for
-            self._house.kill_now()
+            self._supervisor.kill_now()
             raise
         finally:
-            self._house.ending.set()
+            self._supervisor.ending.set()
             self._is_open = False
 
     def _interrupt_body(self) -> None:
@@ -235,12 +235,12 @@ class ProcessManager:
     @property
     def closing(self) -> bool:
         """Whether nothing is to be started any more."""
-        return self._house.closing
+        return self._supervisor.closing
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What children carry in their environment, so that the guard knows them."""
-        return self._house.environment
+        return self._supervisor.environment
 
     @property
     def processes(self) -> Mapping[str, ManagedProcess]:
@@ -255,21 +255,23 @@ class ProcessManager:
     @property
     def critical(self) -> Mapping[str, ProcessStatus]:
         """What is known of those that the app cannot do without, by name."""
-        return {n: self._registry[n].get_status() for n in sorted(self._house.critical)}
+        return {
+            n: self._registry[n].get_status() for n in sorted(self._supervisor.critical)
+        }
 
     @property
     def degraded(self) -> Mapping[str, str]:
         """What the app has to do without, by name, and why; empty when all is well."""
-        return MappingProxyType(dict(self._house.degraded))
+        return MappingProxyType(dict(self._supervisor.degraded))
 
     @property
     def status(self) -> str:
         """``"running"``, ``"degraded"``, ``"failed"``, ``"new"`` or ``"closed"``."""
-        if self._house.failure is not None:
+        if self._supervisor.failure is not None:
             return "failed"
         if not self._is_open:
             return "new" if self._hosting is None else "closed"
-        return "degraded" if self._house.degraded else "running"
+        return "degraded" if self._supervisor.degraded else "running"
 
     def register_process(
         self,
@@ -310,7 +312,7 @@ class ProcessManager:
                 f"an existing process such as {name!r} needs a restart_function to be "
                 f"restarted by policy"
             )
-        self._registry.must_be_free(name)
+        self._registry.check_free(name)
         managed = ManagedProcess(
             process,
             name,
@@ -320,10 +322,10 @@ class ProcessManager:
             recover=restart_function,
             ladder=ladder,
             probes=tuple(probes),
-            earlier=self._registry.lives_of(name),
-            host=self._house,
+            earlier=self._registry.last_incarnation_of(name),
+            supervisor=self._supervisor,
         )
-        self._house.add(managed, critical=critical)
+        self._supervisor.add(managed, critical=critical)
         return managed
 
     async def start(
@@ -382,8 +384,8 @@ class ProcessManager:
         """
         self._must_be_open()
         _must_be_a_command(name, command)
-        self._registry.must_be_free(name)
-        needs = self._house.needs_of(name, depends_on)
+        self._registry.check_free(name)
+        needs = self._supervisor.check_dependencies(name, depends_on)
         wanted = _devices(name, devices, device_patience)
         managed = ManagedProcess(
             command,
@@ -396,11 +398,13 @@ class ProcessManager:
             probes=tuple(probes),
             devices=wanted,
             device_patience=device_patience,
-            others=self._house.waiter(name, needs, wanted, device_patience),
-            earlier=self._registry.lives_of(name),
-            host=self._house,
+            wait_for_dependencies=self._supervisor.dependency_waiter(
+                name, needs, wanted, device_patience
+            ),
+            earlier=self._registry.last_incarnation_of(name),
+            supervisor=self._supervisor,
         )
-        self._house.add(managed, critical=critical, needs=needs)
+        self._supervisor.add(managed, critical=critical, needs=needs)
         await managed.start()
         return managed
 
@@ -438,19 +442,21 @@ class ProcessManager:
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
-        self._registry.must_be_free(name)
-        needs = self._house.needs_of(name, depends_on)
+        self._registry.check_free(name)
+        needs = self._supervisor.check_dependencies(name, depends_on)
         wanted = _devices(name, devices, device_patience)
         task = SupervisedTask(
             function,
             name,
-            self._house,
+            self._supervisor,
             restart=restart,
             fatal=fatal,
-            others=self._house.waiter(name, needs, wanted, device_patience),
-            earlier=self._registry.lives_of(name),
+            wait_for_dependencies=self._supervisor.dependency_waiter(
+                name, needs, wanted, device_patience
+            ),
+            earlier=self._registry.last_incarnation_of(name),
         )
-        self._house.add(task, critical=critical, needs=needs)
+        self._supervisor.add(task, critical=critical, needs=needs)
         await task.start()
         return task
 
@@ -519,17 +525,17 @@ class ProcessManager:
 
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
-        _ = self._house.crew.add(work, "beside the processes")
+        _ = self._supervisor.tasks.add(work, "beside the processes")
 
     def _choose_name(self, name: str | None, program: str) -> str:
         self._must_be_open()
         if name is None:
             return self._registry.free_name(program)
-        self._registry.must_be_free(name)
+        self._registry.check_free(name)
         return name
 
     def _must_be_open(self) -> None:
-        if not self._is_open or self._house.ending.is_set():
+        if not self._is_open or self._supervisor.ending.is_set():
             state = "has been closed" if self._hosting else "has not been entered"
             raise NotStarted(
                 f"the manager {state}: use it inside "
@@ -585,7 +591,7 @@ class ProcessManager:
             UnknownProcess: If there is no process or task of that name.
         """
         return explain(
-            self._registry.find(name).get_outlook(), self._house.around(name)
+            self._registry.find(name).get_outlook(), self._supervisor.context(name)
         )
 
     async def leak_report(self) -> LeakReport:
@@ -597,9 +603,11 @@ class ProcessManager:
         our side descriptors, tasks and threads. What runs under supervision is no leak.
         It reads ``/proc`` in a thread, for some milliseconds.
         """
-        traces = [trace for one in self._registry.ever for trace in one.get_traces()]
+        traces = [
+            trace for one in self._registry.all_ever for trace in one.get_traces()
+        ]
         tag = self._guard.tag if self._guard else ""
-        tasks = [] if self._is_open else self._house.crew.names
+        tasks = [] if self._is_open else self._supervisor.tasks.names
         return await anyio.to_thread.run_sync(leaks.look, traces, tag, tasks)
 
     async def restart_process(
@@ -646,7 +654,7 @@ class ProcessManager:
         Returns:
             A function that ends the subscription.
         """
-        return self._house.events.subscribe(subscriber)
+        return self._supervisor.events.subscribe(subscriber)
 
 
 def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """
 A named process over all of its lives, as the app sees it: look, follow, feed, ask.
 
-Nothing here acts on the process; its `Owner` does.
+Nothing here acts on the process; its `ProcessLifecycle` does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
-from realtalk_async.supervision.process_lifecycle import Owner, Plan
+from realtalk_async.supervision.process_lifecycle import (
+    ProcessLifecycle,
+    SupervisionOptions,
+)
 from realtalk_async.supervision.reports.report import CombinedOutput, ProcessHistory
 from realtalk_async.supervision.reports.status import (
     ExitStatus,
@@ -39,8 +42,8 @@ from realtalk_async.supervision.reports.status import (
     Status,
     signal_name,
 )
-from realtalk_async.supervision.supervised import Face
-from realtalk_async.supervision.supervisor_port import Alone, Host
+from realtalk_async.supervision.supervised import Supervised
+from realtalk_async.supervision.supervisor_port import StandalonePort, SupervisorPort
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
         Volume,
     )
     from realtalk_async.supervision.policy.probes import Probe
-    from realtalk_async.supervision.reports.explanation import Outlook
+    from realtalk_async.supervision.reports.explanation import Forecast
 
 MAX_SIZE = 1 << 40
 """Bytes of output kept of one stream: a terabyte, the safety limit for extreme cases."""
@@ -65,7 +68,7 @@ DRAIN = 0.5
 """Seconds that capture goes on after the exit while something holds the pipes open."""
 
 
-class ManagedProcess(Face[Owner]):
+class ManagedProcess(Supervised[ProcessLifecycle]):
     """
     A background process with its whole output and its whole history.
 
@@ -115,9 +118,9 @@ class ManagedProcess(Face[Owner]):
         drain: float = DRAIN,
         devices: tuple[str, ...] = (),
         device_patience: float = DEVICE_PATIENCE,
-        others: Callable[[], Awaitable[None]] | None = None,
+        wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
-        host: Host | None = None,
+        supervisor: SupervisorPort | None = None,
     ) -> None:
         _refuse_nonsense(process, name, max_size, drain)
         self._logger = logger
@@ -126,23 +129,23 @@ class ManagedProcess(Face[Owner]):
         self._refusals: list[tuple[datetime, str, str]] = []
         self._capture = Capture(name, max_size=max_size, on_trouble=self._no_room)
         super().__init__(
-            Owner(
+            ProcessLifecycle(
                 process,
                 name,
                 logger,
-                plan=Plan(
+                options=SupervisionOptions(
                     restart,
                     recover,
                     ladder,
                     tuple(probes),
                     drain,
-                    others,
+                    wait_for_dependencies,
                     devices,
                     device_patience,
                 ),
-                host=Alone(logger) if host is None else host,
+                supervisor=StandalonePort(logger) if supervisor is None else supervisor,
                 capture=self._capture,
-                face=self,
+                supervised=self,
                 earlier=earlier,
             )
         )
@@ -161,14 +164,14 @@ class ManagedProcess(Face[Owner]):
     @property
     def process(self) -> Process | None:
         """The current or last incarnation, asyncio's own; None before the first."""
-        life = self._owner.life
-        return life.body.process if life and life.body else None
+        record = self._owner.record
+        return record.running.process if record and record.running else None
 
     @property
     def pid(self) -> int | None:
         """The pid of the current or last incarnation; None before the first."""
-        life = self._owner.life
-        return life.body.pid if life and life.body else None
+        record = self._owner.record
+        return record.running.pid if record and record.running else None
 
     @property
     def status(self) -> Status:
@@ -178,12 +181,12 @@ class ManagedProcess(Face[Owner]):
     @property
     def exit_status(self) -> ExitStatus | None:
         """The exit code, ``-n`` for signal n, ``"unknown"``; None while it runs."""
-        return self._owner.life.exit_status if self._owner.life else None
+        return self._owner.record.exit_status if self._owner.record else None
 
     @property
     def started_at(self) -> datetime | None:
         """When the current or last incarnation started, local time."""
-        return self._owner.life.started_at if self._owner.life else None
+        return self._owner.record.started_at if self._owner.record else None
 
     @property
     def start_time(self) -> datetime:
@@ -208,12 +211,12 @@ class ManagedProcess(Face[Owner]):
     @property
     def policy(self) -> RestartPolicy:
         """When it is restarted by itself."""
-        return self._owner.plan.restart
+        return self._owner.options.restart
 
     @property
     def ladder(self) -> Ladder:
         """How it is ended."""
-        return self._owner.plan.ladder
+        return self._owner.options.ladder
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.get_status()}>"
@@ -245,22 +248,24 @@ class ManagedProcess(Face[Owner]):
         """Return what each of its lives has had, for `ProcessManager.leak_report`."""
         return self._owner.traces()
 
-    def get_outlook(self) -> Outlook:
+    def get_outlook(self) -> Forecast:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
         owner, now = self._owner, time.monotonic()
-        life = owner.life
-        stops = life is not None and owner.state is State.STOPPING
-        step, then = (life.step, life.next_step) if life and stops else (None, None)
+        record = owner.record
+        stops = record is not None and owner.state is State.STOPPING
+        step, then = (
+            (record.step, record.next_step) if record and stops else (None, None)
+        )
         if stops and step is None:
             then = self.ladder.steps[0]
         return replace(
-            owner.outlook(self.get_status()),
+            owner.forecast(self.get_status()),
             step=str(step or ""),
             next_step=str(then or ""),
-            next_step_in=life.next_step_at - now if life else 0.0,
+            next_step_in=record.next_step_at - now if record else 0.0,
             probes=tuple(
                 (one.health, one.due and one.due - now)
-                for one in owner.asked
+                for one in owner.probe_runners
                 if owner.alive
             ),
         )
@@ -360,21 +365,21 @@ class ManagedProcess(Face[Owner]):
         Cancellation: Some of the bytes may have been written.
         """
         doing = f"write {len(data)} bytes"
-        life = self._owner.life
-        if life is None or life.body is None or not life.alive:
+        record = self._owner.record
+        if record is None or record.running is None or not record.alive:
             raise ProcessDead(self.name, doing, self.reason)
-        if not life.body.takes_input:
+        if not record.running.takes_input:
             raise InvalidConfiguration(
                 f"{self.name!r} has no stdin: start it by Command(..., stdin=True)"
             )
         progress = [0]
         try:
             async with asyncio.timeout(timeout):
-                await life.body.write(data, progress)
+                await record.running.write(data, progress)
         except TimeoutError:
             raise WriteStalled(self.name, progress[0], len(data), timeout) from None
         except (BrokenPipeError, ConnectionResetError):
-            how = "it has closed its input" if life.alive else self.reason
+            how = "it has closed its input" if record.alive else self.reason
             raise ProcessDead(self.name, doing, how) from None
 
     def send_signal(self, number: int) -> None:
@@ -385,19 +390,19 @@ class ManagedProcess(Face[Owner]):
             ProcessDead: If it is dead.
             InvalidConfiguration: If there is no such signal.
         """
-        life = self._owner.life
-        if life is None or life.body is None or not life.alive:
+        record = self._owner.record
+        if record is None or record.running is None or not record.alive:
             doing = f"send it {signal_name(number)}"
             raise ProcessDead(self.name, doing, self.reason)
         if number not in signal.valid_signals():
             raise InvalidConfiguration(f"no signal has the number {number}")
-        life.body.signal_alone(number)
+        record.running.signal_alone(number)
 
     def close_stdin(self) -> None:
         """End the child's input: it reads end-of-file. Idempotent."""
-        life = self._owner.life
-        if life is not None and life.body is not None:
-            life.body.close_stdin()
+        record = self._owner.record
+        if record is not None and record.running is not None:
+            record.running.close_stdin()
 
     def detach_stdin(self) -> int:
         """
@@ -409,9 +414,9 @@ class ManagedProcess(Face[Owner]):
         Raises:
             ProcessDead: If it has ended.
         """
-        life = self._owner.life
-        body = life.body if life else None
-        descriptor = body.detach_stdin() if isinstance(body, Spawned) else -1
+        record = self._owner.record
+        running = record.running if record else None
+        descriptor = running.detach_stdin() if isinstance(running, Spawned) else -1
         if descriptor < 0:
             raise ProcessDead(self.name, "give away its stdin", self.reason)
         return descriptor
@@ -457,7 +462,7 @@ class ManagedProcess(Face[Owner]):
                     f"{self.name!r} was given as an existing process; restart it with "
                     f"a restart function"
                 )
-            if owner.refuses_to_restart:
+            if owner.restart_refusal:
                 raise NotStarted(f"cannot start {self.name!r}: its manager is closing")
         await owner.start()
         if owner.state in {State.FATAL, State.EXITED}:
@@ -471,7 +476,7 @@ class ManagedProcess(Face[Owner]):
             raise owner.start_error from owner.start_error.error
         if owner.start_error is not None:
             raise owner.start_error
-        if owner.plan.must_be_ready and owner.lives[-1].cause is not Cause.STOPPED:
+        if owner.options.must_be_ready and owner.records[-1].cause is not Cause.STOPPED:
             raise GaveUp(self.name, self.reason, self.get_report())
 
     async def wait(self) -> ProcessStatus:
@@ -501,8 +506,8 @@ class ManagedProcess(Face[Owner]):
         As `stop`, but without any grace, also for one that is being stopped already. To
         kill the program alone and have its policy judge that: ``send_signal(SIGKILL)``.
         """
-        self._owner.ask_to_kill()
-        await self._owner.come_to_rest()
+        self._owner.request_kill()
+        await self._owner.wait_until_settled()
         return self.get_status()
 
     async def stop(self) -> ProcessStatus:
@@ -518,8 +523,8 @@ class ManagedProcess(Face[Owner]):
 
         Cancellation: Only the waiting is given up; the stop goes on.
         """
-        self._owner.ask_to_stop()
-        await self._owner.come_to_rest()
+        self._owner.request_stop()
+        await self._owner.wait_until_settled()
         return self.get_status()
 
     async def restart(self, restart_function: RestartFunction | None = None) -> bool:
@@ -540,12 +545,12 @@ class ManagedProcess(Face[Owner]):
 
         Callers that come while a restart is under way share its result.
         """
-        if why := self._owner.refuses_to_restart:
+        if why := self._owner.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
             what = f"Restart refused: {why}"
             self._logger.warning(self.name, what, {"pid": self.pid})
             return False
-        return await self._owner.ask_to_restart(restart_function)
+        return await self._owner.request_restart(restart_function)
 
     def _no_room(self, error: OSError) -> None:
         self._logger.warning(

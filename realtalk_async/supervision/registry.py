@@ -18,10 +18,10 @@ from realtalk_async.supervision.task import SupervisedTask
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
 
-Supervised = ManagedProcess | SupervisedTask
+ProcessOrTask = ManagedProcess | SupervisedTask
 
 
-class Registry(Mapping[str, Supervised]):
+class Registry(Mapping[str, ProcessOrTask]):
     """
     The processes and tasks of a manager by name, in the order of their start.
 
@@ -31,10 +31,10 @@ class Registry(Mapping[str, Supervised]):
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
-        self._present: dict[str, Supervised] = {}
-        self._past: dict[str, list[Supervised]] = {}
+        self._present: dict[str, ProcessOrTask] = {}
+        self._past: dict[str, list[ProcessOrTask]] = {}
 
-    def __getitem__(self, name: str) -> Supervised:
+    def __getitem__(self, name: str) -> ProcessOrTask:
         return self._present[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -56,14 +56,14 @@ class Registry(Mapping[str, Supervised]):
         return {n: one for n, one in present if isinstance(one, SupervisedTask)}
 
     @property
-    def ever(self) -> list[Supervised]:
+    def all_ever(self) -> list[ProcessOrTask]:
         """All that there are, and all whose names were taken over."""
         past = [one for some in self._past.values() for one in some]
         return [*past, *self._present.values()]
 
     # ---- names
 
-    def find(self, name: str) -> Supervised:
+    def find(self, name: str) -> ProcessOrTask:
         """
         Return who has that name.
 
@@ -90,7 +90,7 @@ class Registry(Mapping[str, Supervised]):
             raise InvalidConfiguration(f"{name!r} is a task, not a process")
         return found
 
-    def must_be_free(self, name: str) -> None:
+    def check_free(self, name: str) -> None:
         """
         Raise an error if that name cannot be taken.
 
@@ -110,9 +110,9 @@ class Registry(Mapping[str, Supervised]):
             name = f"{wanted}-{number}"
         return name
 
-    def add(self, newcomer: Supervised) -> None:
+    def add(self, child: ProcessOrTask) -> None:
         """Enter a process or task; the history of who had its name is kept."""
-        name = newcomer.name
+        name = child.name
         before = self._present.pop(name, None)
         if before is not None:
             self._logger.warning(
@@ -121,11 +121,11 @@ class Registry(Mapping[str, Supervised]):
                 {"before": before.get_status().reason},
             )
             self._past.setdefault(name, []).append(before)
-        self._present[name] = newcomer
+        self._present[name] = child
 
     # ---- what was
 
-    def lives_of(self, name: str) -> int:
+    def last_incarnation_of(self, name: str) -> int:
         """Return the number of the last incarnation of those who had that name."""
         before = [*self._past.get(name, ()), self._present.get(name)]
         return max((one.incarnation for one in before if one is not None), default=0)
@@ -141,7 +141,7 @@ class Registry(Mapping[str, Supervised]):
         parts.append(self.find(name).get_history())
         return ProcessHistory(
             parts[-1].status,
-            tuple(life for part in parts for life in part.incarnations),
+            tuple(record for part in parts for record in part.incarnations),
             tuple(one for part in parts for one in part.attempts),
             tuple(one for part in parts for one in part.errors),
         )
@@ -151,6 +151,6 @@ class Registry(Mapping[str, Supervised]):
         return ErrorHistory({name: self.history(name) for name in self._present})
 
 
-def _is_free(one: Supervised) -> bool:
+def _is_free(one: ProcessOrTask) -> bool:
     """Return whether another may take its name: it is dead, and stays so."""
     return one.is_settled and one.get_status().status == "dead"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from realtalk_async.supervision.lifecycle import Course
+from realtalk_async.supervision.lifecycle import Lifecycle
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.reports.report import IncarnationReport
     from realtalk_async.supervision.reports.status import ProcessStatus, State
 
-CourseType = TypeVar("CourseType", bound=Course)
+LifecycleType = TypeVar("LifecycleType", bound=Lifecycle)
 
 
-class Face(Generic[CourseType]):
+class Supervised(Generic[LifecycleType]):
     """
     The face of a supervised thing: nothing here acts on it; its owner does.
 
@@ -25,7 +25,7 @@ class Face(Generic[CourseType]):
         owner: Who owns it over all of its lives.
     """
 
-    def __init__(self, owner: CourseType) -> None:
+    def __init__(self, owner: LifecycleType) -> None:
         self._owner = owner
         self._last_checked: datetime | None = None
 
@@ -91,9 +91,9 @@ class Face(Generic[CourseType]):
         """Return the report of the current or last incarnation; None before the first."""
         return self._owner.report()
 
-    async def bounce(self, why: str) -> None:
+    async def restart_with_group(self, why: str) -> None:
         """End its current life, to be followed by another; wait until it is over."""
-        await self._owner.bounce(why)
+        await self._owner.restart_with_group(why)
 
     async def wait_until_running(self) -> ProcessStatus:
         """
@@ -102,7 +102,7 @@ class Face(Generic[CourseType]):
         Raises:
             ProcessDead: If it is dead for good.
         """
-        await self._owner.until_running()
+        await self._owner.wait_until_running()
         return self.get_status()
 
     async def wait_until_settled(self) -> ProcessStatus:
@@ -114,7 +114,7 @@ class Face(Generic[CourseType]):
 
         Cancellation: Safe; it is not touched.
         """
-        await self._owner.come_to_rest()
+        await self._owner.wait_until_settled()
         return self.get_status()
 
     def reset(self) -> None:
@@ -124,4 +124,4 @@ class Face(Generic[CourseType]):
         One that was given up stays dead; once it is brought back, it has all of its
         chances again.
         """
-        self._owner.judge.reset()
+        self._owner.decider.reset()

@@ -1,7 +1,7 @@
 """
 What the processes of one manager are to each other: order, devices, losses, the end.
 
-It is the `Host` of each of them.
+It is the `SupervisorPort` of each of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from realtalk_async import events
-from realtalk_async.concurrency.task_set import Crew
+from realtalk_async.concurrency.task_set import TaskSet
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
@@ -26,22 +26,22 @@ from realtalk_async.exceptions import (
     ProcessDead,
     TooManyRestarts,
 )
-from realtalk_async.supervision.device_leases import Lending
+from realtalk_async.supervision.device_leases import DeviceLeases
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.kernel.launch import Guarding
 from realtalk_async.supervision.policy.restart import (
+    Decision,
     GiveUp,
-    Rest,
     Restart,
+    StayDown,
     Strategy,
-    Verdict,
     restarted_together,
 )
-from realtalk_async.supervision.policy.strategies import Order
+from realtalk_async.supervision.policy.strategies import StartOrder
 from realtalk_async.supervision.process import ManagedProcess
-from realtalk_async.supervision.registry import Registry, Supervised
-from realtalk_async.supervision.reports.explanation import Surroundings
+from realtalk_async.supervision.registry import ProcessOrTask, Registry
+from realtalk_async.supervision.reports.explanation import SupervisorContext
 from realtalk_async.supervision.reports.status import State
 from realtalk_async.times import now_local
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 Subscriber = Callable[[events.Event], object]
 
 
-class Household:
+class Supervisor:
     """
     All processes and tasks of one manager, and what holds them together.
 
@@ -74,14 +74,14 @@ class Household:
         on_loss: Callable[[], object],
     ) -> None:
         self.registry = Registry(logger)
-        self.order = Order()
-        self.lending = Lending(self._in_words, self._tell_of_waiting)
+        self.order = StartOrder()
+        self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
         self.intensity = intensity
-        begun = guard if isinstance(guard, Guarding) else None
-        self.guard = Guard(self._guard_lost, begun) if guard else None
+        group_started = guard if isinstance(guard, Guarding) else None
+        self.guard = Guard(self._guard_lost, group_started) if guard else None
         self.ending = asyncio.Event()
         """Set when nothing is to be started any more."""
-        self.crew = Crew(on_failure=self.ending.set)
+        self.tasks = TaskSet(on_failure=self.ending.set)
         self.critical: set[str] = set()
         self.degraded: dict[str, str] = {}
         """What the app has to do without, by name, and why."""
@@ -96,18 +96,18 @@ class Household:
     # ---- who belongs to it
 
     def add(
-        self, newcomer: Supervised, *, critical: bool, needs: tuple[str, ...] = ()
+        self, child: ProcessOrTask, *, critical: bool, needs: tuple[str, ...] = ()
     ) -> None:
         """Enter a process or task."""
-        name = newcomer.name
-        self.registry.add(newcomer)
+        name = child.name
+        self.registry.add(child)
         self.order.depend(name, needs)
         self.degraded.pop(name, None)
         self.critical.discard(name)
         if critical:
             self.critical.add(name)
 
-    def needs_of(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
+    def check_dependencies(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
         """
         Return what *name* is to depend on.
 
@@ -118,10 +118,10 @@ class Household:
         needs = tuple(names)
         for need in needs:
             self.registry.find(need)
-        self.order.refuse_circles(name, needs)
+        self.order.reject_cycles(name, needs)
         return needs
 
-    def waiter(
+    def dependency_waiter(
         self,
         name: str,
         needs: tuple[str, ...],
@@ -135,7 +135,7 @@ class Household:
                 await self.registry.find(need).wait_until_running()
             await self._wait_for_turn(name)
             # Last, so that nobody holds a device while he waits for something else.
-            await self.lending.acquire(name, devices, patience)
+            await self.device_leases.acquire(name, devices, patience)
             if self.ending.is_set():  # nothing is started any more: a stop will come
                 await asyncio.get_running_loop().create_future()
 
@@ -149,11 +149,11 @@ class Household:
             with contextlib.suppress(ProcessDead):
                 await self.registry[before].wait_until_running()
 
-    def around(self, name: str) -> Surroundings:
+    def context(self, name: str) -> SupervisorContext:
         """Return what others have to do with the future of a process."""
-        present, claims, intensity = (
+        present, table, intensity = (
             self.registry,
-            self.lending.claims,
+            self.device_leases.table,
             self.intensity,
         )
         waits = present[name].state in {State.STARTING, State.BACKOFF}
@@ -161,16 +161,16 @@ class Household:
         if self._strategy != "one_for_one":
             order = self.order.arrange(present)
             together = restarted_together(name, order, self._strategy)
-        return Surroundings(
+        return SupervisorContext(
             critical=name in self.critical,
             needs={
                 need: f"{present[need].state}, {present[need].get_status().reason}"
                 for need in self.order.needs(name)
                 if waits and present[need].state is not State.RUNNING
             },
-            holders=self.lending.in_the_way(name),
-            patience=self.lending.patience(name),
-            devices=claims.held_by(name),
+            holders=self.device_leases.blockers(name),
+            patience=self.device_leases.patience(name),
+            devices=table.held_by(name),
             together=tuple(other for other in together if other != name),
             intensity=""
             if intensity.most is None
@@ -180,7 +180,7 @@ class Household:
 
     # ---- what goes on
 
-    async def check_for_ever(self, interval: float) -> None:
+    async def run_health_checks(self, interval: float) -> None:
         """Check all processes again and again, each round a little off the beat."""
         while True:
             share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
@@ -196,13 +196,13 @@ class Household:
         """End everything, the guard at last."""
         await self._stop_all()
         await self._end_escapees()
-        await self.crew.aclose()
+        await self.tasks.aclose()
         if self.guard is not None:
             await self.guard.aclose()
 
     def kill_now(self) -> None:
         """End everything without waiting for the loop."""
-        self.crew.cancel()
+        self.tasks.cancel()
         if self.guard is not None:
             self.guard.kill_now()
 
@@ -226,7 +226,7 @@ class Household:
         await anyio.to_thread.run_sync(process_groups.end_all, self.guard.tag)
 
     def _guard_lost(self, reason: str) -> None:
-        self.announce(events.GuardLost(process=MANAGER, reason=reason))
+        self.publish(events.GuardLost(process=MANAGER, reason=reason))
 
     # ---- what processes need of us: the `Host`
 
@@ -240,7 +240,7 @@ class Household:
         """Whether nothing is to be started any more."""
         return self.ending.is_set()
 
-    def announce(self, event: events.Event) -> None:
+    def publish(self, event: events.Event) -> None:
         """Publish an event to the log and to all subscribers."""
         if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
             event = replace(event, critical=True)
@@ -250,39 +250,41 @@ class Household:
             self._unkillable.add(event.process)
         self.events.publish(event)
 
-    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def run_task(
+        self, owner: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
         """Run the owner of a process as a task that ends before we do."""
-        return self.crew.add(owner, name)
+        return self.tasks.add(owner, name)
 
-    def begun(self, pid: int) -> None:
+    def group_started(self, pid: int) -> None:
         """Tell the guard of a new process group."""
         if self.guard is not None:
             self.guard.add(pid)
 
-    def _in_words(self, name: str) -> str:
+    def _describe(self, name: str) -> str:
         """Return who somebody is, and how."""
         one = self.registry[name]
         pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
         unkillable = ", which cannot be killed" if name in self._unkillable else ""
         return f"{name!r} ({one.state}{pid}){unkillable}"
 
-    def _tell_of_waiting(self, name: str, holders: dict[str, str]) -> None:
-        self.announce(events.DeviceAwaited(process=name, holders=holders))
+    def _on_device_wait(self, name: str, holders: dict[str, str]) -> None:
+        self.publish(events.DeviceAwaited(process=name, holders=holders))
 
-    def gone(self, pid: int) -> None:
+    def group_ended(self, pid: int) -> None:
         """Tell the guard that a process group is no more."""
         if self.guard is not None:
             self.guard.discard(pid)
 
-    def permit(self, name: str, restart: Restart) -> Verdict:
+    def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*, unless we are closing or all together had too many."""
         if self.ending.is_set():
-            return Rest("its manager is closing")
+            return StayDown("its manager is closing")
         if restart.counted and (why := self.intensity.add(name, time.monotonic())):
             return GiveUp(f"{restart.reason}; but {why}")
         return restart
 
-    def before_restart(self, name: str) -> Awaitable[None] | None:
+    def stop_restart_group(self, name: str) -> Awaitable[None] | None:
         """Return the ending of those that are restarted together with a process."""
         if self._strategy == "one_for_one":
             return None
@@ -295,26 +297,28 @@ class Household:
         return self._end_together(name, names) if len(names) > 1 else None
 
     async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
-        self.order.line_up(names)
+        self.order.set_restart_order(names)
         for other in reversed(names):
             if other != name:
-                await self.registry[other].bounce(f"restarted together with {name!r}")
+                await self.registry[other].restart_with_group(
+                    f"restarted together with {name!r}"
+                )
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Go on without a process that was given up, or shut down if we cannot."""
         self.order.leave(name)
         if name not in self._unkillable:  # something of it may still have the device
-            self.lending.give_back(name)
+            self.device_leases.release(name)
         if given_up is None or self.ending.is_set():
             return
-        failure = self._judge_loss(name, given_up)
+        failure = self._fatal_loss(name, given_up)
         if failure is None:
             self.degraded[name] = given_up
-            self.announce(events.Degraded(process=name, reason=given_up))
+            self.publish(events.Degraded(process=name, reason=given_up))
         else:
             self._shut_down(failure)
 
-    def _judge_loss(self, name: str, reason: str) -> GaveUp | None:
+    def _fatal_loss(self, name: str, reason: str) -> GaveUp | None:
         """Return why the app cannot go on without a process; None if it can."""
         report = self.registry[name].get_report()
         intensity = self.intensity
@@ -335,7 +339,7 @@ class Household:
     def _shut_down(self, failure: GaveUp) -> None:
         """Begin to end everything."""
         self.failure = failure
-        self.announce(
+        self.publish(
             events.ShutdownStarted(process=failure.name, reason=failure.reason)
         )
         self.ending.set()

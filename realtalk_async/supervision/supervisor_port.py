@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     from realtalk_async.events import Event
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.policy.restart import Restart, Verdict
+    from realtalk_async.supervision.policy.restart import Decision, Restart
 
 
-class Host(Protocol):
+class SupervisorPort(Protocol):
     """What a process needs of those around it; a `ProcessManager` is one."""
 
     @property
@@ -26,27 +26,29 @@ class Host(Protocol):
         """Whether nothing is to be started any more."""
         ...
 
-    def announce(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Tell everybody, and the log, what happened."""
         ...
 
-    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def run_task(
+        self, owner: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
         """Run the owner of a process."""
         ...
 
-    def begun(self, pid: int) -> None:
+    def group_started(self, pid: int) -> None:
         """Note that a process of ours, or a group of them, exists."""
         ...
 
-    def gone(self, pid: int) -> None:
+    def group_ended(self, pid: int) -> None:
         """Note that it does not exist any more."""
         ...
 
-    def permit(self, name: str, restart: Restart) -> Verdict:
+    def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*, or what is to be done instead."""
         ...
 
-    def before_restart(self, name: str) -> Awaitable[None] | None:
+    def stop_restart_group(self, name: str) -> Awaitable[None] | None:
         """Return what must be done before a process is restarted by its policy."""
         ...
 
@@ -55,7 +57,7 @@ class Host(Protocol):
         ...
 
 
-class Alone:
+class StandalonePort:
     """A host for a process without a manager: it logs, and knows nobody else."""
 
     environment: Mapping[str, str] = {}
@@ -64,27 +66,29 @@ class Alone:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
-    def announce(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Log the event."""
         entry = event.log_entry()
         if entry is not None:
             self._logger.log(*entry)
 
-    def own(self, owner: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def run_task(
+        self, owner: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
         """Run the owner as a task of the running loop."""
         return asyncio.get_running_loop().create_task(owner, name=name)
 
-    def begun(self, pid: int) -> None:
+    def group_started(self, pid: int) -> None:
         """Tell nobody."""
 
-    def gone(self, pid: int) -> None:
+    def group_ended(self, pid: int) -> None:
         """Tell nobody."""
 
-    def permit(self, name: str, restart: Restart) -> Verdict:
+    def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*."""
         return restart
 
-    def before_restart(self, name: str) -> Awaitable[None] | None:
+    def stop_restart_group(self, name: str) -> Awaitable[None] | None:
         """Return None: there are no others."""
 
     def settled(self, name: str, given_up: str | None) -> None:

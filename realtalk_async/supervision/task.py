@@ -18,24 +18,24 @@ from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.leaks import Trace
-from realtalk_async.supervision.lifecycle import Course
+from realtalk_async.supervision.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.restart import (
     TRANSIENT,
+    Decision,
     GiveUp,
-    Rest,
     RestartPolicy,
-    Verdict,
+    StayDown,
 )
 from realtalk_async.supervision.reports.report import ProcessHistory
 from realtalk_async.supervision.reports.status import ProcessStatus, State
-from realtalk_async.supervision.supervised import Face
+from realtalk_async.supervision.supervised import Supervised
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.incarnation_record import Life
-    from realtalk_async.supervision.reports.explanation import Outlook
-    from realtalk_async.supervision.supervisor_port import Host
+    from realtalk_async.supervision.incarnation_record import IncarnationRecord
+    from realtalk_async.supervision.reports.explanation import Forecast
+    from realtalk_async.supervision.supervisor_port import SupervisorPort
 
 TaskFunction = Callable[[], Awaitable[object]]
 
@@ -46,23 +46,30 @@ MAX_SIZE = 16 * 1024 * 1024
 """Bytes of tracebacks that are kept."""
 
 
-class TaskOwner(Course):
+class TaskLifecycle(Lifecycle):
     """Calls a coroutine function over all of its lives; see `SupervisedTask`."""
 
     def __init__(
         self,
         function: TaskFunction,
         name: str,
-        host: Host,
+        supervisor: SupervisorPort,
         *,
         restart: RestartPolicy,
         fatal: tuple[type[BaseException], ...],
-        others: Callable[[], Awaitable[None]] | None,
+        wait_for_dependencies: Callable[[], Awaitable[None]] | None,
         earlier: int,
     ) -> None:
         # What a task has to say is its tracebacks: they are its stderr.
         capture = Capture(name, max_size=MAX_SIZE, on_trouble=_accept)
-        super().__init__(name, restart, host, capture, others=others, earlier=earlier)
+        super().__init__(
+            name,
+            restart,
+            supervisor,
+            capture,
+            wait_for_dependencies=wait_for_dependencies,
+            earlier=earlier,
+        )
         self.error: BaseException | None = None
         """What the last incarnation raised."""
         self._function = function
@@ -74,49 +81,51 @@ class TaskOwner(Course):
         """Whether it runs, be it that it should have ended."""
         return self._work is not None and not self._work.done()
 
-    async def _revive(self) -> None:
+    async def _start_next(self) -> None:
         """Call it."""
         died = self.number
         name = getattr(self._function, "__qualname__", repr(self._function))
-        life = self._begin_life(f"async {name}()", inside=True)
+        record = self._begin_record(f"async {name}()", inside=True)
         if died:
             self.restarts += 1
-            self._attempted(died, "called", succeeded=True)
-        self._capture.begin(life.number, binary=False)
+            self._record_attempt(died, "called", succeeded=True)
+        self._capture.begin(record.number, binary=False)
         self.error = None
         self._work = asyncio.get_running_loop().create_task(
             _call(self._function), name=self.name
         )
-        self._work.add_done_callback(partial(self._ended, life))
+        self._work.add_done_callback(partial(self._ended, record))
         self._enter(State.RUNNING, "running")
 
-    async def _attend(self) -> None:
+    async def _supervise(self) -> None:
         """Wait for its end, or cancel it if it has to end."""
-        life, work = self.lives[-1], self._work
+        record, work = self.records[-1], self._work
         assert work is not None
         try:
-            await self._stay(life)
+            await self._wait_for_exit(record)
         finally:
             if not work.done():
                 work.cancel()
                 await asyncio.wait([work], timeout=STOP_PATIENCE)
-        self._bury(life, work)
+        self._finish_incarnation(record, work)
 
-    def _ended(self, life: Life, _work: asyncio.Task[object]) -> None:
+    def _ended(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
         """Note its end at once; how it ended is looked at afterwards."""
-        if not life.buried:
-            life.end(None)
-            self._news.set()
+        if not record.finished:
+            record.end(None)
+            self._wake_up.set()
 
-    def _bury(self, life: Life, work: asyncio.Task[object]) -> None:
+    def _finish_incarnation(
+        self, record: IncarnationRecord, work: asyncio.Task[object]
+    ) -> None:
         """Note how it ended, and tell of it."""
         if not work.done():
-            life.end(None)
+            record.end(None)
         elif not work.cancelled():
             self.error = work.exception()
-        life.cause, self.reason = self._look_at_end(life, work)
-        life.summary, life.capture = self.reason, "none"
-        life.mark("ended")
+        record.cause, self.reason = self._look_at_end(record, work)
+        record.summary, record.capture = self.reason, "none"
+        record.mark("ended")
         told = ""
         if self.error is not None:
             told = "".join(traceback.format_exception(self.error))
@@ -124,48 +133,50 @@ class TaskOwner(Course):
                 "stderr", told.encode(errors="replace"), time.monotonic()
             )
         self._capture.end()
-        life.buried = True
-        if life.cause is Cause.FAILED:
-            self._host.announce(
+        record.finished = True
+        if record.cause is Cause.FAILED:
+            self._supervisor.publish(
                 events.TaskFailed(
                     process=self.name,
-                    incarnation=life.number,
+                    incarnation=record.number,
                     reason=self.reason,
-                    uptime=life.uptime,
+                    uptime=record.uptime,
                     traceback=told,
                 )
             )
 
-    def _look_at_end(self, life: Life, work: asyncio.Task[object]) -> tuple[Cause, str]:
+    def _look_at_end(
+        self, record: IncarnationRecord, work: asyncio.Task[object]
+    ) -> tuple[Cause, str]:
         """Return why it ended, and in words how."""
         if not work.done():
             how = f"it did not end within {STOP_PATIENCE:g} s of its stop"
             return Cause.UNKNOWN, how
         if self._stop.is_set():
             return Cause.STOPPED, "stopped by us"
-        if life.stopping:
-            return Cause.STOPPED, life.bounced
+        if record.stopping:
+            return Cause.STOPPED, record.group_restart
         if work.cancelled():
             return Cause.FAILED, "it was cancelled"
         if self.error is not None:
             return Cause.FAILED, f"{type(self.error).__name__}: {self.error}"
         return Cause.FINISHED, "it returned"
 
-    def _rest(self) -> Rest:
+    def _stay_down(self) -> StayDown:
         has_run = self.state in {State.RUNNING, State.STOPPING}
-        return Rest(self.reason if has_run else "stopped before it was started")
+        return StayDown(self.reason if has_run else "stopped before it was started")
 
-    def _judge(self, now: float, share: float) -> Verdict:
+    def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Judge by the policy, unless calling it again would be of no use."""
-        if self._trouble is not None:
-            return GiveUp(str(self._trouble))
+        if self._start_failure is not None:
+            return GiveUp(str(self._start_failure))
         if self.goes_on:
             return GiveUp(f"{self.reason}, and nothing can take its place")
         if isinstance(self.error, self._fatal):
             return GiveUp(f"{self.reason}: trying again cannot mend that")
-        cause = self.lives[-1].cause
+        cause = self.records[-1].cause
         assert cause is not None
-        return self.judge.decide(cause, None, now, share, how=self.reason)
+        return self.decider.decide(cause, None, now, share, how=self.reason)
 
     def _abandon(self) -> None:
         """Leave the capture closed; its call was cancelled with us."""
@@ -174,7 +185,7 @@ class TaskOwner(Course):
         self._enter(State.EXITED, "cancelled")
 
 
-class SupervisedTask(Face[TaskOwner]):
+class SupervisedTask(Supervised[TaskLifecycle]):
     """
     A coroutine function that is called again when it fails.
 
@@ -195,23 +206,23 @@ class SupervisedTask(Face[TaskOwner]):
         self,
         function: TaskFunction,
         name: str,
-        host: Host,
+        supervisor: SupervisorPort,
         *,
         restart: RestartPolicy = TRANSIENT,
         fatal: tuple[type[BaseException], ...] = (),
-        others: Callable[[], Awaitable[None]] | None = None,
+        wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
     ) -> None:
         if not callable(function):
             raise InvalidConfiguration(f"a task is an async function, not {function!r}")
         super().__init__(
-            TaskOwner(
+            TaskLifecycle(
                 function,
                 name,
-                host,
+                supervisor,
                 restart=restart,
                 fatal=fatal,
-                others=others,
+                wait_for_dependencies=wait_for_dependencies,
                 earlier=earlier,
             )
         )
@@ -233,9 +244,9 @@ class SupervisedTask(Face[TaskOwner]):
         left = (self.name,) if self._owner.goes_on and self.is_settled else ()
         return [Trace(name, 0, self.is_settled, tasks=left)]
 
-    def get_outlook(self) -> Outlook:
+    def get_outlook(self) -> Forecast:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
-        return self._owner.outlook(self.get_status())
+        return self._owner.forecast(self.get_status())
 
     async def start(self) -> ProcessStatus:
         """
@@ -247,14 +258,14 @@ class SupervisedTask(Face[TaskOwner]):
         """
         owner = self._owner
         await owner.start()
-        if not owner.lives and owner.start_error is not None:
+        if not owner.records and owner.start_error is not None:
             raise owner.start_error
         return self.get_status()
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
-        self._owner.ask_to_stop()
-        await self._owner.come_to_rest()
+        self._owner.request_stop()
+        await self._owner.wait_until_settled()
         return self.get_status()
 
     def __repr__(self) -> str:

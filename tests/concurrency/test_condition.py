@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from realtalk_async.concurrency.condition import Changes, Flag
+from realtalk_async.concurrency.condition import Condition, LightEvent
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -16,14 +16,15 @@ async def turns(count=3):
 
 async def test_all_who_wait_are_woken_when_the_condition_holds():
     """And only then."""
-    changes, values = Changes(), []
+    changes, values = Condition(), []
     waiting = [
-        asyncio.ensure_future(changes.until(lambda: len(values) >= 2)) for _ in range(3)
+        asyncio.ensure_future(changes.wait_until(lambda: len(values) >= 2))
+        for _ in range(3)
     ]
     for done in (False, True):
         await turns()
         values.append(1)
-        changes.tell()
+        changes.notify()
         await turns()
         assert [task.done() for task in waiting] == [done] * 3
 
@@ -31,25 +32,25 @@ async def test_all_who_wait_are_woken_when_the_condition_holds():
 async def test_what_holds_already_is_not_waited_for():
     """Not even for a turn of the loop."""
     with pytest.raises(StopIteration):
-        Changes().until(lambda: True).send(None)
+        Condition().wait_until(lambda: True).send(None)
 
 
 async def test_one_who_is_cancelled_does_not_take_the_others_along():
     """They share what they wait for."""
-    changes = Changes()
+    changes = Condition()
     one, two = (asyncio.ensure_future(changes.wait()) for _ in range(2))
     await turns()
     one.cancel()
     await turns()
     assert not two.done()
-    changes.tell()
+    changes.notify()
     await two
-    changes.tell()
+    changes.notify()
 
 
 async def test_a_flag_can_be_set_waited_for_and_set_back():
     """As asyncio's own."""
-    flag = Flag()
+    flag = LightEvent()
     waiting = asyncio.ensure_future(flag.wait())
     await turns()
     assert not waiting.done()

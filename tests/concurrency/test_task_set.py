@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from realtalk_async.concurrency.task_set import Crew
+from realtalk_async.concurrency.task_set import TaskSet
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -24,52 +24,52 @@ async def test_closing_cancels_all_and_waits_for_their_end():
             await asyncio.sleep(0.01)
             ended.append(1)
 
-    crew = Crew(print)
-    tasks = [crew.add(slow(), "slow") for _ in range(3)]
+    task_set = TaskSet(print)
+    tasks = [task_set.add(slow(), "slow") for _ in range(3)]
     await asyncio.sleep(0)
-    await crew.aclose()
+    await task_set.aclose()
     assert ended == [1, 1, 1]
     assert all(task.cancelled() for task in tasks)
-    await crew.aclose()
+    await task_set.aclose()
 
 
 async def test_one_that_begins_another_while_it_ends_is_waited_for_as_well():
     """Nobody is left."""
-    crew, born = Crew(print), []
+    task_set, born = TaskSet(print), []
 
     async def begets():
         try:
             await for_ever()
         finally:
-            born.append(crew.add(for_ever(), "child"))
+            born.append(task_set.add(for_ever(), "child"))
 
-    born.append(crew.add(begets(), "parent"))
+    born.append(task_set.add(begets(), "parent"))
     await asyncio.sleep(0)
-    await crew.aclose()
+    await task_set.aclose()
     assert [task.cancelled() for task in born] == [True, True]
 
 
 async def test_a_failure_is_told_at_once_and_raised_at_the_end():
     """The others go on until then; the first failure is the one that counts."""
     told = []
-    crew = Crew(lambda: told.append(1))
+    task_set = TaskSet(lambda: told.append(1))
 
     async def fails(error):
         raise error
 
-    other = crew.add(for_ever(), "other")
-    await asyncio.wait([crew.add(fails(OSError("first")), "one")])
-    await asyncio.wait([crew.add(fails(ValueError("second")), "two")])
+    other = task_set.add(for_ever(), "other")
+    await asyncio.wait([task_set.add(fails(OSError("first")), "one")])
+    await asyncio.wait([task_set.add(fails(ValueError("second")), "two")])
     assert told == [1, 1]
     assert not other.done()
     with pytest.raises(OSError, match="first"):
-        await crew.aclose()
+        await task_set.aclose()
     assert other.cancelled()
 
 
 async def test_those_who_end_by_themselves_are_forgotten():
     """Thousands come and go."""
-    crew = Crew(print)
-    await crew.add(asyncio.sleep(0), "short")
+    task_set = TaskSet(print)
+    await task_set.add(asyncio.sleep(0), "short")
     await asyncio.sleep(0)
-    assert not crew._tasks
+    assert not task_set._tasks

@@ -49,18 +49,18 @@ async def test_no_thread_before_the_first_job_nor_after_the_end():
 
 async def test_closing_waits_for_the_job_that_runs_and_drops_the_others():
     """A posted job that has not begun never does."""
-    worker, begun, release = Worker(NAME), threading.Event(), threading.Event()
+    worker, group_started, release = Worker(NAME), threading.Event(), threading.Event()
     done: list[str] = []
 
     def slow() -> None:
-        begun.set()
+        group_started.set()
         release.wait(10)
         done.append("slow")
 
     worker.post(slow)
     worker.post(lambda: done.append("dropped"))
     with anyio.fail_after(10):
-        while not begun.is_set():
+        while not group_started.is_set():
             await anyio.sleep(0)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.aclose)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from realtalk_async.supervision.app_callbacks import Refused, ask
+from realtalk_async.supervision.app_callbacks import StartRefused, ask
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
 
@@ -33,7 +33,7 @@ async def test_a_process_that_a_thread_brings_too_late_is_ended():
     asking = asyncio.ensure_future(ask(slow, None, "function", stopped=stopped))
     await asyncio.to_thread(called.wait, 10)
     stopped.set()
-    with pytest.raises(Refused, match="stopped meanwhile"):
+    with pytest.raises(StartRefused, match="stopped meanwhile"):
         await asking
     go_on.set()
     while not made:
@@ -45,7 +45,7 @@ async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
     """With all of its group, however late it comes."""
     stopped, go_on, made = asyncio.Event(), asyncio.Event(), []
 
-    async def deaf():
+    async def stuck():
         try:
             await asyncio.sleep(1000)
         except asyncio.CancelledError:
@@ -54,10 +54,10 @@ async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
         await made[0].stdout.readline()
         return made[0]
 
-    asking = asyncio.ensure_future(ask(deaf, None, "function", stopped=stopped))
+    asking = asyncio.ensure_future(ask(stuck, None, "function", stopped=stopped))
     await asyncio.sleep(0)
     stopped.set()
-    with pytest.raises(Refused, match="stopped meanwhile"):
+    with pytest.raises(StartRefused, match="stopped meanwhile"):
         await asking
     go_on.set()
     while not made:

@@ -63,7 +63,7 @@ async def sweep(deed, check, *, times=1):
     assert cancelled >= 2, "it has been cancelled on its way"
 
 
-async def gone(pid):
+async def group_ended(pid):
     """Wait for the kernel to be rid of a group that was killed."""
     async with asyncio.timeout(10):
         while process_groups.living(pid):
@@ -148,7 +148,7 @@ async def test_a_restart_that_is_cancelled_goes_on(logger):
         number = one.incarnation
         await one.stop()
         assert one.incarnation == number
-        living = [life.pid for life in one.get_history().incarnations]
+        living = [record.pid for record in one.get_history().incarnations]
         assert not any(process_groups.living(pid) for pid in living if pid)
 
     await one.start()
@@ -182,9 +182,9 @@ async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
     async def check():
         one = owned.pop()
         assert one.is_settled
-        for life in one.get_history().incarnations:
-            await gone(life.pid)
-            assert life.capture != "open"
+        for record in one.get_history().incarnations:
+            await group_ended(record.pid)
+            assert record.capture != "open"
 
     await sweep(deed, check, times=times)
 

@@ -125,10 +125,10 @@ async def goes_on(one):
 def check_lines(history):
     """Each life has counted from 0, and no line of it is missing; return their number."""
     count = 0
-    for life in history.incarnations:
-        said = [line for line in life.stdout if not line.gap and not line.partial]
+    for record in history.incarnations:
+        said = [line for line in record.stdout if not line.gap and not line.partial]
         numbers = [int(line.text) for line in said]
-        assert numbers == list(range(len(numbers))), life
+        assert numbers == list(range(len(numbers))), record
         count += len(numbers)
     return count
 
@@ -150,8 +150,8 @@ async def test_whatever_happens_to_the_children(logger, strategy):
         until = asyncio.get_running_loop().time() + SECONDS
         async with asyncio.TaskGroup() as group:
             for deed in (signals, signals, wishes, wishes, wishes):
-                own = random.Random(dice.random())
-                group.create_task(disturb(deed, own, manager, until))
+                run_task = random.Random(dice.random())
+                group.create_task(disturb(deed, run_task, manager, until))
         try:
             async with asyncio.timeout(60):
                 for one in manager.processes.values():
@@ -165,8 +165,12 @@ async def test_whatever_happens_to_the_children(logger, strategy):
     assert not (left := await manager.leak_report()), left
     lines = 0
     for name, history in manager.get_error_history().items():
-        assert all(life.exit_status is not None for life in history.incarnations), name
+        assert all(record.exit_status is not None for record in history.incarnations), (
+            name
+        )
         lines += check_lines(history)
         assert manager.processes[name].is_settled
-    lives = sum(witness.incarnations.values())
-    print(f"{strategy}: {lives} lives, {witness.deaths} deaths, {lines} lines in order")
+    records = sum(witness.incarnations.values())
+    print(
+        f"{strategy}: {records} lives, {witness.deaths} deaths, {lines} lines in order"
+    )

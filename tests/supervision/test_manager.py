@@ -71,7 +71,7 @@ async def for_ever():
     await asyncio.Event().wait()
 
 
-def lives(pid):
+def records(pid):
     member = process_groups.look(pid)
     return member is not None and member.alive
 
@@ -99,7 +99,7 @@ async def test_an_exception_of_the_body_goes_through_after_all_was_stopped(logge
         async with ProcessManager(logger) as manager:
             one = await manager.start("one", programs.runs())
             raise ZeroDivisionError
-    assert not lives(one.pid)
+    assert not records(one.pid)
 
 
 async def test_a_manager_has_one_life(logger):
@@ -131,7 +131,7 @@ async def test_it_may_be_entered_in_one_task_and_left_in_another(logger):
     await loop.create_task(manager.__aenter__())
     one = await loop.create_task(manager.start("one", programs.runs()))
     await loop.create_task(manager.__aexit__(None, None, None))
-    assert not lives(one.pid)
+    assert not records(one.pid)
 
 
 async def test_a_critical_loss_is_told_to_another_task_that_leaves(logger):
@@ -169,7 +169,7 @@ async def test_two_cancellations_while_it_closes_leave_nothing(logger):
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert not any(lives(one.pid) for one in started)
+    assert not any(records(one.pid) for one in started)
     assert managers[0]._hosting.done()
 
 
@@ -189,7 +189,7 @@ async def test_cancelling_the_body_stops_everything_and_stays_a_cancellation(log
     with pytest.raises(asyncio.CancelledError):
         await running
     assert running.cancelled()
-    assert not lives(started[0].pid)
+    assert not records(started[0].pid)
 
 
 async def test_a_loop_that_goes_down_takes_all_children_with_it(log_path):
@@ -259,9 +259,9 @@ async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(man
     [entry] = await manager.logger.get_logs(pattern="takes over")
     assert entry.level == "WARNING"
     history = manager.get_error_history("one")["one"]
-    outputs = [life.stdout[0].text for life in history.incarnations]
+    outputs = [record.stdout[0].text for record in history.incarnations]
     assert outputs == ["first", "second"]
-    assert [life.incarnation for life in history.incarnations] == [1, 2]
+    assert [record.incarnation for record in history.incarnations] == [1, 2]
     assert (second.incarnation, second.restarts) == (2, 0)
 
 
@@ -376,7 +376,7 @@ async def test_a_start_that_is_cancelled_leaves_the_process_to_the_manager(manag
     await asyncio.wait([starting])
     assert manager.processes["one"].state == "starting"
     await manager.aclose()
-    assert not lives(manager.processes["one"].pid)
+    assert not records(manager.processes["one"].pid)
 
 
 # ---- P3: checking
@@ -422,7 +422,9 @@ async def test_the_history_tells_each_life_of_each_process(manager):
     await settled(one, two)
     history = manager.get_error_history()
     assert history["one"].exit_statuses == [1, 1, 1, 1]
-    assert [life.stdout[0].text for life in history["one"].incarnations] == ["x"] * 4
+    assert [record.stdout[0].text for record in history["one"].incarnations] == [
+        "x"
+    ] * 4
     assert [attempt.succeeded for attempt in history["one"].attempts] == [True] * 3
     assert list(history.filter(failed=True)) == ["one"]
     later = history.filter(since=now_local() + timedelta(hours=1))
@@ -882,8 +884,8 @@ async def test_a_daemon_that_left_its_session_is_found_ended_and_told_of(logger)
     async with ProcessManager(logger) as manager:
         one = await manager.start("one", programs.escapes())
         pid = int((await one.wait_for_line("[0-9]+")).text)
-        assert lives(pid)
-    assert not lives(pid)
+        assert records(pid)
+    assert not records(pid)
     [entry] = await logger.get_logs(pattern="had left their session")
     assert str(pid) in entry.context["escapees"][0]
 
@@ -960,8 +962,8 @@ async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
         await late.wait_for_line("ready")
         await one._owner.until(lambda: one.state == "backoff")
         await task._owner.until(lambda: task.state == "backoff")
-        lives = one.incarnation, len(calls)
-    assert (one.incarnation, len(calls)) == lives
+        records = one.incarnation, len(calls)
+    assert (one.incarnation, len(calls)) == records
     assert (one.state, task.state) == ("exited", "exited")
 
 

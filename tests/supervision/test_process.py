@@ -759,8 +759,8 @@ async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logge
         recover=lambda: 1 / 0,
     )
     await process._owner.until(lambda: process.is_settled)
-    [life] = process.get_history().incarnations
-    assert (life.exit_status, life.cause) == (7, "failed")
+    [record] = process.get_history().incarnations
+    assert (record.exit_status, record.cause) == (7, "failed")
     assert process.state == "fatal"
     assert "ZeroDivisionError" in process.reason
 

@@ -426,8 +426,8 @@ async def bad_callbacks(world):
     async with asyncio.timeout(8):
         await one.stop()
     assert process_groups.living(one.pid) == []
-    [life] = one.get_history().incarnations
-    assert "ZeroDivisionError: division by zero" in life.summary
+    [record] = one.get_history().incarnations
+    assert "ZeroDivisionError: division by zero" in record.summary
     errors = await world.logger.get_logs(level="ERROR", component="manager")
     assert "subscriber" in errors[0].context["error"]
     assert (await world.start(programs.runs(), "other")).status == "running"
@@ -573,10 +573,10 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
             for e in heard
             if e.kind in {"process.exited", "process.started", "process.ready"}
         ]
-        others = [name for name in reversed(together) if name != "two"]
+        wait_for_dependencies = [name for name in reversed(together) if name != "two"]
         assert order == [
             ("exited", "two"),
-            *(("exited", name) for name in others),
+            *(("exited", name) for name in wait_for_dependencies),
             *((kind, name) for name in together for kind in ("started", "ready")),
         ]
         restarts = {name: one.restarts for name, one in manager.processes.items()}
@@ -703,9 +703,9 @@ async def binds_a_port(world):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     one = await world.start(programs.binds(port), restart=FOR_EVER)
-    for life in range(2, 6):
+    for record in range(2, 6):
         os.kill(one.pid, signal.SIGKILL)  # its child still holds the port
-        await one._owner.until(lambda life=life: one.incarnation == life)
+        await one._owner.until(lambda record=record: one.incarnation == record)
         await one.wait_for_line("ready", timeout=30)
     assert one.get_history().exit_statuses == [-9] * 4 + [None]
 

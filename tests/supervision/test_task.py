@@ -192,14 +192,14 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
     monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
     release = asyncio.Event()
 
-    async def deaf():
+    async def stuck():
         while not release.is_set():
             try:
                 await release.wait()
             except asyncio.CancelledError:
                 continue
 
-    one = await manager.start_task("deaf", deaf)
+    one = await manager.start_task("deaf", stuck)
     status = await one.stop()
     release.set()
     await asyncio.sleep(0)
@@ -224,7 +224,7 @@ async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monke
     monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
     release, calls = asyncio.Event(), []
 
-    async def deaf():
+    async def stuck():
         calls.append(1)
         while not release.is_set():
             try:
@@ -234,7 +234,7 @@ async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monke
 
     async with ProcessManager(logger, strategy="one_for_all") as manager:
         await manager.start("server", programs.runs(), restart=AT_ONCE)
-        one = await manager.start_task("deaf", deaf, restart=AT_ONCE)
+        one = await manager.start_task("deaf", stuck, restart=AT_ONCE)
         manager.processes["server"].send_signal(9)
         await settled(one)
         release.set()
@@ -266,8 +266,8 @@ async def test_a_task_waits_for_what_it_depends_on(manager):
 
 async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
     """Its start says which one."""
-    gone = await manager.start("server", programs.exits(0), restart=TEMPORARY)
-    await gone._owner.until(lambda: gone.is_settled)
+    group_ended = await manager.start("server", programs.exits(0), restart=TEMPORARY)
+    await group_ended._owner.until(lambda: group_ended.is_settled)
     called = []
     with pytest.raises(ProcessDead, match="'server' is dead"):
         await manager.start_task(
@@ -353,7 +353,7 @@ async def test_its_history_tells_what_each_life_raised(manager):
     task = await manager.start_task("net", connect, restart=policy)
     await task._owner.until(lambda: task.is_settled)
     [history] = manager.get_error_history("net").values()
-    assert [life.cause for life in history.incarnations] == ["failed"] * 2 + [
+    assert [record.cause for record in history.incarnations] == ["failed"] * 2 + [
         "finished"
     ]
     assert [attempt.after for attempt in history.attempts] == [1, 2]

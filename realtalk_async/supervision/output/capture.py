@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from realtalk_async.concurrency.condition import Changes
+from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.output.buffer import (
     STREAMS,
@@ -68,7 +68,7 @@ class Capture:
         self._handed_on = 0
         self._backlog_limit = BACKLOG
         self._receiving = False
-        self._news = Changes()
+        self._news = Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_full: Callable[[StreamName], None] = _nothing
         """Called when no more of a stream can be taken for now: the child must wait."""
@@ -130,7 +130,7 @@ class Capture:
             filled = fitted and buffer.dropped > 0
             if buffer.store.is_full:
                 self.on_full(stream)
-        self._news.tell()
+        self._news.notify()
         return filled
 
     def _queue(self, data: bytes) -> None:
@@ -151,7 +151,7 @@ class Capture:
         self.is_open = False
         for buffer in self.buffers.values():
             buffer.end_line()
-        self._news.tell()
+        self._news.notify()
 
     # ---- looking back
 
@@ -250,7 +250,7 @@ class Capture:
 
     def tell(self) -> None:
         """Wake those who wait for something to happen."""
-        self._news.tell()
+        self._news.notify()
 
     async def _something_before(self, deadline: float) -> None:
         with contextlib.suppress(TimeoutError):

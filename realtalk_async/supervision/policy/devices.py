@@ -22,7 +22,7 @@ LONGEST_WAIT = 2.0
 
 
 @dataclass(slots=True)
-class Claims:
+class LeaseTable:
     """The devices that are held, and the queue for them."""
 
     holders: dict[str, str] = field(default_factory=dict[str, str])
@@ -49,7 +49,7 @@ class Claims:
         if self.queue.pop(name, None) is not None:
             self._grant()
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Give back all that *name* holds; those who wait are served in their order."""
         self.holders = {d: who for d, who in self.holders.items() if who != name}
         self.withdraw(name)
@@ -63,7 +63,7 @@ class Claims:
         """Return the devices that *name* holds."""
         return tuple(device for device, who in self.holders.items() if who == name)
 
-    def in_the_way(self, name: str) -> dict[str, str]:
+    def blockers(self, name: str) -> dict[str, str]:
         """Return who holds, or is to have before *name*, each device it waits for."""
         found: dict[str, str] = {}
         for device in self.queue.get(name, ()):
@@ -89,7 +89,7 @@ class Claims:
 
 
 @dataclass(slots=True)
-class Patience:
+class RetryWindow:
     """How long a device that a stranger holds is waited out."""
 
     seconds: float
@@ -98,7 +98,7 @@ class Patience:
     """When it was first found busy, in monotonic seconds."""
     tries: int = 0
 
-    def wait_out(self, uptime: float, now: float, share: float) -> Restart | None:
+    def retry(self, uptime: float, now: float, share: float) -> Restart | None:
         """
         Return when to try again after a death for a busy device; None if that is over.
 

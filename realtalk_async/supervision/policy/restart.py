@@ -86,7 +86,7 @@ TEMPORARY = RestartPolicy("temporary")
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class FailureScore:
     """The failures so far, faded with time."""
 
     failures: float = 0.0
@@ -97,9 +97,9 @@ class Score:
         """Return what is left of it now."""
         return self.failures * float(0.5 ** (max(0.0, now - self.at) / decay))
 
-    def fail(self, now: float, decay: float) -> Score:
+    def fail(self, now: float, decay: float) -> FailureScore:
         """Return the score after one more failure."""
-        return Score(self.left(now, decay) + 1.0, now)
+        return FailureScore(self.left(now, decay) + 1.0, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class StayDown:
     """Leave it dead: that is as it should be."""
 
     reason: str
@@ -129,7 +129,7 @@ class GiveUp:
     """Whether the policy would have restarted it, had it been of any use."""
 
 
-Verdict = Restart | Rest | GiveUp
+Decision = Restart | StayDown | GiveUp
 
 
 def restarted_together(
@@ -150,11 +150,11 @@ def restarted_together(
 
 
 @dataclass(slots=True)
-class Judge:
+class RestartDecider:
     """Decide what follows each death of one process, and remember the score."""
 
     policy: RestartPolicy
-    score: Score = field(default_factory=Score)
+    score: FailureScore = field(default_factory=FailureScore)
 
     def decide(
         self,
@@ -163,7 +163,7 @@ class Judge:
         now: float,
         share: float,
         how: str = "",
-    ) -> Verdict:
+    ) -> Decision:
         """
         Return what to do about a death.
 
@@ -175,12 +175,12 @@ class Judge:
             how: How it ended in words, if the exit status does not say it best.
         """
         if cause in {Cause.STOPPED, Cause.ESCALATED}:
-            return Rest("it was stopped")
+            return StayDown("it was stopped")
         failed = cause is not Cause.FINISHED
-        how = how or self._in_words(cause, exit_status)
+        how = how or self._describe(cause, exit_status)
         policy = self.policy
         if not failed and policy.mode != "permanent":
-            return Rest(f"{how}: it finished")
+            return StayDown(f"{how}: it finished")
         if policy.mode == "temporary":
             return GiveUp(f"{how}; its policy says never to restart it", allowed=False)
         if exit_status in policy.fatal_statuses:
@@ -204,7 +204,7 @@ class Judge:
         )
 
     @staticmethod
-    def _in_words(cause: Cause, exit_status: ExitStatus | None) -> str:
+    def _describe(cause: Cause, exit_status: ExitStatus | None) -> str:
         if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
             return str(cause)
         return describe_exit(exit_status)

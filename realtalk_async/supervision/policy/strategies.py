@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Order:
+class StartOrder:
     """What must run before what: for good (dependencies), or for once (turns)."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Order:
             new = {need for one in new for need in self.needs(one)} - found
         return found
 
-    def refuse_circles(self, name: str, needs: tuple[str, ...]) -> None:
+    def reject_cycles(self, name: str, needs: tuple[str, ...]) -> None:
         """
         Raise an error if *name*, depending on *needs*, would depend on itself.
 
@@ -72,7 +72,7 @@ class Order:
 
     # ---- for once
 
-    def line_up(self, names: Iterable[str]) -> None:
+    def set_restart_order(self, names: Iterable[str]) -> None:
         """Have each of *names* wait, at its next start, for the one before it."""
         self._turns.update((after, before) for before, after in pairwise(names))
 

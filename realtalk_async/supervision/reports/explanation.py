@@ -26,7 +26,7 @@ ALIVE = {State.STARTING, State.RUNNING, State.BACKOFF}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Forecast:
     """What one process knows of its own future. All times are seconds from now."""
 
     status: ProcessStatus
@@ -54,7 +54,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class SupervisorContext:
     """What those around a process have to do with its future, in words."""
 
     critical: bool = False
@@ -116,38 +116,38 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(outlook: Outlook, around: Surroundings) -> Explanation:
+def explain(forecast: Forecast, context: SupervisorContext) -> Explanation:
     """Return the explanation of a process."""
     return Explanation(
-        outlook.status,
-        _why(outlook),
-        outlook.rule,
-        (*_deeds(outlook), *_waits(around), *_chances(outlook, around)),
-        outlook.failed,
-        outlook.attempts,
+        forecast.status,
+        _why(forecast),
+        forecast.rule,
+        (*_deeds(forecast), *_waits(context), *_chances(forecast, context)),
+        forecast.failed,
+        forecast.attempts,
     )
 
 
-def _why(outlook: Outlook) -> str:
-    last = outlook.last
-    if outlook.status.state is not State.BACKOFF or last is None:
-        return outlook.status.reason
+def _why(forecast: Forecast) -> str:
+    last = forecast.last
+    if forecast.status.state is not State.BACKOFF or last is None:
+        return forecast.status.reason
     # The reason would tell of the delay as it was.
     if last.sign is None:
         return last.summary
     return f"{last.summary}; it looks like {last.sign.kind}: {last.sign.advice}"
 
 
-def _deeds(outlook: Outlook) -> Iterator[str]:
+def _deeds(forecast: Forecast) -> Iterator[str]:
     """Yield what will be done, and when."""
-    if outlook.due is not None:
-        yield f"starts again {_in(outlook.due)}"
-    if outlook.next_step:
-        after = f" if {outlook.step} does not end it" if outlook.step else ""
-        yield f"{outlook.next_step} follows {_in(outlook.next_step_in)}{after}"
-    elif outlook.step:
-        yield f"{outlook.step} was the last step of its ladder"
-    for health, due in outlook.probes:
+    if forecast.due is not None:
+        yield f"starts again {_in(forecast.due)}"
+    if forecast.next_step:
+        after = f" if {forecast.step} does not end it" if forecast.step else ""
+        yield f"{forecast.next_step} follows {_in(forecast.next_step_in)}{after}"
+    elif forecast.step:
+        yield f"{forecast.step} was the last step of its ladder"
+    for health, due in forecast.probes:
         if due is not None:
             probe = f"{health.probe.purpose} probe {health.probe.name}"
             yield f"{probe} is asked again {_in(due)}{_failing(health)}"
@@ -160,31 +160,33 @@ def _failing(health: Health) -> str:
     return f"; it has failed {health.failures} of {most} times: {health.reason}"
 
 
-def _waits(around: Surroundings) -> Iterator[str]:
+def _waits(context: SupervisorContext) -> Iterator[str]:
     """Yield what it waits for."""
-    for name, how in around.needs.items():
+    for name, how in context.needs.items():
         yield f"waits for {name!r}, which it depends on: {how}"
-    for device, who in around.holders.items():
-        left = max(around.patience, 0.0)
+    for device, who in context.holders.items():
+        left = max(context.patience, 0.0)
         yield f"waits for the device {device!r}, which {who} has; for {left:.1f} s more"
 
 
-def _chances(outlook: Outlook, around: Surroundings) -> Iterator[str]:
+def _chances(forecast: Forecast, context: SupervisorContext) -> Iterator[str]:
     """Yield what happens if it fails."""
-    for device in around.devices:
+    for device in context.devices:
         yield f"has the device {device!r} for itself alone"
-    state = outlook.status.state
+    state = forecast.status.state
     if state not in ALIVE:
         if state is not State.STOPPING:
             yield "stays dead until it is started again"
         return
-    loss = "all others are stopped" if around.critical else "the app goes on without it"
-    if outlook.mode == "temporary":
+    loss = (
+        "all others are stopped" if context.critical else "the app goes on without it"
+    )
+    if forecast.mode == "temporary":
         yield f"if it fails, it stays dead, and {loss}"
         return
-    if around.together:
-        yield f"is restarted together with {', '.join(map(repr, around.together))}"
-    left = outlook.failures_left
+    if context.together:
+        yield f"is restarted together with {', '.join(map(repr, context.together))}"
+    left = forecast.failures_left
     if math.isinf(left) or left >= MANY:
         yield "is never given up"
     else:
@@ -193,8 +195,8 @@ def _chances(outlook: Outlook, around: Surroundings) -> Iterator[str]:
             if left == 1
             else f"is given up after {left:g} more failures at once; then {loss}"
         )
-    if around.intensity:
-        yield around.intensity
+    if context.intensity:
+        yield context.intensity
 
 
 def _in(seconds: float) -> str:

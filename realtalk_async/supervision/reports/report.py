@@ -330,12 +330,12 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
         for name, history in self.processes.items():
             if process is not None and name != process:
                 continue
-            lives = tuple(filter(wanted, history.incarnations))
-            numbers = {one.incarnation for one in lives}
+            records = tuple(filter(wanted, history.incarnations))
+            numbers = {one.incarnation for one in records}
             tries = tuple(one for one in history.attempts if one.after in numbers)
-            if lives or (cause is None and failed is None):
+            if records or (cause is None and failed is None):
                 kept[name] = ProcessHistory(
-                    history.status, lives, tries, history.errors
+                    history.status, records, tries, history.errors
                 )
         return ErrorHistory(kept)
 

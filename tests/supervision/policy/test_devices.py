@@ -11,7 +11,7 @@ from realtalk_async import events
 from realtalk_async.exceptions import DeviceBusy, InvalidConfiguration
 from realtalk_async.supervision import TEMPORARY, Ladder, ProcessManager, RestartPolicy
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.policy.devices import Claims, Patience
+from realtalk_async.supervision.policy.devices import LeaseTable, RetryWindow
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(30)
@@ -41,56 +41,56 @@ def heard(manager):
 )
 def test_whatever_is_asked_for_nobody_shares_starves_or_overtakes(deeds):
     """One holder a device; all or nothing; first come, first served."""
-    claims = Claims()
+    table = LeaseTable()
     for deed, name, devices in deeds:
-        if deed == "ask" and not claims.waits(name) and not claims.held_by(name):
-            claims.ask(name, tuple(devices))
+        if deed == "ask" and not table.waits(name) and not table.held_by(name):
+            table.ask(name, tuple(devices))
         elif deed == "give back":
-            claims.give_back(name)
+            table.release(name)
         elif deed == "withdraw":
-            claims.withdraw(name)
-        taken = set(claims.holders)
-        for waiting, wanted in claims.queue.items():
-            assert claims.held_by(waiting) == ()
-            assert claims.in_the_way(waiting), "whoever waits has a reason"
+            table.withdraw(name)
+        taken = set(table.holders)
+        for waiting, wanted in table.queue.items():
+            assert table.held_by(waiting) == ()
+            assert table.blockers(waiting), "whoever waits has a reason"
             assert not taken.isdisjoint(wanted)
             taken |= set(wanted)
-    while claims.holders:
-        for name in set(claims.holders.values()):
-            claims.give_back(name)
-    assert claims.queue == {}, "in the end everybody is served"
+    while table.holders:
+        for name in set(table.holders.values()):
+            table.release(name)
+    assert table.queue == {}, "in the end everybody is served"
 
 
 def test_who_comes_first_is_served_first():
     """Also if the later one would need less."""
-    claims = Claims()
-    assert claims.ask("a", ("x",))
-    assert not claims.ask("b", ("x", "y"))
-    assert not claims.ask("c", ("y",))
-    assert claims.ask("a", ("x",)), "a restart keeps what it has"
-    assert claims.in_the_way("b") == {"x": "a"}
-    assert claims.in_the_way("c") == {"y": "b"}
-    claims.give_back("a")
-    assert claims.held_by("b") == ("x", "y")
-    claims.give_back("b")
-    assert claims.held_by("c") == ("y",)
+    table = LeaseTable()
+    assert table.ask("a", ("x",))
+    assert not table.ask("b", ("x", "y"))
+    assert not table.ask("c", ("y",))
+    assert table.ask("a", ("x",)), "a restart keeps what it has"
+    assert table.blockers("b") == {"x": "a"}
+    assert table.blockers("c") == {"y": "b"}
+    table.release("a")
+    assert table.held_by("b") == ("x", "y")
+    table.release("b")
+    assert table.held_by("c") == ("y",)
 
 
 def test_a_stranger_is_waited_out_with_growing_waits_and_then_no_more():
     """And a new episode begins when it had the device, or died of something else."""
-    patience = Patience(10.0)
+    patience = RetryWindow(10.0)
     delays, now = [], 100.0
-    while again := patience.wait_out(0.0, now, share=1.0):
+    while again := patience.retry(0.0, now, share=1.0):
         delays.append(again.delay)
         assert not again.counted
         now += again.delay
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0])
     assert now - 100 >= 10
-    assert patience.wait_out(11.0, now, 0.0).delay == 0.05
-    assert patience.wait_out(0.0, now + 10, 0.0) is None
+    assert patience.retry(11.0, now, 0.0).delay == 0.05
+    assert patience.retry(0.0, now + 10, 0.0) is None
     patience.forget()
-    assert patience.wait_out(0.0, now + 10, 0.0).delay == 0.05
-    assert Patience(0.0).wait_out(0.0, now, 0.0) is None
+    assert patience.retry(0.0, now + 10, 0.0).delay == 0.05
+    assert RetryWindow(0.0).retry(0.0, now, 0.0) is None
 
 
 # ---- on real processes
@@ -264,7 +264,7 @@ async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
         async with asyncio.timeout(10):
             for one in manager.processes.values():
                 while one.restarts != 1:
-                    await one._owner._changes.wait()
+                    await one._owner._changed.wait()
                 await one.wait_until_running()
 
 

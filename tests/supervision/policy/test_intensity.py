@@ -87,7 +87,7 @@ async def test_what_the_app_itself_asks_for_does_not_count(logger):
         one = await manager.start("one", programs.runs(), restart=FOR_EVER)
         await one.stop()
         assert await one.restart()
-        await one.bounce("a test")
+        await one.restart_with_group("a test")
         await one.wait_until_running()
         assert one.incarnation == 3
     with pytest.raises(TooManyRestarts, match="'task' 1"):

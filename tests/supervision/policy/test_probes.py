@@ -53,11 +53,11 @@ def asking(probe, told, process=None):
         process or Asked(),
         on_ready=lambda: told.append(("ready",)),
         on_unready=lambda reason: told.append(("unready", reason)),
-        on_unwell=lambda *verdict: told.append(("unwell", *verdict)),
+        on_unwell=lambda *decision: told.append(("unwell", *decision)),
     )
 
 
-async def verdict(probe, process=None):
+async def decision(probe, process=None):
     """Ask until something is told: True for ready, the reason for not well."""
     told = []
     question = asyncio.ensure_future(asking(probe, told, process).run())
@@ -102,8 +102,8 @@ async def test_a_line_makes_ready_and_a_death_before_it_does_not():
     """Scenario 22."""
     probe = Probe.line("^listening")
     assert probe.purpose == "readiness"
-    assert await verdict(probe, Asked(last="listening on 80")) is True
-    assert "exit status 1" in await verdict(probe, Asked(last="x"))
+    assert await decision(probe, Asked(last="listening on 80")) is True
+    assert "exit status 1" in await decision(probe, Asked(last="x"))
     with pytest.raises(re.error):
         Probe.line("(")
 
@@ -134,40 +134,40 @@ async def test_a_function_of_the_app_answers_or_raises(kind, answer, reason):
     function = answer_now if kind == "sync" else answer_later
     function.__name__ = "answer"
     probe = Probe.call(function, purpose="readiness", failure_threshold=1)
-    assert await verdict(probe) == (reason or True)
+    assert await decision(probe) == (reason or True)
 
 
 async def test_a_question_that_hangs_is_cancelled_and_counts():
     """With the time it was given."""
-    asked = []
+    probe_runners = []
 
     async def hang():
-        asked.append(1)
+        probe_runners.append(1)
         await asyncio.Event().wait()
 
     probe = Probe.call(hang, period=0.01, timeout=0.02, failure_threshold=3)
-    assert await verdict(probe) == "no answer within 0.02 s"
-    assert len(asked) == 3
+    assert await decision(probe) == "no answer within 0.02 s"
+    assert len(probe_runners) == 3
 
 
 async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeypatch):
     """B3: what failed before is forgotten, and the grace begins anew."""
-    asked, asleep = [], [0.0]
+    probe_runners, asleep = [], [0.0]
     monkeypatch.setattr(
         "realtalk_async.supervision.probing.runner._asleep", lambda: asleep[0]
     )
     loop = asyncio.get_running_loop()
 
     def fails():
-        asked.append(loop.time())
-        if len(asked) == 1:
+        probe_runners.append(loop.time())
+        if len(probe_runners) == 1:
             asleep[0] += 3600.0
         return False
 
     probe = Probe.call(fails, period=0.01, grace=0.2, failure_threshold=2)
-    assert await verdict(probe) == "fails returned False"
-    assert len(asked) == 3, "one before, and two in a row after it"
-    assert asked[1] - asked[0] >= 0.2
+    assert await decision(probe) == "fails returned False"
+    assert len(probe_runners) == 3, "one before, and two in a row after it"
+    assert probe_runners[1] - probe_runners[0] >= 0.2
 
 
 async def test_how_long_the_host_was_suspended_is_known():
@@ -181,19 +181,22 @@ async def test_one_good_answer_forgives_what_was_before():
     """Only failures in a row are a verdict."""
     answers = iter([False, False, True, False, False, False])
     probe = Probe.call(lambda: next(answers), period=0.01)
-    await verdict(probe)
+    await decision(probe)
     assert next(answers, "all used") == "all used"
 
 
 async def test_a_liveness_probe_waits_for_its_grace():
     """An audio program may be silent at first."""
     began, loop = time.monotonic(), asyncio.get_running_loop()
-    asked = []
+    probe_runners = []
     probe = Probe.call(
-        lambda: asked.append(loop.time()), period=0.01, grace=0.1, failure_threshold=1
+        lambda: probe_runners.append(loop.time()),
+        period=0.01,
+        grace=0.1,
+        failure_threshold=1,
     )
     task = loop.create_task(asking(probe, []).run())
-    while not asked:
+    while not probe_runners:
         await asyncio.sleep(0.005)
     assert await stop_asking([task]) == set()
     assert time.monotonic() - began >= 0.1
@@ -212,7 +215,7 @@ async def test_no_verdict_falls_while_our_own_loop_was_late():
         return len(answers) < 4
 
     probe = Probe.call(stalls_us_once, period=0.02, timeout=0.2, failure_threshold=1)
-    assert await verdict(probe) == "stalls_us_once returned False"
+    assert await decision(probe) == "stalls_us_once returned False"
     assert answers == ["late", "in time", "in time", "in time"]
 
 
@@ -232,14 +235,14 @@ async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
     monkeypatch.setattr("realtalk_async.supervision.probing.runner.PATIENCE", 0.05)
     release = asyncio.Event()
 
-    async def deaf():
+    async def stuck():
         while not release.is_set():
             try:
                 await release.wait()
             except asyncio.CancelledError:
                 continue
 
-    task = asyncio.get_running_loop().create_task(deaf())
+    task = asyncio.get_running_loop().create_task(stuck())
     await asyncio.sleep(0)
     assert await stop_asking([task]) == {task}
     release.set()

@@ -12,12 +12,12 @@ from realtalk_async.supervision.policy.restart import (
     PERMANENT,
     TEMPORARY,
     TRANSIENT,
+    FailureScore,
     GiveUp,
-    Judge,
-    Rest,
     Restart,
+    RestartDecider,
     RestartPolicy,
-    Score,
+    StayDown,
     classify,
 )
 
@@ -34,40 +34,40 @@ KINDS = {
     "spawn refused": (None, False, False, False, Cause.SPAWN_FAILED),
     "reaped by another": ("unknown", False, False, False, Cause.UNKNOWN),
 }
-VERDICTS = {
+DECISIONS = {
     #                      temporary  transient  permanent
-    "clean exit": (Rest, Rest, Restart),
+    "clean exit": (StayDown, StayDown, Restart),
     "failure": (GiveUp, Restart, Restart),
     "signal": (GiveUp, Restart, Restart),
-    "stopped": (Rest, Rest, Rest),
-    "stopped, cleaned up": (Rest, Rest, Rest),
-    "escalated": (Rest, Rest, Rest),
+    "stopped": (StayDown, StayDown, StayDown),
+    "stopped, cleaned up": (StayDown, StayDown, StayDown),
+    "escalated": (StayDown, StayDown, StayDown),
     "unhealthy": (GiveUp, Restart, Restart),
     "unhealthy, killed": (GiveUp, Restart, Restart),
     "spawn refused": (GiveUp, Restart, Restart),
     "reaped by another": (GiveUp, Restart, Restart),
 }
 TABLE = [
-    (policy, kind, VERDICTS[kind][column])
+    (policy, kind, DECISIONS[kind][column])
     for column, policy in enumerate((TEMPORARY, TRANSIENT, PERMANENT))
     for kind in KINDS
 ]
 
 
 @pytest.mark.parametrize(
-    ("policy", "kind", "verdict"),
+    ("policy", "kind", "expected_type"),
     TABLE,
     ids=[f"{policy.mode}: {kind}" for policy, kind, _ in TABLE],
 )
-def test_every_policy_with_every_kind_of_exit(policy, kind, verdict):
+def test_every_policy_decides_on_every_kind_of_exit(policy, kind, expected_type):
     """Scenario 20: the whole table."""
     status, stopped, escalated, unhealthy, expected = KINDS[kind]
     cause = classify(
         status, policy, stopped=stopped, escalated=escalated, unhealthy=unhealthy
     )
     assert cause == expected
-    decision = Judge(policy).decide(cause, status, now=0.0, share=0.5)
-    assert type(decision) is verdict
+    decision = RestartDecider(policy).decide(cause, status, now=0.0, share=0.5)
+    assert type(decision) is expected_type
     if isinstance(decision, GiveUp):
         assert decision.allowed is False, "the policy itself says never"
 
@@ -77,26 +77,26 @@ def test_delays_follow_the_policy_to_the_number():
     policy = RestartPolicy(
         max_failures=5, first_delay=0.1, max_delay=0.5, jitter=False, decay=1e9
     )
-    judge = Judge(policy)
+    decider = RestartDecider(policy)
     delays = []
     while isinstance(
-        verdict := judge.decide(Cause.FAILED, 1, float(len(delays)), 0.9), Restart
+        decision := decider.decide(Cause.FAILED, 1, float(len(delays)), 0.9), Restart
     ):
-        delays.append(verdict.delay)
+        delays.append(decision.delay)
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5], rel=1e-6)
-    assert isinstance(verdict, GiveUp)
-    assert verdict.allowed
-    assert "exit status 1; failure score 6.0 exceeds 5" in verdict.reason
-    assert "raise max_failures" in verdict.reason
+    assert isinstance(decision, GiveUp)
+    assert decision.allowed
+    assert "exit status 1; failure score 6.0 exceeds 5" in decision.reason
+    assert "raise max_failures" in decision.reason
 
 
 def test_one_crash_an_hour_is_never_given_up():
     """Scenario 13: for ten years."""
-    judge = Judge(RestartPolicy(max_failures=1.5))
+    decider = RestartDecider(RestartPolicy(max_failures=1.5))
     for hour in range(24 * 365 * 10):
-        verdict = judge.decide(Cause.SIGNALLED, -11, hour * 3600.0, 0.0)
-        assert isinstance(verdict, Restart)
-    assert judge.score.failures == pytest.approx(1.0)
+        decision = decider.decide(Cause.SIGNALLED, -11, hour * 3600.0, 0.0)
+        assert isinstance(decision, Restart)
+    assert decider.score.failures == pytest.approx(1.0)
 
 
 @given(
@@ -106,16 +106,16 @@ def test_one_crash_an_hour_is_never_given_up():
 )
 def test_it_gives_up_exactly_when_counting_by_hand_says_so(pauses, most, decay):
     """Each failure weighs half as much every *decay* seconds."""
-    judge = Judge(RestartPolicy(max_failures=most, decay=decay))
+    decider = RestartDecider(RestartPolicy(max_failures=most, decay=decay))
     times, now = [], 0.0
     for pause in pauses:
         now += pause
         times.append(now)
         weight = sum(0.5 ** ((now - then) / decay) for then in times)
-        verdict = judge.decide(Cause.FAILED, 1, now, 0.0)
+        decision = decider.decide(Cause.FAILED, 1, now, 0.0)
         if math.isclose(weight, most, rel_tol=1e-6):
             return
-        assert isinstance(verdict, GiveUp) == (weight > most)
+        assert isinstance(decision, GiveUp) == (weight > most)
 
 
 @given(
@@ -151,38 +151,42 @@ def test_success_and_fatal_statuses_are_what_the_policy_says():
             status, policy, stopped=False, escalated=False, unhealthy=False
         )
         assert found == cause
-    verdict = Judge(policy).decide(Cause.FAILED, 78, 0.0, 0.0)
-    assert isinstance(verdict, GiveUp)
-    assert "lists as fatal" in verdict.reason
+    decision = RestartDecider(policy).decide(Cause.FAILED, 78, 0.0, 0.0)
+    assert isinstance(decision, GiveUp)
+    assert "lists as fatal" in decision.reason
 
 
 def test_a_permanent_process_that_finishes_again_and_again_does_not_spin():
     """A clean exit counts too."""
-    judge = Judge(RestartPolicy("permanent", max_failures=2))
-    verdicts = [judge.decide(Cause.FINISHED, 0, 0.0, 0.0) for _ in range(3)]
-    assert [type(verdict) for verdict in verdicts] == [Restart, Restart, GiveUp]
+    decider = RestartDecider(RestartPolicy("permanent", max_failures=2))
+    verdicts = [decider.decide(Cause.FINISHED, 0, 0.0, 0.0) for _ in range(3)]
+    assert [type(decision) for decision in verdicts] == [Restart, Restart, GiveUp]
 
 
 def test_a_limit_of_nought_gives_up_at_the_first_failure():
     """The edge of the range."""
-    verdict = Judge(RestartPolicy(max_failures=0)).decide(Cause.FAILED, 1, 0.0, 0.0)
-    assert isinstance(verdict, GiveUp)
+    decision = RestartDecider(RestartPolicy(max_failures=0)).decide(
+        Cause.FAILED, 1, 0.0, 0.0
+    )
+    assert isinstance(decision, GiveUp)
 
 
 def test_a_reset_forgets_all_failures():
     """And the first delay is due again."""
-    judge = Judge(RestartPolicy(jitter=False, first_delay=1.0, max_failures=2))
-    judge.decide(Cause.FAILED, 1, 0.0, 0.0)
-    judge.decide(Cause.FAILED, 1, 0.0, 0.0)
-    judge.reset()
-    verdict = judge.decide(Cause.FAILED, 1, 0.0, 0.0)
-    assert isinstance(verdict, Restart)
-    assert verdict.delay == 1.0
+    decider = RestartDecider(
+        RestartPolicy(jitter=False, first_delay=1.0, max_failures=2)
+    )
+    decider.decide(Cause.FAILED, 1, 0.0, 0.0)
+    decider.decide(Cause.FAILED, 1, 0.0, 0.0)
+    decider.reset()
+    decision = decider.decide(Cause.FAILED, 1, 0.0, 0.0)
+    assert isinstance(decision, Restart)
+    assert decision.delay == 1.0
 
 
 def test_a_clock_that_stands_still_does_no_harm():
     """Nor does one that goes backwards."""
-    assert Score(1.0, 10.0).fail(5.0, 30.0) == Score(2.0, 5.0)
+    assert FailureScore(1.0, 10.0).fail(5.0, 30.0) == FailureScore(2.0, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +202,9 @@ def test_a_clock_that_stands_still_does_no_harm():
 def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):
     """In words, with the numbers."""
     policy = RestartPolicy(jitter=False, first_delay=0.25)
-    verdict = Judge(policy).decide(cause, status, 0.0, 0.0)
-    assert said in verdict.reason
-    assert "failure score 1.0 of 5, next start in 0.25 s" in verdict.reason
+    decision = RestartDecider(policy).decide(cause, status, 0.0, 0.0)
+    assert said in decision.reason
+    assert "failure score 1.0 of 5, next start in 0.25 s" in decision.reason
 
 
 @pytest.mark.parametrize(

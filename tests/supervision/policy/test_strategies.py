@@ -5,22 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.policy.strategies import Order
+from realtalk_async.supervision.policy.strategies import StartOrder
 
 NAMES = "abcde"
 
 
 def test_what_depends_on_what_is_found_by_way_of_others():
     """And a circle is refused with the two that would close it."""
-    order = Order()
+    order = StartOrder()
     order.depend("b", ("a",))
     order.depend("c", ("b",))
     assert order.needs("c") == ("b",)
     assert order.all_needs("c") == {"a", "b"}
     for name, need in (("a", "c"), ("a", "a")):
         with pytest.raises(InvalidConfiguration, match=f"'{name}' cannot depend"):
-            order.refuse_circles(name, (need,))
-    order.refuse_circles("d", ("a", "c"))
+            order.reject_cycles(name, (need,))
+    order.reject_cycles("d", ("a", "c"))
 
 
 @given(
@@ -29,30 +29,34 @@ def test_what_depends_on_what_is_found_by_way_of_others():
 )
 def test_nobody_ever_waits_in_a_circle(wishes, present):
     """Whatever is depended on, and whoever is restarted with whom."""
-    order = Order()
+    order = StartOrder()
     for name, need in wishes:
         needs = (*order.needs(name), need)
         try:
-            order.refuse_circles(name, needs)
+            order.reject_cycles(name, needs)
         except InvalidConfiguration:
             continue
         order.depend(name, needs)
-    order.line_up(order.arrange(present))
+    order.set_restart_order(order.arrange(present))
     waits = {
         name: {*order.needs(name), order.take_turn(name, present)} - {None}
         for name in present
     }
-    while free := [name for name, others in waits.items() if not others]:
+    while free := [
+        name
+        for name, wait_for_dependencies in waits.items()
+        if not wait_for_dependencies
+    ]:
         for name in free:
             del waits[name]
-            for others in waits.values():
-                others.discard(name)
+            for wait_for_dependencies in waits.values():
+                wait_for_dependencies.discard(name)
     assert waits == {}
 
 
 def test_each_comes_after_those_it_depends_on():
     """Also if they were started anew, and so later; otherwise nothing is moved."""
-    order = Order()
+    order = StartOrder()
     order.depend("b", ("a",))
     order.depend("c", ("b",))
     assert order.arrange("dabc") == ["d", "a", "b", "c"]
@@ -64,11 +68,11 @@ def test_each_comes_after_those_it_depends_on():
 
 def test_a_turn_is_waited_for_once_and_only_by_those_who_came_later():
     """One that came later under its name is waited for by nobody."""
-    order = Order()
-    order.line_up(["a", "b", "c"])
+    order = StartOrder()
+    order.set_restart_order(["a", "b", "c"])
     order.leave("c")
     assert order.take_turn("b", ["a", "b"]) == "a"
     assert order.take_turn("b", ["a", "b"]) is None
     assert order.take_turn("c", ["a", "b", "c"]) is None
-    order.line_up(["a", "b"])
+    order.set_restart_order(["a", "b"])
     assert order.take_turn("b", ["b", "a"]) is None

@@ -14,8 +14,8 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.supervision.policy.probes import Health
 from realtalk_async.supervision.reports.explanation import (
-    Outlook,
-    Surroundings,
+    Forecast,
+    SupervisorContext,
     explain,
 )
 from realtalk_async.supervision.reports.status import ProcessStatus, State
@@ -26,78 +26,80 @@ pytestmark = pytest.mark.timeout(30)
 LATER = RestartPolicy(first_delay=1000, max_delay=1000, jitter=False)
 
 
-def outlook(state=State.RUNNING, **fields):
+def forecast(state=State.RUNNING, **fields):
     status = ProcessStatus(
         "mic", 7, "dead", state, 1, None, None, 1.0, 0, 1, None, "a reason"
     )
     common = {"mode": "transient", "rule": "the rule", "failures_left": 2}
     none = {"last": None, "failed": None, "attempts": ()}
-    return Outlook(status=status, **{**none, **common, **fields})
+    return Forecast(status=status, **{**none, **common, **fields})
 
 
 FLAKY = Health(Probe.call(print, failure_threshold=3)).hear("no")
 
 TOLD = {
     "a start that is due": (
-        outlook(State.BACKOFF, due=1.234),
-        Surroundings(),
+        forecast(State.BACKOFF, due=1.234),
+        SupervisorContext(),
         ["starts again in 1.23 s"],
     ),
     "one that is overdue": (
-        outlook(State.BACKOFF, due=-1.0),
-        Surroundings(needs={"net": "starting, not yet"}),
+        forecast(State.BACKOFF, due=-1.0),
+        SupervisorContext(needs={"net": "starting, not yet"}),
         ["starts again now", "waits for 'net', which it depends on: starting, not yet"],
     ),
     "a device": (
-        outlook(State.STARTING),
-        Surroundings(holders={"hw:0": "'aux' (running)"}, patience=2.0),
+        forecast(State.STARTING),
+        SupervisorContext(holders={"hw:0": "'aux' (running)"}, patience=2.0),
         ["waits for the device 'hw:0', which 'aux' (running) has; for 2.0 s more"],
     ),
     "a probe that fails": (
-        outlook(probes=((FLAKY, 0.5), (FLAKY, None))),
-        Surroundings(devices=("hw:0",)),
+        forecast(probes=((FLAKY, 0.5), (FLAKY, None))),
+        SupervisorContext(devices=("hw:0",)),
         [
             "liveness probe print is asked again in 0.50 s; it has failed 1 of 3 times: no",
             "has the device 'hw:0' for itself alone",
         ],
     ),
     "a step of the ladder": (
-        outlook(State.STOPPING, step="SIGTERM", next_step="SIGKILL", next_step_in=0.75),
-        Surroundings(),
+        forecast(
+            State.STOPPING, step="SIGTERM", next_step="SIGKILL", next_step_in=0.75
+        ),
+        SupervisorContext(),
         ["SIGKILL follows in 0.75 s if SIGTERM does not end it"],
     ),
     "the last step": (
-        outlook(State.STOPPING, step="SIGKILL"),
-        Surroundings(),
+        forecast(State.STOPPING, step="SIGKILL"),
+        SupervisorContext(),
         ["SIGKILL was the last step of its ladder"],
     ),
     "a critical one": (
-        outlook(failures_left=1),
-        Surroundings(critical=True, intensity="2 of 5"),
+        forecast(failures_left=1),
+        SupervisorContext(critical=True, intensity="2 of 5"),
         ["is given up at its next failure; then all others are stopped", "2 of 5"],
     ),
     "one that is never given up": (
-        outlook(failures_left=math.inf),
-        Surroundings(together=("a", "b")),
+        forecast(failures_left=math.inf),
+        SupervisorContext(together=("a", "b")),
         ["is restarted together with 'a', 'b'", "is never given up"],
     ),
     "one that is never restarted": (
-        outlook(mode="temporary"),
-        Surroundings(),
+        forecast(mode="temporary"),
+        SupervisorContext(),
         ["if it fails, it stays dead, and the app goes on without it"],
     ),
     "one that is dead": (
-        outlook(State.FATAL),
-        Surroundings(),
+        forecast(State.FATAL),
+        SupervisorContext(),
         ["stays dead until it is started again"],
     ),
 }
 
 
-@pytest.mark.parametrize(("one", "around", "told"), TOLD.values(), ids=TOLD)
-def test_what_comes_next_is_said_with_its_numbers(one, around, told):
+@pytest.mark.parametrize(("one", "context", "told"), TOLD.values(), ids=TOLD)
+def test_what_comes_next_is_said_with_its_numbers(one, context, told):
     """In the order of its coming."""
-    said = explain(one, around)
+    said = explain(one, context)
     assert [line for line in said.next if line in told] == told
     text = str(said)
     assert text.startswith("mic: ")

@@ -38,7 +38,7 @@ def said(*texts, stream="stderr"):
     return buffer.lines()
 
 
-def life(number, cause=Cause.FAILED, began=0, ended=60, **changes):
+def record(number, cause=Cause.FAILED, began=0, ended=60, **changes):
     """Return the report of a life that began and ended so many seconds after noon."""
     fields = {
         "process": "mic",
@@ -62,15 +62,15 @@ def life(number, cause=Cause.FAILED, began=0, ended=60, **changes):
     return IncarnationReport(**{**fields, **changes})
 
 
-def history(name, *lives):
+def history(name, *records):
     status = ProcessStatus(
-        name, 1, "dead", State.EXITED, len(lives), NOON, None, 1.0, 1, 1, None, "why"
+        name, 1, "dead", State.EXITED, len(records), NOON, None, 1.0, 1, 1, None, "why"
     )
     attempts = tuple(
         RecoveryAttempt(NOON, one.incarnation, "policy", succeeded=True, detail="pid 9")
-        for one in lives[:-1]
+        for one in records[:-1]
     )
-    return ProcessHistory(status, lives, attempts, ((NOON, "refused", "it runs"),))
+    return ProcessHistory(status, records, attempts, ((NOON, "refused", "it runs"),))
 
 
 # ---- what a failure looks like
@@ -136,19 +136,19 @@ def test_numbers_for_people():
 
 def test_a_report_is_ready_for_json_with_as_many_lines_as_asked_for():
     """All of them, unless said."""
-    told = life(1).to_dict()
+    told = record(1).to_dict()
     assert [line["text"] for line in told["stdout"]] == ["a", "b", "c"]
-    assert [line["text"] for line in life(1).to_dict(most_lines=2)["stdout"]] == [
+    assert [line["text"] for line in record(1).to_dict(most_lines=2)["stdout"]] == [
         "b",
         "c",
     ]
-    assert life(1).to_dict(most_lines=0)["stdout"] == []
+    assert record(1).to_dict(most_lines=0)["stdout"] == []
     json.dumps(told)
 
 
 def test_a_report_for_people_has_all_that_matters():
     """B6."""
-    text = str(life(2, sign=recognise(list(said("resource busy")))))
+    text = str(record(2, sign=recognise(list(said("resource busy")))))
     for part in (
         "mic, incarnation 2: exit status 1",
         "sox -d",
@@ -160,7 +160,7 @@ def test_a_report_for_people_has_all_that_matters():
         "last",
     ):
         assert part in text
-    assert "last words (none)" in str(life(1, last_words=()))
+    assert "last words (none)" in str(record(1, last_words=()))
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_a_report_for_people_has_all_that_matters():
 )
 def test_which_ends_are_failures(cause, failed):
     """One that ends as it should is none."""
-    assert life(1, cause).failed is failed
+    assert record(1, cause).failed is failed
 
 
 def test_a_history_tells_each_life_each_attempt_and_each_refusal():
     """P4."""
-    one = history("mic", life(1), life(2, Cause.FINISHED, exit_status=0))
+    one = history("mic", record(1), record(2, Cause.FINISHED, exit_status=0))
     assert one.name == "mic"
     assert one.exit_statuses == [1, 0]
     assert [failure.incarnation for failure in one.failures] == [1]
@@ -199,11 +199,13 @@ def test_a_history_tells_each_life_each_attempt_and_each_refusal():
 
 LIVES = history(
     "mic",
-    life(1, Cause.FAILED, 0, 60),
-    life(2, Cause.SIGNALLED, 60, 120),
-    life(3, None, 120, None, exit_status=None),
+    record(1, Cause.FAILED, 0, 60),
+    record(2, Cause.SIGNALLED, 60, 120),
+    record(3, None, 120, None, exit_status=None),
 )
-ALL = ErrorHistory({"mic": LIVES, "player": history("player", life(1, Cause.FINISHED))})
+ALL = ErrorHistory(
+    {"mic": LIVES, "player": history("player", record(1, Cause.FINISHED))}
+)
 
 
 @pytest.mark.parametrize(
