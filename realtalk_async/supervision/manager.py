@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.app_callbacks import Process, RestartFunction
     from realtalk_async.supervision.kernel.launch import Guarding
     from realtalk_async.supervision.kernel.leaks import LeakReport
+    from realtalk_async.supervision.lifecycle.app_callbacks import (
+        Process,
+        RestartFunction,
+    )
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.status import ProcessStatus
 

@@ -23,17 +23,25 @@ from realtalk_async.exceptions import (
     WaitExpired,
     WriteStalled,
 )
-from realtalk_async.supervision.app_callbacks import Process, RestartFunction, Source
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.incarnation import Spawned
+from realtalk_async.supervision.lifecycle.app_callbacks import (
+    Process,
+    RestartFunction,
+    Source,
+)
+from realtalk_async.supervision.lifecycle.incarnation import Spawned
+from realtalk_async.supervision.lifecycle.process_lifecycle import (
+    ProcessLifecycle,
+    SupervisionOptions,
+)
+from realtalk_async.supervision.lifecycle.supervisor_port import (
+    StandalonePort,
+    SupervisorPort,
+)
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
-from realtalk_async.supervision.process_lifecycle import (
-    ProcessLifecycle,
-    SupervisionOptions,
-)
 from realtalk_async.supervision.reports.report import CombinedOutput, ProcessHistory
 from realtalk_async.supervision.reports.status import (
     ExitStatus,
@@ -43,7 +51,6 @@ from realtalk_async.supervision.reports.status import (
     signal_name,
 )
 from realtalk_async.supervision.supervised import Supervised
-from realtalk_async.supervision.supervisor_port import StandalonePort, SupervisorPort
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from realtalk_async.supervision.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

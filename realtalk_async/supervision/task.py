@@ -18,7 +18,7 @@ from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.leaks import Trace
-from realtalk_async.supervision.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.restart import (
     TRANSIENT,
@@ -33,9 +33,9 @@ from realtalk_async.supervision.supervised import Supervised
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.incarnation_record import IncarnationRecord
+    from realtalk_async.supervision.lifecycle.record import IncarnationRecord
+    from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.reports.explanation import Forecast
-    from realtalk_async.supervision.supervisor_port import SupervisorPort
 
 TaskFunction = Callable[[], Awaitable[object]]
 

@@ -470,7 +470,9 @@ async def test_a_failing_recovery_is_replaced_by_the_command_itself(
     manager, heard, kind, monkeypatch
 ):
     """P7, scenario 16: and told."""
-    monkeypatch.setattr("realtalk_async.supervision.app_callbacks.PATIENCE", 0.05)
+    monkeypatch.setattr(
+        "realtalk_async.supervision.lifecycle.app_callbacks.PATIENCE", 0.05
+    )
 
     async def recover():
         if kind == "raises":

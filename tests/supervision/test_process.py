@@ -260,7 +260,9 @@ async def test_a_failed_restart_is_an_error_entry_and_false(logger, function, ex
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_restart_function_that_hangs_is_given_up(logger, kind, monkeypatch):
     """M5: without holding the loop."""
-    monkeypatch.setattr("realtalk_async.supervision.app_callbacks.PATIENCE", 0.1)
+    monkeypatch.setattr(
+        "realtalk_async.supervision.lifecycle.app_callbacks.PATIENCE", 0.1
+    )
     release = threading.Event()
 
     async def hang():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.supervision.incarnation import Incarnation
+    from realtalk_async.supervision.lifecycle.incarnation import Incarnation
     from realtalk_async.supervision.policy.ladder import Ladder, Step
 
 

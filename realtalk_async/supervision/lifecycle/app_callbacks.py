@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import anyio.to_thread
 
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.incarnation import discard
+from realtalk_async.supervision.lifecycle.incarnation import discard
 
 Process = asyncio.subprocess.Process
 Source = Command | Process

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from realtalk_async.supervision.incarnation import Incarnation
+    from realtalk_async.supervision.lifecycle.incarnation import Incarnation
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.policy.ladder import Ladder, Step
 

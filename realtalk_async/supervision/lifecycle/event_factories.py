@@ -10,7 +10,7 @@ from realtalk_async.supervision.reports.report import recognise
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from realtalk_async.supervision.incarnation_record import IncarnationRecord
+    from realtalk_async.supervision.lifecycle.record import IncarnationRecord
     from realtalk_async.supervision.output.buffer import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from realtalk_async.supervision.app_callbacks import StartRefused, ask
 from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.lifecycle.app_callbacks import StartRefused, ask
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)

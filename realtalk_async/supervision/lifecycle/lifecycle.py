@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Literal
 from realtalk_async import events
 from realtalk_async.concurrency.condition import Condition, LightEvent
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
-from realtalk_async.supervision.app_callbacks import (
+from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     StartImpossible,
     StartRefused,
     unless,
 )
-from realtalk_async.supervision.incarnation_record import (
+from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
     newest_failure,
 )
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.exceptions import SpawnFailed
+    from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.reports.report import IncarnationReport
-    from realtalk_async.supervision.supervisor_port import SupervisorPort
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.events import Cause
-from realtalk_async.supervision import event_factories
-from realtalk_async.supervision.app_callbacks import (
+from realtalk_async.supervision.command import Command, explain_refusal
+from realtalk_async.supervision.kernel.leaks import Trace
+from realtalk_async.supervision.kernel.spawn_limiter import pace
+from realtalk_async.supervision.kernel.termination import climb
+from realtalk_async.supervision.lifecycle import event_factories
+from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     Source,
     StartRefused,
     ask,
 )
-from realtalk_async.supervision.command import Command, explain_refusal
-from realtalk_async.supervision.incarnation import Adopted, Incarnation, Spawned
-from realtalk_async.supervision.kernel.leaks import Trace
-from realtalk_async.supervision.kernel.spawn_limiter import pace
-from realtalk_async.supervision.kernel.termination import climb
-from realtalk_async.supervision.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.incarnation import (
+    Adopted,
+    Incarnation,
+    Spawned,
+)
+from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.python_warnings import WarningScout
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
 from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Step
@@ -42,12 +46,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from realtalk_async.logs import Logger, PythonWarning
-    from realtalk_async.supervision.incarnation_record import IncarnationRecord
+    from realtalk_async.supervision.lifecycle.record import IncarnationRecord
+    from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.output.pipes import Chunk
     from realtalk_async.supervision.policy.probes import Probe, Probed
-    from realtalk_async.supervision.supervisor_port import SupervisorPort
 
 
 @dataclass(frozen=True, slots=True)

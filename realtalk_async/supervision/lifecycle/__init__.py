@@ -1,0 +1,1 @@
+"""The lifecycle of one supervised process or task, from incarnation to incarnation."""
