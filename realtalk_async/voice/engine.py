@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
 from realtalk_async.voice import events
-from realtalk_async.voice.audio.buffers import MicrophoneBuffer, Playback
-from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.audio.microphone import InputFilter, MicrophoneBuffer
 from realtalk_async.voice.audio.pcm import BYTES_PER_MS
+from realtalk_async.voice.audio.playback import Playback
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.metrics import Meter
 from realtalk_async.voice.protocol import messages
@@ -66,7 +66,7 @@ class Engine:
         tell: Called with each event, at once.
         plays: Whether there is a speaker; without one, audio is dropped.
         toolbox: What the service may call.
-        gate: What of the microphone the service may hear.
+        input_filter: What of the microphone the service may hear.
         prebuffer_ms: See `Playback`.
     """
 
@@ -77,14 +77,14 @@ class Engine:
         *,
         plays: bool,
         toolbox: Toolbox | None = None,
-        gate: Gate | None = None,
+        input_filter: InputFilter | None = None,
         prebuffer_ms: float = 0,
     ) -> None:
         self.session = session
         self.toolbox = toolbox or Toolbox()
         self.playback = Playback(prebuffer_ms=prebuffer_ms)
-        self.gate = gate or Gate()
-        self.microphone = MicrophoneBuffer(gate=self.gate)
+        self.input_filter = input_filter or InputFilter()
+        self.microphone = MicrophoneBuffer(input_filter=self.input_filter)
         self.eventlog = EventLog()
         self.plays = plays
         self.was_ready = False
@@ -187,7 +187,9 @@ class Engine:
         self._note_sound("recorder", "sound", time.monotonic(), pcm, 0.0)
         if self.tape is not None:
             self.tape.hear(pcm)
-        self.microphone.push(pcm, playing=self.gate.half_duplex and self._is_heard())
+        self.microphone.push(
+            pcm, playing=self.input_filter.half_duplex and self._is_heard()
+        )
         if self.microphone.ready:
             self.to_send.set()
 
@@ -222,7 +224,7 @@ class Engine:
         """The user begins a turn of push-to-talk."""
         self.microphone.clear()
         self._appended, self._turn_ends = 0, False
-        self.gate.open()
+        self.input_filter.open()
         self._do(self.session.start_turn(time.monotonic()))
 
     def stop_talking(self, *, discard: bool = False) -> bool:
@@ -232,8 +234,8 @@ class Engine:
         Args:
             discard: Whether it is not to be answered at all.
         """
-        self.gate.close()
-        too_short = self.gate.passed < LEAST_TURN_MS * BYTES_PER_MS
+        self.input_filter.close()
+        too_short = self.input_filter.passed < LEAST_TURN_MS * BYTES_PER_MS
         if discard or too_short:
             self.microphone.clear()
             discard_turn, now = self.session.discard_turn, time.monotonic()

@@ -19,7 +19,7 @@ from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitEx
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
-from realtalk_async.voice.audio.input_filter import Gate
+from realtalk_async.voice.audio.microphone import InputFilter
 from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
@@ -188,7 +188,9 @@ class Stream:
             *(self._session, self._bus.publish),
             plays=speaker is not None,
             toolbox=toolbox,
-            gate=Gate(push_to_talk=turn_detection is None, half_duplex=half_duplex),
+            input_filter=InputFilter(
+                push_to_talk=turn_detection is None, half_duplex=half_duplex
+            ),
             prebuffer_ms=prebuffer_ms,
         )
         self._run = Run(
@@ -437,7 +439,7 @@ class Stream:
             sent_audio=engine.sent_audio / per_second,
             waiting_audio=len(microphone) / per_second,
             dropped_audio=microphone.dropped / per_second,
-            withheld_audio=engine.gate.withheld / per_second,
+            withheld_audio=engine.input_filter.withheld / per_second,
             played_audio=playback.written / per_second,
             queued_audio=playback.queued / per_second,
             underruns=playback.underruns,
@@ -542,16 +544,16 @@ class Stream:
 
     def mute(self) -> None:
         """Have the service hear silence instead of the microphone, until `unmute`."""
-        self._engine.gate.muted = True
+        self._engine.input_filter.muted = True
 
     def unmute(self) -> None:
         """Have the service hear the microphone again. Idempotent, as `mute` is."""
-        self._engine.gate.muted = False
+        self._engine.input_filter.muted = False
 
     @property
     def is_muted(self) -> bool:
         """Whether the service hears silence."""
-        return self._engine.gate.muted
+        return self._engine.input_filter.muted
 
     def start_talking(self) -> None:
         """
@@ -563,11 +565,11 @@ class Stream:
             ClosedStream: If the session has ended.
         """
         self._raise_if_over()
-        if not self._engine.gate.push_to_talk or self._microphone is None:
+        if not self._engine.input_filter.push_to_talk or self._microphone is None:
             raise InvalidConfiguration(
                 "push-to-talk needs a microphone and turn_detection=None"
             )
-        if not self._engine.gate.is_open:
+        if not self._engine.input_filter.is_open:
             self._engine.start_talking()
 
     def stop_talking(self, *, discard: bool = False) -> bool:
@@ -584,8 +586,10 @@ class Stream:
             service takes for a mistake, `wait_for_response` returns at once that it was
             cancelled.
         """
-        gate = self._engine.gate
-        if self._run.is_closed or not (gate.push_to_talk and gate.is_open):
+        input_filter = self._engine.input_filter
+        if self._run.is_closed or not (
+            input_filter.push_to_talk and input_filter.is_open
+        ):
             return False
         return self._engine.stop_talking(discard=discard)
 

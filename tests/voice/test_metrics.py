@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtalk_async.voice.audio.buffers import Part
+from realtalk_async.voice.audio.playback import Part
 from realtalk_async.voice.metrics import Meter, TurnLatency, quantile
 
 A, B = Part("a", 0), Part("b", 0)

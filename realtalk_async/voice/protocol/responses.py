@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from realtalk_async.voice.audio.buffers import Part
+from realtalk_async.voice.audio.playback import Part
 from realtalk_async.voice.events import Outcome, Status
 
 if TYPE_CHECKING:

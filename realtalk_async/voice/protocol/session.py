@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events
-from realtalk_async.voice.audio.buffers import Cut
 from realtalk_async.voice.audio.pcm import BYTES_PER_MS
+from realtalk_async.voice.audio.playback import Cut
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.conversation import Conversation

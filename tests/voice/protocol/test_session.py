@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events as words
-from realtalk_async.voice.audio.buffers import Cut, Part
+from realtalk_async.voice.audio.playback import Cut, Part
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.decisions import (

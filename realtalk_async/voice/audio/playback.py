@@ -1,8 +1,7 @@
 """
-The arithmetic of sound: how much to send, how much to play, how much was heard. Pure.
+Playback of responses: how much may be written to the player, and how much was heard.
 
-Bytes are signed 16-bit mono samples at 24 kHz: 48 bytes a millisecond. Every method
-that needs the time is given ``now``, in monotonic seconds.
+Every method that needs the time is given ``now``, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -12,84 +11,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from realtalk_async.voice.audio.input_filter import Gate
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
-
-_BYTES_PER_SECOND = BYTES_PER_MS * 1000
-
-
-def whole_samples(count: float) -> int:
-    """Return *count* bytes rounded down to whole samples; never below zero."""
-    return max(0, math.floor(count) & ~1)
-
-
-class MicrophoneBuffer:
-    """
-    What the recorder gave and the service has not yet taken.
-
-    Recorders write in odd sizes (2.5 to 85 ms were seen, half samples among them);
-    the service gets pieces of *least_ms* to *most_ms*. While nobody takes, the last
-    *keep_ms* are kept and the rest is counted as dropped. What the service is not to
-    hear stops at the *gate*.
-    """
-
-    def __init__(
-        self,
-        *,
-        least_ms: int = 20,
-        most_ms: int = 40,
-        keep_ms: int = 2000,
-        gate: Gate | None = None,
-    ) -> None:
-        self.gate = gate or Gate()
-        self._least = least_ms * BYTES_PER_MS
-        self._most = most_ms * BYTES_PER_MS
-        self._keep = keep_ms * BYTES_PER_MS
-        self._pending = bytearray()
-        self.received = 0
-        """Bytes the recorder gave, in all its lives."""
-        self.dropped = 0
-        """Bytes that were too old to be kept."""
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def push(self, pcm: bytes, *, playing: bool = False) -> None:
-        """Add what the recorder gave, while a response is *playing* or not."""
-        self.received += len(pcm)
-        self._pending += self.gate.let_through(pcm, playing=playing)
-        excess = len(self._pending) - self._keep
-        if excess > 0:
-            del self._pending[:excess]
-            self.dropped += excess
-
-    def realign(self) -> None:
-        """Forget half a sample: its other half died with the recorder."""
-        self.gate.realign()
-
-    @property
-    def ready(self) -> bool:
-        """Whether `take` has something to give."""
-        return len(self._pending) >= self._least
-
-    def take(self, *, rest: bool = False) -> bytes:
-        """
-        Return the next piece, whole samples; empty if there is not enough yet.
-
-        Args:
-            rest: Whether less than usual is enough, for no more will come.
-        """
-        if not self.ready and not rest:
-            return b""
-        size = whole_samples(min(len(self._pending), self._most))
-        piece = bytes(self._pending[:size])
-        del self._pending[:size]
-        return piece
-
-    def clear(self) -> None:
-        """Forget what is pending, and count it as dropped."""
-        self.dropped += len(self._pending)
-        self._pending.clear()
+from realtalk_async.voice.audio.pcm import (
+    BYTES_PER_MS,
+    BYTES_PER_SECOND,
+    whole_samples,
+)
 
 
 class Part(NamedTuple):
@@ -184,7 +110,7 @@ class Playback:
             self._ahead = max(self._ahead, self._ahead_after_underrun)
         self._dried = False
         if not self._queue and now >= self._empty_at:
-            self._waits_until = now + self._prebuffer / _BYTES_PER_SECOND
+            self._waits_until = now + self._prebuffer / BYTES_PER_SECOND
         self._tallies.setdefault(part, _Tally()).received += size
         self._queue.append(_Piece(part, whole[:size]))
         self.queued += size
@@ -232,7 +158,7 @@ class Playback:
     def _written(self, size: int, now: float) -> None:
         self.queued -= size
         self.written += size
-        self._empty_at = max(self._empty_at, now) + size / _BYTES_PER_SECOND
+        self._empty_at = max(self._empty_at, now) + size / BYTES_PER_SECOND
         self._dried = not self._queue
 
     @property
@@ -257,7 +183,7 @@ class Playback:
         level = max(0.0, self._empty_at + self.latency_ms / 1000 - now)
         if self._is_prebuffering(now):
             level = max(level, self._waits_until - now)
-        return level + self.queued / _BYTES_PER_SECOND
+        return level + self.queued / BYTES_PER_SECOND
 
     def received_ms(self, part: Part) -> int:
         """Return how much of *part* has come, in whole milliseconds."""
@@ -271,7 +197,7 @@ class Playback:
             return 0
         heard = tally.written
         if part == self._playing:
-            heard -= round(self._unheard(now) * _BYTES_PER_SECOND)
+            heard -= round(self._unheard(now) * BYTES_PER_SECOND)
         return max(0, heard) // BYTES_PER_MS
 
     def _unheard(self, now: float) -> float:

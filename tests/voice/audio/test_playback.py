@@ -1,78 +1,14 @@
-"""The arithmetic of sound, by numbers."""
+"""How much is played, and how much was heard, by numbers."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtalk_async.voice.audio.buffers import Cut, MicrophoneBuffer, Part, Playback
+from realtalk_async.voice.audio.playback import Cut, Part, Playback
 
 MS = 48
 A = Part("a", 0)
 B = Part("b", 0)
-
-
-# --- The microphone ---------------------------------------------------------------
-
-
-def test_pieces_are_twenty_to_forty_milliseconds():
-    """Too little waits for more; too much goes in pieces."""
-    buffer = MicrophoneBuffer()
-    buffer.push(bytes(19 * MS))
-    assert buffer.take() == b""
-    buffer.push(bytes(90 * MS))
-    assert [len(buffer.take()) // MS for _ in range(4)] == [40, 40, 29, 0]
-
-
-@settings(deadline=None)
-@given(st.lists(st.binary(max_size=5000), max_size=30))
-def test_every_byte_comes_out_in_order_and_in_whole_samples(chunks):
-    """Whatever sizes the recorder writes in."""
-    buffer = MicrophoneBuffer(keep_ms=10_000)
-    taken = []
-    for chunk in chunks:
-        buffer.push(chunk)
-        while piece := buffer.take():
-            taken.append(piece)
-    assert all(len(piece) % 2 == 0 and len(piece) <= 40 * MS for piece in taken)
-    whole = b"".join(chunks)
-    sent = b"".join(taken)
-    assert whole.startswith(sent)
-    half = len(whole) % 2  # waits for its other half
-    assert len(whole) - len(sent) - half == len(buffer) < 20 * MS
-    assert buffer.received == len(whole)
-    assert buffer.dropped == 0
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 9001), min_size=1, max_size=60))
-def test_the_last_two_seconds_are_kept_and_the_rest_is_counted(sizes):
-    """While there is no connection."""
-    buffer = MicrophoneBuffer()
-    for size in sizes:
-        buffer.push(bytes(size))
-    assert len(buffer) <= 2000 * MS
-    assert buffer.received == sum(sizes)
-    assert buffer.dropped + len(buffer) == sum(sizes) - sum(sizes) % 2
-    assert buffer.dropped % 2 == 0
-
-
-def test_half_a_sample_dies_with_its_recorder():
-    """Else every sample of the next one would be cut in two."""
-    buffer = MicrophoneBuffer()
-    buffer.push(b"\1\2\3")
-    buffer.realign()
-    buffer.realign()
-    buffer.push(b"\4\5" * 480)
-    assert buffer.take()[:4] == b"\1\2\4\5"
-
-
-def test_the_rest_of_a_turn_may_be_shorter_than_usual():
-    """When no more will come."""
-    buffer = MicrophoneBuffer()
-    buffer.push(bytes(5 * MS))
-    assert buffer.take() == b""
-    assert len(buffer.take(rest=True)) == 5 * MS
-    assert buffer.take(rest=True) == b""
 
 
 # --- The player -------------------------------------------------------------------
