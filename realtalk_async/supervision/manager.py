@@ -8,19 +8,14 @@ task nor an exception in it can get between a child and its end.
 from __future__ import annotations
 
 import asyncio
-import os
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
-import anyio.to_thread
+import anyio
 
 from realtalk_async.exceptions import (
     InvalidConfiguration,
-    NotStarted,
 )
-from realtalk_async.supervision import subprocess_compat
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.kernel import leaks
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
@@ -31,18 +26,16 @@ from realtalk_async.supervision.policy.restart import (
     Strategy,
 )
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
-from realtalk_async.supervision.reports.explanation import Explanation, explain
-from realtalk_async.supervision.reports.report import ErrorHistory
-from realtalk_async.supervision.supervisor import Subscriber, Supervisor
+from realtalk_async.supervision.subprocess_compat import SubprocessMethods
+from realtalk_async.supervision.supervisor import Supervisor
 from realtalk_async.supervision.task import SupervisedTask, TaskFunction
-from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
+    from types import TracebackType
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision.kernel.launch import Guarding
-    from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
@@ -51,7 +44,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.reports.status import ProcessStatus
 
 
-class ProcessManager:
+class ProcessManager(SubprocessMethods):
     """
     Starts, watches, restarts and ends the processes of an app.
 
@@ -106,17 +99,15 @@ class ProcessManager:
             )
         self._logger = logger
         self._check_interval = check_interval
-        self._supervisor = Supervisor(
+        supervisor = Supervisor(
             logger,
             guard=guard,
             strategy=strategy,
             intensity=Intensity(max_restarts, window),
             on_loss=self._interrupt_body,
         )
-        self._guard = self._supervisor.guard
-        self._registry = self._supervisor.registry
-        self._is_open = False
-        self._hosting: asyncio.Task[None] | None = None
+        super().__init__(supervisor)
+        self._guard = supervisor.guard
         self._body: asyncio.Task[object] | None = None
         self._cancelled_body = False
 
@@ -244,37 +235,6 @@ class ProcessManager:
     def environment(self) -> Mapping[str, str]:
         """What children carry in their environment, so that the guard knows them."""
         return self._supervisor.environment
-
-    @property
-    def processes(self) -> Mapping[str, ManagedProcess]:
-        """The registered processes by name, in the order of their start; read-only."""
-        return MappingProxyType(self._registry.processes)
-
-    @property
-    def tasks(self) -> Mapping[str, SupervisedTask]:
-        """The supervised coroutines by name; read-only."""
-        return MappingProxyType(self._registry.tasks)
-
-    @property
-    def critical(self) -> Mapping[str, ProcessStatus]:
-        """What is known of those that the app cannot do without, by name."""
-        return {
-            n: self._registry[n].get_status() for n in sorted(self._supervisor.critical)
-        }
-
-    @property
-    def degraded(self) -> Mapping[str, str]:
-        """What the app has to do without, by name, and why; empty when all is well."""
-        return MappingProxyType(dict(self._supervisor.degraded))
-
-    @property
-    def status(self) -> str:
-        """``"running"``, ``"degraded"``, ``"failed"``, ``"new"`` or ``"closed"``."""
-        if self._supervisor.failure is not None:
-            return "failed"
-        if not self._is_open:
-            return "new" if self._hosting is None else "closed"
-        return "degraded" if self._supervisor.degraded else "running"
 
     def register_process(
         self,
@@ -463,155 +423,9 @@ class ProcessManager:
         await task.start()
         return task
 
-    async def create_subprocess_exec(
-        self,
-        program: subprocess_compat.Argument,
-        *args: subprocess_compat.Argument,
-        name: str | None = None,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
-        limit: int = 1 << 16,
-        restart: RestartPolicy = TEMPORARY,
-        critical: bool = False,
-        **options: Any,  # noqa: ANN401 - asyncio's own
-    ) -> Process:
-        """
-        Do what `asyncio.create_subprocess_exec` does, and supervise the process.
-
-        Args:
-            program: As asyncio's.
-            *args: As asyncio's.
-            name: What to register it under; the program's own name if omitted, with a
-                number if that is taken.
-            stdin: As asyncio's.
-            stdout: As asyncio's, but that output which would go to the app's own stdout
-                is captured. With ``PIPE`` it is captured and can be read as well.
-            stderr: As *stdout*; ``STDOUT`` mixes it into stdout.
-            limit: As asyncio's.
-            restart: When to run it again by itself; never, unless said.
-            critical: Whether the app cannot do without it.
-            options: As asyncio's.
-
-        Returns:
-            asyncio's own `Process`.
-
-        Raises:
-            OSError: As asyncio's, if it cannot be started.
-            ProcessStillRunning: If the name is that of a process that runs.
-        """
-        streams = stdin, stdout, stderr
-        command = subprocess_compat.command_for((program, *args), streams, options)
-        chosen = self._choose_name(name, command.program_name)
-        return await subprocess_compat.create(
-            self, chosen, command, streams, limit, restart=restart, critical=critical
-        )
-
-    async def create_subprocess_shell(
-        self,
-        cmd: str | bytes,
-        *,
-        name: str | None = None,
-        **options: Any,  # noqa: ANN401 - those of create_subprocess_exec
-    ) -> Process:
-        """
-        Do what `asyncio.create_subprocess_shell` does, and supervise the process.
-
-        Arguments, result and errors are as for `create_subprocess_exec`; the name, if
-        omitted, is that of the first word.
-        """
-        words = os.fsdecode(cmd).split()
-        chosen = self._choose_name(name, words[0].rpartition("/")[2] if words else "sh")
-        return await self.create_subprocess_exec(
-            "/bin/sh", "-c", cmd, name=chosen, **options
-        )
-
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
         _ = self._supervisor.tasks.add(work, "beside the processes")
-
-    def _choose_name(self, name: str | None, program: str) -> str:
-        self._must_be_open()
-        if name is None:
-            return self._registry.free_name(program)
-        self._registry.check_free(name)
-        return name
-
-    def _must_be_open(self) -> None:
-        if not self._is_open or self._supervisor.ending.is_set():
-            state = "has been closed" if self._hosting else "has not been entered"
-            raise NotStarted(
-                f"the manager {state}: use it inside "
-                f"'async with ProcessManager(logger) as manager:'"
-            )
-
-    # ---- asking and telling
-
-    async def check_process(self, name: str) -> ProcessStatus:
-        """
-        Look at one process now.
-
-        Raises:
-            UnknownProcess: If there is none of that name; it lists the known ones.
-        """
-        return await self._registry.find(name).check()
-
-    async def check_processes(self) -> dict[str, ProcessStatus]:
-        """Look at all processes now, and return their statuses by name."""
-        await asyncio.sleep(0)
-        now = now_local()
-        for one in self._registry.values():
-            one.look(now)
-        return self.get_statuses()
-
-    def get_statuses(self) -> dict[str, ProcessStatus]:
-        """Return what is known of all processes and tasks, without looking afresh."""
-        return {name: one.get_status() for name, one in self._registry.items()}
-
-    def get_error_history(self, name: str | None = None) -> ErrorHistory:
-        """
-        Return all that happened to one process, or to all: by incarnation, with outputs.
-
-        At any time, also after the manager has closed. Supervised coroutines are told of
-        in the same way: what they raised stands in their stderr.
-
-        Raises:
-            UnknownProcess: If there is no process or task of that name.
-        """
-        if name is None:
-            return self._registry.histories()
-        return ErrorHistory({name: self._registry.history(name)})
-
-    def explain(self, name: str) -> Explanation:
-        """
-        Say in words why a process or task is as it is, and what comes next.
-
-        Which rule decides, with its numbers; when the next start, probe or step of its
-        ladder is due; what it waits for; how many more failures it has; and the report of
-        its newest life that failed. At any time, also after the manager has closed.
-
-        Raises:
-            UnknownProcess: If there is no process or task of that name.
-        """
-        return explain(
-            self._registry.find(name).get_outlook(), self._supervisor.context(name)
-        )
-
-    async def leak_report(self) -> LeakReport:
-        """
-        Look for what is left of processes that should be gone; best after the end.
-
-        Living members of the groups of the dead, daemons that have left their group and
-        session (known by a tag in their environment, so not without the guard), and on
-        our side descriptors, tasks and threads. What runs under supervision is no leak.
-        It reads ``/proc`` in a thread, for some milliseconds.
-        """
-        traces = [
-            trace for one in self._registry.all_ever for trace in one.get_traces()
-        ]
-        tag = self._guard.tag if self._guard else ""
-        tasks = [] if self._is_open else self._supervisor.tasks.names
-        return await anyio.to_thread.run_sync(leaks.look, traces, tag, tasks)
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None
@@ -633,31 +447,6 @@ class ProcessManager:
             UnknownProcess: If there is none of that name.
         """
         return await self._registry.find(name).stop()
-
-    async def wait_until_settled(self) -> dict[str, ProcessStatus]:
-        """
-        Wait until all processes and tasks are dead, and none will be started by itself.
-
-        Returns:
-            Their last statuses, by name.
-
-        Cancellation: Safe; nobody is touched.
-        """
-        while active := [one for one in self._registry.values() if not one.is_settled]:
-            for one in active:
-                await one.wait_until_settled()
-        return self.get_statuses()
-
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """
-        Have *subscriber* called with each event, at once, in the loop.
-
-        It must be quick and must not block. One that raises is logged and called again.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._supervisor.events.subscribe(subscriber)
 
 
 def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
 """
-asyncio's own way of starting a process, supervised: for code that exists already.
+asyncio's `create_subprocess_exec` and `create_subprocess_shell`, with supervision.
 
-The process is asyncio's own `Process`, and its streams can be read and written as ever.
-What the app reads comes out of the capture, so an app that reads slowly, or never, loses
-nothing and does not make the child wait.
+The result is asyncio's own `Process`; its streams are read and written as usual. The
+reader gets its bytes from the capture, so an app that reads slowly, or not at all, loses
+no output and does not block the child.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from realtalk_async.exceptions import (
     InvalidConfiguration,
@@ -19,12 +20,15 @@ from realtalk_async.exceptions import (
     SpawnFailed,
 )
 from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.inspection import ManagerInspection
 from realtalk_async.supervision.kernel.child import transport_of
+from realtalk_async.supervision.policy.restart import TEMPORARY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from realtalk_async.supervision.kernel.child import ChildTransport
+    from realtalk_async.supervision.lifecycle.app_callbacks import Process
     from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.policy.restart import RestartPolicy
     from realtalk_async.supervision.process import ManagedProcess
@@ -37,41 +41,111 @@ NEUTRAL: dict[str, object] = {
     "encoding": None,
     "errors": None,
 }
-"""Arguments that asyncio takes with this value only: its streams are bytes."""
+"""Arguments that asyncio accepts with this value only: its streams are bytes."""
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 Streams = tuple[int | None, int | None, int | None]
-"""What the caller gave for stdin, stdout and stderr."""
+"""The caller's arguments stdin, stdout and stderr."""
 
 
-class _Manager(Protocol):
-    """What is needed of a `ProcessManager`; named here to import downwards only."""
+class SubprocessMethods(ManagerInspection, abc.ABC):
+    """asyncio's functions for subprocesses, as methods of `ProcessManager`."""
 
+    @abc.abstractmethod
     async def start(
         self,
         name: str,
         command: Command,
         *,
-        restart: RestartPolicy,
-        critical: bool,
+        restart: RestartPolicy = TEMPORARY,
+        critical: bool = False,
     ) -> ManagedProcess:
         """Start a command and supervise it."""
-        ...
 
+    @abc.abstractmethod
     def run_beside(self, work: Coroutine[None, None, None]) -> None:
-        """Run a coroutine that ends no later than the manager."""
-        ...
+        """Run a coroutine that is cancelled, at the latest, when the manager closes."""
+
+    async def create_subprocess_exec(
+        self,
+        program: Argument,
+        *args: Argument,
+        name: str | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        limit: int = 1 << 16,
+        restart: RestartPolicy = TEMPORARY,
+        critical: bool = False,
+        **options: Any,  # noqa: ANN401 - asyncio's own
+    ) -> Process:
+        """
+        Run `asyncio.create_subprocess_exec`, and supervise the process.
+
+        Args:
+            program: As asyncio's.
+            *args: As asyncio's.
+            name: The name to register; the program's name if omitted, with a number if
+                that is taken.
+            stdin: As asyncio's.
+            stdout: As asyncio's, except that output which would go to the app's own
+                stdout is captured. With ``PIPE`` it is captured and can be read as well.
+            stderr: As *stdout*; ``STDOUT`` mixes it into stdout.
+            limit: As asyncio's.
+            restart: The restart policy; by default the process is never restarted.
+            critical: Whether the loss of the process shuts the manager down.
+            options: As asyncio's.
+
+        Returns:
+            asyncio's own `Process`.
+
+        Raises:
+            OSError: As asyncio's, if the program cannot be started.
+            ProcessStillRunning: If a running process has that name.
+        """
+        streams = stdin, stdout, stderr
+        command = command_for((program, *args), streams, options)
+        chosen = self._choose_name(name, command.program_name)
+        return await create(
+            self, chosen, command, streams, limit, restart=restart, critical=critical
+        )
+
+    async def create_subprocess_shell(
+        self,
+        cmd: str | bytes,
+        *,
+        name: str | None = None,
+        **options: Any,  # noqa: ANN401 - those of create_subprocess_exec
+    ) -> Process:
+        """
+        Run `asyncio.create_subprocess_shell`, and supervise the process.
+
+        Arguments, result and errors are those of `create_subprocess_exec`. The default
+        name is the first word of *cmd*.
+        """
+        words = os.fsdecode(cmd).split()
+        chosen = self._choose_name(name, words[0].rpartition("/")[2] if words else "sh")
+        return await self.create_subprocess_exec(
+            "/bin/sh", "-c", cmd, name=chosen, **options
+        )
+
+    def _choose_name(self, name: str | None, program: str) -> str:
+        self._must_be_open()
+        if name is None:
+            return self._registry.free_name(program)
+        self._registry.check_free(name)
+        return name
 
 
 def command_for(
     argv: tuple[Argument, ...], streams: Streams, options: Mapping[str, Any]
 ) -> Command:
     """
-    Return the command that does what asyncio's arguments say.
+    Return the `Command` that corresponds to asyncio's arguments.
 
     Raises:
-        InvalidConfiguration: If one of them has a value that asyncio refuses as well.
+        InvalidConfiguration: If an argument has a value that asyncio refuses, too.
     """
     rest = dict(options)
     for name, value in NEUTRAL.items():
@@ -98,7 +172,7 @@ def command_for(
 
 
 async def create(
-    manager: _Manager,
+    manager: SubprocessMethods,
     name: str,
     command: Command,
     streams: Streams,
@@ -108,10 +182,10 @@ async def create(
     critical: bool,
 ) -> asyncio.subprocess.Process:
     """
-    Start a command and dress its process up with the streams that the caller asked for.
+    Start a command, and give its `Process` the stream objects that the caller asked for.
 
     Raises:
-        OSError: If it cannot be started, as asyncio does.
+        OSError: If the program cannot be started, as with asyncio.
     """
     try:
         managed = await manager.start(name, command, restart=restart, critical=critical)
@@ -136,11 +210,11 @@ async def _writer(
     loop = asyncio.get_running_loop()
     try:
         descriptor = managed.detach_stdin()
-    except ProcessDead:  # already; asyncio would find out when it writes, so do we
+    except ProcessDead:  # as with asyncio, the next write reports it
         reading, descriptor = os.pipe()
         os.close(reading)
     pipe = os.fdopen(descriptor, "wb", buffering=0)
-    # asyncio has no public protocol for writing alone; this one does it as well.
+    # asyncio has no public protocol for writing only; this one works for both.
     writing, protocol = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
     )
@@ -149,13 +223,13 @@ async def _writer(
 
 
 def _reader(
-    manager: _Manager,
+    manager: SubprocessMethods,
     managed: ManagedProcess,
     transport: ChildTransport,
     stream: StreamName,
     limit: int,
 ) -> asyncio.StreamReader:
-    """Return asyncio's own reader, fed from what was captured."""
+    """Return asyncio's own reader, fed from the capture."""
     reader = asyncio.StreamReader(limit)
     gate = _Gate()
     reader.set_transport(gate)
@@ -165,7 +239,7 @@ def _reader(
 
 
 class _Gate(asyncio.ReadTransport):
-    """Lets a `StreamReader` say when it has enough."""
+    """The flow control between a `StreamReader` and the capture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,19 +247,19 @@ class _Gate(asyncio.ReadTransport):
         self.open.set()
 
     def pause_reading(self) -> None:
-        """Wait with further data."""
+        """Stop feeding the reader."""
         self.open.clear()
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Feed the reader again."""
         self.open.set()
 
     def is_closing(self) -> bool:
-        """Return False: there is nothing to close, the capture goes on."""
+        """Return False: the capture continues after the reader."""
         return False
 
     def close(self) -> None:
-        """Do nothing: the capture goes on."""
+        """Do nothing: the capture continues."""
 
 
 async def _feed(
