@@ -26,7 +26,6 @@ TESTS = Path(__file__).parent
 # Files whose tests speak, listen or run whole programs: they need time, and processors.
 REALTIME = {
     "cli/test_demo",
-    "cli/test_headstart",
     "cli/test_main",
     "cli/test_runner",
     "cli/top/test_app",

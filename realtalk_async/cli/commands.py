@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtalk_async.cli.config.spec import Recipe
-    from realtalk_async.cli.headstart import HeadStart
 
 MODES = ("permanent", "transient", "temporary")
 
@@ -138,7 +137,7 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
         if options["check"]:
             _draw(recipe)
             return
-        code = _run(recipe, options, ctx.obj)
+        code = _run(recipe, options)
     except NotFound as exc:
         click.echo(str(exc), err=True)
         sys.exit(exc.code)
@@ -195,7 +194,7 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _run(recipe: Recipe, options: dict[str, Any], begun: HeadStart | None) -> int:
+def _run(recipe: Recipe, options: dict[str, Any]) -> int:
     from realtalk_async.cli.line_format import wants_colour
     from realtalk_async.cli.runner import Setting
     from realtalk_async.cli.runner import run as run_recipe
@@ -208,7 +207,7 @@ def _run(recipe: Recipe, options: dict[str, Any], begun: HeadStart | None) -> in
         control=not options["no_control"],
         metrics=options["metrics"] and _address(options["metrics"]),
     )
-    return run_recipe(recipe, setting, begun)
+    return run_recipe(recipe, setting)
 
 
 # ---- looking into apps that run

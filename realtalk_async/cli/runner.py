@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.cli import exit_codes
-from realtalk_async.cli.config.spec import taken_over
 from realtalk_async.cli.line_format import Look, Stamp
 from realtalk_async.cli.stdout import Out
 from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from realtalk_async.cli.config.spec import Part, Recipe
-    from realtalk_async.cli.headstart import HeadStart
     from realtalk_async.supervision import ManagedProcess
 
 STDOUT, STDERR = 1, 2
@@ -81,18 +79,17 @@ class Notice:
     bad: bool = False
 
 
-def run(recipe: Recipe, setting: Setting, begun: HeadStart | None = None) -> int:
+def run(recipe: Recipe, setting: Setting) -> int:
     """
     Run *recipe* until it is over, and return the exit code; see `verdict`.
 
     Args:
         recipe: What to run.
         setting: How.
-        begun: Its one command, if that has begun already.
     """
 
     async def run() -> int:
-        return await Runner(recipe, setting, begun).run()
+        return await Runner(recipe, setting).run()
 
     return asyncio.run(run())
 
@@ -104,14 +101,10 @@ class Runner:
     Args:
         recipe: What to run.
         setting: How.
-        begun: Its one command, if that has begun already.
     """
 
-    def __init__(
-        self, recipe: Recipe, setting: Setting, begun: HeadStart | None = None
-    ) -> None:
-        self._recipe = recipe if begun is None else taken_over(recipe, begun)
-        self._begun = begun
+    def __init__(self, recipe: Recipe, setting: Setting) -> None:
+        self._recipe = recipe
         self._setting = setting
         names = [part.name for part in recipe.parts]
         self._look = Look(names, colour=setting.colour, stamp=setting.stamp)
@@ -133,8 +126,6 @@ class Runner:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._told_to_end, number)
-        for told in self._begun.signals if self._begun else ():
-            self._told_to_end(told)
         try:
             await self._supervise()
             await self._unless_hurried(self._print_rest())
@@ -168,7 +159,6 @@ class Runner:
             strategy=recipe.strategy,
             max_restarts=recipe.max_restarts,
             window=recipe.window,
-            guard=self._begun.guarding if self._begun else True,
         ) as manager:
             self._manager = manager
             manager.subscribe(self._on_event)

@@ -184,30 +184,6 @@ class Command:
         )  # fmt: skip
 
 
-class Begun(Command):
-    """
-    A command that runs already: its first life is taken over, later ones are spawned.
-
-    Args:
-        command: What runs.
-        launched: The program, with the guard's tag in its environment.
-        pipes: Our ends of its pipes by name.
-    """
-
-    __slots__ = ("_begun",)
-
-    def __init__(
-        self, command: Command, launched: Launched, pipes: dict[str, int]
-    ) -> None:
-        super().__init__(*command.argv, redirect=command.redirect)
-        self._begun: tuple[Launched, dict[str, int]] | None = (launched, pipes)
-
-    def launch(self, extra: Mapping[str, str]) -> tuple[Launched, dict[str, int]]:
-        """Return what has begun, once; from then on start it as any command."""
-        begun, self._begun = self._begun, None
-        return begun or super().launch(extra)
-
-
 def _refuse_nonsense(
     argv: tuple[object, ...],
     env: Mapping[str, str | None],

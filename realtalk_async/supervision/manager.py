@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.kernel.launch import Guarding
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
@@ -58,8 +57,7 @@ class ProcessManager(SubprocessMethods):
     Args:
         logger: Where everything that happens is logged.
         check_interval: Seconds between two rounds of health checks.
-        guard: Whether a small process of its own ends the children if the app is killed;
-            or one that runs already, see `launch_guard`.
+        guard: Whether a small process of its own ends the children if the app is killed.
         strategy: Who is restarted when a process is restarted by its policy:
             ``one_for_one``: it alone; ``rest_for_one``: also those started after it;
             ``one_for_all``: all. They are ended in the reverse order of their start, and
@@ -79,7 +77,7 @@ class ProcessManager(SubprocessMethods):
         logger: Logger,
         *,
         check_interval: float = 1.0,
-        guard: bool | Guarding = True,
+        guard: bool = True,
         strategy: Strategy = "one_for_one",
         max_restarts: int | None = None,
         window: float = 60.0,

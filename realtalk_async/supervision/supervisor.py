@@ -29,7 +29,6 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision.device_leases import DeviceLeases
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
-from realtalk_async.supervision.kernel.launch import Guarding
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
@@ -68,7 +67,7 @@ class Supervisor:
         self,
         logger: Logger,
         *,
-        guard: bool | Guarding,
+        guard: bool,
         strategy: Strategy,
         intensity: Intensity,
         on_loss: Callable[[], object],
@@ -77,8 +76,7 @@ class Supervisor:
         self.order = StartOrder()
         self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
         self.intensity = intensity
-        group_started = guard if isinstance(guard, Guarding) else None
-        self.guard = Guard(self._guard_lost, group_started) if guard else None
+        self.guard = Guard(self._guard_lost) if guard else None
         self.ending = asyncio.Event()
         """Set when nothing is to be started any more."""
         self.tasks = TaskSet(on_failure=self.ending.set)

@@ -202,6 +202,46 @@ def test_a_log_that_cannot_be_written_is_told(run):
     assert "no/such/folder" in err
 
 
+def test_more_than_a_pipe_holds_is_passed_on(run):
+    line = "head -c 1000000 /dev/zero | tr '\\0' x"
+    code, out, _ = run("--", "sh", "-c", line)
+    assert (code, len(out)) == (0, 1_000_000)
+
+
+def test_a_command_that_always_fails_is_given_up_after_six_failures(run):
+    code, _, err = run("--", "sh", "-c", "exit 3")
+    assert code == 3
+    assert err.count("sh died: exit status 3") == 6
+    assert err.count("sh was restarted") == 5
+
+
+def test_descendants_in_a_session_of_their_own_are_ended(run):
+    line = "setsid sleep 61 >/dev/null 2>&1 & echo $!; sleep 0.001"
+    code, out, _ = run("--", "sh", "-c", line)
+    assert code == 0
+    assert is_gone(int(out))
+
+
+@pytest.mark.parametrize(("name", "code"), [("INT", 130), ("TERM", 143)])
+def test_a_signal_right_after_the_start_ends_the_run(run, name, code):
+    assert run("--", "sh", "-c", f"kill -{name} $PPID; exec sleep 60")[0] == code
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03, 0.06, 0.1])
+def test_a_run_that_is_killed_right_after_the_start_leaves_no_process(
+    begin, folder, delay
+):
+    pids = folder / "pids"
+    started = begin("--", "sh", "-c", f"echo $$ >> {pids}; exec sleep 62")
+    deadline = time.monotonic() + PATIENCE
+    while not (pids.exists() and pids.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(delay)
+    started.kill()
+    assert is_gone(int(pids.read_text()))
+
+
 # ---- signals
 
 

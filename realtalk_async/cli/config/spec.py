@@ -6,7 +6,7 @@ A recipe comes from a Procfile (`procfile`), from TOML (`toml`), or is one comma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
@@ -18,13 +18,11 @@ from realtalk_async.supervision import (
     Probe,
     RestartPolicy,
 )
-from realtalk_async.supervision.command import Begun
 from realtalk_async.supervision.process import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from realtalk_async.cli.headstart import HeadStart
     from realtalk_async.supervision.policy.restart import Strategy
 
 
@@ -112,13 +110,6 @@ def of_command(argv: tuple[str, ...], restart: RestartPolicy) -> Recipe:
     command = Command(*argv, redirect={"stdin": None})
     part = Part(command.program_name, command, restart=restart, critical=True)
     return Recipe("", (part,))
-
-
-def taken_over(recipe: Recipe, begun: HeadStart) -> Recipe:
-    """Return the recipe of one command with that command begun already."""
-    (part,) = recipe.parts
-    command = Begun(part.command, begun.launched, begun.pipes)
-    return replace(recipe, parts=(replace(part, command=command),))
 
 
 @dataclass(slots=True)

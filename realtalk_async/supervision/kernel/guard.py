@@ -18,8 +18,6 @@ from realtalk_async.supervision.kernel.launch import launch_guard, new_tag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.supervision.kernel.launch import Guarding
-
 MOST_REPLACED = 10
 """Something kills every guard: going on would be a fork bomb in slow motion."""
 
@@ -30,15 +28,11 @@ class Guard:
 
     Args:
         on_lost: Called in the loop if the guard itself died; it has been replaced then.
-        begun: One that runs already.
     """
 
-    def __init__(
-        self, on_lost: Callable[[str], None], begun: Guarding | None = None
-    ) -> None:
-        self.tag = begun.tag if begun else new_tag()
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
+        self.tag = new_tag()
         """``NAME=value``, as it stands in a child's environment."""
-        self._begun = begun
         self._on_lost = on_lost
         self._told: set[int] = set()
         self._child: Child | None = None
@@ -63,7 +57,7 @@ class Guard:
         Raises:
             OSError: If it cannot be started.
         """
-        guarding, self._begun = self._begun or launch_guard(self.tag), None
+        guarding = launch_guard(self.tag)
         self._pipe = guarding.pipe
         try:
             self._child = Child(guarding.launched, self._exited)

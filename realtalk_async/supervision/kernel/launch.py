@@ -1,8 +1,5 @@
 """
-Start a program, before there is an event loop or in one. An edge, and a light one.
-
-`Child` and `Guard` watch what was started here; `realtalk-async run` starts its command
-by this before anything heavy is loaded.
+Start a program; `Child` and `Guard` watch what was started here. An edge.
 """
 
 from __future__ import annotations
