@@ -19,17 +19,17 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[voice,tools,offline,ffmpeg,cli,top,metrics,otel]"
 
 
-def interpreters() -> list[str]:
-    """Return those of the supported Python versions that this machine has."""
-    # The one that runs nox may have no name on the PATH, and pyenv keeps its own off it.
+def installed_pythons() -> list[str]:
+    """Return the supported Python versions that this machine has, oldest first."""
+    # The Python that runs nox may have no name on the PATH; pyenv keeps its own off it.
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    homes = [Path(sys.executable).parent, *sorted(pyenv.glob("3.*/bin"))]
-    os.environ["PATH"] = os.pathsep.join([*map(str, homes), os.environ["PATH"]])
+    folders = [Path(sys.executable).parent, *sorted(pyenv.glob("3.*/bin"))]
+    os.environ["PATH"] = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
     supported = nox.project.python_versions(PROJECT)
-    return [version for version in supported if _works(f"python{version}")]
+    return [version for version in supported if _starts(f"python{version}")]
 
 
-def _works(program: str) -> bool:
+def _starts(program: str) -> bool:
     path = shutil.which(program)
     return path is not None and not subprocess.run([path, "-c", ""]).returncode
 
@@ -39,26 +39,43 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-PYTHONS = interpreters()
+PYTHONS = installed_pythons()
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHERS = [version for version in PYTHONS if version != RUNNING]
 
 
-@nox.session(python=PYTHONS)
-def tests(session: nox.Session) -> None:
-    """Run the tests, on every supported Python that is here: ``-- -k NAME`` for some."""
+def run_tests(session: nox.Session) -> None:
+    """Run the tests that need no real time, or those that the arguments name."""
     session.install(EXTRAS, *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     # Most tests wait for children most of the time: four at once keep two cores busy.
     session.run("pytest", "-m", "not realtime", "--numprocesses=4")
-    if session.python == PYTHONS[-1]:
-        # Speech keeps a core busy; it is the same on every Python, so the newest will do.
-        session.run("pytest", "-m", "realtime", "--numprocesses=3")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on the Python that runs nox: ``-- -k NAME`` for some of them."""
+    run_tests(session)
+
+
+@nox.session(python=OTHERS)
+def other_pythons(session: nox.Session) -> None:
+    """Run the tests on every other supported Python of this machine."""
+    run_tests(session)
+
+
+@nox.session
+def realtime(session: nox.Session) -> None:
+    """Run the tests that speak, listen or run whole programs, at the speed of speech."""
+    session.install(EXTRAS, *group("test"))
+    session.run("pytest", "-m", "realtime", "--numprocesses=3", *session.posargs)
 
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Disturb children at random for CHAOS_SECONDS, 200 s if that is not set, a strategy."""
+    """Disturb children at random for CHAOS_SECONDS (200) with each strategy."""
     session.install(EXTRAS, *group("test"))
     seconds = os.environ.get("CHAOS_SECONDS", "200")
     session.run(
@@ -71,7 +88,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Hold SOAK_MINUTES of conversation at 20 times its speed, an hour if not set."""
+    """Hold SOAK_MINUTES (60) of conversation at 20 times the speed of speech."""
     session.install(EXTRAS)
     minutes = os.environ.get("SOAK_MINUTES", "60")
     session.run("python", "tests/benchmarks/soak.py", "--minutes", minutes)
@@ -79,14 +96,14 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Print what becomes of every fault of the offline peer in every phase of a turn."""
+    """Print what a session does after each fault of the offline peer in each phase."""
     session.install(EXTRAS, *group("test"))
     session.run("python", "tests/voice/test_fault_phases.py", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and spelling: ``-- --fix`` mends what can be mended."""
+    """Check style and spelling: ``-- --fix`` corrects what can be corrected."""
     session.install(*group("lint"))
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []))
@@ -96,7 +113,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types twice, and that the public ones are complete."""
+    """Check the types with mypy and pyright, and that the public ones are complete."""
     session.install(EXTRAS, "nox", *group("test"), *group("types"))
     session.run("mypy")
     session.run("pyright")
@@ -105,7 +122,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests and report which lines and branches they reach."""
+    """Run the tests and report the lines and branches that they reach."""
     session.install("-e", EXTRAS, *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
@@ -120,11 +137,18 @@ def demo(session: nox.Session) -> None:
     session.run("realtalk-async", "demo", *session.posargs)
 
 
-@nox.session(python=PYTHONS[:1])  # the oldest has the most peers
+@nox.session(python=PYTHONS[:1])  # most peers have packages for the oldest
 def bench(session: nox.Session) -> None:
-    """Measure ours beside its peers, and draw: ``-- NAME`` for one, ``--rounds 1``."""
+    """Measure this package beside its peers: ``-- NAME`` for one, ``--rounds 1``."""
     session.install(EXTRAS, *group("bench"))
     session.run("python", "tests/benchmarks/every.py", *session.posargs)
+    session.run("python", "tests/benchmarks/plots.py")
+
+
+@nox.session
+def plots(session: nox.Session) -> None:
+    """Draw the plots of the figures that `bench` measured last."""
+    session.install(*group("bench"))
     session.run("python", "tests/benchmarks/plots.py")
 
 
@@ -133,13 +157,6 @@ def pictures(session: nox.Session) -> None:
     """Draw the README's picture of the live view."""
     session.install(EXTRAS)
     session.run("python", "tests/pictures.py")
-
-
-@nox.session
-def plots(session: nox.Session) -> None:
-    """Draw the README's plots from what was measured last."""
-    session.install(*group("bench"))
-    session.run("python", "tests/benchmarks/plots.py")
 
 
 @nox.session
