@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOAK = Path(__file__).parent / "benchmarks" / "soak.py"
+SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 
 def test_four_minutes_of_conversation_leave_only_their_history():

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(120)
 
-SCRIPT = Path(__file__).parent / "benchmarks" / "bench_orphans.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_orphans.py"
 
 
 @pytest.mark.parametrize(("name", "tries"), [("anywhere", 30), ("at a spawn", 10)])
