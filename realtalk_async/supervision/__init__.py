@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         ProcessHistory,
         RecoveryAttempt,
     )
-    from realtalk_async.supervision.reports.status import ProcessStatus, State
+    from realtalk_async.supervision.status import ProcessStatus, State
     from realtalk_async.supervision.task import SupervisedTask
 else:
     __getattr__, __dir__ = lazily(
@@ -57,7 +57,7 @@ else:
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
             "realtalk_async.events": "Cause",
-            "reports.status": "ProcessStatus State",
+            "status": "ProcessStatus State",
             "task": "SupervisedTask",
         },
     )

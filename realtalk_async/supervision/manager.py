@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         RestartFunction,
     )
     from realtalk_async.supervision.policy.probes import Probe
-    from realtalk_async.supervision.reports.status import ProcessStatus
+    from realtalk_async.supervision.status import ProcessStatus
 
 
 class ProcessManager(SubprocessMethods):

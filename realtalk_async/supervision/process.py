@@ -26,10 +26,8 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     Source,
 )
-from realtalk_async.supervision.lifecycle.process_lifecycle import (
-    ProcessLifecycle,
-    SupervisionOptions,
-)
+from realtalk_async.supervision.lifecycle.options import SupervisionOptions
+from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.lifecycle.supervisor_port import (
     StandalonePort,
     SupervisorPort,
@@ -40,7 +38,7 @@ from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
 from realtalk_async.supervision.reports.report import ProcessHistory
-from realtalk_async.supervision.reports.status import (
+from realtalk_async.supervision.status import (
     ExitStatus,
     ProcessStatus,
     State,

@@ -18,14 +18,14 @@ import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel.fair_poller import watch
-from realtalk_async.supervision.reports.status import Usage
+from realtalk_async.supervision.status import Usage
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable
 
     from realtalk_async.supervision.kernel.launch import Launched
-    from realtalk_async.supervision.reports.status import ExitStatus
+    from realtalk_async.supervision.status import ExitStatus
 
 WAITER = "realtalk-async waits for pid "
 """How the thread is called that waits for a child where there is no pidfd."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.buffer import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe
-    from realtalk_async.supervision.reports.status import ExitStatus
+    from realtalk_async.supervision.status import ExitStatus
 
 
 def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:

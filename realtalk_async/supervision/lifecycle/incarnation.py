@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.child import Child
     from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.output.pipes import OnData, Room
-    from realtalk_async.supervision.reports.status import CaptureEnd, ExitStatus, Usage
+    from realtalk_async.supervision.status import CaptureEnd, ExitStatus, Usage
 
 
 class Incarnation(abc.ABC):

@@ -39,7 +39,7 @@ from realtalk_async.supervision.policy.restart import (
 )
 from realtalk_async.supervision.reports.explanation import Forecast
 from realtalk_async.supervision.reports.report import RecoveryAttempt
-from realtalk_async.supervision.reports.status import ProcessStatus, State
+from realtalk_async.supervision.status import ProcessStatus, State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
@@ -33,50 +32,25 @@ from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Ste
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
-    RestartPolicy,
     StayDown,
     classify,
 )
 from realtalk_async.supervision.probing.runner import Asking, stop_asking
 from realtalk_async.supervision.reports.report import recognise
-from realtalk_async.supervision.reports.status import State
+from realtalk_async.supervision.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from realtalk_async.logs import Logger, PythonWarning
+    from realtalk_async.supervision.lifecycle.options import SupervisionOptions
     from realtalk_async.supervision.lifecycle.record import IncarnationRecord
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.output.pipes import Chunk
     from realtalk_async.supervision.policy.probes import Probe, Probed
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisionOptions:
-    """How a process is to be supervised."""
-
-    restart: RestartPolicy
-    recover: RestartFunction | None
-    ladder: Ladder
-    probes: tuple[Probe, ...]
-    drain: float
-    wait_for_dependencies: Callable[[], Awaitable[None]] | None = None
-    """
-    Waits for those that must run before it, and for its devices; raises `ProcessDead` or
-    `DeviceBusy` if that is in vain.
-    """
-    devices: tuple[str, ...] = ()
-    """What it has to have for itself alone."""
-    device_patience: float = 0.0
-    """Seconds that a device which a stranger holds is waited out."""
-
-    @property
-    def must_be_ready(self) -> bool:
-        """Whether a probe tells when it is ready."""
-        return any(probe.purpose == "readiness" for probe in self.probes)
 
 
 class ProcessLifecycle(Lifecycle):

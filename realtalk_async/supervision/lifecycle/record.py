@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.events import Cause
 from realtalk_async.supervision.reports.report import IncarnationReport, recognise
-from realtalk_async.supervision.reports.status import (
+from realtalk_async.supervision.status import (
     GOOD_ENDS,
     CaptureEnd,
     ExitStatus,

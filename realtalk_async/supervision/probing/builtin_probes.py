@@ -13,7 +13,7 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.policy.probes import Probe, Probed, Purpose
-from realtalk_async.supervision.reports.status import describe_exit
+from realtalk_async.supervision.status import describe_exit
 
 if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.child import Child

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from realtalk_async.supervision.reports.status import State
+from realtalk_async.supervision.status import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         IncarnationReport,
         RecoveryAttempt,
     )
-    from realtalk_async.supervision.reports.status import ProcessStatus
+    from realtalk_async.supervision.status import ProcessStatus
 
 MANY = 1_000_000
 """Whoever may fail so often is never given up in practice."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, interleave
-from realtalk_async.supervision.reports.status import (
+from realtalk_async.supervision.status import (
     GOOD_ENDS,
     CaptureEnd,
     ExitStatus,

@@ -15,7 +15,7 @@ from realtalk_async.supervision.reports.report import (
     RecoveryAttempt,
     recognise,
 )
-from realtalk_async.supervision.reports.status import (
+from realtalk_async.supervision.status import (
     ProcessStatus,
     State,
     describe_exit,

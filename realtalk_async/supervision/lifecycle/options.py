@@ -1,0 +1,39 @@
+"""The options under which a process is supervised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from realtalk_async.supervision.lifecycle.app_callbacks import RestartFunction
+    from realtalk_async.supervision.policy.ladder import Ladder
+    from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.policy.restart import RestartPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionOptions:
+    """How a process is restarted, stopped, probed and drained."""
+
+    restart: RestartPolicy
+    recover: RestartFunction | None
+    ladder: Ladder
+    probes: tuple[Probe, ...]
+    drain: float
+    wait_for_dependencies: Callable[[], Awaitable[None]] | None = None
+    """
+    Waits for those that must run before it, and for its devices; raises `ProcessDead` or
+    `DeviceBusy` if that is in vain.
+    """
+    devices: tuple[str, ...] = ()
+    """What it has to have for itself alone."""
+    device_patience: float = 0.0
+    """Seconds that a device which a stranger holds is waited out."""
+
+    @property
+    def must_be_ready(self) -> bool:
+        """Whether a probe tells when it is ready."""
+        return any(probe.purpose == "readiness" for probe in self.probes)
