@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ServiceRefused, ServiceUnreachable
 from realtalk_async.voice import events
-from realtalk_async.voice.audio.microphone import InputFilter, MicrophoneBuffer
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
-from realtalk_async.voice.audio.playback import Playback
 from realtalk_async.voice.eventlog import EventLog
 from realtalk_async.voice.metrics import Meter
 from realtalk_async.voice.protocol import messages
@@ -32,6 +29,9 @@ from realtalk_async.voice.protocol.decisions import (
     Tell,
 )
 from realtalk_async.voice.protocol.messages import Malformed
+from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
+from realtalk_async.voice.protocol.playback import Playback
 from realtalk_async.voice.protocol.session import LEAST_TURN_MS
 from realtalk_async.voice.timeline.marks import write_down
 from realtalk_async.voice.timeline.recorder import Chronicle

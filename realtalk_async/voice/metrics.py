@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from realtalk_async.voice.audio.playback import Part
+    from realtalk_async.voice.protocol.playback import Part
 
 _REMEMBERED = 1000  # turns, and interruptions
 

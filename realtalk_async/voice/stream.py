@@ -19,8 +19,6 @@ from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitEx
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
-from realtalk_async.voice.audio.microphone import InputFilter
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Link
@@ -37,6 +35,8 @@ from realtalk_async.voice.protocol.messages import (
     ServerVad,
     SessionConfig,
 )
+from realtalk_async.voice.protocol.microphone import InputFilter
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 from realtalk_async.voice.protocol.session import Session
 from realtalk_async.voice.signals import Signals
 from realtalk_async.voice.summary import Summary

@@ -2,8 +2,8 @@
 
 import pytest
 
-from realtalk_async.voice.audio.playback import Part
 from realtalk_async.voice.metrics import Meter, TurnLatency, quantile
+from realtalk_async.voice.protocol.playback import Part
 
 A, B = Part("a", 0), Part("b", 0)
 

@@ -31,8 +31,8 @@ from realtalk_async.exceptions import (
 from realtalk_async.voice.audio import player as playing
 from realtalk_async.voice.audio import recorder as recording
 from realtalk_async.voice.audio.diagnostics import RateWatch
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.events import DeviceFailed, Trouble
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision import Cause
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.events import Trouble
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
     from realtalk_async.supervision import IncarnationReport

@@ -24,8 +24,8 @@ from realtalk_async.voice.audio.diagnostics import (
     advise,
     diagnose,
 )
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
 from realtalk_async.voice.events import DeviceFailed
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from realtalk_async.concurrency.blocking_call import Blocking
 from realtalk_async.exceptions import AudioUnavailable
 from realtalk_async.voice.audio import wav
-from realtalk_async.voice.audio.pcm import SAMPLE_RATE
 from realtalk_async.voice.audio.stereo_mix import Mix
 from realtalk_async.voice.events import SESSION
+from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ from __future__ import annotations
 import array
 import sys
 
-from realtalk_async.voice.audio.pcm import SAMPLE_RATE
+from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
 
 _SEAM = SAMPLE_RATE // 4  # samples: a hole that is shorter is no hole
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from realtalk_async.voice.audio.playback import Part
     from realtalk_async.voice.events import ToolCalled, VoiceEvent
     from realtalk_async.voice.protocol.messages import Message
+    from realtalk_async.voice.protocol.playback import Part
 
 
 class Send(NamedTuple):

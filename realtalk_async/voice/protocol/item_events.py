@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.conversation import Conversation, Medium
     from realtalk_async.voice.protocol.messages import ServerEvent
-    from realtalk_async.voice.protocol.own_items import Echoes
+    from realtalk_async.voice.protocol.outbox import Echoes
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 

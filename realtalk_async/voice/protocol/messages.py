@@ -16,8 +16,8 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import orjson
 
-from realtalk_async.voice.audio.pcm import SAMPLE_RATE
 from realtalk_async.voice.events import Role
+from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"

@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async.voice import events
-from realtalk_async.voice.audio.playback import Part
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.decisions import Decision, Play, RunTool, Tell
+from realtalk_async.voice.protocol.playback import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from realtalk_async.voice.audio.playback import Part
 from realtalk_async.voice.events import Outcome, Status
+from realtalk_async.voice.protocol.playback import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS
-from realtalk_async.voice.audio.playback import Cut
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.conversation import Conversation
 from realtalk_async.voice.protocol.decisions import Decision, End, Hush, Redial, Tell
-from realtalk_async.voice.protocol.expiry import Lifetime
 from realtalk_async.voice.protocol.item_events import Items
-from realtalk_async.voice.protocol.keepalive import Presence
+from realtalk_async.voice.protocol.keepalive import Lifetime, Presence
 from realtalk_async.voice.protocol.messages import Malformed, ServerEvent
-from realtalk_async.voice.protocol.outbox import Outgoing
-from realtalk_async.voice.protocol.own_items import Echoes
+from realtalk_async.voice.protocol.outbox import Echoes, Outgoing
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
+from realtalk_async.voice.protocol.playback import Cut
 from realtalk_async.voice.protocol.response_events import Saying
 from realtalk_async.voice.protocol.responses import Responses
 

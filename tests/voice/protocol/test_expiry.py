@@ -1,6 +1,6 @@
 """When a connection is left for a new one, by numbers."""
 
-from realtalk_async.voice.protocol.expiry import Lifetime
+from realtalk_async.voice.protocol.keepalive import Lifetime
 
 
 def test_an_hour_is_left_a_minute_before_its_end():

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.voice.events import Status
-from realtalk_async.voice.protocol.own_items import Echoes
+from realtalk_async.voice.protocol.outbox import Echoes
 from realtalk_async.voice.protocol.responses import Responses
 
 

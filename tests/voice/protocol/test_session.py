@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events as words
-from realtalk_async.voice.audio.playback import Cut, Part
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.decisions import (
@@ -29,6 +28,7 @@ from realtalk_async.voice.protocol.messages import (
     ServerVad,
     SessionConfig,
 )
+from realtalk_async.voice.protocol.playback import Cut, Part
 from realtalk_async.voice.protocol.session import Session
 
 OFFICIAL = TypeAdapter[object](RealtimeClientEvent)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtalk_async.voice.audio.microphone import InputFilter, MicrophoneBuffer
+from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
 
 SOUND = b"\1\2" * 100
 

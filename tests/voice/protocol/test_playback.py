@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtalk_async.voice.audio.playback import Cut, Part, Playback
+from realtalk_async.voice.protocol.playback import Cut, Part, Playback
 
 MS = 48
 A = Part("a", 0)

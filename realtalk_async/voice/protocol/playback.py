@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from realtalk_async.voice.audio.pcm import (
+from realtalk_async.voice.protocol.pcm import (
     BYTES_PER_MS,
     BYTES_PER_SECOND,
     whole_samples,

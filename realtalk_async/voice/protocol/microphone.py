@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realtalk_async.voice.audio.pcm import BYTES_PER_MS, whole_samples
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS, whole_samples
 
 
 class InputFilter:
