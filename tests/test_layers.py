@@ -28,8 +28,8 @@ cli
 # Within a package: sub-packages and files, in the same order from the bottom to the top.
 INNER_LAYERS: dict[str, str] = {
     "supervision": """
-        status
         kernel
+        status
         output
         command
         policy

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from realtalk_async.supervision import ProcessManager, SupervisedTask
-    from realtalk_async.supervision.output.buffer import StreamName
+    from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.voice import Stream
 
 MAX_SLICE = 0.002

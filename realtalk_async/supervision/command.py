@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
-from realtalk_async.supervision.kernel.child import Child
-from realtalk_async.supervision.kernel.launch import Launched, launch
-from realtalk_async.supervision.output.buffer import STREAMS
-from realtalk_async.supervision.output.pipes import PipeReader, PipeWriter
+from realtalk_async.supervision.kernel.child_process import Child
+from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWriter
+from realtalk_async.supervision.kernel.spawn import Launched, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from realtalk_async.supervision.output.pipes import OnData, Room
+    from realtalk_async.supervision.kernel.pipes import OnData, Room
 
 Text = str | os.PathLike[str]
 

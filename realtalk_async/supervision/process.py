@@ -21,6 +21,7 @@ from realtalk_async.exceptions import (
     SpawnFailed,
 )
 from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.kernel.exit_status import ExitStatus, signal_name
 from realtalk_async.supervision.lifecycle.app_callbacks import (
     Process,
     RestartFunction,
@@ -38,13 +39,7 @@ from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
 from realtalk_async.supervision.reports.report import ProcessHistory
-from realtalk_async.supervision.status import (
-    ExitStatus,
-    ProcessStatus,
-    State,
-    Status,
-    signal_name,
-)
+from realtalk_async.supervision.status import ProcessStatus, State, Status
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

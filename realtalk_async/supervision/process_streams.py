@@ -21,12 +21,8 @@ from realtalk_async.supervision.supervised import Supervised
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from realtalk_async.supervision.output.buffer import (
-        OutputLine,
-        OutputLines,
-        StreamName,
-        Volume,
-    )
+    from realtalk_async.supervision.kernel.pipes import StreamName
+    from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, Volume
     from realtalk_async.supervision.output.capture import Capture
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,8 +12,7 @@ from realtalk_async.times import format_hms
 if TYPE_CHECKING:
     from datetime import datetime
 
-ExitStatus = int | Literal["unknown"]
-"""The exit code, ``-n`` for signal n, ``"unknown"`` if somebody else reaped the child."""
+    from realtalk_async.supervision.kernel.exit_status import ExitStatus
 
 Status = Literal["running", "dead"]
 
@@ -45,48 +43,6 @@ class State(enum.StrEnum):
 
 GOOD_ENDS = frozenset({None, Cause.FINISHED, Cause.STOPPED})
 """What is no failure; None: it has not ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an incarnation used, as the kernel counted it when it was reaped."""
-
-    user: float
-    """CPU seconds in the program."""
-    system: float
-    """CPU seconds in the kernel on its behalf."""
-    peak_memory: int
-    """
-    Bytes resident at most. Linux counts from the fork on, so it is never less than what
-    the app itself held when it spawned the child.
-    """
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures ready for JSON."""
-        return {
-            "user": round(self.user, 6),
-            "system": round(self.system, 6),
-            "peak_memory": self.peak_memory,
-        }
-
-
-def signal_name(number: int) -> str:
-    """Return ``SIGTERM`` for 15, and ``signal 99`` for what has no name here."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def describe_exit(status: ExitStatus | None) -> str:
-    """Return an exit status in words: ``exit status 1``, ``killed by SIGKILL``."""
-    if status is None:
-        return "never ran"
-    if status == "unknown":
-        return "exit status unknown: somebody else reaped it"
-    if status < 0:
-        return f"killed by {signal_name(-status)}"
-    return f"exit status {status}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,15 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.inspection import ManagerInspection
-from realtalk_async.supervision.kernel.child import transport_of
+from realtalk_async.supervision.kernel.child_process import transport_of
 from realtalk_async.supervision.policy.restart import TEMPORARY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
-    from realtalk_async.supervision.kernel.child import ChildTransport
+    from realtalk_async.supervision.kernel.child_process import ChildTransport
+    from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.supervision.lifecycle.app_callbacks import Process
-    from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.policy.restart import RestartPolicy
     from realtalk_async.supervision.process import ManagedProcess
 

@@ -42,8 +42,8 @@ from realtalk_async.supervision import (
     ProcessManager,
     RestartPolicy,
 )
+from realtalk_async.supervision.kernel.pipes import PipeReader
 from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
-from realtalk_async.supervision.output.pipes import PipeReader
 from realtalk_async.supervision.output.spill import SpillStore
 
 WRITER = (

@@ -64,7 +64,7 @@ from realtalk_async.supervision.process import MAX_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from realtalk_async.supervision.output.buffer import StreamName
+    from realtalk_async.supervision.kernel.pipes import StreamName
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -12,8 +12,8 @@ import os
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child import Child
-from realtalk_async.supervision.kernel.launch import launch_guard, new_tag
+from realtalk_async.supervision.kernel.child_process import Child
+from realtalk_async.supervision.kernel.spawn import launch_guard, new_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

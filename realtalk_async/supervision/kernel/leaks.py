@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child import WAITER
+from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,6 +94,6 @@ def _escaped(one: Member, known: set[int]) -> bool:
 
 def _threads(running: set[int]) -> Iterator[str]:
     for one in threading.enumerate():
-        pid = one.name.removeprefix(WAITER)
+        pid = one.name.removeprefix(THREAD_NAME_PREFIX)
         if pid != one.name and int(pid) not in running:
             yield one.name

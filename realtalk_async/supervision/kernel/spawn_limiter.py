@@ -57,7 +57,7 @@ _paces: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = (
 )
 
 
-def pace() -> Pace:
+def get_spawn_limiter() -> Pace:
     """Return the pace of the running loop."""
     loop = asyncio.get_running_loop()
     found = _paces.get(loop)

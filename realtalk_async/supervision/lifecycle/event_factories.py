@@ -10,11 +10,11 @@ from realtalk_async.supervision.reports.report import recognise
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from realtalk_async.supervision.kernel.exit_status import ExitStatus
     from realtalk_async.supervision.lifecycle.record import IncarnationRecord
     from realtalk_async.supervision.output.buffer import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe
-    from realtalk_async.supervision.status import ExitStatus
 
 
 def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:

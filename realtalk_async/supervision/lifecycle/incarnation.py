@@ -18,15 +18,15 @@ import anyio.to_thread
 
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child import process_of
+from realtalk_async.supervision.kernel.child_process import process_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from realtalk_async.supervision.kernel.child import Child
-    from realtalk_async.supervision.output.buffer import StreamName
-    from realtalk_async.supervision.output.pipes import OnData, Room
-    from realtalk_async.supervision.status import CaptureEnd, ExitStatus, Usage
+    from realtalk_async.supervision.kernel.child_process import Child
+    from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
+    from realtalk_async.supervision.kernel.pipes import OnData, Room, StreamName
+    from realtalk_async.supervision.status import CaptureEnd
 
 
 class Incarnation(abc.ABC):

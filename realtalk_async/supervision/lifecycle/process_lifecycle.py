@@ -11,8 +11,7 @@ from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.supervision.command import Command, explain_refusal
 from realtalk_async.supervision.kernel.leaks import Trace
-from realtalk_async.supervision.kernel.spawn_limiter import pace
-from realtalk_async.supervision.kernel.termination import climb
+from realtalk_async.supervision.kernel.spawn_limiter import get_spawn_limiter
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
@@ -26,6 +25,7 @@ from realtalk_async.supervision.lifecycle.incarnation import (
     Spawned,
 )
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.output.python_warnings import WarningScout
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
 from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Step
@@ -44,12 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from realtalk_async.logs import Logger, PythonWarning
+    from realtalk_async.supervision.kernel.pipes import Chunk, StreamName
     from realtalk_async.supervision.lifecycle.options import SupervisionOptions
     from realtalk_async.supervision.lifecycle.record import IncarnationRecord
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
-    from realtalk_async.supervision.output.buffer import StreamName
     from realtalk_async.supervision.output.capture import Capture
-    from realtalk_async.supervision.output.pipes import Chunk
     from realtalk_async.supervision.policy.probes import Probe, Probed
 
 
@@ -149,7 +148,7 @@ class ProcessLifecycle(Lifecycle):
         """Spawn or adopt the next incarnation."""
         died, source = self.number, await self._next_command()
         if isinstance(source, Command):
-            await pace().wait_for_turn()
+            await get_spawn_limiter().wait_for_turn()
             if self._stop.is_set():
                 return
         try:
@@ -259,7 +258,7 @@ class ProcessLifecycle(Lifecycle):
                 event_factories.step(self.name, record, step, members)
             )
 
-        survivors = await climb(running, ladder, on_step)
+        survivors = await run_ladder(running, ladder, on_step)
         if survivors:
             self._supervisor.publish(
                 events.Unkillable(

@@ -6,13 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.events import Cause
+from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.reports.report import IncarnationReport, recognise
-from realtalk_async.supervision.status import (
-    GOOD_ENDS,
-    CaptureEnd,
-    ExitStatus,
-    describe_exit,
-)
+from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd
 from realtalk_async.times import format_hms, now_local
 
 if TYPE_CHECKING:

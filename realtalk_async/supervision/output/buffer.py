@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from realtalk_async.exceptions import InvalidConfiguration
 
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
 
-    Slab = bytearray | mmap
+    from realtalk_async.supervision.kernel.pipes import StreamName
 
-StreamName = Literal["stdout", "stderr"]
-STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
+    Slab = bytearray | mmap
 
 SEGMENT = 128 * 1024
 """

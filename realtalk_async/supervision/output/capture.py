@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import ProcessDead
+from realtalk_async.supervision.kernel.pipes import STREAMS
 from realtalk_async.supervision.output.buffer import (
-    STREAMS,
     Clock,
     OutputBuffer,
     OutputLine,
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import AsyncGenerator, Callable
 
-    from realtalk_async.supervision.output.buffer import StreamName
-    from realtalk_async.supervision.output.pipes import Chunk
+    from realtalk_async.supervision.kernel.pipes import Chunk, StreamName
 
 LAST_BACKLOG = 16 * 1024 * 1024
 """The same while it is being ended: a program that waits for room cannot end."""

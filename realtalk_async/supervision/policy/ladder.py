@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.status import signal_name
+from realtalk_async.supervision.kernel.exit_status import signal_name
 
 CLOSE_STDIN = 0
 """The gentlest step: end the child's input. No signal has this number."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.output.buffer import OutputLine, StreamName
+    from realtalk_async.supervision.kernel.pipes import StreamName
+    from realtalk_async.supervision.output.buffer import OutputLine
 
 
 class Probed(Protocol):

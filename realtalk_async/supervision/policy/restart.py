@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.status import ExitStatus, describe_exit
+from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

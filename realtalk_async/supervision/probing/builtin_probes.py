@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command, spawn
 from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.exit_status import describe_exit
 from realtalk_async.supervision.policy.probes import Probe, Probed, Purpose
-from realtalk_async.supervision.status import describe_exit
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.kernel.child import Child
-    from realtalk_async.supervision.output.buffer import StreamName
+    from realtalk_async.supervision.kernel.child_process import Child
+    from realtalk_async.supervision.kernel.pipes import StreamName
 
 PATIENT = 100
 """Failures in a row that a readiness probe forgives, every 0.1 s: ten seconds."""

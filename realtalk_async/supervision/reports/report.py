@@ -10,19 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, interleave
-from realtalk_async.supervision.status import (
-    GOOD_ENDS,
-    CaptureEnd,
-    ExitStatus,
-    ProcessStatus,
-    Usage,
-)
+from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd, ProcessStatus
 from realtalk_async.times import format_duration
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.events import Cause
+    from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
 
 
 # What audio programs say when they fail, and what to do about it. The texts were

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from realtalk_async.supervision import Probe, ProcessManager
-from realtalk_async.supervision.kernel.child import WAITER
+from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
 from realtalk_async.supervision.kernel.leaks import Trace, look
 from realtalk_async.testing import programs
 
@@ -85,10 +85,10 @@ async def test_what_is_left_of_a_dead_one_is_named_with_its_life(manager):
 async def test_a_thread_that_waits_for_a_dead_child_is_found():
     """And one that waits for a living one is not."""
     done = threading.Event()
-    thread = threading.Thread(target=done.wait, name=f"{WAITER}12345")
+    thread = threading.Thread(target=done.wait, name=f"{THREAD_NAME_PREFIX}12345")
     thread.start()
     try:
-        assert look([], "", ()).threads == (f"{WAITER}12345",)
+        assert look([], "", ()).threads == (f"{THREAD_NAME_PREFIX}12345",)
         assert not look([Trace("one#1", 12345, is_over=False)], "", ())
     finally:
         done.set()

@@ -80,8 +80,8 @@ def test_each_loop_has_a_pace_of_its_own_and_takes_it_along():
     """Nothing is kept of a loop that is gone."""
 
     async def look():
-        assert spawn_limiter.pace() is spawn_limiter.pace()
-        return weakref.ref(spawn_limiter.pace())
+        assert spawn_limiter.get_spawn_limiter() is spawn_limiter.get_spawn_limiter()
+        return weakref.ref(spawn_limiter.get_spawn_limiter())
 
     first, second = asyncio.run(look()), asyncio.run(look())
     gc.collect()

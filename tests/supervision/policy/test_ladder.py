@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
 from realtalk_async.supervision.kernel.process_groups import Member
-from realtalk_async.supervision.kernel.termination import climb
+from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.policy.ladder import Step
 
 pytestmark = pytest.mark.timeout(20)
@@ -108,7 +108,7 @@ async def test_steps_are_taken_until_the_group_is_empty(respects, heard, survivo
     def on_step(step, members):
         told.append((step.signal, members))
 
-    left = await climb(group, ladder, on_step)
+    left = await run_ladder(group, ladder, on_step)
     assert group.heard == heard == [number for number, _ in told]
     assert [members for _, members in told][:1] == [len(respects)][: len(heard)]
     assert len(left) == survivors
@@ -119,7 +119,10 @@ async def test_a_step_ends_as_soon_as_the_group_is_empty():
     """The time of a step is what it may take, not what it takes."""
     group = Group(signal.SIGTERM)
     async with asyncio.timeout(10):
-        assert await climb(group, Ladder((signal.SIGTERM, 1000)), lambda *_: None) == ()
+        assert (
+            await run_ladder(group, Ladder((signal.SIGTERM, 1000)), lambda *_: None)
+            == ()
+        )
 
 
 def test_a_step_is_named_by_its_signal():

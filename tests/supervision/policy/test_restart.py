@@ -196,7 +196,7 @@ def test_a_clock_that_stands_still_does_no_harm():
         (Cause.SIGNALLED, -11, "killed by SIGSEGV"),
         (Cause.UNHEALTHY, -15, "unhealthy"),
         (Cause.SPAWN_FAILED, None, "spawn failed"),
-        (Cause.UNKNOWN, "unknown", "somebody else reaped it"),
+        (Cause.UNKNOWN, "unknown", "other code reaped the process"),
     ],
 )
 def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from realtalk_async.events import Cause
+from realtalk_async.supervision.kernel.exit_status import describe_exit, signal_name
 from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
 from realtalk_async.supervision.policy.restart import RestartPolicy
 from realtalk_async.supervision.reports.report import (
@@ -15,12 +16,7 @@ from realtalk_async.supervision.reports.report import (
     RecoveryAttempt,
     recognise,
 )
-from realtalk_async.supervision.status import (
-    ProcessStatus,
-    State,
-    describe_exit,
-    signal_name,
-)
+from realtalk_async.supervision.status import ProcessStatus, State
 from realtalk_async.testing import programs
 from realtalk_async.times import format_duration, format_hms, now_local
 
@@ -114,7 +110,7 @@ def test_what_is_not_known_is_not_guessed():
         (3, "exit status 3"),
         (-15, "killed by SIGTERM"),
         (-11, "killed by SIGSEGV"),
-        ("unknown", "exit status unknown: somebody else reaped it"),
+        ("unknown", "exit status unknown: other code reaped the process"),
         (None, "never ran"),
     ],
 )

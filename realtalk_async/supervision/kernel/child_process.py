@@ -17,17 +17,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.supervision.kernel.exit_status import Usage
 from realtalk_async.supervision.kernel.fair_poller import watch
-from realtalk_async.supervision.status import Usage
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable
 
-    from realtalk_async.supervision.kernel.launch import Launched
-    from realtalk_async.supervision.status import ExitStatus
+    from realtalk_async.supervision.kernel.exit_status import ExitStatus
+    from realtalk_async.supervision.kernel.spawn import Launched
 
-WAITER = "realtalk-async waits for pid "
+THREAD_NAME_PREFIX = "realtalk-async waits for pid "
 """How the thread is called that waits for a child where there is no pidfd."""
 
 
@@ -91,7 +91,7 @@ class Child:
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
             # No pidfd on this system (or no descriptor left): one thread waits instead.
-            name = f"{WAITER}{self.pid}"
+            name = f"{THREAD_NAME_PREFIX}{self.pid}"
             threading.Thread(
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()

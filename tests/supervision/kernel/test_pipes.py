@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from realtalk_async.supervision.output import pipes
-from realtalk_async.supervision.output.pipes import PipeReader, PipeWriter
+from realtalk_async.supervision.kernel import pipes
+from realtalk_async.supervision.kernel.pipes import PipeReader, PipeWriter
 
 
 @pytest.fixture

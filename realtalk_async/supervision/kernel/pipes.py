@@ -13,9 +13,12 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from realtalk_async.supervision.kernel.fair_poller import watch
-from realtalk_async.supervision.output.buffer import StreamName
+
+StreamName = Literal["stdout", "stderr"]
+STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 Chunk = bytes | memoryview
 """What one read brought: bytes, or the filled beginning of a `Room`."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.ladder import Ladder, Step
 
 
-async def climb(
+async def run_ladder(
     body: Incarnation, ladder: Ladder, on_step: Callable[[Step, int], None]
 ) -> tuple[str, ...]:
     """
