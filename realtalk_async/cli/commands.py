@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.cli.config.spec import Recipe
+    from realtalk_async.cli.config.spec import AppSpec
 
 MODES = ("permanent", "transient", "temporary")
 
@@ -129,16 +129,16 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
       2         mistakes in the file or here: nothing was run
       130, 143  ended by Ctrl-C, by SIGTERM; 137: by Ctrl-C twice
     """
-    from realtalk_async.cli.config.loader import NotFound
+    from realtalk_async.cli.config.loader import CommandNotFound
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        recipe = _recipe(ctx, file, options)
+        spec = _load_spec(ctx, file, options)
         if options["check"]:
-            _draw(recipe)
+            _print_check(spec)
             return
-        code = _run(recipe, options)
-    except NotFound as exc:
+        code = _run(spec, options)
+    except CommandNotFound as exc:
         click.echo(str(exc), err=True)
         sys.exit(exc.code)
     except OSError as exc:
@@ -160,30 +160,32 @@ class _Mistaken(click.ClickException):
         click.echo(self.message, err=True, file=file)
 
 
-def _recipe(ctx: click.Context, file: str | None, options: dict[str, Any]) -> Recipe:
-    """Return what is to be run."""
+def _load_spec(
+    ctx: click.Context, file: str | None, options: dict[str, Any]
+) -> AppSpec:
     from realtalk_async.cli.config import loader
 
-    policy = loader.Policy(options["restart"], options["max_failures"])
+    restart = loader.RestartOptions(options["restart"], options["max_failures"])
     if ctx.meta["is_command"]:
         if file is not None or not ctx.meta["command"]:
             raise click.UsageError("give either a FILE or -- COMMAND...")
-        return loader.of_command(ctx.meta["command"], policy)
-    found = file or loader.find(os.getcwd())
+        return loader.load_command(ctx.meta["command"], restart)
+    found = file or loader.find_file(os.getcwd())
     if found is None:
         raise click.UsageError(
             "there is no realtalk.toml and no Procfile here: give a FILE, or a command "
             "behind --, as in: realtalk-async run -- sleep 10"
         )
-    return loader.of_file(found, policy, options["port"], options["env_file"])
+    return loader.load_file(found, restart, options["port"], options["env_file"])
 
 
-def _draw(recipe: Recipe) -> None:
-    from realtalk_async.cli.config.spec import draw
+def _print_check(spec: AppSpec) -> None:
+    from realtalk_async.cli.config.spec import describe_start_order
 
-    count = len(recipe.parts)
-    click.echo(f"{recipe.file or 'the command'}: {count} process(es), no mistakes")
-    click.echo("\n".join(draw(recipe)))
+    count = len(spec.processes)
+    noun = "process" if count == 1 else "processes"
+    click.echo(f"{spec.file or 'the command'}: {count} {noun}, no problems")
+    click.echo("\n".join(describe_start_order(spec)))
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -194,10 +196,10 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _run(recipe: Recipe, options: dict[str, Any]) -> int:
+def _run(spec: AppSpec, options: dict[str, Any]) -> int:
     from realtalk_async.cli.line_format import wants_colour
     from realtalk_async.cli.runner import Setting
-    from realtalk_async.cli.runner import run as run_recipe
+    from realtalk_async.cli.runner import run as run_spec
 
     setting = Setting(
         log=options["log"],
@@ -207,7 +209,7 @@ def _run(recipe: Recipe, options: dict[str, Any]) -> int:
         control=not options["no_control"],
         metrics=options["metrics"] and _address(options["metrics"]),
     )
-    return run_recipe(recipe, setting)
+    return run_spec(spec, setting)
 
 
 # ---- looking into apps that run

@@ -1,5 +1,5 @@
 """
-Run a recipe: start, print, and end it, and say by the exit code what happened.
+Run a spec: start, print, and end it, and say by the exit code what happened.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from realtalk_async.cli.config.spec import Part, Recipe
+    from realtalk_async.cli.config.spec import AppSpec, ProcessSpec
     from realtalk_async.supervision import ManagedProcess
 
 STDOUT, STDERR = 1, 2
@@ -56,7 +56,7 @@ BAD = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How a recipe is to be run."""
+    """How a spec is to be run."""
 
     log: Path | None = None
     """The log's path; None makes a temporary one, removed if all goes well."""
@@ -79,34 +79,34 @@ class Notice:
     bad: bool = False
 
 
-def run(recipe: Recipe, setting: Setting) -> int:
+def run(spec: AppSpec, setting: Setting) -> int:
     """
-    Run *recipe* until it is over, and return the exit code; see `verdict`.
+    Run *spec* until it is over, and return the exit code; see `verdict`.
 
     Args:
-        recipe: What to run.
+        spec: What to run.
         setting: How.
     """
 
     async def run() -> int:
-        return await Runner(recipe, setting).run()
+        return await Runner(spec, setting).run()
 
     return asyncio.run(run())
 
 
 class Runner:
     """
-    One run of a recipe; made inside the loop that it runs in.
+    One run of a spec; made inside the loop that it runs in.
 
     Args:
-        recipe: What to run.
+        spec: What to run.
         setting: How.
     """
 
-    def __init__(self, recipe: Recipe, setting: Setting) -> None:
-        self._recipe = recipe
+    def __init__(self, spec: AppSpec, setting: Setting) -> None:
+        self._spec = spec
         self._setting = setting
-        names = [part.name for part in recipe.parts]
+        names = [part.name for part in spec.processes]
         self._look = Look(names, colour=setting.colour, stamp=setting.stamp)
         self._manager: ProcessManager | None = None
         self._over = asyncio.Event()
@@ -117,7 +117,7 @@ class Runner:
         self._has_failed = False
         self._last_word = ""
         self._held: dict[str, list[Notice]] = {}
-        self._unstarted = len(recipe.parts)
+        self._unstarted = len(spec.processes)
         self._printing: dict[str, asyncio.Task[None]] = {}
         self._printed: set[asyncio.Task[None]] = set()
 
@@ -152,18 +152,18 @@ class Runner:
 
     async def _hold(self, logger: Logger) -> None:
         """Hold the manager's block, with all parts in it, until it is over."""
-        recipe = self._recipe
+        spec = self._spec
         async with ProcessManager(
             logger,
-            check_interval=recipe.check_interval,
-            strategy=recipe.strategy,
-            max_restarts=recipe.max_restarts,
-            window=recipe.window,
+            check_interval=spec.check_interval,
+            strategy=spec.strategy,
+            max_restarts=spec.max_restarts,
+            window=spec.window,
         ) as manager:
             self._manager = manager
             manager.subscribe(self._on_event)
             async with self._metrics(manager):
-                if recipe.is_bare:
+                if spec.is_single_command:
                     await self._run_parts(manager, self._wait_for_end_of_one(manager))
                 else:
                     async with self._window(manager):
@@ -175,7 +175,7 @@ class Runner:
         """Start all parts, and do not go on before it is over."""
         starts = [
             asyncio.create_task(self._start(manager, part))
-            for part in self._recipe.parts
+            for part in self._spec.processes
         ]
         try:
             await asyncio.sleep(0)  # then all are known, and who is critical
@@ -225,20 +225,20 @@ class Runner:
                     self._say(Notice(now_local(), what, bad=True))
             yield
 
-    async def _start(self, manager: ProcessManager, part: Part) -> None:
+    async def _start(self, manager: ProcessManager, spec: ProcessSpec) -> None:
         """Start one part; what goes wrong is told by events."""
         with contextlib.suppress(RealtalkError):
             await manager.start(
-                part.name,
-                part.command,
-                restart=part.restart,
-                critical=part.critical,
-                depends_on=part.depends_on,
-                devices=part.devices,
-                device_patience=part.device_patience,
-                probes=part.probes,
-                ladder=part.ladder,
-                max_size=part.max_size,
+                spec.name,
+                spec.command,
+                restart=spec.restart,
+                critical=spec.critical,
+                depends_on=spec.depends_on,
+                devices=spec.devices,
+                device_patience=spec.device_patience,
+                probes=spec.probes,
+                ladder=spec.ladder,
+                max_size=spec.max_size,
             )
         self._unstarted -= 1
         self._end_if_nothing_is_left()
@@ -306,7 +306,9 @@ class Runner:
 
     def _is_told_in_full(self, event: events.Event) -> bool:
         again = isinstance(event, events.ProcessStarted) and event.incarnation > 1
-        return isinstance(event, FULL) and not self._recipe.is_bare and not again
+        return (
+            isinstance(event, FULL) and not self._spec.is_single_command and not again
+        )
 
     def _say_of(self, event: events.Event, notice: Notice) -> None:
         """Say something of a process: of a death only after its last words."""
@@ -333,7 +335,7 @@ class Runner:
     def _say(self, notice: Notice) -> None:
         if self._setting.quiet:
             return
-        if self._recipe.is_bare:
+        if self._spec.is_single_command:
             self._out.put_nowait(STDERR, f"realtalk-async: {notice.text}\n".encode())
         else:
             line = self._look.notice(notice.at, notice.text, bad=notice.bad)
@@ -343,7 +345,7 @@ class Runner:
         """See to it that what this process says from here on is printed."""
         assert self._manager is not None
         process = self._manager.processes[name]
-        if self._recipe.is_bare:
+        if self._spec.is_single_command:
             self._print_by(name, self._pass_on(process))
         elif name not in self._printing or self._printing[name].done():
             self._print_by(name, self._print_lines(process))

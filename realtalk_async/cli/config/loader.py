@@ -1,4 +1,4 @@
-"""Read what `realtalk-async run` is to run: from a file, from ``.env``. An edge."""
+"""Load the spec of a run: from the command line, from a Procfile and ``.env``, from TOML."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from realtalk_async.cli.config import spec
-from realtalk_async.cli.config.procfile import (
-    BASE_PORT,
-    parse_env,
-    parse_procfile,
-    port_of,
-)
+from realtalk_async.cli.config.dotenv import parse_dotenv, parse_port
+from realtalk_async.cli.config.procfile import BASE_PORT, parse_procfile
+from realtalk_async.cli.config.spec import spec_of_command
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import TRANSIENT, RestartPolicy
 
 if TYPE_CHECKING:
-    from realtalk_async.cli.config.spec import Recipe
+    from realtalk_async.cli.config.spec import AppSpec
     from realtalk_async.supervision.policy.restart import Mode
 
-NAMES = ("realtalk.toml", "Procfile")
-"""What is looked for if no file is given, in this order."""
+DEFAULT_FILES = ("realtalk.toml", "Procfile")
+"""The files to look for if the command line names none, in this order."""
 
 
-class NotFound(InvalidConfiguration):
-    """The command given by hand is not there, or cannot be executed."""
+class CommandNotFound(InvalidConfiguration):
+    """The command of the command line does not exist, or cannot be executed."""
 
     def __init__(self, message: str, code: int) -> None:
         self.code = code
@@ -36,92 +32,97 @@ class NotFound(InvalidConfiguration):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What the command line says about restarts; None where it says nothing."""
+class RestartOptions:
+    """The restart options of the command line; None for a missing option."""
 
     mode: Mode | None = None
     max_failures: float | None = None
 
     @property
     def is_given(self) -> bool:
-        """Whether it says anything."""
-        return self != Policy()
+        """Whether there is any option."""
+        return self != RestartOptions()
 
-    def made(self) -> RestartPolicy:
-        """Return the policy, what is not said as usual."""
+    def policy(self) -> RestartPolicy:
+        """Return the restart policy, with defaults for missing options."""
         policy = TRANSIENT if self.mode is None else RestartPolicy(self.mode)
         if self.max_failures is None:
             return policy
         return replace(policy, max_failures=self.max_failures)
 
 
-def find(folder: str) -> str | None:
-    """Return the file to run in a folder; None if there is none."""
-    return next((name for name in NAMES if Path(folder, name).is_file()), None)
+def find_file(folder: str) -> str | None:
+    """Return the name of the file to run in a folder; None if there is none."""
+    return next((name for name in DEFAULT_FILES if Path(folder, name).is_file()), None)
 
 
-def of_command(argv: tuple[str, ...], policy: Policy) -> Recipe:
+def load_command(argv: tuple[str, ...], restart: RestartOptions) -> AppSpec:
     """
-    Return the recipe for a command given by hand.
+    Return the spec for a command of the command line.
 
     Raises:
-        NotFound: If it cannot be run: that is better told at once than tried again.
+        CommandNotFound: If the program cannot be run: retries would not help.
     """
     if shutil.which(argv[0]) is None:
         is_there = os.sep in argv[0] and os.path.exists(argv[0])
         what = "it cannot be executed" if is_there else "there is no such program"
-        raise NotFound(f"realtalk-async: {argv[0]}: {what}", 126 if is_there else 127)
-    return spec.of_command(argv, policy.made())
+        code = 126 if is_there else 127
+        raise CommandNotFound(f"realtalk-async: {argv[0]}: {what}", code)
+    return spec_of_command(argv, restart.policy())
 
 
-def of_file(file: str, policy: Policy, port: int | None, env: Path | None) -> Recipe:
+def load_file(
+    file: str, restart: RestartOptions, port: int | None, env_file: Path | None
+) -> AppSpec:
     """
-    Return the recipe that a file holds: TOML if it is called so, else a Procfile.
+    Return the spec that a file holds: TOML if its name ends in ``.toml``, or a Procfile.
 
     Args:
-        file: Its path.
-        policy: For all of a Procfile's processes.
-        port: The first ``PORT`` of a Procfile; else that of ``.env``, that of our own
-            environment, 5000.
-        env: The file with the environment of a Procfile; ``.env`` beside it, if that is
-            there, when None.
+        file: The file's path.
+        restart: For all processes of a Procfile.
+        port: The first ``PORT`` of a Procfile; without it that of ``.env``, that of our
+            own environment, 5000.
+        env_file: The file with the environment of a Procfile; without it, the ``.env``
+            beside the Procfile, if there is one.
 
     Raises:
-        BadRecipe: With all mistakes.
-        InvalidConfiguration: If something was given that is not for such a file.
-        OSError: If it cannot be read.
+        InvalidSpec: With all problems of the file.
+        InvalidConfiguration: If an option is not for this kind of file.
+        OSError: If the file cannot be read.
     """
     text = _read(file)
     folder = str(Path(file).absolute().parent)
     if file.endswith(".toml"):
-        if policy.is_given or port is not None or env is not None:
+        if restart.is_given or port is not None or env_file is not None:
             raise InvalidConfiguration(
                 f"{file}: --restart, --max-failures, --port and --env-file are for a "
-                f"COMMAND or a Procfile: TOML says all of it itself"
+                f"COMMAND or a Procfile; in TOML they are keys of the file"
             )
+        # Only here: pydantic takes a tenth of a second to import.
         from realtalk_async.cli.config.toml import parse_toml
 
         return parse_toml(text, file, base=folder)
-    values = _environment(Path(file).parent / ".env", env)
-    made = parse_procfile(
+    values = _environment(Path(file).parent / ".env", env_file)
+    spec = parse_procfile(
         text, file, env=values, port=port or _port(values), cwd=folder
     )
-    parts = (replace(part, restart=policy.made()) for part in made.parts)
-    return replace(made, parts=tuple(parts))
+    policy = restart.policy()
+    processes = tuple(replace(one, restart=policy) for one in spec.processes)
+    return replace(spec, processes=processes)
 
 
-def _environment(usual: Path, given: Path | None) -> dict[str, str]:
-    if given is None and not usual.is_file():
+def _environment(default: Path, given: Path | None) -> dict[str, str]:
+    if given is None and not default.is_file():
         return {}
-    path = str(given or usual)
-    return parse_env(_read(path), path)
+    path = str(given or default)
+    return parse_dotenv(_read(path), path)
 
 
 def _port(values: dict[str, str]) -> int:
     if "PORT" in values:
-        return port_of(values["PORT"], ".env")
+        return parse_port(values["PORT"], ".env")
     if "PORT" in os.environ:
-        return port_of(os.environ["PORT"], "the environment")
+        return parse_port(os.environ["PORT"], "the environment")
     return BASE_PORT
 
 

@@ -1,12 +1,9 @@
-"""
-What `realtalk-async run` is to run: a set of parts, and the mistakes in it. Pure.
-
-A recipe comes from a Procfile (`procfile`), from TOML (`toml`), or is one command.
-"""
+"""The processes that `realtalk-async run` starts, and the problems of a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
@@ -31,14 +28,14 @@ DEVICE_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
-    """Something in a file that cannot be meant; ``str()`` says where, what and what else."""
+class Problem:
+    """One problem of a file; ``str()`` gives place, key, problem and allowed values."""
 
     file: str
     line: int | None
-    """Counted from 1; None if it belongs to no line."""
+    """Counted from 1; None if the problem belongs to no line."""
     key: str
-    """Dotted, as in ``process.web.restart``; "" if it belongs to no key."""
+    """Dotted, as in ``process.web.restart``; "" if the problem belongs to no key."""
     what: str
     """What is wrong, and what is allowed."""
 
@@ -49,17 +46,17 @@ class Mistake:
         )
 
 
-class BadRecipe(InvalidConfiguration):
-    """A file cannot be run as it stands; the message has all of its mistakes."""
+class InvalidSpec(InvalidConfiguration):
+    """A file cannot be run; the message has all of its problems, one in a line."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes: tuple[Mistake, ...] = tuple(mistakes)
-        super().__init__("\n".join(map(str, self.mistakes)))
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One process of a recipe, with all that the manager is to know of it."""
+class ProcessSpec:
+    """One process: the arguments of `ProcessManager.start`."""
 
     name: str
     command: Command
@@ -72,136 +69,129 @@ class Part:
     ladder: Ladder = GRACEFUL
     max_size: int = MAX_SIZE
     line: int | None = None
-    """Where it is written, counted from 1."""
+    """The line of the file that begins the process, counted from 1."""
 
     @property
-    def shown(self) -> str:
-        """Its command as it was written: what a shell is given, without the shell."""
+    def command_line(self) -> str:
+        """The command as the file has it: without the shell that runs it."""
         argv = self.command.argv
         return argv[2] if argv[:2] == ("/bin/sh", "-c") else str(self.command)
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that is to run, in an order in which it can be started."""
+class AppSpec:
+    """All processes of one run, each after the processes that it depends on."""
 
     file: str
-    """Where it is written; "" for a command given by hand."""
-    parts: tuple[Part, ...]
+    """The file's path; "" for a command of the command line."""
+    processes: tuple[ProcessSpec, ...]
     strategy: Strategy = "one_for_one"
     check_interval: float = 1.0
     max_restarts: int | None = None
-    """So many restarts of all together are allowed within the window."""
+    """Restarts of all processes together that are allowed within the window."""
     window: float = 60.0
     """Seconds."""
 
     @property
-    def is_bare(self) -> bool:
-        """Whether it is one command given by hand: its output is passed on as it is."""
+    def is_single_command(self) -> bool:
+        """Whether this is a command of the command line; its output is passed through."""
         return not self.file
 
 
-def of_command(argv: tuple[str, ...], restart: RestartPolicy) -> Recipe:
+def spec_of_command(argv: tuple[str, ...], restart: RestartPolicy) -> AppSpec:
     """
-    Return the recipe for one command given by hand.
+    Return the spec of a command of the command line.
 
-    It has our standard input, and without it we have nothing to do.
+    The command inherits our standard input and is critical: the run ends with it.
     """
     command = Command(*argv, redirect={"stdin": None})
-    part = Part(command.program_name, command, restart=restart, critical=True)
-    return Recipe("", (part,))
+    process = ProcessSpec(command.program_name, command, restart=restart, critical=True)
+    return AppSpec("", (process,))
 
 
-@dataclass(slots=True)
-class Waves:
-    """Who can start together, wave after wave; what is in a circle stays out."""
-
-    waves: list[list[str]] = field(default_factory=list[list[str]])
-    circle: list[str] = field(default_factory=list[str])
-    """Names that depend on each other, or on such; in the order of the file."""
-
-
-def waves_of(needs: Mapping[str, Iterable[str]]) -> Waves:
+def start_order(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """
-    Return who can start when.
+    Return groups of names; the names of one group start together.
 
     Args:
-        needs: What each name depends on; names that are not keys are passed over.
-    """
-    left = {name: {one for one in some if one in needs} for name, some in needs.items()}
-    found = Waves()
-    while ready := [name for name, some in left.items() if not some]:
-        found.waves.append(ready)
-        for name in ready:
-            del left[name]
-        for some in left.values():
-            some.difference_update(ready)
-    found.circle = list(left)
-    return found
-
-
-def in_order(
-    parts: Iterable[Part], file: str, line_of: Callable[[str], int | None]
-) -> tuple[Part, ...]:
-    """
-    Return the parts in an order in which each comes after what it depends on.
-
-    Args:
-        parts: In any order.
-        file: What the file is called, for the mistakes.
-        line_of: Tells where it is written what the part of that name depends on.
+        needs: The names that each name depends on; names that are not keys are ignored.
 
     Raises:
-        BadRecipe: If one depends on what is not there, or on itself by way of others.
+        CycleError: If names depend on each other.
     """
-    by_name = {part.name: part for part in parts}
+    sorter = TopologicalSorter(
+        {name: [one for one in some if one in needs] for name, some in needs.items()}
+    )
+    sorter.prepare()
+    place = {name: number for number, name in enumerate(needs)}
+    groups: list[list[str]] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=place.__getitem__)
+        groups.append(ready)
+        sorter.done(*ready)
+    return groups
 
-    def mistake(name: str, what: str) -> Mistake:
-        return Mistake(file, line_of(name), f"process.{name}.depends_on", what)
 
-    mistakes = [
-        mistake(part.name, _unknown(need, by_name))
-        for part in by_name.values()
-        for need in part.depends_on
+def in_start_order(
+    processes: Iterable[ProcessSpec], file: str, line_of: Callable[[str], int | None]
+) -> tuple[ProcessSpec, ...]:
+    """
+    Return the processes, each after the processes that it depends on.
+
+    Args:
+        processes: In any order.
+        file: The file's path, for the problems.
+        line_of: Returns the line with the dependencies of the process of that name.
+
+    Raises:
+        InvalidSpec: If a process depends on an unknown process or, directly or not, on
+            itself.
+    """
+    by_name = {process.name: process for process in processes}
+
+    def problem(name: str, what: str) -> Problem:
+        return Problem(file, line_of(name), f"process.{name}.depends_on", what)
+
+    known = ", ".join(map(repr, by_name))
+    problems = [
+        problem(process.name, f"no process is named {need!r}; there are {known}")
+        for process in by_name.values()
+        for need in process.depends_on
         if need not in by_name
     ]
-    found = waves_of({name: part.depends_on for name, part in by_name.items()})
-    if found.circle:
-        who = ", ".join(found.circle)
-        what = f"these wait for each other, so none could ever start: {who}"
-        mistakes.append(mistake(found.circle[0], what))
-    if mistakes:
-        raise BadRecipe(mistakes)
-    return tuple(by_name[name] for wave in found.waves for name in wave)
+    groups: list[list[str]] = []
+    try:
+        groups = start_order({one.name: one.depends_on for one in by_name.values()})
+    except CycleError as exc:
+        circle: list[str] = exc.args[1][::-1]
+        what = f"these processes wait for each other: {' -> '.join(circle)}"
+        problems.append(problem(circle[0], what))
+    if problems:
+        raise InvalidSpec(problems)
+    return tuple(by_name[name] for group in groups for name in group)
 
 
-def _unknown(need: str, known: Iterable[str]) -> str:
-    return f"no process is named {need!r}; there are {', '.join(map(repr, known))}"
-
-
-def draw(recipe: Recipe) -> list[str]:
-    """Return the order of the start as lines: a wave starts when what it needs runs."""
-    names = [part.name for part in recipe.parts]
-    width = max(map(len, names), default=0)
-    waves = waves_of({part.name: part.depends_on for part in recipe.parts}).waves
-    by_name = {part.name: part for part in recipe.parts}
+def describe_start_order(spec: AppSpec) -> list[str]:
+    """Return lines with the order of the start: the processes of a group start together."""
+    by_name = {process.name: process for process in spec.processes}
+    width = max(map(len, by_name), default=0)
+    groups = start_order({one.name: one.depends_on for one in spec.processes})
     lines: list[str] = []
-    for number, wave in enumerate(waves, 1):
-        for index, name in enumerate(wave):
+    for number, group in enumerate(groups, 1):
+        for index, name in enumerate(group):
             head = f"{number:>2} " if index == 0 else "   "
-            lines.append(f"{head} {name:<{width}}  {_traits(by_name[name])}")
+            lines.append(f"{head} {name:<{width}}  {_describe(by_name[name])}")
     return lines
 
 
-def _traits(part: Part) -> str:
-    """Return in words what is special about a part."""
-    traits = [f"after {', '.join(part.depends_on)}"] if part.depends_on else []
-    traits.append(part.restart.mode)
-    if part.critical:
+def _describe(process: ProcessSpec) -> str:
+    traits = [f"after {', '.join(process.depends_on)}"] if process.depends_on else []
+    traits.append(process.restart.mode)
+    if process.critical:
         traits.append("critical")
-    if part.devices:
-        traits.append(f"alone with {', '.join(part.devices)}")
-    traits += [f"{probe.purpose}: {probe.name}" for probe in part.probes]
-    if part.ladder != GRACEFUL:
-        traits.append(f"ended by {part.ladder!r}")
-    return f"{part.shown}  ({'; '.join(traits)})"
+    if process.devices:
+        traits.append(f"devices {', '.join(process.devices)}")
+    traits += [f"{probe.purpose} probe {probe.name}" for probe in process.probes]
+    if process.ladder != GRACEFUL:
+        traits.append(f"stopped by {process.ladder!r}")
+    return f"{process.command_line}  ({'; '.join(traits)})"

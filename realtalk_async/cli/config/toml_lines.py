@@ -1,42 +1,40 @@
-"""
-Find the line that a key of a TOML text stands in; `tomllib` does not tell. Pure.
-"""
+"""Find the line of a key in a TOML text: `tomllib` does not tell."""
 
 from __future__ import annotations
 
 import re
 
 Path = tuple[str | int, ...]
-"""From the top to a key; the tables of an array have numbers, counted from 0."""
+"""The keys from the top to a key; the tables of an array are counted from 0."""
 
 _KEY = re.compile(r"""[ \t]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))[ \t]*""")
 _TRIPLE = ('"""', "'''")
 _STRING = re.compile(r"""'[^'\n]*'|"(?:[^"\\\n]|\\.)*\"""")
 
 
-def shown(path: Path) -> str:
-    """Return a path as people write it: ``process.web.probes[0].line``."""
+def dotted(path: Path) -> str:
+    """Return a path as users write it: ``process.web.probes[0].line``."""
     text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
     return text.removeprefix(".")
 
 
-class Places:
+class TomlLines:
     """
-    Where the keys of a TOML text stand.
+    The line of each key of a TOML text.
 
     Args:
-        text: The text; it is taken to be valid TOML.
+        text: Valid TOML.
     """
 
     def __init__(self, text: str) -> None:
         self._lines: dict[Path, int] = {(): 1}
         self._counts: dict[Path, int] = {}
         self._table: Path = ()
-        outside = Outside()
+        nesting = Nesting()
         for number, line in enumerate(text.split("\n"), 1):
-            if outside.is_open:
+            if not nesting.is_open:
                 self._note(line, number)
-            outside.read(line)
+            nesting.read(line)
 
     def line_of(self, path: Path) -> int | None:
         """Return the line of a key, or of the nearest table around it; None at the top."""
@@ -47,12 +45,12 @@ class Places:
     def _note(self, line: str, number: int) -> None:
         bare = line.strip()
         if bare.startswith("[["):
-            self._enter_element(self._resolve(keys_of(bare[2:])), number)
+            self._enter_element(self._resolve(split_key(bare[2:])), number)
         elif bare.startswith("["):
-            self._table = self._resolve(keys_of(bare[1:]))
+            self._table = self._resolve(split_key(bare[1:]))
             for length in range(1, len(self._table) + 1):
                 self._lines.setdefault(self._table[:length], number)
-        elif keys := keys_of(bare):
+        elif keys := split_key(bare):
             for length in range(1, len(keys) + 1):
                 self._lines.setdefault((*self._table, *keys[:length]), number)
 
@@ -64,7 +62,7 @@ class Places:
         self._lines[self._table] = number
 
     def _resolve(self, keys: list[str]) -> Path:
-        """Return the path of a header: a key that is an array means its last table."""
+        """Return the path of a header: the key of an array means its last table."""
         path: Path = ()
         for place, key in enumerate(keys):
             path = (*path, key)
@@ -73,8 +71,8 @@ class Places:
         return path
 
 
-def keys_of(text: str) -> list[str]:
-    """Return the dotted key at the beginning of *text*, part by part."""
+def split_key(text: str) -> list[str]:
+    """Return the parts of the dotted key at the beginning of a text."""
     keys: list[str] = []
     place = 0
     while found := _KEY.match(text, place):
@@ -87,8 +85,8 @@ def keys_of(text: str) -> list[str]:
     return keys
 
 
-class Outside:
-    """Knows, line after line, whether a new key can begin: outside strings and arrays."""
+class Nesting:
+    """Tells, line by line, whether a string or an array continues in the next line."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -96,21 +94,21 @@ class Outside:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next line begins a key or a table."""
-        return not self._depth and not self._quotes
+        """Whether the next line continues a string or an array."""
+        return bool(self._depth or self._quotes)
 
     def read(self, line: str) -> None:
-        """Take in one line."""
+        """Process the next line."""
         place = 0
         while place < len(line):
             place = (
-                self._in_string(line, place)
+                self._end_of_string(line, place)
                 if self._quotes
                 else self._step(line, place)
             )
 
-    def _in_string(self, line: str, place: int) -> int:
-        """Return where the multi-line string ends in this line, or the line's end."""
+    def _end_of_string(self, line: str, place: int) -> int:
+        """Return the end of the multi-line string in this line, or the line's end."""
         while place < len(line):
             if line[place] == "\\" and self._quotes == '"""':
                 place += 2
@@ -123,7 +121,7 @@ class Outside:
         return place
 
     def _step(self, line: str, place: int) -> int:
-        """Return the place behind the next thing outside of any string."""
+        """Return the place after the next token outside of strings."""
         if line[place] == "#":
             return len(line)
         if line.startswith(_TRIPLE, place):

@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtalk_async.cli.config.procfile import parse_procfile
+from realtalk_async.cli.config.spec import InvalidSpec
+
+
+def problems(parse, text, **rest):
+    with pytest.raises(InvalidSpec) as caught:
+        parse(text, "file", **rest)
+    return [str(one) for one in caught.value.problems]
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True)
+COMMANDS = st.from_regex(r"[!-~]([ -~]{0,30}[!-~])?", fullmatch=True)
+
+
+def test_a_procfile_gives_names_commands_and_ports():
+    text = "# all of it\n\nweb: serve --port $PORT\nworker:  work  # hard\n"
+    spec = parse_procfile(text, "Procfile", env={"A": "b"}, port=3000, cwd="/app")
+    web, worker = spec.processes
+    assert (web.name, web.command_line, web.line) == ("web", "serve --port $PORT", 3)
+    assert web.command.env == {"A": "b", "PORT": "3000", "PS": "web"}
+    assert worker.command.env["PORT"] == "3100"
+    assert worker.command.argv == ("/bin/sh", "-c", "work  # hard")
+    assert worker.command.cwd == "/app"
+    assert web.critical
+
+
+def test_each_problem_of_a_procfile_has_its_line():
+    found = problems(parse_procfile, "web: a\nnothing\nweb: b\n: c\n", env={})
+    assert [line.split(": ")[0] for line in found] == ["file:2", "file:3", "file:4"]
+    assert "line 1" in found[1]
+
+
+@pytest.mark.parametrize("text", ["", "\n# only this\n"])
+def test_a_procfile_without_an_entry_is_refused(text):
+    assert "NAME: COMMAND" in problems(parse_procfile, text, env={})[0]
+
+
+def test_ports_beyond_65535_are_refused():
+    text = "a: x\nb: y\n"
+    assert len(parse_procfile(text, "file", env={}, port=65435).processes) == 2
+    assert "65535" in problems(parse_procfile, text, env={}, port=65436)[0]
+
+
+@given(st.dictionaries(NAMES, COMMANDS, min_size=1, max_size=6))
+def test_every_entry_is_read_in_order(entries):
+    text = "".join(f"{name}: {command}\n" for name, command in entries.items())
+    processes = parse_procfile(text, "file", env={}).processes
+    assert {one.name: one.command_line for one in processes} == entries
+    assert [one.name for one in processes] == list(entries)
+
+
+@given(st.text())
+def test_any_text_is_a_procfile_or_has_problems(text):
+    try:
+        assert parse_procfile(text, "file", env={}).processes
+    except InvalidSpec as exc:
+        assert exc.problems
