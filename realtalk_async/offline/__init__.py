@@ -18,8 +18,8 @@ except ModuleNotFoundError as error:
         raise
     message = "the offline peer needs websockets: pip install 'realtalk-async[offline]'"
     raise ImportError(message, name=error.name) from error
-from realtalk_async.offline.script import Spoken, render, render_async
 from realtalk_async.offline.server_thread import PeerThread
+from realtalk_async.offline.speech.script import Spoken, render, render_async
 
 __all__ = [
     "Fault",

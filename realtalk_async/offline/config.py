@@ -103,6 +103,11 @@ def idle_timeout_ms(detection: JsonObject) -> int | None:
     return cast("int | None", detection.get("idle_timeout_ms"))
 
 
+def voice(settings: JsonObject) -> object:
+    """Return the voice that *settings* ask for, or ``None``."""
+    return as_object(as_object(settings.get("audio")).get("output")).get("voice")
+
+
 def _server_vad(given: JsonObject) -> JsonObject:
     return {
         "type": "server_vad",

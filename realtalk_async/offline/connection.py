@@ -15,7 +15,7 @@ import anyio
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from realtalk_async.offline.answers import Call, decide, sentences
+from realtalk_async.offline.answers.policy import Call, decide, sentences
 from realtalk_async.offline.effects import (
     BYTES_PER_MS,
     Answer,

@@ -40,6 +40,14 @@ class Item:
     sound_ms: int = 0
     """How much audio it has, or has left after it was truncated."""
 
+    @classmethod
+    def of_speech(cls, item_id: str, sound: bytearray) -> Item:
+        """Make a user's message of audio that waits for its transcript."""
+        part: JsonObject = {"type": "input_audio", "transcript": None}
+        head: JsonObject = {"id": item_id, "object": "realtime.item"}
+        body: JsonObject = {"type": "message", "status": "completed", "role": "user"}
+        return cls({**head, **body, "content": [part]}, sound, duration_ms(sound))
+
     @property
     def id(self) -> str:
         """The item's id."""
@@ -60,16 +68,37 @@ class Item:
         part["audio"] = base64.b64encode(self.sound).decode("ascii")
         return {**self.body, "content": parts}
 
-    def truncate(self, end_ms: int) -> None:
+    def truncate(self, content_index: object, end_ms: object) -> None:
         """
-        Cut its audio.
+        Cut the audio of an assistant's message and drop its transcript.
 
-        What was not heard must not be in the context, so the words go as a whole.
+        The transcript goes as a whole: words that were not heard must not be in the
+        context.
+
+        Raises:
+            Rejected: If there is no such audio.
         """
-        self.sound_ms = end_ms
-        del self.sound[end_ms * BYTES_PER_MS :]
+        self.sound_ms = self._check_truncation(content_index, end_ms)
+        del self.sound[self.sound_ms * BYTES_PER_MS :]
         for part in self.contents:
             part["transcript"] = None
+
+    def _check_truncation(self, content_index: object, end_ms: object) -> int:
+        if self.body.get("role") != "assistant":
+            message = "Only model output audio messages can be truncated."
+            raise Rejected("invalid_value", message, "item_id")
+        if content_index != 0:
+            message = (
+                f"Invalid value for 'content_index': {content_index!r}; expected 0."
+            )
+            raise Rejected("invalid_value", message, "content_index")
+        if not isinstance(end_ms, int) or isinstance(end_ms, bool) or end_ms < 0:
+            message = f"Invalid value for 'audio_end_ms': {end_ms!r}."
+            raise Rejected("invalid_value", message, "audio_end_ms")
+        if end_ms > self.sound_ms:
+            message = f"Audio content of {self.sound_ms}ms is already shorter than "
+            raise Rejected("invalid_value", f"{message}{end_ms}ms", "audio_end_ms")
+        return end_ms
 
     def message(self) -> Message:
         """Return what this item says."""

@@ -44,6 +44,16 @@ class Rejected(Exception):  # not an error of ours: it becomes an ``error`` even
         self.param = param
         """Which field of the client event is at fault, dotted."""
 
+    def body(self, event_id: str | None) -> JsonObject:
+        """Return the ``error`` field of the event that answers *event_id*."""
+        return {
+            "type": "invalid_request_error",
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "event_id": event_id,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

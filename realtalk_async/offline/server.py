@@ -8,7 +8,7 @@ on demand (see `realtalk_async.offline.faults`).
 Where it is not as the service is:
 
 - Audio is 24 kHz PCM; G.711 is refused with ``invalid_value``.
-- It has policies, no model: see `realtalk_async.offline.answers`. Images, MCP tools,
+- It has policies, no model: see `realtalk_async.offline.answers.policy`. Images, MCP tools,
   reasoning and prompts are accepted and have no effect.
 - ``semantic_vad`` is a silence whose length goes by its eagerness.
 - ``idle_timeout_ms`` is counted in audio that came in, not by a clock.

@@ -22,17 +22,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from realtalk_async.offline import config
-from realtalk_async.offline.answers import tidy
+from realtalk_async.offline.answers.policy import tidy
 from realtalk_async.offline.conversation import (
     Item,
     Items,
     decode_audio,
-    duration_ms,
     from_client,
     messages,
 )
 from realtalk_async.offline.effects import (
-    BYTES_PER_MS,
     FRAME_BYTES,
     Answer,
     Effect,
@@ -49,19 +47,14 @@ from realtalk_async.offline.effects import (
     as_list,
     as_object,
 )
+from realtalk_async.offline.input_buffer import LONGEST_BYTES, InputBuffer
 from realtalk_async.offline.responses import Response
-from realtalk_async.offline.vad import ONSET_MS, Edge, Gate, Patience
+from realtalk_async.offline.vad import Edge, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_SMALLEST_COMMIT_MS = 100
-
-LONGEST_UTTERANCE_MS = 120_000
-"""What is longer is taken as a turn of its own, or refused if the client commits."""
-
-_LONGEST_BYTES = LONGEST_UTTERANCE_MS * BYTES_PER_MS
-_KEPT_SOUND = 2 * _LONGEST_BYTES
+_KEPT_SOUND = 2 * LONGEST_BYTES
 """Bytes of audio that can be retrieved; that of older items is dropped."""
 
 
@@ -91,11 +84,8 @@ class Turns:
         self._new_id = new_id
         self._expires_at = expires_at
         self._conversation_id = new_id("conv")
-        self._gate = Gate()
+        self._input = InputBuffer()
         self._patience = Patience()
-        self._unjudged = bytearray()
-        self._buffer = bytearray()
-        self._received = 0
         self._next_item_id: str | None = None
         self._unheard: set[str] = set()
         self._response: Response | None = None
@@ -209,20 +199,14 @@ class Turns:
 
     def error(self, problem: Rejected, event_id: object = None) -> Emit:
         """Say what is wrong with a client event."""
-        body = {
-            "type": "invalid_request_error",
-            "code": problem.code,
-            "message": problem.message,
-            "param": problem.param,
-            "event_id": event_id if isinstance(event_id, str) else None,
-        }
+        body = problem.body(event_id if isinstance(event_id, str) else None)
         return self._emit("error", error=body)
 
     # --- session
 
     def _update_session(self, event: JsonObject) -> Iterator[Effect]:
         updated = config.update(self.settings, event.get("session"))
-        if self._has_spoken and _voice(updated) != _voice(self.settings):
+        if self._has_spoken and config.voice(updated) != config.voice(self.settings):
             message = (
                 "Cannot update a conversation's voice if assistant audio is present."
             )
@@ -243,50 +227,29 @@ class Turns:
         pcm = decode_audio(event.get("audio"), "audio")
         detection = config.turn_detection(self.settings)
         if detection is None:
-            self._refuse_too_much(len(self._buffer) + len(pcm))
-            self._received += len(pcm)
-            self._buffer += pcm
+            self._input.append(pcm)
             yield Listen(pcm)
             return
-        self._unjudged += pcm
-        whole = len(self._unjudged) // FRAME_BYTES * FRAME_BYTES
-        if whole:
-            frames = bytes(self._unjudged[:whole])
-            del self._unjudged[:whole]
+        frames = self._input.take_frames(pcm)
+        if frames:
             yield Judge(frames, cast("float", detection.get("threshold", 0.5)))
 
     def _hear(self, frame: bytes, *, voiced: bool) -> Iterator[Effect]:
         detection = config.turn_detection(self.settings) or {}
-        self._received += len(frame)
-        self._buffer += frame
-        if not self._gate.speaking:
-            padding = cast("int", detection.get("prefix_padding_ms", 300))
-            del self._buffer[: -(padding + ONSET_MS) * BYTES_PER_MS]
-        edge = self._gate.push(voiced=voiced, silence_ms=config.silence_ms(detection))
-        if edge is Edge.STARTED:
+        change, speech = self._input.push(frame, voiced=voiced, detection=detection)
+        if speech:
+            yield Listen(speech)
+        if change is Edge.STARTED:
             yield from self._speech_started(detection)
-        elif edge is Edge.STOPPED:
-            yield Listen(frame)
+        elif change is Edge.STOPPED:
             yield from self._speech_stopped(detection)
-        elif self._gate.speaking:
-            yield Listen(frame)
-            if len(self._buffer) >= _LONGEST_BYTES:
-                self._gate.reset()
-                yield from self._speech_stopped(detection)
-        else:
+        elif not self._input.speaking:
             yield from self._lose_patience(detection)
-
-    def _refuse_too_much(self, size: int) -> None:
-        if size > _LONGEST_BYTES:
-            longest = LONGEST_UTTERANCE_MS // 1000
-            message = f"The input audio buffer holds at most {longest} s of audio: "
-            message += "commit or clear it first."
-            raise Rejected("input_audio_buffer_full", message, "audio")
 
     def _lose_patience(self, detection: JsonObject) -> Iterator[Effect]:
         """Take a silence that lasts too long as a turn of its own."""
         timeout = config.idle_timeout_ms(detection)
-        now = self._now_ms()
+        now = self._input.now_ms
         since = None if timeout is None else self._patience.due(now, timeout)
         if since is None or self._response:
             return
@@ -305,17 +268,16 @@ class Turns:
         self._next_item_id = self._new_id("item")
         yield self._emit(
             "input_audio_buffer.speech_started",
-            audio_start_ms=self._now_ms() - duration_ms(self._buffer),
+            audio_start_ms=self._input.start_ms,
             item_id=self._next_item_id,
         )
-        yield Listen(bytes(self._buffer))
         if self._response and detection.get("interrupt_response", True):
             yield from self._cancel("turn_detected")
 
     def _speech_stopped(self, detection: JsonObject) -> Iterator[Effect]:
         yield self._emit(
             "input_audio_buffer.speech_stopped",
-            audio_end_ms=self._now_ms(),
+            audio_end_ms=self._input.now_ms,
             item_id=self._next_item_id,
         )
         yield from self._commit()
@@ -327,29 +289,16 @@ class Turns:
             yield self.error(problem)
 
     def _commit_by_hand(self, _event: JsonObject) -> Iterator[Effect]:
-        self._buffer += self._unjudged
-        self._unjudged.clear()
-        has = len(self._buffer) / BYTES_PER_MS
-        if has < _SMALLEST_COMMIT_MS:
-            message = "Error committing input audio buffer: buffer too small. Expected "
-            message += (
-                f"at least 100ms of audio, but buffer only has {has:.2f}ms of audio."
-            )
-            raise Rejected("input_audio_buffer_commit_empty", message)
-        if config.turn_detection(self.settings) and not self._gate.speaking:
-            yield Listen(bytes(self._buffer))
-        self._gate.reset()
+        self._input.check_commit()
+        if config.turn_detection(self.settings) and not self._input.speaking:
+            yield Listen(self._input.audio)
+        self._input.end_turn()
         yield from self._commit()
 
     def _commit(self) -> Iterator[Effect]:
         item_id = self._next_item_id or self._new_id("item")
         self._next_item_id = None
-        part: JsonObject = {"type": "input_audio", "transcript": None}
-        head: JsonObject = {"id": item_id, "object": "realtime.item"}
-        body: JsonObject = {"type": "message", "status": "completed", "role": "user"}
-        item = Item({**head, **body, "content": [part]})
-        item.sound_ms = duration_ms(self._buffer)
-        item.sound, self._buffer = self._buffer, bytearray()
+        item = Item.of_speech(item_id, self._input.take())
         yield self._emit(
             "input_audio_buffer.committed",
             item_id=item_id,
@@ -363,15 +312,9 @@ class Turns:
         yield self._emit("input_audio_buffer.cleared")
 
     def _reset_input(self) -> Iterator[Effect]:
-        self._buffer.clear()
-        self._unjudged.clear()
-        self._gate.reset()
+        self._input.clear()
         self._next_item_id = None
         yield Forget()
-
-    def _now_ms(self) -> int:
-        """How much audio has come in: the clock of the input."""
-        return self._received // BYTES_PER_MS
 
     def _transcription(self, item: Item, text: str) -> Iterator[Effect]:
         heard = as_object(as_object(self.settings["audio"])["input"])
@@ -422,8 +365,7 @@ class Turns:
         code = "item_truncate_invalid_item_id"
         item = self.items.get(event.get("item_id"), code=code)
         end = event.get("audio_end_ms")
-        _check_truncation(item, event.get("content_index"), end)
-        item.truncate(cast("int", end))
+        item.truncate(event.get("content_index"), end)
         yield self._emit(
             "conversation.item.truncated",
             item_id=item.id,
@@ -459,7 +401,7 @@ class Turns:
             spoken=options.get("output_modalities") == ["audio"],
             metadata=options.get("metadata"),
             max_output_tokens=options.get("max_output_tokens", "inf"),
-            voice=_voice(options) or _voice(self.settings),
+            voice=config.voice(options) or config.voice(self.settings),
         )
 
     def _ask(self) -> Iterator[Effect]:
@@ -525,7 +467,7 @@ class Turns:
         if response.item is not None:
             effects += self._end_item(response, response.item, status)
             played_ms = response.item.sound_ms
-        self._patience.begin(self._now_ms() + played_ms)
+        self._patience.begin(self._input.now_ms + played_ms)
         effects += self._emits(response.done(status, details))
         limit = {"name": "tokens", "limit": 40_000, "remaining": 40_000}
         limits = [{**limit, "reset_seconds": 0.0}]
@@ -549,10 +491,6 @@ class Turns:
         return [Emit({"event_id": self._new_id("event"), **event}) for event in events]
 
 
-def _voice(options: JsonObject) -> object:
-    return as_object(as_object(options.get("audio")).get("output")).get("voice")
-
-
 def _unknown_event(kind: object, known: Iterable[str]) -> Rejected:
     if kind is None:
         message = "Missing required parameter: 'type'."
@@ -560,18 +498,3 @@ def _unknown_event(kind: object, known: Iterable[str]) -> Rejected:
     supported = ", ".join(f"'{name}'" for name in known)
     message = f"Invalid value: '{kind}'. Supported values are: {supported}."
     return Rejected("invalid_value", message, "type")
-
-
-def _check_truncation(item: Item, index: object, end: object) -> None:
-    if item.body.get("role") != "assistant":
-        message = "Only model output audio messages can be truncated."
-        raise Rejected("invalid_value", message, "item_id")
-    if index != 0:
-        message = f"Invalid value for 'content_index': {index!r}; expected 0."
-        raise Rejected("invalid_value", message, "content_index")
-    if not isinstance(end, int) or isinstance(end, bool) or end < 0:
-        message = f"Invalid value for 'audio_end_ms': {end!r}."
-        raise Rejected("invalid_value", message, "audio_end_ms")
-    if end > item.sound_ms:
-        message = f"Audio content of {item.sound_ms}ms is already shorter than {end}ms"
-        raise Rejected("invalid_value", message, "audio_end_ms")

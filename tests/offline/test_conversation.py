@@ -98,20 +98,22 @@ def spoken(item_id: str, size: int) -> Item:
 
 
 def test_an_item_is_retrieved_with_its_audio():
-    """As long as it is kept; truncated, only the rest of it."""
     heard = spoken("a", 960)
     (part,) = map(as_object, as_list(heard.with_sound()["content"]))
     assert base64.b64decode(str(part["audio"])) == bytes(960)
     assert heard.contents == [{"type": "input_audio", "transcript": "Hello."}]
-    heard.truncate(5)
-    (part,) = map(as_object, as_list(heard.with_sound()["content"]))
-    assert (len(base64.b64decode(str(part["audio"]))), part["transcript"]) == (
-        240,
-        None,
-    )
     heard.sound.clear()
     assert heard.with_sound() == heard.body
     assert item("b", "text").with_sound() == item("b", "text").body
+
+
+def test_truncation_cuts_the_audio_and_drops_the_transcript():
+    part = {"type": "output_audio", "transcript": "Hello."}
+    body = {"id": "a", "type": "message", "role": "assistant", "content": [part]}
+    said = Item({**body}, sound=bytearray(960), sound_ms=20)
+    said.truncate(0, 5)
+    assert (len(said.sound), said.sound_ms) == (240, 5)
+    assert said.contents[0]["transcript"] is None
 
 
 @given(st.lists(st.integers(0, 100)), st.integers(0, 300))

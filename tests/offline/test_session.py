@@ -26,7 +26,8 @@ from realtalk_async.offline.effects import (
     Transcribe,
 )
 from realtalk_async.offline.faults import FATAL, Fault, Faults, Send, Wire
-from realtalk_async.offline.session import LONGEST_UTTERANCE_MS, Turns
+from realtalk_async.offline.input_buffer import LONGEST_UTTERANCE_MS
+from realtalk_async.offline.session import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

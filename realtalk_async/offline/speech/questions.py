@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from realtalk_async.offline import arithmetic
+from realtalk_async.offline.answers import arithmetic
 
 GRAMMAR = """#JSGF V1.0;
 grammar questions;

@@ -8,8 +8,8 @@ import wave
 import anyio
 import pytest
 
-from realtalk_async.offline.script import render, render_async
 from realtalk_async.offline.speech.recogniser import SphinxEar
+from realtalk_async.offline.speech.script import render, render_async
 
 SCRIPT = [("What time is it?", 1.5), ("Good morning.", 0.25)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.offline import arithmetic
+from realtalk_async.offline.answers import arithmetic
 
 WHOLE = st.integers(-(10**11), 10**11)
 OPERATORS = st.sampled_from([("plus", "+"), ("minus", "-"), ("times", "*")])

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.offline.answers import STORY, Call, Say, decide, reply, sentences
+from realtalk_async.offline.answers.policy import (
+    STORY,
+    Call,
+    Say,
+    decide,
+    reply,
+    sentences,
+)
 from realtalk_async.offline.effects import Message, Question
 
 NOW = datetime(2026, 11, 24, 10, 5, tzinfo=UTC)

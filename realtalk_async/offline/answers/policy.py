@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
-from realtalk_async.offline import arithmetic
+from realtalk_async.offline.answers import arithmetic
 from realtalk_async.offline.effects import JsonObject, Message, as_list, as_object
 
 if TYPE_CHECKING:

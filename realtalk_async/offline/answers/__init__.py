@@ -1,0 +1,1 @@
+"""What the offline peer says in response to a question."""
