@@ -141,7 +141,7 @@ def demo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure this package beside its peers: ``-- NAME`` for one, ``--rounds 1``."""
     session.install(EXTRAS, *group("bench"))
-    session.run("python", "tests/benchmarks/every.py", *session.posargs)
+    session.run("python", "tests/benchmarks/run_all.py", *session.posargs)
     session.run("python", "tests/benchmarks/plots.py")
 
 

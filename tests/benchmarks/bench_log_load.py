@@ -1,26 +1,26 @@
 """
-What the log does under load: ``python tests/benchmarks/bench_log_load.py [NAME …]``.
+Measure the log under load: ``python tests/benchmarks/bench_log_load.py [NAME …]``.
 
-One fresh interpreter per round and subject, in turn (A B C, A B C, …), medians; only
-ratios within one run count. Prints one JSON line per benchmark and subject, then tables.
+Each measurement runs in a new interpreter. The subjects take turns (A B C, A B C, …); the
+figures are medians, and only ratios within one run count. The output is one JSON line per
+benchmark and subject, then tables.
 
 Benchmarks:
-    lines      lines a second until all are on disk, one thread
+    lines      lines per second until all are on disk, one thread
     threads    the same with 8 threads
-    processes  the same with 4 processes on one file
-    steady     20,000 lines a second for 3 s, 400 in each frame of 20 ms: CPU seconds,
-               lateness of a 5 ms ticker
-    trickle    the same, 20 lines in each millisecond
+    processes  the same with 4 processes and one file
+    steady     20,000 lines per second for 3 s, 400 every 20 ms: CPU seconds, lateness of
+               a 5 ms ticker
+    trickle    the same, 20 lines every millisecond
     stalls     the same while every write in the first half of each second stalls
     flood      a producer faster than the disk (10 MB/s) for 10 s: growth of memory,
-               lines that were dropped, and lines of which the log does not tell
+               dropped lines, and dropped lines that the log does not report
+    killed     SIGKILL during 20 lines per millisecond, ten times: missing lines, as
+               milliseconds of lines
 
-    killed     SIGKILL amid 20 lines in each millisecond, ten times: what is missing of
-               those that were logged, in milliseconds of lines
-
-Subjects: ours, also with the spool; the standard library's FileHandler and QueueHandler; structlog's
-BytesLogger with orjson; loguru, if it is installed. ``raw`` formats a line, joins and
-writes with ``os.write``: no thread, no safety.
+Subjects: this package without and with the spool; the standard library's StreamHandler and
+QueueHandler; structlog's BytesLogger with orjson; loguru, if it is installed. ``raw``
+formats the lines, joins 4,000 of them and calls ``os.write``, without a thread or a lock.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FAST = {"ours", SPOOLED, "raw"}
 
 
 class Raw(io.RawIOBase):
-    """An unbuffered file that writes by ``os.write``, as ours does: it can be slowed."""
+    """An unbuffered file that calls ``os.write``, which a benchmark can slow down."""
 
     def __init__(self, path):
         self.descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -73,7 +73,7 @@ class Raw(io.RawIOBase):
         return os.write(self.descriptor, data)
 
 
-# Subjects: a context manager that yields a call, and a function that waits for the disk.
+# Subjects: each is a context manager that yields a function that logs one line.
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def subjects():
 
 
 def in_loop(subject, path, work):
-    """Run *work* with the subject's call and its way to wait for the disk, in a loop."""
+    """Run *work* with the subject's log call and its flush in an event loop."""
 
     async def ours():
         async with Logger(path, spool=subject == SPOOLED) as logger:
@@ -193,7 +193,7 @@ def per_second(path, count, work, subject):
     in_loop(subject, path, work)
     spent, used = time.perf_counter() - begun, time.process_time() - used
     found = path.read_bytes().count(b"\n")
-    # On a busy machine the processor's time tells more than the clock.
+    # On a busy machine CPU time is steadier than elapsed time.
     return {
         "lines/s": found / spent,
         "lines/CPU s": found / used,
@@ -284,7 +284,7 @@ def steady(subject, path, every=0.02):
         ticker.cancel()
 
     before = time.process_time()
-    if subject == "nothing":
+    if subject == "no log":
         asyncio.run(work(lambda: None, None, None))
     else:
         in_loop(subject, path, work)
@@ -304,7 +304,7 @@ def stalls(subject, path):
     write = os.write
 
     def stalling(descriptor, data):
-        if len(data) > 8:  # not what wakes the loop
+        if len(data) > 8:  # not a byte that wakes the event loop
             time.sleep(max(0.5 - time.monotonic() % 1, 0))
         return write(descriptor, data)
 
@@ -325,7 +325,7 @@ def flood(subject, path):
     async def work(call, flush, _):
         nonlocal sent, before
         os.write = slow
-        for _ in range(20_000):  # the ordinary size of what is reused
+        for _ in range(20_000):  # so that buffers have their usual size
             call()
         await flush()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -340,17 +340,17 @@ def flood(subject, path):
     awaiting = subject == "ours, awaited"
     in_loop("ours" if awaiting else subject, path, work)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    told = found = 0
+    reported = found = 0
     for line in path.open("rb"):
         if b"lines were dropped" in line:
-            told += sum(orjson.loads(line[line.index(b' {"') :]).values())
+            reported += sum(orjson.loads(line[line.index(b' {"') :]).values())
         elif b"] [log] " not in line:
             found += 1
     dropped = sent - found
     return {
         "growth MB": grown,
         "dropped": dropped,
-        "untold": dropped - told,
+        "unreported": dropped - reported,
         "sent": sent,
     }
 
@@ -366,7 +366,7 @@ def killed(subject, path):
             time.sleep(0.5 + number * 0.0013)
             process.kill()
         if subject == SPOOLED:
-            Logger(log).info("next", "process")  # it brings in what was left
+            Logger(log).info("next", "process")  # recovers the spooled lines
         sent = int.from_bytes(counter.read_bytes(), "little")
         written = log.read_bytes().count(MESSAGE.encode())
         missing.append((sent - written) * 1000 / RATE)
@@ -392,9 +392,9 @@ BENCHMARKS = {
     "lines": (lines, "raw", []),
     "threads": (threads, "stdlib", []),
     "processes": (processes, "stdlib", []),
-    "steady": (steady, "nothing", ["nothing"]),
-    "trickle": (trickle, "nothing", ["nothing"]),
-    "stalls": (stalls, "nothing", ["nothing"]),
+    "steady": (steady, "no log", ["no log"]),
+    "trickle": (trickle, "no log", ["no log"]),
+    "stalls": (stalls, "no log", ["no log"]),
     "flood": (flood, None, ["ours, awaited"]),
     "killed": (killed, None, []),
 }
@@ -405,10 +405,10 @@ NOT_IN = {
     "stalls": {"raw"},
     "killed": {"raw"},
 }
-FLOODED = {"ours", "ours, awaited"}  # a peer would take minutes to end
+FLOODED = {"ours", "ours, awaited"}  # the others would take minutes to end
 
 
-def taking_part(name):
+def subjects_of(name):
     """Return the subjects of a benchmark."""
     known = [*BENCHMARKS[name][2], *subjects()]
     if name == "flood":
@@ -417,7 +417,7 @@ def taking_part(name):
 
 
 def measure(name, subject):
-    """Measure in a fresh interpreter."""
+    """Measure in a new interpreter."""
     ran = subprocess.run(
         [sys.executable, __file__, name, "--subject", subject],
         stdout=subprocess.PIPE,
@@ -430,7 +430,7 @@ def measure(name, subject):
 def compare(name, rounds):
     found = defaultdict(lambda: defaultdict(list))
     for _ in range(1 if name in {"flood", "killed"} else rounds):
-        for subject in taking_part(name):
+        for subject in subjects_of(name):
             for what, value in measure(name, subject).items():
                 found[subject][what].append(value)
     medians = {
@@ -438,13 +438,13 @@ def compare(name, rounds):
         for subject, figures in found.items()
     }
     for subject, figures in medians.items():
-        told = {what: round(value, 3) for what, value in figures.items()}
+        rounded = {what: round(value, 3) for what, value in figures.items()}
         spread = {
             w: [round(min(v), 3), round(max(v), 3)] for w, v in found[subject].items()
         }
         print(
             json.dumps(
-                {"benchmark": name, "subject": subject, **told, "spread": spread}
+                {"benchmark": name, "subject": subject, **rounded, "spread": spread}
             )
         )
     return medians
@@ -453,13 +453,13 @@ def compare(name, rounds):
 def table(name, medians):
     print(f"\n{name}")
     for subject, figures in medians.items():
-        told = "".join(f"{value:13,.2f} {what}" for what, value in figures.items())
+        row = "".join(f"{value:13,.2f} {what}" for what, value in figures.items())
         ratios = ""
         for base in ("raw", "stdlib"):
             for what in [*figures][: 2 if "lines/CPU s" in figures else 1]:
                 if base in medians and medians[base][what]:
                     ratios += f"  {figures[what] / medians[base][what]:6.2f} x {base}"
-        print(f"  {subject:14}{told}{ratios}")
+        print(f"  {subject:14}{row}{ratios}")
 
 
 def main():

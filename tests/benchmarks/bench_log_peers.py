@@ -1,14 +1,14 @@
 """
-The log beside the field: ``python tests/benchmarks/bench_log_peers.py [NAME …]``.
+Compare the log with other loggers: ``python tests/benchmarks/bench_log_peers.py [NAME …]``.
 
 Benchmarks:
-    log            CPU of a call in the caller's thread, and of the whole process until
-                   the line is on disk, in ns; lines a second until all are on disk
-    log stall      lateness in ms of a 5 ms ticker beside 2,000 lines a second, while every
-                   write in the first half of each second stalls
-    log processes  lines a second of 4 processes into one file, and lines lost
+    log            CPU in ns of a call in its thread, and of the whole process until the
+                   line is on disk; lines per second until all are on disk
+    log stall      lateness in ms of a 5 ms ticker during 2,000 lines per second, while
+                   every write in the first half of each second stalls
+    log processes  lines per second of 4 processes into one file, and lost lines
 
-``raw`` formats, joins and writes 4,000 lines at a time, without a thread or any safety.
+``raw`` formats, joins and writes 4,000 lines at a time, without a thread or a lock.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from log_peers import BATCH, LOGS, cost, many
+from log_peers import BATCH, LOGS, cost, line_count
 from measure import Benchmark, Goal, main
 
 RATE, SECONDS, TICK = 2_000, 3.0, 0.005
 
 
 def on_file(benchmark, subject):
-    """Run a benchmark upon a new file."""
+    """Run a benchmark with a new file."""
     with tempfile.TemporaryDirectory() as folder:
         return benchmark(subject, Path(folder, "app.log"))
 
@@ -36,7 +36,7 @@ def on_file(benchmark, subject):
 def calls(subject, path):
     async def work():
         async with LOGS[subject](path) as log:
-            return await cost(log, many(subject))
+            return await cost(log, line_count(subject))
 
     return asyncio.run(work())
 
@@ -53,7 +53,7 @@ def stall(subject, path):
     write = os.write
 
     def stalling(descriptor, data):
-        if len(data) > 8:  # not what wakes the loop
+        if len(data) > 8:  # not a byte that wakes the event loop
             time.sleep(max(0.5 - time.monotonic() % 1, 0))
         return write(descriptor, data)
 
@@ -87,11 +87,11 @@ def fill(subject, path, count, ready):
 
 
 def processes(subject, path, number=4):
-    count = many(subject)
-    fresh = multiprocessing.get_context("spawn")
-    ready = fresh.Barrier(number + 1)
+    count = line_count(subject)
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(number + 1)
     work = [
-        fresh.Process(target=fill, args=(subject, path, count, ready))
+        context.Process(target=fill, args=(subject, path, count, ready))
         for _ in range(number)
     ]
     for process in work:

@@ -1,11 +1,10 @@
 """
-How soon the log answers: ``python tests/benchmarks/bench_log_queries.py [--size BYTES]``.
+Measure queries of the log: ``python tests/benchmarks/bench_log_queries.py [--size BYTES]``.
 
-Writes a log of 1 GB to the temporary directory, asks it and ``grep -c`` (in the C locale)
-the same questions in turn, and removes it. Medians; the file is in the page cache for
-both. Prints one JSON line per question, then a table.
-
-``again`` is the same question once more, with the index that the first has left behind.
+The script writes a log of 1 GB to the temporary directory, runs each query and the
+matching ``grep -c`` (in the C locale) in turn, and removes the log. The figures are
+medians; the file is in the page cache for both. The output is one JSON line per query,
+then a table. ``again`` repeats a query with the index that its first run has built.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ MESSAGES = [
 ]
 NAMES = ("level", "component", "pattern", "n", "since", "until")
 
-QUESTIONS = {
+QUERIES = {
     "newest 100 of a level": ({"level": "ERROR", "n": 100}, None),
     "rare component": ({"component": "guard"}, ["-F", "[guard]"]),
     "rare component, again": ({"component": "guard"}, ["-F", "[guard]"]),
     "text": ({"pattern": "7654321"}, ["-F", "7654321"]),
-    "text that is not there": (
+    "absent text": (
         {"pattern": "never to be seen"},
         ["-F", "never to be seen"],
     ),
@@ -62,7 +61,7 @@ QUESTIONS = {
 
 
 def write(path, size):
-    """Write a log of *size* bytes."""
+    """Write a log of *size* bytes or a little more."""
     dice = random.Random(7)
     begun = time.mktime((2026, 1, 1, 0, 0, 0, 0, 0, -1))
     number = written = 0
@@ -88,8 +87,8 @@ def write(path, size):
             written += file.write(data)
 
 
-def ask(path, wanted, index):
-    query = make_query(*(wanted.get(name) for name in NAMES))
+def run_query(path, conditions, index):
+    query = make_query(*(conditions.get(name) for name in NAMES))
     begun = time.perf_counter()
     found = search(path, query, threading.Event(), index)
     return time.perf_counter() - begun, len(found)
@@ -97,36 +96,36 @@ def ask(path, wanted, index):
 
 def grep(path, arguments):
     begun = time.perf_counter()
-    told = subprocess.run(
+    result = subprocess.run(
         ["grep", "-c", *arguments, str(path)],
         stdout=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"},
         check=False,
     )
-    return time.perf_counter() - begun, int(told.stdout)
+    return time.perf_counter() - begun, int(result.stdout)
 
 
 def compare(path, rounds):
     index = {}
     rows = []
-    for name, (wanted, arguments) in QUESTIONS.items():
+    for name, (conditions, arguments) in QUERIES.items():
         ours, theirs = [], []
         for _ in range(rounds):
             known = index if name.endswith("again") else {}
-            ours.append(ask(path, wanted, known))
+            ours.append(run_query(path, conditions, known))
             if arguments is not None:
                 theirs.append(grep(path, arguments))
                 assert theirs[-1][1] == ours[-1][1], "both find the same"
             if name == "rare component":
                 index = known
         seconds = statistics.median(spent for spent, _ in ours)
-        told = {"benchmark": "log queries", "question": name, "ms": seconds * 1000}
-        told["entries"] = ours[0][1]
+        row = {"benchmark": "log queries", "question": name, "ms": seconds * 1000}
+        row["entries"] = ours[0][1]
         if theirs:
-            told["grep_ms"] = statistics.median(spent for spent, _ in theirs) * 1000
-            told["ratio"] = told["ms"] / told["grep_ms"]
-        rows.append(told)
-        print(json.dumps(told))
+            row["grep_ms"] = statistics.median(spent for spent, _ in theirs) * 1000
+            row["ratio"] = row["ms"] / row["grep_ms"]
+        rows.append(row)
+        print(json.dumps(row))
     return rows
 
 

@@ -1,13 +1,14 @@
 """
-Measure what it costs to be watched, and how soon it is told that an app hangs.
+Measure metrics and health: ``python tests/benchmarks/bench_ops.py [NAME …]``.
 
-    scraped        CPU seconds to capture 20 million lines of 100 bytes: alone, and with
-                   /metrics and /healthz asked for once a second
-    crowd          500 idle children and four floods: lateness of a 20 ms ticker in ms,
-                   alone and scraped once a second; ms of a scrape
-    hang           seconds until /healthz answers 503, asked when the loop has just begun
-                   to hang (it may be 1 s late), and asked again
-    plugin         ms to import the pytest plugin, in an interpreter that has pytest
+Benchmarks:
+    scraped        CPU seconds to capture 20 million lines of 100 bytes, alone and with
+                   one request per second to /metrics and /healthz
+    many children  500 idle children and four floods: lateness in ms of a 20 ms ticker,
+                   alone and scraped once per second; ms of a scrape
+    hang           seconds until /healthz answers 503 (``max_lag`` is 1 s): the first
+                   request comes as the loop begins to hang, the last one later
+    plugin         ms to import the pytest plugin in an interpreter that has pytest
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ PLUGIN = (
 
 @contextlib.asynccontextmanager
 async def app() -> AsyncGenerator[tuple[ProcessManager, Endpoint]]:
-    """Run an app that serves its metrics."""
+    """Run an app that serves metrics."""
     async with (
         Logger() as logger,
         ProcessManager(logger) as manager,
@@ -54,43 +55,45 @@ async def app() -> AsyncGenerator[tuple[ProcessManager, Endpoint]]:
 
 
 def fetch(endpoint: Endpoint, page: str) -> tuple[int, float]:
-    """Return status and seconds of a page."""
+    """Return the HTTP status of a page and the seconds until it is read."""
     began = time.perf_counter()
-    asking = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=30)
-    asking.request("GET", page)
-    answer = asking.getresponse()
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=30)
+    connection.request("GET", page)
+    answer = connection.getresponse()
     answer.read()
-    asking.close()
+    connection.close()
     return answer.status, time.perf_counter() - began
 
 
 @contextlib.contextmanager
-def scraped(endpoint: Endpoint, every: float) -> Iterator[list[float]]:
-    """Ask for both pages now and then, from a thread; give the seconds of each scrape."""
-    over, took = threading.Event(), list[float]()
+def scraping(endpoint: Endpoint, interval: float) -> Iterator[list[float]]:
+    """Fetch both pages regularly from a thread; yield the seconds of each scrape."""
+    end, durations = threading.Event(), list[float]()
 
-    def ask() -> None:
-        while not over.wait(every):
-            took.append(fetch(endpoint, "/metrics")[1])
+    def scrape() -> None:
+        while not end.wait(interval):
+            durations.append(fetch(endpoint, "/metrics")[1])
             fetch(endpoint, "/healthz")
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=scrape)
     thread.start()
     try:
-        yield took
+        yield durations
     finally:
-        over.set()
+        end.set()
         thread.join()
 
 
-def capture(*, watched: bool) -> Callable[[], Figures]:
-    """Return a subject: what a flood costs the app, watched or not."""
+def capture(*, is_scraped: bool) -> Callable[[], Figures]:
+    """Return a subject that captures a flood, scraped or not."""
 
     async def measure() -> Figures:
         async with app() as (manager, endpoint):
-            how = scraped(endpoint, 1.0) if watched else contextlib.nullcontext()
+            scraper = (
+                scraping(endpoint, 1.0) if is_scraped else contextlib.nullcontext()
+            )
             began = time.process_time()
-            with how:
+            with scraper:
                 process = await manager.start(
                     "flood", Command(sys.executable, "-c", LINES)
                 )
@@ -100,8 +103,8 @@ def capture(*, watched: bool) -> Callable[[], Figures]:
     return lambda: asyncio.run(measure())
 
 
-def crowd(*, watched: bool) -> Callable[[], Figures]:
-    """Return a subject: how late a ticker is among many children, watched or not."""
+def many_children(*, is_scraped: bool) -> Callable[[], Figures]:
+    """Return a subject that measures lateness with many children, scraped or not."""
 
     async def measure() -> Figures:
         async with app() as (manager, endpoint):
@@ -109,20 +112,20 @@ def crowd(*, watched: bool) -> Callable[[], Figures]:
                 await manager.start(f"idle-{number}", Command("sleep", "1000"))
             for number in range(FLOODS):
                 await manager.start(f"flood-{number}", Command("yes"))
-            how = scraped(endpoint, 1.0) if watched else contextlib.nullcontext([0.0])
-            with how as took:
+            none = contextlib.nullcontext([0.0])
+            with scraping(endpoint, 1.0) if is_scraped else none as durations:
                 late = await tick()
             return {
                 "p99 ms": statistics.quantiles(late, n=100)[98] * 1e3,
                 "max ms": max(late) * 1e3,
-                "scrape ms": statistics.median(took) * 1e3,
+                "scrape ms": statistics.median(durations) * 1e3,
             }
 
     return lambda: asyncio.run(measure())
 
 
 async def tick() -> list[float]:
-    """Return how late each tick came."""
+    """Return the lateness of each tick in seconds."""
     late: list[float] = []
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -134,46 +137,49 @@ async def tick() -> list[float]:
 
 
 def hang() -> Figures:
-    """Return how soon a loop that hangs is told of."""
+    """Return how soon /healthz reports a loop that hangs."""
 
     async def measure() -> Figures:
         answers: list[tuple[int, float]] = []
         async with app() as (_, endpoint):
-            asking = threading.Thread(
+            client = threading.Thread(
                 target=lambda: answers.extend(
                     fetch(endpoint, "/healthz") for _ in range(3)
                 )
             )
-            asking.start()
-            while asking.is_alive():
+            client.start()
+            while client.is_alive():
                 time.sleep(0.001)
         assert {status for status, _ in answers} == {503}
-        return {"first s": answers[0][1], "then s": answers[-1][1]}
+        return {"first s": answers[0][1], "later s": answers[-1][1]}
 
     return asyncio.run(measure())
 
 
 def plugin() -> Figures:
-    """Return what the plugin costs every test run."""
-    told = [
+    """Return the import time of the pytest plugin, which every test run pays."""
+    printed = [
         subprocess.run(
             [sys.executable, "-c", PLUGIN], check=True, capture_output=True, text=True
         ).stdout
         for _ in range(7)
     ]
-    return {"ms": statistics.median(map(float, told)) * 1e3}
+    return {"ms": statistics.median(map(float, printed)) * 1e3}
 
 
 BENCHMARKS = [
     Benchmark(
         "scraped",
-        {"alone": capture(watched=False), "watched": capture(watched=True)},
-        [Goal("CPU seconds", at_most=1.05, subject="watched", of="alone")],
+        {"alone": capture(is_scraped=False), "scraped": capture(is_scraped=True)},
+        [Goal("CPU seconds", at_most=1.05, subject="scraped", of="alone")],
     ),
     Benchmark(
-        "crowd",
-        {"alone": crowd(watched=False), "watched": crowd(watched=True)},
-        [Goal("p99 ms", at_most=1.5, subject="watched", of="alone")],
+        "many children",
+        {
+            "alone": many_children(is_scraped=False),
+            "scraped": many_children(is_scraped=True),
+        },
+        [Goal("p99 ms", at_most=1.5, subject="scraped", of="alone")],
     ),
     Benchmark("hang", {"ours": hang}, [Goal("first s", at_most=1.1)], rounds=1),
     Benchmark("plugin", {"ours": plugin}, [Goal("ms", at_most=10)], rounds=1),

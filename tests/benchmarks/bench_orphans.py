@@ -1,14 +1,16 @@
 """
-Kill apps with SIGKILL and count who of them is left.
+Kill apps with SIGKILL and count the processes that they leave behind.
 
-An app is a manager with a child that ignores SIGTERM, a family of three and a daemon in a
-session of its own, in an interpreter that has loaded the package before. Each benchmark is
-told: how many apps were killed, how many of their processes lived a second later, how many
-were never gone, and after how many seconds the last one was gone.
+Run it: ``python tests/benchmarks/bench_orphans.py [NAME …]``. An app is a manager with a
+child that ignores SIGTERM, a child with two children of its own, and a daemon in another
+session. It runs in a fork of an interpreter that has imported the package. The figures
+are the number of killed apps, the number of their processes that live after 1 s and after
+20 s (``for good``), and the seconds until the last process is gone.
 
-    anywhere     150 apps, from their start on, while they spawn one child after the other
-    at a spawn   50 apps, by the very child that they spawn: the app may not even have
-                 learned its pid
+Benchmarks:
+    anywhere     150 apps, each killed at a random moment while it spawns child after child
+    at a spawn   50 apps, each killed by a child that it spawns, possibly before the app
+                 knows the child's pid
 """
 
 from __future__ import annotations
@@ -38,39 +40,39 @@ if TYPE_CHECKING:
 
 TRIES = {"anywhere": 150, "at a spawn": 50}
 AT_ONCE = 4
-"""Apps that run, and are killed, at the same time."""
+"""Apps that run at the same time."""
 
 ALLOWED = 1.0
-"""Seconds in which everybody has to be gone."""
+"""Seconds in which all processes of a killed app should end."""
 
-PATIENCE = 20.0
-"""Seconds after which somebody counts as left behind for good."""
+TIMEOUT = 20.0
+"""Seconds after which a process counts as left behind for good."""
 
 SPAWNS = 0.3
-"""Seconds in which an app is killed somewhere, while it spawns."""
+"""Seconds of spawning, in which an app is killed at a random moment."""
 
 KILLER = programs.shell("kill -9 $PPID; exec sleep 1000")
-"""Kills the app as the first thing that it does."""
+"""Kills the app before it does anything else."""
 
 
-async def app(told: int, log: Path, name: str) -> None:
-    """Be an app: say our tag and go on until we are killed."""
+async def app(messages: int, log: Path, name: str) -> None:
+    """Write the tag of the manager to a pipe and spawn children until SIGKILL."""
     async with ProcessManager(Logger(log)) as manager:
         tag = "=".join(next(iter(manager.environment.items())))
-        deaf = await manager.start("deaf", programs.ignores_sigterm())
-        await deaf.wait_for_line("ready", timeout=60)
+        stubborn = await manager.start("stubborn", programs.ignores_sigterm())
+        await stubborn.wait_for_line("ready", timeout=60)
         await manager.start("family", programs.forks(2))
         daemon = await manager.start("daemon", programs.escapes())
         await daemon.wait_for_line("[0-9]+", timeout=60)
-        os.write(told, tag.encode())
-        os.close(told)
+        os.write(messages, tag.encode())
+        os.close(messages)
         for number in range(10_000):
             killer = KILLER if name == "at a spawn" else programs.runs()
             await manager.start(f"{number}", killer)
 
 
 def forked(work: Callable[[int], None]) -> tuple[int, int]:
-    """Do something in a fork; return its pid, and a pipe with what it has to say."""
+    """Run *work* in a fork; return its pid and the pipe that *work* writes to."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -83,16 +85,16 @@ def forked(work: Callable[[int], None]) -> tuple[int, int]:
     return pid, reading
 
 
-def said(reading: int) -> str:
-    """Return all that is said on a pipe."""
+def read_all(reading: int) -> str:
+    """Read a pipe to its end."""
     with os.fdopen(reading, "rb") as pipe:
         return pipe.read().decode()
 
 
-def killed(name: str, log: Path, moment: float) -> tuple[int, int, float]:
-    """Kill one app; return who lived a second later, who lives, and until when."""
-    pid, reading = forked(lambda told: asyncio.run(app(told, log, name)))
-    tag = said(reading)
+def kill_app(name: str, log: Path, moment: float) -> tuple[int, int, float]:
+    """Kill one app; return the survivors after 1 s and after 20 s, and the last end."""
+    pid, reading = forked(lambda messages: asyncio.run(app(messages, log, name)))
+    tag = read_all(reading)
     if name == "anywhere":
         time.sleep(moment)
         os.kill(pid, signal.SIGKILL)
@@ -105,7 +107,7 @@ def killed(name: str, log: Path, moment: float) -> tuple[int, int, float]:
         passed = time.monotonic() - began
         if passed > ALLOWED:
             late = late or len(left)
-        if passed > PATIENCE:
+        if passed > TIMEOUT:
             break
         time.sleep(0.005)
     passed = time.monotonic() - began
@@ -113,27 +115,30 @@ def killed(name: str, log: Path, moment: float) -> tuple[int, int, float]:
     return late, len(left), passed
 
 
-def lane(name: str, tries: int, seed: int, folder: Path) -> Iterator[list[float]]:
-    """Kill so many apps, one after the other."""
+def kill_in_turn(
+    name: str, tries: int, seed: int, folder: Path
+) -> Iterator[list[float]]:
+    """Kill several apps one after the other; yield the result of each."""
     dice = random.Random(seed)
     for number in range(tries):
         log = folder / f"{seed}-{number}.log"
-        yield list(killed(name, log, dice.uniform(0, SPAWNS)))
+        yield list(kill_app(name, log, dice.uniform(0, SPAWNS)))
 
 
 def survivors(name: str) -> Figures:
-    """Kill apps, some at once, and sum up."""
+    """Kill apps in AT_ONCE processes at the same time; return the sums."""
     tries = int(os.environ.get("ORPHAN_TRIES", TRIES[name]))
     with tempfile.TemporaryDirectory() as folder:
 
-        def work(told: int, seed: int) -> None:
+        def work(messages: int, seed: int) -> None:
             share = len(range(seed, tries, AT_ONCE))
-            found = list(lane(name, share, seed, Path(folder)))
-            os.write(told, json.dumps(found).encode())
+            found = list(kill_in_turn(name, share, seed, Path(folder)))
+            os.write(messages, json.dumps(found).encode())
 
-        lanes = [forked(partial(work, seed=seed)) for seed in range(AT_ONCE)]
-        found = [one for _, reading in lanes for one in json.loads(said(reading))]
-        for pid, _ in lanes:
+        forks = [forked(partial(work, seed=seed)) for seed in range(AT_ONCE)]
+        outputs = [read_all(reading) for _, reading in forks]
+        found = [result for output in outputs for result in json.loads(output)]
+        for pid, _ in forks:
             os.waitpid(pid, 0)
     late, left, passed = zip(*found, strict=True)
     return {

@@ -1,18 +1,18 @@
 """
-Supervision beside the field: ``python tests/benchmarks/bench_peers.py [NAME …]``.
+Compare supervision with other packages: ``python tests/benchmarks/bench_peers.py [NAME …]``.
 
 Benchmarks:
-    capture 100, 10, 10k   CPU to keep 1M x 100 B, 5M x 10 B, 20k x 10 kB, each line with
-                           the time of its arrival (supervisord stamps none)
-    ten floods             lateness of a 20 ms ticker beside ten times ``yes``, in ms
-    death                  µs from SIGKILL until what waits for the child goes on
-    held pipe              the same in s if a grandchild keeps the pipe for 2 s
-    spawn                  µs of CPU for one start and one end
-    idle                   500 idle children: threads, KiB each
-    revival                ms from SIGKILL until the next incarnation has run its first
-                           line; ours by default waits up to 0.1 s after a first failure
-    survivors              of a child, a grandchild and a daemon, 1 s after SIGKILL of the
-                           supervisor
+    capture 100, 10, 10k   CPU seconds to keep 1M x 100 B, 5M x 10 B, 20k x 10 kB, each
+                           line with its arrival time (supervisord adds no time)
+    ten floods             lateness in ms of a 20 ms ticker while ten ``yes`` are read
+    exit notice            µs from SIGKILL until the waiting code continues
+    held pipe              the same in s while a grandchild holds the pipe for 2 s
+    spawn                  µs of CPU to start a child and to see it exit
+    idle                   500 idle children: threads, KiB per child
+    restart                ms from SIGKILL to the first line of the next incarnation; by
+                           default this package waits up to 0.1 s after a first failure
+    survivors              processes alive 1 s after SIGKILL of the supervisor, of three:
+                           a child, a grandchild and a daemon
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from bench_supervision import (
     program,
     rss,
     spawned_by_us,
-    told_by_pidfd,
-    told_by_us,
+    time_our_exit,
+    time_pidfd_exit,
 )
 from measure import Benchmark, Figures, Goal, main
 
@@ -75,7 +75,7 @@ def on_trio(work, *args):
 
 
 def costs(work, *args):
-    """Return the seconds of CPU, with the freeing of what was kept."""
+    """Return the CPU seconds, including those to free the captured lines."""
     began = cpu()
     work(*args)
     return cpu() - began
@@ -104,13 +104,13 @@ def capture(count, size) -> Subjects:
     }
 
 
-# ---- lateness: the peers keep the newest lines only, ours keeps all
+# ---- lateness: the other packages keep the newest lines, this package keeps all
 
 YES = ("yes", "x" * 60)
 
 
 async def ticks(sleep, seconds=3.0):
-    """Return by how much each of many sleeps of 20 ms was late."""
+    """Return the lateness of sleeps of 20 ms."""
     late, due = [], time.perf_counter()
     for _ in range(int(seconds / 0.02)):
         due += 0.02
@@ -153,7 +153,7 @@ async def beside_trio(floods):
 
 def floods(count) -> Subjects:
     return {
-        "nothing": partial(on_asyncio, beside_nothing),
+        "no children": partial(on_asyncio, beside_nothing),
         "ours": partial(on_asyncio, beside_ours, count),
         "asyncio": partial(on_asyncio, beside, peers.asyncio_lines, count),
         "anyio": partial(on_asyncio, beside, peers.anyio_lines, count),
@@ -162,60 +162,59 @@ def floods(count) -> Subjects:
     }
 
 
-# ---- death
+# ---- exit notice
 
 
-async def our_death(argv):
-    """Be told by the event, when the death is published."""
-    told = asyncio.get_running_loop().create_future()
+async def our_exit(argv):
+    exited = asyncio.get_running_loop().create_future()
 
-    def listen(event):
-        if event.kind == "process.exited" and not told.done():
-            told.set_result(time.perf_counter())
+    def on_event(event):
+        if event.kind == "process.exited" and not exited.done():
+            exited.set_result(time.perf_counter())
 
     async with managing() as manager:
-        manager.subscribe(listen)
-        one = await manager.start("one", Command(*argv), restart=TEMPORARY)
+        manager.subscribe(on_event)
+        process = await manager.start("child", Command(*argv), restart=TEMPORARY)
         await asyncio.sleep(0.02)
         began = time.perf_counter()
-        os.kill(one.pid, signal.SIGKILL)
-        return await told - began
+        os.kill(process.pid, signal.SIGKILL)
+        return await exited - began
 
 
 WAITING = {
-    "trio": (peers.trio_death, on_trio),
-    "asyncio": (peers.asyncio_death, on_asyncio),
-    "asyncio on uvloop": (peers.asyncio_death, on_uvloop),
-    "anyio": (peers.anyio_death, on_asyncio),
-    "shellous": (peers.shellous_death, on_asyncio),
+    "trio": (peers.trio_exit, on_trio),
+    "asyncio": (peers.asyncio_exit, on_asyncio),
+    "asyncio on uvloop": (peers.asyncio_exit, on_uvloop),
+    "anyio": (peers.anyio_exit, on_asyncio),
+    "shellous": (peers.shellous_exit, on_asyncio),
 }
 
 
 def median_of(rounds, once, run, argv):
-    """Return the median of what some deaths take, in one loop."""
+    """Return the median of several exits that one event loop waits for."""
 
-    async def die():
+    async def measure():
         return statistics.median([await once(argv) for _ in range(rounds)])
 
-    return run(die)
+    return run(measure)
 
 
-def deaths(rounds=60) -> Subjects:
+def exit_notices(rounds=60) -> Subjects:
     def many(once, run):
         return lambda: {"µs": median_of(rounds, once, run, peers.SLEEP) * 1e6}
 
     return {
-        "bare pidfd": partial(on_asyncio, told_by_pidfd, rounds),
-        "ours": partial(on_asyncio, told_by_us, rounds),
+        "bare pidfd": partial(on_asyncio, time_pidfd_exit, rounds),
+        "ours": partial(on_asyncio, time_our_exit, rounds),
         **{subject: many(*how) for subject, how in WAITING.items()},
     }
 
 
-def held(rounds=3) -> Subjects:
+def held_pipe(rounds=3) -> Subjects:
     def some(once, run):
         return lambda: {"s": median_of(rounds, once, run, peers.HELD)}
 
-    waiting = {"ours": (our_death, on_asyncio), **WAITING}
+    waiting = {"ours": (our_exit, on_asyncio), **WAITING}
     return {subject: some(*how) for subject, how in waiting.items()}
 
 
@@ -239,106 +238,115 @@ def starts(rounds=200) -> Subjects:
 # ---- idle children
 
 
-async def our_crowd(count, look):
+async def our_children(count, usage):
     async with managing() as manager:
         await manager.start("warm", Command(*peers.SLEEP))
-        before = look()
+        before = usage()
         for number in range(count):
             await manager.start(f"{number}", Command(*peers.SLEEP))
-        return before, look()
+        return before, usage()
 
 
-async def asyncio_crowd(count, look):
+async def asyncio_children(count, usage):
     await peers.asyncio_starts(1)
-    before = look()
+    before = usage()
     children = [
         await asyncio.create_subprocess_exec(
             *peers.SLEEP, stdout=peers.PIPE, stderr=peers.PIPE
         )
         for _ in range(count)
     ]
-    after = look()
+    after = usage()
     for child in children:
         child.kill()
         await child.wait()
     return before, after
 
 
-async def trio_crowd(count, look):
+async def trio_children(count, usage):
     import trio
 
     await peers.trio_starts(1)
-    before = look()
+    before = usage()
     run = partial(trio.run_process, peers.SLEEP, stdout=peers.PIPE, stderr=peers.PIPE)
     async with trio.open_nursery() as nursery:
         for _ in range(count):
             await nursery.start(run)
-        after = look()
+        after = usage()
         nursery.cancel_scope.cancel()
     return before, after
 
 
 def idle(count=500) -> Subjects:
-    def look():
+    def usage():
         gc.collect()
         return rss(), threading.active_count()
 
-    def crowd(gather, run=on_asyncio):
-        def measured():
-            (before, _), (after, threads) = run(gather, count, look)
+    def subject(start_all, run=on_asyncio):
+        def measure():
+            (before, _), (after, threads) = run(start_all, count, usage)
             return {"KiB each": (after - before) / count / 1024, "threads": threads}
 
-        return measured
+        return measure
 
     return {
-        "asyncio": crowd(asyncio_crowd),
-        "ours": crowd(our_crowd),
-        "trio": crowd(trio_crowd, on_trio),
+        "asyncio": subject(asyncio_children),
+        "ours": subject(our_children),
+        "trio": subject(trio_children, on_trio),
     }
 
 
-# ---- what becomes of the supervised, and of those whom the supervisor leaves behind
+# ---- restarts by supervisors, and processes that survive a supervisor
 
 
-def revival(configure, shortest, longest, kills):
-    """Kill at random moments: who looks now and then is met anywhere in between."""
+def restart(configure, shortest, longest, kills):
+    """Kill at random moments, because some supervisors check at fixed intervals."""
     dice = random.Random(7)
     pauses = [dice.uniform(shortest, longest) for _ in range(kills)]
 
-    def measured():
-        return {"ms": statistics.median(daemons.revival(configure, pauses)) * 1e3}
+    def measure():
+        return {"ms": statistics.median(daemons.restarts(configure, pauses)) * 1e3}
 
-    return measured
+    return measure
 
 
-def left_behind(configure, tries=3):
-    def measured():
+def survivors(configure, tries=3):
+    def measure():
         return {
             "of 3": statistics.mean(daemons.survivors(configure) for _ in range(tries))
         }
 
-    return measured
+    return measure
 
 
-# ---- all
+# ---- benchmarks
 
 
-def beats(times):
-    """Say how many times the CPU of asyncio's line reading is to be ours."""
+def faster_than_asyncio(times):
+    """Return the goal to need this many times less CPU than asyncio's stream reader."""
     return Goal("s", at_least=times, subject="asyncio", of="ours")
 
 
 CAPTURE = Goal("s", at_most=0.9, of="bare read loop")
 LATENESS = (Goal("p99 ms", at_most=3), Goal("max ms", at_most=8))
 BENCHMARKS = (
-    Benchmark("capture 100", capture(1_000_000, 100), (CAPTURE, beats(18))),
     Benchmark(
-        "capture 10", capture(5_000_000, 10), (CAPTURE, beats(130)), warm_up=False
+        "capture 100", capture(1_000_000, 100), (CAPTURE, faster_than_asyncio(18))
+    ),
+    Benchmark(
+        "capture 10",
+        capture(5_000_000, 10),
+        (CAPTURE, faster_than_asyncio(130)),
+        warm_up=False,
     ),
     Benchmark("capture 10k", capture(20_000, 10_000), (CAPTURE,), warm_up=False),
     Benchmark("ten floods", floods(10), LATENESS, warm_up=False),
-    Benchmark("death", deaths(), (Goal("µs", at_most=1.2, of="bare pidfd"),)),
-    Benchmark("held pipe", held(), (Goal("s", at_most=0.01),), rounds=1, warm_up=False),
+    Benchmark(
+        "exit notice", exit_notices(), (Goal("µs", at_most=1.2, of="bare pidfd"),)
+    ),
+    Benchmark(
+        "held pipe", held_pipe(), (Goal("s", at_most=0.01),), rounds=1, warm_up=False
+    ),
     Benchmark("spawn", starts(), (Goal("µs", at_most=250, beyond="asyncio"),)),
     Benchmark(
         "idle",
@@ -348,15 +356,15 @@ BENCHMARKS = (
         warm_up=False,
     ),
     Benchmark(
-        "revival",
+        "restart",
         {
-            "a loop of the shell": revival(daemons.shell, 0.05, 0.1, 20),
-            "ours, no delay": revival(daemons.eager_app, 0.05, 0.1, 20),
-            "ours": revival(daemons.our_app, 0.05, 0.1, 1),
-            "circus, 100 looks a s": revival(daemons.eager_circus, 0.05, 0.1, 20),
-            "supervisord, startsecs 0": revival(daemons.eager_supervisord, 0.2, 1.2, 3),
-            "supervisord": revival(daemons.supervisord, 1.1, 2.1, 3),
-            "circus": revival(daemons.circus, 0.2, 5.2, 2),
+            "shell loop": restart(daemons.shell, 0.05, 0.1, 20),
+            "ours, no delay": restart(daemons.quick_app, 0.05, 0.1, 20),
+            "ours": restart(daemons.our_app, 0.05, 0.1, 1),
+            "circus, 100 checks/s": restart(daemons.quick_circus, 0.05, 0.1, 20),
+            "supervisord, startsecs 0": restart(daemons.quick_supervisord, 0.2, 1.2, 3),
+            "supervisord": restart(daemons.supervisord, 1.1, 2.1, 3),
+            "circus": restart(daemons.circus, 0.2, 5.2, 2),
         },
         (
             Goal("ms", at_most=2, subject="ours, no delay"),
@@ -368,11 +376,11 @@ BENCHMARKS = (
     Benchmark(
         "survivors",
         {
-            "asyncio": left_behind(daemons.asyncio_app),
-            "honcho": left_behind(daemons.honcho),
-            "supervisord": left_behind(daemons.supervisord),
-            "circus": left_behind(daemons.circus),
-            "ours": left_behind(daemons.our_app),
+            "asyncio": survivors(daemons.asyncio_app),
+            "honcho": survivors(daemons.honcho),
+            "supervisord": survivors(daemons.supervisord),
+            "circus": survivors(daemons.circus),
+            "ours": survivors(daemons.our_app),
         },
         (Goal("of 3", at_most=0),),
         rounds=1,

@@ -1,10 +1,10 @@
 """
-How well and how fast the offline peer hears and speaks.
+Measure how well and how fast the offline peer recognises and synthesises speech.
 
-Run it: ``python tests/benchmarks/bench_speech.py``. It speaks sentences with the peer's
-own voice at three speeds, has them recognised as they come, and prints the share of
-words that were right, the time from the last sound to the text, and the time for a
-second of speech. One JSON line each, then a table.
+Run it: ``python tests/benchmarks/bench_speech.py``. The script synthesises sentences with
+the peer's voice at three speeds and recognises them piece by piece. It prints the share
+of correct words, the time from the last sound to the text, and the time to synthesise
+and to recognise one second of speech: one JSON line per set and speed, then a table.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LEAD, TAIL = bytes(48 * 300), bytes(48 * 500)
 
 
 class Figure(NamedTuple):
-    """What one set of sentences at one speed gave."""
+    """The figures of one set of sentences at one speed."""
 
     subject: str
     speed: float
@@ -60,18 +60,18 @@ class Figure(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Return the bare words."""
+    """Return the words in lower case, without punctuation."""
     return re.findall(r"[a-z']+", text.lower())
 
 
 def right(sentence: str, heard: str) -> int:
-    """Return how many words of *sentence* were heard, in their order."""
+    """Return how many words of *sentence* are in *heard*, in the same order."""
     matcher = SequenceMatcher(None, words(sentence), words(heard), autojunk=False)
     return sum(block.size for block in matcher.get_matching_blocks())
 
 
 def measure(subject: str, sentences: tuple[str, ...], speed: float) -> Figure:
-    """Speak and hear *sentences*, as one session would."""
+    """Synthesise and recognise *sentences* as one session does."""
     ear = SphinxEar()
     good, waits, wrong = 0, list[float](), dict[str, str]()
     spoken = heard_for = seconds = 0.0
@@ -97,17 +97,19 @@ def measure(subject: str, sentences: tuple[str, ...], speed: float) -> Figure:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure and print the figures."""
     synthesise("Warm up.")
     sets = {"sentences": SENTENCES, "sums": SUMS}
     figures = [measure(n, s, speed) for n, s in sets.items() for speed in SPEEDS]
     for figure in figures:
         print(json.dumps({"benchmark": "speech", **figure._asdict()}))
-    print(f"\n{'':>10} speed  words right  to text  speaking  hearing (of a second)")
+    print(
+        f"\n{'':>10} speed  words right  to text  synthesis  recognition (per second)"
+    )
     for f in figures:
-        costs = f"{f.ms_per_second_spoken:5.0f} ms  {f.ms_per_second_heard:5.0f} ms"
-        told = f"{f.words_right:11.1%}  {f.ms_to_text:4.0f} ms  {costs}"
-        print(f"{f.subject:>10} {f.speed:5.2f}  {told}")
+        costs = f"{f.ms_per_second_spoken:6.0f} ms  {f.ms_per_second_heard:8.0f} ms"
+        row = f"{f.words_right:11.1%}  {f.ms_to_text:4.0f} ms  {costs}"
+        print(f"{f.subject:>10} {f.speed:5.2f}  {row}")
 
 
 if __name__ == "__main__":

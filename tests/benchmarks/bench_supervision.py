@@ -1,19 +1,19 @@
 """
-What supervision costs: ``python tests/benchmarks/bench_supervision.py [--rounds N] [NAME…]``.
+Measure supervision: ``python tests/benchmarks/bench_supervision.py [--rounds N] [NAME …]``.
 
 Benchmarks:
-    capture 100, 10, 10k   CPU to capture 1M x 100 B, 5M x 10 B, 20k x 10 kB
-    dribble                CPU to capture 200k lines that the child flushes one by one
-    memory                 growth in MB for 5 GB captured; then ms for the newest 100
-                           lines and for one line anywhere, s for the number of lines
-    one flood, ten floods  lateness of a 20 ms ticker beside ``yes``, in ms
-    exits                  the same while 1,000 children are killed at once
-    gather                 the same while 200 children are started by one ``gather``
-    death                  µs from SIGKILL until the event of the death is published
-    revival                ms from SIGKILL until the next incarnation runs
-    spawn                  µs of our CPU for one start and one end
-    idle                   3,000 idle children: threads, KiB each, CPU % with a check a
-                           second, s to start and to end them all
+    capture 100, 10, 10k   CPU seconds to capture 1M x 100 B, 5M x 10 B, 20k x 10 kB
+    flushed lines          CPU seconds to capture 200k lines, each flushed by the child
+    memory                 growth in MB after 5 GB of captured output; ms to read the
+                           newest 100 lines and any one line, s to count the lines
+    one flood, ten floods  lateness in ms of a 20 ms ticker while ``yes`` is captured
+    many exits             the same while 1,000 children are killed at once
+    many starts            the same while one ``gather`` starts 200 children
+    exit notice            µs from SIGKILL until the exit event is published
+    restart                ms from SIGKILL until the next incarnation runs
+    spawn                  µs of CPU to start a child and to see it exit
+    idle                   3,000 idle children: threads, KiB per child, CPU % with one
+                           check per second, s to start and to stop all
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WRITER = (
     "left = count * size\n"
     "while left > 0: left -= os.write(1, block[:left])\n"
 )
-DRIBBLER = "import os\nfor n in range(200_000): os.write(1, b'%099d\\n' % n)"
+FLUSHING_WRITER = "import os\nfor n in range(200_000): os.write(1, b'%099d\\n' % n)"
 PIPE = subprocess.PIPE
 SLEEP = ("sleep", "1000")
 
@@ -81,18 +81,18 @@ async def managing(**options):
             yield manager
 
 
-async def ran(manager, name, *argv):
-    """Run a program to its end."""
-    one = await manager.start(name, Command(*argv), restart=TEMPORARY)
-    await one.wait()
-    return one
+async def run_child(manager, name, *argv):
+    """Start a program, wait for its exit and return its process."""
+    process = await manager.start(name, Command(*argv), restart=TEMPORARY)
+    await process.wait()
+    return process
 
 
 # ---- capture
 
 
 def bare(argv):
-    """Read to the end with nothing but ``os.read``, and keep the bytes."""
+    """Read to the end with ``os.read`` alone and keep the bytes."""
     with subprocess.Popen(argv, stdout=PIPE, bufsize=0) as child:
         kept, began = [], cpu()
         while data := os.read(child.stdout.fileno(), 65536):
@@ -101,7 +101,7 @@ def bare(argv):
 
 
 async def asyncio_lines(argv):
-    """Read lines as the documentation of asyncio shows, each with its time."""
+    """Read lines as asyncio's documentation shows and keep each with its time."""
     child = await asyncio.create_subprocess_exec(*argv, stdout=PIPE)
     kept, began = [], cpu()
     async for line in child.stdout:
@@ -112,16 +112,16 @@ async def asyncio_lines(argv):
 
 
 async def captured(argv):
-    """Capture with all that belongs to it, what is old moved to the disk."""
+    """Capture with a manager, which moves old output to the disk."""
     async with managing() as manager:
-        await ran(manager, "warm", "true")
+        await run_child(manager, "warm", "true")
         began = cpu()
-        await ran(manager, "one", *argv)
+        await run_child(manager, "child", *argv)
         return cpu() - began
 
 
 async def kept_in_memory(argv):
-    """Capture alone, with nothing moved to the disk."""
+    """Capture with the buffer alone, all of it in memory."""
     buffer = OutputBuffer("stdout", clock=Clock.now(), store=SpillStore(budget=1 << 40))
     with subprocess.Popen(argv, stdout=PIPE, bufsize=0) as child:
         began = cpu()
@@ -145,19 +145,19 @@ def capture_of(argv):
     }
 
 
-async def remembered(count=50_000_000, size=100):
+async def captured_5_gb(count=50_000_000, size=100):
     async with managing() as manager:
-        await ran(manager, "warm", "true")
+        await run_child(manager, "warm", "true")
         gc.collect()
         before = rss()
-        one = await ran(manager, "one", *program(WRITER, count, size))
+        process = await run_child(manager, "child", *program(WRITER, count, size))
         growth = (rss() - before) / 1e6
-        lines = one.get_stdout()
-        newest = statistics.median(took(lambda: lines[-100:]) for _ in range(9))
-        length = took(partial(len, lines))
+        lines = process.get_stdout()
+        newest = statistics.median(duration(lambda: lines[-100:]) for _ in range(9))
+        length = duration(partial(len, lines))
         places = random.Random(7).choices(range(count), k=200)
         line = statistics.median(
-            took(partial(lines.__getitem__, place)) for place in places
+            duration(partial(lines.__getitem__, place)) for place in places
         )
         return {
             "MB": growth,
@@ -167,7 +167,7 @@ async def remembered(count=50_000_000, size=100):
         }
 
 
-def took(work):
+def duration(work):
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -177,7 +177,7 @@ def took(work):
 
 
 async def tick(late, seconds):
-    """Note by how much each of many 20 ms sleeps was late."""
+    """Append the lateness of each of many sleeps of 20 ms to *late*."""
     due = time.perf_counter()
     for _ in range(int(seconds / 0.02)):
         due += 0.02
@@ -209,15 +209,15 @@ async def flooded(count):
 async def exiting(count=1_000):
     late = []
     async with managing() as manager:
-        ones = [
+        processes = [
             await manager.start(f"{n}", Command(*SLEEP), restart=TEMPORARY)
             for n in range(count)
         ]
         ticking = asyncio.ensure_future(tick(late, 3.0))
         await asyncio.sleep(0.2)
-        with subprocess.Popen(["kill", "-9", *(str(one.pid) for one in ones)]):
+        with subprocess.Popen(["kill", "-9", *(str(each.pid) for each in processes)]):
             await ticking
-        assert not any(one.status == "running" for one in ones)
+        assert not any(each.status == "running" for each in processes)
     return in_ms(late)
 
 
@@ -253,52 +253,53 @@ async def beside_ticks(starts):
     return {**in_ms(late), "all s": all_began}
 
 
-# ---- death and life
+# ---- exit notice, restart and spawn
 
 
-async def told_by_pidfd(rounds=200):
-    """The least that can be done: a descriptor that becomes readable."""
+async def time_pidfd_exit(rounds=200):
+    """Wait for a pidfd to become readable, the least work possible."""
     loop, times = asyncio.get_running_loop(), []
     for _ in range(rounds):
         child = subprocess.Popen(SLEEP)
-        told, descriptor = loop.create_future(), os.pidfd_open(child.pid)
+        exited, descriptor = loop.create_future(), os.pidfd_open(child.pid)
 
-        def reap(child=child, told=told, descriptor=descriptor):
+        def reap(child=child, exited=exited, descriptor=descriptor):
             loop.remove_reader(descriptor)
             os.close(descriptor)
             child.wait()
-            told.set_result(time.perf_counter())
+            exited.set_result(time.perf_counter())
 
         loop.add_reader(descriptor, reap)
         await asyncio.sleep(0.005)
         began = time.perf_counter()
         os.kill(child.pid, signal.SIGKILL)
-        times.append(await told - began)
+        times.append(await exited - began)
     return {"µs": statistics.median(times) * 1e6}
 
 
-async def told_by_us(rounds=200):
-    """Until the event of the death is published."""
+async def time_our_exit(rounds=200):
+    """Wait for the exit event of the manager."""
     loop, times = asyncio.get_running_loop(), []
     async with managing() as manager:
-        told = loop.create_future()
+        exited = loop.create_future()
 
-        def listen(event):
-            if event.kind == "process.exited" and not told.done():
-                told.set_result(time.perf_counter())
+        def on_event(event):
+            if event.kind == "process.exited" and not exited.done():
+                exited.set_result(time.perf_counter())
 
-        manager.subscribe(listen)
+        manager.subscribe(on_event)
         for number in range(rounds):
-            told = loop.create_future()
-            one = await manager.start(f"{number}", Command(*SLEEP), restart=TEMPORARY)
+            exited = loop.create_future()
+            command = Command(*SLEEP)
+            process = await manager.start(f"{number}", command, restart=TEMPORARY)
             await asyncio.sleep(0.005)
             began = time.perf_counter()
-            os.kill(one.pid, signal.SIGKILL)
-            times.append(await told - began)
+            os.kill(process.pid, signal.SIGKILL)
+            times.append(await exited - began)
     return {"µs": statistics.median(times) * 1e6}
 
 
-async def told_by_asyncio(rounds=200):
+async def time_asyncio_exit(rounds=200):
     times = []
     for _ in range(rounds):
         child = await asyncio.create_subprocess_exec(*SLEEP)
@@ -310,21 +311,21 @@ async def told_by_asyncio(rounds=200):
     return {"µs": statistics.median(times) * 1e6}
 
 
-async def revived(rounds=200):
+async def restarted(rounds=200):
     times = []
     policy = RestartPolicy("permanent", first_delay=0.0, max_failures=1e9)
     async with managing() as manager:
-        again = asyncio.Event()
+        running = asyncio.Event()
         manager.subscribe(
-            lambda event: again.set() if event.kind == "process.restarted" else None
+            lambda event: running.set() if event.kind == "process.restarted" else None
         )
-        one = await manager.start("one", Command(*SLEEP), restart=policy)
+        process = await manager.start("child", Command(*SLEEP), restart=policy)
         for _ in range(rounds):
             await asyncio.sleep(0.005)
-            again.clear()
+            running.clear()
             began = time.perf_counter()
-            os.kill(one.pid, signal.SIGKILL)
-            await again.wait()
+            os.kill(process.pid, signal.SIGKILL)
+            await running.wait()
             times.append(time.perf_counter() - began)
     return {"ms": statistics.median(times) * 1e3}
 
@@ -341,14 +342,14 @@ async def spawned_by_asyncio(rounds=300):
 
 async def spawned_by_us(rounds=300):
     async with managing() as manager:
-        await ran(manager, "warm", "true")
+        await run_child(manager, "warm", "true")
         began = cpu()
         for number in range(rounds):
-            await ran(manager, f"{number}", "true")
+            await run_child(manager, f"{number}", "true")
         return {"µs": (cpu() - began) / rounds * 1e6}
 
 
-async def idled_by_us(count=3_000):
+async def our_idle_children(count=3_000):
     async with managing(check_interval=1.0) as manager:
         for number in range(20):
             await manager.start(f"warm {number}", Command(*SLEEP))
@@ -373,7 +374,7 @@ async def idled_by_us(count=3_000):
     }
 
 
-async def idled_by_asyncio(count=3_000):
+async def asyncio_idle_children(count=3_000):
     before, began = rss(), time.perf_counter()
     children = [
         await asyncio.create_subprocess_exec(*SLEEP, stdout=PIPE, stderr=PIPE)
@@ -395,7 +396,7 @@ async def idled_by_asyncio(count=3_000):
     }
 
 
-# ---- all
+# ---- benchmarks
 
 
 def run(function, *args):
@@ -414,7 +415,7 @@ def captures(name, count, size, *more):
 
 def lateness(name, p99, most, **subjects):
     goals = Goal("p99 ms", at_most=p99), Goal("max ms", at_most=most)
-    return Benchmark(name, {"nothing": run(quiet), **subjects}, goals)
+    return Benchmark(name, {"no children": run(quiet), **subjects}, goals)
 
 
 BENCHMARKS = (
@@ -422,13 +423,13 @@ BENCHMARKS = (
     captures("10", 5_000_000, 10, Goal("s", at_most=1 / 130, of="asyncio lines")),
     captures("10k", 20_000, 10_000),
     Benchmark(
-        "dribble",
-        capture_of(program(DRIBBLER)),
+        "flushed lines",
+        capture_of(program(FLUSHING_WRITER)),
         (Goal("s", at_most=0.4, of="bare read loop"),),
     ),
     Benchmark(
         "memory",
-        {"ours": run(remembered)},
+        {"ours": run(captured_5_gb)},
         (
             Goal("MB", at_most=40),
             Goal("newest ms", at_most=0.3),
@@ -439,18 +440,20 @@ BENCHMARKS = (
     ),
     lateness("one flood", 1, 3, ours=run(flooded, 1)),
     lateness("ten floods", 3, 8, ours=run(flooded, 10)),
-    lateness("exits", 10, 10, ours=run(exiting)),
-    lateness("gather", 5, 10, ours=run(gathered), asyncio=run(gathered_by_asyncio)),
+    lateness("many exits", 10, 10, ours=run(exiting)),
+    lateness(
+        "many starts", 5, 10, ours=run(gathered), asyncio=run(gathered_by_asyncio)
+    ),
     Benchmark(
-        "death",
+        "exit notice",
         {
-            "bare pidfd": run(told_by_pidfd),
-            "ours": run(told_by_us),
-            "asyncio": run(told_by_asyncio),
+            "bare pidfd": run(time_pidfd_exit),
+            "ours": run(time_our_exit),
+            "asyncio": run(time_asyncio_exit),
         },
         (Goal("µs", at_most=1.2, of="bare pidfd"),),
     ),
-    Benchmark("revival", {"ours": run(revived)}, (Goal("ms", at_most=2),)),
+    Benchmark("restart", {"ours": run(restarted)}, (Goal("ms", at_most=2),)),
     Benchmark(
         "spawn",
         {"asyncio": run(spawned_by_asyncio), "ours": run(spawned_by_us)},
@@ -458,7 +461,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "idle",
-        {"asyncio": run(idled_by_asyncio), "ours": run(idled_by_us)},
+        {"asyncio": run(asyncio_idle_children), "ours": run(our_idle_children)},
         (
             Goal("threads", at_most=3),
             Goal("KiB each", at_most=4),

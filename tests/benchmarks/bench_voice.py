@@ -1,19 +1,20 @@
 """
-How quick a voice session is: ``python tests/benchmarks/bench_voice.py [--rounds N]``.
+Measure the latency of a voice session: ``python tests/benchmarks/bench_voice.py [--rounds N]``.
 
-A scripted service on a local websocket, a recorder and a player that are programs on
-pipes: all is real but the sound card. Every piece of sound carries the time at which it
-was written, so each figure spans the whole way between two programs. Prints one JSON line
-per figure, then a table. Figures are in milliseconds, and as good as the machine is idle.
+A scripted service on a local websocket talks to a session whose recorder and player are
+programs with pipes; only the sound card is missing. Every piece of audio contains the
+time at which it was written, so a figure covers the whole path between two programs. The
+output is one JSON line per figure, then a table. Figures are in milliseconds; other load
+on the machine makes them worse.
 
 Figures:
-    microphone → service   a recorder writes 20 ms → the service has received it
-    delta → player         the service sends sound → an idle player has read it
-    barge-in               the service says that the user speaks → the player has played
-                           all that it was given, as a sound card would
-    recorder killed        last sound of the old one → first sound of the new one
-    standby takes over     noticed that the player is gone → the other one took the sound
-    connection dropped     → the session is set up again
+    microphone → service   the recorder writes 20 ms → the service has received them
+    delta → player         the service sends audio → an idle player has read it
+    barge-in               the service reports speech → the player has played everything
+                           that it was given, as a sound card would
+    recorder killed        last audio of the old recorder → first audio of the new one
+    standby takes over     exit of the player noticed → the standby has taken the audio
+    connection dropped     connection broken → connection restored
 """
 
 from __future__ import annotations
@@ -53,18 +54,19 @@ while True:
     time.sleep(max(0, due - time.monotonic()))
 """
 
-# Prints for each stamp how old it was, and now and then when all will have been played.
+# Prints the age of each time stamp and, after a pause, the time at which the last audio
+# has been played.
 PLAYER = f"""
 import os, select, struct, time
-empty_at, told = 0.0, True
+empty_at, reported = 0.0, True
 while True:
-    if not told and not select.select([0], [], [], 0.3)[0]:
+    if not reported and not select.select([0], [], [], 0.3)[0]:
         print("empty", empty_at, flush=True)
-        told = True
+        reported = True
     data = os.read(0, 65536)
     if not data:
         break
-    now, told = time.monotonic(), False
+    now, reported = time.monotonic(), False
     empty_at = max(empty_at, now) + len(data) / 48000
     if data[:4] == b"{STAMP.decode()}":
         sent, = struct.unpack("<Q", data[4:12])
@@ -73,17 +75,17 @@ while True:
 
 
 class Service:
-    """A service that does what it is told, and notes when sound came."""
+    """A scripted service that records when audio arrives."""
 
     def __init__(self):
         self.url = ""
-        self.came = []  # (written, received) of each frame of the microphone
+        self.frames = []  # (time written, time received) of each microphone frame
         self.socket = None
         self._pending = b""
         self._responses = 0
 
     async def handle(self, socket):
-        """Serve one connection; messages are as small as a client lets them be."""
+        """Serve one connection."""
         self.socket, self._pending = socket, b""
         session = {"id": "sess_1", "type": "realtime"}
         await self.send("session.created", session=session)
@@ -93,25 +95,25 @@ class Service:
                 if message["type"] == "session.update":
                     await self.send("session.updated", session=session)
                 elif message["type"] == "input_audio_buffer.append":
-                    self.note(base64.b64decode(message["audio"]), now)
+                    self.record(base64.b64decode(message["audio"]), now)
 
-    def note(self, pcm, now):
-        """Read the stamps in what the microphone gave."""
+    def record(self, pcm, now):
+        """Read the time stamps in audio of the microphone."""
         self._pending += pcm
         start = self._pending.find(STAMP)
         while start >= 0 and len(self._pending) >= start + FRAME:
             (written,) = struct.unpack_from("<Q", self._pending, start + 4)
-            self.came.append((written / 1e9, now))
+            self.frames.append((written / 1e9, now))
             self._pending = self._pending[start + FRAME :]
             start = self._pending.find(STAMP)
 
     async def send(self, kind, **fields):
-        """Send an event."""
+        """Send a server event."""
         text = orjson.dumps({"type": kind, **fields}).decode()
         await self.socket.send(text)
 
     async def speak(self, ms):
-        """Send a response all at once, which carries the time of its sending."""
+        """Send a whole response at once; its audio begins with the time of sending."""
         self._responses += 1
         names = {"response_id": f"r{self._responses}", "item_id": f"i{self._responses}"}
         await self.send("response.created", response={"id": names["response_id"]})
@@ -122,8 +124,8 @@ class Service:
         await self.send("response.done", response=done)
 
 
-def told(stream, what):
-    """Return the numbers that the players printed so far."""
+def printed(stream, what):
+    """Return the numbers of one kind that the players have printed so far."""
     players = (p for n, p in stream.process_manager.processes.items() if n in SPEAKERS)
     lines = (line.text.split() for player in players for line in player.get_stdout())
     return [float(number) for kind, number in lines if kind == what]
@@ -133,68 +135,68 @@ SPEAKERS = ("player", "standby")
 
 
 async def until(condition):
-    """Wait for *condition*, a minute at the most."""
+    """Wait until *condition()* is true, for one minute at most."""
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
 
 
 async def microphone(stream, service, rounds):
-    """Measure on 50 frames a round."""
-    service.came.clear()
-    await until(lambda: len(service.came) >= 50 * rounds)
-    return [received - written for written, received in service.came]
+    """Measure 50 frames per round."""
+    service.frames.clear()
+    await until(lambda: len(service.frames) >= 50 * rounds)
+    return [received - written for written, received in service.frames]
 
 
 async def deltas(stream, service, rounds):
-    """Measure on 5 responses of 40 ms a round, each to an idle player."""
+    """Measure 5 responses of 40 ms per round, each with an idle player."""
     for number in range(5 * rounds):
         await service.speak(40)
-        await until(lambda n=number: len(told(stream, "delta")) > n)
+        await until(lambda n=number: len(printed(stream, "delta")) > n)
         await stream.wait_until_played()
         await asyncio.sleep(0.05)
-    return told(stream, "delta")[: 5 * rounds]
+    return printed(stream, "delta")[: 5 * rounds]
 
 
 async def barge_ins(stream, service, rounds):
-    """Measure on responses of 3 s, of which half a second is heard."""
+    """Measure responses of 3 s, each interrupted after half a second."""
     figures = []
     for _ in range(rounds):
-        before = len(told(stream, "empty"))
+        before = len(printed(stream, "empty"))
         await service.speak(3000)
         await asyncio.sleep(0.5)
         spoke = time.monotonic()
         await service.send("input_audio_buffer.speech_started", item_id="u1")
-        await until(lambda n=before: len(told(stream, "empty")) > n)
-        figures.append(told(stream, "empty")[-1] - spoke)
+        await until(lambda n=before: len(printed(stream, "empty")) > n)
+        figures.append(printed(stream, "empty")[-1] - spoke)
     return figures
 
 
 async def recorder_deaths(stream, service, rounds):
-    """Kill it while it delivers; a pause lets the failures fade."""
+    """Kill the recorder while it delivers; a pause lets the failure score decay."""
     figures = []
     for number in range(rounds):
         await asyncio.sleep(1)
-        service.came.clear()
-        await until(lambda: service.came)
+        service.frames.clear()
+        await until(lambda: service.frames)
         os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
         await until(lambda n=number: stream.summary().restarts["recorder"] > n)
         await asyncio.sleep(0.3)
-        written = [written for written, _ in service.came]
+        written = [written for written, _ in service.frames]
         figures.append(max(b - a for a, b in itertools.pairwise(written)))
         stream.process_manager.processes["recorder"].reset()
     return figures
 
 
 async def drops(stream, service, rounds):
-    """Break the connection without a word, once in each session: then it waits longer."""
+    """Break the connection without a close frame, once per session."""
     figures = []
     for _ in range(rounds):
-        fresh = Stream(
+        session = Stream(
             logger=stream.logger, url=service.url, microphone=None, speaker=None
         )
-        restored = fresh.events(ConnectionRestored)
-        async with fresh:
+        restored = session.events(ConnectionRestored)
+        async with session:
             await asyncio.sleep(0.1)
             broke = time.monotonic()
             service.socket.transport.abort()
@@ -205,7 +207,7 @@ async def drops(stream, service, rounds):
 
 
 async def switches(stream, service, rounds):
-    """Kill the player in the middle of a response, whichever it is."""
+    """Kill the current player during a response."""
     for number in range(rounds):
         await service.speak(2000)
         await asyncio.sleep(0.3)
@@ -219,7 +221,7 @@ async def switches(stream, service, rounds):
 
 
 FIGURES = (
-    # name, how it is measured, which share of the rounds counts, what issue 5 asks for
+    # name, measurement, quantile to compare with the goal, goal in ms
     ("microphone → service", microphone, 0.99, 25),
     ("delta → player", deltas, 0.99, 5),
     ("barge-in", barge_ins, 0.99, 60),
@@ -230,7 +232,7 @@ FIGURES = (
 
 
 async def measure(rounds, folder):
-    """Run one session, and take all figures in it."""
+    """Measure all figures in one session."""
     service = Service()
     async with serve(service.handle, "127.0.0.1", 0, compression=None) as server:
         port = server.sockets[0].getsockname()[1]
@@ -243,7 +245,7 @@ async def measure(rounds, folder):
             standby=True,
         )
         async with stream:
-            await until(lambda: len(service.came) > 50)  # warm
+            await until(lambda: len(service.frames) > 50)  # warm up
             return [
                 (name, share, limit, sorted(await take(stream, service, rounds)))
                 for name, take, share, limit in FIGURES
@@ -251,7 +253,7 @@ async def measure(rounds, folder):
 
 
 def main():
-    """Measure, and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
@@ -263,16 +265,16 @@ def main():
         counts = quantile(figures, share) * 1000
         fields = {"p50_ms": p50, "counts_ms": counts, "max_ms": worst}
         rounded = {key: round(value, 2) for key, value in fields.items()}
-        told = {"benchmark": f"voice: {name}", "subject": "ours", "n": len(figures)}
+        record = {"benchmark": f"voice: {name}", "subject": "ours", "n": len(figures)}
         goal = {"share": share, "to_reach_ms": limit}
-        print(json.dumps({**told, **rounded, **goal}, ensure_ascii=False))
+        print(json.dumps({**record, **rounded, **goal}, ensure_ascii=False))
         met = "" if limit is None else "met" if counts <= limit else "MISSED"
-        asked = "" if limit is None else f"≤ {limit} {met}"
+        verdict = "" if limit is None else f"≤ {limit} {met}"
         table.append(
             f"{name:22} {len(figures):5} {p50:8.2f} {counts:8.2f} {worst:8.2f} "
-            f"{f'p{share * 100:.0f}':>5} {asked}"
+            f"{f'p{share * 100:.0f}':>5} {verdict}"
         )
-    print(f"\n{'':22} {'n':>5} {'p50':>8} {'counts':>8} {'max':>8} {'':>5} to reach")
+    print(f"\n{'':22} {'n':>5} {'p50':>8} {'counts':>8} {'max':>8} {'':>5} goal")
     print("\n".join(table))
 
 

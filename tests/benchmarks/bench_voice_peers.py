@@ -1,15 +1,15 @@
 """
-A voice client beside the field: ``python tests/benchmarks/bench_voice_peers.py [NAME …]``.
+Compare with other voice clients: ``python tests/benchmarks/bench_voice_peers.py [NAME …]``.
 
 Benchmarks:
-    voice import   ms, and ms of CPU, until a client can dial, in a new interpreter;
-                   ``websockets`` is the bare client, below which none of them can be,
-                   ``ours, first line`` only ``import realtalk_async``: the rest comes
-                   with the first name that is asked for
-    voice deltas   ms of CPU for 1,000 received pieces of sound, 100 ms each, until they
-                   are ready to be played
+    voice import   ms and ms of CPU to import everything that a connection needs, in a new
+                   interpreter; ``websockets`` is the lower bound, the bare websocket
+                   client; ``ours, first line`` is ``import realtalk_async`` alone, which
+                   loads the modules of a name when the name is first used
+    voice deltas   ms of CPU for 1,000 received audio deltas of 100 ms, until they are
+                   ready to be played
 
-``openai-agents`` is measured where it is installed.
+``openai-agents`` is left out if it is not installed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ print(json.dumps({"ms": took * 1000, "CPU ms": spent * 1000}))
 
 
 def imports(*modules):
-    """Return what measures how long these take to import, once they are compiled."""
+    """Return a subject that measures the import of modules that are compiled already."""
 
     def measure():
         command = [sys.executable, "-c", IMPORT, *modules]
@@ -55,7 +55,7 @@ def imports(*modules):
 
 
 def messages():
-    """Return a response's pieces of sound as they come from the service."""
+    """Yield the audio deltas of a response as the service sends them."""
     delta = base64.b64encode(PIECE).decode()
     ids = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0}
     for number in range(PIECES):
@@ -64,7 +64,7 @@ def messages():
 
 
 def timed(receive):
-    """Return the CPU that *receive* takes for all pieces."""
+    """Return the CPU time that *receive* takes for all deltas."""
     pieces = list(messages())
     receive(pieces[0])
     began = time.process_time()

@@ -1,4 +1,4 @@
-"""Supervisors that are programs of their own: each is told to keep one script running."""
+"""Run supervisors as separate programs, each with one script to keep running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MARK = "BENCHMARK_MARK"
-"""A variable in the environment of a supervisor and of all that it starts."""
+"""The environment variable that marks a supervisor and its descendants."""
 
 SUPERVISORD = """\
 [supervisord]
@@ -71,89 +71,89 @@ asyncio.run(main(*sys.argv[1:]))
 Argv = list[str]
 
 
-# ---- how each is configured and run
+# ---- configuration and command line of each supervisor
 
 
 def supervisord(folder: Path, more: str = "") -> Argv:
-    """Supervisord, which stamps no line."""
+    """Configure supervisord, which adds no time to a line."""
     config = folder / "supervisord.conf"
     config.write_text(SUPERVISORD.format(folder=folder, more=more))
     return [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
 
 
-def eager_supervisord(folder: Path) -> Argv:
-    """Supervisord for which a child has started at once."""
+def quick_supervisord(folder: Path) -> Argv:
+    """Configure supervisord to count a child as started at once."""
     return supervisord(folder, "startsecs = 0")
 
 
 def circus(folder: Path, more: str = "") -> Argv:
-    """Circusd, which stamps what it has read at a time."""
+    """Configure circusd, which adds a time to each chunk that it reads."""
     config = folder / "circus.ini"
     config.write_text(CIRCUS.format(folder=folder, more=more))
     return [sys.executable, "-m", "circus.circusd", str(config)]
 
 
-def eager_circus(folder: Path) -> Argv:
-    """Circusd that looks a hundred times a second."""
+def quick_circus(folder: Path) -> Argv:
+    """Configure circusd to check its children a hundred times a second."""
     return circus(folder, "check_delay = 0.01")
 
 
 def honcho(folder: Path) -> Argv:
-    """Honcho, which restarts nothing."""
+    """Configure honcho, which does not restart."""
     (folder / "Procfile").write_text(f"one: sh {folder}/script\n")
     return [sys.executable, "-m", "honcho", "-f", f"{folder}/Procfile", "start"]
 
 
 def shell(folder: Path) -> Argv:
-    """Run a loop of the shell, the least there is."""
+    """Restart in a shell loop, the simplest supervisor."""
     return ["sh", "-c", f"while :; do sh {folder}/script; done"]
 
 
 def asyncio_app(folder: Path) -> Argv:
-    """Run an app of asyncio alone, which restarts nothing."""
+    """Run an app that uses only asyncio and does not restart."""
     return [sys.executable, "-c", ASYNCIO, str(folder)]
 
 
 def our_app(folder: Path) -> Argv:
-    """Run an app of ours, with the policy as it is by default."""
+    """Run an app that uses this package with the default restart policy."""
     return [sys.executable, "-c", OURS, str(folder)]
 
 
-def eager_app(folder: Path) -> Argv:
-    """Run an app of ours that restarts without a delay, for ever."""
+def quick_app(folder: Path) -> Argv:
+    """Run an app that uses this package and restarts without delay or limit."""
     return [*our_app(folder), "at once"]
 
 
-# ---- running one
+# ---- a running supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A supervisor at work."""
+    """A running supervisor and the folder of its script."""
 
     process: subprocess.Popen[bytes]
     folder: Path
-    told: int
-    """Reads what the script writes to ``{folder}/told``."""
+    messages: int
+    """The descriptor of the named pipe ``{folder}/messages`` that the script writes to."""
 
     @property
     def cpu(self) -> float:
-        """The seconds that the supervisor itself has computed."""
+        """The CPU seconds of the supervisor itself, without its children."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3)
 
     def children(self, name: str) -> list[int]:
-        """Return those of its processes that live and run the program *name*."""
+        """Return the descendants that run the program *name*."""
         return [pid for pid in marked(self.folder.name) if program(pid) == name]
 
 
 @contextlib.contextmanager
 def running(configure: Callable[[Path], Argv], script: str) -> Iterator[Running]:
-    """Have *script* supervised in a folder of its own; leave nothing of it."""
+    """Supervise *script* in a temporary folder; kill all descendants at the end."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "script").write_text(script.format(folder=folder))
-        os.mkfifo(folder / "told")
-        told = os.open(folder / "told", os.O_RDWR)
+        os.mkfifo(folder / "messages")
+        messages = os.open(folder / "messages", os.O_RDWR)
         process = subprocess.Popen(
             configure(folder),
             stdout=subprocess.DEVNULL,
@@ -161,16 +161,16 @@ def running(configure: Callable[[Path], Argv], script: str) -> Iterator[Running]
             env={**os.environ, MARK: folder.name},
         )
         try:
-            yield Running(process, folder, told)
+            yield Running(process, folder, messages)
         finally:
             process.kill()
             process.wait()
             end(folder.name)
-            os.close(told)
+            os.close(messages)
 
 
 def marked(mark: str) -> list[int]:
-    """Return the processes that live and carry the mark."""
+    """Return the processes whose environment has the mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -181,14 +181,14 @@ def marked(mark: str) -> list[int]:
 
 
 def program(pid: int) -> str:
-    """Return the name of what a process runs."""
+    """Return the name of the program that a process runs."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
 
 
 def end(mark: str) -> None:
-    """Kill all that carry the mark, also what is born meanwhile."""
+    """Kill the processes with the mark until there are none."""
     while pids := marked(mark):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -196,67 +196,67 @@ def end(mark: str) -> None:
         time.sleep(0.01)
 
 
-# ---- what is asked of it
+# ---- measurements
 
 WRITES = """\
 read go < {folder}/go
 COMMAND
-echo done > {folder}/told
+echo done > {folder}/messages
 exec sleep 1000
 """
 APPEARS = """\
-echo $$ > {folder}/told
+echo $$ > {folder}/messages
 exec sleep 1000
 """
 FAMILY = """\
 setsid sleep 1000 &
 sleep 1000 &
-echo ready > {folder}/told
+echo ready > {folder}/messages
 exec sleep 1000
 """
 
 
 def capture(configure: Callable[[Path], Argv], command: str, size: int) -> float:
-    """Return the CPU of a supervisor that keeps *size* bytes which *command* writes."""
-    with running(configure, WRITES.replace("COMMAND", command)) as one:
-        os.mkfifo(one.folder / "go")
-        with (one.folder / "go").open("w") as go:  # waits until the script runs
-            began = one.cpu
+    """Return the CPU seconds to store *size* bytes of output of *command*."""
+    with running(configure, WRITES.replace("COMMAND", command)) as supervisor:
+        os.mkfifo(supervisor.folder / "go")
+        with (supervisor.folder / "go").open("w") as go:  # waits until the script runs
+            began = supervisor.cpu
             go.write("\n")
-        os.read(one.told, 100)
-        output = one.folder / "output"
-        while output.stat().st_size < size or fresh(output):
+        os.read(supervisor.messages, 100)
+        output = supervisor.folder / "output"
+        while output.stat().st_size < size or modified_recently(output):
             time.sleep(0.05)
-        return one.cpu - began
+        return supervisor.cpu - began
 
 
-def fresh(output: Path) -> bool:
-    """Tell whether a file was written to in the last quarter of a second."""
+def modified_recently(output: Path) -> bool:
+    """Return whether a file was modified in the last quarter of a second."""
     return time.time() - output.stat().st_mtime < 0.25
 
 
-def revival(configure: Callable[[Path], Argv], pauses: list[float]) -> list[float]:
+def restarts(configure: Callable[[Path], Argv], pauses: list[float]) -> list[float]:
     """Kill the script after each pause; return the seconds until it runs again."""
     times = []
-    with running(configure, APPEARS) as one:
-        pid = int(os.read(one.told, 100))
+    with running(configure, APPEARS) as supervisor:
+        pid = int(os.read(supervisor.messages, 100))
         for pause in pauses:
             time.sleep(pause)
             began = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
-            pid = int(os.read(one.told, 100))
+            pid = int(os.read(supervisor.messages, 100))
             times.append(time.perf_counter() - began)
     return times
 
 
 def survivors(configure: Callable[[Path], Argv]) -> int:
-    """Kill the supervisor of a child, a grandchild and a daemon; count who lives on."""
-    with running(configure, FAMILY) as one:
-        os.read(one.told, 100)
+    """Kill a supervisor with SIGKILL; count its descendants alive a second later."""
+    with running(configure, FAMILY) as supervisor:
+        os.read(supervisor.messages, 100)
         time.sleep(0.1)
-        one.process.kill()
-        one.process.wait()
+        supervisor.process.kill()
+        supervisor.process.wait()
         deadline = time.monotonic() + 1.0
-        while (left := one.children("sleep")) and time.monotonic() < deadline:
+        while (left := supervisor.children("sleep")) and time.monotonic() < deadline:
             time.sleep(0.01)
         return len(left)

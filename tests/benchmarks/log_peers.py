@@ -1,4 +1,4 @@
-"""Ours and the loggers of the field, each as its documentation shows: one file, one line."""
+"""Write the same line to a file with this package and with other loggers, as documented."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ BATCH = 4_000
 
 
 class Log(NamedTuple):
-    """A log that is open: a call writes the line, and ``flush`` waits for the disk."""
+    """An open log: `call` logs one line, `flush` waits until all lines are on disk."""
 
     call: Callable[[], object]
     flush: Callable[[], Awaitable[object]]
     awaited: bool = False
-    """Whether a call is to be awaited."""
+    """Whether `call` returns an awaitable."""
 
     async def calls(self, count: int) -> None:
         """Log *count* lines."""
@@ -46,11 +46,11 @@ class Log(NamedTuple):
 
 
 async def done() -> None:
-    """Wait for nothing: a call returns when the line is written."""
+    """Return at once, because `call` has already written the line."""
 
 
 class Raw(io.RawIOBase):
-    """A file that writes by ``os.write``, as ours does: it can be slowed."""
+    """A file that calls ``os.write``, which a benchmark can slow down."""
 
     def __init__(self, path):
         self.descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -63,7 +63,7 @@ class Raw(io.RawIOBase):
 
 
 def text(path):
-    """Return what ``open(path, "a")`` would, upon a raw file."""
+    """Return a text file like that of ``open(path, "a")``, based on a raw file."""
     return io.TextIOWrapper(io.BufferedWriter(Raw(path)))
 
 
@@ -74,13 +74,13 @@ async def ours(path, *, spool=False):
 
 
 def spooled(path):
-    """Keep lines in shared memory until they are on disk: SIGKILL loses none."""
+    """Log with lines in shared memory until they are on disk, which SIGKILL cannot lose."""
     return ours(path, spool=True)
 
 
 @asynccontextmanager
 async def raw(path):
-    """Format, join, write: no thread, no safety."""
+    """Format, join and write, without a thread or a lock."""
     lines: list[bytes] = []
     second, stamp = 0, ""
     file = Raw(path)
@@ -101,7 +101,7 @@ async def raw(path):
 
 
 def through(module, handler):
-    """Return a call of a logger with the standard library's face."""
+    """Return a log call of a module with the API of the standard library's logging."""
     handler.setFormatter(module.Formatter(FORMAT, SECOND))
     log = module.getLogger("sox_bg")
     log.propagate = False
@@ -216,8 +216,8 @@ LOGS = {
 }
 
 
-def many(subject: str) -> int:
-    """Return for how many lines a subject has the time: a multiple of a batch."""
+def line_count(subject: str) -> int:
+    """Return the number of lines to log, fewer for slow loggers; a multiple of BATCH."""
     batches = {
         "raw": 50,
         "ours": 50,
@@ -229,7 +229,7 @@ def many(subject: str) -> int:
 
 
 async def cost(log: Log, count: int) -> dict[str, float]:
-    """Return nanoseconds of CPU per call and per line on disk, and lines a second."""
+    """Return ns of CPU per call and per line on disk, and lines per second."""
     await log.calls(BATCH)
     await log.flush()
     calling, began, cpu = 0, time.perf_counter(), time.process_time_ns()

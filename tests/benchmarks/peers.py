@@ -1,15 +1,14 @@
-"""How the libraries of the field do what we do: each as its documentation shows."""
+"""Capture, wait for and start subprocesses with other libraries, as documented there."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableSequence, Sequence
+from collections.abc import MutableSequence, Sequence
 from functools import partial
 
 import anyio
@@ -17,13 +16,13 @@ from anyio.streams.text import TextReceiveStream
 
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 SLEEP = ("sleep", "1000")
-# Dies at once when it is killed; its own child keeps the pipe for two seconds more.
+# The shell ends at once when it is killed; its child holds the pipe for two seconds.
 HELD = ("sh", "-c", "sleep 2 & exec sleep 1000")
 
 Argv = Sequence[str]
 
 
-# ---- capture: every line, with the time of its arrival, is added to a list or a deque
+# ---- capture: each line is appended to a list or a deque with its arrival time
 
 Lines = MutableSequence[tuple[float, bytes | str]]
 
@@ -50,7 +49,7 @@ async def asyncio_lines(argv: Argv, lines: Lines) -> None:
 
 
 async def anyio_lines(argv: Argv, lines: Lines) -> None:
-    """Read text with anyio, and split it."""
+    """Read text with anyio and split it into lines."""
     rest = ""
     async with await anyio.open_process(argv) as process:
         async for text in TextReceiveStream(process.stdout):
@@ -60,7 +59,7 @@ async def anyio_lines(argv: Argv, lines: Lines) -> None:
 
 
 async def shellous_lines(argv: Argv, lines: Lines) -> None:
-    """Iterate over a command of shellous."""
+    """Iterate over the lines of a shellous command."""
     from shellous import sh
 
     async for line in sh(*argv):
@@ -68,7 +67,7 @@ async def shellous_lines(argv: Argv, lines: Lines) -> None:
 
 
 async def trio_lines(argv: Argv, lines: Lines) -> None:
-    """Read chunks with trio, and split them."""
+    """Read chunks with trio and split them into lines."""
     import trio
 
     rest = b""
@@ -81,11 +80,11 @@ async def trio_lines(argv: Argv, lines: Lines) -> None:
             lines.extend([(now, line) for line in whole])
 
 
-# ---- death: seconds from SIGKILL to the return of what waits
+# ---- exit notice: seconds from SIGKILL to the return of wait()
 
 
-async def asyncio_death(argv: Argv) -> float:
-    """Wait as asyncio does."""
+async def asyncio_exit(argv: Argv) -> float:
+    """Wait with asyncio."""
     child = await asyncio.create_subprocess_exec(*argv, stdout=PIPE)
     await asyncio.sleep(0.02)
     began = time.perf_counter()
@@ -94,8 +93,8 @@ async def asyncio_death(argv: Argv) -> float:
     return time.perf_counter() - began
 
 
-async def anyio_death(argv: Argv) -> float:
-    """Wait as anyio does."""
+async def anyio_exit(argv: Argv) -> float:
+    """Wait with anyio."""
     child = await anyio.open_process(argv)
     await anyio.sleep(0.02)
     began = time.perf_counter()
@@ -106,8 +105,8 @@ async def anyio_death(argv: Argv) -> float:
     return took
 
 
-async def shellous_death(argv: Argv) -> float:
-    """Leave the block of a command of shellous."""
+async def shellous_exit(argv: Argv) -> float:
+    """Leave the block of a shellous command."""
     from shellous import sh
 
     command = sh(*argv).stdout(sh.CAPTURE).set(exit_codes={-9})
@@ -118,8 +117,8 @@ async def shellous_death(argv: Argv) -> float:
     return time.perf_counter() - began
 
 
-async def trio_death(argv: Argv) -> float:
-    """Wait as trio does."""
+async def trio_exit(argv: Argv) -> float:
+    """Wait with trio."""
     import trio
 
     process = await trio.lowlevel.open_process(list(argv), stdout=PIPE)
@@ -132,12 +131,7 @@ async def trio_death(argv: Argv) -> float:
     return took
 
 
-async def median(once: Callable[[Argv], Awaitable[float]], rounds: int) -> float:
-    """Return the median of many deaths."""
-    return statistics.median([await once(SLEEP) for _ in range(rounds)])
-
-
-# ---- starts: of children that end at once, and of many that stay
+# ---- starts: children that exit at once, one after the other
 
 
 async def asyncio_starts(rounds: int) -> None:

@@ -1,24 +1,26 @@
 """
-What a log call costs: ``python tests/benchmarks/bench_logs.py [--rounds N]``.
+Measure a log call: ``python tests/benchmarks/bench_log_calls.py [--rounds N]``.
 
-One fresh interpreter per round and subject, in turn (A B C, A B C, …), medians. Costs
-are CPU time, so that a busy machine disturbs them less; ratios within one run are what
-counts. Prints one JSON line per subject, then a table.
+Each measurement runs in a new interpreter. The subjects take turns (A B C, A B C, …), and
+the figures are medians. They are CPU time, which a busy machine affects less than elapsed
+time; only ratios within one run count. The output is one JSON line per subject, then a
+table.
 
 Subjects:
-    raw          time, f-string, orjson, list, join, ``os.write``: no thread, no safety
+    raw          time, f-string, orjson, list, join, ``os.write``; no thread, no lock
     plain        ``logger.info(component, message, context)``
     error        ``logger.error(…)``
     new message  ``logger.info`` with a message that was never logged before
     bound        ``logger.bind(component).info(message, context)``
     spool        ``logger.info(…)`` of a logger whose lines survive SIGKILL
-    each awaited ``await logger.info(…)``, each line by itself, in 1,000 tasks at once
-    raw, awaited the same with raw's line and a bare future: what asyncio itself costs
+    each awaited ``await logger.info(…)`` for each line, in 1,000 tasks at once
+    raw, awaited the same with the line of ``raw`` and a future, the cost of asyncio alone
     stdlib       the standard library's FileHandler with the same line
     structlog    structlog's BytesLogger with orjson
 
-``call`` is what the caller pays, ``line`` what it costs until the line is on disk: every
-4,000 lines the last is awaited. Both are compared with raw's line.
+``call`` is the CPU time of the call itself, ``line`` the CPU time until the line is on
+disk; the script waits for the disk every 4,000 lines. The ratios are to the line of
+``raw``.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def timed(call, flush):
 
 
 def raw_calls(path):
-    """Return a call and a flush: the least that one line takes."""
+    """Return a call and a flush that do the least work possible for one line."""
     lines: list[bytes] = []
     second, stamp = 0, ""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -142,7 +144,7 @@ def bound(path):
 
 
 def in_tasks(work):
-    """Return nanoseconds per line if 1,000 tasks do *work*, each its share of lines."""
+    """Return nanoseconds per line when 1,000 tasks run *work*, COUNT times in all."""
 
     async def repeat():
         for _ in range(COUNT // 1000):
@@ -240,7 +242,7 @@ SUBJECTS = {
 
 
 def measure(subject):
-    """Measure in a fresh interpreter."""
+    """Measure in a new interpreter."""
     ran = subprocess.run(
         [sys.executable, __file__, "--subject", subject],
         capture_output=True,
@@ -259,14 +261,14 @@ def compare(rounds):
     for subject, measured in costs.items():
         calls, lines = zip(*measured, strict=True)
         medians[subject] = statistics.median(calls), statistics.median(lines)
-        told = {
+        record = {
             "benchmark": "log call",
             "subject": subject,
             "call_ns": round(medians[subject][0]),
             "line_ns": round(medians[subject][1]),
             "call_spread_ns": [round(min(calls)), round(max(calls))],
         }
-        print(json.dumps(told))
+        print(json.dumps(record))
     raw_line = medians["raw"][1]
     print(f"\n{'':12} {'call':>8} {'/ raw':>6} {'line':>8} {'/ raw':>6}")
     for subject, (call, line) in medians.items():

@@ -1,13 +1,15 @@
 """
-Measure what the command line and the live view cost.
+Measure the command line and the live view: ``python tests/benchmarks/bench_cli.py [NAME …]``.
 
-    import         seconds of an interpreter that imports asyncio; the package; the
-                   package, and uses its names
-    run true       seconds for `realtalk-async run -- true`, and for `honcho run true`
-    live view      200 children, ten of them floods, beside `realtalk-async top`: percent
-                   of a processor that the view takes; lateness of a 20 ms ticker in the
-                   app, in ms
-    observed       CPU seconds to capture a million lines of 100 bytes, watched or not
+Benchmarks:
+    import         seconds of an interpreter that imports asyncio, this package, or this
+                   package and two of its names
+    run true       seconds of `realtalk-async run -- true` and of `honcho run true`
+    live view      an app with 200 children, ten of them floods, with and without
+                   `realtalk-async top`: CPU % of the view; lateness in ms of a 20 ms
+                   ticker in the app
+    observed       CPU seconds of an app to capture a million lines of 100 bytes, with
+                   and without the live view
 """
 
 from __future__ import annotations
@@ -39,38 +41,38 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 STARTS = 7
-"""Starts of a program within one measurement; the median counts."""
+"""Runs of a program within one measurement; their median is the figure."""
 CHILDREN, FLOODS = 200, 10
 SECONDS = 10.0
-"""How long the live view is measured, after it has come up."""
-SETTLED = 3.0
-"""Seconds in which it comes up."""
+"""Seconds for which the live view is measured."""
+WARM_UP = 3.0
+"""Seconds before, in which the live view starts."""
 TICK = 0.02
 SIZE = (60, 200)
 """Rows and columns of the terminal."""
 BATCHES = 20
-"""Times a million lines."""
+"""How often a million lines are captured."""
 
 TOP = [sys.executable, "-m", "realtalk_async.cli", "top", "--read-only", "--app"]
 LINES = "import sys\nfor _ in range(1000): sys.stdout.write(('x' * 99 + '\\n') * 1000)"
 NAMES = "from realtalk_async import Logger, ProcessManager; Logger, ProcessManager"
 
 
-def started(*argv: str) -> Callable[[], Figures]:
-    """Return a subject: seconds from the start of a program to its end."""
+def running(*argv: str) -> Callable[[], Figures]:
+    """Return a subject that measures the seconds from a program's start to its exit."""
 
     def measure() -> Figures:
-        places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        program = shutil.which(argv[0], path=places)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        program = shutil.which(argv[0], path=path)
         if program is None:
             raise RuntimeError(f"{argv[0]} is not installed")
-        return {"seconds": statistics.median(_takes([program, *argv[1:]]))}
+        return {"seconds": statistics.median(_durations([program, *argv[1:]]))}
 
     return measure
 
 
-def _takes(argv: Sequence[str]) -> Iterator[float]:
-    subprocess.run(argv, check=True, capture_output=True)  # compiles what is not yet
+def _durations(argv: Sequence[str]) -> Iterator[float]:
+    subprocess.run(argv, check=True, capture_output=True)  # compiles the modules
     for _ in range(STARTS):
         began = time.perf_counter()
         subprocess.run(argv, check=True, capture_output=True)
@@ -78,50 +80,54 @@ def _takes(argv: Sequence[str]) -> Iterator[float]:
 
 
 def importing(code: str) -> Callable[[], Figures]:
-    """Return a subject: seconds of an interpreter that does no more than this."""
-    return started(sys.executable, "-c", code)
+    """Return a subject that measures an interpreter that runs *code* alone."""
+    return running(sys.executable, "-c", code)
 
 
 # ---- the live view
 
 
 @contextlib.contextmanager
-def watched(socket: Path) -> Iterator[int]:
-    """Have the live view look at an app, in a terminal of its own; give its pid."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", *SIZE, 0, 0))
+def running_view(socket: Path) -> Iterator[int]:
+    """Run the live view of an app in a new terminal; yield the pid of the view."""
+    main_end, view_end = pty.openpty()
+    fcntl.ioctl(view_end, termios.TIOCSWINSZ, struct.pack("4H", *SIZE, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     view = subprocess.Popen(
-        [*TOP, str(socket)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        [*TOP, str(socket)],
+        stdin=view_end,
+        stdout=view_end,
+        stderr=view_end,
+        env=environment,
     )
-    os.close(theirs)
-    reader = threading.Thread(target=_drain, args=(ours,))
+    os.close(view_end)
+    reader = threading.Thread(target=_drain, args=(main_end,))
     reader.start()
     try:
         yield view.pid
         if view.poll() is not None:
-            raise RuntimeError(f"the view ended with status {view.returncode}")
+            raise RuntimeError(f"the live view exited with status {view.returncode}")
     finally:
         view.kill()
         view.wait()
         reader.join()
-        os.close(ours)
+        os.close(main_end)
 
 
 def _drain(terminal: int) -> None:
-    with contextlib.suppress(OSError):  # EIO: the other side is gone
+    with contextlib.suppress(OSError):  # EIO: the view has closed its end
         while os.read(terminal, 1 << 16):
             pass
 
 
-def _used(pid: int) -> float:
-    """Return the CPU seconds of a process so far."""
+def _cpu_of(pid: int) -> float:
+    """Return the CPU seconds that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _crowd(manager: ProcessManager) -> None:
-    """Start the floods and those who say something twice a second."""
+async def _start_children(manager: ProcessManager) -> None:
+    """Start FLOODS floods; all other children print one line every half second."""
     calm = Command("sh", "-c", "while sleep 0.5; do echo tick; done")
     for number in range(CHILDREN):
         command = Command("yes") if number < FLOODS else calm
@@ -129,7 +135,7 @@ async def _crowd(manager: ProcessManager) -> None:
 
 
 async def _lateness(seconds: float) -> list[float]:
-    """Return how late each tick was, in ms, sorted."""
+    """Return the lateness of each tick in ms, sorted."""
     late: list[float] = []
     due = time.perf_counter()
     for _ in range(int(seconds / TICK)):
@@ -143,7 +149,7 @@ async def _lateness(seconds: float) -> list[float]:
 def _in_an_app(
     measure: Callable[[ProcessManager, Path], Awaitable[Figures]],
 ) -> Callable[[], Figures]:
-    """Return a subject that is measured within an app that can be looked into."""
+    """Return a subject that is measured in an app with a control socket."""
 
     async def run(folder: Path) -> Figures:
         async with (
@@ -160,39 +166,39 @@ def _in_an_app(
     return subject
 
 
-def live_view(*, is_watched: bool) -> Callable[[], Figures]:
-    """Return a subject: the crowd, beside the view or not."""
+def live_view(*, with_view: bool) -> Callable[[], Figures]:
+    """Return a subject that measures the view and the app, or the app alone."""
 
     async def measure(manager: ProcessManager, socket: Path) -> Figures:
-        await _crowd(manager)
-        with watched(socket) if is_watched else contextlib.nullcontext() as view:
-            await asyncio.sleep(SETTLED)
-            before = _used(view) if view else 0.0
+        await _start_children(manager)
+        with running_view(socket) if with_view else contextlib.nullcontext() as view:
+            await asyncio.sleep(WARM_UP)
+            before = _cpu_of(view) if view else 0.0
             late = await _lateness(SECONDS)
-            used = _used(view) - before if view else 0.0
+            used = _cpu_of(view) - before if view else 0.0
         p99 = late[int(len(late) * 0.99)]
         return {"view": used / SECONDS * 100, "p99": p99, "max": late[-1]}
 
     return _in_an_app(measure)
 
 
-def observed(*, is_watched: bool) -> Callable[[], Figures]:
-    """Return a subject: lines captured, beside the view or not."""
+def observed(*, with_view: bool) -> Callable[[], Figures]:
+    """Return a subject that captures lines, with the view or without it."""
 
     async def measure(manager: ProcessManager, socket: Path) -> Figures:
-        with watched(socket) if is_watched else contextlib.nullcontext():
-            await asyncio.sleep(SETTLED)
-            before = _own()
+        with running_view(socket) if with_view else contextlib.nullcontext():
+            await asyncio.sleep(WARM_UP)
+            before = _own_cpu()
             for number in range(BATCHES):
                 command = Command(sys.executable, "-c", LINES)
                 child = await manager.start(f"lines-{number}", command)
                 await child.wait()
-            return {"CPU": (_own() - before) / BATCHES}
+            return {"CPU": (_own_cpu() - before) / BATCHES}
 
     return _in_an_app(measure)
 
 
-def _own() -> float:
+def _own_cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -213,16 +219,16 @@ BENCHMARKS = [
     Benchmark(
         "run true",
         {
-            "honcho": started("honcho", "run", "true"),
-            "ours": started("realtalk-async", "run", "--", "true"),
+            "honcho": running("honcho", "run", "true"),
+            "ours": running("realtalk-async", "run", "--", "true"),
         },
         [Goal("seconds", at_most=1.0, of="honcho")],
     ),
     Benchmark(
         "live view",
         {
-            "nobody looks": live_view(is_watched=False),
-            "ours": live_view(is_watched=True),
+            "no view": live_view(with_view=False),
+            "ours": live_view(with_view=True),
         },
         [Goal("view", at_most=15.0), Goal("p99", at_most=3.0)],
         warm_up=False,
@@ -230,10 +236,10 @@ BENCHMARKS = [
     Benchmark(
         "observed",
         {
-            "nobody looks": observed(is_watched=False),
-            "ours": observed(is_watched=True),
+            "no view": observed(with_view=False),
+            "ours": observed(with_view=True),
         },
-        [Goal("CPU", at_most=1.05, of="nobody looks")],
+        [Goal("CPU", at_most=1.05, of="no view")],
     ),
 ]
 
