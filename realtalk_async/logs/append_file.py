@@ -11,13 +11,17 @@ import errno
 import fcntl
 import os
 import stat
+import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from realtalk_async.exceptions import LogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 LOCK_PATIENCE = 2.0
 """
@@ -77,6 +81,28 @@ class Owner(Protocol):
     def mend(self) -> None:
         """Complete or remove the unfinished line that the file ends with, if known."""
         ...
+
+
+def absolute_log_path(log_path: str | os.PathLike[str] | None) -> Path:
+    """
+    Return *log_path* as an absolute path; without it, create a file.
+
+    It is absolute because the app may change its working directory. The new file is in
+    the temporary directory, named after the time.
+
+    Raises:
+        LogUnavailable: If the temporary directory cannot be written.
+    """
+    if log_path is not None:
+        return Path(log_path).absolute()
+    started = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    try:
+        descriptor, path = tempfile.mkstemp(".log", f"realtalk-{started}-")
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise LogUnavailable(folder, error.strerror or str(error)) from error
+    os.close(descriptor)
+    return Path(path)
 
 
 class Appender:

@@ -32,7 +32,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from math import floor
+from typing import TYPE_CHECKING, Final, cast
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.serialize import (
@@ -71,6 +72,14 @@ class Level(StrEnum):
             known = ", ".join(cls)
             msg = f"no log level {name!r}; the levels are {known}"
             raise InvalidConfiguration(msg) from None
+
+
+LEVELS: Final = tuple(Level)
+INFO, WARNING, ERROR = range(3)
+"""Ranks: indices into `LEVELS`, for the paths where an enum costs too much."""
+
+MAX_CACHED: Final = 1024
+"""Components whose prefixes, and messages whose escaped forms, are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +190,7 @@ class Layout:
             return f"{moment:%Y-%m-%d %H:%M:%S}"
         return moment.isoformat(timespec="milliseconds")
 
-    def head(self, stamp: str, level: Level, component: str) -> str:
+    def prefix(self, stamp: str, level: Level, component: str) -> str:
         """Return a line up to its message."""
         return (
             f"{self.before_time}{stamp}{self.before_level}{level}"
@@ -208,11 +217,53 @@ LAYOUTS = {
 """The formats by name."""
 
 
+class LinePrefixes:
+    """
+    The beginnings of the lines of one moment, by level and component.
+
+    A line begins with the time, the level and the component. Most calls share all
+    three, so that this part of a line is formatted once per moment and component.
+    """
+
+    __slots__ = ("_layout", "_redact", "_timestamp", "by_level", "tick")
+
+    def __init__(
+        self, layout: Layout, now: float, redact: Callable[[str], str]
+    ) -> None:
+        """
+        Format the time *now*, in seconds since 1970.
+
+        Args:
+            layout: The format of the log.
+            now: The time of all these lines.
+            redact: Removes the secrets from a component.
+        """
+        self.tick = floor(now * layout.ticks)
+        """The moment: the number of whole ticks since 1970."""
+        self.by_level: tuple[dict[str, str], ...] = ({}, {}, {})
+        """Prefix by component, one dictionary for each of `LEVELS`."""
+        self._layout = layout
+        self._redact = redact
+        self._timestamp = layout.stamp(now)
+
+    def get(self, rank: int, component: object) -> str:
+        """Return the prefix for the level `LEVELS[rank]` and any *component*."""
+        cached = self.by_level[rank]
+        # Only exact strings: a subclass may raise or lie in __hash__ and __eq__.
+        if type(component) is str and component in cached:
+            return cached[component]
+        shown = self._redact(show_text(component))
+        prefix = self._layout.prefix(self._timestamp, LEVELS[rank], shown)
+        if type(component) is str and len(cached) < MAX_CACHED:
+            cached[component] = prefix
+        return prefix
+
+
 def format_line(entry: LogEntry, layout: Layout = NOTE) -> str:
     """Return *entry* as its line, without the newline."""
     stamp = layout.stamp(entry.timestamp.timestamp())
-    head = layout.head(stamp, entry.level, show_text(entry.component))
-    line = head + layout.message(entry.message)
+    prefix = layout.prefix(stamp, entry.level, show_text(entry.component))
+    line = prefix + layout.message(entry.message)
     if entry.context:
         line = f"{line}{layout.before_context}{show_json(entry.context)}"
     return line + layout.end.removesuffix("\n")

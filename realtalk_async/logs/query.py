@@ -8,8 +8,10 @@ cannot pose as another level or component.
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,10 +21,8 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.entry import Level, LogEntry, parse_line, searchable
 from realtalk_async.logs.prefilter import Needle, is_plain, needles_of, whole_name
 from realtalk_async.logs.reverse_reader import (
-    LARGEST,
     Absences,
     Block,
-    Identity,
     Index,
     blocks_backwards,
     identity_of,
@@ -31,7 +31,7 @@ from realtalk_async.logs.reverse_reader import (
 from realtalk_async.logs.serialize import show_json
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Callable
     from pathlib import Path
 
 SLACK = timedelta(hours=2)
@@ -109,6 +109,35 @@ def make_query(
         raise InvalidConfiguration(msg) from error
     named = None if level is None else Level.of(level)
     return Query(named, component, compiled, n, since, until)
+
+
+async def search_in_thread(
+    path: Path, query: Query, index: Index, catch_up: Callable[[], object]
+) -> list[LogEntry]:
+    """
+    Run `search` in a thread of its own.
+
+    Args:
+        path: See `search`.
+        query: See `search`.
+        index: See `search`.
+        catch_up: Called first, in the thread: it completes the file.
+
+    Cancellation: The search ends within one block of the file.
+    """
+    stop = threading.Event()
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="realtalk-log-query")
+
+    def run() -> list[LogEntry]:
+        catch_up()
+        return search(path, query, stop, index)
+
+    try:
+        return await loop.run_in_executor(executor, run)
+    finally:
+        stop.set()
+        executor.shutdown(wait=False)
 
 
 def search(
@@ -201,60 +230,6 @@ def _collect(lines: list[bytes], query: Query, found: list[LogEntry]) -> bool:
             if len(found) == query.n:
                 return True
     return False
-
-
-class Tail:
-    """
-    The end of a log, as it grows; through rotation, removal and truncation.
-
-    It holds nothing open between two reads.
-    """
-
-    def __init__(self, path: Path, query: Query) -> None:
-        """Begin at the present end of *path*; of the rest only *query* is wanted."""
-        self._path = path
-        self._query = query
-        self._file: Identity | None = None
-        self._position = 0
-        with ExitStack() as stack:
-            for descriptor in opened(path, stack)[:1]:
-                self._file = identity_of(descriptor)
-                self._position = os.fstat(descriptor).st_size
-
-    def read(self) -> list[LogEntry]:
-        """
-        Return the wanted entries that were written since the last time.
-
-        Raises:
-            OSError: If the file is there but cannot be read.
-        """
-        lines: list[bytes] = []
-        with ExitStack() as stack:
-            for descriptor in reversed(self._unread(opened(self._path, stack))):
-                lines += self._lines(descriptor)
-        entries = filter(None, map(parse_line, lines))
-        return [entry for entry in entries if self._query.matches(entry)]
-
-    def _unread(self, descriptors: list[int]) -> list[int]:
-        """Return those that may have something new, newest first."""
-        unread: list[int] = []
-        for descriptor in descriptors:
-            unread.append(descriptor)
-            if identity_of(descriptor) == self._file:
-                return unread
-        return unread[:1]  # the one that was read is gone
-
-    def _lines(self, descriptor: int) -> list[bytes]:
-        file, size = identity_of(descriptor), os.fstat(descriptor).st_size
-        if file != self._file or size < self._position:
-            self._file, self._position = file, 0
-        data = bytearray()
-        while chunk := os.pread(descriptor, LARGEST, self._position + len(data)):
-            data += chunk
-        # A line is taken once it has ended.
-        whole = data.rfind(b"\n") + 1
-        self._position += whole
-        return bytes(data[:whole]).splitlines()
 
 
 def _contains(entry: LogEntry, pattern: re.Pattern[str]) -> bool:

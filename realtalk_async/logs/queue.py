@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 BATCH = 16_384
 """Lines of one write; a write is never larger than this, but for long lines."""
 
+CLOSING = 5.0
+"""Seconds that closing waits for a disk that stalls."""
+
 LOOK_EVERY = 1.0
 """Seconds between two looks for what killed processes have left in shared memory."""
 
@@ -264,6 +267,11 @@ class LogFile(io.BufferedIOBase):
     def look_for_spools(self) -> None:
         """Have the next flush bring in what killed processes have left."""
         self._look_at = 0.0
+
+    def catch_up(self) -> None:
+        """Write all that waits, and recover the lines of killed processes."""
+        self.look_for_spools()
+        self.try_flush(CLOSING)
 
     def forked(self) -> None:
         """Start afresh in a forked child: what waits is the parent's to write."""

@@ -19,21 +19,18 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 from aiofiles.threadpool import wrap
 
+from realtalk_async.logs.queue import CLOSING, LogFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from aiofiles.threadpool.binary import AsyncBufferedIOBase
-
-    from realtalk_async.logs.queue import LogFile
 
 LINGER = 0.004
 """Seconds that lines may gather before they are written; none after an ERROR."""
 
 RETRY = 0.25
 """Seconds between two attempts while the file cannot be written."""
-
-CLOSING = 5.0
-"""Seconds that closing waits for a disk that stalls."""
 
 SAMPLE = 16
 """Of so many lines one is weighed, to know about how many bytes wait."""

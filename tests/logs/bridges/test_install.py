@@ -92,7 +92,7 @@ def test_an_exception_comes_with_its_traceback(log, std):
         std.exception("failed", stack_info=True)
     entry = only(log)
     assert entry.message == "failed"
-    assert "test_logs_forward.py" in entry.context["exception"]
+    assert "test_install.py" in entry.context["exception"]
     assert entry.context["exception"].endswith("ValueError: boom")
     assert "Stack" in entry.context["stack"]
 

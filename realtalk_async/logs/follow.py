@@ -1,0 +1,119 @@
+"""New entries of a log as they are written, read from its file ten times a second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from contextlib import ExitStack
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from realtalk_async.logs.entry import LogEntry, parse_line
+from realtalk_async.logs.reverse_reader import LARGEST, Identity, identity_of, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
+
+    from realtalk_async.logs.query import Query
+
+POLL_INTERVAL: Final = 0.1
+"""Seconds between two reads of a file that is followed."""
+
+
+class LogFollower:
+    """The entries of a log as they are written; see `Logger.follow_logs`."""
+
+    def __init__(
+        self, path: Path, query: Query, try_flush: Callable[[float], object]
+    ) -> None:
+        """
+        Begin at the present end of *path*.
+
+        Args:
+            path: The file.
+            query: Which entries to return.
+            try_flush: Writes the lines that wait, within so many seconds.
+        """
+        self._growth = _FileGrowth(path, query)
+        self._try_flush = try_flush
+        self._ready: deque[LogEntry] = deque()
+        self._reading: asyncio.Future[list[LogEntry]] | None = None
+        self._next_read = 0.0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LogEntry:
+        while not self._ready:
+            await asyncio.sleep(self._next_read - monotonic())
+            if self._reading is None:
+                loop = asyncio.get_running_loop()
+                self._reading = loop.run_in_executor(None, self._read)
+            try:
+                # After a cancellation the next call waits for the same read.
+                self._ready.extend(await asyncio.shield(self._reading))
+            finally:
+                if self._reading.done():
+                    self._reading = None
+            self._next_read = monotonic() + POLL_INTERVAL
+        return self._ready.popleft()
+
+    def _read(self) -> list[LogEntry]:
+        self._try_flush(0)  # this also recovers the lines of killed processes
+        return self._growth.read()
+
+
+class _FileGrowth:
+    """
+    What was appended to a log file, through rotation, removal and truncation.
+
+    No file stays open between two reads.
+    """
+
+    def __init__(self, path: Path, query: Query) -> None:
+        self._path = path
+        self._query = query
+        self._file: Identity | None = None
+        self._position = 0
+        with ExitStack() as stack:
+            for descriptor in opened(path, stack)[:1]:
+                self._file = identity_of(descriptor)
+                self._position = os.fstat(descriptor).st_size
+
+    def read(self) -> list[LogEntry]:
+        """
+        Return the entries that match the query and were written since the last read.
+
+        Raises:
+            OSError: If the file exists but cannot be read.
+        """
+        lines: list[bytes] = []
+        with ExitStack() as stack:
+            for descriptor in reversed(self._unread(opened(self._path, stack))):
+                lines += self._lines(descriptor)
+        entries = filter(None, map(parse_line, lines))
+        return [entry for entry in entries if self._query.matches(entry)]
+
+    def _unread(self, descriptors: list[int]) -> list[int]:
+        """Return the files that may hold new lines, newest first."""
+        unread: list[int] = []
+        for descriptor in descriptors:
+            unread.append(descriptor)
+            if identity_of(descriptor) == self._file:
+                return unread
+        return unread[:1]  # the file of the last read no longer exists
+
+    def _lines(self, descriptor: int) -> list[bytes]:
+        file, size = identity_of(descriptor), os.fstat(descriptor).st_size
+        if file != self._file or size < self._position:
+            self._file, self._position = file, 0
+        data = bytearray()
+        while chunk := os.pread(descriptor, LARGEST, self._position + len(data)):
+            data += chunk
+        # An unfinished last line is left for the next read.
+        end = data.rfind(b"\n") + 1
+        self._position += end
+        return bytes(data[:end]).splitlines()
