@@ -1,4 +1,4 @@
-"""What holds for every test: one loop, nothing left behind, nothing blocked."""
+"""Fixtures of all tests: the event loop, leak checks, a logger, a manager."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.output import spill
 from realtalk_async.testing import leaks
 
-# The same examples every time, so that a failure is a change's; "explore" looks for more.
+# The same examples in each run, so that only a change makes a test fail.
 settings.register_profile("steady", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("steady")
 
 TESTS = Path(__file__).parent
 
-# Files whose tests speak, listen or run whole programs: they need time, and processors.
+# Tests of sound, speech, whole sessions and programs: they need real time and two cores.
 REALTIME = {
     "cli/test_demo",
     "cli/test_main",
@@ -53,7 +53,6 @@ REALTIME = {
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what needs real time, by its file."""
     for item in items:
         if str(item.path.relative_to(TESTS).with_suffix("")) in REALTIME:
             item.add_marker(pytest.mark.realtime)
@@ -61,64 +60,64 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def anyio_backend():
-    """Run every async test on asyncio, which is all that this package is for."""
+    """Run async tests on asyncio only, in debug mode."""
     return "asyncio", {"debug": True}
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(request):
-    """Fail a test that leaves a child, a descriptor or a thread."""
+def no_leaks(request):
+    """Fail a test that leaves a child, a descriptor, a thread or a task behind."""
     if sys.platform != "linux":
         yield
         return
     if inspect.iscoroutinefunction(request.function):
-        request.getfixturevalue("no_task_left_behind")
-    before = leaks.look()
+        request.getfixturevalue("no_leaked_tasks")
+    before = leaks.take_inventory()
     yield
-    # Old output is kept for as long as its process is: pytest lets go of it only later.
-    left = leaks.left_since(before, but=spill.FILES)
-    assert not left, f"{request.node.name} left behind: {left}"
+    # pytest still refers to processes, and those keep the files of their output.
+    left = leaks.find_leaks(before, ignore=spill.FILES)
+    assert not left, leaks.describe("resources", left)
 
 
 @pytest.fixture
-async def no_task_left_behind():
-    """Fail a test that leaves a task, once its fixtures are done."""
+async def no_leaked_tasks():
+    """Fail a test that leaves a task behind after its fixtures are closed."""
     yield
-    # What runs tests and fixtures is anyio's own; everything else must have ended.
+    # anyio's own tasks run tests and fixtures.
     left = {task for task in asyncio.all_tasks() if "TestRunner." not in repr(task)}
     if left:
-        await asyncio.wait(left, timeout=leaks.PATIENCE)
+        await asyncio.wait(left, timeout=leaks.SETTLE_TIME)
     left = {task for task in left if not task.done()}
-    assert not left, leaks.tell("task", [repr(task) for task in left])
+    assert not left, leaks.describe("tasks", [repr(task) for task in left])
 
 
 @pytest.fixture
 def log_path(tmp_path):
-    """The path of the log that `logger` writes."""
+    """Return the path of the log that `logger` writes."""
     return tmp_path / "app.log"
 
 
 @pytest.fixture
 async def logger(log_path):
-    """A logger on a file of this test."""
+    """Yield a logger on a file of this test."""
     async with Logger(log_path) as logger:
         yield logger
 
 
 @pytest.fixture
 async def manager(logger):
-    """A manager that checks often and jitters nothing away."""
+    """Yield a manager that checks its children every 50 ms."""
     async with ProcessManager(logger, check_interval=0.05) as manager:
         yield manager
 
 
 @pytest.fixture
 def survivors():
-    """Return who lives of a process group, or carries a tag."""
+    """Return a function that lists live processes of a group or with a tag."""
 
-    def look(group_or_tag: int | str) -> list[process_groups.Member]:
+    def find(group_or_tag: int | str) -> list[process_groups.Member]:
         if isinstance(group_or_tag, str):
             return process_groups.tagged(group_or_tag)
         return process_groups.living(group_or_tag)
 
-    return look
+    return find

@@ -1,1 +1,1 @@
-"""What users need to test their own apps: programs that misbehave, fixtures, guards."""
+"""Tools for tests of supervised apps: scripted programs, fixtures, leak checks."""

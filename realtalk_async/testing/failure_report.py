@@ -1,8 +1,8 @@
 """
-What a failed test has to tell of its children and its logs, for its report. An edge.
+The sections that a failed test adds to its pytest report: its children and its log.
 
-Managers and loggers are found wherever the test, or the app's own code, has made them: the
-garbage collector knows all objects. That takes some milliseconds, and only a test that has failed takes them.
+All managers and loggers count, also those that the app's own code makes: the garbage
+collector lists them. That takes some milliseconds, and only for a test that has failed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision import IncarnationReport, ProcessHistory
 
-OURS = (ProcessManager, Logger)
+MAX_LINES = 50
+"""Newest lines of a log in the report."""
 
-MOST_LINES = 50
-"""Newest lines of a log that are told."""
+MAX_BYTES = 64 * 1024
+"""Bytes at the end of a log that are searched for these lines."""
 
-MOST_BYTES = 64 * 1024
-"""Bytes from the end of a log in which they are looked for."""
+MAX_INCARNATIONS = 3
+"""Newest incarnations of each child in the report."""
 
-MOST_LIVES = 3
-"""Newest incarnations of each child that are told."""
-
-MOST_CHILDREN = 20
-"""Children that are told of; those that failed go first."""
+MAX_CHILDREN = 20
+"""Children in the report; failed children come first."""
 
 Section = tuple[str, str]
 """Title and text."""
@@ -41,59 +39,62 @@ Section = tuple[str, str]
 
 def sections(since: float) -> list[Section]:
     """
-    Return what a report is to tell.
+    Return the sections for the report of one test.
 
     Args:
-        since: When the test began, in seconds since the epoch: what was over by then is
-            not its own.
+        since: When the test began, in seconds since the epoch. Incarnations and log lines
+            from before are left out.
     """
     began = datetime.fromtimestamp(since, UTC)
-    # By type(), as proxies and mocks lie about their class.
-    known = [one for one in gc.get_objects() if issubclass(type(one), OURS)]
+    # By type(): proxies and mocks give another class as `__class__`.
+    known = [
+        one
+        for one in gc.get_objects()
+        if issubclass(type(one), (ProcessManager, Logger))
+    ]
     histories = [
         history
         for one in known
         if isinstance(one, ProcessManager)
         for history in one.get_error_history().processes.values()
-        if any(_is_of(life, began) for life in history.incarnations)
+        if any(_lived_after(began, report) for report in history.incarnations)
     ]
     paths = {one.path: None for one in known if isinstance(one, Logger)}
-    return [*_of_children(histories), *_of_logs(paths, began)]
+    return [*_child_sections(histories), *_log_sections(paths, began)]
 
 
-def _is_of(life: IncarnationReport, began: datetime) -> bool:
-    """Return whether a life belongs to a test that began then."""
-    return life.ended_at is None or life.ended_at >= began
+def _lived_after(began: datetime, report: IncarnationReport) -> bool:
+    return report.ended_at is None or report.ended_at >= began
 
 
-def _of_children(histories: list[ProcessHistory]) -> list[Section]:
-    ordered = sorted(histories, key=lambda one: not one.failures)
-    told = [
-        (f"realtalk-async child {one.name}", _of_child(one))
-        for one in ordered[:MOST_CHILDREN]
+def _child_sections(histories: list[ProcessHistory]) -> list[Section]:
+    ordered = sorted(histories, key=lambda history: not history.failures)
+    found = [
+        (f"realtalk-async child {history.name}", _describe_child(history))
+        for history in ordered[:MAX_CHILDREN]
     ]
-    if len(ordered) > MOST_CHILDREN:
-        names = ", ".join(one.name for one in ordered[MOST_CHILDREN:])
-        told.append(("realtalk-async children left out", names))
-    return told
+    if len(ordered) > MAX_CHILDREN:
+        names = ", ".join(history.name for history in ordered[MAX_CHILDREN:])
+        found.append(("realtalk-async children left out", names))
+    return found
 
 
-def _of_child(history: ProcessHistory) -> str:
-    """Return how a child fared: its newest lives, each with its last lines."""
-    lives = history.incarnations
-    left_out = len(lives) - MOST_LIVES
+def _describe_child(history: ProcessHistory) -> str:
+    """Return the newest incarnations of a child, each with its last lines of output."""
+    reports = history.incarnations
+    left_out = len(reports) - MAX_INCARNATIONS
     lines = [f"({left_out} earlier incarnations are left out)"] if left_out > 0 else []
-    for life in lives[-MOST_LIVES:]:
-        lines.append(f"incarnation {life.incarnation}: {life.summary}")
-        if life.sign:
-            lines.append(f"  looks like {life.sign.kind}: {life.sign.advice}")
-        lines += [f"  {line.stream} {line}" for line in life.last_words]
+    for report in reports[-MAX_INCARNATIONS:]:
+        lines.append(f"incarnation {report.incarnation}: {report.summary}")
+        if report.sign:
+            lines.append(f"  looks like {report.sign.kind}: {report.sign.advice}")
+        lines += [f"  {line.stream} {line}" for line in report.last_words]
     lines.append(f"now {history.status}")
     return "\n".join(lines)
 
 
-def _of_logs(paths: Iterable[Path], began: datetime) -> list[Section]:
-    found = ((path, _tail(path, began)) for path in paths)
+def _log_sections(paths: Iterable[Path], began: datetime) -> list[Section]:
+    found = ((path, _newest_lines(path, began)) for path in paths)
     return [
         (f"realtalk-async log ({path})", "\n".join(lines))
         for path, lines in found
@@ -101,19 +102,19 @@ def _of_logs(paths: Iterable[Path], began: datetime) -> list[Section]:
     ]
 
 
-def _tail(path: Path, began: datetime) -> list[str]:
-    """Return the newest lines of a log that were written since then."""
+def _newest_lines(path: Path, began: datetime) -> list[str]:
+    """Return the newest lines of a log that were written since *began*."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MOST_BYTES))
-            whole = file.read().decode(errors="replace").splitlines()
+            file.seek(max(0, size - MAX_BYTES))
+            found = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    lines = whole[1:] if size > MOST_BYTES else whole  # the first is cut
-    # A log's time is told in seconds.
+    lines = found[1:] if size > MAX_BYTES else found  # the first line may be cut
+    # A log line gives its time to the second.
     second = began.replace(microsecond=0)
-    return [line for line in lines[-MOST_LINES:] if _is_since(line, second)]
+    return [line for line in lines[-MAX_LINES:] if _is_since(line, second)]
 
 
 def _is_since(line: str, moment: datetime) -> bool:

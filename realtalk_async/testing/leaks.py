@@ -1,4 +1,4 @@
-"""What a test has left behind: children, descriptors, threads, tasks. An edge."""
+"""Leak checks: children, file descriptors, threads and tasks that a test leaves behind."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from realtalk_async.supervision.kernel import process_groups
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-PATIENCE = 2.0
-"""Seconds in which what is about to go may go."""
+SETTLE_TIME = 2.0
+"""Seconds that resources have to go away after a test."""
 
-TURNS = 20
-"""Turns of the loop in which a task that was cancelled may end."""
+SETTLE_TURNS = 20
+"""Turns of the event loop that a cancelled task has to end after a test."""
 
-POOLED = ("AnyIO", "asyncio_")
-"""Threads that an event loop keeps for later, and joins when it is closed."""
+POOL_THREADS = ("AnyIO", "asyncio_")
+"""Name prefixes of threads that an event loop keeps in a pool and joins when it closes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Possessions:
-    """What a process has at one moment, each in words that tell it from others."""
+class Resources:
+    """The resources of this process at one moment, each described uniquely."""
 
     children: frozenset[str]
     descriptors: frozenset[str]
     threads: frozenset[str]
 
-    def beyond(self, before: Possessions) -> list[str]:
-        """Return what is new, one line each."""
+    def new_since(self, before: Resources) -> list[str]:
+        """Return one line for each resource that was not there *before*."""
         return [
-            f"{what}: {one}"
-            for what, now, then in (
+            f"{kind}: {one}"
+            for kind, now, then in (
                 ("child", self.children, before.children),
                 ("descriptor", self.descriptors, before.descriptors),
                 ("thread", self.threads, before.threads),
@@ -47,51 +47,51 @@ class Possessions:
         ]
 
 
-def look(*, but: Collection[int] = ()) -> Possessions:
-    """Return what this process has now, but for some descriptors."""
-    return Possessions(
-        frozenset(_children()), frozenset(_descriptors(but)), frozenset(_threads())
+def take_inventory(*, ignore: Collection[int] = ()) -> Resources:
+    """Return the resources of this process, except the descriptors in *ignore*."""
+    return Resources(
+        frozenset(_children()), frozenset(_descriptors(ignore)), frozenset(_threads())
     )
 
 
-def left_since(before: Possessions, *, but: Collection[int] = ()) -> list[str]:
+def find_leaks(before: Resources, *, ignore: Collection[int] = ()) -> list[str]:
     """
-    Return what is there that was not, one line each; wait a moment for it to go.
+    Return one line for each resource that is left since *before*.
+
+    Blocks until nothing is left, at most for 2 s.
 
     Args:
-        before: What was there.
-        but: Descriptors that may stay.
-
-    Blocks for at most 2 s, and not at all if nothing is left.
+        before: The resources at the start of the test.
+        ignore: Descriptors that may stay open.
     """
-    deadline = time.monotonic() + PATIENCE
-    while left := look(but=but).beyond(before):
+    deadline = time.monotonic() + SETTLE_TIME
+    while left := take_inventory(ignore=ignore).new_since(before):
         if time.monotonic() > deadline:
             return left
-        gc.collect()  # what nobody refers to is no leak, but only this lets go of it
+        gc.collect()  # unreachable objects are no leak, but may still hold a descriptor
         time.sleep(0.01)
     return []
 
 
-def watch_tasks(
-    function: Callable[..., Awaitable[object]],
+def check_tasks(
+    test: Callable[..., Awaitable[object]],
 ) -> Callable[..., Awaitable[object]]:
-    """Return a test that does the same and then fails if it has left a task running."""
+    """Wrap an async test so that it fails if it leaves a task running."""
 
-    @functools.wraps(function)
-    async def watched(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - any test's
-        if not _has_loop():  # another library's, such as trio's
-            return await function(*args, **kwargs)
+    @functools.wraps(test)
+    async def checked(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401 - any test's
+        if not _has_loop():  # the test runs in another library, such as trio
+            return await test(*args, **kwargs)
         before = asyncio.all_tasks()
-        result = await function(*args, **kwargs)
-        for _ in range(TURNS):
+        result = await test(*args, **kwargs)
+        for _ in range(SETTLE_TURNS):
             if asyncio.all_tasks() <= before:
                 return result
             await asyncio.sleep(0)
         left = asyncio.all_tasks() - before
-        raise AssertionError(tell("task", [repr(task) for task in left]))
+        raise AssertionError(describe("tasks", [repr(task) for task in left]))
 
-    return watched
+    return checked
 
 
 def _has_loop() -> bool:
@@ -102,9 +102,9 @@ def _has_loop() -> bool:
     return True
 
 
-def tell(what: str, left: list[str]) -> str:
-    """Return the message for what is left."""
-    return "\n".join([f"the test has left a {what} behind:", *left])
+def describe(kind: str, left: list[str]) -> str:
+    """Return the failure message for leaked resources: ``kind`` is a plural noun."""
+    return "\n".join([f"the test left {kind} behind:", *left])
 
 
 def _children() -> set[str]:
@@ -123,15 +123,15 @@ def _parent(pid: int) -> int | None:
         return None
 
 
-def _descriptors(but: Collection[int]) -> set[str]:
+def _descriptors(ignore: Collection[int]) -> set[str]:
     found: set[str] = set()
     for number in os.listdir("/proc/self/fd"):
-        if int(number) in but:
+        if int(number) in ignore:
             continue
         try:
             found.add(f"{number} → {os.readlink(f'/proc/self/fd/{number}')}")
         except OSError:
-            continue  # the one that lists the folder
+            continue  # the descriptor that listed the folder
     return found
 
 
@@ -139,5 +139,5 @@ def _threads() -> set[str]:
     return {
         f"{one.name} ({one.ident})"
         for one in threading.enumerate()
-        if not one.name.startswith(POOLED)
+        if not one.name.startswith(POOL_THREADS)
     }

@@ -1,8 +1,8 @@
 """
-Programs that misbehave, each in the one way that it is named for.
+Commands for tests: small programs that each show one kind of behaviour.
 
-They are commands like any other. Where a test has to know that a program has come far
-enough, it prints a line: ``ready``.
+A program that keeps running prints the line ``ready`` when a test may rely on it:
+``await process.wait_for_line("ready")``.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from realtalk_async.supervision import Command
 
 
 def python(source: str, *args: str, **options: Any) -> Command:  # noqa: ANN401 - Command's
-    """Return a command that has this interpreter run *source*."""
+    """Return a command that runs *source* in this interpreter."""
     return Command(sys.executable, "-I", "-S", "-u", "-c", source, *args, **options)
 
 
 def shell(line: str, **options: Any) -> Command:  # noqa: ANN401 - Command's
-    """Return a command that has ``/bin/sh`` run *line*."""
+    """Return a command that runs *line* in ``/bin/sh``."""
     return Command("/bin/sh", "-c", line, **options)
 
 
 def exits(status: int) -> Command:
-    """Exit with that status at once."""
+    """Exit at once with *status*."""
     return shell(f"exit {status}")
 
 
-def speaks(*lines: str, status: int = 0) -> Command:
-    """Print those lines and exit."""
+def prints(*lines: str, status: int = 0) -> Command:
+    """Print *lines* on stdout and exit with *status*."""
     return python(
         "import sys\nfor line in sys.argv[2:]: print(line)\nsys.exit(int(sys.argv[1]))",
         str(status),
@@ -37,13 +37,26 @@ def speaks(*lines: str, status: int = 0) -> Command:
     )
 
 
+def crashes(status: int = 1, *lines: str) -> Command:
+    """Print *lines* on stderr and exit with *status*; ``-n`` ends it by signal n."""
+    return python(
+        "import os, sys\n"
+        "status, *lines = sys.argv[1:]\n"
+        "for line in lines: print(line, file=sys.stderr)\n"
+        "if int(status) < 0: os.kill(os.getpid(), -int(status))\n"
+        "sys.exit(int(status))",
+        str(status),
+        *lines,
+    )
+
+
 def runs() -> Command:
-    """Print ``ready`` and do nothing until it is ended."""
+    """Print ``ready`` and sleep until a signal ends it."""
     return shell("echo ready; exec sleep 1000")
 
 
 def ignores_sigterm() -> Command:
-    """Ignore SIGTERM and SIGINT."""
+    """Ignore SIGTERM and SIGINT, so that only SIGKILL ends it."""
     return python(
         "import signal, time\n"
         "for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, signal.SIG_IGN)\n"
@@ -53,7 +66,7 @@ def ignores_sigterm() -> Command:
 
 
 def cleans_up(seconds: float) -> Command:
-    """Take so long to clean up after SIGTERM, then say ``clean`` and exit with 0."""
+    """After SIGTERM, sleep for *seconds*, print ``clean`` and exit with 0."""
     return python(
         "import signal, sys, time\n"
         "def clean(*_):\n"
@@ -66,7 +79,7 @@ def cleans_up(seconds: float) -> Command:
 
 
 def forks(count: int) -> Command:
-    """Fork that many children that sleep, then sleep."""
+    """Fork *count* children that sleep, then sleep."""
     return python(
         "import os, sys, time\n"
         "for _ in range(int(sys.argv[1])):\n"
@@ -78,13 +91,13 @@ def forks(count: int) -> Command:
 
 
 def leaves_a_grandchild(*, ignoring_sigterm: bool = False) -> Command:
-    """Exit at once, leaving a grandchild that holds the pipes open."""
+    """Exit at once and leave a grandchild that holds the pipes open."""
     trap = "trap '' TERM; " if ignoring_sigterm else ""
     return shell(f"({trap}echo ready; sleep 1000) & exit 0")
 
 
-def escapes() -> Command:
-    """Leave a daemon in a session of its own, and say its pid."""
+def daemonizes() -> Command:
+    """Fork a daemon in a session of its own, print the daemon's pid, then sleep."""
     return python(
         "import os, sys, time\n"
         "if os.fork() == 0:\n"
@@ -98,12 +111,12 @@ def escapes() -> Command:
 
 
 def floods() -> Command:
-    """Write as fast as it can, for ever."""
+    """Print the same line as fast as it can until a signal ends it."""
     return Command("yes", "a line like any other, again and again and again")
 
 
 def bursts(count: int) -> Command:
-    """Write that many numbered lines at once and exit."""
+    """Print *count* numbered lines in one write and exit."""
     return python(
         "import sys\nsys.stdout.write(''.join(f'{n}\\n' for n in range(int(sys.argv[1]))))",
         str(count),
@@ -111,17 +124,17 @@ def bursts(count: int) -> Command:
 
 
 def echoes() -> Command:
-    """Copy its input to its output."""
+    """Copy stdin to stdout."""
     return Command("cat", stdin=True)
 
 
 def never_reads() -> Command:
-    """Have an input, and never read it."""
+    """Sleep, with a stdin that it never reads."""
     return Command("sleep", "1000", stdin=True)
 
 
 def fails_first(times: int, counter: str) -> Command:
-    """Exit with 1 that many times, then run; counts its starts in the file *counter*."""
+    """Exit with 1 at the first *times* starts, then run; count in the file *counter*."""
     return shell(
         f'echo >> "{counter}"; [ $(wc -l < "{counter}") -gt {times} ] || exit 1; '
         "echo ready; exec sleep 1000"
@@ -129,7 +142,7 @@ def fails_first(times: int, counter: str) -> Command:
 
 
 def binds(port: int) -> Command:
-    """Bind a port on the loopback, say ``ready``, and have a child that holds it too."""
+    """Listen on a loopback port, print ``ready``, and share the port with a child."""
     return python(
         "import os, socket, sys, time\n"
         "one = socket.socket(); one.bind(('127.0.0.1', int(sys.argv[1]))); one.listen()\n"

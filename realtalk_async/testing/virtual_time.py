@@ -1,10 +1,10 @@
 """
-Virtual time: an event loop that does not wait for its timers, but jumps to the next one.
+An event loop in virtual time: it does not wait for its timers but jumps to the next one.
 
-An hour of backoff or grace takes milliseconds, in the order in which it would have come.
-Use it where a timer is meant to win. *A jump waits for nobody*: a child or a thread that
-takes a while in real time is overtaken by every timer, ``asyncio.timeout`` too. Give such
-a test a loop with patience, and let it wait for what a child has done before it sleeps.
+An hour of backoff takes milliseconds, and timers fire in the same order as in real time.
+A jump does not wait for children or threads: a child or thread that needs some real time is
+overtaken by every timer, `asyncio.timeout` included. For such a test give the loop a
+``real_wait``, and let the test wait for the child's work before it sleeps.
 
 With anyio's plugin::
 
@@ -17,7 +17,7 @@ With pytest-asyncio (1.4 or newer), in ``conftest.py``::
     def pytest_asyncio_loop_factories(config, item):
         return {"virtual": VirtualTimeLoop}
 
-Without either, or for one test: the fixture ``virtual_time``.
+Without either plugin, or for one test: the fixture ``virtual_time``.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class JumpingSelector(selectors.DefaultSelector):
+class VirtualTimeSelector(selectors.DefaultSelector):
     """
-    A selector that does not wait, but moves its clock.
+    A selector that advances its clock by the timeout instead of waiting.
 
     Args:
-        patience: Real seconds in which something may happen before each jump.
+        real_wait: Real seconds to wait for an event before each jump.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, real_wait: float) -> None:
         super().__init__()
         self.now = time.monotonic()
-        self._patience = patience
+        self._real_wait = real_wait
 
     def select(
         self, timeout: float | None = None
     ) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what has happened; if nothing has, let *timeout* seconds pass at once."""
+        """Return the events that are ready; without any, advance by *timeout* seconds."""
         if timeout is None or timeout <= 0:
             return super().select(timeout)
-        events = super().select(min(timeout, self._patience))
+        events = super().select(min(timeout, self._real_wait))
         if not events:
             self.now += timeout
         return events
@@ -64,20 +64,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     An event loop whose `time` is virtual.
 
     Args:
-        patience: Real seconds in which something may happen before each jump: 0 unless
-            said, so that only what has happened already goes before a timer.
+        real_wait: Real seconds to wait for an event before each jump. With 0 only events
+            that are ready already precede a timer.
     """
 
-    def __init__(self, patience: float = 0.0) -> None:
-        self._clock = JumpingSelector(patience)
+    def __init__(self, real_wait: float = 0.0) -> None:
+        self._clock = VirtualTimeSelector(real_wait)
         super().__init__(self._clock)
 
     def time(self) -> float:
-        """Return virtual seconds; they begin with those of `time.monotonic`."""
+        """Return virtual seconds; the first value is that of `time.monotonic`."""
         return self._clock.now
 
 
-def run(work: Coroutine[Any, Any, Result], *, patience: float = 0.0) -> Result:
-    """Run *work* in a loop of its own with virtual time, and return what it returns."""
-    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(patience)) as runner:
+def run(work: Coroutine[Any, Any, Result], *, real_wait: float = 0.0) -> Result:
+    """Run *work* in a new loop with virtual time, and return its result."""
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(real_wait)) as runner:
         return runner.run(work)

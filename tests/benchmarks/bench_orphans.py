@@ -62,7 +62,7 @@ async def app(messages: int, log: Path, name: str) -> None:
         stubborn = await manager.start("stubborn", programs.ignores_sigterm())
         await stubborn.wait_for_line("ready", timeout=60)
         await manager.start("family", programs.forks(2))
-        daemon = await manager.start("daemon", programs.escapes())
+        daemon = await manager.start("daemon", programs.daemonizes())
         await daemon.wait_for_line("[0-9]+", timeout=60)
         os.write(messages, tag.encode())
         os.close(messages)

@@ -345,7 +345,7 @@ async def test_coroutines_are_told_of_like_processes(manager, window):
 
 async def test_history_tells_every_life(manager, window):
     """Of one or of all; lines only if they are asked for."""
-    await (await manager.start("a", programs.speaks("hello"))).wait()
+    await (await manager.start("a", programs.prints("hello"))).wait()
     await (await manager.start("b", programs.exits(0))).wait()
     a, b = await ask(window, "history")
     assert a["incarnations"][0]["stdout"] == []
@@ -540,7 +540,7 @@ async def test_the_shell_completes_the_names_of_processes(manager, window):
 
 async def test_with_two_apps_one_must_be_chosen(app, manager, window):
     """Unless only one of them has a process of that name."""
-    await manager.start("mine", programs.speaks("here"))
+    await manager.start("mine", programs.prints("here"))
     run = anyio.to_thread.run_sync
     assert "stdout | here" in await run(lambda: realtalk("tail", "mine"))
     told = await run(lambda: realtalk("logs", code=1))

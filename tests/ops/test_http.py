@@ -125,7 +125,7 @@ async def test_a_binary_stdout_counts_as_output(manager):
 
 async def test_gaps_and_dropped_bytes_are_counted(manager):
     async with serve_metrics(manager, port=0) as endpoint:
-        chatty = programs.speaks("x" * 999)
+        chatty = programs.prints("x" * 999)
         process = await manager.start("chatty", chatty, max_size=600)
         await process.wait()
         values = await scrape(endpoint)
@@ -154,7 +154,7 @@ async def test_process_names_beyond_the_limit_share_one_series_with_their_sum(
     monkeypatch.setattr(NameLimiter.__init__, "__defaults__", (2,))
     async with serve_metrics(manager, port=0) as endpoint:
         for number in range(5):
-            one = await manager.start(f"job-{number}", programs.speaks("done"))
+            one = await manager.start(f"job-{number}", programs.prints("done"))
             await one.wait()
         values = await scrape(endpoint)
     exited = {key: n for key, n in values.items() if key[0] == "realtalk_process_state"}
@@ -353,7 +353,7 @@ async def test_the_endpoint_can_be_mounted_as_a_wsgi_application(manager):
 
 async def test_the_last_snapshot_can_be_read_after_the_block(manager):
     async with Collector(manager) as collector:
-        mic = await manager.start("mic", programs.speaks("a", "b"))
+        mic = await manager.start("mic", programs.prints("a", "b"))
         await mic.wait()
     snapshot = await asyncio.to_thread(collector.snapshot)
     assert snapshot.samples[metrics.LINES]["mic", "stdout"] == 2

@@ -70,7 +70,7 @@ async def test_the_last_values_are_exported_once_after_the_block(
 ):
     """So that a last export has them, and the next app's values are not mixed with them."""
     async with export_metrics(manager, provider=provider):
-        one = await manager.start("one", programs.speaks("done"))
+        one = await manager.start("one", programs.prints("done"))
         await one.wait()
     points = await read(reader)
     assert points["realtalk.process.exits", "finished", "one"].value == 1

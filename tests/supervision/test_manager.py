@@ -109,7 +109,7 @@ async def test_a_manager_has_one_life(logger):
     with pytest.raises(NotStarted, match="not been entered"):
         await manager.start("one", programs.runs())
     async with manager:
-        one = await manager.start("one", programs.speaks("kept"))
+        one = await manager.start("one", programs.prints("kept"))
         await one.wait()
     with pytest.raises(NotStarted, match="has been closed"):
         await manager.start("two", programs.runs())
@@ -206,7 +206,7 @@ async def test_a_loop_that_goes_down_takes_all_children_with_it(log_path):
             async with ProcessManager(Logger(sys.argv[1])) as manager:
                 print(manager._guard.tag)
                 one = await manager.start("one", programs.ignores_sigterm())
-                two = await manager.start("two", programs.escapes())
+                two = await manager.start("two", programs.daemonizes())
                 await one.wait_for_line("ready")
                 await two.wait_for_line("[0-9]")
                 ready.set()
@@ -249,7 +249,7 @@ async def test_an_existing_process_is_registered_and_captured(manager):
 async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(manager):
     """P2."""
     first = await manager.start(
-        "one", programs.speaks("first", status=3), restart=TEMPORARY
+        "one", programs.prints("first", status=3), restart=TEMPORARY
     )
     await settled(first)
     process = await asyncio.create_subprocess_exec("echo", "second", stdout=PIPE)
@@ -417,7 +417,7 @@ async def test_an_unknown_name_lists_the_known_ones_and_is_a_warning(manager):
 
 async def test_the_history_tells_each_life_of_each_process(manager):
     """P4: outputs, statuses, attempts; of one or of all; ready for JSON."""
-    one = await manager.start("one", programs.speaks("x", status=1), restart=AT_ONCE)
+    one = await manager.start("one", programs.prints("x", status=1), restart=AT_ONCE)
     two = await manager.start("two", programs.exits(0))
     await settled(one, two)
     history = manager.get_error_history()
@@ -454,7 +454,7 @@ async def test_recovery_carries_state_over(manager):
         return programs.shell(f"echo resumed at {position}; exec sleep 1000")
 
     one = await manager.start(
-        "one", programs.speaks("42", status=1), restart=AT_ONCE, recover=resume
+        "one", programs.prints("42", status=1), restart=AT_ONCE, recover=resume
     )
     line = await _line_of_life(one, 2)
     assert line.text == "resumed at 42"
@@ -562,7 +562,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
                 await manager.start(name, programs.runs())
             await manager.start(
                 "three",
-                programs.speaks("my last word", status=7),
+                programs.prints("my last word", status=7),
                 restart=AT_ONCE,
                 critical=True,
             )
@@ -884,7 +884,7 @@ async def test_one_that_is_restarted_by_policy_is_a_new_process(manager):
 async def test_a_daemon_that_left_its_session_is_found_ended_and_told_of(logger):
     """B5: with its pid and name."""
     async with ProcessManager(logger) as manager:
-        one = await manager.start("one", programs.escapes())
+        one = await manager.start("one", programs.daemonizes())
         pid = int((await one.wait_for_line("[0-9]+")).text)
         assert records(pid)
     assert not records(pid)

@@ -46,7 +46,7 @@ async def run(command, logger, name="child", **options):
 
 async def test_a_command_is_started_and_captured(logger):
     """M1: a `Command` is spawned by `start`."""
-    process = ManagedProcess(programs.speaks("hello"), "child", logger)
+    process = ManagedProcess(programs.prints("hello"), "child", logger)
     assert (process.state, process.status, process.pid) == ("starting", "dead", None)
     await process.start()
     await process.wait()
@@ -165,8 +165,8 @@ async def test_the_status_tells_all_and_is_ready_for_json(logger):
 
 async def test_restarting_keeps_the_output_and_history_of_earlier_lives(logger):
     """M5."""
-    process = await run(programs.speaks("one"), logger)
-    assert await process.restart(lambda: programs.speaks("two"))
+    process = await run(programs.prints("one"), logger)
+    assert await process.restart(lambda: programs.prints("two"))
     await process.wait()
     assert [line.text for line in process.get_stdout()] == ["one", "two"]
     assert [line.incarnation for line in process.get_stdout()] == [1, 2]
@@ -177,7 +177,7 @@ async def test_restarting_keeps_the_output_and_history_of_earlier_lives(logger):
 
 async def test_restarting_without_a_function_runs_the_command_again(logger):
     """M5."""
-    process = await run(programs.speaks("again"), logger)
+    process = await run(programs.prints("again"), logger)
     assert await process.restart()
     await process.wait()
     assert [line.text for line in process.get_stdout()] == ["again", "again"]
@@ -204,7 +204,7 @@ async def test_a_restart_function_may_be_sync_or_async(logger, kind):
 
 async def test_a_restart_function_is_given_the_report_of_what_died(logger):
     """P7: so that it can carry state over."""
-    process = await run(programs.speaks("position 42", status=1), logger)
+    process = await run(programs.prints("position 42", status=1), logger)
     seen = []
 
     def resume(report):
@@ -306,7 +306,7 @@ async def test_a_stop_beats_a_restart_function_that_hangs(logger):
 
 async def test_a_line_shows_its_arrival_and_its_text(logger):
     """M6."""
-    process = await run(programs.speaks("hello"), logger)
+    process = await run(programs.prints("hello"), logger)
     [line] = process.get_stdout()
     assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] hello", str(line))
     assert line.raw == b"hello\n"
@@ -353,7 +353,7 @@ async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
 
 async def test_everything_answers_after_death(logger):
     """M9."""
-    process = await run(programs.speaks("last words", status=4), logger)
+    process = await run(programs.prints("last words", status=4), logger)
     report = process.get_report()
     assert report.last_words[0].text == "last words"
     assert report.usage.peak_memory > 0
@@ -832,7 +832,7 @@ def test_a_process_answers_when_its_loop_has_ended(log_path):
     """M9: asyncio's own view of it too."""
 
     async def app():
-        return await run(programs.speaks("hello", status=3), Logger(log_path))
+        return await run(programs.prints("hello", status=3), Logger(log_path))
 
     process = asyncio.run(app())
     assert process.get_stdout()[0].text == "hello"

@@ -456,7 +456,12 @@ async def many_cycles(world):
     def state():
         gc.collect()
         tasks = len(asyncio.all_tasks())
-        return descriptors(), tasks, len(leaks.look().threads), len(gc.get_objects())
+        return (
+            descriptors(),
+            tasks,
+            len(leaks.take_inventory().threads),
+            len(gc.get_objects()),
+        )
 
     await again_and_again(60, cycle)
     before = state()

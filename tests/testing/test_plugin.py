@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own: both async plugins, both modes, xdist."""
+"""Runs pytest with the plugin: with both async plugins, in both modes, under xdist."""
 
 import asyncio
 import os
@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from realtalk_async.testing import leaks, virtual_time
-from realtalk_async.testing.scripted_child import ScriptedChildren
 
 SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
 HOWS = {
@@ -26,15 +25,16 @@ HOWS = {
     ),
 }
 STRICT = "pytest-asyncio, strict"
+IMPORTS = "import pytest\nfrom realtalk_async.testing import programs"
 
 
 @pytest.fixture
 def go(pytester):
-    """Return what runs a test file in a pytest of its own."""
+    """Return a function that runs a test file in its own pytest."""
 
     def run(body, how=STRICT, *more):
         arguments, mark, preamble = HOWS[how]
-        text = f"import pytest\n{preamble}\n{body}".replace("@ASYNC", mark)
+        text = f"{IMPORTS}\n{preamble}\n{body}".replace("@ASYNC", mark)
         pytester.makepyfile(test_it=text)
         return pytester.runpytest_subprocess(
             "-p", "no:cacheprovider", "-Werror", "--strict-markers", *arguments, *more
@@ -45,9 +45,9 @@ def go(pytester):
 
 GOOD = """
 @ASYNC
-async def test_it(realtalk_manager, realtalk_logger, scripted_child, realtalk_no_leaks):
+async def test_it(realtalk_manager, realtalk_logger, realtalk_no_leaks):
     async with realtalk_manager as manager:
-        child = await manager.start("child", scripted_child.hang())
+        child = await manager.start("child", programs.runs())
         await child.wait_for_line("ready")
         status = await child.stop()
     assert status.exit_status == -15
@@ -58,13 +58,11 @@ async def test_it(realtalk_manager, realtalk_logger, scripted_child, realtalk_no
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_the_fixtures_work_with(go, how):
-    """Every way to run an async test; the guard finds nothing."""
+def test_fixtures_work_with_each_async_plugin(go, how):
     go(GOOD, how).assert_outcomes(passed=1)
 
 
-def test_the_fixtures_work_under_xdist(go):
-    """Reports of failed tests come from the workers with all they have."""
+def test_fixtures_and_reports_work_under_xdist(go):
     body = GOOD + BAD
     result = go(body, STRICT, "-n", "2", "-p", "xdist")
     result.assert_outcomes(passed=1, failed=1)
@@ -73,18 +71,17 @@ def test_the_fixtures_work_under_xdist(go):
 
 BAD = """
 @ASYNC
-async def test_bad(realtalk_manager, scripted_child):
+async def test_bad(realtalk_manager):
     async with realtalk_manager as manager:
-        mic = await manager.start("mic", scripted_child.crash(3, "device busy"))
-        other = await manager.start("other", scripted_child.emit("hello", "world"))
+        mic = await manager.start("mic", programs.crashes(3, "device busy"))
+        other = await manager.start("other", programs.prints("hello", "world"))
         await mic.wait()
         await other.wait()
         assert False, "as intended"
 """
 
 
-def test_a_failing_test_shows_its_children_and_its_log(go):
-    """Exit, last lines and log; those of a passing test are its own business."""
+def test_report_of_a_failed_test_shows_children_and_log(go):
     result = go(BAD)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -103,15 +100,14 @@ def test_a_failing_test_shows_its_children_and_its_log(go):
     )
 
 
-def test_a_passing_test_shows_nothing(go):
-    """Whatever died in it."""
+def test_report_of_a_passed_test_shows_no_children(go):
     result = go(BAD.replace("assert False", "assert True"), STRICT, "-rA")
     result.assert_outcomes(passed=1)
     assert "realtalk-async child" not in result.stdout.str()
 
 
-def test_the_apps_own_children_are_shown_too(go):
-    """Those of any manager; but not what an earlier test has left in the same log."""
+def test_report_shows_children_of_managers_that_the_app_made(go):
+    """Children and log lines of earlier tests are left out."""
     body = """
 from pathlib import Path
 from realtalk_async import Command, Logger, ProcessManager
@@ -149,33 +145,36 @@ async def test_two(request):
     assert "with first" not in result.stdout.str()
 
 
-def test_a_failing_teardown_shows_them_as_well(go):
-    """Such as that of the leak guard, when the manager is gone already."""
+def test_report_of_a_failed_teardown_shows_children(go):
+    """The manager has been closed by then."""
     body = """
 KEPT = []
 
 @ASYNC
-async def test_it(realtalk_no_leaks, realtalk_manager, scripted_child):
+async def test_it(realtalk_no_leaks, realtalk_manager):
     KEPT.append(open("/dev/null"))
     async with realtalk_manager as manager:
-        await (await manager.start("mic", scripted_child.emit("hello"))).wait()
+        await (await manager.start("mic", programs.prints("hello"))).wait()
 """
     result = go(body)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
-        ["*left a thing behind*", "*- realtalk-async child mic -*", "  stdout * hello"]
+        [
+            "*left resources behind*",
+            "*- realtalk-async child mic -*",
+            "  stdout * hello",
+        ]
     )
 
 
-def test_a_crowd_is_not_shown_in_full(go):
-    """Who failed goes first."""
+def test_report_shows_at_most_20_children_failed_ones_first(go):
     body = """
 @ASYNC
-async def test_it(realtalk_manager, scripted_child):
+async def test_it(realtalk_manager):
     async with realtalk_manager as manager:
         for number in range(25):
-            await (await manager.start(f"c{number}", scripted_child.emit())).wait()
-        await (await manager.start("bad", scripted_child.crash())).wait()
+            await (await manager.start(f"c{number}", programs.prints())).wait()
+        await (await manager.start("bad", programs.crashes())).wait()
         assert False
 """
     result = go(body)
@@ -190,16 +189,15 @@ async def test_it(realtalk_manager, scripted_child):
     )
 
 
-def test_only_the_newest_lives_are_shown(go):
-    """A report is to be read."""
+def test_report_shows_the_newest_3_incarnations_of_a_child(go):
     body = """
 from realtalk_async import RestartPolicy
 
 @ASYNC
-async def test_it(realtalk_manager, scripted_child):
+async def test_it(realtalk_manager):
     policy = RestartPolicy(max_failures=4, first_delay=0)
     async with realtalk_manager as manager:
-        mic = await manager.start("mic", scripted_child.crash(3), restart=policy)
+        mic = await manager.start("mic", programs.crashes(3), restart=policy)
         while not mic.is_settled:
             await mic.wait()
     assert False
@@ -215,12 +213,11 @@ async def test_it(realtalk_manager, scripted_child):
     )
 
 
-def test_a_manager_that_is_not_entered_says_so(go):
-    """The one mistake that is easy to make."""
+def test_starting_a_child_before_the_manager_is_entered_names_the_mistake(go):
     body = """
 @ASYNC
-async def test_it(realtalk_manager, scripted_child):
-    await realtalk_manager.start("child", scripted_child.hang())
+async def test_it(realtalk_manager):
+    await realtalk_manager.start("child", programs.runs())
 """
     result = go(body)
     result.assert_outcomes(failed=1)
@@ -228,8 +225,7 @@ async def test_it(realtalk_manager, scripted_child):
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_the_offline_peer_answers_and_commits_faults(go, how):
-    """By call; the fixture is entered like the others."""
+def test_offline_peer_answers_and_injects_faults(go, how):
     body = """
 from realtalk_async import Stream
 
@@ -247,7 +243,7 @@ async def test_it(offline_peer, realtalk_manager, realtalk_logger):
     go(body, how).assert_outcomes(passed=1)
 
 
-# ---- the leak guard
+# ---- leak checks
 
 LEAKS = {
     "child": "import subprocess\n    KEPT.append(subprocess.Popen(['sleep', '5']))",
@@ -259,32 +255,31 @@ LEAKS = {
 
 
 @pytest.mark.parametrize("what", LEAKS)
-def test_the_guard_finds(go, what):
-    """Whatever is left, in a test of any kind."""
+def test_no_leaks_fixture_finds(go, what):
     body = f"KEPT = []\n\ndef test_it(realtalk_no_leaks):\n    {LEAKS[what]}\n"
     result = go(body)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*the test has left a thing behind:*", f"{what}: *"])
+    result.stdout.fnmatch_lines(["*the test left resources behind:*", f"{what}: *"])
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_the_guard_finds_a_task(go, how):
-    """While the loop still runs: later it would be cancelled in silence."""
+def test_no_leaks_fixture_finds_a_task(go, how):
+    """After the test the async plugin would cancel the task silently."""
     body = """
 import asyncio
 KEPT = []
 
 @ASYNC
 async def test_it(realtalk_no_leaks):
-    KEPT.append(asyncio.create_task(asyncio.sleep(1000), name="the forgotten one"))
+    KEPT.append(asyncio.create_task(asyncio.sleep(1000), name="forgotten task"))
 """
     result = go(body, how)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*left a task behind*", "*the forgotten one*"])
+    result.stdout.fnmatch_lines(["*left tasks behind*", "*forgotten task*"])
 
 
-def test_the_guard_is_silent_about_what_fixtures_have(go):
-    """Those of a wider scope, and a task that ends by itself in a moment."""
+def test_no_leaks_fixture_ignores_resources_of_other_fixtures(go):
+    """A task that is about to end is no leak either."""
     body = """
 import asyncio
 
@@ -301,8 +296,8 @@ async def test_it(realtalk_no_leaks, shared):
     go(body).assert_outcomes(passed=1)
 
 
-def test_the_guard_is_silent_about_output_that_is_kept(go):
-    """A manager's children can be asked for what they said, also after its end."""
+def test_no_leaks_fixture_ignores_the_files_of_kept_output(go):
+    """A manager keeps the output of its children after its end."""
     body = """
 KEPT = []
 
@@ -319,15 +314,14 @@ async def test_it(realtalk_no_leaks, realtalk_manager):
     go(body).assert_outcomes(passed=1)
 
 
-def test_the_guard_can_be_asked_for_by_the_configuration(go, pytester):
-    """For all tests, by pytest's own means."""
+def test_no_leaks_fixture_can_be_enabled_for_all_tests(go, pytester):
     pytester.makeini("[pytest]\nusefixtures = realtalk_no_leaks\n")
     body = "KEPT = []\n\ndef test_it():\n    KEPT.append(open('/dev/null'))\n"
     go(body).assert_outcomes(passed=1, errors=1)
 
 
-def test_a_test_that_fails_is_told_of_its_own_failure(go):
-    """Not of the task that it has left because of it."""
+def test_failed_test_reports_its_own_error_not_the_leak(go):
+    """The task was left because of that error."""
     body = """
 import asyncio
 
@@ -341,49 +335,12 @@ async def test_it(realtalk_no_leaks):
     result.stdout.fnmatch_lines(["*ValueError: the cause"])
 
 
-def test_what_has_gone_is_not_left():
-    """The guard waits for it for a moment."""
-    before = leaks.look()
-    assert leaks.left_since(before) == []
+def test_unchanged_resources_are_no_leak():
+    before = leaks.take_inventory()
+    assert leaks.find_leaks(before) == []
 
 
 # ---- scripted children
-
-
-@pytest.mark.parametrize(
-    ("command", "exit_status"),
-    [
-        (ScriptedChildren().crash(), 1),
-        (ScriptedChildren().crash(-11), -11),
-        (ScriptedChildren().emit("a", "b", status=4), 4),
-    ],
-)
-async def test_a_scripted_child_ends_as_it_is_told(command, exit_status):
-    """With its status or signal."""
-    process = await command()
-    await process.communicate()
-    assert process.returncode == exit_status
-
-
-async def test_each_scripted_child_does_what_its_name_says(manager, tmp_path):
-    """One thing each."""
-    children = ScriptedChildren()
-    says = {
-        "hang": (children.hang(), "ready"),
-        "ignore_term": (children.ignore_term(), "ready"),
-        "fork_and_hold_pipe": (children.fork_and_hold_pipe(), "ready"),
-        "flood": (children.flood(), "again and again"),
-        "setsid": (children.setsid(), r"\d+"),
-        "fail_first": (children.fail_first(0, str(tmp_path / "n")), "ready"),
-    }
-    for name, (command, line) in says.items():
-        process = await manager.start(name, command)
-        await process.wait_for_line(line)
-        if name == "flood":
-            await process.stop()
-    echo = await manager.start("echo", children.echo())
-    await echo.send(b"hello\n")
-    await echo.wait_for_line("hello")
 
 
 # ---- virtual time
@@ -393,14 +350,14 @@ import asyncio
 from realtalk_async import RestartPolicy
 from realtalk_async.events import RestartScheduled
 
-async def story(manager, child):
+async def story(manager):
     loop, delays = asyncio.get_running_loop(), []
     manager.subscribe(
         lambda event: isinstance(event, RestartScheduled) and delays.append(event.delay)
     )
     policy = RestartPolicy("permanent", first_delay=3600, max_delay=3600, max_failures=9)
     async with manager:
-        mic = await manager.start("mic", child.crash(), restart=policy)
+        mic = await manager.start("mic", programs.crashes(), restart=policy)
         began = loop.time()
         async with asyncio.timeout(1e6):
             while mic.restarts < 2:
@@ -410,22 +367,22 @@ async def story(manager, child):
 """
 
 
-def test_hours_of_backoff_take_no_time(go):
-    """By the fixture, which needs no other plugin."""
+def test_virtual_time_fixture_skips_hours_of_backoff(go):
+    """The fixture needs no async plugin."""
     body = (
         STORY
         + """
-def test_it(realtalk_manager, scripted_child, virtual_time, realtalk_no_leaks):
-    assert virtual_time(story(realtalk_manager, scripted_child))
+def test_it(realtalk_manager, virtual_time, realtalk_no_leaks):
+    assert virtual_time(story(realtalk_manager))
 """
     )
-    # "by mark" turns pytest-asyncio off already, without options that nobody would know.
+    # "by mark" turns pytest-asyncio off already; without both plugins, their options are unknown.
     go(body, "anyio, by mark", "-p", "no:anyio").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_whole_tests_run_in_virtual_time(go, pytester, how):
-    """By the loop factories of either plugin."""
+def test_async_tests_run_in_virtual_time(go, pytester, how):
+    """Both async plugins accept a loop factory."""
     factory = "from realtalk_async.testing.virtual_time import VirtualTimeLoop\n"
     pytester.makeconftest(
         factory
@@ -455,9 +412,7 @@ async def test_it(realtalk_no_leaks):
     go(body, how).assert_outcomes(passed=1)
 
 
-def test_timers_come_in_their_order():
-    """Whatever the distance between them."""
-
+def test_virtual_timers_fire_in_order():
     async def main():
         order = []
 
@@ -471,9 +426,7 @@ def test_timers_come_in_their_order():
     assert virtual_time.run(main()) == [0.001, 1.0, 86400, 5e6]
 
 
-def test_what_has_happened_goes_before_a_timer():
-    """A byte that lies in a pipe is read before any time passes."""
-
+def test_ready_events_precede_a_virtual_timer():
     async def main():
         loop, heard = asyncio.get_running_loop(), []
         reading, writing = os.pipe()
@@ -491,8 +444,8 @@ def test_what_has_happened_goes_before_a_timer():
     assert virtual_time.run(main())
 
 
-def test_patience_waits_for_a_child():
-    """In real time, before each jump; a timer in virtual time is what is overtaken."""
+def test_real_wait_lets_a_child_finish_before_a_timer():
+    """Without it, a timer fires first, however long it is."""
 
     async def main():
         child = await asyncio.create_subprocess_exec("sleep", "0.05")
@@ -503,22 +456,20 @@ def test_patience_waits_for_a_child():
             await child.wait()
             raise
 
-    assert virtual_time.run(main(), patience=20.0) == 0
+    assert virtual_time.run(main(), real_wait=20.0) == 0
     with pytest.raises(TimeoutError):
-        virtual_time.run(main())  # a jump waits for nobody
+        virtual_time.run(main())  # a jump does not wait for a child
 
 
-def test_a_thread_is_heard_in_virtual_time():
-    """It wakes the loop up."""
-
+def test_thread_result_arrives_in_virtual_time():
     async def main():
         return await asyncio.to_thread(lambda: 42)
 
-    assert virtual_time.run(main(), patience=1.0) == 42
+    assert virtual_time.run(main(), real_wait=1.0) == 42
 
 
-def test_an_importing_test_run_hardly_notices():
-    """The plugin is loaded in every test run of whoever has installed the package."""
+def test_plugin_imports_in_less_than_10_ms():
+    """Every test run on a machine with the package loads the plugin."""
     code = (
         "import pytest, time; began = time.perf_counter(); "
         "import realtalk_async.testing.plugin; print(time.perf_counter() - began)"
@@ -530,8 +481,7 @@ def test_an_importing_test_run_hardly_notices():
     assert min(float(done.stdout) for done in runs) < 0.01
 
 
-def test_the_plugin_loads_only_what_is_asked_for():
-    """Whoever does not use it is not to wait for it."""
+def test_plugin_imports_no_other_module_of_the_package():
     code = (
         "import sys, realtalk_async; before = set(sys.modules); "
         "import realtalk_async.testing.plugin; "

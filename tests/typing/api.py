@@ -128,15 +128,15 @@ async def serve(manager: ProcessManager, stream: Stream) -> None:
     """Put an app into service."""
     async with (
         serve_metrics(manager, stream=stream, host="0.0.0.0", port=0) as endpoint,
-        export_metrics(manager) as watch,
+        export_metrics(manager) as collector,
         notify_systemd(manager) as listens,
     ):
         assert_type(endpoint.url, str)
         assert_type(endpoint.port, int)
-        assert_type(watch.verdict("readiness").good, bool)
+        assert_type(collector.check("readiness").ok, bool)
         assert_type(listens, bool)
 
 
 def jump() -> None:
     """Test in virtual time."""
-    assert_type(VirtualTimeLoop(patience=0.01).time(), float)
+    assert_type(VirtualTimeLoop(real_wait=0.01).time(), float)

@@ -43,7 +43,7 @@ BODIES = {
         one.process.send_signal(19)
     """,
     "a daemon in a session of its own": """
-        one = await manager.start('one', programs.escapes())
+        one = await manager.start('one', programs.daemonizes())
         await one.wait_for_line('[0-9]+')
     """,
     "a child with an empty environment": """

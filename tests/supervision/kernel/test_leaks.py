@@ -31,7 +31,7 @@ async def test_what_runs_is_no_leak_and_afterwards_nothing_is_left(logger):
 
 async def test_a_daemon_that_left_its_session_is_found_while_it_runs(manager):
     """By its tag; a manager without a guard has none."""
-    one = await manager.start("one", programs.escapes())
+    one = await manager.start("one", programs.daemonizes())
     line = await one.wait_for_line("^[0-9]+")
     report = await manager.leak_report()
     [escapee] = report.escapees

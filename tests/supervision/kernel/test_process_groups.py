@@ -100,7 +100,7 @@ async def test_a_tag_finds_all_descendants_wherever_they_went():
     """Daemons too."""
     tag = f"REALTALK_TEST_TAG=x{os.getpid()}"
     name, _, value = tag.partition("=")
-    command = programs.escapes()
+    command = programs.daemonizes()
     tagged = programs.python(command.argv[5], env={name: value})
     async with group(tagged) as leader:
         found = process_groups.tagged(tag)
