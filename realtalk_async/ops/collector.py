@@ -223,7 +223,7 @@ class Collector:
                 counted = COUNTED_AT_ONCE
                 while counted >= COUNTED_AT_ONCE and left > 0:
                     most = min(COUNTED_AT_ONCE, left)
-                    counted = process.get_volume(stream, most=most).looked
+                    counted = process.get_volume(stream, most=most).scanned
                     left -= counted
                     await time_slice.yield_if_over()
 

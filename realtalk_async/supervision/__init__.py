@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.command import Command
     from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.manager import ProcessManager
-    from realtalk_async.supervision.output.buffer import OutputLine, OutputLines
+    from realtalk_async.supervision.output.line import OutputLine
+    from realtalk_async.supervision.output.lines import OutputLines
     from realtalk_async.supervision.policy.ladder import (
         CLOSE_STDIN,
         GRACEFUL,
@@ -50,7 +51,8 @@ else:
             "reports.explanation": "Explanation",
             "policy.ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
             "manager": "ProcessManager",
-            "output.buffer": "OutputLine OutputLines",
+            "output.line": "OutputLine",
+            "output.lines": "OutputLines",
             "policy.probes": "Probe",
             "process": "ManagedProcess",
             "kernel.leaks": "LeakReport",

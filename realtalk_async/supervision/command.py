@@ -22,7 +22,7 @@ from realtalk_async.supervision.kernel.spawn import Launched, launch
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from realtalk_async.supervision.kernel.pipes import OnData, Room
+    from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
 
@@ -230,7 +230,7 @@ def spawn(
     *,
     extra_env: Mapping[str, str],
     on_data: OnData,
-    room: Room,
+    get_memory: GetMemory,
     on_exit: Callable[[Child], None],
 ) -> Running:
     """
@@ -250,7 +250,11 @@ def spawn(
         for name in STREAMS:
             if name in ours:
                 readers[name] = PipeReader(
-                    ours.pop(name), name, on_data, room=room, on_end=child.look
+                    ours.pop(name),
+                    name,
+                    on_data,
+                    get_memory=get_memory,
+                    on_end=child.look,
                 )
     except BaseException:  # the loop cannot watch a further descriptor
         child.kill_now()

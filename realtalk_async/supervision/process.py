@@ -117,7 +117,7 @@ class ManagedProcess(ProcessStreams):
         self._max_size = max_size
         self._start_time = now_local()
         self._refusals: list[tuple[datetime, str, str]] = []
-        capture = Capture(name, max_size=max_size, on_trouble=self._no_room)
+        capture = Capture(name, max_size=max_size, on_error=self._no_room)
         super().__init__(
             ProcessLifecycle(
                 process,

@@ -15,6 +15,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.supervision.lifecycle.incarnation import Spawned
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
+from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.reports.report import CombinedOutput
 from realtalk_async.supervision.supervised import Supervised
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from realtalk_async.supervision.kernel.pipes import StreamName
-    from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, Volume
+    from realtalk_async.supervision.output.buffer import Volume
     from realtalk_async.supervision.output.capture import Capture
+    from realtalk_async.supervision.output.line import OutputLine
 
 
 class ProcessStreams(Supervised[ProcessLifecycle]):
@@ -43,11 +45,11 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
     def get_stdout(self) -> OutputLines:
         """Return all lines of stdout so far, over every incarnation."""
-        return self._capture.buffers["stdout"].lines()
+        return OutputLines(self._capture.buffers["stdout"])
 
     def get_stderr(self) -> OutputLines:
         """Return all lines of stderr so far, over every incarnation."""
-        return self._capture.buffers["stderr"].lines()
+        return OutputLines(self._capture.buffers["stderr"])
 
     def get_combined_output(self) -> CombinedOutput:
         """Return status, stdout, stderr, and both interleaved in order of arrival."""
@@ -119,7 +121,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             ProcessDead: If it died without having said it.
         """
         try:
-            found = await self._capture.find(re.compile(pattern), timeout)
+            found = await self._capture.wait_for_line(re.compile(pattern), timeout)
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
             raise WaitExpired(

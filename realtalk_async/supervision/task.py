@@ -61,7 +61,7 @@ class TaskLifecycle(Lifecycle):
         earlier: int,
     ) -> None:
         # What a task has to say is its tracebacks: they are its stderr.
-        capture = Capture(name, max_size=MAX_SIZE, on_trouble=_accept)
+        capture = Capture(name, max_size=MAX_SIZE, on_error=_accept)
         super().__init__(
             name,
             restart,
@@ -129,7 +129,7 @@ class TaskLifecycle(Lifecycle):
         told = ""
         if self.error is not None:
             told = "".join(traceback.format_exception(self.error))
-            self._capture.take(
+            self._capture.append(
                 "stderr", told.encode(errors="replace"), time.monotonic()
             )
         self._capture.end()

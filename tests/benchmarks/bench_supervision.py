@@ -43,7 +43,8 @@ from realtalk_async.supervision import (
     RestartPolicy,
 )
 from realtalk_async.supervision.kernel.pipes import PipeReader
-from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
+from realtalk_async.supervision.output.buffer import OutputBuffer
+from realtalk_async.supervision.output.line import Clock
 from realtalk_async.supervision.output.spill import SpillStore
 
 WRITER = (
@@ -129,7 +130,7 @@ async def kept_in_memory(argv):
             os.dup(child.stdout.fileno()),
             "stdout",
             lambda _, data, now: buffer.append(data, now),
-            room=lambda _: buffer.room(),
+            get_memory=lambda _: buffer.writable_memory(),
             on_end=lambda: None,
         )
         await reader.ended

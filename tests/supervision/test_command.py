@@ -36,7 +36,7 @@ async def spawned(command, **environment):
         command,
         extra_env=environment,
         on_data=heard,
-        room=nothing,
+        get_memory=nothing,
         on_exit=lambda _child: None,
     )
     if running.stdin:
@@ -111,7 +111,7 @@ async def test_a_refused_spawn_leaves_no_descriptor_open(command):
     """Scenario 10."""
     before = descriptors()
     with pytest.raises(OSError) as caught:
-        spawn(command, extra_env={}, on_data=print, room=nothing, on_exit=print)
+        spawn(command, extra_env={}, on_data=print, get_memory=nothing, on_exit=print)
     assert caught.value.errno in {errno.ENOENT, errno.EACCES, errno.EINVAL}
     assert descriptors() == before
 
@@ -208,7 +208,7 @@ async def test_a_loop_that_cannot_watch_leaves_no_child(monkeypatch, allowed):
             programs.runs(),
             extra_env={},
             on_data=print,
-            room=nothing,
+            get_memory=nothing,
             on_exit=lambda _: None,
         )
     assert descriptors() == before

@@ -21,12 +21,12 @@ StreamName = Literal["stdout", "stderr"]
 STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 Chunk = bytes | memoryview
-"""What one read brought: bytes, or the filled beginning of a `Room`."""
+"""What one read brought: bytes, or the filled beginning of a `GetMemory`."""
 
 OnData = Callable[[StreamName, Chunk, float], None]
 """Called with each chunk of a stream and its arrival in monotonic seconds."""
 
-Room = Callable[[StreamName], memoryview | None]
+GetMemory = Callable[[StreamName], memoryview | None]
 """Returns memory to read a stream into; None if bytes of their own are wanted."""
 
 READ = 64 * 1024
@@ -57,14 +57,27 @@ class PipeReader:
         descriptor: The read end, owned from here on, also if it cannot be watched.
         stream: What it is called.
         on_data: Called with each chunk.
-        room: Asked for memory before each read.
+        get_memory: Returns memory for the next read, or None.
         on_end: Called when the pipe has ended, before it is closed.
     """
 
     __slots__ = (
-        "_breath", "_descriptor", "_ended", "_flow", "_has_ended", "_holds",
-        "_is_paused", "_is_watched", "_latest", "_loop", "_never_waits", "_on_data",
-        "_on_end", "_room", "_stream", "_watch",
+        "_breath",
+        "_descriptor",
+        "_ended",
+        "_flow",
+        "_get_memory",
+        "_has_ended",
+        "_holds",
+        "_is_paused",
+        "_is_watched",
+        "_latest",
+        "_loop",
+        "_never_waits",
+        "_on_data",
+        "_on_end",
+        "_stream",
+        "_watch",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +86,7 @@ class PipeReader:
         stream: StreamName,
         on_data: OnData,
         *,
-        room: Room,
+        get_memory: GetMemory,
         on_end: Callable[[], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -81,8 +94,8 @@ class PipeReader:
         self._stream: StreamName = stream
         self._on_data = on_data
         self._on_end = on_end
-        self._room = room
-        self._holds = READ  # bytes that the pipe has room for
+        self._get_memory = get_memory
+        self._holds = READ  # bytes that the pipe holds
         self._watch = watch()
         self._is_watched = False
         self._is_paused = False
@@ -134,11 +147,11 @@ class PipeReader:
 
     def _take(self) -> Chunk | None:
         """Return what lies there now; nothing at the end, None if there may be more."""
-        room = self._room(self._stream)
+        memory = self._get_memory(self._stream)
         try:
-            if room is None:
+            if memory is None:
                 return os.read(self._descriptor, READ)
-            return room[: os.readv(self._descriptor, (room,))]
+            return memory[: os.readv(self._descriptor, (memory,))]
         except BlockingIOError:
             return None
         except OSError:  # EIO from a terminal whose other side is gone

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.exit_status import ExitStatus
     from realtalk_async.supervision.lifecycle.record import IncarnationRecord
-    from realtalk_async.supervision.output.buffer import OutputLine
+    from realtalk_async.supervision.output.line import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe
 

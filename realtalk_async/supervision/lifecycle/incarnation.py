@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.child_process import Child
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
-    from realtalk_async.supervision.kernel.pipes import OnData, Room, StreamName
+    from realtalk_async.supervision.kernel.pipes import GetMemory, OnData, StreamName
     from realtalk_async.supervision.status import CaptureEnd
 
 
@@ -144,7 +144,7 @@ class Spawned(Incarnation):
         *,
         environment: Mapping[str, str],
         on_data: OnData,
-        room: Room,
+        get_memory: GetMemory,
         on_exit: Callable[[], None],
     ) -> None:
         self._on_exit = on_exit
@@ -152,7 +152,7 @@ class Spawned(Incarnation):
             command,
             extra_env=environment,
             on_data=on_data,
-            room=room,
+            get_memory=get_memory,
             on_exit=self._note_exit,
         )
         child = self._running.child

@@ -309,7 +309,7 @@ class Lifecycle(abc.ABC):
         self.settle_count += 1
         self._capture.is_over = True
         self._answer(succeeded=False)
-        self._capture.tell()
+        self._capture.notify()
         self._changed.notify()
 
     async def _run_incarnations(self) -> Decision | None:

@@ -26,7 +26,7 @@ from realtalk_async.supervision.lifecycle.incarnation import (
 )
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.lifecycle.termination import run_ladder
-from realtalk_async.supervision.output.python_warnings import WarningScout
+from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
 from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Step
 from realtalk_async.supervision.policy.restart import (
@@ -100,9 +100,9 @@ class ProcessLifecycle(Lifecycle):
         self._logger = logger
         self._supervised = supervised
         self._first: Source | None = source
-        self._scout = WarningScout(capture.buffers["stderr"])
+        self._warning_finder = PythonWarningFinder(capture.buffers["stderr"])
         capture.on_full = self._pause_reading
-        capture.on_room = self._resume_reading
+        capture.on_space = self._resume_reading
 
     # ---- what others see
 
@@ -226,7 +226,7 @@ class ProcessLifecycle(Lifecycle):
             source,
             environment=self._supervisor.environment,
             on_data=self._on_output,
-            room=self._capture.room,
+            get_memory=self._capture.writable_memory,
             on_exit=lambda: self._on_exit(record),
         )
 
@@ -238,7 +238,7 @@ class ProcessLifecycle(Lifecycle):
         try:
             await self._wait_for_exit(record)
             if record.stopping:
-                self._capture.make_room()
+                self._capture.accept_more()
                 ladder = AT_ONCE if record.kill_requested else self.options.ladder
                 await self._run_ladder(record, record.running, ladder)
         finally:
@@ -272,7 +272,7 @@ class ProcessLifecycle(Lifecycle):
         """Read the rest of what it said, end what is left of its group, close all."""
         record.capture = await running.drain(self.options.drain)
         self._capture.end()
-        self._forward(self._scout.rest())
+        self._forward(self._warning_finder.complete())
         if not record.stopping and not running.is_gone() and await running.members():
             await self._run_ladder(record, running, SWIFT)
         if not running.alive:
@@ -332,7 +332,7 @@ class ProcessLifecycle(Lifecycle):
 
     def _on_output(self, stream: StreamName, data: Chunk, now: float) -> None:
         """Keep what a pipe brought; called once a chunk."""
-        if self._capture.take(stream, data, now):
+        if self._capture.append(stream, data, now):
             self._supervisor.publish(
                 events.OutputDropped(
                     process=self.name,
@@ -342,7 +342,7 @@ class ProcessLifecycle(Lifecycle):
                 )
             )
         if stream == "stderr":
-            self._forward(self._scout.look(bytes(data)))
+            self._forward(self._warning_finder.feed(bytes(data)))
 
     def _forward(self, warnings: Iterable[PythonWarning]) -> None:
         """Log the Python warnings that a Python child has printed."""
@@ -384,7 +384,7 @@ class ProcessLifecycle(Lifecycle):
         if record.finished:  # it died at last, long after its ladder
             self._supervisor.group_ended(running.pid)
         self._wake_up.set()
-        self._capture.tell()
+        self._capture.notify()
         self._changed.notify()
 
     # ---- probes

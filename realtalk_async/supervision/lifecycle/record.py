@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
+from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.reports.report import IncarnationReport, recognise
 from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd
 from realtalk_async.times import format_hms, now_local
@@ -135,8 +136,8 @@ class IncarnationRecord:
             self.summary,
             recognise(last),
             tuple(last),
-            capture.buffers["stdout"].lines(self.number),
-            capture.buffers["stderr"].lines(self.number),
+            OutputLines(capture.buffers["stdout"], self.number),
+            OutputLines(capture.buffers["stderr"], self.number),
             self.capture,
             self.running.usage if self.running else None,
             tuple(self.timeline),

@@ -1,6 +1,4 @@
-"""
-Everything a process says, over all of its lives: kept, followed, searched, handed on.
-"""
+"""The output of one process over all incarnations: keep, follow, search, hand over."""
 
 from __future__ import annotations
 
@@ -14,12 +12,8 @@ from typing import TYPE_CHECKING
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.kernel.pipes import STREAMS
-from realtalk_async.supervision.output.buffer import (
-    Clock,
-    OutputBuffer,
-    OutputLine,
-    Volume,
-)
+from realtalk_async.supervision.output.buffer import OutputBuffer, Volume
+from realtalk_async.supervision.output.line import Clock, OutputLine
 from realtalk_async.supervision.output.spill import SpillStore
 
 if TYPE_CHECKING:
@@ -28,97 +22,97 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.pipes import Chunk, StreamName
 
-LAST_BACKLOG = 16 * 1024 * 1024
-"""The same while it is being ended: a program that waits for room cannot end."""
-
-Places = dict["StreamName", int]
-"""How far each stream was read: the offset of a line's beginning."""
-
 BACKLOG = 256 * 1024
 """Bytes of a binary stdout that wait for their consumer; beyond that the child waits."""
+
+STOPPING_BACKLOG = 16 * 1024 * 1024
+"""The same while the child is being stopped: a program that waits to write cannot end."""
+
+Positions = dict["StreamName", int]
+"""The offset in each stream up to which a reader has read: the start of a line."""
 
 
 class Capture:
     """
-    The two streams of one process.
+    The captured output of one process, and the incarnation that writes it now.
 
     Args:
         name: The process, for messages.
         max_size: Bytes to keep of each stream.
-        on_trouble: Called, from a thread, if old output cannot be moved to the disk.
+        on_error: Called, from a thread, if old output cannot be moved to the disk.
     """
 
     def __init__(
-        self, name: str, *, max_size: int, on_trouble: Callable[[OSError], None]
+        self, name: str, *, max_size: int, on_error: Callable[[OSError], None]
     ) -> None:
         self.name = name
         self.number = 0
-        """The incarnation that speaks now, or spoke last."""
+        """The incarnation that writes now, or that wrote last."""
         self.is_open = False
-        """Whether more may come of it."""
+        """Whether that incarnation may still write."""
         self.is_over = True
-        """Whether nothing will come any more, of no incarnation."""
+        """Whether no incarnation will write any more."""
         self._binary = False
-        self._arrivals = 0
+        self._chunks = 0
         self._began = time.monotonic()
-        self._heard: dict[StreamName, float] = {}
+        self._last_output: dict[StreamName, float] = {}
         self._backlog: list[bytes] = []
         self._backlog_size = 0
-        self._handed_on = 0
+        self._handed_over = 0
         self._backlog_limit = BACKLOG
         self._receiving = False
-        self._news = Condition()
+        self._changed = Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.on_full: Callable[[StreamName], None] = _nothing
-        """Called when no more of a stream can be taken for now: the child must wait."""
-        self.on_room: Callable[[StreamName], None] = _nothing
-        """Called when there is room again."""
+        self.on_full: Callable[[StreamName], None] = _do_nothing
+        """Called when a stream has no space for more output: the child must wait."""
+        self.on_space: Callable[[StreamName], None] = _do_nothing
+        """Called when the stream has space again."""
         clock = Clock.now()
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: OutputBuffer(
                 stream,
                 clock=clock,
                 store=SpillStore(
-                    on_trouble=on_trouble, on_room=partial(self._disk_kept_up, stream)
+                    on_error=on_error, on_space=partial(self._report_space, stream)
                 ),
                 max_size=max_size,
-                sequence=self._count,
+                next_sequence=self._next_sequence,
             )
             for stream in STREAMS
         }
 
-    def _disk_kept_up(self, stream: StreamName) -> None:
-        """Have the child go on; called from the writing thread."""
+    def _report_space(self, stream: StreamName) -> None:
+        """Call `on_space` in the loop; called from the writing thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads
-                self._loop.call_soon_threadsafe(self.on_room, stream)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.on_space, stream)
 
-    def _count(self) -> int:
-        self._arrivals += 1
-        return self._arrivals
+    def _next_sequence(self) -> int:
+        self._chunks += 1
+        return self._chunks
 
     # ---- writing
 
     def begin(self, number: int, *, binary: bool) -> None:
-        """Let what comes from here on be that of incarnation *number*."""
+        """Attribute all further output to incarnation *number*."""
         self.number, self._binary, self.is_open = number, binary, True
         self._backlog_limit = BACKLOG
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
-        self._heard.clear()
+        self._last_output.clear()
         for buffer in self.buffers.values():
             buffer.begin(number)
 
-    def room(self, stream: StreamName) -> memoryview | None:
-        """Return memory to read into; None if bytes are wanted that are copied."""
+    def writable_memory(self, stream: StreamName) -> memoryview | None:
+        """Return memory to read into; None if the reader must provide its own bytes."""
         buffer = self.buffers[stream]
-        handed_on = stream == "stdout" and self._binary
-        # Of one who has said nothing yet the first read may be the last: no memory for it.
-        return None if handed_on or not buffer.size else buffer.room()
+        is_binary = stream == "stdout" and self._binary
+        # The first read of a stream is often the last: a segment would cost more.
+        return None if is_binary or not buffer.size else buffer.writable_memory()
 
-    def take(self, stream: StreamName, data: Chunk, now: float) -> bool:
-        """Keep a chunk; return True if it is the first that does not fit `max_size`."""
-        self._heard[stream] = now
+    def append(self, stream: StreamName, data: Chunk, now: float) -> bool:
+        """Keep a chunk; return True if it is the first that exceeds `max_size`."""
+        self._last_output[stream] = now
         filled = False
         if stream == "stdout" and self._binary:
             self._queue(bytes(data))
@@ -129,30 +123,30 @@ class Capture:
             filled = fitted and buffer.dropped > 0
             if buffer.store.is_full:
                 self.on_full(stream)
-        self._news.notify()
+        self._changed.notify()
         return filled
 
     def _queue(self, data: bytes) -> None:
         self._backlog.append(data)
         self._backlog_size += len(data)
-        self._handed_on += len(data)
+        self._handed_over += len(data)
         if self._backlog_size >= self._backlog_limit:
             self.on_full("stdout")
 
-    def make_room(self) -> None:
-        """Take more of a binary stdout than usual: what says it is being ended."""
-        self._backlog_limit = LAST_BACKLOG
-        if self._backlog_size < LAST_BACKLOG:
-            self.on_room("stdout")
+    def accept_more(self) -> None:
+        """Hold more of a binary stdout than usual: its process is being stopped."""
+        self._backlog_limit = STOPPING_BACKLOG
+        if self._backlog_size < STOPPING_BACKLOG:
+            self.on_space("stdout")
 
     def end(self) -> None:
-        """Note that no more will come of this incarnation."""
+        """Record that this incarnation writes no more."""
         self.is_open = False
         for buffer in self.buffers.values():
             buffer.end_line()
-        self._news.notify()
+        self._changed.notify()
 
-    # ---- looking back
+    # ---- reading what was captured
 
     def last_words(self, number: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of each stream of an incarnation, in order."""
@@ -165,7 +159,7 @@ class Capture:
 
     def silent_for(self, stream: StreamName) -> float:
         """Return the seconds since the incarnation last wrote to *stream*, or began."""
-        return time.monotonic() - self._heard.get(stream, self._began)
+        return time.monotonic() - self._last_output.get(stream, self._began)
 
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
@@ -173,68 +167,71 @@ class Capture:
         return newest[0].text if newest else ""
 
     def volume(self, stream: StreamName, most: int) -> Volume:
-        """Return how much *stream* has brought; see `OutputBuffer.volume`."""
+        """Return the amount of output of *stream*; see `OutputBuffer.volume`."""
         volume = self.buffers[stream].volume(most)
-        if stream == "stdout" and self._handed_on:
-            return replace(volume, size=volume.size + self._handed_on)
+        if stream == "stdout" and self._handed_over:
+            return replace(volume, size=volume.size + self._handed_over)
         return volume
 
     # ---- following
 
     def follow(self, *streams: StreamName, history: bool) -> AsyncGenerator[OutputLine]:
         """Iterate over lines from now on; see `ManagedProcess.follow`."""
-        places: Places = {
+        positions: Positions = {
             name: 0 if history else self.buffers[name].next_line()
             for name in streams or STREAMS
         }
-        return self._follow_from(places)
+        return self._follow_from(positions)
 
-    async def _follow_from(self, places: Places) -> AsyncGenerator[OutputLine]:
+    async def _follow_from(self, positions: Positions) -> AsyncGenerator[OutputLine]:
         while True:
-            over = self.is_over  # asked before looking: nothing comes after it
-            lines = self._advance(places)
+            over = self.is_over  # read before the lines: no line comes after it
+            lines = self._advance(positions)
             for line in lines:
                 yield line
             if lines:
-                await asyncio.sleep(0)  # a long history must not hold the loop
+                await asyncio.sleep(0)  # a long history must not block the loop
             elif over:
                 return
             else:
-                await self._news.wait()
+                await self._changed.wait()
 
-    def _advance(self, places: Places) -> list[OutputLine]:
-        """Return some new lines in the order of arrival, and move *places* behind."""
+    def _advance(self, positions: Positions) -> list[OutputLine]:
+        """Return some new lines in the order of arrival, and move *positions* on."""
         found = {
-            name: self.buffers[name].complete_from(place)
-            for name, place in places.items()
+            name: self.buffers[name].complete_lines(position)
+            for name, position in positions.items()
         }
-        # A stream may have more than was found: what came after it has to wait its turn.
+        # A stream may have more lines than were found. Lines of the other stream that
+        # arrived after the found ones wait for the next call.
         newest = min((some[-1].sequence for some in found.values() if some), default=0)
         lines: list[OutputLine] = []
-        for name in places:
+        for name in positions:
             due = [line for line in found[name] if line.sequence <= newest]
-            places[name] += sum(len(line.raw) for line in due)
+            positions[name] += sum(len(line.raw) for line in due)
             lines += due
         return sorted(lines, key=lambda line: line.sequence)
 
-    async def find(self, pattern: re.Pattern[str], timeout: float) -> OutputLine | None:
+    async def wait_for_line(
+        self, pattern: re.Pattern[str], timeout: float
+    ) -> OutputLine | None:
         """
-        Wait for a matching line in what this incarnation has said or will say.
+        Wait for a matching line in the past or future output of this incarnation.
 
         Returns:
             The line; None if the incarnation ended without it.
 
         Raises:
-            TimeoutError: If it was not said in time.
+            TimeoutError: If it did not arrive in time.
         """
         number, deadline = self.number, time.monotonic() + timeout
-        places: Places = {
-            name: buffer.beginning(number) for name, buffer in self.buffers.items()
+        positions: Positions = {
+            name: buffer.span(number)[0] for name, buffer in self.buffers.items()
         }
         while True:
             over = self.number != number or not self.is_open
             late = time.monotonic() >= deadline
-            lines = self._advance(places)
+            lines = self._advance(positions)
             for line in lines:
                 if line.incarnation == number and pattern.search(line.text):
                     return line
@@ -242,19 +239,19 @@ class Capture:
                 await asyncio.sleep(0)
             elif over:
                 return None
-            elif late:  # asked before looking: if our loop was late, it is still found
+            elif late:  # read before the lines: a late loop still finds the line
                 raise TimeoutError
             else:
-                await self._something_before(deadline)
+                await self._change_before(deadline)
 
-    def tell(self) -> None:
-        """Wake those who wait for something to happen."""
-        self._news.notify()
+    def notify(self) -> None:
+        """Wake the tasks that wait for output or for its end."""
+        self._changed.notify()
 
-    async def _something_before(self, deadline: float) -> None:
+    async def _change_before(self, deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._news.wait()
+                await self._changed.wait()
 
     def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
         """Iterate over the bytes of *stream* of this incarnation, to its end."""
@@ -263,17 +260,17 @@ class Capture:
     async def _bytes_of(
         self, number: int, buffer: OutputBuffer
     ) -> AsyncGenerator[bytes]:
-        place = buffer.beginning(number)
+        position, _ = buffer.span(number)
         while True:
             over = self.number != number or not self.is_open
-            data = buffer.read(place)[: buffer.ending(number) - place]
-            place += len(data)
+            data = buffer.read(position)[: buffer.span(number)[1] - position]
+            position += len(data)
             if data:
                 yield data
             elif over:
                 return
             else:
-                await self._news.wait()
+                await self._changed.wait()
 
     async def receive(self) -> bytes:
         """Return the next bytes of a binary stdout; see `ManagedProcess.receive`."""
@@ -283,16 +280,18 @@ class Capture:
         try:
             while not self._backlog:
                 if self.is_over:
-                    raise ProcessDead(self.name, "receive from it", "all was received")
-                await self._news.wait()
+                    raise ProcessDead(
+                        self.name, "receive from it", "all its output was received"
+                    )
+                await self._changed.wait()
         finally:
             self._receiving = False
         chunk = self._backlog.pop(0)
         self._backlog_size -= len(chunk)
         if self._backlog_size < self._backlog_limit // 2:
-            self.on_room("stdout")
+            self.on_space("stdout")
         return chunk
 
 
-def _nothing(_stream: StreamName) -> None:
-    """Do nothing."""
+def _do_nothing(_stream: StreamName) -> None:
+    pass

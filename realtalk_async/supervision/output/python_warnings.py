@@ -1,4 +1,4 @@
-"""Python warnings among what a child prints on stderr. Pure, but for what it reads from."""
+"""Python's warnings among the lines that a child prints on stderr."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.buffer import OutputBuffer
 
 MARK = b"Warning: "
-"""Stands in every line that announces a warning."""
+"""Text in every line that announces a warning."""
 
 
-class WarningScout:
+class PythonWarningFinder:
     """
-    Find the warnings in a stream without looking at lines that cannot be one.
+    Finds warnings in a stream and looks only at lines that may hold one.
 
     Args:
-        buffer: What was captured of the stream.
+        buffer: The captured output of the stream.
     """
 
     def __init__(self, buffer: OutputBuffer) -> None:
         self._buffer = buffer
-        self._last = b""
-        self._told = 0
-        # Where the first line begins that may be a warning and is not complete yet.
-        self._place: int | None = None
+        self._previous = b""
+        self._searched = 0
+        # Start of the first line that may hold a warning and is not complete yet.
+        self._candidate: int | None = None
 
-    def look(self, data: bytes) -> Iterator[PythonWarning]:
-        """Yield what became known with *data*, which the buffer has just been given."""
-        seam = self._last + data[: len(MARK)]  # a mark may be cut by a read
-        if self._place is None and (MARK in data or MARK in seam):
-            began = max(0, self._buffer.size - len(data) - len(self._last))
-            self._place = max(self._told, self._buffer.line_start(began))
-        self._last = (self._last + data[-len(MARK) :])[-len(MARK) :]
-        if self._place is not None:
-            yield from self.rest()
+    def feed(self, data: bytes) -> Iterator[PythonWarning]:
+        """Yield the warnings that *data* completes; the buffer already holds *data*."""
+        # A read may cut a mark: look for it across the seam as well.
+        seam = self._previous + data[: len(MARK)]
+        if self._candidate is None and (MARK in data or MARK in seam):
+            first = max(0, self._buffer.size - len(data) - len(self._previous))
+            self._candidate = max(self._searched, self._buffer.line_start(first))
+        self._previous = (self._previous + data[-len(MARK) :])[-len(MARK) :]
+        if self._candidate is not None:
+            yield from self.complete()
 
-    def rest(self) -> Iterator[PythonWarning]:
-        """Yield what is complete by now."""
-        while self._place is not None and (
-            raws := self._buffer.complete_raw(self._place)
+    def complete(self) -> Iterator[PythonWarning]:
+        """Yield the warnings whose lines are complete by now."""
+        while self._candidate is not None and (
+            raws := self._buffer.raw_complete_lines(self._candidate)
         ):
-            self._place = self._told = self._place + sum(map(len, raws))
+            self._candidate = self._searched = self._candidate + sum(map(len, raws))
             for raw in raws:
                 if MARK in raw and (found := _parse(raw)):
                     yield found
-        if self._place is not None and MARK not in self._buffer.read(self._place):
-            self._place = None
+        if self._candidate is not None and MARK not in self._buffer.read(
+            self._candidate
+        ):
+            self._candidate = None
 
 
 def _parse(raw: bytes) -> PythonWarning | None:

@@ -18,7 +18,7 @@ from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import StreamName
-    from realtalk_async.supervision.output.buffer import OutputLine
+    from realtalk_async.supervision.output.line import OutputLine
 
 
 class Probed(Protocol):

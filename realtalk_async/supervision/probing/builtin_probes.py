@@ -153,7 +153,11 @@ def exec_probe(
             del said[:-LAST]
 
         running = spawn(
-            command, extra_env={}, on_data=hear, room=_no_room, on_exit=_nothing
+            command,
+            extra_env={},
+            on_data=hear,
+            get_memory=_no_memory,
+            on_exit=_do_nothing,
         )
         try:
             await asyncio.shield(running.child.exited)
@@ -174,9 +178,9 @@ def exec_probe(
     return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
 
 
-def _no_room(_stream: StreamName) -> None:
-    """Want bytes of their own."""
+def _no_memory(_stream: StreamName) -> None:
+    """Have the reader provide its own bytes."""
 
 
-def _nothing(_child: Child) -> None:
-    """Do nothing."""
+def _do_nothing(_child: Child) -> None:
+    pass

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from realtalk_async.supervision.output.buffer import OutputLine, OutputLines, interleave
+from realtalk_async.supervision.output.lines import OutputLines, interleave
 from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd, ProcessStatus
 from realtalk_async.times import format_duration
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.events import Cause
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
+    from realtalk_async.supervision.output.line import OutputLine
 
 
 # What audio programs say when they fail, and what to do about it. The texts were

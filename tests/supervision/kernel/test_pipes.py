@@ -33,13 +33,13 @@ class Ear:
         assert stream == "stdout"
         self.chunks.append(bytes(data))
 
-    def read(self, descriptor, *, room=True):
+    def read(self, descriptor, *, memory=True):
         """Return a reader that it listens to."""
         return PipeReader(
             descriptor,
             "stdout",
             self.hear,
-            room=lambda _: self.memory if room else None,
+            get_memory=lambda _: self.memory if memory else None,
             on_end=lambda: self.ends.append(True),
         )
 
@@ -63,7 +63,7 @@ async def test_bytes_are_read_into_the_room_that_is_offered(pipe):
 
 async def test_a_closed_reader_has_not_reached_the_end(pipe):
     """It says so."""
-    reader = Ear().read(pipe[0], room=False)
+    reader = Ear().read(pipe[0], memory=False)
     reader.close()
     reader.close()
     assert await reader.ended is False
@@ -85,7 +85,7 @@ async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
 @pytest.mark.parametrize("deed", ["close", "pause", "let_go"])
 async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
     """Closed, paused or let go while it waits."""
-    reader = Ear().read(pipe[0], room=False)
+    reader = Ear().read(pipe[0], memory=False)
     while reader._breath is None:
         os.write(pipe[1], b"x")
         await asyncio.sleep(0)

@@ -11,19 +11,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.output import buffer as output
-from realtalk_async.supervision.output import spill
-from realtalk_async.supervision.output.buffer import (
+from realtalk_async.supervision.output import append_buffer, spill
+from realtalk_async.supervision.output import buffer as buffer_module
+from realtalk_async.supervision.output import lines as lines_module
+from realtalk_async.supervision.output.append_buffer import (
+    BLOCK,
     LAST_WORDS,
-    SEGMENT,
-    SLAB,
-    Clock,
-    OutputBuffer,
-    interleave,
     whole_characters,
 )
-from realtalk_async.supervision.output.python_warnings import WarningScout
-from realtalk_async.supervision.output.spill import SpillStore
+from realtalk_async.supervision.output.buffer import OutputBuffer
+from realtalk_async.supervision.output.line import Clock
+from realtalk_async.supervision.output.lines import OutputLines, interleave
+from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
+from realtalk_async.supervision.output.spill import LARGEST_SEGMENT, SpillStore
 
 CLOCK = Clock(wall=1_000_000.0, monotonic=0.0)
 
@@ -61,14 +61,14 @@ def raws(lines):
 
 
 @pytest.fixture(autouse=True)
-def small_segments(monkeypatch, request):
+def small_sizes(monkeypatch, request):
     """Let segments be closed after a few bytes, so that short examples have many."""
     if "real_sizes" not in request.fixturenames:
-        monkeypatch.setattr(output, "SEGMENT", 16)
-        monkeypatch.setattr(output, "SMALLEST_SLAB", 8)
-        monkeypatch.setattr(output, "SLAB", 64)
-        monkeypatch.setattr(output, "TURN", 3)
-        monkeypatch.setattr(output, "WALK", 4)
+        monkeypatch.setattr(append_buffer, "BLOCK", 16)
+        monkeypatch.setattr(append_buffer, "SMALLEST_SEGMENT", 8)
+        monkeypatch.setattr(spill, "LARGEST_SEGMENT", 64)
+        monkeypatch.setattr(buffer_module, "LINES_PER_TURN", 3)
+        monkeypatch.setattr(lines_module, "MOST_UNCOUNTED", 4)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def real_sizes():
 @given(anything, st.lists(st.integers(0, 10_000)))
 def test_any_chunking_gives_the_same_lines(data, places):
     """Joined, they are the stream, byte for byte."""
-    lines = filled(data, places).lines()
+    lines = OutputLines(filled(data, places))
     told = raws(lines)
     assert b"".join(told) == data
     assert raws(reversed(lines)) == told[::-1]
@@ -94,7 +94,7 @@ def test_any_chunking_gives_the_same_lines(data, places):
 @given(anything, st.lists(st.integers(0, 10_000)), st.data())
 def test_indices_and_slices_are_those_of_a_list(data, places, draw):
     """Negative ones, steps, and beyond the ends."""
-    lines = filled(data, places).lines()
+    lines = OutputLines(filled(data, places))
     expected = list(lines)
     bound = st.none() | st.integers(-12, 12)
     step = st.none() | st.integers(-3, 3).filter(bool)
@@ -113,7 +113,7 @@ def test_a_line_is_stamped_with_the_arrival_of_the_chunk_that_ended_it(data, pla
     chunks = cut(data, places)
     ends = [sum(map(len, chunks[: n + 1])) for n in range(len(chunks))]
     offset = 0
-    for line in filled(data, places).lines():
+    for line in OutputLines(filled(data, places)):
         offset += len(line.raw)
         arrived = next(n for n, end in enumerate(ends) if end >= offset)
         assert (line.monotonic, line.sequence) == (arrived, arrived)
@@ -128,7 +128,7 @@ def test_a_line_is_stamped_with_the_arrival_of_the_chunk_that_ended_it(data, pla
 )
 def test_a_time_window_holds_what_was_complete_in_it(data, places, first, last):
     """From *since* on, and before *until*."""
-    lines = filled(data, places).lines()
+    lines = OutputLines(filled(data, places))
     zero = datetime.fromtimestamp(CLOCK.wall).astimezone()
     since = None if first is None else zero + timedelta(seconds=first)
     until = None if last is None else zero + timedelta(seconds=last)
@@ -142,7 +142,7 @@ def test_a_time_window_holds_what_was_complete_in_it(data, places, first, last):
 def test_a_time_without_a_zone_is_refused():
     """It would be somebody's guess."""
     with pytest.raises(InvalidConfiguration, match="time zone"):
-        filled(b"x\n").lines().between(datetime(2026, 1, 1))  # noqa: DTZ001
+        OutputLines(filled(b"x\n")).between(datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 @given(st.lists(anything, max_size=4), st.lists(st.integers(0, 10_000)))
@@ -155,14 +155,16 @@ def test_each_incarnation_has_its_own_lines(lives, places):
             buffer.append(chunk, float(number))
         buffer.end_line()
     for number, data in enumerate(lives, 1):
-        lines = buffer.lines(number)
+        lines = OutputLines(buffer, number)
         assert b"".join(raws(lines)) == data
         assert {line.incarnation for line in lines} <= {number}
         assert len(lines) == len(list(lines)) == len(lines[0:])
-    assert raws(buffer.lines()) == [
-        raw for number in range(1, len(lives) + 1) for raw in raws(buffer.lines(number))
+    assert raws(OutputLines(buffer)) == [
+        raw
+        for number in range(1, len(lives) + 1)
+        for raw in raws(OutputLines(buffer, number))
     ]
-    assert len(buffer.lines(99)) == 0
+    assert len(OutputLines(buffer, 99)) == 0
 
 
 @given(anything, anything, st.lists(st.integers(0, 10_000)))
@@ -170,7 +172,7 @@ def test_each_incarnation_has_its_own_lines(lives, places):
 def test_a_sequence_is_a_snapshot(before, after, places):
     """What comes later does not show, not even in its last line."""
     buffer = filled(before, places)
-    lines = buffer.lines()
+    lines = OutputLines(buffer)
     told = raws(lines)
     iterator, rest = iter(lines), []
     if told:
@@ -191,7 +193,7 @@ def test_following_finds_every_complete_line_once(data, places):
     found, place = [], buffer.next_line()
 
     def turn():
-        lines = buffer.complete_from(place)
+        lines = buffer.complete_lines(place)
         found.extend(lines)
         return place + sum(len(line.raw) for line in lines)
 
@@ -201,7 +203,7 @@ def test_following_finds_every_complete_line_once(data, places):
     buffer.end_line()
     while place < buffer.size:
         place = turn()
-    assert [line.raw for line in found] == raws(buffer.lines())
+    assert [line.raw for line in found] == raws(OutputLines(buffer))
 
 
 @given(anything, anything, st.lists(st.integers(0, 10_000)))
@@ -218,7 +220,7 @@ def test_the_next_line_is_the_one_that_is_not_complete_yet(before, after, places
 def test_the_newest_lines_are_the_end_of_all(pieces, count):
     """Whether a glance finds them or a longer look."""
     buffer = filled(b"\n".join(pieces), [])
-    assert buffer.lines()[-count:] == list(buffer.lines())[-count:]
+    assert OutputLines(buffer)[-count:] == list(OutputLines(buffer))[-count:]
 
 
 # ---- limits
@@ -228,7 +230,7 @@ def test_the_newest_lines_are_the_end_of_all(pieces, count):
 def test_beyond_max_size_bytes_are_counted_and_shown_as_one_gap(data, places, limit):
     """At the end, with their number; last words are the newest all the same."""
     buffer = filled(data, places, max_size=limit)
-    lines = buffer.lines()
+    lines = OutputLines(buffer)
     kept = [line for line in lines if not line.gap]
     assert b"".join(raws(kept)) == data[:limit]
     assert buffer.dropped == max(0, len(data) - limit)
@@ -246,14 +248,16 @@ def test_each_life_has_a_gap_of_its_own():
         buffer.begin(number)
         if data:
             buffer.append(data, float(number))
-    assert [line.gap for line in buffer.lines()] == [0, 4, 6]
-    assert [line.gap for line in buffer.lines(1)] == [0, 4]
-    assert [line.gap for line in buffer.lines(2)] == [6]
-    assert list(buffer.lines(3)) == []
+    assert [line.gap for line in OutputLines(buffer)] == [0, 4, 6]
+    assert [line.gap for line in OutputLines(buffer, 1)] == [0, 4]
+    assert [line.gap for line in OutputLines(buffer, 2)] == [6]
+    assert list(OutputLines(buffer, 3)) == []
     assert [line.text for line in buffer.last_words(1)] == ["abc", "def"]
     assert [line.text for line in buffer.last_words(2)] == ["ghi", "jk"]
     assert buffer.last_words(3) == []
-    assert buffer.lines()[-1].text == "[gap: 6 bytes not kept: max_size was reached]"
+    assert (
+        OutputLines(buffer)[-1].text == "[gap: 6 bytes not kept: max_size was reached]"
+    )
 
 
 @pytest.mark.usefixtures("real_sizes")
@@ -274,11 +278,11 @@ def test_ten_megabytes_without_a_newline_come_as_flagged_slices():
     """Scenario 8: byte-exact when joined, and no slice cuts a character."""
     data = "é€𝄞x".encode() * 1_000_000
     buffer = filled(data, range(0, len(data), 65_521))
-    lines = list(buffer.lines())
+    lines = list(OutputLines(buffer))
     assert b"".join(raws(lines)) == data
     assert len(lines) > 5
     assert all(line.partial for line in lines)
-    assert all(len(line.raw) <= SLAB for line in lines)
+    assert all(len(line.raw) <= LARGEST_SEGMENT for line in lines)
     for line in lines:
         line.raw.decode()
 
@@ -302,7 +306,7 @@ def test_only_what_is_truly_invalid_becomes_a_replacement_character():
     """Scenario 9: a character cut by a read is whole again; raw bytes are intact."""
     data = b"caf\xc3\xa9 \xff\xfe \xe2\x82\xac\n"
     for place in range(len(data)):
-        [line] = filled(data, [place]).lines()
+        [line] = OutputLines(filled(data, [place]))
         assert line.text == "café \ufffd\ufffd €"
         assert line.raw == data
 
@@ -310,7 +314,7 @@ def test_only_what_is_truly_invalid_becomes_a_replacement_character():
 @pytest.mark.usefixtures("real_sizes")
 def test_memory_stays_within_its_budget(monkeypatch):
     """What is beyond it lies on the disk, and any of it can be read."""
-    monkeypatch.setattr(spill, "_map", bytearray)  # which tracemalloc sees
+    monkeypatch.setattr(spill, "_map_memory", bytearray)  # which tracemalloc sees
     store = SpillStore(budget=1 << 20)
     buffer = OutputBuffer("stdout", clock=CLOCK, store=store)
     buffer.begin(1)
@@ -320,14 +324,14 @@ def test_memory_stays_within_its_budget(monkeypatch):
         for first in range(0, 400_000, 1000):
             chunk = b"".join(line % n for n in range(first, first + 1000))
             buffer.append(chunk, float(first))
-            while store.held > 3 << 20:
+            while store.bytes_in_memory > 3 << 20:
                 time.sleep(0.001)  # a thread writes
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert buffer.size == 400_000 * 91
     assert peak < 6 << 20
-    lines = buffer.lines()
+    lines = OutputLines(buffer)
     for number in (0, 123_456, 399_999, -1, -400_000):
         assert lines[number].raw == line % (number % 400_000)
 
@@ -340,22 +344,22 @@ def test_two_streams_are_interleaved_in_the_order_of_arrival(chunks):
     """As their chunks came."""
     arrivals = iter(range(1000))
     streams = {
-        name: OutputBuffer(name, clock=CLOCK, sequence=lambda: next(arrivals))
+        name: OutputBuffer(name, clock=CLOCK, next_sequence=lambda: next(arrivals))
         for name in ("stdout", "stderr")
     }
     order = []
     for is_stderr, data in chunks:
         name = "stderr" if is_stderr else "stdout"
         streams[name].append(data + b"\n", 0.0)
-        order += [name] * (len(streams[name].lines()) - order.count(name))
-    told = list(interleave(*(buffer.lines() for buffer in streams.values())))
+        order += [name] * (len(OutputLines(streams[name])) - order.count(name))
+    told = list(interleave(*(OutputLines(buffer) for buffer in streams.values())))
     assert [line.stream for line in told] == order
     assert [line.sequence for line in told] == sorted(line.sequence for line in told)
 
 
 def test_a_line_is_shown_as_in_the_note():
     """``[2025-05-13 14:30:22] text``, and ready for JSON."""
-    [line] = filled(b"hello\r\n").lines()
+    [line] = OutputLines(filled(b"hello\r\n"))
     when = datetime.fromtimestamp(CLOCK.wall).astimezone()
     assert str(line) == f"[{when:%Y-%m-%d %H:%M:%S}] hello"
     assert line.to_dict() == {
@@ -372,9 +376,14 @@ def test_a_line_is_shown_as_in_the_note():
 def test_a_buffer_without_output_is_empty_and_says_so():
     """Before the first incarnation too."""
     buffer = OutputBuffer("stdout", clock=CLOCK)
-    assert list(buffer.lines()) == buffer.lines()[-3:] == buffer.last_words(1) == []
-    assert buffer.lines().between() == []
-    assert "stdout 0 bytes" in repr(buffer.lines())
+    assert (
+        list(OutputLines(buffer))
+        == OutputLines(buffer)[-3:]
+        == buffer.last_words(1)
+        == []
+    )
+    assert OutputLines(buffer).between() == []
+    assert "stdout 0 bytes" in repr(OutputLines(buffer))
 
 
 # ---- warnings among the lines
@@ -393,18 +402,18 @@ def test_a_buffer_without_output_is_empty_and_says_so():
 def test_each_warning_is_told_once_and_when_its_line_is_complete(kinds, places):
     """However it was cut."""
     buffer = OutputBuffer("stderr", clock=CLOCK)
-    scout, told = WarningScout(buffer), []
+    finder, told = PythonWarningFinder(buffer), []
     data = b"".join(kind % n for n, kind in enumerate(kinds))
     for chunk in cut(data, places):
         buffer.append(chunk, 0.0)
-        told += [int(found.message) for found in scout.look(chunk)]
-        done = buffer.lines()
+        told += [int(found.message) for found in finder.feed(chunk)]
+        done = OutputLines(buffer)
         assert told == [
             int(line.raw.split()[-1])
             for line in done
             if b"User" in line.raw and not line.partial
         ]
-    told += [int(found.message) for found in scout.rest()]
+    told += [int(found.message) for found in finder.complete()]
     assert told == [n for n, kind in enumerate(kinds) if b"User" in kind]
 
 
@@ -412,14 +421,14 @@ def test_each_warning_is_told_once_and_when_its_line_is_complete(kinds, places):
 def test_a_warning_after_megabytes_of_noise_is_told():
     """Also at the very end, without a newline."""
     buffer = OutputBuffer("stderr", clock=CLOCK)
-    scout, told = WarningScout(buffer), []
+    finder, told = PythonWarningFinder(buffer), []
     for data in [b"noise\n" * 20_000] * 10 + [b"x.py:3: UserWarning: old"]:
         buffer.append(data, 0.0)
-        told += scout.look(data)
+        told += finder.feed(data)
     assert told == []
     buffer.end_line()
-    assert [found.message for found in scout.rest()] == ["old"]
-    assert buffer.size > SEGMENT
+    assert [found.message for found in finder.complete()] == ["old"]
+    assert buffer.size > BLOCK
 
 
 @given(anything, st.lists(st.integers(0, 1000)), st.lists(st.integers(0, 9)))
@@ -435,16 +444,17 @@ def test_a_volume_never_shrinks_and_comes_to_all_lines(data, places, budgets):
         before = volume
     assert before.size == len(data)
     buffer.end_line()
-    assert buffer.volume(1 << 20).lines == len(buffer.lines())
+    assert buffer.volume(1 << 20).lines == len(OutputLines(buffer))
 
 
+@pytest.mark.usefixtures("real_sizes")
 def test_a_volume_looks_through_no_more_than_it_may():
     """A flood is counted in several goes; what was dropped is told."""
     data = b"again and again\n" * 100_000
     buffer = filled(data, max_size=len(data) - 100)
-    first = buffer.volume(SEGMENT)
-    assert SEGMENT <= first.looked < 2 * SEGMENT
+    first = buffer.volume(BLOCK)
+    assert BLOCK <= first.scanned < 2 * BLOCK
     assert 0 < first.lines < 99_000
     assert (first.size, first.dropped) == (len(data), 100)
     assert buffer.volume(1 << 30).lines == 99_993
-    assert buffer.volume(1 << 30).looked < SEGMENT
+    assert buffer.volume(1 << 30).scanned < BLOCK

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtalk_async.supervision.output import buffer as output
 from realtalk_async.supervision.output import spill
+from realtalk_async.supervision.output.buffer import OutputBuffer
+from realtalk_async.supervision.output.line import Clock
+from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.output.spill import SpillStore
 
-SLAB = bytearray(b"x" * 1000)
+SEGMENT = bytearray(b"x" * 1000)
 
 
 def settle(store):
@@ -32,26 +34,28 @@ def descriptors():
 
 
 def told(store, count):
-    """Return what lies in a store of slabs of 1,000 bytes."""
+    """Return what lies in a store of segments of 1,000 bytes."""
     return [store.read(at, at + 1_000) for at in range(0, count * 1_000, 1_000)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=400), max_size=30), st.integers(0, 500))
 @settings(deadline=None)
-def test_every_slab_comes_back_wherever_it_lies(slabs, budget):
+def test_every_segment_comes_back_wherever_it_lies(segments, budget):
     """From memory or from the file, whole or in part."""
     store = SpillStore(budget=budget)
-    for slab in slabs:
-        store.add(bytearray(slab + b"not used"), len(slab))
-    ends = list(itertools.accumulate(map(len, slabs)))
-    places = [(end - len(slab), end) for slab, end in zip(slabs, ends, strict=True)]
-    assert [store.read(*place) for place in places] == slabs
-    settle(store)
-    assert [store.read(*place) for place in places] == slabs
-    assert [store.read(start + 1, end) for start, end in places] == [
-        slab[1:] for slab in slabs
+    for segment in segments:
+        store.add(bytearray(segment + b"not used"), len(segment))
+    ends = list(itertools.accumulate(map(len, segments)))
+    places = [
+        (end - len(segment), end) for segment, end in zip(segments, ends, strict=True)
     ]
-    assert store.held <= budget
+    assert [store.read(*place) for place in places] == segments
+    settle(store)
+    assert [store.read(*place) for place in places] == segments
+    assert [store.read(start + 1, end) for start, end in places] == [
+        segment[1:] for segment in segments
+    ]
+    assert store.bytes_in_memory <= budget
 
 
 def test_nothing_is_written_below_the_budget():
@@ -59,7 +63,7 @@ def test_nothing_is_written_below_the_budget():
     before = descriptors()
     store = SpillStore(budget=10_000)
     for _ in range(10):
-        store.add(SLAB, len(SLAB))
+        store.add(SEGMENT, len(SEGMENT))
     assert descriptors() == before
     assert not store.is_writing
 
@@ -70,7 +74,7 @@ def test_the_file_has_no_name():
     names = set(os.listdir(tempfile.gettempdir()))
     store = SpillStore(budget=0)
     for _ in range(10):
-        store.add(SLAB, len(SLAB))
+        store.add(SEGMENT, len(SEGMENT))
     settle(store)
     assert descriptors() == before + 1
     new = set(os.listdir(tempfile.gettempdir())) - names
@@ -81,7 +85,7 @@ def test_a_store_that_is_forgotten_gives_the_space_back():
     """Output lives as long as somebody can ask for it."""
     before = descriptors()
     store = SpillStore(budget=0)
-    store.add(SLAB, len(SLAB))
+    store.add(SEGMENT, len(SEGMENT))
     settle(store)
     del store
     thread_has_ended()
@@ -101,19 +105,19 @@ def test_the_thread_ends_with_its_work():
     """One for all stores, and only while something is to be written."""
     stores = [SpillStore(budget=0) for _ in range(5)]
     for store in stores:
-        store.add(SLAB, len(SLAB))
+        store.add(SEGMENT, len(SEGMENT))
     assert sum(one.name == "realtalk-spill" for one in threading.enumerate()) == 1
     for store in stores:
         settle(store)
     thread_has_ended()
-    stores[0].add(SLAB, len(SLAB))  # there is another one when it is needed again
+    stores[0].add(SEGMENT, len(SEGMENT))  # there is another one when it is needed again
     settle(stores[0])
-    assert told(stores[0], 2) == [SLAB] * 2
+    assert told(stores[0], 2) == [SEGMENT] * 2
 
 
 def test_stores_take_turns(monkeypatch):
     """A flood does not keep the others waiting until it has ended."""
-    order, whole = [], SpillStore.write_one
+    order, whole = [], SpillStore.write_oldest
     slow, go_on = threading.Event(), threading.Event()
 
     def note(store):
@@ -122,12 +126,12 @@ def test_stores_take_turns(monkeypatch):
         order.append(store)
         return whole(store)
 
-    monkeypatch.setattr(SpillStore, "write_one", note)
+    monkeypatch.setattr(SpillStore, "write_oldest", note)
     flood, other = SpillStore(budget=0), SpillStore(budget=0)
     for _ in range(5):
-        flood.add(SLAB, len(SLAB))
+        flood.add(SEGMENT, len(SEGMENT))
     assert slow.wait(10)
-    other.add(SLAB, len(SLAB))
+    other.add(SEGMENT, len(SEGMENT))
     go_on.set()
     settle(flood)
     settle(other)
@@ -146,36 +150,36 @@ def test_a_full_disk_costs_no_output_at_first(monkeypatch, step):
         monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     else:
         monkeypatch.setattr(os, "pwrite", refuse)
-    troubles, room = [], threading.Event()
-    store = SpillStore(budget=0, on_trouble=troubles.append, on_room=room.set)
+    errors, space = [], threading.Event()
+    store = SpillStore(budget=0, on_error=errors.append, on_space=space.set)
     for _ in range(20):
-        store.add(SLAB, len(SLAB))
+        store.add(SEGMENT, len(SEGMENT))
     settle(store)
-    assert room.wait(10)  # a child that has to wait would do so for ever
-    assert troubles == [full]
+    assert space.wait(10)  # a child that has to wait would do so for ever
+    assert errors == [full]
     assert not store.is_full
-    assert told(store, 20) == [SLAB] * 20
+    assert told(store, 20) == [SEGMENT] * 20
 
 
 def test_what_neither_the_disk_nor_memory_can_hold_is_counted(monkeypatch):
     """And the disk is not filled to its last byte, nor the memory."""
     nearly_full = os.statvfs_result((4096, 4096, 1 << 20, 0, 50_000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _file: nearly_full)
-    troubles = []
-    store = SpillStore(budget=100_000, on_trouble=troubles.append)
-    buffer = output.OutputBuffer("stdout", clock=output.Clock.now(), store=store)
+    errors = []
+    store = SpillStore(budget=100_000, on_error=errors.append)
+    buffer = OutputBuffer("stdout", clock=Clock.now(), store=store)
     buffer.begin(1)
     line = b"x" * 999 + b"\n"
     for _ in range(20_000):
         buffer.append(line, 0.0)
         settle(store)
-    (trouble,) = troubles
-    assert trouble.errno == errno.ENOSPC
-    assert "only 195 MiB are left" in str(trouble)
-    assert store.held < 100_000 + spill.BACKLOG + 2 * output.SLAB
+    (error,) = errors
+    assert error.errno == errno.ENOSPC
+    assert "only 195 MiB are left" in str(error)
+    assert store.bytes_in_memory < 100_000 + spill.BACKLOG + 2 * spill.LARGEST_SEGMENT
     assert buffer.size == buffer.max_size
     assert buffer.dropped == 20_000_000 - buffer.size > 10_000_000
-    *_, last, gap = buffer.lines()
+    *_, last, gap = OutputLines(buffer)
     assert (last.raw, gap.gap) == (line, buffer.dropped)
 
 
@@ -184,17 +188,17 @@ def test_a_write_that_is_cut_short_goes_on(monkeypatch):
     whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:7], at))
     store = SpillStore(budget=0)
-    slabs = [bytearray(b"%04d" % n * 250) for n in range(5)]
-    for slab in slabs:
-        store.add(slab, len(slab))
+    segments = [bytearray(b"%04d" % n * 250) for n in range(5)]
+    for segment in segments:
+        store.add(segment, len(segment))
     settle(store)
-    assert store.held == 0
-    assert told(store, 5) == slabs
+    assert store.bytes_in_memory == 0
+    assert told(store, 5) == segments
 
 
 def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
     """So that memory stays bounded: the child waits until there is room again."""
-    go_on, room = threading.Event(), threading.Event()
+    go_on, space = threading.Event(), threading.Event()
     whole = os.pwrite
 
     def slow(*arguments):
@@ -203,12 +207,12 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", slow)
     monkeypatch.setattr(spill, "BACKLOG", 5_000)
-    store = SpillStore(budget=1_000, on_room=room.set)
+    store = SpillStore(budget=1_000, on_space=space.set)
     while not store.is_full:
-        store.add(SLAB, len(SLAB))
-    assert store.held == 7_000
+        store.add(SEGMENT, len(SEGMENT))
+    assert store.bytes_in_memory == 7_000
     go_on.set()
-    assert room.wait(10)
+    assert space.wait(10)
     assert not store.is_full
     settle(store)
 
@@ -216,11 +220,11 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
 def test_memory_that_was_written_is_used_again():
     """Fresh memory is dearer than what is read into it; in the end it is given back."""
     store = SpillStore(budget=0)
-    slab = store.fresh(output.SLAB)
-    slab[:1_000] = SLAB
-    store.add(slab, 1_000)
+    segment = store.new_segment(spill.LARGEST_SEGMENT)
+    segment[:1_000] = SEGMENT
+    store.add(segment, 1_000)
     settle(store)
-    assert store.fresh(output.SLAB) is slab
-    assert store.fresh(output.SLAB) is not slab
-    assert told(store, 1) == [SLAB]
+    assert store.new_segment(spill.LARGEST_SEGMENT) is segment
+    assert store.new_segment(spill.LARGEST_SEGMENT) is not segment
+    assert told(store, 1) == [SEGMENT]
     thread_has_ended()

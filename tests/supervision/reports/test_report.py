@@ -7,7 +7,9 @@ import pytest
 
 from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.exit_status import describe_exit, signal_name
-from realtalk_async.supervision.output.buffer import Clock, OutputBuffer
+from realtalk_async.supervision.output.buffer import OutputBuffer
+from realtalk_async.supervision.output.line import Clock
+from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.policy.restart import RestartPolicy
 from realtalk_async.supervision.reports.report import (
     ErrorHistory,
@@ -31,7 +33,7 @@ def said(*texts, stream="stderr"):
     buffer.begin(1)
     for text in texts:
         buffer.append(f"{text}\n".encode(), 0.0)
-    return buffer.lines()
+    return OutputLines(buffer)
 
 
 def record(number, cause=Cause.FAILED, began=0, ended=60, **changes):

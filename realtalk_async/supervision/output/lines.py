@@ -1,0 +1,162 @@
+"""The lines of one stream as a read-only sequence."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, overload
+
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.output.line import OutputLine
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from realtalk_async.supervision.output.buffer import OutputBuffer
+
+MOST_UNCOUNTED = 1024
+"""Lines from the end that are found by reading backwards; others need a count."""
+
+
+class OutputLines(Sequence[OutputLine]):
+    """
+    The lines of one stream between two points: a read-only sequence, cut on demand.
+
+    A snapshot: later output does not appear in it. Slices are lists. ``lines[-100:]``
+    reads only the end; ``len()`` and positive indices count the lines before, once.
+
+    Args:
+        buffer: The output of the stream.
+        incarnation: The incarnation whose lines are wanted; all if None.
+    """
+
+    def __init__(self, buffer: OutputBuffer, incarnation: int | None = None) -> None:
+        self._buffer = buffer
+        self._start, self._end = buffer.span(incarnation)
+        self._gaps = buffer.gap_lines(incarnation)
+
+    @property
+    def _kept(self) -> int:
+        """The number of lines without the gap lines."""
+        count = self._buffer.count_before
+        return count(self._end) - count(self._start) if self._start < self._end else 0
+
+    def __len__(self) -> int:
+        return self._kept + len(self._gaps)
+
+    def __iter__(self) -> Iterator[OutputLine]:
+        return self._from_offset(self._start)
+
+    def _from_offset(self, offset: int) -> Iterator[OutputLine]:
+        """Iterate from the line that holds *offset*, gap lines included."""
+        for start, raw in self._raw(offset):
+            yield self._buffer.make_line(raw, start)
+        yield from self._gaps
+
+    def _raw(self, offset: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (start, bytes) of each line; an unfinished last line as it was then."""
+        if offset >= self._end:
+            return
+        for start, lines in self._buffer.blocks_from(offset):
+            for raw in lines:
+                if start >= self._end:
+                    return
+                if start + len(raw) > offset:
+                    yield start, raw[: self._end - start]
+                start += len(raw)
+
+    def __reversed__(self) -> Iterator[OutputLine]:
+        yield from reversed(self._gaps)
+        if self._start >= self._end:
+            return
+        for start, lines in self._buffer.blocks_back(self._end):
+            offset = start + sum(map(len, lines))
+            for raw in reversed(lines):
+                offset -= len(raw)
+                if offset < self._start:
+                    return
+                if offset < self._end:
+                    yield self._buffer.make_line(raw[: self._end - offset], offset)
+
+    @overload
+    def __getitem__(self, index: int) -> OutputLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[OutputLine]: ...
+    def __getitem__(self, index: int | slice) -> OutputLine | list[OutputLine]:
+        if isinstance(index, slice):
+            return self._slice(index)
+        if -MOST_UNCOUNTED <= index < 0:
+            found = self._newest(-index)
+            if len(found) == -index:
+                return found[0]
+        else:
+            number = index + len(self) if index < 0 else index
+            if 0 <= number < len(self):
+                return next(self._from_number(number))
+        raise IndexError(f"line {index} of {len(self)}")
+
+    def _from_number(self, number: int) -> Iterator[OutputLine]:
+        """Iterate from the line with that number, counted from 0."""
+        kept = self._kept
+        if number >= kept:
+            return iter(self._gaps[number - kept :])
+        before = self._buffer.count_before(self._start)
+        return self._from_offset(self._buffer.start_of_line(before + number))
+
+    def _newest(self, count: int) -> list[OutputLine]:
+        if not self._gaps:
+            found = self._buffer.newest_lines(count, self._start, self._end)
+            if found:
+                return found
+        found = list(islice(reversed(self), count))
+        found.reverse()
+        return found
+
+    def _slice(self, index: slice) -> list[OutputLine]:
+        first: int | None = index.start
+        to_the_end = index.stop is None and index.step in {None, 1}
+        if to_the_end and first is not None and -MOST_UNCOUNTED <= first < 0:
+            return self._newest(-first)
+        wanted = range(*index.indices(len(self)))
+        if not wanted:
+            return []
+        low, high = sorted((wanted[0], wanted[-1]))
+        return list(islice(self._from_number(low), high - low + 1))[:: wanted.step]
+
+    def between(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> list[OutputLine]:
+        """
+        Return the lines that were complete at or after *since* and before *until*.
+
+        Args:
+            since: The earliest arrival, timezone-aware; the beginning if omitted.
+            until: The first arrival that is too late; the end if omitted.
+
+        Raises:
+            InvalidConfiguration: If a time has no time zone.
+        """
+        for moment in (since, until):
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidConfiguration(
+                    f"a time needs its time zone: {moment!r}.astimezone() has one"
+                )
+        lines = self if since is None else self._from_offset(self._offset_of(since))
+        ended = takewhile(lambda line: until is None or line.at < until, lines)
+        return [line for line in ended if since is None or line.at >= since]
+
+    def _offset_of(self, since: datetime) -> int:
+        """Return an offset at or before the first line that arrived after *since*."""
+        clock = self._buffer.clock
+        moment = clock.monotonic + since.timestamp() - clock.wall
+        # Wall times are rounded to microseconds: `between` compares the lines themselves.
+        return max(self._start, self._buffer.offset_at(moment - 1e-3))
+
+    def __repr__(self) -> str:
+        return f"<OutputLines {self._buffer.stream} {self._end - self._start} bytes>"
+
+
+def interleave(*streams: OutputLines) -> Iterator[OutputLine]:
+    """Yield the lines of several streams of one process in the order of arrival."""
+    return heapq.merge(*streams, key=lambda line: line.sequence)
