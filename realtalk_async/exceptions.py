@@ -136,7 +136,7 @@ class DeviceBusy(RealtalkError):
         listed = ", ".join(f"{device!r}: {who}" for device, who in holders.items())
         super().__init__(
             f"{name!r} waited {seconds:g} s in vain for a device that another process "
-            f"has ({listed}); stop that one, or raise device_patience"
+            f"has ({listed}); stop that one, or raise device_timeout"
         )
 
 

@@ -235,7 +235,7 @@ class Runner:
                 critical=spec.critical,
                 depends_on=spec.depends_on,
                 devices=spec.devices,
-                device_patience=spec.device_patience,
+                device_timeout=spec.device_timeout,
                 probes=spec.probes,
                 ladder=spec.ladder,
                 max_size=spec.max_size,

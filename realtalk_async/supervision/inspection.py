@@ -36,7 +36,7 @@ class ManagerInspection:
         self._supervisor = supervisor
         self._registry = supervisor.registry
         self._is_open = False
-        self._hosting: asyncio.Task[None] | None = None
+        self._main_task: asyncio.Task[None] | None = None
 
     @property
     def processes(self) -> Mapping[str, ManagedProcess]:
@@ -66,7 +66,7 @@ class ManagerInspection:
         if self._supervisor.failure is not None:
             return "failed"
         if not self._is_open:
-            return "new" if self._hosting is None else "closed"
+            return "new" if self._main_task is None else "closed"
         return "degraded" if self._supervisor.degraded else "running"
 
     async def check_process(self, name: str) -> ProcessStatus:
@@ -83,7 +83,7 @@ class ManagerInspection:
         await asyncio.sleep(0)
         now = now_local()
         for one in self._registry.values():
-            one.look(now)
+            one.mark_checked(now)
         return self.get_statuses()
 
     def get_statuses(self) -> dict[str, ProcessStatus]:
@@ -116,7 +116,7 @@ class ManagerInspection:
             UnknownProcess: If there is no process or task of that name.
         """
         return explain(
-            self._registry.find(name).get_outlook(), self._supervisor.context(name)
+            self._registry.find(name).get_forecast(), self._supervisor.context(name)
         )
 
     async def leak_report(self) -> LeakReport:
@@ -162,7 +162,7 @@ class ManagerInspection:
 
     def _must_be_open(self) -> None:
         if not self._is_open or self._supervisor.ending.is_set():
-            state = "has been closed" if self._hosting else "has not been entered"
+            state = "has been closed" if self._main_task else "has not been entered"
             raise NotStarted(
                 f"the manager {state}: use it inside "
                 f"'async with ProcessManager(logger) as manager:'"

@@ -16,7 +16,7 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
 )
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
+from realtalk_async.supervision.policy.devices import DEVICE_TIMEOUT
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import (
@@ -102,12 +102,12 @@ class ProcessManager(SubprocessMethods):
             guard=guard,
             strategy=strategy,
             intensity=Intensity(max_restarts, window),
-            on_loss=self._interrupt_body,
+            on_loss=self._cancel_block,
         )
         super().__init__(supervisor)
         self._guard = supervisor.guard
-        self._body: asyncio.Task[object] | None = None
-        self._cancelled_body = False
+        self._block_task: asyncio.Task[object] | None = None
+        self._cancelled_block = False
 
     # ---- its own life
 
@@ -119,16 +119,16 @@ class ProcessManager(SubprocessMethods):
             RuntimeError: If it was entered before: a manager has one life.
             OSError: If the guard cannot be started.
         """
-        if self._hosting is not None:
+        if self._main_task is not None:
             raise RuntimeError("a ProcessManager can be entered only once")
         # anyio loads most of itself when it is first used. Some 20 ms: better now, while
         # nothing runs, than at the first stop.
         _ = anyio.get_current_task()
         if self._guard is not None:
             self._guard.start()
-        self._body = asyncio.current_task()
+        self._block_task = asyncio.current_task()
         ready = asyncio.Event()
-        self._hosting = asyncio.get_running_loop().create_task(
+        self._main_task = asyncio.get_running_loop().create_task(
             self._run_block(ready), name="realtalk-async manager"
         )
         try:
@@ -152,7 +152,11 @@ class ProcessManager(SubprocessMethods):
                 raise cancelled
             return
         running = asyncio.current_task()
-        if self._cancelled_body and running is not None and running is self._body:
+        if (
+            self._cancelled_block
+            and running is not None
+            and running is self._block_task
+        ):
             # The cancellation was ours: it must not count for who awaits the app's task.
             if running.uncancel():
                 cancelled = cancelled or asyncio.CancelledError()
@@ -182,13 +186,13 @@ class ProcessManager(SubprocessMethods):
         """
         self._supervisor.ending.set()
         cancelled: asyncio.CancelledError | None = None
-        while self._hosting is not None and not self._hosting.done():
+        while self._main_task is not None and not self._main_task.done():
             try:
-                await asyncio.wait([self._hosting])
+                await asyncio.wait([self._main_task])
             except asyncio.CancelledError as exc:
                 cancelled = exc
-        if self._hosting is not None and not self._hosting.cancelled():
-            self._hosting.result()
+        if self._main_task is not None and not self._main_task.cancelled():
+            self._main_task.result()
         return cancelled
 
     async def _run_block(self, ready: asyncio.Event) -> None:
@@ -207,10 +211,10 @@ class ProcessManager(SubprocessMethods):
             self._supervisor.ending.set()
             self._is_open = False
 
-    def _interrupt_body(self) -> None:
+    def _cancel_block(self) -> None:
         """Cancel the app's task: it cannot go on."""
-        if self._body is not None and not self._body.done():
-            self._cancelled_body = self._body.cancel()
+        if self._block_task is not None and not self._block_task.done():
+            self._cancelled_block = self._block_task.cancel()
 
     # ---- registering
 
@@ -298,7 +302,7 @@ class ProcessManager(SubprocessMethods):
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_patience: float = DEVICE_PATIENCE,
+        device_timeout: float = DEVICE_TIMEOUT,
         probes: Iterable[Probe] = (),
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
@@ -319,7 +323,7 @@ class ProcessManager(SubprocessMethods):
                 is served first. It has them until it is dead for good and its group is
                 gone: a restart does not give them back. If it exits and says that a
                 device is busy, that is waited out, and counts as no failure.
-            device_patience: Seconds to wait in either case; then it counts as a failure.
+            device_timeout: Seconds to wait in either case; then it counts as a failure.
             probes: How to know that it is ready, and well.
             recover: Called before each restart with the report of what died; returns
                 what to run now, so that it can carry state over.
@@ -347,7 +351,7 @@ class ProcessManager(SubprocessMethods):
         _must_be_a_command(name, command)
         self._registry.check_free(name)
         needs = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_patience)
+        wanted = _devices(name, devices, device_timeout)
         managed = ManagedProcess(
             command,
             name,
@@ -358,9 +362,9 @@ class ProcessManager(SubprocessMethods):
             ladder=ladder,
             probes=tuple(probes),
             devices=wanted,
-            device_patience=device_patience,
+            device_timeout=device_timeout,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, needs, wanted, device_patience
+                name, needs, wanted, device_timeout
             ),
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
@@ -378,7 +382,7 @@ class ProcessManager(SubprocessMethods):
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_patience: float = DEVICE_PATIENCE,
+        device_timeout: float = DEVICE_TIMEOUT,
         fatal: tuple[type[BaseException], ...] = (),
     ) -> SupervisedTask:
         """
@@ -391,7 +395,7 @@ class ProcessManager(SubprocessMethods):
             critical: Whether the app cannot do without it.
             depends_on: Names that must be running before it is called.
             devices: What it has to have for itself alone, as for `start`.
-            device_patience: Seconds to wait for them; then it is given up.
+            device_timeout: Seconds to wait for them; then it is given up.
             fatal: Exceptions after which it is not called again.
 
         Raises:
@@ -405,7 +409,7 @@ class ProcessManager(SubprocessMethods):
         self._must_be_open()
         self._registry.check_free(name)
         needs = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_patience)
+        wanted = _devices(name, devices, device_timeout)
         task = SupervisedTask(
             function,
             name,
@@ -413,7 +417,7 @@ class ProcessManager(SubprocessMethods):
             restart=restart,
             fatal=fatal,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, needs, wanted, device_patience
+                name, needs, wanted, device_timeout
             ),
             earlier=self._registry.last_incarnation_of(name),
         )
@@ -421,7 +425,7 @@ class ProcessManager(SubprocessMethods):
         await task.start()
         return task
 
-    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+    def run_in_background(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
         _ = self._supervisor.tasks.add(work, "beside the processes")
 
@@ -453,7 +457,7 @@ def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, .
             f"devices of {name!r} are several: write ({devices!r},)"
         )
     if not patience >= 0:
-        raise InvalidConfiguration(f"device_patience is 0 s or more, not {patience}")
+        raise InvalidConfiguration(f"device_timeout is 0 s or more, not {patience}")
     return tuple(dict.fromkeys(devices))
 
 

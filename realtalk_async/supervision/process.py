@@ -34,7 +34,7 @@ from realtalk_async.supervision.lifecycle.supervisor_port import (
     SupervisorPort,
 )
 from realtalk_async.supervision.output.capture import Capture
-from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
+from realtalk_async.supervision.policy.devices import DEVICE_TIMEOUT
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
@@ -82,7 +82,7 @@ class ManagedProcess(ProcessStreams):
             grandchild, holds its pipes open. What is left of its group is ended then.
         devices: What only one process can have at a time. If it exits and says that one
             is busy, that is waited out, and counts as no failure …
-        device_patience: … for so many seconds.
+        device_timeout: … for so many seconds.
         others: Waits until all that it depends on runs; raises `ProcessDead` if one of
             them will not. A manager passes it.
         earlier: How many incarnations of that name there were before, of a process whose
@@ -107,7 +107,7 @@ class ManagedProcess(ProcessStreams):
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
         devices: tuple[str, ...] = (),
-        device_patience: float = DEVICE_PATIENCE,
+        device_timeout: float = DEVICE_TIMEOUT,
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
@@ -131,7 +131,7 @@ class ManagedProcess(ProcessStreams):
                     drain,
                     wait_for_dependencies,
                     devices,
-                    device_patience,
+                    device_timeout,
                 ),
                 supervisor=StandalonePort(logger) if supervisor is None else supervisor,
                 capture=capture,
@@ -142,8 +142,8 @@ class ManagedProcess(ProcessStreams):
         )
         if not isinstance(process, Command):
             _must_have_a_loop(name)
-            self._owner.adopt_first()
-            self._owner.begin()
+            self._lifecycle.adopt_first()
+            self._lifecycle.begin()
 
     # ---- what it is
 
@@ -155,29 +155,29 @@ class ManagedProcess(ProcessStreams):
     @property
     def process(self) -> Process | None:
         """The current or last incarnation, asyncio's own; None before the first."""
-        record = self._owner.record
+        record = self._lifecycle.record
         return record.running.process if record and record.running else None
 
     @property
     def pid(self) -> int | None:
         """The pid of the current or last incarnation; None before the first."""
-        record = self._owner.record
+        record = self._lifecycle.record
         return record.running.pid if record and record.running else None
 
     @property
     def status(self) -> Status:
         """``"running"`` or ``"dead"``."""
-        return "running" if self._owner.alive else "dead"
+        return "running" if self._lifecycle.alive else "dead"
 
     @property
     def exit_status(self) -> ExitStatus | None:
         """The exit code, ``-n`` for signal n, ``"unknown"``; None while it runs."""
-        return self._owner.record.exit_status if self._owner.record else None
+        return self._lifecycle.record.exit_status if self._lifecycle.record else None
 
     @property
     def started_at(self) -> datetime | None:
         """When the current or last incarnation started, local time."""
-        return self._owner.record.started_at if self._owner.record else None
+        return self._lifecycle.record.started_at if self._lifecycle.record else None
 
     @property
     def start_time(self) -> datetime:
@@ -197,17 +197,17 @@ class ManagedProcess(ProcessStreams):
     @property
     def command(self) -> Command | None:
         """What it runs; None if an existing process was given."""
-        return self._owner.command
+        return self._lifecycle.command
 
     @property
     def policy(self) -> RestartPolicy:
         """When it is restarted by itself."""
-        return self._owner.options.restart
+        return self._lifecycle.options.restart
 
     @property
     def ladder(self) -> Ladder:
         """How it is ended."""
-        return self._owner.options.ladder
+        return self._lifecycle.options.ladder
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.get_status()}>"
@@ -218,34 +218,34 @@ class ManagedProcess(ProcessStreams):
         """Return every incarnation, every attempt to revive it, every other error."""
         return ProcessHistory(
             self.get_status(),
-            self._owner.reports(),
-            tuple(self._owner.attempts),
+            self._lifecycle.reports(),
+            tuple(self._lifecycle.attempts),
             tuple(self._refusals),
         )
 
     def get_traces(self) -> list[Trace]:
         """Return what each of its lives has had, for `ProcessManager.leak_report`."""
-        return self._owner.traces()
+        return self._lifecycle.traces()
 
-    def get_outlook(self) -> Forecast:
+    def get_forecast(self) -> Forecast:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
-        owner, now = self._owner, time.monotonic()
-        record = owner.record
-        stops = record is not None and owner.state is State.STOPPING
+        lifecycle, now = self._lifecycle, time.monotonic()
+        record = lifecycle.record
+        stops = record is not None and lifecycle.state is State.STOPPING
         step, then = (
             (record.step, record.next_step) if record and stops else (None, None)
         )
         if stops and step is None:
             then = self.ladder.steps[0]
         return replace(
-            owner.forecast(self.get_status()),
+            lifecycle.forecast(self.get_status()),
             step=str(step or ""),
             next_step=str(then or ""),
             next_step_in=record.next_step_at - now if record else 0.0,
             probes=tuple(
                 (one.health, one.due and one.due - now)
-                for one in owner.probe_runners
-                if owner.alive
+                for one in lifecycle.probe_runners
+                if lifecycle.alive
             ),
         )
 
@@ -259,7 +259,7 @@ class ManagedProcess(ProcessStreams):
             ProcessDead: If it is dead.
             InvalidConfiguration: If there is no such signal.
         """
-        record = self._owner.record
+        record = self._lifecycle.record
         if record is None or record.running is None or not record.alive:
             doing = f"send it {signal_name(number)}"
             raise ProcessDead(self.name, doing, self.reason)
@@ -282,28 +282,31 @@ class ManagedProcess(ProcessStreams):
 
         Cancellation: The process stays as it is; `stop` ends it.
         """
-        owner = self._owner
-        if owner.settled and not owner.alive:
-            if owner.command is None:
+        lifecycle = self._lifecycle
+        if lifecycle.settled and not lifecycle.alive:
+            if lifecycle.command is None:
                 raise NotStarted(
                     f"{self.name!r} was given as an existing process; restart it with "
                     f"a restart function"
                 )
-            if owner.restart_refusal:
+            if lifecycle.restart_refusal:
                 raise NotStarted(f"cannot start {self.name!r}: its manager is closing")
-        await owner.start()
-        if owner.state in {State.FATAL, State.EXITED}:
+        await lifecycle.start()
+        if lifecycle.state in {State.FATAL, State.EXITED}:
             self._raise_failed_start()
         return self.get_status()
 
     def _raise_failed_start(self) -> None:
         """Raise what a start is told whose process never ran, or never was ready."""
-        owner = self._owner
-        if isinstance(owner.start_error, SpawnFailed):
-            raise owner.start_error from owner.start_error.error
-        if owner.start_error is not None:
-            raise owner.start_error
-        if owner.options.must_be_ready and owner.records[-1].cause is not Cause.STOPPED:
+        lifecycle = self._lifecycle
+        if isinstance(lifecycle.start_error, SpawnFailed):
+            raise lifecycle.start_error from lifecycle.start_error.error
+        if lifecycle.start_error is not None:
+            raise lifecycle.start_error
+        if (
+            lifecycle.options.must_be_ready
+            and lifecycle.records[-1].cause is not Cause.STOPPED
+        ):
             raise GaveUp(self.name, self.reason, self.get_report())
 
     async def wait(self) -> ProcessStatus:
@@ -316,12 +319,12 @@ class ManagedProcess(ProcessStreams):
         Cancellation: Safe; the process is not touched.
         """
         await asyncio.sleep(0)  # who asks again and again lets the others have a turn
-        owner, number = self._owner, self._owner.number
-        await owner.until(
+        lifecycle, number = self._lifecycle, self._lifecycle.number
+        await lifecycle.until(
             lambda: (
-                owner.number != number
-                or owner.settled
-                or (owner.number > 0 and not self._capture.is_open)
+                lifecycle.number != number
+                or lifecycle.settled
+                or (lifecycle.number > 0 and not self._capture.is_open)
             )
         )
         return self.get_status()
@@ -333,8 +336,8 @@ class ManagedProcess(ProcessStreams):
         As `stop`, but without any grace, also for one that is being stopped already. To
         kill the program alone and have its policy judge that: ``send_signal(SIGKILL)``.
         """
-        self._owner.request_kill()
-        await self._owner.wait_until_settled()
+        self._lifecycle.request_kill()
+        await self._lifecycle.wait_until_settled()
         return self.get_status()
 
     async def stop(self) -> ProcessStatus:
@@ -350,8 +353,8 @@ class ManagedProcess(ProcessStreams):
 
         Cancellation: Only the waiting is given up; the stop goes on.
         """
-        self._owner.request_stop()
-        await self._owner.wait_until_settled()
+        self._lifecycle.request_stop()
+        await self._lifecycle.wait_until_settled()
         return self.get_status()
 
     async def restart(self, restart_function: RestartFunction | None = None) -> bool:
@@ -372,12 +375,12 @@ class ManagedProcess(ProcessStreams):
 
         Callers that come while a restart is under way share its result.
         """
-        if why := self._owner.restart_refusal:
+        if why := self._lifecycle.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
             what = f"Restart refused: {why}"
             self._logger.warning(self.name, what, {"pid": self.pid})
             return False
-        return await self._owner.request_restart(restart_function)
+        return await self._lifecycle.request_restart(restart_function)
 
     def _no_room(self, error: OSError) -> None:
         self._logger.warning(

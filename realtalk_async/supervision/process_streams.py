@@ -150,7 +150,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Cancellation: Some of the bytes may have been written.
         """
         doing = f"write {len(data)} bytes"
-        record = self._owner.record
+        record = self._lifecycle.record
         if record is None or record.running is None or not record.alive:
             raise ProcessDead(self.name, doing, self.reason)
         if not record.running.takes_input:
@@ -169,7 +169,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
     def close_stdin(self) -> None:
         """End the child's input: it reads end-of-file. Idempotent."""
-        record = self._owner.record
+        record = self._lifecycle.record
         if record is not None and record.running is not None:
             record.running.close_stdin()
 
@@ -183,7 +183,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Raises:
             ProcessDead: If it has ended.
         """
-        record = self._owner.record
+        record = self._lifecycle.record
         running = record.running if record else None
         descriptor = running.detach_stdin() if isinstance(running, Spawned) else -1
         if descriptor < 0:

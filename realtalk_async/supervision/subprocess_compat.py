@@ -64,7 +64,7 @@ class SubprocessMethods(ManagerInspection, abc.ABC):
         """Start a command and supervise it."""
 
     @abc.abstractmethod
-    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+    def run_in_background(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
 
     async def create_subprocess_exec(
@@ -234,7 +234,7 @@ def _reader(
     gate = _Gate()
     reader.set_transport(gate)
     transport.attach(1 if stream == "stdout" else 2, gate)
-    manager.run_beside(_feed(reader, gate, managed.follow_bytes(stream)))
+    manager.run_in_background(_feed(reader, gate, managed.follow_bytes(stream)))
     return reader
 
 

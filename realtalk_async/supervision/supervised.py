@@ -19,30 +19,30 @@ LifecycleType = TypeVar("LifecycleType", bound=Lifecycle)
 
 class Supervised(Generic[LifecycleType]):
     """
-    The face of a supervised thing: nothing here acts on it; its owner does.
+    The face of a supervised thing: nothing here acts on it; its lifecycle does.
 
     Args:
-        owner: Who owns it over all of its lives.
+        lifecycle: Who owns it over all of its lives.
     """
 
-    def __init__(self, owner: LifecycleType) -> None:
-        self._owner = owner
+    def __init__(self, lifecycle: LifecycleType) -> None:
+        self._lifecycle = lifecycle
         self._last_checked: datetime | None = None
 
     @property
     def name(self) -> str:
         """Its name."""
-        return self._owner.name
+        return self._lifecycle.name
 
     @property
     def state(self) -> State:
         """The finer state: starting, running, backoff, stopping, exited, fatal."""
-        return self._owner.state
+        return self._lifecycle.state
 
     @property
     def reason(self) -> str:
         """In words: what it does now, or how it ended and what comes next."""
-        return self._owner.reason
+        return self._lifecycle.reason
 
     @property
     def incarnation(self) -> int:
@@ -51,17 +51,17 @@ class Supervised(Generic[LifecycleType]):
 
         Counted from 1, and on from those who had its name before.
         """
-        return self._owner.number
+        return self._lifecycle.number
 
     @property
     def restarts(self) -> int:
         """How many times a new incarnation took the place of a dead one."""
-        return self._owner.restarts
+        return self._lifecycle.restarts
 
     @property
     def is_settled(self) -> bool:
         """Whether it is dead and will not start again by itself."""
-        return self._owner.settled
+        return self._lifecycle.settled
 
     @property
     def last_checked(self) -> datetime | None:
@@ -76,24 +76,24 @@ class Supervised(Generic[LifecycleType]):
         """
         # One turn of the loop lets a death that the kernel has already told of be seen.
         await asyncio.sleep(0)
-        self.look(now_local())
+        self.mark_checked(now_local())
         return self.get_status()
 
-    def look(self, now: datetime) -> None:
+    def mark_checked(self, now: datetime) -> None:
         """Note that its manager has looked; a death would have been told of by now."""
         self._last_checked = now
 
     def get_status(self) -> ProcessStatus:
         """Return what is known now, without looking afresh."""
-        return self._owner.status(self._last_checked)
+        return self._lifecycle.status(self._last_checked)
 
     def get_report(self) -> IncarnationReport | None:
         """Return the report of the current or last incarnation; None before the first."""
-        return self._owner.report()
+        return self._lifecycle.report()
 
     async def restart_with_group(self, why: str) -> None:
         """End its current life, to be followed by another; wait until it is over."""
-        await self._owner.restart_with_group(why)
+        await self._lifecycle.restart_with_group(why)
 
     async def wait_until_running(self) -> ProcessStatus:
         """
@@ -102,7 +102,7 @@ class Supervised(Generic[LifecycleType]):
         Raises:
             ProcessDead: If it is dead for good.
         """
-        await self._owner.wait_until_running()
+        await self._lifecycle.wait_until_running()
         return self.get_status()
 
     async def wait_until_settled(self) -> ProcessStatus:
@@ -114,7 +114,7 @@ class Supervised(Generic[LifecycleType]):
 
         Cancellation: Safe; it is not touched.
         """
-        await self._owner.wait_until_settled()
+        await self._lifecycle.wait_until_settled()
         return self.get_status()
 
     def reset(self) -> None:
@@ -124,4 +124,4 @@ class Supervised(Generic[LifecycleType]):
         One that was given up stays dead; once it is brought back, it has all of its
         chances again.
         """
-        self._owner.decider.reset()
+        self._lifecycle.decider.reset()

@@ -185,7 +185,7 @@ class Supervisor:
             await asyncio.sleep(interval * share)
             began, now = time.monotonic(), now_local()
             for one in list(self.registry.values()):
-                one.look(now)
+                one.mark_checked(now)
                 if time.monotonic() - began > 0.002:
                     await asyncio.sleep(0)  # thousands of children, one frame of audio
                     began = time.monotonic()
@@ -249,10 +249,10 @@ class Supervisor:
         self.events.publish(event)
 
     def run_task(
-        self, owner: Coroutine[None, None, None], name: str
+        self, coroutine: Coroutine[None, None, None], name: str
     ) -> asyncio.Task[None]:
-        """Run the owner of a process as a task that ends before we do."""
-        return self.tasks.add(owner, name)
+        """Run the coroutine of a process as a task that ends before we do."""
+        return self.tasks.add(coroutine, name)
 
     def group_started(self, pid: int) -> None:
         """Tell the guard of a new process group."""

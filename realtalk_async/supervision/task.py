@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 TaskFunction = Callable[[], Awaitable[object]]
 
-STOP_PATIENCE = 5.0
+CANCEL_TIMEOUT = 5.0
 """Seconds that a cancelled task may take to end."""
 
 MAX_SIZE = 16 * 1024 * 1024
@@ -77,7 +77,7 @@ class TaskLifecycle(Lifecycle):
         self._work: asyncio.Task[object] | None = None
 
     @property
-    def goes_on(self) -> bool:
+    def still_runs(self) -> bool:
         """Whether it runs, be it that it should have ended."""
         return self._work is not None and not self._work.done()
 
@@ -85,7 +85,7 @@ class TaskLifecycle(Lifecycle):
         """Call it."""
         died = self.number
         name = getattr(self._function, "__qualname__", repr(self._function))
-        record = self._begin_record(f"async {name}()", inside=True)
+        record = self._begin_record(f"async {name}()", is_task=True)
         if died:
             self.restarts += 1
             self._record_attempt(died, "called", succeeded=True)
@@ -106,7 +106,7 @@ class TaskLifecycle(Lifecycle):
         finally:
             if not work.done():
                 work.cancel()
-                await asyncio.wait([work], timeout=STOP_PATIENCE)
+                await asyncio.wait([work], timeout=CANCEL_TIMEOUT)
         self._finish_incarnation(record, work)
 
     def _ended(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
@@ -150,7 +150,7 @@ class TaskLifecycle(Lifecycle):
     ) -> tuple[Cause, str]:
         """Return why it ended, and in words how."""
         if not work.done():
-            how = f"it did not end within {STOP_PATIENCE:g} s of its stop"
+            how = f"it did not end within {CANCEL_TIMEOUT:g} s of its stop"
             return Cause.UNKNOWN, how
         if self._stop.is_set():
             return Cause.STOPPED, "stopped by us"
@@ -170,7 +170,7 @@ class TaskLifecycle(Lifecycle):
         """Judge by the policy, unless calling it again would be of no use."""
         if self._start_failure is not None:
             return GiveUp(str(self._start_failure))
-        if self.goes_on:
+        if self.still_runs:
             return GiveUp(f"{self.reason}, and nothing can take its place")
         if isinstance(self.error, self._fatal):
             return GiveUp(f"{self.reason}: trying again cannot mend that")
@@ -230,23 +230,23 @@ class SupervisedTask(Supervised[TaskLifecycle]):
     @property
     def error(self) -> BaseException | None:
         """What the last incarnation raised, or why it could not be called."""
-        return self._owner.start_error or self._owner.error
+        return self._lifecycle.start_error or self._lifecycle.error
 
     def get_history(self) -> ProcessHistory:
         """Return every incarnation; what it raised stands in its stderr."""
-        owner = self._owner
-        attempts = tuple(owner.attempts)
-        return ProcessHistory(self.get_status(), owner.reports(), attempts)
+        lifecycle = self._lifecycle
+        attempts = tuple(lifecycle.attempts)
+        return ProcessHistory(self.get_status(), lifecycle.reports(), attempts)
 
     def get_traces(self) -> list[Trace]:
         """Return what each of its lives has had, for `ProcessManager.leak_report`."""
         name = f"{self.name}#{self.incarnation}"
-        left = (self.name,) if self._owner.goes_on and self.is_settled else ()
+        left = (self.name,) if self._lifecycle.still_runs and self.is_settled else ()
         return [Trace(name, 0, self.is_settled, tasks=left)]
 
-    def get_outlook(self) -> Forecast:
+    def get_forecast(self) -> Forecast:
         """Return what is to come of it; `ProcessManager.explain` says it in words."""
-        return self._owner.forecast(self.get_status())
+        return self._lifecycle.forecast(self.get_status())
 
     async def start(self) -> ProcessStatus:
         """
@@ -256,16 +256,16 @@ class SupervisedTask(Supervised[TaskLifecycle]):
             ProcessDead: If it depends on one that is dead for good.
             DeviceBusy: If it waited for a device in vain.
         """
-        owner = self._owner
-        await owner.start()
-        if not owner.records and owner.start_error is not None:
-            raise owner.start_error
+        lifecycle = self._lifecycle
+        await lifecycle.start()
+        if not lifecycle.records and lifecycle.start_error is not None:
+            raise lifecycle.start_error
         return self.get_status()
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
-        self._owner.request_stop()
-        await self._owner.wait_until_settled()
+        self._lifecycle.request_stop()
+        await self._lifecycle.wait_until_settled()
         return self.get_status()
 
     def __repr__(self) -> str:

@@ -128,7 +128,7 @@ async def test_a_stop_that_is_cancelled_goes_on(logger):
 
     async def check():
         async with asyncio.timeout(20):
-            await one._owner.until(lambda: one.is_settled)
+            await one._lifecycle.until(lambda: one.is_settled)
         assert not process_groups.living(one.pid)
         await one.start()
 
@@ -152,7 +152,7 @@ async def test_a_restart_that_is_cancelled_goes_on(logger):
         assert not any(process_groups.living(pid) for pid in living if pid)
 
     await one.start()
-    await one._owner.until(lambda: one.is_settled)
+    await one._lifecycle.until(lambda: one.is_settled)
     await sweep(deed, check)
 
 
@@ -171,8 +171,8 @@ async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
             drain=0.0,
         )
         owned.append(one)
-        one._owner.begin()
-        owner = one._owner._task
+        one._lifecycle.begin()
+        owner = one._lifecycle._task
         assert owner is not None
         try:
             await owner  # a cancellation of this is one of the owner
@@ -251,7 +251,7 @@ async def test_closing_is_cancelled_at_every_step(logger):
 
     async def check():
         manager = managers.pop()
-        if manager._hosting is None or not manager._hosting.done():
+        if manager._main_task is None or not manager._main_task.done():
             await manager.aclose()
         assert manager.status == "closed"
         assert not any(

@@ -117,7 +117,7 @@ async def disturb(deed, dice, manager, until):
 async def goes_on(one):
     """It is at rest, runs, or comes to its next life: nobody is stuck."""
     number = one.incarnation
-    await one._owner.until(
+    await one._lifecycle.until(
         lambda: one.is_settled or one.state == "running" or one.incarnation != number
     )
 

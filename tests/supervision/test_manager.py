@@ -170,7 +170,7 @@ async def test_two_cancellations_while_it_closes_leave_nothing(logger):
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not any(records(one.pid) for one in started)
-    assert managers[0]._hosting.done()
+    assert managers[0]._main_task.done()
 
 
 async def test_cancelling_the_body_stops_everything_and_stays_a_cancellation(logger):
@@ -285,7 +285,7 @@ async def test_an_existing_process_needs_a_function_to_be_restarted_by_policy(ma
     one = manager.register_process(
         process, "one", restart=AT_ONCE, restart_function=programs.runs
     )
-    await one._owner.until(lambda: one.restarts == 1 and one.state == "running")
+    await one._lifecycle.until(lambda: one.restarts == 1 and one.state == "running")
 
 
 async def test_starting_returns_a_running_process_with_all_its_options(manager):
@@ -314,10 +314,10 @@ async def test_a_process_is_started_when_what_it_depends_on_is_ready(manager, he
     client = asyncio.ensure_future(
         manager.start("client", programs.runs(), depends_on=["server"])
     )
-    await manager.processes["server"]._owner.until(
+    await manager.processes["server"]._lifecycle.until(
         lambda: manager.processes["server"].pid is not None
     )
-    assert manager.processes["client"].reason == "waiting for what it depends on"
+    assert manager.processes["client"].reason == "waiting for its dependencies"
     await manager.processes["server"].send(b"\n")
     await asyncio.gather(starting, client)
     order = told(heard, "process.started", "process.ready")
@@ -461,7 +461,7 @@ async def test_recovery_carries_state_over(manager):
 
 
 async def _line_of_life(one, number):
-    await one._owner.until(lambda: one.incarnation == number)
+    await one._lifecycle.until(lambda: one.incarnation == number)
     return await one.wait_for_line("")
 
 
@@ -471,7 +471,7 @@ async def test_a_failing_recovery_is_replaced_by_the_command_itself(
 ):
     """P7, scenario 16: and told."""
     monkeypatch.setattr(
-        "realtalk_async.supervision.lifecycle.app_callbacks.PATIENCE", 0.05
+        "realtalk_async.supervision.lifecycle.app_callbacks.CALLBACK_TIMEOUT", 0.05
     )
 
     async def recover():
@@ -524,7 +524,7 @@ async def test_a_probe_that_misbehaves_harms_nothing_else(manager, heard, kind):
         await manager.stop("one")
         assert told(heard, "callback.failed") == [("callback.failed", "one")]
     else:
-        await one._owner.until(lambda: one.restarts == 1)
+        await one._lifecycle.until(lambda: one.restarts == 1)
         failed = next(event for event in heard if event.kind == "process.probe_failed")
         said = "ZeroDivisionError" if kind == "raises" else "no answer within 0.05 s"
         assert said in failed.reason
@@ -656,7 +656,7 @@ async def test_nothing_is_revived_while_the_manager_closes(logger):
         two = await manager.start("two", programs.ignores_sigterm(), ladder=ladder)
         await two.wait_for_line("ready")
         closing = asyncio.ensure_future(manager.aclose())
-        await two._owner.until(lambda: two.state == "stopping")
+        await two._lifecycle.until(lambda: two.state == "stopping")
         os.kill(one.pid, signal.SIGKILL)
         await closing
     assert (one.incarnation, one.restarts) == (1, 0)
@@ -873,7 +873,7 @@ async def test_one_that_is_restarted_by_policy_is_a_new_process(manager):
     """P11: if that is asked for."""
     process = await manager.create_subprocess_exec("false", restart=NEVER_MIND)
     one = manager.processes["false"]
-    await one._owner.until(lambda: one.restarts == 2)
+    await one._lifecycle.until(lambda: one.restarts == 2)
     assert one.process is not process
     assert process.returncode == 1
 
@@ -907,7 +907,7 @@ async def test_who_depends_on_one_that_was_started_anew_still_comes_after_it(
         os.kill(manager.processes["user"].pid, signal.SIGKILL)
         async with asyncio.timeout(10):
             user = manager.processes["user"]
-            await user._owner.until(lambda: user.restarts == 1)
+            await user._lifecycle.until(lambda: user.restarts == 1)
             for one in manager.processes.values():
                 await one.wait_until_running()
         heard = listening(manager)
@@ -942,7 +942,7 @@ async def test_a_subscriber_is_told_when_the_next_start_is_due(manager):
     slow = RestartPolicy(first_delay=500, max_delay=500, jitter=False)
     for _ in range(2):
         one = await manager.start("one", programs.exits(1), restart=slow)
-        await one._owner.until(lambda one=one: one.state == "backoff")
+        await one._lifecycle.until(lambda one=one: one.state == "backoff")
         await one.stop()
     assert [line[:15] for line in told] == ["starts again in"] * 2
 
@@ -962,8 +962,8 @@ async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
         task = await manager.start_task("task", fails, restart=brief)
         late = await manager.start("late", slow)
         await late.wait_for_line("ready")
-        await one._owner.until(lambda: one.state == "backoff")
-        await task._owner.until(lambda: task.state == "backoff")
+        await one._lifecycle.until(lambda: one.state == "backoff")
+        await task._lifecycle.until(lambda: task.state == "backoff")
         records = one.incarnation, len(calls)
     assert (one.incarnation, len(calls)) == records
     assert (one.state, task.state) == ("exited", "exited")

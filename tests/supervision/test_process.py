@@ -261,7 +261,7 @@ async def test_a_failed_restart_is_an_error_entry_and_false(logger, function, ex
 async def test_a_restart_function_that_hangs_is_given_up(logger, kind, monkeypatch):
     """M5: without holding the loop."""
     monkeypatch.setattr(
-        "realtalk_async.supervision.lifecycle.app_callbacks.PATIENCE", 0.1
+        "realtalk_async.supervision.lifecycle.app_callbacks.CALLBACK_TIMEOUT", 0.1
     )
     release = threading.Event()
 
@@ -409,7 +409,7 @@ async def test_a_grandchild_that_holds_the_pipe_delays_nothing(logger):
     status = await process.wait()
     assert status.exit_status == 0
     assert process.get_report().capture == "drain bound"
-    await process._owner.until(lambda: process.is_settled)
+    await process._lifecycle.until(lambda: process.is_settled)
     assert (await run(programs.exits(0), logger)).get_report().capture == "end of file"
 
 
@@ -636,7 +636,7 @@ async def test_an_adopted_process_cannot_be_started_again_without_a_function(log
     spawned = await asyncio.create_subprocess_exec("true")
     process = ManagedProcess(spawned, "child", logger)
     await process.wait()
-    await process._owner.until(lambda: process.is_settled)
+    await process._lifecycle.until(lambda: process.is_settled)
     with pytest.raises(NotStarted, match="restart function"):
         await process.start()
     assert await process.restart() is False
@@ -683,7 +683,7 @@ async def test_a_restart_by_policy_asks_the_recovery_function(logger):
         programs.exits(1), "child", logger, restart=policy, recover=recover
     )
     await process.start()
-    await process._owner.until(lambda: process.is_settled)
+    await process._lifecycle.until(lambda: process.is_settled)
     assert reports == [1, 2]
     assert process.exit_status == 0
     assert process.get_history().exit_statuses == [1, 1, 0]
@@ -741,7 +741,7 @@ async def test_a_restart_while_a_stop_is_under_way_is_refused(logger):
     await process.start()
     await process.wait_for_line("ready")
     stop = asyncio.ensure_future(process.stop())
-    await process._owner.until(lambda: process.status == "dead")
+    await process._lifecycle.until(lambda: process.status == "dead")
     assert not stop.done(), "a member of the group ignores SIGTERM"
     assert await process.restart() is False
     await stop
@@ -760,7 +760,7 @@ async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logge
         restart=TRANSIENT.__class__(max_failures=1, first_delay=0.0),
         recover=lambda: 1 / 0,
     )
-    await process._owner.until(lambda: process.is_settled)
+    await process._lifecycle.until(lambda: process.is_settled)
     [record] = process.get_history().incarnations
     assert (record.exit_status, record.cause) == (7, "failed")
     assert process.state == "fatal"
@@ -810,7 +810,7 @@ async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logg
             assert (await process.start()).incarnation == 1
         if process.status == "running":
             assert await process.restart() is False
-        await process._owner.until(lambda: process.status == "dead")
+        await process._lifecycle.until(lambda: process.status == "dead")
         [entry] = await logger.get_logs(pattern="cannot be killed")
         assert str(process.pid) in entry.context["survivors"][0]
     assert process.exit_status == -9

@@ -101,7 +101,7 @@ async def settled(*processes):
 
 
 async def restarted(one):
-    await one._owner.until(lambda: one.restarts == 1)
+    await one._lifecycle.until(lambda: one.restarts == 1)
 
 
 def descriptors():
@@ -148,7 +148,7 @@ async def leaves_a_grandchild(world):
     one = await world.start(command, ready=False)
     group = one.pid
     ready.touch()
-    await one._owner.until(lambda: one.status == "dead")
+    await one._lifecycle.until(lambda: one.status == "dead")
     seen = time.time()
     left = float(one.get_stdout()[-1].text)
     assert seen - left < 0.4, "the death does not wait for the drain (0.5 s)"
@@ -359,7 +359,7 @@ async def crashes_rarely(world):
     one = await world.start(
         programs.shell("sleep 0.01; exit 1"), ready=False, restart=policy
     )
-    await one._owner.until(lambda: one.restarts >= 20 or one.is_settled)
+    await one._lifecycle.until(lambda: one.restarts >= 20 or one.is_settled)
     assert one.restarts >= 20
     assert world.told("given_up") == []
 
@@ -371,7 +371,7 @@ async def stopped_early(world):
         world.start(programs.runs(), "starting", ready=False, probes=[never])
     )
     backoff = await world.start(programs.exits(1), "backoff", ready=False, restart=SLOW)
-    await backoff._owner.until(lambda: backoff.state == "backoff")
+    await backoff._lifecycle.until(lambda: backoff.state == "backoff")
     waiting = asyncio.ensure_future(
         world.start(programs.runs(), "waiting", ready=False, depends_on=["backoff"])
     )
@@ -422,7 +422,7 @@ async def bad_callbacks(world):
     one = await world.start(
         programs.runs(), ready=False, restart=AT_ONCE, recover=hangs, probes=[probe]
     )
-    await one._owner.until(lambda: one.status == "dead")
+    await one._lifecycle.until(lambda: one.status == "dead")
     async with asyncio.timeout(8):
         await one.stop()
     assert process_groups.living(one.pid) == []
@@ -627,7 +627,7 @@ async def readiness_lost(world):
     )
     one = await world.start(programs.runs(), restart=AT_ONCE, probes=[probe])
     well.unlink()
-    await one._owner.until(lambda: one.restarts == 1)
+    await one._lifecycle.until(lambda: one.restarts == 1)
     assert one.state == "starting"
     well.touch()
     await one.wait_until_running()
@@ -710,7 +710,7 @@ async def binds_a_port(world):
     one = await world.start(programs.binds(port), restart=FOR_EVER)
     for record in range(2, 6):
         os.kill(one.pid, signal.SIGKILL)  # its child still holds the port
-        await one._owner.until(lambda record=record: one.incarnation == record)
+        await one._lifecycle.until(lambda record=record: one.incarnation == record)
         await one.wait_for_line("ready", timeout=30)
     assert one.get_history().exit_statuses == [-9] * 4 + [None]
 

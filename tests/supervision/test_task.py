@@ -79,7 +79,7 @@ async def test_a_task_that_raises_is_called_again(manager, heard):
         await for_ever()
 
     one = await manager.start_task("link", fails_twice, restart=AT_ONCE)
-    await one._owner.until(lambda: one.restarts == 2)
+    await one._lifecycle.until(lambda: one.restarts == 2)
     assert one.state == "running"
     failed = [event for event in heard if isinstance(event, events.TaskFailed)]
     assert [event.reason for event in failed] == [
@@ -124,7 +124,7 @@ async def test_returning_is_success(manager, policy, calls):
     if policy is PERMANENT:
         options = {"restart": RestartPolicy("permanent", first_delay=0.0)}
     one = await manager.start_task("job", returns, **options)
-    await one._owner.until(lambda: one.is_settled or len(called) == 3)
+    await one._lifecycle.until(lambda: one.is_settled or len(called) == 3)
     assert len(called) == calls
     assert not manager.degraded
 
@@ -163,7 +163,7 @@ async def test_a_stop_wins_over_a_backoff(manager):
 
     slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
     one = await manager.start_task("link", fails, restart=slow)
-    await one._owner.until(lambda: one.state == "backoff")
+    await one._lifecycle.until(lambda: one.state == "backoff")
     status = await one.stop()
     assert status.state == "exited"
     assert "while it waited" in status.reason
@@ -189,7 +189,7 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
     manager, monkeypatch
 ):
     """It is said that it did not end."""
-    monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
+    monkeypatch.setattr(task, "CANCEL_TIMEOUT", 0.05)
     release = asyncio.Event()
 
     async def stuck():
@@ -221,7 +221,7 @@ async def test_each_stop_is_answered_also_if_a_start_follows_at_once(manager):
 
 async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monkeypatch):
     """Else there were two of it, when it is restarted together with another."""
-    monkeypatch.setattr(task, "STOP_PATIENCE", 0.05)
+    monkeypatch.setattr(task, "CANCEL_TIMEOUT", 0.05)
     release, calls = asyncio.Event(), []
 
     async def stuck():
@@ -267,7 +267,7 @@ async def test_a_task_waits_for_what_it_depends_on(manager):
 async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
     """Its start says which one."""
     group_ended = await manager.start("server", programs.exits(0), restart=TEMPORARY)
-    await group_ended._owner.until(lambda: group_ended.is_settled)
+    await group_ended._lifecycle.until(lambda: group_ended.is_settled)
     called = []
     with pytest.raises(ProcessDead, match="'server' is dead"):
         await manager.start_task(
@@ -329,7 +329,7 @@ async def test_a_manager_that_is_cancelled_leaves_no_task(logger):
     async def app():
         async with ProcessManager(logger) as manager:
             await manager.start_task("link", notes_its_end)
-            manager._hosting.cancel()
+            manager._main_task.cancel()
             await for_ever()
 
     running = asyncio.ensure_future(app())
@@ -351,7 +351,7 @@ async def test_its_history_tells_what_each_life_raised(manager):
 
     policy = RestartPolicy(first_delay=0.0)
     task = await manager.start_task("net", connect, restart=policy)
-    await task._owner.until(lambda: task.is_settled)
+    await task._lifecycle.until(lambda: task.is_settled)
     [history] = manager.get_error_history("net").values()
     assert [record.cause for record in history.incarnations] == ["failed"] * 2 + [
         "finished"

@@ -1,4 +1,9 @@
-"""Calling the app's own functions for a new process, whatever they do. An edge."""
+"""
+Calls of the app's restart and recovery functions.
+
+Such a function may block, hang, raise or return a wrong type: each call is bounded in time
+and becomes a `StartRefused` at worst.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +22,21 @@ Process = asyncio.subprocess.Process
 Source = Command | Process
 RestartFunction = Callable[..., object]
 """
-Returns a new process, or a `Command` for one; sync or async. If it needs an argument, or
-has one that is called ``report``, it is given the `IncarnationReport` of what died.
+Returns a new process, or a `Command` for one; sync or async. If it requires an argument, or
+has a parameter named ``report``, it receives the `IncarnationReport` of the last incarnation.
 """
 
 Result = TypeVar("Result")
 
-PATIENCE = 10.0
+CALLBACK_TIMEOUT = 10.0
 """Seconds that a function of the app may take."""
 
-CANCELLING = 0.02
-"""Seconds that it may take to end when it is cancelled: a stop does not wait for it."""
+CANCELLATION_GRACE = 0.02
+"""Seconds that a cancelled function may take to end; a stop waits no longer."""
 
 
-class Waited(Protocol):
-    """What can be set, and waited for: a `LightEvent` or an `asyncio.Event`."""
+class Waitable(Protocol):
+    """A `LightEvent` or an `asyncio.Event`."""
 
     def is_set(self) -> bool:
         """Return whether it is set."""
@@ -43,39 +48,41 @@ class Waited(Protocol):
 
 
 class StartRefused(Exception):
-    """No new process could be had; the message says why."""
+    """There is no new process to start; the message says why."""
 
 
 class StartImpossible(StartRefused):
-    """And trying again cannot mend that."""
+    """There is no new process to start, and another attempt cannot succeed either."""
 
 
-async def ask(
-    function: RestartFunction, report: object, what: str, *, stopped: Waited
+async def call_app_function(
+    function: RestartFunction, report: object, what: str, *, stopped: Waitable
 ) -> Source | None:
     """
-    Call a function of the app for something to run.
+    Call a function of the app that returns a process or a command.
 
-    A sync function runs in a thread, so that it cannot hold the loop.
+    A sync function runs in a thread, so that it cannot block the loop.
 
     Args:
         function: The app's function.
-        report: What it is given if it takes an argument.
-        what: What it is called in messages.
-        stopped: The call is given up when this is set.
+        report: The argument of the function, if it takes one.
+        what: The name of the function in messages.
+        stopped: The call is cancelled when this is set.
 
     Raises:
-        Refused: If it raises, takes longer than `PATIENCE`, returns something else, or
-            was given up.
+        StartRefused: If the function raises, takes longer than `CALLBACK_TIMEOUT`,
+            returns something else, or was cancelled.
     """
     if isinstance(function, Command):
         return function
     arguments = (report,) if _takes_argument(function) else ()
     try:
-        async with asyncio.timeout(PATIENCE):
-            made = await unless(stopped, _call(function, *arguments))
+        async with asyncio.timeout(CALLBACK_TIMEOUT):
+            made = await run_unless_stopped(stopped, _call(function, *arguments))
     except TimeoutError:
-        raise StartRefused(f"the {what} did not return within {PATIENCE:g} s") from None
+        raise StartRefused(
+            f"the {what} did not return within {CALLBACK_TIMEOUT:g} s"
+        ) from None
     except StartRefused:
         raise
     except Exception as exc:
@@ -85,12 +92,12 @@ async def ask(
     raise StartRefused(f"the {what} returned {made!r}, not a new process or a Command")
 
 
-async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
+async def run_unless_stopped(stopped: Waitable, call: Awaitable[Result]) -> Result:
     """
-    Await *call*, but not beyond the moment that *stopped* is set.
+    Await *call*; cancel it as soon as *stopped* is set.
 
     Raises:
-        Refused: If it was set; the call has been cancelled then.
+        StartRefused: If *stopped* was set first.
     """
     task = asyncio.ensure_future(call)
     stop = asyncio.ensure_future(stopped.wait())
@@ -103,14 +110,14 @@ async def unless(stopped: Waited, call: Awaitable[Result]) -> Result:
         stop.cancel()
         if task.cancel():
             task.add_done_callback(_discard_result)
-            await asyncio.wait([task], timeout=CANCELLING)
+            await asyncio.wait([task], timeout=CANCELLATION_GRACE)
 
 
 def _takes_argument(function: RestartFunction) -> bool:
-    """Return whether *function* needs an argument, or has one that is called report."""
+    """Return whether *function* requires an argument or has a parameter ``report``."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin that does not tell
+    except (TypeError, ValueError):  # a builtin without a signature
         return False
     return any(
         one.name == "report" or (one.default is one.empty and one.kind in _POSITIONAL)
@@ -125,7 +132,7 @@ _POSITIONAL = {
 
 
 async def _call(function: RestartFunction, *arguments: object) -> object:
-    """Call a coroutine function here, any other in a thread."""
+    """Call a coroutine function in the loop, any other function in a thread."""
     if inspect.iscoroutinefunction(function):
         made: object = await function(*arguments)
         return made
@@ -136,14 +143,14 @@ async def _call(function: RestartFunction, *arguments: object) -> object:
 
 
 async def _call_in_thread(function: RestartFunction, *arguments: object) -> object:
-    """Call a function in a thread; what it makes after we are cancelled is ended."""
+    """Call a function in a thread; end a process that it makes after a cancellation."""
     loop, made = asyncio.get_running_loop(), list[object]()
-    given_up = False
+    is_cancelled = False
 
     def call() -> None:
         made.append(function(*arguments))
-        if given_up:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, too
+        if is_cancelled:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(discard_all)
 
     def discard_all() -> None:
@@ -153,14 +160,14 @@ async def _call_in_thread(function: RestartFunction, *arguments: object) -> obje
     try:
         await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
     except asyncio.CancelledError:
-        given_up = True
+        is_cancelled = True
         discard_all()
         raise
     return made.pop()
 
 
 def _discard_result(task: asyncio.Future[Any]) -> None:
-    """End what was made although it was not wanted any more."""
+    """End a process that the function made after its call was cancelled."""
     if not task.cancelled() and task.exception() is None:
         _discard(task.result())
 

@@ -1,4 +1,4 @@
-"""The events of one life of a process, made of what is known of it. Pure."""
+"""The events of one incarnation of a process, made from its record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:
-    """Tell that it was spawned, or adopted."""
     assert record.running is not None
     return events.ProcessStarted(
         process=name,
@@ -28,8 +27,7 @@ def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:
     )
 
 
-def refused(name: str, record: IncarnationRecord) -> events.SpawnRefused:
-    """Tell that it could not be spawned."""
+def spawn_refused(name: str, record: IncarnationRecord) -> events.SpawnRefused:
     return events.SpawnRefused(
         process=name, incarnation=record.number, error=record.summary
     )
@@ -38,7 +36,7 @@ def refused(name: str, record: IncarnationRecord) -> events.SpawnRefused:
 def restarted(
     name: str, record: IncarnationRecord, before: IncarnationRecord
 ) -> events.ProcessRestarted:
-    """Tell that it has taken the place of the life *before*."""
+    """Return the event that *record* replaces the incarnation *before*."""
     assert record.running is not None
     return events.ProcessRestarted(
         process=name,
@@ -49,25 +47,23 @@ def restarted(
 
 
 def ready(name: str, record: IncarnationRecord) -> events.ProcessReady:
-    """Tell that all of its readiness probes are content."""
     return events.ProcessReady(
         process=name, incarnation=record.number, after=record.uptime
     )
 
 
-def unready(
+def readiness_lost(
     name: str, record: IncarnationRecord, probe: Probe, why: str
 ) -> events.ReadinessLost:
-    """Tell that one of them is not content any more."""
     return events.ReadinessLost(
         process=name, incarnation=record.number, probe=probe.name, reason=why
     )
 
 
-def unwell(
+def probe_failed(
     name: str, record: IncarnationRecord, probe: Probe, why: str, after: float
 ) -> events.ProbeFailed:
-    """Tell that a probe found it not well, *after* so many seconds."""
+    """Return the event; *after*: seconds since the last success of the probe."""
     return events.ProbeFailed(
         process=name,
         incarnation=record.number,
@@ -77,10 +73,9 @@ def unwell(
     )
 
 
-def step(
+def stop_step(
     name: str, record: IncarnationRecord, step: Step, members: int
 ) -> events.StopStep:
-    """Tell that a step of its ladder is taken."""
     return events.StopStep(
         process=name, incarnation=record.number, step=str(step), members=members
     )
@@ -94,7 +89,16 @@ def exited(
     at: datetime,
     after: float,
 ) -> events.ProcessExited:
-    """Tell that it is dead, *after* so many seconds; *last* are its last words."""
+    """
+    Return the event of the exit.
+
+    Args:
+        name: The name of the process.
+        record: The incarnation that exited.
+        last: Its newest lines of output.
+        at: The local time of the exit.
+        after: Seconds since the exit notice of the kernel.
+    """
     assert record.running is not None
     sign = recognise(last)
     return events.ProcessExited(
@@ -113,7 +117,6 @@ def exited(
 
 
 def stopped(name: str, record: IncarnationRecord) -> events.ProcessStopped:
-    """Tell that its ending, which was asked for, is over."""
     return events.ProcessStopped(
         process=name,
         incarnation=record.number,

@@ -1,7 +1,7 @@
 """
-One life of a process, from its first byte to its last: spawned by us, or adopted.
+One incarnation of a process: its exit, its signals, its pipes.
 
-Both kinds answer the same questions, so that whoever owns a life need not know its kind.
+`Spawned` and `Adopted` have one interface, so that the lifecycle does not distinguish them.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 
 class Incarnation(abc.ABC):
-    """What the owner of a life may ask of it."""
+    """The interface of a running or exited incarnation."""
 
     pid: int
     owns_group: bool
-    """Whether the pid is also the number of a process group of its own."""
+    """Whether the pid is also the id of a process group of its own."""
     started: float
     """Monotonic seconds."""
     noticed: float | None = None
-    """When the kernel first gave a sign of its end, in monotonic seconds."""
+    """When the loop received the exit notice of the kernel, in monotonic seconds."""
     ended: float | None = None
     exit_status: ExitStatus | None = None
     """None while it runs."""
     usage: Usage | None = None
     group_gone: bool = False
-    """Whether the group was seen empty: it is never signalled again."""
+    """Whether the group was found empty; it is never signalled again then."""
 
     @property
     @abc.abstractmethod
     def process(self) -> asyncio.subprocess.Process:
-        """asyncio's own view of it."""
+        """The incarnation as asyncio's `Process`."""
 
     @property
     @abc.abstractmethod
@@ -64,7 +64,7 @@ class Incarnation(abc.ABC):
     @property
     @abc.abstractmethod
     def takes_input(self) -> bool:
-        """Whether it was given a stdin to read from."""
+        """Whether its stdin is a pipe of ours."""
 
     @abc.abstractmethod
     async def write(self, data: bytes, progress: list[int]) -> None:
@@ -72,11 +72,11 @@ class Incarnation(abc.ABC):
 
     @abc.abstractmethod
     def close_stdin(self) -> None:
-        """End its input."""
+        """Close its stdin; the program reads end-of-file."""
 
     @abc.abstractmethod
     def signal_alone(self, number: int) -> None:
-        """Send a signal to the program only."""
+        """Send a signal to the program only, not to its group."""
 
     @abc.abstractmethod
     async def drain(self, bound: float) -> CaptureEnd:
@@ -84,24 +84,24 @@ class Incarnation(abc.ABC):
 
     @abc.abstractmethod
     def kill_now(self) -> None:
-        """Kill everything of it, without waiting for the loop."""
+        """Kill the whole group and close its pipes, without waiting for the loop."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close all that is still open, read or not. Idempotent."""
+        """Close all open pipes without draining them. Idempotent."""
 
     def descriptors(self) -> list[int]:
-        """Return those that are open on our side."""
+        """Return the descriptors that are open on our side."""
         return []
 
-    def pause(self, stream: StreamName) -> None:  # noqa: B027 - an adopted one cannot
-        """Let the child wait with what it wants to say on *stream*."""
+    def pause(self, stream: StreamName) -> None:  # noqa: B027 - `Adopted` does nothing
+        """Stop reading *stream*: the child blocks once the pipe is full."""
 
-    def resume(self, stream: StreamName) -> None:  # noqa: B027 - an adopted one cannot
-        """Read on."""
+    def resume(self, stream: StreamName) -> None:  # noqa: B027 - `Adopted` does nothing
+        """Continue to read *stream*."""
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole group, or to the program if it leads none."""
+        """Send a signal to the whole group, or to the program if it leads no group."""
         if not self.owns_group:
             self.signal_alone(number)
             if number not in {signal.SIGKILL, signal.SIGSTOP}:
@@ -110,18 +110,18 @@ class Incarnation(abc.ABC):
             process_groups.send(self.pid, number)
 
     def is_gone(self) -> bool:
-        """Return True if neither the program nor anybody of its group is left. Cheap."""
+        """Return whether the program and its whole group have ended; does not block."""
         if self.alive:
             return False
         if not self.owns_group:
             return True
-        # The number of a group is not given away while it has members, so once it was
-        # seen empty it may be somebody else's: from then on it is left alone.
+        # The kernel reuses the id of a group only once it is empty: a group that was found
+        # empty must not be signalled again, because its id may belong to another group.
         self.group_gone = self.group_gone or process_groups.is_empty(self.pid)
         return self.group_gone
 
     async def members(self) -> list[process_groups.Member]:
-        """Return who of the group is more than a zombie; reads ``/proc`` in a thread."""
+        """Return the members of the group except zombies; reads ``/proc`` in a thread."""
         if not self.owns_group:
             one = process_groups.look(self.pid) if self.alive else None
             return [one] if one and one.alive else []
@@ -132,7 +132,14 @@ class Incarnation(abc.ABC):
 
 class Spawned(Incarnation):
     """
-    A life that we began ourselves.
+    An incarnation that this package spawned.
+
+    Args:
+        command: The command to run.
+        environment: Variables to add to its environment.
+        on_data: Called with each chunk of output.
+        room: The number of bytes that may be read from a stream now.
+        on_exit: Called once, when the program has exited and its pipes were read.
 
     Raises:
         OSError: If the operating system refuses to start it.
@@ -168,18 +175,18 @@ class Spawned(Incarnation):
 
     @property
     def process(self) -> asyncio.subprocess.Process:
-        """asyncio's own view of it, made when it is first asked for."""
+        """The incarnation as asyncio's `Process`, made at the first access."""
         if self._process is None:
             self._process = process_of(self._running.child)
         return self._process
 
     @property
     def _writer(self) -> asyncio.StreamWriter | None:
-        """The app's own writer to its stdin, if it has asked for one."""
+        """The app's own writer to its stdin, if it has one."""
         return self._process.stdin if self._process else None
 
     def descriptors(self) -> list[int]:
-        """Return those that are open on our side: pipes and pidfd."""
+        """Return the descriptors that are open on our side: pipes and pidfd."""
         running = self._running
         found = [running.child.pidfd]
         found += [reader.descriptor for reader in running.readers.values()]
@@ -192,14 +199,14 @@ class Spawned(Incarnation):
         self.usage = child.usage
         self.close_stdin()
         for reader in self._running.readers.values():
-            # What it said just before its end belongs to its last words.
+            # The newest output belongs to the crash report.
             reader.catch_up()
-        self.is_gone()  # asked now, while the group's number cannot be another's yet
+        self.is_gone()  # checked now, while the group's id cannot have been reused
         self._on_exit()
 
     @property
     def takes_input(self) -> bool:
-        """Whether it was given a stdin to read from."""
+        """Whether its stdin is a pipe of ours."""
         return self._running.stdin is not None or self._writer is not None
 
     async def write(self, data: bytes, progress: list[int]) -> None:
@@ -212,14 +219,14 @@ class Spawned(Incarnation):
             raise BrokenPipeError
 
     def close_stdin(self) -> None:
-        """End its input."""
+        """Close its stdin."""
         if self._writer is not None:
             self._writer.close()
         if self._running.stdin is not None:
             self._running.stdin.close()
 
     def detach_stdin(self) -> int:
-        """Give away our end of its input: -1 if there is none."""
+        """Hand our end of its stdin over to the caller: -1 if there is none."""
         stdin, self._running.stdin = self._running.stdin, None
         return stdin.detach() if stdin else -1
 
@@ -228,11 +235,11 @@ class Spawned(Incarnation):
         self._running.child.send_signal(number)
 
     def pause(self, stream: StreamName) -> None:
-        """Let the child wait with what it wants to say on *stream*."""
+        """Stop reading *stream*: the child blocks once the pipe is full."""
         self._running.readers[stream].pause()
 
     def resume(self, stream: StreamName) -> None:
-        """Read on."""
+        """Continue to read *stream*."""
         self._running.readers[stream].resume()
 
     async def drain(self, bound: float) -> CaptureEnd:
@@ -247,22 +254,27 @@ class Spawned(Incarnation):
         return "drain bound" if pending else "end of file"
 
     def kill_now(self) -> None:
-        """Kill everything of it, without waiting for the loop."""
+        """Kill the whole group and close its pipes, without waiting for the loop."""
         self.signal(signal.SIGKILL)
         self._running.child.kill_now()
         self.close()
 
     def close(self) -> None:
-        """Close all that is still open, read or not. Idempotent."""
+        """Close all open pipes without draining them. Idempotent."""
         self.close_stdin()
         self._running.close()
 
 
 class Adopted(Incarnation):
     """
-    A life that somebody else began with asyncio, with the pipes that it has.
+    An incarnation that the app started with asyncio, adopted with its pipes.
 
-    Its output is read from asyncio's own streams, so nobody else may read them.
+    Its output is read from asyncio's own streams, so the app must not read them.
+
+    Args:
+        process: A running or finished asyncio `Process`.
+        on_data: Called with each chunk of output.
+        on_exit: Called once, when the program has exited.
     """
 
     def __init__(
@@ -282,8 +294,8 @@ class Adopted(Incarnation):
         self.owns_group = process.returncode is None and self._leads_a_group()
         self._pidfd = -1
         streams = {"stdout": process.stdout, "stderr": process.stderr}
-        self._pumps = [
-            self._loop.create_task(self._pump(name, stream))  # type: ignore[arg-type]
+        self._readers = [
+            self._loop.create_task(self._read(name, stream))  # type: ignore[arg-type]
             for name, stream in streams.items()
             if stream is not None
         ]
@@ -308,7 +320,7 @@ class Adopted(Incarnation):
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
         await self._pidfd_readable()
-        while self._process.returncode is None:  # noqa: ASYNC110 - nobody tells
+        while self._process.returncode is None:  # noqa: ASYNC110 - there is no callback
             # asyncio reaps it, a moment later or (3.11) in a thread.
             await asyncio.sleep(0.001 if self._pidfd_used else 0.02)
         self._conclude()
@@ -320,10 +332,10 @@ class Adopted(Incarnation):
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
-            return  # it has exited, or there are no pidfds here
+            return  # it has exited, or the system has no pidfds
         self._pidfd_used = True
         readable: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._tell, readable)
+        self._loop.add_reader(self._pidfd, self._set_done, readable)
         try:
             await readable
         finally:
@@ -332,27 +344,27 @@ class Adopted(Incarnation):
             self._pidfd = -1
 
     @staticmethod
-    def _tell(waiter: asyncio.Future[None]) -> None:
+    def _set_done(waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
     def _conclude(self) -> None:
         code = self._process.returncode
-        # asyncio says 255 when somebody else reaped it; so does a program that exits
-        # with 255, and the two cannot be told apart here: the code is passed on.
+        # asyncio reports 255 if another part of the app reaped the process, as for a
+        # program that exits with 255: the two cases cannot be distinguished here.
         self.exit_status = "unknown" if code is None else code
         self.noticed = self.ended = time.monotonic()
         if not self._exited.done():
             self._exited.set_result(None)
         self._on_exit()
 
-    async def _pump(self, name: StreamName, stream: asyncio.StreamReader) -> None:
+    async def _read(self, name: StreamName, stream: asyncio.StreamReader) -> None:
         while chunk := await stream.read(1 << 16):
             self._on_data(name, chunk, time.monotonic())
 
     @property
     def takes_input(self) -> bool:
-        """Whether it was given a stdin to read from."""
+        """Whether its stdin is a pipe of ours."""
         return self._process.stdin is not None
 
     async def write(self, data: bytes, progress: list[int]) -> None:
@@ -362,7 +374,7 @@ class Adopted(Incarnation):
         await _write_stream(self._process.stdin, data, progress)
 
     def close_stdin(self) -> None:
-        """End its input."""
+        """Close its stdin."""
         if self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -373,28 +385,28 @@ class Adopted(Incarnation):
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
-        if not self._pumps:
+        if not self._readers:
             self.close()
             return "none"
-        _, pending = await asyncio.wait(self._pumps, timeout=bound)
+        _, pending = await asyncio.wait(self._readers, timeout=bound)
         self.close()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        await asyncio.gather(*self._readers, return_exceptions=True)
         return "drain bound" if pending else "end of file"
 
     def kill_now(self) -> None:
-        """Kill everything of it, without waiting for the loop."""
+        """Kill the whole group and close its pipes, without waiting for the loop."""
         self.signal(signal.SIGKILL)
         self.close()
 
     def close(self) -> None:
-        """Close all that is still open, read or not. Idempotent."""
-        for task in (*self._pumps, self._watcher):
+        """Close all open pipes without draining them. Idempotent."""
+        for task in (*self._readers, self._watcher):
             task.cancel()
         _close(self._process)
 
 
 def discard(process: asyncio.subprocess.Process) -> None:
-    """End a process that nobody is to own, with its group, and close its pipes."""
+    """Kill a process that is not to be supervised, with its group; close its pipes."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
             process_groups.send(process.pid, signal.SIGKILL)
@@ -402,8 +414,8 @@ def discard(process: asyncio.subprocess.Process) -> None:
 
 
 def _close(process: asyncio.subprocess.Process) -> None:
-    """Close its pipes whatever still holds them open, and kill it if it runs."""
-    # There is no other way: asyncio's Process has no public close.
+    """Close the pipes, even if a grandchild holds them open; kill it if it runs."""
+    # asyncio's Process has no public close.
     transport: object = getattr(process, "_transport")  # noqa: B009
     if isinstance(transport, asyncio.BaseTransport):
         transport.close()
@@ -412,7 +424,7 @@ def _close(process: asyncio.subprocess.Process) -> None:
 async def _write_stream(
     stdin: asyncio.StreamWriter, data: bytes, progress: list[int]
 ) -> None:
-    """Write to asyncio's own writer, which takes all of it and then waits for room."""
+    """Write to asyncio's own writer, which buffers all data before it waits."""
     if stdin.is_closing():
         raise BrokenPipeError
     stdin.write(data)

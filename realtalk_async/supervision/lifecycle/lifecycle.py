@@ -1,9 +1,10 @@
 """
-What becomes of one supervised thing from life to life, whatever it is that lives.
+The lifecycle that processes and tasks share: from incarnation to incarnation.
 
-Wait for others, live, judge, back off, and live again, until it comes to rest. Others never
-act on it; they set a wish and wait for what becomes of it. Stopping beats restarting, and
-restarting beats waiting.
+One coroutine waits for dependencies, starts an incarnation, supervises it, decides whether
+a restart follows, backs off, and starts the next one, until the lifecycle settles. Callers
+only set requests and wait for their effect. A stop overrides a restart; a restart request
+ends a backoff.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     StartImpossible,
     StartRefused,
-    unless,
+    run_unless_stopped,
 )
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RestartRequest:
-    """The app's wish for a new incarnation."""
+    """A request of the app for a new incarnation."""
 
     function: RestartFunction | None
     answer: asyncio.Future[bool]
@@ -62,16 +63,16 @@ class RestartRequest:
 
 class Lifecycle(abc.ABC):
     """
-    The course of one thing over all of its lives; what lives is said by who inherits.
+    All incarnations of one process or task; a subclass starts and supervises each.
 
     Args:
-        name: Its name.
-        policy: When it is restarted by itself.
-        host: Those around it.
+        name: The name of the process or task.
+        policy: When it is restarted automatically.
+        supervisor: The supervisor, as this lifecycle sees it.
         capture: Where its output goes.
-        others: Waits for those that must run before it, and for its devices; raises
-            `ProcessDead` or `DeviceBusy` if that is in vain.
-        earlier: How many incarnations of that name there were before.
+        wait_for_dependencies: Waits until its dependencies run and its devices are free;
+            raises `ProcessDead` or `DeviceBusy` if that fails.
+        earlier: The number of earlier incarnations under the same name.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Lifecycle(abc.ABC):
         self.reason = "not started yet"
         self.restarts: int = 0
         self.settle_count = 0
-        """How many times it came to rest."""
+        """How many times this lifecycle has settled."""
         self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
-        """Why it could not be started the last time."""
+        """Why the last start failed."""
         self.decider = RestartDecider(policy)
         self.due: float | None = None
-        """When the next start is due, in monotonic seconds; None if none is."""
+        """When the next start is due, in monotonic seconds; None if no start is due."""
         self._supervisor = supervisor
         self._capture = capture
         self._dependencies = wait_for_dependencies
@@ -108,34 +109,34 @@ class Lifecycle(abc.ABC):
         self._request: RestartRequest | None = None
         self._start_failure: StartRefused | None = None
 
-    # ---- what lives
+    # ---- implemented by subclasses
 
     @abc.abstractmethod
     async def _start_next(self) -> None:
         """
-        Bring up the next life, beginning its capture.
+        Start the next incarnation and its capture; return if a stop arrives meanwhile.
 
         Raises:
-            Refused: If there is nothing to bring up. Not if it was stopped meanwhile.
+            StartRefused: If there is nothing to start.
         """
 
     @abc.abstractmethod
     async def _supervise(self) -> None:
-        """Be with the current life to its end, or bring that about; end its capture."""
+        """Wait for the end of the current incarnation, or end it; end its capture."""
 
     @abc.abstractmethod
     def _decide_by_policy(self, now: float, share: float) -> Decision:
-        """Judge how the last life ended, or why none could be had."""
+        """Decide what follows the last incarnation, or the failure to start one."""
 
     @abc.abstractmethod
     def _abandon(self) -> None:
-        """Leave nothing behind: we are being cancelled ourselves."""
+        """Release everything without waiting: the lifecycle task is being cancelled."""
 
     def _stay_down(self) -> StayDown:
-        """Return how it is after it was told to stop."""
+        """Return the decision that follows a stop request."""
         return StayDown("it was stopped")
 
-    # ---- what others see
+    # ---- state and reports
 
     @property
     def record(self) -> IncarnationRecord | None:
@@ -149,22 +150,22 @@ class Lifecycle(abc.ABC):
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether an incarnation runs."""
         return bool(self.records) and self.records[-1].alive
 
     @property
-    def works(self) -> bool:
-        """Whether it runs, and is ready."""
-        # A dead one is in its last state until its output is read and it was judged.
+    def is_ready(self) -> bool:
+        """Whether an incarnation runs and is ready."""
+        # After a death the state stays RUNNING until the output is drained.
         return self.state is State.RUNNING and self.alive
 
     @property
     def settled(self) -> bool:
-        """Whether it is dead and will not start again by itself."""
+        """Whether no incarnation runs and none will be started automatically."""
         return self._task is None
 
     def status(self, last_checked: datetime | None) -> ProcessStatus:
-        """Return what is known now; what runs inside the app has no pid and no exit."""
+        """Return the status; a task has neither a pid nor an exit status."""
         record = self.record
         return ProcessStatus(
             self.name,
@@ -192,14 +193,16 @@ class Lifecycle(abc.ABC):
         return tuple(record.report(self.name, self._capture) for record in self.records)
 
     def forecast(self, status: ProcessStatus) -> Forecast:
-        """Return what is to come of it."""
+        """Return the input of `explain`: what happens next, and by which rule."""
         now, failed = time.monotonic(), newest_failure(self.records)
         return Forecast(
             status=status,
             last=self.report(),
             failed=failed.report(self.name, self._capture) if failed else None,
             attempts=tuple(
-                one for one in self.attempts if failed and one.after == failed.number
+                attempt
+                for attempt in self.attempts
+                if failed and attempt.after == failed.number
             ),
             mode=self.decider.policy.mode,
             rule=self.decider.rule(now),
@@ -208,47 +211,49 @@ class Lifecycle(abc.ABC):
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until *condition* holds; it is asked at every change."""
+        """Wait until *condition* holds; it is evaluated at every change of state."""
         await self._changed.wait_until(condition)
 
     async def wait_until_running(self) -> None:
         """
-        Wait until it is running, and ready.
+        Wait until an incarnation runs and is ready.
 
         Raises:
-            ProcessDead: If it is dead for good.
+            ProcessDead: If the lifecycle settles first.
         """
-        await self.until(lambda: self.works or self.settled)
-        if not self.works:
+        await self.until(lambda: self.is_ready or self.settled)
+        if not self.is_ready:
             raise ProcessDead(self.name, "depend on it", self.reason)
 
     async def wait_until_settled(self) -> None:
-        """Wait until it is settled, or was since: another may start it again at once."""
+        """Wait until the lifecycle settles, even if it is started again at once."""
         before = self.settle_count
         await self.until(lambda: self.settled or self.settle_count != before)
 
-    # ---- what others wish
+    # ---- requests
 
     async def start(self) -> None:
-        """Begin if it is dead, and wait until it has been started, or could not be."""
+        """Start the lifecycle if it is settled; wait until the start succeeds or fails."""
         if self.settled and not self.alive:
             self.state = State.STARTING
             self.begin()
-        # One that was found not to be well is ended first, and then judged.
-        on_its_way = {State.STARTING, State.STOPPING}
-        await self.until(lambda: self.state not in on_its_way)
+        # A failed startup probe first stops the incarnation; the decision comes after.
+        undecided = {State.STARTING, State.STOPPING}
+        await self.until(lambda: self.state not in undecided)
 
     def begin(self) -> None:
-        """Begin to own it, if nobody does."""
+        """Start the lifecycle task if there is none."""
         if self._task is None:
             self._stop.clear()
             self.start_error = None
             self._capture.is_over = False
-            self._task = self._supervisor.run_task(self._run(), f"own {self.name}")
+            self._task = self._supervisor.run_task(
+                self._run(), f"lifecycle of {self.name}"
+            )
             self._task.add_done_callback(self._finish)
 
     def request_stop(self) -> None:
-        """Wish for its end, for good."""
+        """Request a stop; no restart follows."""
         self._stop.set()
         self._wake_up.set()
         if self._task is None and self.state is State.STARTING:
@@ -256,7 +261,7 @@ class Lifecycle(abc.ABC):
 
     @property
     def restart_refusal(self) -> str:
-        """Why a restart would be refused now; "" if it would be tried."""
+        """Why a restart request would be refused now; "" if it would be accepted."""
         if self.alive:
             return "it is running; stop it first"
         if self._task is not None and self._stop.is_set():
@@ -264,7 +269,7 @@ class Lifecycle(abc.ABC):
         return "its manager is closing" if self._supervisor.closing else ""
 
     async def request_restart(self, function: RestartFunction | None) -> bool:
-        """Wish for a new incarnation; those who wish at once share the answer."""
+        """Request a new incarnation; simultaneous requests share one answer."""
         if self._request is None:
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._request = RestartRequest(function, answer)
@@ -273,20 +278,20 @@ class Lifecycle(abc.ABC):
         return await asyncio.shield(self._request.answer)
 
     async def restart_with_group(self, why: str) -> None:
-        """End the current life, to be followed by another, and wait until it is buried."""
+        """End the current incarnation so that the next one follows; wait until it ended."""
         record = self.record
         if self.settled or record is None:
             return
         if record.alive:
             record.group_restart = why
             self._wake_up.set()
-        rest = self.settle_count
-        await self.until(lambda: record.finished or self.settle_count != rest)
+        before = self.settle_count
+        await self.until(lambda: record.finished or self.settle_count != before)
 
-    # ---- from life to life
+    # ---- the lifecycle task
 
     async def _run(self) -> None:
-        """Own it until no restart is due."""
+        """Run incarnations until no restart is due."""
         decision = await self._run_incarnations()
         task = self._task
         assert task is not None
@@ -296,10 +301,10 @@ class Lifecycle(abc.ABC):
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         """
-        Let go of it, and tell all who wait for that.
+        Settle, and notify all waiters.
 
-        A task that is cancelled before its first step never runs at all, so this is
-        called when it is done as well.
+        This is also the done callback of the task: a task that is cancelled before its
+        first step never runs `_run`.
         """
         if self._task is not task:
             return
@@ -313,11 +318,11 @@ class Lifecycle(abc.ABC):
         self._changed.notify()
 
     async def _run_incarnations(self) -> Decision | None:
-        """Go from life to life; return the verdict that ended it, None if none did."""
+        """Run one incarnation after the other; return the last decision, if any."""
         before = self.state, self.reason
         decision: Decision | None = None
         while True:
-            # An existing process lives before the first turn of its owner.
+            # An adopted process has its first incarnation before this task runs.
             if self._capture.is_open or await self._start_incarnation():
                 if self._capture.is_open:
                     await self._supervise()
@@ -333,10 +338,10 @@ class Lifecycle(abc.ABC):
 
     async def _start_incarnation(self) -> bool:
         """
-        Bring up the next life when all that it depends on runs.
+        Start the next incarnation once its dependencies run.
 
         Returns:
-            False if the app had asked for it and gave nothing to run: all is as before.
+            False if the restart function of the app gave nothing to run: nothing changed.
         """
         self._start_failure = None
         try:
@@ -347,13 +352,12 @@ class Lifecycle(abc.ABC):
         return True
 
     async def _wait_for_dependencies(self) -> None:
-        """Wait until all that it depends on runs."""
         if self._dependencies is None:
             return
         if not self.records:
-            self._enter(State.STARTING, "waiting for what it depends on")
+            self._enter(State.STARTING, "waiting for its dependencies")
         try:
-            await unless(self._stop, self._dependencies())
+            await run_unless_stopped(self._stop, self._dependencies())
         except ProcessDead as exc:
             self.start_error = exc
             raise StartImpossible(str(exc)) from exc
@@ -362,14 +366,14 @@ class Lifecycle(abc.ABC):
             raise StartRefused(str(exc)) from exc
 
     def _refused(self, why: StartRefused) -> bool:
-        """Note that nothing to run could be had; return whether that is a failure."""
+        """Record that there is nothing to start; return whether that is a failure."""
         if by_policy := self._request is None:
             self._start_failure = why
         self._record_attempt(self.number, str(why), succeeded=False)
         return by_policy
 
     async def _wait_for_exit(self, record: IncarnationRecord) -> None:
-        """Wait for the end of a life, or until we have to bring that about."""
+        """Wait for the end of an incarnation, or for a reason to end it."""
         while record.alive:
             if self._stop.is_set() or record.unhealthy or record.group_restart:
                 record.stopping = True
@@ -379,7 +383,7 @@ class Lifecycle(abc.ABC):
             await self._wake_up.wait()
 
     def _decide(self) -> Decision:
-        """Come to a verdict, and ask those around us whether a restart is all right."""
+        """Decide what follows; the supervisor may veto a restart."""
         share = random.random()  # noqa: S311 - jitter needs no secrecy
         decision = self._decide_without_policy() or self._decide_by_policy(
             time.monotonic(), share
@@ -389,7 +393,7 @@ class Lifecycle(abc.ABC):
         return decision
 
     def _decide_without_policy(self) -> Decision | None:
-        """Return what is wished, or cannot be helped: that goes before the policy."""
+        """Return the decision where a request or a failed dependency determines it."""
         if self._stop.is_set():
             return self._stay_down()
         if self._request is not None:
@@ -401,11 +405,11 @@ class Lifecycle(abc.ABC):
         if self._start_failure is not None or not group_restart:
             return None
         if policy.mode == "temporary":
-            return StayDown(f"{group_restart}; nothing is to follow")
+            return StayDown(f"{group_restart}; its policy says never to restart it")
         return Restart(0.0, group_restart, counted=False)
 
     async def _back_off(self, decision: Restart) -> bool:
-        """Wait for the next start; return False if it was stopped meanwhile."""
+        """Wait until the next start is due; return False if a stop arrives meanwhile."""
         self.due = deadline = time.monotonic() + decision.delay
         if not self._request:
             self._enter(State.BACKOFF, decision.reason)
@@ -424,22 +428,22 @@ class Lifecycle(abc.ABC):
             if left <= 0 or not await _is_set_within(self._wake_up, left):
                 break
         if self._supervisor.closing:
-            await self._stop.wait()  # nothing is started any more: a stop will come
+            await self._stop.wait()  # a closing manager stops every child
         if self._stop.is_set():
-            self._enter(State.EXITED, "stopped while it waited for its restart")
+            self._enter(State.EXITED, "stopped while waiting for its restart")
         return not self._stop.is_set()
 
     async def _stop_restart_group(self) -> None:
-        """Have those ended that are restarted together with it."""
+        """End the incarnations of the processes that are restarted with this one."""
         if self._request or (self.record and self.record.group_restart):
             return
         preparation = self._supervisor.stop_restart_group(self.name)
         if preparation is not None:
             with contextlib.suppress(StartRefused):
-                await unless(self._stop, preparation)
+                await run_unless_stopped(self._stop, preparation)
 
     def _settle(self, decision: Decision) -> None:
-        """Stay dead."""
+        """Enter the final state that the decision gives."""
         if not isinstance(decision, GiveUp) or not decision.allowed:
             self._enter(State.EXITED, decision.reason)
             return
@@ -450,17 +454,19 @@ class Lifecycle(abc.ABC):
             )
         )
 
-    # ---- keeping the record
+    # ---- records
 
-    def _begin_record(self, command: str, *, inside: bool = False) -> IncarnationRecord:
-        """Enter a new life into the record."""
+    def _begin_record(
+        self, command: str, *, is_task: bool = False
+    ) -> IncarnationRecord:
+        """Add the record of a new incarnation."""
         number = (self.number or self._earlier) + 1
-        record = IncarnationRecord(number, command, inside=inside)
+        record = IncarnationRecord(number, command, is_task=is_task)
         self.records.append(record)
         return record
 
     def _record_attempt(self, died: int, detail: str, *, succeeded: bool) -> None:
-        """Note an attempt to revive what *died*, and answer who asked for it."""
+        """Record an attempt to restart after incarnation *died*; answer the request."""
         asked_by: Literal["app", "policy"] = "app" if self._request else "policy"
         if died:
             self.attempts.append(
@@ -481,7 +487,7 @@ class Lifecycle(abc.ABC):
 
 
 async def _is_set_within(event: LightEvent, seconds: float) -> bool:
-    """Wait for *event* for so long; return whether it happened."""
+    """Wait for *event* for at most *seconds*; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -25,15 +25,15 @@ class SupervisionOptions:
     drain: float
     wait_for_dependencies: Callable[[], Awaitable[None]] | None = None
     """
-    Waits for those that must run before it, and for its devices; raises `ProcessDead` or
-    `DeviceBusy` if that is in vain.
+    Waits until its dependencies run and its devices are free; raises `ProcessDead` or
+    `DeviceBusy` if that fails.
     """
     devices: tuple[str, ...] = ()
-    """What it has to have for itself alone."""
-    device_patience: float = 0.0
-    """Seconds that a device which a stranger holds is waited out."""
+    """Devices that the process uses exclusively."""
+    device_timeout: float = 0.0
+    """Seconds of retries while another program holds one of its devices."""
 
     @property
     def must_be_ready(self) -> bool:
-        """Whether a probe tells when it is ready."""
+        """Whether the process has a readiness probe."""
         return any(probe.purpose == "readiness" for probe in self.probes)

@@ -1,4 +1,4 @@
-"""The one that owns a process over its `Lifecycle`: spawn, watch, end, drain, bury."""
+"""The lifecycle of a process: spawn, watch for the exit, stop, drain, record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     Source,
     StartRefused,
-    ask,
+    call_app_function,
 )
 from realtalk_async.supervision.lifecycle.incarnation import (
     Adopted,
@@ -54,17 +54,17 @@ if TYPE_CHECKING:
 
 class ProcessLifecycle(Lifecycle):
     """
-    Owns one process over all of its lives.
+    All incarnations of one process.
 
     Args:
-        source: What to run first: a command, or a process that exists.
-        name: Its name.
-        logger: Where warnings that it prints are logged.
-        plan: How it is to be supervised.
-        host: Those around it.
-        capture: Where its output goes.
-        face: What its probes may ask.
-        earlier: How many incarnations of that name there were before.
+        source: The first incarnation: a command, or an existing process.
+        name: The name of the process.
+        logger: Where Python warnings that the process prints are logged.
+        options: How the process is supervised.
+        supervisor: The supervisor, as this lifecycle sees it.
+        capture: Where the output of the process goes.
+        supervised: The process as its probes see it.
+        earlier: The number of earlier incarnations under the same name.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class ProcessLifecycle(Lifecycle):
         supervised: Probed,
         earlier: int = 0,
     ) -> None:
-        # With 30 attributes, those of `Course` included, CPython would give each owner a
-        # table of names of its own: 1.3 KiB more for each process.
+        # From 30 attributes on, those of `Lifecycle` included, CPython gives each instance
+        # a table of names of its own: 1.3 KiB more for each process.
         super().__init__(
             name,
             options.restart,
@@ -92,10 +92,10 @@ class ProcessLifecycle(Lifecycle):
         self.options = options
         self.command = source if isinstance(source, Command) else None
         self.probe_runners: tuple[Asking, ...] = ()
-        """The probes that are put to the current life."""
+        """The probes of the current incarnation."""
         self._stuck_probes: tuple[asyncio.Task[None], ...] = ()
-        self._patience = (
-            RetryWindow(options.device_patience) if options.devices else None
+        self._busy_retries = (
+            RetryWindow(options.device_timeout) if options.devices else None
         )
         self._logger = logger
         self._supervised = supervised
@@ -104,10 +104,10 @@ class ProcessLifecycle(Lifecycle):
         capture.on_full = self._pause_reading
         capture.on_space = self._resume_reading
 
-    # ---- what others see
+    # ---- leak detection
 
     def traces(self) -> list[Trace]:
-        """Return what each of its lives has had."""
+        """Return the resources of each incarnation, for the leak detection."""
         found = [
             self._trace_of(record)
             for record in self.records
@@ -123,29 +123,26 @@ class ProcessLifecycle(Lifecycle):
         name = f"{self.name}#{record.number}"
         return Trace(name, group, record.finished, tuple(running.descriptors()))
 
-    # ---- what others wish
+    # ---- requests
 
     def request_kill(self) -> None:
-        """Wish for its end, for good and without any grace."""
+        """Request a stop that begins with SIGKILL; no restart follows."""
         record = self.record
         if record is not None and record.running is not None:
             record.kill_requested = True
-            if record.stopping:
-                record.running.signal(
-                    signal.SIGKILL
-                )  # its ladder is being climbed already
+            if record.stopping:  # the stop ladder runs already
+                record.running.signal(signal.SIGKILL)
         self.request_stop()
 
     def adopt_first(self) -> None:
-        """Begin to capture an existing process before the owner's first turn."""
+        """Begin to capture an existing process before the lifecycle task runs."""
         assert self._first is not None
         first, self._first = self._first, None
         self._begin(first)
 
-    # ---- from birth to burial
+    # ---- one incarnation: start, supervise, stop, finish
 
     async def _start_next(self) -> None:
-        """Spawn or adopt the next incarnation."""
         died, source = self.number, await self._next_command()
         if isinstance(source, Command):
             await get_spawn_limiter().wait_for_turn()
@@ -162,7 +159,7 @@ class ProcessLifecycle(Lifecycle):
         self._answer(succeeded=True)
 
     async def _next_command(self) -> Source:
-        """Return what to run now."""
+        """Return the command or process of the next incarnation."""
         if self._request and self._request.function is not None:
             made = await self._ask(self._request.function, "restart function")
             if made is None:
@@ -175,11 +172,13 @@ class ProcessLifecycle(Lifecycle):
             return first
         again = await self._ask_recovery()
         if again is None:
-            raise StartRefused("nothing says how: give a restart function")
+            raise StartRefused(
+                "an adopted process has no command: give a restart function"
+            )
         return again
 
     async def _ask_recovery(self) -> Source | None:
-        """Ask the app what to run; its own command stands in if that fails."""
+        """Call the app's recovery function; fall back to the command if it fails."""
         if self.options.recover is None:
             return self.command
         try:
@@ -197,10 +196,17 @@ class ProcessLifecycle(Lifecycle):
             return self.command
 
     async def _ask(self, function: RestartFunction, what: str) -> Source | None:
-        return await ask(function, self.report(), what, stopped=self._stop)
+        return await call_app_function(
+            function, self.report(), what, stopped=self._stop
+        )
 
     def _begin(self, source: Source) -> None:
-        """Begin a new incarnation. Raises OSError if the system refuses."""
+        """
+        Begin a new incarnation.
+
+        Raises:
+            OSError: If the operating system refuses.
+        """
         is_command = isinstance(source, Command)
         record = self._begin_record(str(source) if is_command else "(adopted)")
         self._enter(State.STARTING, "starting")
@@ -231,7 +237,6 @@ class ProcessLifecycle(Lifecycle):
         )
 
     async def _supervise(self) -> None:
-        """Be with the current incarnation from its first moment to its burial."""
         record = self.records[-1]
         assert record.running is not None
         probe_tasks = self._start_probes(record)
@@ -255,7 +260,7 @@ class ProcessLifecycle(Lifecycle):
             )
             record.note_step(ladder, step)
             self._supervisor.publish(
-                event_factories.step(self.name, record, step, members)
+                event_factories.stop_step(self.name, record, step, members)
             )
 
         survivors = await run_ladder(running, ladder, on_step)
@@ -269,7 +274,7 @@ class ProcessLifecycle(Lifecycle):
     async def _finish_incarnation(
         self, record: IncarnationRecord, running: Incarnation
     ) -> None:
-        """Read the rest of what it said, end what is left of its group, close all."""
+        """Drain the pipes, end the remaining members of the group, close everything."""
         record.capture = await running.drain(self.options.drain)
         self._capture.end()
         self._forward(self._warning_finder.complete())
@@ -282,42 +287,41 @@ class ProcessLifecycle(Lifecycle):
         record.finished = True
         self._changed.notify()
 
-    # ---- judging
+    # ---- decision
 
     def _stay_down(self) -> StayDown:
-        if self._patience is not None:
-            self._patience.forget()
+        if self._busy_retries is not None:
+            self._busy_retries.forget()
         return super()._stay_down()
 
     def _decide_by_policy(self, now: float, share: float) -> Decision:
-        """Judge by the policy; a device that a stranger holds is waited out before."""
+        """Apply the policy; while another program holds a device, retry first."""
         record, how = self.record, ""
         if self._start_failure is not None:
             cause, status, how = Cause.SPAWN_FAILED, None, str(self._start_failure)
         elif record is None or record.cause is None:
-            return GiveUp("it cannot be killed, and nothing can take its place")
+            return GiveUp("it cannot be killed, so no other incarnation is started")
         else:
             cause, status = record.cause, record.exit_status
             if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
                 how = record.summary
-        if self._patience is not None and record is not None:
+        if self._busy_retries is not None and record is not None:
             if not self._device_was_busy(record, cause):
-                self._patience.forget()
-            elif again := self._patience.retry(record.uptime, now, share):
+                self._busy_retries.forget()
+            elif again := self._busy_retries.retry(record.uptime, now, share):
                 return again
             else:
-                how = f"{record.summary}; {DEVICE_BUSY}, as long as that is waited out"
+                how = f"{record.summary}; {DEVICE_BUSY} for longer than device_timeout"
         return self.decider.decide(cause, status, now, share, how)
 
     def _device_was_busy(self, record: IncarnationRecord, cause: Cause) -> bool:
-        """Return whether it died for want of a device that a stranger holds."""
+        """Return whether it failed because another program holds a device."""
         if cause is not Cause.FAILED or self.options.restart.mode == "temporary":
             return False
         sign = recognise(self._capture.last_words(record.number))
         return sign is not None and sign.kind == DEVICE_BUSY
 
     def _abandon(self) -> None:
-        """Leave nothing behind: the owner itself is being cancelled."""
         record = self.record
         if record is not None and record.running is not None and not record.finished:
             record.stopping = record.finished = True
@@ -326,12 +330,12 @@ class ProcessLifecycle(Lifecycle):
                 record.capture = "drain bound"
                 self._capture.end()
             self._supervisor.group_ended(record.running.pid)
-        self._enter(State.EXITED, "killed: the task that owned it was cancelled")
+        self._enter(State.EXITED, "killed: its lifecycle task was cancelled")
 
-    # ---- what the kernel tells
+    # ---- callbacks of the incarnation: output and exit
 
     def _on_output(self, stream: StreamName, data: Chunk, now: float) -> None:
-        """Keep what a pipe brought; called once a chunk."""
+        """Store one chunk of output."""
         if self._capture.append(stream, data, now):
             self._supervisor.publish(
                 events.OutputDropped(
@@ -345,7 +349,7 @@ class ProcessLifecycle(Lifecycle):
             self._forward(self._warning_finder.feed(bytes(data)))
 
     def _forward(self, warnings: Iterable[PythonWarning]) -> None:
-        """Log the Python warnings that a Python child has printed."""
+        """Log the Python warnings that a Python child printed."""
         for warning in warnings:
             self._logger.warning(self.name, warning.message, warning.context)
 
@@ -358,7 +362,7 @@ class ProcessLifecycle(Lifecycle):
             self.record.running.resume(stream)
 
     def _on_exit(self, record: IncarnationRecord) -> None:
-        """Note a death at once; what it still has to say is read afterwards."""
+        """Record and publish the exit at once; the pipes are drained afterwards."""
         running = record.running
         assert running is not None
         now = now_local()
@@ -381,7 +385,7 @@ class ProcessLifecycle(Lifecycle):
                 after=time.monotonic() - (running.noticed or time.monotonic()),
             )
         )
-        if record.finished:  # it died at last, long after its ladder
+        if record.finished:  # it exited after the whole ladder had had no effect
             self._supervisor.group_ended(running.pid)
         self._wake_up.set()
         self._capture.notify()
@@ -390,7 +394,6 @@ class ProcessLifecycle(Lifecycle):
     # ---- probes
 
     def _start_probes(self, record: IncarnationRecord) -> list[asyncio.Task[None]]:
-        """Begin to ask all probes."""
         self.probe_runners = tuple(
             self._make_runner(record, probe) for probe in self.options.probes
         )
@@ -420,7 +423,7 @@ class ProcessLifecycle(Lifecycle):
             *stuck,
         )
         if stuck:
-            why = f"{len(stuck)} probe(s) swallowed their cancellation, and go on"
+            why = f"{len(stuck)} probe(s) ignored their cancellation and still run"
             self._supervisor.publish(
                 events.CallbackFailed(process=self.name, callback="probe", reason=why)
             )
@@ -440,9 +443,9 @@ class ProcessLifecycle(Lifecycle):
     ) -> None:
         if not record.alive or self.state is not State.RUNNING:
             return
-        self._enter(State.STARTING, f"not ready any more: {probe.name}: {reason}")
+        self._enter(State.STARTING, f"no longer ready: {probe.name}: {reason}")
         self._supervisor.publish(
-            event_factories.unready(self.name, record, probe, reason)
+            event_factories.readiness_lost(self.name, record, probe, reason)
         )
 
     def _on_unhealthy(
@@ -452,14 +455,13 @@ class ProcessLifecycle(Lifecycle):
             return
         record.unhealthy = f"{probe.name}: {reason}"
         self._supervisor.publish(
-            event_factories.unwell(self.name, record, probe, reason, after)
+            event_factories.probe_failed(self.name, record, probe, reason, after)
         )
         self._wake_up.set()
 
-    # ---- keeping the record
+    # ---- records
 
     def _refused(self, why: StartRefused) -> bool:
-        """Tell that nothing to run could be had."""
         died, reason = self.number, str(why)
         self._supervisor.publish(
             events.RestartFailed(process=self.name, incarnation=died, reason=reason)
@@ -475,7 +477,7 @@ class ProcessLifecycle(Lifecycle):
         record.summary = self.reason = str(self.start_error)
         record.finished = True
         record.mark("spawn failed")
-        self._supervisor.publish(event_factories.refused(self.name, record))
+        self._supervisor.publish(event_factories.spawn_refused(self.name, record))
 
     def _on_restarted(self, died: int) -> None:
         self.restarts += 1

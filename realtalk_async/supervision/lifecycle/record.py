@@ -1,4 +1,4 @@
-"""The record of one incarnation while it is being written, and what is told of it."""
+"""The mutable record of one incarnation, from which its report is made."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 class IncarnationRecord:
     """
-    What is known of one incarnation so far.
+    The state of one incarnation so far.
 
     Args:
         number: Counted from 1.
-        command: What it runs, for people.
-        inside: Whether it runs inside the app, as a coroutine: it has no body then.
+        command: The command line, for people.
+        is_task: Whether the incarnation is a coroutine of the app instead of a process.
     """
 
-    def __init__(self, number: int, command: str, *, inside: bool = False) -> None:
+    def __init__(self, number: int, command: str, *, is_task: bool = False) -> None:
         self.number = number
-        self.inside = inside
+        self.is_task = is_task
         self.command = command
         self.running: Incarnation | None = None
-        """None as long as it was not spawned."""
+        """None until the incarnation is spawned or adopted."""
         self.started = time.monotonic()
         self.started_at = now_local()
         self.ended: float | None = None
@@ -47,45 +47,45 @@ class IncarnationRecord:
         self.capture: CaptureEnd = "open"
         self.timeline: list[tuple[datetime, str]] = []
         self.stopping = False
-        """Whether we are ending it."""
+        """Whether its lifecycle is ending it."""
         self.kill_requested = False
-        """Whether that is done without any grace."""
+        """Whether the stop begins with SIGKILL."""
         self.step: Step | None = None
-        """Which step of the ladder was taken last."""
+        """The last step of the stop ladder that ran."""
         self.next_step: Step | None = None
-        """Which one is taken next, if that does not help."""
+        """The next step of the stop ladder, if the last one has no effect."""
         self.next_step_at = 0.0
-        """When, in monotonic seconds."""
+        """When the next step runs, in monotonic seconds."""
         self.escalated = False
-        """Whether that took SIGKILL after a softer step."""
+        """Whether SIGKILL was sent after a softer step."""
         self.unhealthy = ""
-        """Which probe had it ended, and why."""
+        """The probe that failed and its reason; empty if none failed."""
         self.group_restart = ""
-        """Why it is ended although it is well: it is restarted together with others."""
+        """Why a healthy incarnation is ended to be restarted together with others."""
         self.finished = False
-        """Whether all is over: it is dead, its output is read, its group is empty."""
+        """Whether it is dead, its output is drained and its group was ended."""
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        if self.inside:
+        if self.is_task:
             return self.ended is None
         return self.running is not None and self.running.alive
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, and not as it should."""
+        """Whether it ended in a failure."""
         return self.cause not in GOOD_ENDS
 
     @property
     def ended_as_asked(self) -> bool:
-        """Whether it is us who ended it, although it was well."""
+        """Whether the app ended it although it was healthy."""
         return self.cause in {Cause.STOPPED, Cause.ESCALATED}
 
     @property
     def uptime(self) -> float:
-        """Seconds that it runs, or ran."""
-        if self.running is None and not self.inside:
+        """Seconds from its start until its end, or until now."""
+        if self.running is None and not self.is_task:
             return 0.0
         return (self.ended or time.monotonic()) - self.started
 
@@ -95,33 +95,33 @@ class IncarnationRecord:
         when: float | None = None,
         at: datetime | None = None,
     ) -> None:
-        """Note how and when it ended, on the monotonic clock and for people."""
+        """Record the exit status and the time, monotonic (*when*) and local (*at*)."""
         self.exit_status = status
         self.ended = when or time.monotonic()
         self.ended_at = at or now_local()
 
     def mark(self, what: str, at: datetime | None = None) -> None:
-        """Add a moment to the timeline."""
+        """Add an entry to the timeline."""
         self.timeline.append((at or now_local(), what))
 
     def note_step(self, ladder: Ladder, step: Step) -> None:
-        """Note that a step of a ladder is taken now."""
+        """Record that a step of a ladder runs now."""
         place = next(n for n, one in enumerate(ladder.steps) if one is step)
         self.step = step
         self.next_step = (*ladder.steps, None)[place + 1]
         self.next_step_at = time.monotonic() + step.wait
 
     def summarise(self) -> str:
-        """Return how it ended, in words."""
+        """Return how the incarnation ended, in words."""
         how = describe_exit(self.exit_status)
         if self.unhealthy:
-            how = f"ended because it was not well ({self.unhealthy}); {how}"
+            how = f"ended because it was unhealthy ({self.unhealthy}); {how}"
         elif self.ended_as_asked:
             how = f"{self.cause}; {how}"
         return f"{how} after {format_hms(self.uptime)}"
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
-        """Return all that is known of it."""
+        """Return the report of this incarnation."""
         last = capture.last_words(self.number)
         return IncarnationReport(
             name,
@@ -145,5 +145,5 @@ class IncarnationRecord:
 
 
 def newest_failure(records: Sequence[IncarnationRecord]) -> IncarnationRecord | None:
-    """Return the newest life that failed; None if none did."""
+    """Return the newest incarnation that failed; None if none failed."""
     return next((record for record in reversed(records) if record.failed), None)

@@ -1,4 +1,4 @@
-"""What a supervised process needs of those around it."""
+"""The interface through which a lifecycle uses the supervisor of its manager."""
 
 from __future__ import annotations
 
@@ -14,51 +14,57 @@ if TYPE_CHECKING:
 
 
 class SupervisorPort(Protocol):
-    """What a process needs of those around it; a `ProcessManager` is one."""
+    """The supervisor as a `Lifecycle` sees it."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What children carry in their environment."""
+        """Variables to add to the environment of each child."""
         ...
 
     @property
     def closing(self) -> bool:
-        """Whether nothing is to be started any more."""
+        """Whether no process may be started any more."""
         ...
 
     def publish(self, event: Event) -> None:
-        """Tell everybody, and the log, what happened."""
+        """Publish an event to the log and to all subscribers."""
         ...
 
     def run_task(
-        self, owner: Coroutine[None, None, None], name: str
+        self, coroutine: Coroutine[None, None, None], name: str
     ) -> asyncio.Task[None]:
-        """Run the owner of a process."""
+        """Run a lifecycle as a task."""
         ...
 
     def group_started(self, pid: int) -> None:
-        """Note that a process of ours, or a group of them, exists."""
+        """Register a process group with the guard."""
         ...
 
     def group_ended(self, pid: int) -> None:
-        """Note that it does not exist any more."""
+        """Remove a process group from the guard."""
         ...
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
-        """Return *restart*, or what is to be done instead."""
+        """Return *restart*, or the decision that replaces it."""
         ...
 
     def stop_restart_group(self, name: str) -> Awaitable[None] | None:
-        """Return what must be done before a process is restarted by its policy."""
+        """Return an awaitable that ends the processes that are restarted with *name*."""
         ...
 
     def settled(self, name: str, given_up: str | None) -> None:
-        """Note that no restart is due: all is well (None), or why it was given up."""
+        """
+        Record that no restart of *name* is due.
+
+        Args:
+            name: The process or task.
+            given_up: The reason if its restart was given up, else None.
+        """
         ...
 
 
 class StandalonePort:
-    """A host for a process without a manager: it logs, and knows nobody else."""
+    """The port of a process without a manager: it only logs."""
 
     environment: Mapping[str, str] = {}
     closing = False
@@ -73,23 +79,23 @@ class StandalonePort:
             self._logger.log(*entry)
 
     def run_task(
-        self, owner: Coroutine[None, None, None], name: str
+        self, coroutine: Coroutine[None, None, None], name: str
     ) -> asyncio.Task[None]:
-        """Run the owner as a task of the running loop."""
-        return asyncio.get_running_loop().create_task(owner, name=name)
+        """Run a lifecycle as a task of the running loop."""
+        return asyncio.get_running_loop().create_task(coroutine, name=name)
 
     def group_started(self, pid: int) -> None:
-        """Tell nobody."""
+        """Do nothing: there is no guard."""
 
     def group_ended(self, pid: int) -> None:
-        """Tell nobody."""
+        """Do nothing: there is no guard."""
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*."""
         return restart
 
     def stop_restart_group(self, name: str) -> Awaitable[None] | None:
-        """Return None: there are no others."""
+        """Return None: no other process is restarted together with it."""
 
     def settled(self, name: str, given_up: str | None) -> None:
-        """Tell nobody."""
+        """Do nothing: there is no manager."""

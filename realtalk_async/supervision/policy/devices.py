@@ -13,7 +13,7 @@ from realtalk_async.supervision.policy.restart import Restart
 DEVICE_BUSY = "device busy"
 """What a crash report says of a program that found its device taken."""
 
-DEVICE_PATIENCE = 30.0
+DEVICE_TIMEOUT = 30.0
 """Seconds to wait for a device unless something else is said."""
 
 FIRST_WAIT = 0.1

@@ -6,7 +6,10 @@ import threading
 import pytest
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.lifecycle.app_callbacks import StartRefused, ask
+from realtalk_async.supervision.lifecycle.app_callbacks import (
+    StartRefused,
+    call_app_function,
+)
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)
@@ -30,7 +33,9 @@ async def test_a_process_that_a_thread_brings_too_late_is_ended():
         made.append(making.result(10))
         return made[0]
 
-    asking = asyncio.ensure_future(ask(slow, None, "function", stopped=stopped))
+    asking = asyncio.ensure_future(
+        call_app_function(slow, None, "function", stopped=stopped)
+    )
     await asyncio.to_thread(called.wait, 10)
     stopped.set()
     with pytest.raises(StartRefused, match="stopped meanwhile"):
@@ -54,7 +59,9 @@ async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
         await made[0].stdout.readline()
         return made[0]
 
-    asking = asyncio.ensure_future(ask(stuck, None, "function", stopped=stopped))
+    asking = asyncio.ensure_future(
+        call_app_function(stuck, None, "function", stopped=stopped)
+    )
     await asyncio.sleep(0)
     stopped.set()
     with pytest.raises(StartRefused, match="stopped meanwhile"):
@@ -73,6 +80,8 @@ async def test_what_is_in_time_is_handed_on():
     def quick():
         return programs.runs()
 
-    command = await ask(quick, None, "function", stopped=asyncio.Event())
-    process = await ask(command, None, "function", stopped=asyncio.Event())
+    command = await call_app_function(quick, None, "function", stopped=asyncio.Event())
+    process = await call_app_function(
+        command, None, "function", stopped=asyncio.Event()
+    )
     assert process == command == programs.runs()

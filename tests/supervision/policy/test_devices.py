@@ -132,7 +132,7 @@ async def test_a_restart_keeps_its_device(manager, heard):
     )
     for restarts in (1, 2):
         one.send_signal(9)
-        await one._owner.until(lambda restarts=restarts: one.restarts == restarts)
+        await one._lifecycle.until(lambda restarts=restarts: one.restarts == restarts)
     assert manager.processes["other"].pid is None
     await one.kill()
     await other
@@ -149,14 +149,14 @@ async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
             "late",
             programs.runs(),
             devices=["mic"],
-            device_patience=0.1,
+            device_timeout=0.1,
             restart=RestartPolicy(max_failures=0),
         )
     assert time.monotonic() - began >= 0.1
     assert str(caught.value) == (
         f"'late' waited 0.1 s in vain for a device that another process has "
         f"('mic': 'one' (running, pid {one.pid})); stop that one, or raise "
-        f"device_patience"
+        f"device_timeout"
     )
     assert manager.processes["late"].state == "fatal"
     task = asyncio.ensure_future(
@@ -177,7 +177,7 @@ async def test_a_task_may_hold_a_device_too(manager):
     await manager.start_task("link", asyncio.Event().wait, devices=["port"])
     with pytest.raises(DeviceBusy, match="'port': 'link'"):
         await manager.start_task(
-            "other", asyncio.Event().wait, devices=["port"], device_patience=0.01
+            "other", asyncio.Event().wait, devices=["port"], device_timeout=0.01
         )
     await manager.stop("link")
     one = await manager.start("one", programs.runs(), devices=["port"])
@@ -193,9 +193,9 @@ async def test_a_device_that_a_stranger_holds_is_waited_out(manager, heard, tmp_
         devices=["hw:0"],
         restart=RestartPolicy(max_failures=0),
     )
-    await one._owner.until(lambda: one.restarts == 1 and one.state == "backoff")
+    await one._lifecycle.until(lambda: one.restarts == 1 and one.state == "backoff")
     (tmp_path / "free").touch()
-    await one._owner.until(lambda: one.restarts == 2)
+    await one._lifecycle.until(lambda: one.restarts == 2)
     await one.wait_for_line("ready")
     scheduled = [e for e in heard if isinstance(e, events.RestartScheduled)]
     assert all("not counted as a failure" in one.reason for one in scheduled)
@@ -210,12 +210,12 @@ async def test_a_stranger_that_holds_it_for_ever_is_not_waited_for_for_ever(mana
         "mic",
         programs.shell(BUSY),
         devices=["hw:0"],
-        device_patience=0.2,
+        device_timeout=0.2,
         restart=RestartPolicy(max_failures=0),
     )
     status = await one.wait_until_settled()
     assert status.state == "fatal"
-    assert "device busy, as long as that is waited out; failure score" in status.reason
+    assert "device busy for longer than device_timeout; failure score" in status.reason
     assert one.incarnation >= 2
 
 
@@ -239,7 +239,7 @@ async def test_a_busy_device_is_a_failure_like_any_other_otherwise(
     ("options", "said"),
     [
         ({"devices": "hw:0"}, "write \\('hw:0',\\)"),
-        ({"devices": ["x"], "device_patience": -1}, "0 s or more"),
+        ({"devices": ["x"], "device_timeout": -1}, "0 s or more"),
     ],
 )
 async def test_devices_that_make_no_sense_are_refused(manager, options, said):
@@ -264,7 +264,7 @@ async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
         async with asyncio.timeout(10):
             for one in manager.processes.values():
                 while one.restarts != 1:
-                    await one._owner._changed.wait()
+                    await one._lifecycle._changed.wait()
                 await one.wait_until_running()
 
 

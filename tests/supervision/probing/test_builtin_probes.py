@@ -134,5 +134,5 @@ async def test_a_process_whose_program_says_no_is_restarted(manager, tmp_path):
     probe = exec_probe(Command("test", "-e", well), period=0.02, failure_threshold=2)
     one = await manager.start("one", programs.runs(), probes=[probe])
     well.unlink()
-    await one._owner.until(lambda: one.get_history().incarnations[0].exit_status)
+    await one._lifecycle.until(lambda: one.get_history().incarnations[0].exit_status)
     assert "exec test -e" in one.get_history().incarnations[0].summary

@@ -110,7 +110,7 @@ def test_what_comes_next_is_said_with_its_numbers(one, context, told):
 async def test_one_that_backs_off_is_explained_with_its_failure(manager):
     """Why, which rule, when, how often yet, and what was done."""
     one = await manager.start("mic", programs.exits(3), restart=LATER)
-    await one._owner.until(lambda: one.state == "backoff")
+    await one._lifecycle.until(lambda: one.state == "backoff")
     told = manager.explain("mic")
     assert told.why == "exit status 3 after 00:00:00"
     assert told.rule == (
@@ -126,7 +126,7 @@ async def test_one_that_backs_off_is_explained_with_its_failure(manager):
     assert "exit status 3" in str(told)
     assert told.to_dict(most_lines=0)["report"]["exit_status"] == 3
     await one.stop()
-    assert manager.explain("mic").why == "stopped while it waited for its restart"
+    assert manager.explain("mic").why == "stopped while waiting for its restart"
 
 
 async def test_one_that_waits_is_explained_with_what_it_waits_for(manager):
@@ -148,7 +148,7 @@ async def test_one_that_waits_is_explained_with_what_it_waits_for(manager):
     assert "waits for 'net', which it depends on: starting, starting" in (
         manager.explain("app").next
     )
-    assert manager.explain("app").why == "waiting for what it depends on"
+    assert manager.explain("app").why == "waiting for its dependencies"
     waiting = manager.explain("two").next[0]
     assert waiting.startswith("waits for the device 'hw:0', which 'one' (running, pid ")
     assert "has the device 'hw:0' for itself alone" in manager.explain("one").next

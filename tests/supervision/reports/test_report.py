@@ -265,7 +265,7 @@ async def test_a_real_crash_report_has_usage_and_a_timeline(manager):
         "working",
         "Device or resource busy",
     }
-    await one._owner.until(lambda: one.is_settled)
+    await one._lifecycle.until(lambda: one.is_settled)
     told = [what for _, what in one.get_report().timeline]
     assert told == ["starting", "running", "dead", "exited"]
     assert "killed by SIGSEGV after 00:00:00" in str(report)
