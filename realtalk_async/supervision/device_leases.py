@@ -67,7 +67,7 @@ class DeviceLeases:
         blocking = self.table.blockers(name)
         return {device: self._describe(who) for device, who in blocking.items()}
 
-    def patience(self, name: str) -> float:
+    def remaining_wait(self, name: str) -> float:
         """Return the seconds for which *name* goes on waiting; 0 if it does not wait."""
         return max(0.0, self._deadlines.get(name, 0.0) - time.monotonic())
 

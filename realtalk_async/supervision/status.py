@@ -1,4 +1,4 @@
-"""What a process is in, how it ended, and what is told about it. Words, no deeds."""
+"""The states of a process and its `ProcessStatus`."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ Status = Literal["running", "dead"]
 
 CaptureEnd = Literal["open", "end of file", "drain bound", "none"]
 """
-How capture ended: not yet; both pipes were read to their end; something else still held
+How the capture ended: not yet; both pipes were read to their end; another process still held
 a pipe open when the drain bound was reached; there was nothing to capture.
 """
 
 
 class State(enum.StrEnum):
-    """Where a process stands in its life."""
+    """The state of a process or task in its lifecycle."""
 
     STARTING = "starting"
     """Not spawned yet, or spawned and not ready."""
     RUNNING = "running"
     """Spawned, and ready if it has a readiness probe."""
     BACKOFF = "backoff"
-    """Dead; waits for its next start."""
+    """Dead; its next start is due after a delay."""
     STOPPING = "stopping"
-    """Being ended by us."""
+    """The app is ending it."""
     EXITED = "exited"
     """Dead, and no restart is due: it finished, or was stopped."""
     FATAL = "fatal"
-    """Dead, and restarting it was given up."""
+    """Dead, and its restart was given up."""
 
 
-GOOD_ENDS = frozenset({None, Cause.FINISHED, Cause.STOPPED})
-"""What is no failure; None: it has not ended."""
+NOT_FAILED = frozenset({None, Cause.FINISHED, Cause.STOPPED})
+"""The causes that are no failure; None: the incarnation has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """One look at a process; ``str()`` is a line for people."""
+    """The status of a process or task at one time; ``str()`` is one line for people."""
 
     name: str
     pid: int | None
-    """Of the current or last incarnation; None if none was ever spawned."""
+    """The pid of the current or last incarnation; None before the first spawn."""
     status: Status
     state: State
     incarnation: int
     started_at: datetime | None
     last_checked: datetime | None
     uptime: float
-    """Seconds that the current incarnation runs, or that the last one ran."""
+    """Seconds of the current incarnation so far, or of the whole last incarnation."""
     restarts: int
     exit_status: ExitStatus | None
-    """Of the last incarnation, once it is dead."""
+    """The exit status of the last incarnation; None while it runs."""
     cause: Cause | None
-    """Why the last incarnation ended, once it is dead."""
+    """Why the last incarnation ended; None while it runs."""
     reason: str
-    """In words: what it does now, or how it ended and what comes next."""
+    """The state in words: what happens now, or how it ended and what follows."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the status ready for JSON."""
@@ -85,7 +85,7 @@ class ProcessStatus:
         }
 
     def __str__(self) -> str:
-        who = f"{self.name}: {self.status} ({self.state})"
+        state = f"{self.name}: {self.status} ({self.state})"
         pid = f", pid {self.pid}" if self.pid is not None else ""
         up = f", up {format_hms(self.uptime)}" if self.status == "running" else ""
-        return f"{who}{pid}{up}, restarts {self.restarts}; {self.reason}"
+        return f"{state}{pid}{up}, restarts {self.restarts}; {self.reason}"

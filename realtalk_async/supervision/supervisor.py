@@ -161,13 +161,13 @@ class Supervisor:
             together = restarted_together(name, order, self._strategy)
         return SupervisorContext(
             critical=name in self.critical,
-            needs={
+            dependencies={
                 need: f"{present[need].state}, {present[need].get_status().reason}"
                 for need in self.order.needs(name)
                 if waits and present[need].state is not State.RUNNING
             },
             holders=self.device_leases.blockers(name),
-            patience=self.device_leases.patience(name),
+            device_wait=self.device_leases.remaining_wait(name),
             devices=table.held_by(name),
             together=tuple(other for other in together if other != name),
             intensity=""

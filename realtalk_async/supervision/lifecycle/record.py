@@ -9,7 +9,7 @@ from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.reports.report import IncarnationReport, recognise
-from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd
+from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd
 from realtalk_async.times import format_hms, now_local
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class IncarnationRecord:
     @property
     def failed(self) -> bool:
         """Whether it ended in a failure."""
-        return self.cause not in GOOD_ENDS
+        return self.cause not in NOT_FAILED
 
     @property
     def ended_as_asked(self) -> bool:

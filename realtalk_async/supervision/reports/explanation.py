@@ -1,4 +1,4 @@
-"""Why a process is as it is, which rule decides, and what comes next, in words. Pure."""
+"""The text of `explain`: why a process is in its state, which rule applies, what follows."""
 
 from __future__ import annotations
 
@@ -18,75 +18,75 @@ if TYPE_CHECKING:
     )
     from realtalk_async.supervision.status import ProcessStatus
 
-MANY = 1_000_000
-"""Whoever may fail so often is never given up in practice."""
+UNLIMITED_FAILURES = 1_000_000
+"""From so many allowed failures on, the text says that the process is never given up."""
 
-ALIVE = {State.STARTING, State.RUNNING, State.BACKOFF}
-"""The states in which a failure would be judged."""
+FAILURE_STATES = {State.STARTING, State.RUNNING, State.BACKOFF}
+"""The states in which the restart policy applies to the next failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What one process knows of its own future. All times are seconds from now."""
+    """What the lifecycle of one process does next. All times are seconds from now."""
 
     status: ProcessStatus
     last: IncarnationReport | None
-    """The current or last life; None before the first."""
+    """The report of the current or last incarnation; None before the first."""
     failed: IncarnationReport | None
-    """The newest life that failed; None if none did."""
+    """The report of the newest incarnation that failed; None if none failed."""
     attempts: tuple[RecoveryAttempt, ...]
-    """What was done about that failure."""
+    """The attempts to restart after that failure."""
     mode: str
     """``permanent``, ``transient`` or ``temporary``."""
     rule: str
-    """By which rule its next failure is judged, with its numbers."""
+    """The rule for its next failure, with its numbers."""
     failures_left: float
-    """So many more failures at once, and it is given up."""
+    """The number of further immediate failures until the restart is given up."""
     due: float | None = None
-    """When it starts again; None if no start is due."""
+    """When the next start is due; None if no start is due."""
     step: str = ""
-    """The step of the ladder that was taken last, if it is being ended."""
+    """The last step of the stop ladder that ran; empty if none ran."""
     next_step: str = ""
-    """The one that follows; "" if that was the last."""
+    """The next step of the stop ladder; empty if there is none."""
     next_step_in: float = 0.0
     probes: tuple[tuple[Health, float | None], ...] = ()
-    """What its probes have heard, and when each is asked again; None if it is not."""
+    """The state of each probe, and when it runs next; None if it does not run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorContext:
-    """What those around a process have to do with its future, in words."""
+    """The influence of the other processes of the manager on one process."""
 
     critical: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What it waits for, and how that is."""
+    dependencies: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The dependencies that it waits for, by name, and their states."""
     holders: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The devices that it waits for, and who has them."""
-    patience: float = 0.0
-    """Seconds for which it goes on waiting for them."""
+    """The devices that it waits for, and their holders."""
+    device_wait: float = 0.0
+    """Seconds until it stops waiting for its devices."""
     devices: tuple[str, ...] = ()
-    """What it has for itself alone."""
+    """The devices that it holds exclusively."""
     together: tuple[str, ...] = ()
-    """Who is restarted with it."""
+    """The processes that are restarted together with it."""
     intensity: str = ""
-    """How many restarts all together had, and may have."""
+    """The number of restarts of all processes and its limit, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a process is as it is, and what comes next; ``str()`` is for people."""
+    """Why a process is in its state, and what follows; ``str()`` is for people."""
 
     status: ProcessStatus
     why: str
-    """What has brought it into its state."""
+    """The reason of its state."""
     rule: str
-    """Which rule decides what follows its next end, with its numbers."""
+    """The rule that decides what follows its next end, with its numbers."""
     next: tuple[str, ...]
-    """What comes next, and when; what it waits for; when it is given up."""
+    """What follows, and when; what it waits for; when its restart is given up."""
     report: IncarnationReport | None
-    """Of the newest life that failed; None if none did."""
+    """The report of the newest incarnation that failed; None if none failed."""
     attempts: tuple[RecoveryAttempt, ...]
-    """What was done about that failure."""
+    """The attempts to restart after that failure."""
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return it ready for JSON; *most_lines* as for `IncarnationReport.to_dict`."""
@@ -122,7 +122,11 @@ def explain(forecast: Forecast, context: SupervisorContext) -> Explanation:
         forecast.status,
         _why(forecast),
         forecast.rule,
-        (*_deeds(forecast), *_waits(context), *_chances(forecast, context)),
+        (
+            *_scheduled(forecast),
+            *_awaited(context),
+            *_on_failure(forecast, context),
+        ),
         forecast.failed,
         forecast.attempts,
     )
@@ -132,14 +136,14 @@ def _why(forecast: Forecast) -> str:
     last = forecast.last
     if forecast.status.state is not State.BACKOFF or last is None:
         return forecast.status.reason
-    # The reason would tell of the delay as it was.
+    # The reason of the backoff state contains the whole delay; `due` is the rest of it.
     if last.sign is None:
         return last.summary
     return f"{last.summary}; it looks like {last.sign.kind}: {last.sign.advice}"
 
 
-def _deeds(forecast: Forecast) -> Iterator[str]:
-    """Yield what will be done, and when."""
+def _scheduled(forecast: Forecast) -> Iterator[str]:
+    """Yield the next start, stop step and probes, with their times."""
     if forecast.due is not None:
         yield f"starts again {_in(forecast.due)}"
     if forecast.next_step:
@@ -150,36 +154,36 @@ def _deeds(forecast: Forecast) -> Iterator[str]:
     for health, due in forecast.probes:
         if due is not None:
             probe = f"{health.probe.purpose} probe {health.probe.name}"
-            yield f"{probe} is asked again {_in(due)}{_failing(health)}"
+            yield f"{probe} runs again {_in(due)}{_probe_failures(health)}"
 
 
-def _failing(health: Health) -> str:
+def _probe_failures(health: Health) -> str:
     if not health.failures:
         return ""
     most = health.probe.failure_threshold
     return f"; it has failed {health.failures} of {most} times: {health.reason}"
 
 
-def _waits(context: SupervisorContext) -> Iterator[str]:
-    """Yield what it waits for."""
-    for name, how in context.needs.items():
-        yield f"waits for {name!r}, which it depends on: {how}"
-    for device, who in context.holders.items():
-        left = max(context.patience, 0.0)
-        yield f"waits for the device {device!r}, which {who} has; for {left:.1f} s more"
+def _awaited(context: SupervisorContext) -> Iterator[str]:
+    """Yield the dependencies and devices that it waits for."""
+    for name, state in context.dependencies.items():
+        yield f"waits for its dependency {name!r}: {state}"
+    for device, holder in context.holders.items():
+        left = max(context.device_wait, 0.0)
+        yield f"waits for the device {device!r} of {holder}, for {left:.1f} s more"
 
 
-def _chances(forecast: Forecast, context: SupervisorContext) -> Iterator[str]:
+def _on_failure(forecast: Forecast, context: SupervisorContext) -> Iterator[str]:
     """Yield what happens if it fails."""
     for device in context.devices:
-        yield f"has the device {device!r} for itself alone"
+        yield f"holds the device {device!r} exclusively"
     state = forecast.status.state
-    if state not in ALIVE:
+    if state not in FAILURE_STATES:
         if state is not State.STOPPING:
             yield "stays dead until it is started again"
         return
     loss = (
-        "all others are stopped" if context.critical else "the app goes on without it"
+        "all others are stopped" if context.critical else "the app continues without it"
     )
     if forecast.mode == "temporary":
         yield f"if it fails, it stays dead, and {loss}"
@@ -187,13 +191,13 @@ def _chances(forecast: Forecast, context: SupervisorContext) -> Iterator[str]:
     if context.together:
         yield f"is restarted together with {', '.join(map(repr, context.together))}"
     left = forecast.failures_left
-    if math.isinf(left) or left >= MANY:
+    if math.isinf(left) or left >= UNLIMITED_FAILURES:
         yield "is never given up"
     else:
         yield (
             f"is given up at its next failure; then {loss}"
             if left == 1
-            else f"is given up after {left:g} more failures at once; then {loss}"
+            else f"is given up after {left:g} more immediate failures; then {loss}"
         )
     if context.intensity:
         yield context.intensity

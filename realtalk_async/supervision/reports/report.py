@@ -1,6 +1,4 @@
-"""
-What is told about a process after the fact: each life, each attempt to revive it. Pure.
-"""
+"""The reports: one for each incarnation, the history of a process, the history of all."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.supervision.output.lines import OutputLines, interleave
-from realtalk_async.supervision.status import GOOD_ENDS, CaptureEnd, ProcessStatus
+from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd, ProcessStatus
 from realtalk_async.times import format_duration
 
 if TYPE_CHECKING:
@@ -21,9 +19,9 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.line import OutputLine
 
 
-# What audio programs say when they fail, and what to do about it. The texts were
-# collected from parec, pacat, arecord, aplay, sox and ffmpeg without a server, with a
-# busy device and with a device that does not exist.
+# Error messages of audio programs, with advice. The texts were collected from parec, pacat,
+# arecord, aplay, sox and ffmpeg without a server, with a busy device and with a device that
+# does not exist.
 SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"resource busy|device busy", re.IGNORECASE),
@@ -31,19 +29,19 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "another program holds the device: close it, or choose another device",
     ),
     (
-        # ffmpeg's own: ESRCH, and that of its output device.
+        # The last two are ffmpeg's: of its output device, and ESRCH.
         re.compile(
             r"connection (failure|refused|terminated)|cannot connect context|"
             r"error opening input.*: no such process",
             re.IGNORECASE,
         ),
         "no sound server",
-        "the sound server is not there: start it, or choose another backend",
+        "the sound server does not run: start it, or choose another backend",
     ),
     (
         re.compile(
             r"can not open audio device|audio open error|no such device|"
-            r"entity killed|no such entity",  # PulseAudio's for one that is unplugged
+            r"entity killed|no such entity",  # PulseAudio's for an unplugged device
             re.IGNORECASE,
         ),
         "no such device",
@@ -69,7 +67,7 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A known kind of failure, recognised in a child's last words."""
+    """A known kind of failure, recognised in the newest output of a child."""
 
     kind: str
     advice: str
@@ -88,9 +86,9 @@ def recognise(lines: list[OutputLine]) -> Sign | None:
 @dataclass(frozen=True, slots=True)
 class IncarnationReport:
     """
-    One life of a process, from spawn to reap; the crash report if it crashed.
+    One incarnation of a process, from spawn to reap; the crash report if it crashed.
 
-    ``str()`` is for people, `to_dict()` for machines.
+    ``str()`` is the form for people, `to_dict()` the form for JSON.
     """
 
     process: str
@@ -109,28 +107,28 @@ class IncarnationReport:
     summary: str
     """How it ended, in words."""
     sign: Sign | None
-    """A known kind of failure, recognised in its last words."""
+    """The known kind of failure that was recognised in its newest lines, if any."""
     last_words: tuple[OutputLine, ...]
     """The newest lines of both streams in the order of arrival, at most ten of each."""
     stdout: OutputLines
     stderr: OutputLines
     capture: CaptureEnd
     usage: Usage | None
-    """None while it runs, or if somebody else reaped it."""
+    """None while it runs, or if another part of the app reaped it."""
     timeline: tuple[tuple[datetime, str], ...]
-    """When it went from one state to the next."""
+    """The changes of its state, with their times."""
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, and not as it should."""
-        return self.cause not in GOOD_ENDS
+        """Whether it ended in a failure."""
+        return self.cause not in NOT_FAILED
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """
         Return the report ready for JSON.
 
         Args:
-            most_lines: The newest so many lines of each stream; all if None.
+            most_lines: The number of newest lines of each stream; all lines if None.
         """
         return {
             "process": self.process,
@@ -174,18 +172,18 @@ class IncarnationReport:
 
 
 def _newest(lines: OutputLines, most: int | None) -> list[dict[str, object]]:
-    """Return the newest so many lines ready for JSON; all of them if None."""
+    """Return the newest *most* lines ready for JSON; all lines if None."""
     chosen = lines if most is None else lines[-most:] if most else []
     return [line.to_dict() for line in chosen]
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryAttempt:
-    """One try to revive a process."""
+    """One attempt to restart a process."""
 
     at: datetime
     after: int
-    """The incarnation that had died."""
+    """The number of the incarnation that had ended."""
     asked_by: Literal["policy", "app"]
     succeeded: bool
     detail: str
@@ -207,7 +205,7 @@ class RecoveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class CombinedOutput:
-    """A process's status and all of its output, over every incarnation."""
+    """The status of a process and its whole output, over every incarnation."""
 
     status: ProcessStatus
     stdout: OutputLines
@@ -219,7 +217,7 @@ class CombinedOutput:
         return list(interleave(self.stdout, self.stderr))
 
     def to_dict(self) -> dict[str, object]:
-        """Return all of it ready for JSON."""
+        """Return the status and the output ready for JSON."""
         return {
             "status": self.status.to_dict(),
             "stdout": [line.to_dict() for line in self.stdout],
@@ -233,27 +231,27 @@ class CombinedOutput:
 
 @dataclass(frozen=True, slots=True)
 class ProcessHistory:
-    """All that happened to one process."""
+    """The history of one process or task."""
 
     status: ProcessStatus
     incarnations: tuple[IncarnationReport, ...]
     attempts: tuple[RecoveryAttempt, ...]
     errors: tuple[tuple[datetime, str, str], ...] = ()
-    """Other things that went wrong around it: (when, kind, what)."""
+    """Other errors: (time, kind, message)."""
 
     @property
     def name(self) -> str:
-        """The process's name."""
+        """The name of the process."""
         return self.status.name
 
     @property
     def exit_statuses(self) -> list[ExitStatus | None]:
-        """One an incarnation, in order; None for what runs or never ran."""
+        """One for each incarnation, in order; None if it runs or never ran."""
         return [one.exit_status for one in self.incarnations]
 
     @property
     def failures(self) -> list[IncarnationReport]:
-        """The incarnations that did not end as they should."""
+        """The incarnations that ended in a failure."""
         return [one for one in self.incarnations if one.failed]
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
@@ -304,14 +302,14 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
         failed: bool | None = None,
     ) -> ErrorHistory:
         """
-        Return the part of the history that answers to all conditions given.
+        Return the part of the history that meets all given conditions.
 
         Args:
-            process: This process only.
+            process: Only this process.
             since: Incarnations that ended at or after this time, or still run.
             until: Incarnations that began before this time.
             cause: This kind of end, such as ``Cause.SIGNALLED`` or ``"spawn failed"``.
-            failed: True for those that did not end as they should, False for the others.
+            failed: True for incarnations that ended in a failure, False for the others.
         """
 
         def wanted(one: IncarnationReport) -> bool:
@@ -328,10 +326,10 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
                 continue
             records = tuple(filter(wanted, history.incarnations))
             numbers = {one.incarnation for one in records}
-            tries = tuple(one for one in history.attempts if one.after in numbers)
+            attempts = tuple(one for one in history.attempts if one.after in numbers)
             if records or (cause is None and failed is None):
                 kept[name] = ProcessHistory(
-                    history.status, records, tries, history.errors
+                    history.status, records, attempts, history.errors
                 )
         return ErrorHistory(kept)
 

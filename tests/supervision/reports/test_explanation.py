@@ -1,4 +1,4 @@
-"""`explain`: in words, with numbers, in every state, on real processes."""
+"""`explain` in every state, on real processes."""
 
 import asyncio
 import math
@@ -37,28 +37,28 @@ def forecast(state=State.RUNNING, **fields):
 
 FLAKY = Health(Probe.call(print, failure_threshold=3)).hear("no")
 
-TOLD = {
+NEXT = {
     "a start that is due": (
         forecast(State.BACKOFF, due=1.234),
         SupervisorContext(),
         ["starts again in 1.23 s"],
     ),
-    "one that is overdue": (
+    "an overdue start": (
         forecast(State.BACKOFF, due=-1.0),
-        SupervisorContext(needs={"net": "starting, not yet"}),
-        ["starts again now", "waits for 'net', which it depends on: starting, not yet"],
+        SupervisorContext(dependencies={"net": "starting, not yet"}),
+        ["starts again now", "waits for its dependency 'net': starting, not yet"],
     ),
     "a device": (
         forecast(State.STARTING),
-        SupervisorContext(holders={"hw:0": "'aux' (running)"}, patience=2.0),
-        ["waits for the device 'hw:0', which 'aux' (running) has; for 2.0 s more"],
+        SupervisorContext(holders={"hw:0": "'aux' (running)"}, device_wait=2.0),
+        ["waits for the device 'hw:0' of 'aux' (running), for 2.0 s more"],
     ),
     "a probe that fails": (
         forecast(probes=((FLAKY, 0.5), (FLAKY, None))),
         SupervisorContext(devices=("hw:0",)),
         [
-            "liveness probe print is asked again in 0.50 s; it has failed 1 of 3 times: no",
-            "has the device 'hw:0' for itself alone",
+            "liveness probe print runs again in 0.50 s; it has failed 1 of 3 times: no",
+            "holds the device 'hw:0' exclusively",
         ],
     ),
     "a step of the ladder": (
@@ -73,22 +73,22 @@ TOLD = {
         SupervisorContext(),
         ["SIGKILL was the last step of its ladder"],
     ),
-    "a critical one": (
+    "a critical process": (
         forecast(failures_left=1),
         SupervisorContext(critical=True, intensity="2 of 5"),
         ["is given up at its next failure; then all others are stopped", "2 of 5"],
     ),
-    "one that is never given up": (
+    "a process that is never given up": (
         forecast(failures_left=math.inf),
         SupervisorContext(together=("a", "b")),
         ["is restarted together with 'a', 'b'", "is never given up"],
     ),
-    "one that is never restarted": (
+    "a process that is never restarted": (
         forecast(mode="temporary"),
         SupervisorContext(),
-        ["if it fails, it stays dead, and the app goes on without it"],
+        ["if it fails, it stays dead, and the app continues without it"],
     ),
-    "one that is dead": (
+    "a dead process": (
         forecast(State.FATAL),
         SupervisorContext(),
         ["stays dead until it is started again"],
@@ -96,41 +96,38 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize(("one", "context", "told"), TOLD.values(), ids=TOLD)
-def test_what_comes_next_is_said_with_its_numbers(one, context, told):
-    """In the order of its coming."""
-    said = explain(one, context)
-    assert [line for line in said.next if line in told] == told
-    text = str(said)
+@pytest.mark.parametrize(("process", "context", "expected"), NEXT.values(), ids=NEXT)
+def test_the_explanation_lists_what_follows_in_order(process, context, expected):
+    explanation = explain(process, context)
+    assert [line for line in explanation.next if line in expected] == expected
+    text = str(explanation)
     assert text.startswith("mic: ")
-    assert all(line in text for line in ["a reason", "the rule", *told])
-    assert said.to_dict()["next"] == list(said.next)
+    assert all(line in text for line in ["a reason", "the rule", *expected])
+    assert explanation.to_dict()["next"] == list(explanation.next)
 
 
-async def test_one_that_backs_off_is_explained_with_its_failure(manager):
-    """Why, which rule, when, how often yet, and what was done."""
+async def test_the_explanation_of_a_backoff_contains_the_failure_and_the_rule(manager):
     one = await manager.start("mic", programs.exits(3), restart=LATER)
     await one._lifecycle.until(lambda: one.state == "backoff")
-    told = manager.explain("mic")
-    assert told.why == "exit status 3 after 00:00:00"
-    assert told.rule == (
+    explanation = manager.explain("mic")
+    assert explanation.why == "exit status 3 after 00:00:00"
+    assert explanation.rule == (
         "transient: restarted after a failure; failure score 1.0 of 5, halved every 30 s"
     )
-    due, left = told.next
+    due, left = explanation.next
     assert 0 < float(due.removeprefix("starts again in ").removesuffix(" s")) <= 1000
     assert left == (
-        "is given up after 5 more failures at once; then the app goes on without it"
+        "is given up after 5 more immediate failures; then the app continues without it"
     )
-    assert told.report.exit_status == 3
-    assert told.attempts == ()
-    assert "exit status 3" in str(told)
-    assert told.to_dict(most_lines=0)["report"]["exit_status"] == 3
+    assert explanation.report.exit_status == 3
+    assert explanation.attempts == ()
+    assert "exit status 3" in str(explanation)
+    assert explanation.to_dict(most_lines=0)["report"]["exit_status"] == 3
     await one.stop()
     assert manager.explain("mic").why == "stopped while waiting for its restart"
 
 
-async def test_one_that_waits_is_explained_with_what_it_waits_for(manager):
-    """A dependency that is not ready, a device that another has."""
+async def test_the_explanation_names_the_dependency_or_device_that_is_awaited(manager):
     never = Probe.line("never")
     tasks = [
         asyncio.ensure_future(manager.start("net", programs.runs(), probes=[never])),
@@ -145,35 +142,33 @@ async def test_one_that_waits_is_explained_with_what_it_waits_for(manager):
     )
     while "two" not in manager.processes or "device" not in str(manager.explain("two")):
         await asyncio.sleep(0)
-    assert "waits for 'net', which it depends on: starting, starting" in (
+    assert "waits for its dependency 'net': starting, starting" in (
         manager.explain("app").next
     )
     assert manager.explain("app").why == "waiting for its dependencies"
     waiting = manager.explain("two").next[0]
-    assert waiting.startswith("waits for the device 'hw:0', which 'one' (running, pid ")
-    assert "has the device 'hw:0' for itself alone" in manager.explain("one").next
+    assert waiting.startswith("waits for the device 'hw:0' of 'one' (running, pid ")
+    assert "holds the device 'hw:0' exclusively" in manager.explain("one").next
     assert "nothing has failed so far" in str(manager.explain("one"))
     for name in ("net", "app", "two"):
         await manager.stop(name)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_one_that_is_being_ended_is_explained_with_the_next_step(manager):
-    """And when that is due."""
+async def test_the_explanation_of_a_stop_names_the_next_step_and_its_time(manager):
     ladder = Ladder((15, 20.0), (9, 1.0))
     one = await manager.start("one", programs.ignores_sigterm(), ladder=ladder)
     await one.wait_for_line("ready")
     stopping = asyncio.ensure_future(one.stop())
-    while not (told := manager.explain("one").next)[0].startswith("SIGKILL"):
+    while not (explanation := manager.explain("one").next)[0].startswith("SIGKILL"):
         await asyncio.sleep(0)
-    assert told[0].endswith(" s if SIGTERM does not end it")
+    assert explanation[0].endswith(" s if SIGTERM does not end it")
     await one.kill()
     await stopping
     assert manager.explain("one").next == ("stays dead until it is started again",)
 
 
-async def test_it_is_explained_why_one_was_given_up_also_afterwards(logger):
-    """Tasks as well; and after the manager has closed."""
+async def test_a_closed_manager_still_explains_why_a_task_was_given_up(logger):
     async with ProcessManager(
         logger, strategy="one_for_all", max_restarts=9
     ) as manager:
@@ -186,10 +181,12 @@ async def test_it_is_explained_why_one_was_given_up_also_afterwards(logger):
         )
         with pytest.raises(UnknownProcess):
             manager.explain("nobody")
-    told = manager.explain("task")
-    assert told.why.startswith("ZeroDivisionError: division by zero; failure score 1.0")
-    assert told.next == ("stays dead until it is started again",)
-    assert "ZeroDivisionError" in str(told.report)
+    explanation = manager.explain("task")
+    assert explanation.why.startswith(
+        "ZeroDivisionError: division by zero; failure score 1.0"
+    )
+    assert explanation.next == ("stays dead until it is started again",)
+    assert "ZeroDivisionError" in str(explanation.report)
     assert manager.explain("one").status.state == "exited"
 
 
