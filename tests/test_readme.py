@@ -54,10 +54,11 @@ def test_the_first_two_commands_are_single_lines():
     assert second.endswith("nox -s tests\n")
 
 
-def test_links_lead_to_files():
-    """Every relative link."""
-    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "tests/benchmarks/README.md"])
+def test_relative_links_lead_to_files(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
