@@ -1,1 +1,1 @@
-"""Recorder, player, audio buffers, devices, recording."""
+"""Recorder, player, their programs or callbacks, and the recording of a session."""

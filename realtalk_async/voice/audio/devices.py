@@ -1,10 +1,9 @@
 """
-Which program records and which one plays, and with which arguments.
+Chooses the program that records and the program that plays, with their arguments.
 
-An edge: it looks at the machine and starts nothing. The lines are those with the
-least latency of each program; the default flags of some are a hundred times worse
-(pacat: 1,977 ms). All of them speak signed 16-bit little-endian mono samples at
-24 kHz on their pipes. The lines for macOS could not be tried on a machine.
+The arguments give the least latency of each program; some defaults are a hundred times
+worse (pacat: 1,977 ms). Every program reads or writes signed 16-bit little-endian mono
+samples at 24 kHz on its pipe. The arguments for macOS are untested.
 """
 
 from __future__ import annotations
@@ -20,58 +19,58 @@ from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.voice.audio import wav
 
 DEFAULT: Final = "default"
-"""The machine's own microphone or speaker, by the first program that works."""
+"""The machine's default microphone or speaker, with the first program that works."""
 
 Device: TypeAlias = str | os.PathLike[str] | Sequence[str] | None
-"""`DEFAULT`, the path of an audio file, a command of one's own, or ``None``."""
+"""`DEFAULT`, the path of an audio file, a command with arguments, or ``None``."""
 
 
 def is_program(device: object) -> TypeGuard[Device]:
-    """Return whether *device* is a matter of programs, not a function of the app."""
+    """Return whether a program serves *device*, as opposed to a callback of the app."""
     return device is None or isinstance(device, str | os.PathLike | Sequence)
 
 
 class AudioProgram(NamedTuple):
-    """One way to record or to play."""
+    """A program that records or plays."""
 
     name: str
-    """What it is called in messages."""
+    """The name in messages."""
     argv: tuple[str, ...]
     latency_ms: float = 0.0
-    """From its pipe to the ear, as measured; of players only."""
+    """Measured milliseconds from a player's pipe to the ear."""
     file: Path | None = None
-    """The audio file that it reads or writes, if it is not about a device."""
+    """The audio file that the program reads or writes; ``None`` for a device."""
     resumes: bool = False
-    """Another one may go on in the file where this one ended."""
+    """Whether the next incarnation can continue in the file where this one ended."""
 
 
 class Machine(NamedTuple):
-    """What this module needs to know of the machine."""
+    """The machine on which programs are looked for."""
 
     which: Callable[[str], str | None] = shutil.which
-    """Find a program, as `shutil.which` does."""
+    """Finds a program, as `shutil.which` does."""
     platform: str = sys.platform
     bundled_ffmpeg: str | None = None
-    """The ffmpeg that came in a wheel."""
+    """The ffmpeg of the wheel ``imageio-ffmpeg``."""
 
     @classmethod
     def this(cls) -> Machine:
-        """Return what is true of the machine we run on."""
+        """Return the machine that this process runs on."""
         return cls(bundled_ffmpeg=find_bundled_ffmpeg())
 
     @property
     def ffmpeg(self) -> str | None:
-        """The machine's own ffmpeg, else the one of the wheel."""
+        """The ffmpeg on the machine's PATH, else the bundled ffmpeg."""
         return self.which("ffmpeg") or self.bundled_ffmpeg
 
 
 def find_bundled_ffmpeg() -> str | None:
     """
-    Return the path of the ffmpeg in the wheel ``imageio-ffmpeg``, if it is there.
+    Return the path of the ffmpeg in the wheel ``imageio-ffmpeg``, if it is installed.
 
-    The wheel's own function would run ``ffmpeg -version`` and block us meanwhile.
+    The wheel's own function runs ``ffmpeg -version``, which would block the event loop.
     """
-    from importlib.util import find_spec  # only who looks for programs pays for it
+    from importlib.util import find_spec  # imported late: it slows down the start
 
     spec = find_spec("imageio_ffmpeg")
     if spec is None or spec.origin is None:
@@ -96,7 +95,7 @@ def find_recorders(
     microphone: Device, machine: Machine, *, start: float = 0.0
 ) -> list[AudioProgram]:
     """
-    Return the ways to record from *microphone* on this machine, best first.
+    Return the programs that record from *microphone* on this machine, best first.
 
     Args:
         microphone: See `Device`; not ``None``.
@@ -104,7 +103,7 @@ def find_recorders(
         start: Where to begin in an audio file, in seconds.
 
     Raises:
-        AudioUnavailable: If there is none; names the candidates.
+        AudioUnavailable: If no program is found; the message lists the candidates.
         InvalidConfiguration: If *microphone* is an empty command.
     """
     if microphone == DEFAULT:
@@ -139,18 +138,18 @@ def _device_recorders(machine: Machine) -> list[tuple[str, tuple[str, ...], floa
 
 
 def _file_recorder(path: Path, start: float, machine: Machine) -> AudioProgram:
-    """Play a file in real time, from *start* seconds on, then silence for ever."""
+    """Return a program that plays a file in real time, then endless silence."""
     if not path.is_file():
         raise AudioUnavailable(
             f"no such audio file for the microphone: {str(path)!r}; "
             f"give the path of a WAV file, {DEFAULT!r} for the machine's microphone, "
-            f"or None for a session without"
+            f"or None for a session without one"
         )
     if machine.ffmpeg is None:
         return _wav_child("read", path, f"{start:.3f}")
-    # ``-re`` would give the first half second at once; ``arealtime`` does not. It goes
-    # by the frames' times, which silence behind an empty rest lacks unless it is given
-    # some: without, that silence comes at 80 MB a second.
+    # ``-re`` would write the first half second at once; ``arealtime`` does not. The filter
+    # ``arealtime`` relies on timestamps, and ``asetpts`` gives them to padded silence:
+    # without timestamps that silence is written at 80 MB a second.
     pace = "aresample=24000,apad,asetpts=N/SR/TB,asetnsamples=480,arealtime"
     argv = (
         *(machine.ffmpeg, *_FFMPEG, "-ss", f"{start:.3f}", "-i", f"file:{path}"),
@@ -164,14 +163,15 @@ def _file_recorder(path: Path, start: float, machine: Machine) -> AudioProgram:
 
 def find_players(speaker: Device, machine: Machine) -> list[AudioProgram]:
     """
-    Return the ways to play to *speaker* on this machine, best first.
+    Return the programs that play to *speaker* on this machine, best first.
 
     Args:
-        speaker: See `Device`; not ``None``. A file is written anew.
+        speaker: See `Device`; not ``None``. A file is overwritten.
         machine: Where to look for programs.
 
     Raises:
-        AudioUnavailable: If there is none; names the candidates.
+        AudioUnavailable: If no program is found, or the file cannot be written; the
+            message lists the candidates.
         InvalidConfiguration: If *speaker* is an empty command.
     """
     if speaker == DEFAULT:
@@ -204,7 +204,7 @@ def _file_player(path: Path, machine: Machine) -> AudioProgram:
         raise AudioUnavailable(
             f"cannot write the speaker's audio file {str(path)!r}; "
             f"give a path in a folder that exists and is writable, {DEFAULT!r} for "
-            f"the machine's speaker, or None for a session without"
+            f"the machine's speaker, or None for a session without one"
         )
     if machine.ffmpeg is None:
         path.unlink(missing_ok=True)
@@ -216,7 +216,7 @@ def _file_player(path: Path, machine: Machine) -> AudioProgram:
 
 
 def continue_file(path: Path) -> AudioProgram:
-    """Return the player that goes on in a WAV whose writer died."""
+    """Return a player that appends to a WAV file whose writer died."""
     return _wav_child("write", path)
 
 
@@ -224,9 +224,9 @@ def continue_file(path: Path) -> AudioProgram:
 
 
 def _wav_child(verb: str, path: Path, *more: str) -> AudioProgram:
-    # By its path and isolated: it needs nothing but the standard library.
+    # Run by path and isolated (-I -S): the script needs only the standard library.
     argv = (sys.executable, "-I", "-S", wav.__file__, verb, str(path), *more)
-    return AudioProgram("wavfile", argv, file=path, resumes=True)
+    return AudioProgram("wav.py", argv, file=path, resumes=True)
 
 
 def _own_command(
@@ -238,7 +238,7 @@ def _own_command(
         raise AudioUnavailable(
             f"the program for the {what} was not found: {argv[0]!r}; "
             f"check its name and that it may be executed. "
-            f"{how_to_get_one(what, machine.platform)}"
+            f"{installation_advice(what, machine.platform)}"
         )
     return AudioProgram(Path(argv[0]).name, tuple(argv))
 
@@ -246,7 +246,7 @@ def _own_command(
 def _found(
     candidates: list[tuple[str, tuple[str, ...], float]], what: str, machine: Machine
 ) -> list[AudioProgram]:
-    """Return those of *candidates* that are installed."""
+    """Return the installed programs of *candidates*."""
     found: list[AudioProgram] = []
     for name, arguments, latency in candidates:
         path = machine.ffmpeg if name == "ffmpeg" else machine.which(name)
@@ -256,39 +256,39 @@ def _found(
         tried = ", ".join(name for name, _, _ in candidates)
         raise AudioUnavailable(
             f"no program for the {what} was found; looked for {tried}. "
-            f"{how_to_get_one(what, machine.platform)}"
+            f"{installation_advice(what, machine.platform)}"
         )
     return found
 
 
 def not_working(
-    what: str, programs: Sequence[AudioProgram], reason: str, said: Sequence[str]
+    what: str, programs: Sequence[AudioProgram], reason: str, stderr: Sequence[str]
 ) -> AudioUnavailable:
     """
-    Return the error for programs that are there and do not work.
+    Return the error for installed programs that do not work.
 
     Args:
         what: ``microphone`` or ``speaker``.
-        programs: Those that were tried.
-        reason: What became of the last one.
-        said: Its last words.
+        programs: The programs that were tried.
+        reason: Why the last program was given up.
+        stderr: Last lines of that program.
     """
     tried = ", ".join(dict.fromkeys(program.name for program in programs))
-    words = f"; it said: {' / '.join(said)}" if said else ""
+    output = f"; its last output: {' / '.join(stderr)}" if stderr else ""
     return AudioUnavailable(
-        f"the {what} does not work; tried {tried}: {reason}{words}. "
-        f"{how_to_get_one(what, sys.platform)}"
+        f"the {what} does not work; tried {tried}: {reason}{output}. "
+        f"{installation_advice(what, sys.platform)}"
     )
 
 
-def how_to_get_one(what: str, platform: str) -> str:
-    """Say what to do if there is no program, or no device."""
+def installation_advice(what: str, platform: str) -> str:
+    """Return advice for a machine without a program or without a device."""
     if platform == "darwin":
         install = "`brew install sox`"
     else:
         install = "your system's pulseaudio-utils, pipewire-bin, alsa-utils or sox"
     return (
         f"Install {install}, or `pip install 'realtalk-async[ffmpeg]'`; "
-        f"or give {what}=… the path of a WAV file, a command of your own, "
-        f"or None for a session without"
+        f"or give {what}=… the path of a WAV file, your own command, "
+        f"or None for a session without one"
     )

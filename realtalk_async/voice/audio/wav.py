@@ -1,15 +1,14 @@
 """
-A WAV file as microphone or speaker: a child program of ours, and the file's repair.
+WAV files as microphone and speaker: a script that reads and writes them, and their repair.
 
-It stands in where no ffmpeg is at hand, and it goes on with a file whose writer was
-killed, which ffmpeg cannot. Run as a program it needs the standard library only and
-imports nothing of this package, so that it starts in a few milliseconds::
+The script is used without ffmpeg, and to append to a file whose writer was killed, which
+ffmpeg cannot do. It imports only the standard library, to start in a few milliseconds::
 
-    python wavfile.py read PATH [START]   # to stdout, in real time, then silence
-    python wavfile.py write PATH          # from stdin, behind what PATH holds
+    python wav.py read PATH [START]   # to stdout, in real time, then silence
+    python wav.py write PATH          # append stdin to PATH
 
-Both speak signed 16-bit little-endian mono samples at 24 kHz. What is written is a
-valid WAV at any time but for the last second, also after SIGKILL.
+Both use signed 16-bit little-endian mono samples at 24 kHz. A written file is a valid WAV
+at any time, also after SIGKILL; its header may lack the last second.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _RATE = 24_000
 _BYTES_PER_SECOND = 2 * _RATE
 _FRAME = 480  # samples in 20 ms
 _LARGEST = 0xFFFF_FFFF
-_PATCH_EVERY = 1.0  # seconds
+_UPDATE_PERIOD = 1.0  # seconds
 
 
 class NotWav(ValueError):
-    """A file is not a WAV of samples, or has no data chunk."""
+    """The file is no WAV file, or has no data chunk."""
 
 
 # --- Writing ----------------------------------------------------------------------
@@ -49,34 +48,34 @@ def header(channels: int = 1) -> bytes:
 
 def data_offset(file: IO[bytes]) -> int:
     """
-    Return where the samples begin.
+    Return the offset of the first sample.
 
     Raises:
         NotWav: If *file* has no data chunk.
     """
     file.seek(0)
-    riff, _, kind = struct.unpack("<4sI4s", _exactly(file, 12))
+    riff, _, kind = struct.unpack("<4sI4s", _read_exactly(file, 12))
     if riff != b"RIFF" or kind != b"WAVE":
         raise NotWav("not a WAV file")
     while True:
-        name, size = struct.unpack("<4sI", _exactly(file, 8))
+        name, size = struct.unpack("<4sI", _read_exactly(file, 8))
         if name == b"data":
             return file.tell()
         file.seek(size + (size & 1), os.SEEK_CUR)
 
 
-def _exactly(file: IO[bytes], size: int) -> bytes:
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
     data = file.read(size)
     if len(data) < size:
         raise NotWav("the file ends before its samples begin")
     return data
 
 
-def patch(file: IO[bytes], start: int) -> None:
-    """Write into the header how long the samples are that begin at *start*."""
+def update_header(file: IO[bytes], start: int) -> None:
+    """Write the length of the samples, which begin at offset *start*, into the header."""
     end = file.seek(0, os.SEEK_END)
-    for place, size in ((4, end - 8), (start - 4, end - start)):
-        file.seek(place)
+    for offset, size in ((4, end - 8), (start - 4, end - start)):
+        file.seek(offset)
         file.write(struct.pack("<I", min(size, _LARGEST)))
     file.seek(0, os.SEEK_END)
     file.flush()
@@ -84,10 +83,10 @@ def patch(file: IO[bytes], start: int) -> None:
 
 def repair(path: str | os.PathLike[str]) -> bool:
     """
-    Make the header of a WAV say what the file holds, as after its writer was killed.
+    Correct the lengths in a WAV file's header, as needed after its writer was killed.
 
     Returns:
-        Whether *path* is a WAV file. One that is not is left as it is.
+        Whether *path* is a WAV file. Any other file is left unchanged.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -100,33 +99,33 @@ def repair(path: str | os.PathLike[str]) -> bool:
         length = file.seek(0, os.SEEK_END) - start
         if length & 1:  # the writer died within a sample
             file.truncate(start + length - 1)
-        patch(file, start)
+        update_header(file, start)
         return True
 
 
 def extend(path: str | os.PathLike[str], frames: bytes, silence: int = 0) -> None:
     """
-    Append *frames* to a stereo WAV, and say so in its header.
+    Append *frames* to a stereo WAV file and update its header.
 
     Args:
         path: The file.
         frames: 4 bytes each.
-        silence: So many frames of silence are to follow; they take no disk.
+        silence: Frames of silence to append as well; they take no disk space.
 
     Raises:
         OSError: If the file cannot be opened or written.
-        NotWav: If it is none any more.
+        NotWav: If the file is no WAV file.
     """
     with open(path, "r+b") as file:
         start = data_offset(file)
         file.seek(0, os.SEEK_END)
         file.write(frames)
         file.truncate(file.tell() + 4 * silence)
-        patch(file, start)
+        update_header(file, start)
 
 
 def _write(path: str) -> None:
-    """Append stdin to *path* until it ends."""
+    """Append stdin to *path* until stdin ends."""
     if not (os.path.exists(path) and repair(path)):
         with open(path, "wb") as file:
             file.write(header())
@@ -136,25 +135,25 @@ def _write(path: str) -> None:
         try:
             _append(file, start)
         finally:
-            patch(file, start)
+            update_header(file, start)
 
 
 def _append(file: IO[bytes], start: int) -> None:
-    due = time.monotonic() + _PATCH_EVERY
+    due = time.monotonic() + _UPDATE_PERIOD
     while chunk := os.read(0, 65_536):
         file.write(chunk)
         file.flush()
         if time.monotonic() >= due:
-            patch(file, start)
-            due = time.monotonic() + _PATCH_EVERY
+            update_header(file, start)
+            due = time.monotonic() + _UPDATE_PERIOD
 
 
 # --- Reading ----------------------------------------------------------------------
 
 
 def _samples(data: bytes, width: int) -> array.array[int]:
-    """Return PCM of *width* bytes a sample as 16-bit samples."""
-    if width == 1:  # unsigned, as only 8-bit WAV is
+    """Convert PCM with *width* bytes a sample to 16-bit samples."""
+    if width == 1:  # only 8-bit WAV is unsigned
         return array.array("h", ((byte - 128) << 8 for byte in data))
     if width > 2:  # the two high bytes of each
         pairs = (data[i + width - 2 : i + width] for i in range(0, len(data), width))
@@ -173,20 +172,20 @@ def _mono(samples: array.array[int], channels: int) -> array.array[int]:
 
 
 def _resampled(samples: array.array[int], rate: int) -> array.array[int]:
-    """Bring one block to 24 kHz by straight lines: enough for speech."""
+    """Resample one block to 24 kHz by linear interpolation, which suffices for speech."""
     if rate == _RATE or not samples:
         return samples
     last = len(samples) - 1
     resampled = array.array("h")
     for i in range(len(samples) * _RATE // rate):
-        place, rest = divmod(i * rate, _RATE)
-        here, there = samples[place], samples[min(place + 1, last)]
-        resampled.append(here + (there - here) * rest // _RATE)
+        index, rest = divmod(i * rate, _RATE)
+        left, right = samples[index], samples[min(index + 1, last)]
+        resampled.append(left + (right - left) * rest // _RATE)
     return resampled
 
 
 def _frames(path: str, start: float) -> Iterator[bytes]:
-    """Yield *path* from *start* seconds on, in pieces of 20 ms, then silence."""
+    """Yield *path* from *start* seconds on in pieces of 20 ms, then endless silence."""
     with wave.open(path, "rb") as file:
         rate = file.getframerate()
         file.setpos(min(file.getnframes(), int(start * rate)))
@@ -203,7 +202,7 @@ def _frames(path: str, start: float) -> Iterator[bytes]:
 
 
 def _read(path: str, start: float) -> None:
-    """Play *path* to stdout in real time, for ever."""
+    """Write *path* and then endless silence to stdout in real time."""
     began, sent = time.monotonic(), 0
     for frame in _frames(path, start):
         ahead = sent / _BYTES_PER_SECOND - (time.monotonic() - began)
@@ -218,17 +217,17 @@ def _write_all(data: bytes) -> None:
         data = data[os.write(1, data) :]
 
 
-# --- The program ------------------------------------------------------------------
+# --- The script -------------------------------------------------------------------
 
 
-def _end(signal_number: int, frame: object) -> NoReturn:
-    raise SystemExit(0)  # by way of the ``finally`` that patches the sizes
+def _exit(signal_number: int, frame: object) -> NoReturn:
+    raise SystemExit(0)  # so that `finally` updates the header
 
 
 def main(arguments: list[str]) -> int:
-    """Run as a program; see the module's text. Returns the exit code."""
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
+    """Run the script, as described above; return the exit code."""
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
     try:
         match arguments:
             case ["read", path]:
@@ -238,12 +237,12 @@ def main(arguments: list[str]) -> int:
             case ["write", path]:
                 _write(path)
             case _:
-                sys.stderr.write("usage: wavfile.py read PATH [START] | write PATH\n")
+                sys.stderr.write("usage: wav.py read PATH [START] | write PATH\n")
                 return 2
     except BrokenPipeError:
-        return 0  # nobody listens any more
+        return 0  # the reader has closed the pipe
     except (OSError, EOFError, ValueError, wave.Error) as error:
-        sys.stderr.write(f"wavfile: {arguments[1]}: {error}\n")
+        sys.stderr.write(f"wav: {arguments[1]}: {error}\n")
         return 1
     return 0
 

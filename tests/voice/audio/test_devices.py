@@ -1,4 +1,4 @@
-"""Which program records and which plays: found on made-up machines, run on this one."""
+"""Programs are found on fake machines and run on the real one."""
 
 import os
 import subprocess
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
-from realtalk_async.voice.audio import devices
-from realtalk_async.voice.audio import wav as wavfile
+from realtalk_async.voice.audio import devices, wav
 from realtalk_async.voice.audio.devices import (
     DEFAULT,
     Machine,
@@ -24,7 +23,7 @@ FFMPEG = Machine(which=lambda name: None, platform="linux", bundled_ffmpeg=BUNDL
 
 
 def machine(*programs, platform="linux", bundled=None):
-    """Return a machine that has just these *programs*."""
+    """Return a machine on which only *programs* are installed."""
     paths = {name: f"/usr/bin/{name}" for name in programs}
     return Machine(paths.get, platform, bundled)
 
@@ -33,36 +32,34 @@ BARE = machine()
 
 
 @pytest.fixture
-def wav(tmp_path):
-    """Return the path of a WAV of half a second, with samples that are its indices."""
+def audio_file(tmp_path):
+    """Return a WAV file of half a second whose samples are their own indices."""
     path = tmp_path / "in.wav"
     pcm = b"".join(i.to_bytes(2, "little") for i in range(12_000))
-    path.write_bytes(wavfile.header() + pcm)
-    wavfile.repair(path)
+    path.write_bytes(wav.header() + pcm)
+    wav.repair(path)
     return path
 
 
 # --- Finding ----------------------------------------------------------------------
 
 
-def test_recorders_are_found_in_the_order_of_their_latency():
-    """PipeWire's own first, ffmpeg last."""
+def test_recorders_are_ordered_by_latency():
     names = ("ffmpeg", "sox", "arecord", "parec", "pw-record")
     found = find_recorders(DEFAULT, machine(*names))
     assert [p.name for p in found] == ["pw-record", "parec", "arecord", "sox", "ffmpeg"]
     assert all(p.argv[0] == f"/usr/bin/{p.name}" for p in found)
 
 
-def test_players_are_found_in_order_with_their_latency():
-    """What was written is heard that much later."""
+def test_players_are_ordered_and_have_a_measured_latency():
     names = ("ffmpeg", "sox", "aplay", "pacat", "pw-play")
     found = find_players(DEFAULT, machine(*names))
     assert [p.name for p in found] == ["pw-play", "pacat", "aplay", "sox", "ffmpeg"]
     assert all(0 < p.latency_ms < 150 for p in found)
 
 
-def test_the_low_latency_lines_are_used():
-    """The default flags of pacat are two seconds late, those of arecord 121 ms."""
+def test_arguments_request_a_low_latency():
+    """With its default arguments pacat is 2 s late, arecord 121 ms."""
     (pacat,) = find_players(DEFAULT, machine("pacat"))
     assert "--latency-msec=40" in pacat.argv
     (arecord,) = find_recorders(DEFAULT, machine("arecord"))
@@ -71,16 +68,14 @@ def test_the_low_latency_lines_are_used():
     )
 
 
-def test_the_ffmpeg_of_the_wheel_stands_in_for_a_missing_one():
-    """The machine's own comes first."""
+def test_bundled_ffmpeg_is_used_if_the_machine_has_none():
     (found,) = find_recorders(DEFAULT, machine(bundled="/wheel/ffmpeg"))
     assert found.argv[0] == "/wheel/ffmpeg"
     (found,) = find_recorders(DEFAULT, machine("ffmpeg", bundled="/wheel/ffmpeg"))
     assert found.argv[0] == "/usr/bin/ffmpeg"
 
 
-def test_macos_has_its_own_lines():
-    """Core Audio; these could not be tried."""
+def test_macos_programs_use_core_audio():
     mac = machine("sox", "parec", platform="darwin")
     (recorder,) = find_recorders(DEFAULT, mac)
     assert "coreaudio" in recorder.argv
@@ -89,8 +84,7 @@ def test_macos_has_its_own_lines():
 
 
 @pytest.mark.parametrize("find", [find_recorders, find_players])
-def test_a_machine_without_any_program_is_told_what_to_do(find):
-    """The candidates, and how to get one."""
+def test_error_without_a_program_lists_candidates_and_advice(find):
     with pytest.raises(AudioUnavailable) as caught:
         find(DEFAULT, BARE)
     message = str(caught.value)
@@ -100,8 +94,7 @@ def test_a_machine_without_any_program_is_told_what_to_do(find):
 
 
 @pytest.mark.parametrize("find", [find_recorders, find_players])
-def test_any_command_of_the_user_is_taken_as_it_is(find):
-    """A list or a tuple; an empty one makes no sense."""
+def test_own_command_is_used_unchanged_if_its_program_exists(find):
     has_it = Machine(which=lambda name: name, platform="linux")
     (program,) = find(["/opt/bin/my-sound", "--fast"], has_it)
     assert (program.name, program.argv) == (
@@ -114,8 +107,7 @@ def test_any_command_of_the_user_is_taken_as_it_is(find):
         find([], BARE)
 
 
-def test_a_missing_audio_file_is_named(tmp_path):
-    """Before anything is started."""
+def test_error_of_an_unusable_audio_file_names_the_path(tmp_path):
     with pytest.raises(AudioUnavailable, match=r"nowhere\.wav"):
         find_recorders(tmp_path / "nowhere.wav", BARE)
     with pytest.raises(AudioUnavailable, match=r"out\.wav"):
@@ -124,11 +116,12 @@ def test_a_missing_audio_file_is_named(tmp_path):
         find_players(str(tmp_path), BARE)
 
 
-def test_a_file_of_an_odd_name_is_no_option(tmp_path, monkeypatch):
-    """Nor a protocol of ffmpeg."""
+def test_file_name_is_never_taken_for_an_ffmpeg_option_or_protocol(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     path = Path("-i:pipe.wav")
-    path.write_bytes(wavfile.header())
+    path.write_bytes(wav.header())
     (program,) = find_recorders(path, machine("ffmpeg"))
     assert f"file:{path}" in program.argv
 
@@ -138,10 +131,10 @@ def test_a_file_of_an_odd_name_is_no_option(tmp_path, monkeypatch):
 MACHINES = [pytest.param(FFMPEG, id="ffmpeg", marks=needs_ffmpeg), BARE]
 
 
-@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "child")
-def test_a_wav_is_recorded_in_real_time_from_where_it_is_told(wav, where):
-    """Sample by sample, then silence, never faster than the clock."""
-    (program,) = find_recorders(wav, where, start=0.25)
+@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "wav.py")
+def test_file_is_recorded_in_real_time_from_its_start_position(audio_file, where):
+    """The file is followed by silence."""
+    (program,) = find_recorders(audio_file, where, start=0.25)
     assert program.resumes
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE) as process:
         data = process.stdout.read(960)
@@ -149,16 +142,16 @@ def test_a_wav_is_recorded_in_real_time_from_where_it_is_told(wav, where):
         data += process.stdout.read(48_000 - 960)
         took = time.monotonic() - began
         process.kill()
-    assert data[:24_000][:12_000] == wav.read_bytes()[44 + 12_000 :]
+    assert data[:24_000][:12_000] == audio_file.read_bytes()[44 + 12_000 :]
     assert not any(data[12_000:])
     assert took > 0.85
 
 
-@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "child")
+@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "wav.py")
 @pytest.mark.parametrize("start", [0.45, 99])
-def test_the_silence_behind_a_wav_keeps_the_time_too(wav, where, start):
-    """Also of a recorder that was revived when the file was at its end."""
-    (program,) = find_recorders(wav, where, start=start)
+def test_silence_after_a_file_comes_in_real_time(audio_file, where, start):
+    """A recorder may be restarted when the file is already at its end."""
+    (program,) = find_recorders(audio_file, where, start=start)
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE) as process:
         process.stdout.read(4800)
         began = time.monotonic()
@@ -168,9 +161,8 @@ def test_the_silence_behind_a_wav_keeps_the_time_too(wav, where, start):
     assert took > 0.4
 
 
-@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "child")
-def test_what_is_played_to_a_wav_is_in_it(tmp_path, where):
-    """A new file each time."""
+@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "wav.py")
+def test_player_overwrites_the_file_with_what_is_played(tmp_path, where):
     path = tmp_path / "out.wav"
     path.write_bytes(b"an old recording")
     pcm = os.urandom(48_000)
@@ -180,19 +172,18 @@ def test_what_is_played_to_a_wav_is_in_it(tmp_path, where):
     assert path.read_bytes()[start:] == pcm
 
 
-def test_a_file_whose_writer_was_killed_is_continued(tmp_path):
-    """By our own child: ffmpeg would begin it anew."""
+def test_file_of_a_killed_writer_is_continued(tmp_path):
+    """ffmpeg would overwrite it."""
     path = tmp_path / "out.wav"
-    path.write_bytes(wavfile.header() + b"\1\2" * 100)
+    path.write_bytes(wav.header() + b"\1\2" * 100)
     program = devices.continue_file(path)
     subprocess.run(program.argv, input=b"\3\4" * 100, check=True, timeout=20)
     assert path.read_bytes()[44:] == b"\1\2" * 100 + b"\3\4" * 100
 
 
 @needs_ffmpeg
-def test_the_ffmpeg_of_the_wheel_runs():
-    """It is found without running it, and it is one."""
-    said = subprocess.run([str(BUNDLED), "-version"], capture_output=True, check=True)
-    assert said.stdout.startswith(b"ffmpeg version")
+def test_bundled_ffmpeg_runs():
+    done = subprocess.run([str(BUNDLED), "-version"], capture_output=True, check=True)
+    assert done.stdout.startswith(b"ffmpeg version")
     assert Machine.this().ffmpeg is not None
     assert Machine.this().platform == sys.platform
