@@ -1,10 +1,10 @@
 """
-Asyncio-native supervision for the child processes of live audio apps.
+Supervision of child processes for live audio apps, native to asyncio.
 
-`ProcessManager` starts, watches, restarts and ends children; `ManagedProcess` is one of
-them with all that it ever said; `Logger` is the log; `Stream` is a voice session that owns
-the three. The errors are listed in `realtalk_async.exceptions`, the events in
-`realtalk_async.events`.
+`ProcessManager` starts, supervises, restarts and stops children; `ManagedProcess` is one
+child with its whole output; `Logger` is the log; `Stream` is a voice session on top of
+them. The module `realtalk_async.exceptions` lists the errors, `realtalk_async.events` the
+events.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ else:
             "Cause CombinedOutput Command ErrorHistory Explanation IncarnationReport "
             "Ladder LeakReport ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
-            # It needs the extra ``voice``; supervision alone never loads it.
+            # Needs the extra ``voice``; an app with supervision only never loads it.
             "voice": "Stream Summary",
         },
     )

@@ -1,31 +1,31 @@
 """
-All that can go wrong, by name.
+The exceptions of this package.
 
-Every error of this package derives from `RealtalkError`. Mistakes in how it is
-called are also a `ValueError` or a `RuntimeError`, so that a caller may catch either.
-The message of each is made of its fields: what happened, the numbers, what to do.
+Every exception derives from `RealtalkError`. Errors of usage are also a `ValueError` or a
+`RuntimeError`, so that a caller may catch either. Each message is made of the fields of the
+exception: what happened, the numbers, what to do.
 
     RealtalkError
-    ├── InvalidConfiguration (ValueError)  an argument makes no sense
-    ├── LogUnavailable (OSError)           the log's path cannot be written
-    ├── UnknownProcess (KeyError)          no process of that name is registered
-    ├── ProcessStillRunning (RuntimeError) the name is taken by a living process
+    ├── InvalidConfiguration (ValueError)  an argument is invalid
+    ├── LogUnavailable (OSError)           the log file cannot be written
+    ├── UnknownProcess (KeyError)          no process of this name is registered
+    ├── ProcessStillRunning (RuntimeError) a running process has this name
     ├── NotStarted (RuntimeError)          used outside its ``async with`` block
     ├── SpawnFailed                        the operating system refused to start it
-    ├── ProcessDead                        the process ended while something needed it
-    ├── DeviceBusy                         another process did not give a device back
-    ├── WriteStalled                       a child did not take its input in time
-    ├── WaitExpired (TimeoutError)         what was waited for did not happen in time
-    ├── GaveUp                             restarting was given up, and why
-    │   ├── CriticalProcessFailed          … of a process the app cannot do without
+    ├── ProcessDead                        a call needs a process that is dead
+    ├── DeviceBusy                         another process holds a device for too long
+    ├── WriteStalled                       a child did not read its stdin in time
+    ├── WaitExpired (TimeoutError)         a wait exceeded its timeout
+    ├── GaveUp                             the restart of a process was given up
+    │   ├── CriticalProcessFailed          … of a critical process
     │   └── TooManyRestarts                … of all: too many failed in a short time
-    └── StreamError                        the voice session
+    └── StreamError                        an error of the voice session
         ├── MissingApiKey                  no key, and no offline peer was named
         ├── AuthenticationRefused          the service refused the key
         ├── ServiceUnreachable             no connection to the service
-        ├── ServiceRefused                 the service ended the session for good
-        ├── AudioUnavailable               no recorder, player or device
-        └── ClosedStream (RuntimeError)    the session has ended or has not begun
+        ├── ServiceRefused                 the service ended the session permanently
+        ├── AudioUnavailable               no usable recorder, player or device
+        └── ClosedStream (RuntimeError)    the session has ended or has not started
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ if TYPE_CHECKING:
 
 
 class RealtalkError(Exception):
-    """The base of every error of this package."""
+    """The base class of every exception of this package."""
 
 
 class InvalidConfiguration(RealtalkError, ValueError):
-    """An argument makes no sense; nothing was changed."""
+    """An argument is invalid; nothing was changed."""
 
 
 class LogUnavailable(RealtalkError, OSError):
     """
-    The log's path cannot be written.
+    The log file cannot be written.
 
-    The error that the operating system gave is the ``__cause__``.
+    The ``__cause__`` is the error of the operating system.
     """
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
-        """The path that was asked for."""
+        """The requested path."""
         self.reason = reason
-        """What the operating system said."""
+        """The message of the operating system."""
         super().__init__(
             f"cannot write the log {path!r}: {reason}; "
-            f"give a path in a folder that exists and is writable, or none at all "
+            f"give a path in an existing, writable folder, or no path "
             f"for a file in the temporary directory"
         )
 
 
 class UnknownProcess(RealtalkError, KeyError):
-    """No process of that name is registered."""
+    """No process or task of this name is registered."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
-        """The name that was asked for."""
+        """The requested name."""
         self.known: tuple[str, ...] = tuple(known)
-        """The names that are registered, in the order of their registration."""
+        """The registered names, in the order of their registration."""
         listed = ", ".join(map(repr, self.known)) or "none yet"
         super().__init__(f"no process named {name!r}; known: {listed}")
 
@@ -80,7 +80,7 @@ class UnknownProcess(RealtalkError, KeyError):
 
 
 class ProcessStillRunning(RealtalkError, RuntimeError):
-    """The name is taken by a process that still runs; nothing was changed."""
+    """A process of this name still runs; nothing was changed."""
 
     def __init__(self, name: str, pid: int | None) -> None:
         self.name = name
@@ -91,7 +91,7 @@ class ProcessStillRunning(RealtalkError, RuntimeError):
 
 
 class NotStarted(RealtalkError, RuntimeError):
-    """Something was used outside its ``async with`` block."""
+    """An object was used outside its ``async with`` block, or could not be started."""
 
 
 class SpawnFailed(RealtalkError):
@@ -99,86 +99,86 @@ class SpawnFailed(RealtalkError):
 
     def __init__(self, name: str, error: OSError, path: str, hint: str) -> None:
         self.name = name
-        """The process that was to start."""
+        """The name of the process."""
         self.error = error
-        """What the operating system said."""
+        """The error of the operating system."""
         self.errno: int | None = error.errno
         """The error number, see the `errno` module."""
         self.path = path
-        """The path at fault: the program's, or the working directory's."""
+        """The path at fault: that of the program or of the working directory."""
         self.hint = hint
-        """What to do about it."""
+        """How to correct the error."""
         super().__init__(f"cannot start {name!r}: {error.strerror}: {path!r}; {hint}")
 
 
 class ProcessDead(RealtalkError):
-    """The process ended, or had ended, while something needed it."""
+    """A call needs a process that is dead, or that died during the call."""
 
     def __init__(self, name: str, doing: str, last: str) -> None:
         self.name = name
         self.doing = doing
-        """What needed the process: ``write 960 bytes``, ``wait for a line``."""
+        """The operation that failed: ``write 960 bytes``, ``wait for a line``."""
         self.last = last
-        """How it ended, in words."""
+        """How the process ended, in words."""
         super().__init__(f"{name!r} is dead, cannot {doing}: {last}")
 
 
 class DeviceBusy(RealtalkError):
-    """A device was not to be had in time: another process of the same manager has it."""
+    """A device did not become free in time: another process of the same manager holds it."""
 
     def __init__(self, name: str, holders: Mapping[str, str], seconds: float) -> None:
         self.name = name
-        """Who waited."""
+        """The process that waited."""
         self.holders: dict[str, str] = dict(holders)
-        """Who holds each device that was missing, in words."""
+        """The holder of each missing device and its state, for people."""
         self.seconds = seconds
-        """How long was waited."""
+        """Seconds that the process waited."""
         listed = ", ".join(f"{device!r}: {who}" for device, who in holders.items())
         super().__init__(
-            f"{name!r} waited {seconds:g} s in vain for a device that another process "
-            f"has ({listed}); stop that one, or raise device_timeout"
+            f"{name!r} waited {seconds:g} s for a device that another process holds "
+            f"({listed}); stop that process, or raise device_timeout"
         )
 
 
 class WriteStalled(RealtalkError):
-    """A child did not take its input within the time allowed."""
+    """A child did not read its stdin within the timeout."""
 
     def __init__(self, name: str, written: int, total: int, seconds: float) -> None:
         self.name = name
         self.written = written
-        """Bytes that the child's pipe took."""
+        """Bytes that were written to the child's pipe."""
         self.total = total
-        """Bytes that were to be written."""
+        """Bytes of the whole write."""
         self.seconds = seconds
-        """How long was waited."""
+        """The timeout in seconds."""
         super().__init__(
             f"{name!r} took only {written} of {total} bytes in {seconds:g} s; "
-            f"it does not read its input: stop or restart it"
+            f"it does not read its stdin: stop or restart it"
         )
 
 
 class WaitExpired(RealtalkError, TimeoutError):
-    """What was waited for did not happen within the time allowed."""
+    """A wait exceeded its timeout."""
 
 
 class GaveUp(RealtalkError):
-    """A process died and restarting it was given up."""
+    """A process died and its restart was given up."""
 
     def __init__(self, name: str, reason: str, report: object = None) -> None:
         self.name = name
         self.reason = reason
-        """Which rule decided, with its numbers."""
+        """The rule that decided, with its numbers."""
         self.report = report
         """The `IncarnationReport` of the last incarnation, if there was one."""
         super().__init__(f"gave up on {name!r}: {reason}")
 
 
 class CriticalProcessFailed(GaveUp):
-    """A process that the app cannot do without is lost; all others were stopped."""
+    """A critical process was given up; all others were stopped."""
 
 
 class TooManyRestarts(GaveUp):
-    """So many processes failed in so short a time that all of them were stopped."""
+    """All processes together exceeded ``max_restarts``; all were stopped."""
 
     def __init__(
         self,
@@ -192,15 +192,15 @@ class TooManyRestarts(GaveUp):
     ) -> None:
         super().__init__(name, reason, report)
         self.restarts = restarts
-        """Restarts of all processes within the window, the one that was due included."""
+        """Restarts of all processes within the window, including the refused one."""
         self.max_restarts = max_restarts
-        """How many were allowed."""
+        """The allowed number of restarts."""
         self.window = window
         """Seconds."""
 
 
 class StreamError(RealtalkError):
-    """The base of what goes wrong in a voice session."""
+    """The base class of the errors of a voice session."""
 
 
 class MissingApiKey(StreamError):
@@ -208,19 +208,19 @@ class MissingApiKey(StreamError):
 
 
 class AuthenticationRefused(StreamError):
-    """The service refused the key; it is not tried again."""
+    """The service refused the key; the connection is not retried."""
 
 
 class ServiceUnreachable(StreamError):
-    """No connection to the service could be made."""
+    """The service could not be reached."""
 
 
 class ServiceRefused(StreamError):
-    """The service ended the session for a reason that trying again cannot mend."""
+    """The service ended the session for a reason that a retry cannot change."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        """The service's own code, such as ``insufficient_quota``."""
+        """The error code of the service, such as ``insufficient_quota``."""
         self.message = message
         super().__init__(f"the service ended the session: {code}: {message}")
 
@@ -230,4 +230,4 @@ class AudioUnavailable(StreamError):
 
 
 class ClosedStream(StreamError, RuntimeError):
-    """The session has ended, or has not begun."""
+    """The session has ended, or has not started."""

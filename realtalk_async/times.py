@@ -1,4 +1,4 @@
-"""Local time and durations, as people read them."""
+"""Local time and durations, formatted for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def now_local() -> datetime:
     now = time.time()
     local = time.localtime(now)
     zone = local.tm_gmtoff, local.tm_zone
-    # One zone object is shared by all: thousands of children keep many times.
+    # All times share one zone object per offset, because thousands of children keep many times.
     if zone not in _zones:
         _zones[zone] = timezone(timedelta(seconds=zone[0]), zone[1])
     return datetime.fromtimestamp(now, _zones[zone])

@@ -1,4 +1,4 @@
-"""Children: started, watched, captured, restarted and ended."""
+"""Supervision of child processes: start, capture, restart, stop, report."""
 
 from __future__ import annotations
 

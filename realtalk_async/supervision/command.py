@@ -1,6 +1,4 @@
-"""
-A command to run, and how it comes to run: pipes, environment, spawn. An edge.
-"""
+"""`Command`: a program with its arguments; and its start with pipes and environment."""
 
 from __future__ import annotations
 
@@ -32,24 +30,24 @@ class Command:
     A program with its arguments, environment and working directory; immutable.
 
     ``await command()`` starts it and returns asyncio's own `Process` with pipes, so a
-    command also serves wherever a restart function is asked for.
+    command is also a restart function.
 
     Args:
-        program: A path, or a name to be found on ``PATH``.
+        program: A path, or a name on ``PATH``.
         *args: Its arguments.
-        env: Variables to add to the app's own environment; None removes one.
-        cwd: The working directory; the app's own if omitted.
-        stdin: Whether the child gets a pipe to read from, see `ManagedProcess.send`.
-            Otherwise its input is empty.
-        stdout: ``"lines"``: captured and kept. ``"binary"``: handed to one consumer, see
+        env: Variables to add to the app's own environment; the value None removes one.
+        cwd: The working directory; by default that of the app.
+        stdin: Whether the child's stdin is a pipe, see `ManagedProcess.send`. Otherwise
+            its stdin is empty.
+        stdout: ``"lines"``: captured and kept. ``"binary"``: passed to one consumer, see
             `ManagedProcess.receive`, and not kept. stderr is captured in either case.
-        redirect: Streams by name that are not ours to give or capture: what
-            `subprocess.Popen` takes for them instead of a pipe.
+        redirect: Streams by name that are neither written nor captured: each value is an
+            argument of `subprocess.Popen`, which replaces the pipe.
         options: Further arguments of `subprocess.Popen`, such as ``umask`` or ``user``.
             ``preexec_fn`` is refused: it would block the loop for the time of a fork.
 
     Raises:
-        InvalidConfiguration: If an argument makes no sense.
+        InvalidConfiguration: If an argument is invalid.
     """
 
     __slots__ = ("_options", "argv", "cwd", "env", "redirect", "stdin", "stdout")
@@ -66,7 +64,7 @@ class Command:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         argv = tuple(os.fspath(part) for part in (program, *args))
-        _refuse_nonsense(argv, env or {}, stdout, options or {})
+        _check_arguments(argv, env or {}, stdout, options or {})
         self.argv: tuple[str, ...] = argv
         self.env: dict[str, str | None] = dict(env or {})
         self.cwd: str | None = None if cwd is None else os.fspath(cwd)
@@ -77,7 +75,7 @@ class Command:
 
     @classmethod
     def shell(cls, line: str, **rest: Any) -> Command:  # noqa: ANN401 - as __init__
-        """Return a command that has ``/bin/sh`` run a line; *rest* as for a `Command`."""
+        """Return a command that runs a line in ``/bin/sh``; *rest* as for `Command`."""
         return cls("/bin/sh", "-c", line, **rest)
 
     def replace(self, *args: Text) -> Command:
@@ -99,13 +97,13 @@ class Command:
         return dict(self._options)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the child's whole environment: the app's, changed, and *extra*."""
+        """Return the child's environment: the app's, with `env` and *extra* applied."""
         merged: dict[str, str | None] = {**os.environ, **self.env, **(extra or {})}
         return {name: value for name, value in merged.items() if value is not None}
 
     def launch(self, extra: Mapping[str, str]) -> tuple[Launched, dict[str, int]]:
         """
-        Start it in a session of its own, for `spawn`.
+        Start the program in a new session, for `spawn`.
 
         Args:
             extra: Variables to add to its environment.
@@ -140,7 +138,7 @@ class Command:
 
     async def __call__(self) -> asyncio.subprocess.Process:
         """
-        Start the command outside any supervision, with pipes for what it has to say.
+        Start the command without supervision, with pipes for its output.
 
         Raises:
             SpawnFailed: If the operating system refuses.
@@ -183,7 +181,7 @@ class Command:
         )  # fmt: skip
 
 
-def _refuse_nonsense(
+def _check_arguments(
     argv: tuple[object, ...],
     env: Mapping[str, str | None],
     stdout: str,
@@ -191,16 +189,18 @@ def _refuse_nonsense(
 ) -> None:
     for part in argv:
         if not isinstance(part, str):
-            raise InvalidConfiguration(f"arguments are text, not {part!r}")
+            raise InvalidConfiguration(f"arguments must be text, not {part!r}")
         if "\0" in part:
-            raise InvalidConfiguration(f"an argument holds a NUL byte: {part!r}")
+            raise InvalidConfiguration(f"an argument contains a NUL byte: {part!r}")
     if not argv[0]:
         raise InvalidConfiguration("the program's name is empty")
     for name in env:
         if not name or "=" in name or "\0" in name:
-            raise InvalidConfiguration(f"no variable can be named {name!r}")
+            raise InvalidConfiguration(f"{name!r} is not a valid variable name")
     if stdout not in {"lines", "binary"}:
-        raise InvalidConfiguration(f"stdout is 'lines' or 'binary', not {stdout!r}")
+        raise InvalidConfiguration(
+            f"stdout must be 'lines' or 'binary', not {stdout!r}"
+        )
     ours = {"preexec_fn", "stdin", "stdout", "stderr", "env", "cwd", "args", "shell"}
     if refused := ours & options.keys():
         raise InvalidConfiguration(
@@ -218,7 +218,7 @@ class Running:
     readers: dict[str, PipeReader]
 
     def close(self) -> None:
-        """Close our ends of its pipes, read or not. Idempotent."""
+        """Close our ends of its pipes without draining them. Idempotent."""
         for reader in self.readers.values():
             reader.close()
         if self.stdin is not None:
@@ -234,7 +234,7 @@ def spawn(
     on_exit: Callable[[Child], None],
 ) -> Running:
     """
-    Start a command in a session of its own, in one synchronous step of about 1 ms.
+    Start a command in a new session, in one synchronous step of about 1 ms.
 
     Raises:
         OSError: If the operating system refuses; no descriptor is left open then.
@@ -256,7 +256,7 @@ def spawn(
                     get_memory=get_memory,
                     on_end=child.look,
                 )
-    except BaseException:  # the loop cannot watch a further descriptor
+    except BaseException:  # the loop cannot watch another descriptor
         child.kill_now()
         for reader in readers.values():
             reader.close()
@@ -267,7 +267,7 @@ def spawn(
 
 
 def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) -> None:
-    """Make the pipes one by one, so that those made before a failure can be closed."""
+    """Make the pipes one by one, so that a failure leaves only registered ones open."""
     if command.stdin:
         theirs["stdin"], ours["stdin"] = os.pipe()
     for name in STREAMS:
@@ -281,24 +281,24 @@ def _close_all(descriptors: dict[str, int]) -> None:
 
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
-    """Return the error that names the path at fault and says what to do."""
+    """Return the error with the path at fault and a hint."""
     program, cwd = command.argv[0], command.cwd
     if cwd is not None and not os.path.isdir(cwd):
-        return SpawnFailed(name, error, cwd, "the working directory is not there")
+        return SpawnFailed(name, error, cwd, "the working directory does not exist")
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         hint = "no descriptor is left: close some, or raise the limit (ulimit -n)"
     elif error.errno in {errno.EAGAIN, errno.ENOMEM}:
-        hint = "the system has no room for a further process now: it is tried again"
+        hint = "the system cannot start another process now; retry later"
     elif error.errno == errno.EINVAL:
         hint = "correct the command's arguments, environment or options"
     elif error.errno == errno.ENOEXEC:
-        hint = "it is no program: a script needs a first line such as #!/bin/sh"
+        hint = "it is not a program: a script needs a first line such as #!/bin/sh"
     elif os.path.isdir(program):
         hint = "it is a directory"
     elif error.errno == errno.EACCES:
-        hint = "it may not be executed: see its mode (chmod +x)"
+        hint = "it is not executable: check its mode (chmod +x)"
     elif os.sep not in program and shutil.which(program) is None:
         hint = "it is not on PATH: install it or give its full path"
     else:
-        hint = "check the path, and the interpreter that a script names"
+        hint = "check the path, and the interpreter in the first line of a script"
     return SpawnFailed(name, error, program, hint)

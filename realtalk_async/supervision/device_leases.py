@@ -1,4 +1,4 @@
-"""Devices lent to one process at a time: waiting for them in order, for so long."""
+"""Exclusive leases of devices: processes wait for them in order, for a limited time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 class DeviceLeases:
     """
-    Lends devices.
+    The leases of all devices of one manager.
 
     Args:
-        describe: Says in words who somebody is, and how he is.
-        on_wait: Called with who has to wait, and who holds each device he waits for.
+        describe: Returns a process and its state, for people.
+        on_wait: Called with the name of a waiting process and the holder of each device.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class DeviceLeases:
         self, name: str, devices: tuple[str, ...], seconds: float
     ) -> None:
         """
-        Wait for all of *devices*; who came first is served first.
+        Wait until *name* holds all of *devices*; requests are served in order.
 
-        Whoever holds them already, as after a restart, goes on holding them.
+        It returns at once if *name* holds them already, as after a restart.
 
         Raises:
-            DeviceBusy: If they were not to be had in so many *seconds*.
+            DeviceBusy: If they are not free within so many *seconds*.
 
-        Cancellation: The place in the queue is given up.
+        Cancellation: The request is withdrawn.
         """
         if not devices or self.table.ask(name, devices):
             return
@@ -63,15 +63,15 @@ class DeviceLeases:
             self._changed.notify()
 
     def blockers(self, name: str) -> dict[str, str]:
-        """Return who is in the way of *name*, in words, by device."""
+        """Return the holders of the devices that *name* waits for, by device."""
         blocking = self.table.blockers(name)
-        return {device: self._describe(who) for device, who in blocking.items()}
+        return {device: self._describe(holder) for device, holder in blocking.items()}
 
     def remaining_wait(self, name: str) -> float:
-        """Return the seconds for which *name* goes on waiting; 0 if it does not wait."""
+        """Return the seconds until *name* stops waiting; 0 if it does not wait."""
         return max(0.0, self._deadlines.get(name, 0.0) - time.monotonic())
 
     def release(self, name: str) -> None:
-        """Give back all that *name* holds."""
+        """Release all devices that *name* holds."""
         self.table.release(name)
         self._changed.notify()

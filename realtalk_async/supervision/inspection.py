@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 class ManagerInspection:
     """
-    What a manager knows about its processes. Nothing here changes a process.
+    The queries of a `ProcessManager`; none of them changes a process.
 
     Args:
         supervisor: The supervisor of the manager.
@@ -50,14 +50,14 @@ class ManagerInspection:
 
     @property
     def critical(self) -> Mapping[str, ProcessStatus]:
-        """What is known of those that the app cannot do without, by name."""
+        """The statuses of the critical processes and tasks, by name."""
         return {
             n: self._registry[n].get_status() for n in sorted(self._supervisor.critical)
         }
 
     @property
     def degraded(self) -> Mapping[str, str]:
-        """What the app has to do without, by name, and why; empty when all is well."""
+        """The processes that were given up, by name, with the reasons; usually empty."""
         return MappingProxyType(dict(self._supervisor.degraded))
 
     @property
@@ -71,15 +71,15 @@ class ManagerInspection:
 
     async def check_process(self, name: str) -> ProcessStatus:
         """
-        Look at one process now.
+        Check one process now.
 
         Raises:
-            UnknownProcess: If there is none of that name; it lists the known ones.
+            UnknownProcess: If there is no process of this name; it lists the known names.
         """
         return await self._registry.find(name).check()
 
     async def check_processes(self) -> dict[str, ProcessStatus]:
-        """Look at all processes now, and return their statuses by name."""
+        """Check all processes now, and return their statuses by name."""
         await asyncio.sleep(0)
         now = now_local()
         for one in self._registry.values():
@@ -87,18 +87,18 @@ class ManagerInspection:
         return self.get_statuses()
 
     def get_statuses(self) -> dict[str, ProcessStatus]:
-        """Return what is known of all processes and tasks, without looking afresh."""
+        """Return the statuses of all processes and tasks, without a new check."""
         return {name: one.get_status() for name, one in self._registry.items()}
 
     def get_error_history(self, name: str | None = None) -> ErrorHistory:
         """
-        Return all that happened to one process, or to all: by incarnation, with outputs.
+        Return the history of one process or of all: each incarnation with its output.
 
-        At any time, also after the manager has closed. Supervised coroutines are told of
-        in the same way: what they raised stands in their stderr.
+        It is available at any time, also after the manager has closed. For a supervised
+        coroutine, the tracebacks are its stderr.
 
         Raises:
-            UnknownProcess: If there is no process or task of that name.
+            UnknownProcess: If there is no process or task of this name.
         """
         if name is None:
             return self._registry.histories()
@@ -106,14 +106,15 @@ class ManagerInspection:
 
     def explain(self, name: str) -> Explanation:
         """
-        Say in words why a process or task is as it is, and what comes next.
+        Explain why a process or task is in its state, and what follows.
 
-        Which rule decides, with its numbers; when the next start, probe or step of its
-        ladder is due; what it waits for; how many more failures it has; and the report of
-        its newest life that failed. At any time, also after the manager has closed.
+        The explanation contains the rule that decides, with its numbers; when the next
+        start, probe or stop step is due; what it waits for; how many failures are left;
+        and the report of its newest failed incarnation. It is available at any time, also
+        after the manager has closed.
 
         Raises:
-            UnknownProcess: If there is no process or task of that name.
+            UnknownProcess: If there is no process or task of this name.
         """
         return explain(
             self._registry.find(name).get_forecast(), self._supervisor.context(name)
@@ -121,11 +122,11 @@ class ManagerInspection:
 
     async def leak_report(self) -> LeakReport:
         """
-        Look for what is left of processes that should be gone; best after the end.
+        Find the resources that dead processes have left behind; best after the block.
 
-        Living members of the groups of the dead, daemons that have left their group and
-        session (known by a tag in their environment, so not without the guard), and on
-        our side descriptors, tasks and threads. What runs under supervision is no leak.
+        These are living members of their groups, daemons that have left their group and
+        session (recognised by a tag in their environment, which needs the guard), and the
+        app's own descriptors, tasks and threads. Running supervised processes are no leak.
         It reads ``/proc`` in a thread, for some milliseconds.
         """
         traces = [
@@ -137,12 +138,12 @@ class ManagerInspection:
 
     async def wait_until_settled(self) -> dict[str, ProcessStatus]:
         """
-        Wait until all processes and tasks are dead, and none will be started by itself.
+        Wait until all processes and tasks are dead and will not be restarted.
 
         Returns:
             Their last statuses, by name.
 
-        Cancellation: Safe; nobody is touched.
+        Cancellation: Safe; no process is affected.
         """
         while active := [one for one in self._registry.values() if not one.is_settled]:
             for one in active:
@@ -151,9 +152,10 @@ class ManagerInspection:
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """
-        Have *subscriber* called with each event, at once, in the loop.
+        Call *subscriber* with each event, at once, in the loop.
 
-        It must be quick and must not block. One that raises is logged and called again.
+        It must be quick and must not block. If it raises, the exception is logged and the
+        subscription continues.
 
         Returns:
             A function that ends the subscription.

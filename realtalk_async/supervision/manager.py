@@ -1,8 +1,8 @@
 """
-The app's one supervisor: starts, watches, explains and ends its children.
+`ProcessManager`: starts, supervises, inspects and stops the children of an app.
 
-A task of its own hosts everything that lives, so that neither a cancellation of the app's
-task nor an exception in it can get between a child and its end.
+A task of the manager, not the app's task, runs and stops the children: neither a cancellation
+of the app's task nor an exception in it can interrupt their shutdown.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Self, get_args
 
 import anyio
 
-from realtalk_async.exceptions import (
-    InvalidConfiguration,
-)
+from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.policy.devices import DEVICE_TIMEOUT
 from realtalk_async.supervision.policy.intensity import Intensity
@@ -45,31 +43,33 @@ if TYPE_CHECKING:
 
 class ProcessManager(SubprocessMethods):
     """
-    Starts, watches, restarts and ends the processes of an app.
+    Starts, supervises, restarts and stops the processes of an app.
 
-    Use it as ``async with ProcessManager(logger) as manager:``. Leaving the block, in
-    whatever way, stops all processes in the reverse order of their start. If a critical
-    process is lost, all others are stopped, the block is cancelled, and
+    Use it as ``async with ProcessManager(logger) as manager:``. The end of the block, also
+    by an exception, stops all processes in the reverse order of their start. If a critical
+    process is given up, all others are stopped, the block is cancelled, and
     `CriticalProcessFailed` is raised at its end.
 
     The block may be entered in one task and left in another, as fixtures do.
 
     Args:
-        logger: Where everything that happens is logged.
+        logger: Where all events are logged.
         check_interval: Seconds between two rounds of health checks.
-        guard: Whether a small process of its own ends the children if the app is killed.
-        strategy: Who is restarted when a process is restarted by its policy:
-            ``one_for_one``: it alone; ``rest_for_one``: also those started after it;
-            ``one_for_all``: all. They are ended in the reverse order of their start, and
-            started in that order, each when the one before it runs (and is ready).
-        max_restarts: How many restarts by policy all processes together may need within
-            *window*. One more is as if a critical process were lost: all are stopped and
-            `TooManyRestarts` is raised. Without it there is no such limit: each process
-            has its own, and one that the app can do without should not end the app.
+        guard: Whether a guard process ends the children if the app is killed.
+        strategy: The processes that are restarted when the policy of one process
+            restarts it: ``one_for_one``: only this one; ``rest_for_one``: also those
+            started after it; ``one_for_all``: all. They are stopped in the reverse order
+            of their start, and started in that order, each when its predecessor runs
+            (and is ready).
+        max_restarts: The number of restarts by policy that all processes together may
+            have within *window*. One more has the effect of a lost critical process: all
+            are stopped and `TooManyRestarts` is raised. By default there is only the
+            limit of each process, because the loss of an uncritical process should not
+            end the app.
         window: Seconds.
 
     Raises:
-        InvalidConfiguration: If an argument makes no sense.
+        InvalidConfiguration: If an argument is invalid.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class ProcessManager(SubprocessMethods):
             )
         if not window > 0 or (max_restarts is not None and max_restarts < 0):
             raise InvalidConfiguration(
-                f"0 restarts or more in more than 0 s can be allowed, not {max_restarts} "
-                f"in {window} s"
+                f"max_restarts must be 0 or more and window more than 0 s, not "
+                f"{max_restarts} in {window} s"
             )
         self._logger = logger
         self._check_interval = check_interval
@@ -109,20 +109,20 @@ class ProcessManager(SubprocessMethods):
         self._block_task: asyncio.Task[object] | None = None
         self._cancelled_block = False
 
-    # ---- its own life
+    # ---- block
 
     async def __aenter__(self) -> Self:
         """
-        Begin: start the guard and the health checks.
+        Start the guard and the health checks.
 
         Raises:
-            RuntimeError: If it was entered before: a manager has one life.
+            RuntimeError: If the manager was entered before.
             OSError: If the guard cannot be started.
         """
         if self._main_task is not None:
             raise RuntimeError("a ProcessManager can be entered only once")
-        # anyio loads most of itself when it is first used. Some 20 ms: better now, while
-        # nothing runs, than at the first stop.
+        # The first use of anyio loads most of its modules, in about 20 ms: they are loaded
+        # here, before any child runs, and not during the first stop.
         _ = anyio.get_current_task()
         if self._guard is not None:
             self._guard.start()
@@ -144,7 +144,7 @@ class ProcessManager(SubprocessMethods):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop everything, and tell of a critical process that was lost."""
+        """Stop all processes; raise the failure if a critical process was lost."""
         cancelled = await self._close()
         failure = self._supervisor.failure
         if failure is None:
@@ -157,7 +157,7 @@ class ProcessManager(SubprocessMethods):
             and running is not None
             and running is self._block_task
         ):
-            # The cancellation was ours: it must not count for who awaits the app's task.
+            # The manager cancelled the block: the app's task must not end as cancelled.
             if running.uncancel():
                 cancelled = cancelled or asyncio.CancelledError()
             else:
@@ -166,23 +166,25 @@ class ProcessManager(SubprocessMethods):
         if cancelled:
             raise cancelled
         if exc is None or isinstance(exc, Exception):
-            raise failure from exc  # what the block raised may well come of it
+            raise failure from exc  # the failure may have caused the block's exception
 
     async def aclose(self) -> None:
         """
         Stop all processes in the reverse order of their start. Idempotent.
 
-        Bounded by the sum of their ladders. Cancellation: held back until all is over.
+        Bounded by the sum of their ladders.
+
+        Cancellation: Deferred until all processes are stopped.
         """
         if cancelled := await self._close():
             raise cancelled
 
     async def _close(self) -> asyncio.CancelledError | None:
         """
-        Wait for the end of the host, however often the waiting is cancelled.
+        Wait for the end of the manager's task, even if this wait is cancelled repeatedly.
 
         Returns:
-            The cancellation that was held back, if there was one.
+            The deferred cancellation, if there was one.
         """
         self._supervisor.ending.set()
         cancelled: asyncio.CancelledError | None = None
@@ -196,7 +198,7 @@ class ProcessManager(SubprocessMethods):
         return cancelled
 
     async def _run_block(self, ready: asyncio.Event) -> None:
-        """Hold together everything that lives, and end it."""
+        """Run the health checks until the end of the block, then stop all processes."""
         try:
             self._is_open = True
             checking = self._supervisor.run_health_checks(self._check_interval)
@@ -204,7 +206,7 @@ class ProcessManager(SubprocessMethods):
             ready.set()
             await self._supervisor.ending.wait()
             await self._supervisor.end()
-        except BaseException:  # the loop is going down: nothing can be waited for
+        except BaseException:  # the loop is shutting down: there is no time to wait
             self._supervisor.kill_now()
             raise
         finally:
@@ -212,15 +214,15 @@ class ProcessManager(SubprocessMethods):
             self._is_open = False
 
     def _cancel_block(self) -> None:
-        """Cancel the app's task: it cannot go on."""
+        """Cancel the app's task: a critical process is lost."""
         if self._block_task is not None and not self._block_task.done():
             self._cancelled_block = self._block_task.cancel()
 
-    # ---- registering
+    # ---- properties
 
     @property
     def logger(self) -> Logger:
-        """Where everything that happens is logged."""
+        """Where all events are logged."""
         return self._logger
 
     @property
@@ -230,13 +232,15 @@ class ProcessManager(SubprocessMethods):
 
     @property
     def closing(self) -> bool:
-        """Whether nothing is to be started any more."""
+        """Whether no process may be started any more."""
         return self._supervisor.closing
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What children carry in their environment, so that the guard knows them."""
+        """The variables by which the guard recognises the children."""
         return self._supervisor.environment
+
+    # ---- register, start, stop
 
     def register_process(
         self,
@@ -251,24 +255,24 @@ class ProcessManager(SubprocessMethods):
         max_size: int = MAX_SIZE,
     ) -> ManagedProcess:
         """
-        Take charge of an existing process: capture, supervise, end it with all others.
+        Register an existing process: capture, supervise and stop it like all others.
 
         Args:
-            process: A running or finished asyncio `Process`. Its pipes are read from here
-                on, so nobody else may read them.
-            name: Unique; a name whose process is dead is taken over with a WARNING, and
-                the history of both is kept.
-            restart: When to restart it by itself.
-            restart_function: How to: called with the report of what died if it takes an
-                argument.
-            critical: Whether the app cannot do without it.
-            ladder: How to end it.
-            probes: How to know that it is well.
+            process: A running or finished asyncio `Process`. The capture reads its pipes,
+                so the app must not read them.
+            name: Unique. The name of a dead process is reused with a WARNING, and the
+                history of both is kept.
+            restart: When to restart it automatically.
+            restart_function: Makes the next incarnation; receives the report of the last
+                one if it takes an argument.
+            critical: Whether the app cannot run without it.
+            ladder: The steps of its stop.
+            probes: The checks of its readiness and health.
             max_size: Bytes of output to keep of each stream.
 
         Raises:
-            ProcessStillRunning: If the name is that of a process that runs.
-            InvalidConfiguration: If an argument makes no sense; nothing was changed.
+            ProcessStillRunning: If a running process has this name.
+            InvalidConfiguration: If an argument is invalid; nothing was changed.
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
@@ -312,45 +316,46 @@ class ProcessManager(SubprocessMethods):
         Start a command and supervise it.
 
         Args:
-            name: Unique; a name whose process is dead is taken over with a WARNING.
-            command: What to run.
-            restart: When to restart it by itself; after a failure, unless said.
-            critical: Whether the app cannot do without it: when it is given up, all
+            name: Unique. The name of a dead process is reused with a WARNING.
+            command: The command to run.
+            restart: When to restart it automatically; by default after a failure.
+            critical: Whether the app cannot run without it: when it is given up, all
                 others are stopped and `CriticalProcessFailed` is raised.
             depends_on: Names that must be running (and ready) before it is started.
-            devices: What only one process can have at a time, such as ``"hw:0"``. It is
-                started when nobody else of this manager has any of them; who came first
-                is served first. It has them until it is dead for good and its group is
-                gone: a restart does not give them back. If it exits and says that a
-                device is busy, that is waited out, and counts as no failure.
-            device_timeout: Seconds to wait in either case; then it counts as a failure.
-            probes: How to know that it is ready, and well.
-            recover: Called before each restart with the report of what died; returns
-                what to run now, so that it can carry state over.
-            ladder: How to end it.
+            devices: Devices that only one process can use at a time, such as ``"hw:0"``.
+                It is started when no other process of this manager holds any of them;
+                waiting processes are served in order. It holds them until it has settled
+                and its group is empty: a restart does not release them. If it exits with
+                the message that a device is busy, the start is retried and does not
+                count as a failure.
+            device_timeout: Seconds to wait or retry; afterwards it counts as a failure.
+            probes: The checks of its readiness and health.
+            recover: Called before each restart with the report of the last incarnation;
+                returns the next command or process, which can continue from its state.
+            ladder: The steps of its stop.
             max_size: Bytes of output to keep of each stream.
 
         Returns:
             The process: running (and ready, if a readiness probe was given), or in state
-            ``backoff`` if it could not be started and another try is due.
+            ``backoff`` if it could not be started and another attempt is due.
 
         Raises:
-            SpawnFailed: If it could not be started and no other try is due.
-            GaveUp: If it died before it was ready and no other try is due.
-            ProcessDead: If it depends on one that is dead for good, now or in the end.
-            DeviceBusy: If it waited for a device in vain and no other try is due.
+            SpawnFailed: If it could not be started and no other attempt is due.
+            GaveUp: If it died before it was ready and no other attempt is due.
+            ProcessDead: If a dependency is dead and will not be restarted.
+            DeviceBusy: If a device did not become free and no other attempt is due.
             UnknownProcess: If a dependency is not registered.
-            ProcessStillRunning: If the name is that of a process that runs.
-            InvalidConfiguration: If an argument makes no sense, or if it would depend on
-                itself by way of others.
+            ProcessStillRunning: If a running process has this name.
+            InvalidConfiguration: If an argument is invalid, or if the dependencies form a
+                cycle.
             NotStarted: Outside the manager's block.
 
-        Cancellation: The process stays registered, and is ended with all others.
+        Cancellation: The process stays registered, and is stopped with all others.
         """
         self._must_be_open()
         _must_be_a_command(name, command)
         self._registry.check_free(name)
-        needs = self._supervisor.check_dependencies(name, depends_on)
+        dependencies = self._supervisor.check_dependencies(name, depends_on)
         wanted = _devices(name, devices, device_timeout)
         managed = ManagedProcess(
             command,
@@ -364,12 +369,12 @@ class ProcessManager(SubprocessMethods):
             devices=wanted,
             device_timeout=device_timeout,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, needs, wanted, device_timeout
+                name, dependencies, wanted, device_timeout
             ),
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
         )
-        self._supervisor.add(managed, critical=critical, needs=needs)
+        self._supervisor.add(managed, critical=critical, dependencies=dependencies)
         await managed.start()
         return managed
 
@@ -391,24 +396,24 @@ class ProcessManager(SubprocessMethods):
         Args:
             name: Unique among processes and tasks.
             function: Called without arguments for each incarnation.
-            restart: When to call it again; when it raised, unless said.
-            critical: Whether the app cannot do without it.
+            restart: When to call it again; by default after an exception.
+            critical: Whether the app cannot run without it.
             depends_on: Names that must be running before it is called.
-            devices: What it has to have for itself alone, as for `start`.
+            devices: Devices that it uses exclusively, as for `start`.
             device_timeout: Seconds to wait for them; then it is given up.
             fatal: Exceptions after which it is not called again.
 
         Raises:
-            ProcessDead: If it depends on one that is dead for good, now or in the end.
-            DeviceBusy: If it waited for a device in vain.
+            ProcessDead: If a dependency is dead and will not be restarted.
+            DeviceBusy: If a device did not become free.
             UnknownProcess: If a dependency is not registered.
-            ProcessStillRunning: If the name is that of something that runs.
-            InvalidConfiguration: If it would depend on itself by way of others.
+            ProcessStillRunning: If a running process or task has this name.
+            InvalidConfiguration: If the dependencies form a cycle.
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
         self._registry.check_free(name)
-        needs = self._supervisor.check_dependencies(name, depends_on)
+        dependencies = self._supervisor.check_dependencies(name, depends_on)
         wanted = _devices(name, devices, device_timeout)
         task = SupervisedTask(
             function,
@@ -417,17 +422,17 @@ class ProcessManager(SubprocessMethods):
             restart=restart,
             fatal=fatal,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, needs, wanted, device_timeout
+                name, dependencies, wanted, device_timeout
             ),
             earlier=self._registry.last_incarnation_of(name),
         )
-        self._supervisor.add(task, critical=critical, needs=needs)
+        self._supervisor.add(task, critical=critical, dependencies=dependencies)
         await task.start()
         return task
 
     def run_in_background(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine that is cancelled, at the latest, when the manager closes."""
-        _ = self._supervisor.tasks.add(work, "beside the processes")
+        _ = self._supervisor.tasks.add(work, "background task")
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None
@@ -436,28 +441,28 @@ class ProcessManager(SubprocessMethods):
         Restart a dead process; see `ManagedProcess.restart`.
 
         Raises:
-            UnknownProcess: If there is none of that name.
+            UnknownProcess: If there is no process of this name.
         """
         self._must_be_open()
         return await self._registry.find_process(name).restart(restart_function)
 
     async def stop(self, name: str) -> ProcessStatus:
         """
-        End one process or task and keep it from being restarted.
+        Stop one process or task; it is not restarted.
 
         Raises:
-            UnknownProcess: If there is none of that name.
+            UnknownProcess: If there is no process or task of this name.
         """
         return await self._registry.find(name).stop()
 
 
-def _devices(name: str, devices: Iterable[str], patience: float) -> tuple[str, ...]:
+def _devices(name: str, devices: Iterable[str], timeout: float) -> tuple[str, ...]:
     if isinstance(devices, str):
         raise InvalidConfiguration(
-            f"devices of {name!r} are several: write ({devices!r},)"
+            f"devices of {name!r} must be a sequence: write ({devices!r},)"
         )
-    if not patience >= 0:
-        raise InvalidConfiguration(f"device_timeout is 0 s or more, not {patience}")
+    if not timeout >= 0:
+        raise InvalidConfiguration(f"device_timeout must be 0 s or more, not {timeout}")
     return tuple(dict.fromkeys(devices))
 
 

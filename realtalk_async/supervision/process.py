@@ -1,7 +1,7 @@
 """
-A named process over all of its lives, as the app sees it: look, follow, feed, ask.
+`ManagedProcess`: the public API of one supervised process.
 
-Nothing here acts on the process; its `ProcessLifecycle` does.
+It only reads state and sets requests; the `ProcessLifecycle` acts on the process.
 """
 
 from __future__ import annotations
@@ -60,37 +60,38 @@ DRAIN = 0.5
 
 class ManagedProcess(ProcessStreams):
     """
-    A background process with its whole output and its whole history.
+    A supervised background process with its whole output and its whole history.
 
     Use it from one event loop. Constructed with an existing process, it begins to
-    capture at once; with a `Command`, at `start`. What it has captured can be asked for
-    at any time, also after its death.
+    capture at once; with a `Command`, at `start`. The captured output is available at any
+    time, also after the process has died.
 
     Args:
-        process: A running or finished asyncio `Process`, adopted with its pipes (nobody
-            else may read them), or a `Command` that is to be started.
+        process: A running or finished asyncio `Process`, adopted with its pipes (the app
+            must not read them), or a `Command` to be started.
         name: Unique among the processes of its manager.
         logger: Where events are logged.
         max_size: Bytes of output to keep of each stream. Reaching it is a WARNING and a
-            counted gap at the end of the output; the child is not disturbed.
-        restart: When to restart it by itself; never, unless said.
-        recover: Called before each restart by policy, with the report of what died if it
-            takes an argument; returns what to run now, or None for the same again.
-        ladder: How to end it.
-        probes: How to know that it is ready, and well.
-        drain: Seconds to go on capturing after its exit while something else, such as a
-            grandchild, holds its pipes open. What is left of its group is ended then.
-        devices: What only one process can have at a time. If it exits and says that one
-            is busy, that is waited out, and counts as no failure …
+            counted gap at the end of the output; the child is not affected.
+        restart: When to restart it automatically; by default never.
+        recover: Called before each restart by policy, with the report of the last
+            incarnation if it takes an argument; returns the next command or process, or
+            None for the same command.
+        ladder: The steps of its stop.
+        probes: The checks of its readiness and health.
+        drain: Seconds to continue the capture after its exit while another process, such
+            as a grandchild, holds its pipes open. The rest of its group is ended then.
+        devices: Devices that only one process can use at a time. If it exits with the
+            message that a device is busy, it is restarted, and this does not count as a
+            failure …
         device_timeout: … for so many seconds.
-        others: Waits until all that it depends on runs; raises `ProcessDead` if one of
-            them will not. A manager passes it.
-        earlier: How many incarnations of that name there were before, of a process whose
-            name it takes over.
-        host: Those around it; a manager passes itself.
+        wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
+            one of them is dead. A manager passes it.
+        earlier: The number of earlier incarnations under the same name.
+        supervisor: The supervisor of its manager; None without a manager.
 
     Raises:
-        InvalidConfiguration: If an argument makes no sense.
+        InvalidConfiguration: If an argument is invalid.
         NotStarted: If an existing process is given outside a running event loop.
     """
 
@@ -112,12 +113,12 @@ class ManagedProcess(ProcessStreams):
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
     ) -> None:
-        _refuse_nonsense(process, name, max_size, drain)
+        _check_arguments(process, name, max_size, drain)
         self._logger = logger
         self._max_size = max_size
         self._start_time = now_local()
         self._refusals: list[tuple[datetime, str, str]] = []
-        capture = Capture(name, max_size=max_size, on_error=self._no_room)
+        capture = Capture(name, max_size=max_size, on_error=self._log_spill_error)
         super().__init__(
             ProcessLifecycle(
                 process,
@@ -141,11 +142,11 @@ class ManagedProcess(ProcessStreams):
             capture,
         )
         if not isinstance(process, Command):
-            _must_have_a_loop(name)
+            _check_running_loop(name)
             self._lifecycle.adopt_first()
             self._lifecycle.begin()
 
-    # ---- what it is
+    # ---- properties
 
     @property
     def process_name(self) -> str:
@@ -154,7 +155,7 @@ class ManagedProcess(ProcessStreams):
 
     @property
     def process(self) -> Process | None:
-        """The current or last incarnation, asyncio's own; None before the first."""
+        """The current or last incarnation as asyncio's `Process`; None before the first."""
         record = self._lifecycle.record
         return record.running.process if record and record.running else None
 
@@ -196,26 +197,26 @@ class ManagedProcess(ProcessStreams):
 
     @property
     def command(self) -> Command | None:
-        """What it runs; None if an existing process was given."""
+        """The command that it runs; None if an existing process was given."""
         return self._lifecycle.command
 
     @property
     def policy(self) -> RestartPolicy:
-        """When it is restarted by itself."""
+        """The policy by which it is restarted automatically."""
         return self._lifecycle.options.restart
 
     @property
     def ladder(self) -> Ladder:
-        """How it is ended."""
+        """The steps of its stop."""
         return self._lifecycle.options.ladder
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.get_status()}>"
 
-    # ---- looking
+    # ---- history and forecast
 
     def get_history(self) -> ProcessHistory:
-        """Return every incarnation, every attempt to revive it, every other error."""
+        """Return all incarnations, all attempts to restart it, all other errors."""
         return ProcessHistory(
             self.get_status(),
             self._lifecycle.reports(),
@@ -224,11 +225,11 @@ class ManagedProcess(ProcessStreams):
         )
 
     def get_traces(self) -> list[Trace]:
-        """Return what each of its lives has had, for `ProcessManager.leak_report`."""
+        """Return the resources of each incarnation, for `ProcessManager.leak_report`."""
         return self._lifecycle.traces()
 
     def get_forecast(self) -> Forecast:
-        """Return what is to come of it; `ProcessManager.explain` says it in words."""
+        """Return what it does next; `ProcessManager.explain` puts it into words."""
         lifecycle, now = self._lifecycle, time.monotonic()
         record = lifecycle.record
         stops = record is not None and lifecycle.state is State.STOPPING
@@ -253,11 +254,11 @@ class ManagedProcess(ProcessStreams):
 
     def send_signal(self, number: int) -> None:
         """
-        Send a signal to the program alone; to end it, and all of its group, use `stop`.
+        Send a signal to the program only; `stop` ends its whole group.
 
         Raises:
             ProcessDead: If it is dead.
-            InvalidConfiguration: If there is no such signal.
+            InvalidConfiguration: If no signal has this number.
         """
         record = self._lifecycle.record
         if record is None or record.running is None or not record.alive:
@@ -269,16 +270,16 @@ class ManagedProcess(ProcessStreams):
 
     async def start(self) -> ProcessStatus:
         """
-        Start the command, and wait until it runs (and is ready, if a probe tells).
+        Start the command, and wait until it runs (and is ready, with a readiness probe).
 
         Returns at once if it runs already; returns in state ``backoff`` if it could not
-        be started and another try is due.
+        be started and another attempt is due.
 
         Raises:
-            SpawnFailed: If it could not be started and no other try is due.
-            GaveUp: If it died before it was ready and no other try is due.
-            NotStarted: If it is an existing process that is dead: nothing says how to
-                start it; or if its manager is closing.
+            SpawnFailed: If it could not be started and no other attempt is due.
+            GaveUp: If it died before it was ready and no other attempt is due.
+            NotStarted: If it is a dead process that was adopted, so that there is no
+                command; or if its manager is closing.
 
         Cancellation: The process stays as it is; `stop` ends it.
         """
@@ -286,8 +287,8 @@ class ManagedProcess(ProcessStreams):
         if lifecycle.settled and not lifecycle.alive:
             if lifecycle.command is None:
                 raise NotStarted(
-                    f"{self.name!r} was given as an existing process; restart it with "
-                    f"a restart function"
+                    f"cannot start {self.name!r}: it was adopted and has no command; "
+                    f"restart it with a restart function"
                 )
             if lifecycle.restart_refusal:
                 raise NotStarted(f"cannot start {self.name!r}: its manager is closing")
@@ -297,7 +298,7 @@ class ManagedProcess(ProcessStreams):
         return self.get_status()
 
     def _raise_failed_start(self) -> None:
-        """Raise what a start is told whose process never ran, or never was ready."""
+        """Raise the error of a start whose process never ran or never became ready."""
         lifecycle = self._lifecycle
         if isinstance(lifecycle.start_error, SpawnFailed):
             raise lifecycle.start_error from lifecycle.start_error.error
@@ -311,14 +312,14 @@ class ManagedProcess(ProcessStreams):
 
     async def wait(self) -> ProcessStatus:
         """
-        Wait until the current incarnation is dead and all that it said is captured.
+        Wait until the current incarnation is dead and all of its output is captured.
 
         Returns:
             Its last status, at once if it is dead already.
 
-        Cancellation: Safe; the process is not touched.
+        Cancellation: Safe; the process is not affected.
         """
-        await asyncio.sleep(0)  # who asks again and again lets the others have a turn
+        await asyncio.sleep(0)  # a caller that polls must not starve the other tasks
         lifecycle, number = self._lifecycle, self._lifecycle.number
         await lifecycle.until(
             lambda: (
@@ -331,10 +332,10 @@ class ManagedProcess(ProcessStreams):
 
     async def kill(self) -> ProcessStatus:
         """
-        End the process and its whole group with SIGKILL, and keep it dead. Idempotent.
+        End the process and its whole group with SIGKILL; no restart follows. Idempotent.
 
-        As `stop`, but without any grace, also for one that is being stopped already. To
-        kill the program alone and have its policy judge that: ``send_signal(SIGKILL)``.
+        It skips the ladder of a stop that has begun already. To kill only the program and
+        let its restart policy decide what follows: ``send_signal(SIGKILL)``.
         """
         self._lifecycle.request_kill()
         await self._lifecycle.wait_until_settled()
@@ -344,14 +345,14 @@ class ManagedProcess(ProcessStreams):
         """
         End the process and its whole group by its ladder. Idempotent.
 
-        It wins over everything else: a process that is starting, about to be restarted
-        or waiting in backoff is not spawned again.
+        It overrides every other request: a process that is starting, about to be
+        restarted or waiting in backoff is not spawned again.
 
         Returns:
-            The status, when the group is empty of all but zombies, or when the ladder
-            had no further step (then an ``Unkillable`` event says so).
+            The status, when the group contains only zombies, or when all steps of the
+            ladder have run (then an ``Unkillable`` event is published).
 
-        Cancellation: Only the waiting is given up; the stop goes on.
+        Cancellation: Only the waiting ends; the stop continues.
         """
         self._lifecycle.request_stop()
         await self._lifecycle.wait_until_settled()
@@ -359,13 +360,13 @@ class ManagedProcess(ProcessStreams):
 
     async def restart(self, restart_function: RestartFunction | None = None) -> bool:
         """
-        Start a dead process again; output and history of earlier lives stay.
+        Start a dead process again; output and history of earlier incarnations are kept.
 
         Args:
             restart_function: Returns a new asyncio `Process`, or a `Command` for one;
-                sync (then it runs in a thread) or async. If it takes an argument, it is
-                given the report of what died. Without one the process's own command is
-                run again.
+                sync (then it runs in a thread) or async. If it takes an argument, it
+                receives the report of the last incarnation. By default the process's own
+                command is run again.
 
         Returns:
             True if a new incarnation runs. False, with a WARNING, if it was running, is
@@ -373,7 +374,7 @@ class ManagedProcess(ProcessStreams):
             function raised, took longer than 10 s or returned something else, or if the
             spawn was refused.
 
-        Callers that come while a restart is under way share its result.
+        Simultaneous calls share one restart and its result.
         """
         if why := self._lifecycle.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
@@ -382,35 +383,35 @@ class ManagedProcess(ProcessStreams):
             return False
         return await self._lifecycle.request_restart(restart_function)
 
-    def _no_room(self, error: OSError) -> None:
+    def _log_spill_error(self, error: OSError) -> None:
         self._logger.warning(
             self.name,
-            "Old output cannot be moved to the disk: what memory does not hold is counted, "
-            "not kept; make room, or set TMPDIR to where there is some",
+            "Old output cannot be moved to the disk: output beyond the memory limit is "
+            "counted, not kept; free some space, or set TMPDIR to another file system",
             {"error": str(error)},
         )
 
 
-def _must_have_a_loop(name: str) -> None:
+def _check_running_loop(name: str) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         raise NotStarted(
-            f"an existing process such as {name!r} can only be managed inside the event "
-            f"loop that it was created in"
+            f"the existing process {name!r} can only be managed inside the event loop "
+            f"that created it"
         ) from None
 
 
-def _refuse_nonsense(
+def _check_arguments(
     process: object, name: object, max_size: int, drain: float
 ) -> None:
     if not isinstance(process, (Command, Process)):
         raise InvalidConfiguration(
-            f"a process is an asyncio.subprocess.Process or a Command, not {process!r}"
+            f"process must be an asyncio.subprocess.Process or a Command, not {process!r}"
         )
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InvalidConfiguration(f"a name is printable text, not {name!r}")
+        raise InvalidConfiguration(f"name must be printable text, not {name!r}")
     if max_size < 1:
-        raise InvalidConfiguration(f"max_size is at least 1 byte, not {max_size}")
+        raise InvalidConfiguration(f"max_size must be at least 1 byte, not {max_size}")
     if not drain >= 0:
-        raise InvalidConfiguration(f"drain is 0 s or more, not {drain}")
+        raise InvalidConfiguration(f"drain must be 0 s or more, not {drain}")

@@ -56,11 +56,11 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         return CombinedOutput(self.get_status(), self.get_stdout(), self.get_stderr())
 
     def silent_for(self, stream: StreamName) -> float:
-        """Return the seconds since this life last wrote to *stream*, or began."""
+        """Return the seconds since the incarnation last wrote to *stream*, or began."""
         return self._capture.silent_for(stream)
 
     def bytes_heard(self, stream: StreamName) -> tuple[int, float]:
-        """Return the bytes that *stream* has brought, and until when (monotonic)."""
+        """Return the number of bytes of *stream*, and the monotonic time now."""
         return self._capture.volume(stream, 0).size, time.monotonic()
 
     def last_line(self, stream: StreamName) -> str:
@@ -69,12 +69,12 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
     def get_volume(self, stream: StreamName, *, most: int = 1 << 20) -> Volume:
         """
-        Return how much *stream* has brought so far, over every incarnation.
+        Return the volume of *stream* so far, over every incarnation.
 
         Args:
-            stream: Which one.
-            most: Bytes that may be looked through to count lines, 0.3 ns each: lines are
-                counted when somebody asks, and what is not counted now is next time.
+            stream: ``"stdout"`` or ``"stderr"``.
+            most: The maximum number of bytes to search for line ends, 0.3 ns each. Lines
+                are counted on demand: the next call counts the rest.
         """
         return self._capture.volume(stream, most)
 
@@ -84,14 +84,15 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         self, *streams: StreamName, history: bool = False
     ) -> AsyncGenerator[OutputLine]:
         """
-        Iterate over its lines as they come, in order, until it is dead for good.
+        Iterate over its lines as they arrive, in order, until it has settled.
 
-        However slow the reader, no line is lost and nobody is slowed: lines are read from
-        what was captured. A line is told when it is complete, or when its end is certain.
+        The lines are read from the capture: a slow reader loses no line and delays neither
+        the child nor other readers. A line is yielded once it is complete, or once its
+        stream has ended.
 
         Args:
             *streams: ``"stdout"``, ``"stderr"``; both if none is given.
-            history: Whether to begin with all that was said before.
+            history: Whether to begin with all earlier lines.
 
         Cancellation: Safe; leaving the iteration leaves nothing behind.
         """
@@ -101,32 +102,32 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         """
         Iterate over the bytes of *stream* of the current incarnation, to its end.
 
-        Whatever the reader's pace, nothing is lost: they are read from the capture.
+        The bytes are read from the capture: a slow reader loses none.
         """
         return self._capture.follow_bytes(stream)
 
     async def wait_for_line(self, pattern: str, timeout: float = 10.0) -> OutputLine:
         """
-        Wait for a line that matches, in what this incarnation has said or will say.
+        Wait for a line that matches, among all lines of the current incarnation.
 
         Args:
             pattern: A regular expression, searched in each line of both streams.
             timeout: Seconds.
 
         Returns:
-            The first such line.
+            The first matching line.
 
         Raises:
-            WaitExpired: If none came in time; the message has its last words.
-            ProcessDead: If it died without having said it.
+            WaitExpired: If no line matched in time; the message quotes the newest line.
+            ProcessDead: If it died without a matching line.
         """
         try:
             found = await self._capture.wait_for_line(re.compile(pattern), timeout)
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
             raise WaitExpired(
-                f"{self.name!r} said nothing that matches {pattern!r} in {timeout:g} s; "
-                f"its last line was {last!r}"
+                f"{self.name!r} wrote no line that matches {pattern!r} in {timeout:g} s; "
+                f"its newest line is {last!r}"
             ) from None
         if found is None:
             raise ProcessDead(self.name, f"wait for {pattern!r}", self.reason)
@@ -139,12 +140,12 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Write to the child's stdin.
 
         Args:
-            data: Any bytes; those of several callers are never mixed.
-            timeout: Seconds that the child may take to make room for them.
+            data: Any bytes; the bytes of concurrent calls are never interleaved.
+            timeout: Seconds that the child may take to read enough of its pipe.
 
         Raises:
-            ProcessDead: If it is dead, dies meanwhile, or has closed its input.
-            WriteStalled: If it does not read; says how many bytes it took.
+            ProcessDead: If it is dead, dies meanwhile, or has closed its stdin.
+            WriteStalled: If it does not read; the error has the number of bytes written.
             InvalidConfiguration: If it was started without a stdin.
 
         Cancellation: Some of the bytes may have been written.
@@ -155,7 +156,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             raise ProcessDead(self.name, doing, self.reason)
         if not record.running.takes_input:
             raise InvalidConfiguration(
-                f"{self.name!r} has no stdin: start it by Command(..., stdin=True)"
+                f"{self.name!r} has no stdin: start it with Command(..., stdin=True)"
             )
         progress = [0]
         try:
@@ -164,43 +165,43 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         except TimeoutError:
             raise WriteStalled(self.name, progress[0], len(data), timeout) from None
         except (BrokenPipeError, ConnectionResetError):
-            how = "it has closed its input" if record.alive else self.reason
+            how = "it has closed its stdin" if record.alive else self.reason
             raise ProcessDead(self.name, doing, how) from None
 
     def close_stdin(self) -> None:
-        """End the child's input: it reads end-of-file. Idempotent."""
+        """Close the child's stdin: it reads end-of-file. Idempotent."""
         record = self._lifecycle.record
         if record is not None and record.running is not None:
             record.running.close_stdin()
 
     def detach_stdin(self) -> int:
         """
-        Give away our end of the current incarnation's stdin pipe.
+        Hand our end of the current incarnation's stdin pipe over to the caller.
 
         Returns:
-            The descriptor, the caller's to close.
+            The descriptor, which the caller closes.
 
         Raises:
-            ProcessDead: If it has ended.
+            ProcessDead: If the incarnation has ended.
         """
         record = self._lifecycle.record
         running = record.running if record else None
         descriptor = running.detach_stdin() if isinstance(running, Spawned) else -1
         if descriptor < 0:
-            raise ProcessDead(self.name, "give away its stdin", self.reason)
+            raise ProcessDead(self.name, "detach its stdin", self.reason)
         return descriptor
 
     async def receive(self) -> bytes:
         """
         Return the next bytes of a binary stdout, from one incarnation after the other.
 
-        If nobody receives, 256 KiB are held and then the child has to wait.
+        If the app does not receive, 256 KiB are buffered; then the child blocks.
 
         Returns:
-            At least one byte, at most what one read brought.
+            At least one byte, at most the bytes of one read.
 
         Raises:
-            ProcessDead: If it is dead for good and all was received.
+            ProcessDead: If it has settled and all bytes were received.
             RuntimeError: If another task is receiving already.
 
         Cancellation: Safe; nothing is lost.

@@ -1,4 +1,4 @@
-"""Who is supervised under which name, now and before."""
+"""The names of the supervised processes and tasks, with all former holders of a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Registry(Mapping[str, ProcessOrTask]):
     The processes and tasks of a manager by name, in the order of their start.
 
     Args:
-        logger: Where it is logged that a name was taken over, or is unknown.
+        logger: Where the reuse of a name and an unknown name are logged.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -45,19 +45,19 @@ class Registry(Mapping[str, ProcessOrTask]):
 
     @property
     def processes(self) -> dict[str, ManagedProcess]:
-        """Those that are processes; a copy."""
+        """The processes; a copy."""
         present = self._present.items()
         return {n: one for n, one in present if isinstance(one, ManagedProcess)}
 
     @property
     def tasks(self) -> dict[str, SupervisedTask]:
-        """Those that are coroutines; a copy."""
+        """The tasks; a copy."""
         present = self._present.items()
         return {n: one for n, one in present if isinstance(one, SupervisedTask)}
 
     @property
     def all_ever(self) -> list[ProcessOrTask]:
-        """All that there are, and all whose names were taken over."""
+        """All processes and tasks, with those whose names were reused."""
         past = [one for some in self._past.values() for one in some]
         return [*past, *self._present.values()]
 
@@ -65,10 +65,10 @@ class Registry(Mapping[str, ProcessOrTask]):
 
     def find(self, name: str) -> ProcessOrTask:
         """
-        Return who has that name.
+        Return the process or task of this name.
 
         Raises:
-            UnknownProcess: If nobody has it; this is logged as well.
+            UnknownProcess: If there is none; this is logged as well.
         """
         try:
             return self._present[name]
@@ -79,11 +79,11 @@ class Registry(Mapping[str, ProcessOrTask]):
 
     def find_process(self, name: str) -> ManagedProcess:
         """
-        Return the process of that name.
+        Return the process of this name.
 
         Raises:
-            UnknownProcess: If nobody has it.
-            InvalidConfiguration: If it is that of a coroutine.
+            UnknownProcess: If there is none.
+            InvalidConfiguration: If a task has this name.
         """
         found = self.find(name)
         if not isinstance(found, ManagedProcess):
@@ -92,10 +92,10 @@ class Registry(Mapping[str, ProcessOrTask]):
 
     def check_free(self, name: str) -> None:
         """
-        Raise an error if that name cannot be taken.
+        Raise an error unless this name can be used.
 
         Raises:
-            ProcessStillRunning: If who has it runs, or will by itself.
+            ProcessStillRunning: If its process runs, or will be restarted automatically.
         """
         present = self._present.get(name)
         if present is not None and not _is_free(present):
@@ -103,7 +103,7 @@ class Registry(Mapping[str, ProcessOrTask]):
             raise ProcessStillRunning(name, pid)
 
     def free_name(self, wanted: str) -> str:
-        """Return *wanted*, with a number if it cannot be taken."""
+        """Return *wanted*, with a number appended if that name is in use."""
         number, name = 1, wanted
         while name in self._present and not _is_free(self._present[name]):
             number += 1
@@ -111,31 +111,31 @@ class Registry(Mapping[str, ProcessOrTask]):
         return name
 
     def add(self, child: ProcessOrTask) -> None:
-        """Enter a process or task; the history of who had its name is kept."""
+        """Register a process or task; keep the history of a former holder of its name."""
         name = child.name
         before = self._present.pop(name, None)
         if before is not None:
             self._logger.warning(
                 name,
-                "A new process takes over the name of a dead one; its history is kept",
+                "A new process reuses the name of a dead one, whose history is kept",
                 {"before": before.get_status().reason},
             )
             self._past.setdefault(name, []).append(before)
         self._present[name] = child
 
-    # ---- what was
+    # ---- histories
 
     def last_incarnation_of(self, name: str) -> int:
-        """Return the number of the last incarnation of those who had that name."""
+        """Return the number of the last incarnation under this name; 0 if there is none."""
         before = [*self._past.get(name, ()), self._present.get(name)]
         return max((one.incarnation for one in before if one is not None), default=0)
 
     def history(self, name: str) -> ProcessHistory:
         """
-        Return all that happened under that name.
+        Return the history of this name, with that of its former holders.
 
         Raises:
-            UnknownProcess: If nobody has it.
+            UnknownProcess: If there is no process or task of this name.
         """
         parts = [past.get_history() for past in self._past.get(name, ())]
         parts.append(self.find(name).get_history())
@@ -147,10 +147,10 @@ class Registry(Mapping[str, ProcessOrTask]):
         )
 
     def histories(self) -> ErrorHistory:
-        """Return all that happened, by name."""
+        """Return the histories of all names."""
         return ErrorHistory({name: self.history(name) for name in self._present})
 
 
 def _is_free(one: ProcessOrTask) -> bool:
-    """Return whether another may take its name: it is dead, and stays so."""
+    """Return whether its name can be reused: it is dead and will not be restarted."""
     return one.is_settled and one.get_status().status == "dead"

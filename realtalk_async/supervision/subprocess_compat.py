@@ -2,8 +2,8 @@
 asyncio's `create_subprocess_exec` and `create_subprocess_shell`, with supervision.
 
 The result is asyncio's own `Process`; its streams are read and written as usual. The
-reader gets its bytes from the capture, so an app that reads slowly, or not at all, loses
-no output and does not block the child.
+reader gets its bytes from the capture: an app that reads slowly, or not at all, loses no
+output and does not block the child.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.restart import RestartPolicy
     from realtalk_async.supervision.process import ManagedProcess
 
-NEUTRAL: dict[str, object] = {
+FIXED_OPTIONS: dict[str, object] = {
     "universal_newlines": False,
     "shell": False,
     "bufsize": 0,
@@ -41,7 +41,7 @@ NEUTRAL: dict[str, object] = {
     "encoding": None,
     "errors": None,
 }
-"""Arguments that asyncio accepts with this value only: its streams are bytes."""
+"""Options that asyncio accepts only with these values, because its streams are bytes."""
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -145,12 +145,12 @@ def command_for(
     Return the `Command` that corresponds to asyncio's arguments.
 
     Raises:
-        InvalidConfiguration: If an argument has a value that asyncio refuses, too.
+        InvalidConfiguration: If an argument has a value that asyncio refuses as well.
     """
     rest = dict(options)
-    for name, value in NEUTRAL.items():
+    for name, value in FIXED_OPTIONS.items():
         if rest.pop(name, value) not in {value, None}:
-            raise InvalidConfiguration(f"{name} can only be {value!r}, as in asyncio")
+            raise InvalidConfiguration(f"{name} must be {value!r}, as in asyncio")
     env, cwd = rest.pop("env", None), rest.pop("cwd", None)
     stdin, stdout, stderr = streams
     captured = {None, subprocess.PIPE}
@@ -159,7 +159,7 @@ def command_for(
     if stdin != subprocess.PIPE:
         redirect["stdin"] = stdin
     changes: dict[str, str | None] = {}
-    if env is not None:  # asyncio's replaces the whole environment
+    if env is not None:  # as in asyncio, env replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
     return Command(
         *map(os.fsdecode, argv),
@@ -214,7 +214,7 @@ async def _writer(
         reading, descriptor = os.pipe()
         os.close(reading)
     pipe = os.fdopen(descriptor, "wb", buffering=0)
-    # asyncio has no public protocol for writing only; this one works for both.
+    # asyncio has no public protocol only for writing; this one works in both directions.
     writing, protocol = await loop.connect_write_pipe(
         lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
     )
@@ -231,28 +231,28 @@ def _reader(
 ) -> asyncio.StreamReader:
     """Return asyncio's own reader, fed from the capture."""
     reader = asyncio.StreamReader(limit)
-    gate = _Gate()
-    reader.set_transport(gate)
-    transport.attach(1 if stream == "stdout" else 2, gate)
-    manager.run_in_background(_feed(reader, gate, managed.follow_bytes(stream)))
+    flow = _FlowControl()
+    reader.set_transport(flow)
+    transport.attach(1 if stream == "stdout" else 2, flow)
+    manager.run_in_background(_feed(reader, flow, managed.follow_bytes(stream)))
     return reader
 
 
-class _Gate(asyncio.ReadTransport):
+class _FlowControl(asyncio.ReadTransport):
     """The flow control between a `StreamReader` and the capture."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.open = asyncio.Event()
-        self.open.set()
+        self.allowed = asyncio.Event()
+        self.allowed.set()
 
     def pause_reading(self) -> None:
         """Stop feeding the reader."""
-        self.open.clear()
+        self.allowed.clear()
 
     def resume_reading(self) -> None:
         """Feed the reader again."""
-        self.open.set()
+        self.allowed.set()
 
     def is_closing(self) -> bool:
         """Return False: the capture continues after the reader."""
@@ -264,12 +264,12 @@ class _Gate(asyncio.ReadTransport):
 
 async def _feed(
     reader: asyncio.StreamReader,
-    gate: _Gate,
+    flow: _FlowControl,
     chunks: AsyncIterator[bytes],
 ) -> None:
     try:
         async for data in chunks:
-            await gate.open.wait()
+            await flow.allowed.wait()
             reader.feed_data(data)
     finally:
         reader.feed_eof()

@@ -1,4 +1,4 @@
-"""What the app sees of one supervised thing, and may wish of it, whatever it is."""
+"""The public base class of `ManagedProcess` and `SupervisedTask`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LifecycleType = TypeVar("LifecycleType", bound=Lifecycle)
 
 class Supervised(Generic[LifecycleType]):
     """
-    The face of a supervised thing: nothing here acts on it; its lifecycle does.
+    A supervised process or task as the app sees it; its lifecycle does all the work.
 
     Args:
-        lifecycle: Who owns it over all of its lives.
+        lifecycle: The lifecycle of the process or task.
     """
 
     def __init__(self, lifecycle: LifecycleType) -> None:
@@ -41,50 +41,50 @@ class Supervised(Generic[LifecycleType]):
 
     @property
     def reason(self) -> str:
-        """In words: what it does now, or how it ended and what comes next."""
+        """The state in words: what happens now, or how it ended and what follows."""
         return self._lifecycle.reason
 
     @property
     def incarnation(self) -> int:
         """
-        Which life it is in; 0 before the first.
+        The number of the current or last incarnation; 0 before the first.
 
-        Counted from 1, and on from those who had its name before.
+        Counted from 1; a reused name continues the numbers of its former holder.
         """
         return self._lifecycle.number
 
     @property
     def restarts(self) -> int:
-        """How many times a new incarnation took the place of a dead one."""
+        """How many times a new incarnation replaced a dead one."""
         return self._lifecycle.restarts
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is dead and will not start again by itself."""
+        """Whether it is dead and will not be restarted automatically."""
         return self._lifecycle.settled
 
     @property
     def last_checked(self) -> datetime | None:
-        """When `check` last looked, local time."""
+        """The local time of the last check."""
         return self._last_checked
 
     async def check(self) -> ProcessStatus:
         """
-        Look at it now, note the time, and return its status.
+        Check it now, record the time, and return its status.
 
-        A death is noticed without this, within a fraction of a millisecond.
+        An exit is noticed without this, within a fraction of a millisecond.
         """
-        # One turn of the loop lets a death that the kernel has already told of be seen.
+        # One turn of the loop processes an exit notice that has already arrived.
         await asyncio.sleep(0)
         self.mark_checked(now_local())
         return self.get_status()
 
     def mark_checked(self, now: datetime) -> None:
-        """Note that its manager has looked; a death would have been told of by now."""
+        """Record the time of a check; the kernel has reported any exit before it."""
         self._last_checked = now
 
     def get_status(self) -> ProcessStatus:
-        """Return what is known now, without looking afresh."""
+        """Return the current status without a new check."""
         return self._lifecycle.status(self._last_checked)
 
     def get_report(self) -> IncarnationReport | None:
@@ -92,36 +92,36 @@ class Supervised(Generic[LifecycleType]):
         return self._lifecycle.report()
 
     async def restart_with_group(self, why: str) -> None:
-        """End its current life, to be followed by another; wait until it is over."""
+        """End the current incarnation so that the next one follows; wait until it ended."""
         await self._lifecycle.restart_with_group(why)
 
     async def wait_until_running(self) -> ProcessStatus:
         """
-        Wait until it is running (and ready, if a probe tells).
+        Wait until it is running (and ready, if it has a readiness probe).
 
         Raises:
-            ProcessDead: If it is dead for good.
+            ProcessDead: If it is dead and will not be restarted automatically.
         """
         await self._lifecycle.wait_until_running()
         return self.get_status()
 
     async def wait_until_settled(self) -> ProcessStatus:
         """
-        Wait until it is dead and will not be started again by itself.
+        Wait until it is dead and will not be restarted automatically.
 
         Returns:
-            Its last status: ``exited``, or ``fatal`` if restarting it was given up.
+            Its last status: ``exited``, or ``fatal`` if its restart was given up.
 
-        Cancellation: Safe; it is not touched.
+        Cancellation: Safe; the process or task is not affected.
         """
         await self._lifecycle.wait_until_settled()
         return self.get_status()
 
     def reset(self) -> None:
         """
-        Forget past failures, so that the next one is judged as the first.
+        Reset the failure score, so that the next failure counts as the first.
 
-        One that was given up stays dead; once it is brought back, it has all of its
-        chances again.
+        A process that was given up stays dead; after a new start, its policy allows the
+        full number of failures again.
         """
         self._lifecycle.decider.reset()

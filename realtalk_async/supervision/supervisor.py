@@ -1,7 +1,7 @@
 """
-What the processes of one manager are to each other: order, devices, losses, the end.
+The supervisor of all children of one manager: order, devices, critical losses, shutdown.
 
-It is the `SupervisorPort` of each of them.
+Each lifecycle uses it as its `SupervisorPort`.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ Subscriber = Callable[[events.Event], object]
 
 class Supervisor:
     """
-    All processes and tasks of one manager, and what holds them together.
+    The supervisor of all processes and tasks of one manager.
 
     Args:
-        logger: Where everything that happens is logged.
-        guard: Whether a small process of its own ends them if the app is killed.
-        strategy: Who is restarted together.
-        intensity: How many restarts all together may need.
-        on_loss: Called when the app cannot go on: everything is about to be ended.
+        logger: Where all events are logged.
+        guard: Whether a guard process ends the children if the app is killed.
+        strategy: The processes that are restarted together.
+        intensity: The limit of restarts of all processes together.
+        on_loss: Called when a loss shuts the manager down, before the children are stopped.
     """
 
     def __init__(
@@ -78,28 +78,32 @@ class Supervisor:
         self.intensity = intensity
         self.guard = Guard(self._guard_lost) if guard else None
         self.ending = asyncio.Event()
-        """Set when nothing is to be started any more."""
+        """Set when no process may be started any more."""
         self.tasks = TaskSet(on_failure=self.ending.set)
         self.critical: set[str] = set()
         self.degraded: dict[str, str] = {}
-        """What the app has to do without, by name, and why."""
+        """The uncritical processes that were given up, by name, with the reasons."""
         self.events: EventBus[events.Event] = EventBus(logger, MANAGER)
         self.failure: GaveUp | None = None
-        """Why the app cannot go on."""
+        """The loss that shuts the manager down."""
         self._logger = logger
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
         self._unkillable: set[str] = set()
 
-    # ---- who belongs to it
+    # ---- children and their dependencies
 
     def add(
-        self, child: ProcessOrTask, *, critical: bool, needs: tuple[str, ...] = ()
+        self,
+        child: ProcessOrTask,
+        *,
+        critical: bool,
+        dependencies: tuple[str, ...] = (),
     ) -> None:
-        """Enter a process or task."""
+        """Register a process or task."""
         name = child.name
         self.registry.add(child)
-        self.order.depend(name, needs)
+        self.order.depend(name, dependencies)
         self.degraded.pop(name, None)
         self.critical.discard(name)
         if critical:
@@ -107,48 +111,48 @@ class Supervisor:
 
     def check_dependencies(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
         """
-        Return what *name* is to depend on.
+        Return the dependencies of *name*.
 
         Raises:
             UnknownProcess: If one of *names* is not registered.
-            InvalidConfiguration: If *name* would depend on itself by way of others.
+            InvalidConfiguration: If the dependencies would form a cycle.
         """
-        needs = tuple(names)
-        for need in needs:
-            self.registry.find(need)
-        self.order.reject_cycles(name, needs)
-        return needs
+        dependencies = tuple(names)
+        for dependency in dependencies:
+            self.registry.find(dependency)
+        self.order.reject_cycles(name, dependencies)
+        return dependencies
 
     def dependency_waiter(
         self,
         name: str,
-        needs: tuple[str, ...],
+        dependencies: tuple[str, ...],
         devices: tuple[str, ...],
-        patience: float,
+        device_timeout: float,
     ) -> Callable[[], Awaitable[None]] | None:
-        """Return what waits until *name* may be started."""
+        """Return a function that waits until *name* may be started."""
 
         async def wait() -> None:
-            for need in needs:
-                await self.registry.find(need).wait_until_running()
+            for dependency in dependencies:
+                await self.registry.find(dependency).wait_until_running()
             await self._wait_for_turn(name)
-            # Last, so that nobody holds a device while he waits for something else.
-            await self.device_leases.acquire(name, devices, patience)
-            if self.ending.is_set():  # nothing is started any more: a stop will come
+            # Devices come last: no process holds a device while it waits for a dependency.
+            await self.device_leases.acquire(name, devices, device_timeout)
+            if self.ending.is_set():  # a closing manager stops every child
                 await asyncio.get_running_loop().create_future()
 
-        has_to_wait = needs or devices or self._strategy != "one_for_one"
+        has_to_wait = dependencies or devices or self._strategy != "one_for_one"
         return wait if has_to_wait else None
 
     async def _wait_for_turn(self, name: str) -> None:
-        """Wait for the one before, if they are restarted together and it lives."""
+        """Wait for the predecessor in the start order of a common restart."""
         before = self.order.take_turn(name, self.registry)
         if before is not None:
             with contextlib.suppress(ProcessDead):
                 await self.registry[before].wait_until_running()
 
     def context(self, name: str) -> SupervisorContext:
-        """Return what others have to do with the future of a process."""
+        """Return the influence of the other processes on a process, for `explain`."""
         present, table, intensity = (
             self.registry,
             self.device_leases.table,
@@ -162,9 +166,9 @@ class Supervisor:
         return SupervisorContext(
             critical=name in self.critical,
             dependencies={
-                need: f"{present[need].state}, {present[need].get_status().reason}"
-                for need in self.order.needs(name)
-                if waits and present[need].state is not State.RUNNING
+                other: f"{present[other].state}, {present[other].get_status().reason}"
+                for other in self.order.needs(name)
+                if waits and present[other].state is not State.RUNNING
             },
             holders=self.device_leases.blockers(name),
             device_wait=self.device_leases.remaining_wait(name),
@@ -172,14 +176,14 @@ class Supervisor:
             together=tuple(other for other in together if other != name),
             intensity=""
             if intensity.most is None
-            else f"all together had {intensity.within(time.monotonic())} of "
+            else f"all processes together had {intensity.within(time.monotonic())} of "
             f"{intensity.most} restarts allowed in {intensity.window:g} s",
         )
 
-    # ---- what goes on
+    # ---- health checks and shutdown
 
     async def run_health_checks(self, interval: float) -> None:
-        """Check all processes again and again, each round a little off the beat."""
+        """Check all processes periodically, with a jitter of 10 % of *interval*."""
         while True:
             share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
             await asyncio.sleep(interval * share)
@@ -187,11 +191,11 @@ class Supervisor:
             for one in list(self.registry.values()):
                 one.mark_checked(now)
                 if time.monotonic() - began > 0.002:
-                    await asyncio.sleep(0)  # thousands of children, one frame of audio
+                    await asyncio.sleep(0)  # a round must not delay a frame of audio
                     began = time.monotonic()
 
     async def end(self) -> None:
-        """End everything, the guard at last."""
+        """Stop all children, then the background tasks, then the guard."""
         await self._stop_all()
         await self._end_escapees()
         await self.tasks.aclose()
@@ -199,18 +203,18 @@ class Supervisor:
             await self.guard.aclose()
 
     def kill_now(self) -> None:
-        """End everything without waiting for the loop."""
+        """Kill all children without waiting for the loop."""
         self.tasks.cancel()
         if self.guard is not None:
             self.guard.kill_now()
 
     async def _stop_all(self) -> None:
-        """Stop everything, the latest first, one after the other."""
+        """Stop all children in the reverse order of their start."""
         for name in reversed(self.order.arrange(self.registry)):
             await self.registry[name].stop()
 
     async def _end_escapees(self) -> None:
-        """End what left its group and session, as a daemon does, and say so."""
+        """End and log processes that left their group and session, as daemons do."""
         if self.guard is None:
             return
         left = await anyio.to_thread.run_sync(process_groups.tagged, self.guard.tag)
@@ -218,7 +222,7 @@ class Supervisor:
             return
         self._logger.warning(
             MANAGER,
-            f"{len(left)} process(es) had left their session: ended",
+            f"Ended {len(left)} process(es) that had left their session",
             {"escapees": [str(one) for one in left]},
         )
         await anyio.to_thread.run_sync(process_groups.end_all, self.guard.tag)
@@ -226,16 +230,16 @@ class Supervisor:
     def _guard_lost(self, reason: str) -> None:
         self.publish(events.GuardLost(process=MANAGER, reason=reason))
 
-    # ---- what processes need of us: the `Host`
+    # ---- the `SupervisorPort` of each lifecycle
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What children carry in their environment, so that the guard knows them."""
+        """The variables by which the guard recognises the children."""
         return self.guard.environment if self.guard else {}
 
     @property
     def closing(self) -> bool:
-        """Whether nothing is to be started any more."""
+        """Whether no process may be started any more."""
         return self.ending.is_set()
 
     def publish(self, event: events.Event) -> None:
@@ -251,7 +255,7 @@ class Supervisor:
     def run_task(
         self, coroutine: Coroutine[None, None, None], name: str
     ) -> asyncio.Task[None]:
-        """Run the coroutine of a process as a task that ends before we do."""
+        """Run a lifecycle as a task that ends before the manager does."""
         return self.tasks.add(coroutine, name)
 
     def group_started(self, pid: int) -> None:
@@ -260,7 +264,7 @@ class Supervisor:
             self.guard.add(pid)
 
     def _describe(self, name: str) -> str:
-        """Return who somebody is, and how."""
+        """Return the name, state and pid of a process, for people."""
         one = self.registry[name]
         pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
         unkillable = ", which cannot be killed" if name in self._unkillable else ""
@@ -270,20 +274,20 @@ class Supervisor:
         self.publish(events.DeviceAwaited(process=name, holders=holders))
 
     def group_ended(self, pid: int) -> None:
-        """Tell the guard that a process group is no more."""
+        """Tell the guard that a process group has ended."""
         if self.guard is not None:
             self.guard.discard(pid)
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
-        """Return *restart*, unless we are closing or all together had too many."""
+        """Return *restart*, unless the manager closes or its limit is exceeded."""
         if self.ending.is_set():
             return StayDown("its manager is closing")
         if restart.counted and (why := self.intensity.add(name, time.monotonic())):
-            return GiveUp(f"{restart.reason}; but {why}")
+            return GiveUp(f"{restart.reason}; {why}")
         return restart
 
     def stop_restart_group(self, name: str) -> Awaitable[None] | None:
-        """Return the ending of those that are restarted together with a process."""
+        """Return an awaitable that ends the processes that are restarted with *name*."""
         if self._strategy == "one_for_one":
             return None
         order = [
@@ -303,9 +307,9 @@ class Supervisor:
                 )
 
     def settled(self, name: str, given_up: str | None) -> None:
-        """Go on without a process that was given up, or shut down if we cannot."""
+        """Continue without a process that was given up, or shut down if it is critical."""
         self.order.leave(name)
-        if name not in self._unkillable:  # something of it may still have the device
+        if name not in self._unkillable:  # a survivor may still hold the device
             self.device_leases.release(name)
         if given_up is None or self.ending.is_set():
             return
@@ -317,7 +321,7 @@ class Supervisor:
             self._shut_down(failure)
 
     def _fatal_loss(self, name: str, reason: str) -> GaveUp | None:
-        """Return why the app cannot go on without a process; None if it can."""
+        """Return the failure that shuts the manager down; None if the app continues."""
         report = self.registry[name].get_report()
         intensity = self.intensity
         restarts = intensity.within(time.monotonic())
@@ -335,7 +339,7 @@ class Supervisor:
         return None
 
     def _shut_down(self, failure: GaveUp) -> None:
-        """Begin to end everything."""
+        """Begin the shutdown of all children."""
         self.failure = failure
         self.publish(
             events.ShutdownStarted(process=failure.name, reason=failure.reason)

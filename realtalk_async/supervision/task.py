@@ -1,8 +1,8 @@
 """
-A coroutine supervised like a process: the same policy, events and states.
+`SupervisedTask`: a coroutine with the restart policy, events and states of a process.
 
-For what runs inside the app and must be there as surely as its children, such as the task
-that holds a websocket.
+It suits work inside the app that must be as reliable as its children, such as the task that
+holds a websocket.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MAX_SIZE = 16 * 1024 * 1024
 
 
 class TaskLifecycle(Lifecycle):
-    """Calls a coroutine function over all of its lives; see `SupervisedTask`."""
+    """All incarnations of a coroutine function; see `SupervisedTask`."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class TaskLifecycle(Lifecycle):
         wait_for_dependencies: Callable[[], Awaitable[None]] | None,
         earlier: int,
     ) -> None:
-        # What a task has to say is its tracebacks: they are its stderr.
-        capture = Capture(name, max_size=MAX_SIZE, on_error=_accept)
+        # The tracebacks of a task are captured as its stderr.
+        capture = Capture(name, max_size=MAX_SIZE, on_error=_ignore_spill_error)
         super().__init__(
             name,
             restart,
@@ -71,18 +71,17 @@ class TaskLifecycle(Lifecycle):
             earlier=earlier,
         )
         self.error: BaseException | None = None
-        """What the last incarnation raised."""
+        """The exception of the last incarnation."""
         self._function = function
         self._fatal = fatal
         self._work: asyncio.Task[object] | None = None
 
     @property
     def still_runs(self) -> bool:
-        """Whether it runs, be it that it should have ended."""
+        """Whether the coroutine runs, even after its cancellation timed out."""
         return self._work is not None and not self._work.done()
 
     async def _start_next(self) -> None:
-        """Call it."""
         died = self.number
         name = getattr(self._function, "__qualname__", repr(self._function))
         record = self._begin_record(f"async {name}()", is_task=True)
@@ -94,11 +93,10 @@ class TaskLifecycle(Lifecycle):
         self._work = asyncio.get_running_loop().create_task(
             _call(self._function), name=self.name
         )
-        self._work.add_done_callback(partial(self._ended, record))
+        self._work.add_done_callback(partial(self._on_end, record))
         self._enter(State.RUNNING, "running")
 
     async def _supervise(self) -> None:
-        """Wait for its end, or cancel it if it has to end."""
         record, work = self.records[-1], self._work
         assert work is not None
         try:
@@ -109,8 +107,8 @@ class TaskLifecycle(Lifecycle):
                 await asyncio.wait([work], timeout=CANCEL_TIMEOUT)
         self._finish_incarnation(record, work)
 
-    def _ended(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
-        """Note its end at once; how it ended is looked at afterwards."""
+    def _on_end(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
+        """Record the time of its end at once; the cause is determined afterwards."""
         if not record.finished:
             record.end(None)
             self._wake_up.set()
@@ -118,19 +116,19 @@ class TaskLifecycle(Lifecycle):
     def _finish_incarnation(
         self, record: IncarnationRecord, work: asyncio.Task[object]
     ) -> None:
-        """Note how it ended, and tell of it."""
+        """Record the cause of its end; publish a failure."""
         if not work.done():
             record.end(None)
         elif not work.cancelled():
             self.error = work.exception()
-        record.cause, self.reason = self._look_at_end(record, work)
+        record.cause, self.reason = self._cause_of_end(record, work)
         record.summary, record.capture = self.reason, "none"
         record.mark("ended")
-        told = ""
+        text = ""
         if self.error is not None:
-            told = "".join(traceback.format_exception(self.error))
+            text = "".join(traceback.format_exception(self.error))
             self._capture.append(
-                "stderr", told.encode(errors="replace"), time.monotonic()
+                "stderr", text.encode(errors="replace"), time.monotonic()
             )
         self._capture.end()
         record.finished = True
@@ -141,14 +139,14 @@ class TaskLifecycle(Lifecycle):
                     incarnation=record.number,
                     reason=self.reason,
                     uptime=record.uptime,
-                    traceback=told,
+                    traceback=text,
                 )
             )
 
-    def _look_at_end(
+    def _cause_of_end(
         self, record: IncarnationRecord, work: asyncio.Task[object]
     ) -> tuple[Cause, str]:
-        """Return why it ended, and in words how."""
+        """Return the cause of its end, and the reason in words."""
         if not work.done():
             how = f"it did not end within {CANCEL_TIMEOUT:g} s of its stop"
             return Cause.UNKNOWN, how
@@ -167,19 +165,18 @@ class TaskLifecycle(Lifecycle):
         return StayDown(self.reason if has_run else "stopped before it was started")
 
     def _decide_by_policy(self, now: float, share: float) -> Decision:
-        """Judge by the policy, unless calling it again would be of no use."""
+        """Apply the policy, unless another call cannot succeed."""
         if self._start_failure is not None:
             return GiveUp(str(self._start_failure))
         if self.still_runs:
-            return GiveUp(f"{self.reason}, and nothing can take its place")
+            return GiveUp(f"{self.reason}, so no other incarnation is started")
         if isinstance(self.error, self._fatal):
-            return GiveUp(f"{self.reason}: trying again cannot mend that")
+            return GiveUp(f"{self.reason}, which is listed as fatal")
         cause = self.records[-1].cause
         assert cause is not None
         return self.decider.decide(cause, None, now, share, how=self.reason)
 
     def _abandon(self) -> None:
-        """Leave the capture closed; its call was cancelled with us."""
         if self._capture.is_open:
             self._capture.end()
         self._enter(State.EXITED, "cancelled")
@@ -194,12 +191,12 @@ class SupervisedTask(Supervised[TaskLifecycle]):
     Args:
         function: Called without arguments for each incarnation.
         name: Unique among the processes and tasks of its manager.
-        host: Those around it; a manager passes itself.
+        supervisor: The supervisor of its manager.
         restart: When to call it again.
-        fatal: Exceptions after which calling again would be of no use.
-        others: Waits until all that it depends on runs; raises `ProcessDead` if one of
-            them will not.
-        earlier: How many incarnations of that name there were before.
+        fatal: Exceptions after which it is not called again.
+        wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
+            one of them is dead.
+        earlier: The number of earlier incarnations under the same name.
     """
 
     def __init__(
@@ -214,7 +211,9 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         earlier: int = 0,
     ) -> None:
         if not callable(function):
-            raise InvalidConfiguration(f"a task is an async function, not {function!r}")
+            raise InvalidConfiguration(
+                f"function must be an async function, not {function!r}"
+            )
         super().__init__(
             TaskLifecycle(
                 function,
@@ -229,32 +228,32 @@ class SupervisedTask(Supervised[TaskLifecycle]):
 
     @property
     def error(self) -> BaseException | None:
-        """What the last incarnation raised, or why it could not be called."""
+        """The exception of the last incarnation, or the error of its start."""
         return self._lifecycle.start_error or self._lifecycle.error
 
     def get_history(self) -> ProcessHistory:
-        """Return every incarnation; what it raised stands in its stderr."""
+        """Return every incarnation; the tracebacks are its stderr."""
         lifecycle = self._lifecycle
         attempts = tuple(lifecycle.attempts)
         return ProcessHistory(self.get_status(), lifecycle.reports(), attempts)
 
     def get_traces(self) -> list[Trace]:
-        """Return what each of its lives has had, for `ProcessManager.leak_report`."""
+        """Return a coroutine that still runs, for `ProcessManager.leak_report`."""
         name = f"{self.name}#{self.incarnation}"
         left = (self.name,) if self._lifecycle.still_runs and self.is_settled else ()
         return [Trace(name, 0, self.is_settled, tasks=left)]
 
     def get_forecast(self) -> Forecast:
-        """Return what is to come of it; `ProcessManager.explain` says it in words."""
+        """Return what it does next; `ProcessManager.explain` puts it into words."""
         return self._lifecycle.forecast(self.get_status())
 
     async def start(self) -> ProcessStatus:
         """
-        Begin, and wait until it has been called.
+        Start the lifecycle, and wait until the function has been called.
 
         Raises:
-            ProcessDead: If it depends on one that is dead for good.
-            DeviceBusy: If it waited for a device in vain.
+            ProcessDead: If a dependency is dead and will not be restarted.
+            DeviceBusy: If a device did not become free.
         """
         lifecycle = self._lifecycle
         await lifecycle.start()
@@ -277,5 +276,5 @@ async def _call(function: TaskFunction) -> object:
     return await function()
 
 
-def _accept(_error: OSError) -> None:
-    """Let tracebacks stay in memory if they cannot be moved to the disk."""
+def _ignore_spill_error(_error: OSError) -> None:
+    """Keep the tracebacks in memory if they cannot be moved to the disk."""

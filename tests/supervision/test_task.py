@@ -138,7 +138,7 @@ async def test_a_fatal_error_is_not_tried_again(manager):
     one = await manager.start_task("link", refused, fatal=(PermissionError,))
     await settled(one)
     assert one.restarts == 0
-    assert "trying again cannot mend that" in one.get_status().reason
+    assert "which is listed as fatal" in one.get_status().reason
 
 
 async def test_a_critical_task_that_is_lost_ends_all_others(logger):
@@ -239,7 +239,7 @@ async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monke
         await settled(one)
         release.set()
         assert (one.state, len(calls)) == ("fatal", 1)
-        assert "nothing can take its place" in manager.degraded["deaf"]
+        assert "so no other incarnation is started" in manager.degraded["deaf"]
 
 
 async def test_a_task_may_stop_itself(manager):

@@ -154,8 +154,8 @@ async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
         )
     assert time.monotonic() - began >= 0.1
     assert str(caught.value) == (
-        f"'late' waited 0.1 s in vain for a device that another process has "
-        f"('mic': 'one' (running, pid {one.pid})); stop that one, or raise "
+        f"'late' waited 0.1 s for a device that another process holds "
+        f"('mic': 'one' (running, pid {one.pid})); stop that process, or raise "
         f"device_timeout"
     )
     assert manager.processes["late"].state == "fatal"

@@ -105,5 +105,5 @@ async def fails():
 )
 async def test_a_limit_that_makes_no_sense_is_refused(logger, arguments):
     """At once."""
-    with pytest.raises(InvalidConfiguration, match="can be allowed"):
+    with pytest.raises(InvalidConfiguration, match="must be 0 or more"):
         ProcessManager(logger, **arguments)

@@ -176,7 +176,7 @@ async def test_a_closed_manager_still_explains_why_a_task_was_given_up(logger):
         await manager.start_task("task", fails, restart=never)
         await manager.tasks["task"].wait_until_settled()
         await manager.start("one", programs.runs())
-        assert "all together had 0 of 9 restarts allowed in 60 s" in (
+        assert "all processes together had 0 of 9 restarts allowed in 60 s" in (
             manager.explain("one").next
         )
         with pytest.raises(UnknownProcess):
