@@ -176,8 +176,8 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(arguments):
     [
         (errno.EMFILE, "ulimit -n"),
         (errno.ENFILE, "ulimit -n"),
-        (errno.EAGAIN, "tried again"),
-        (errno.ENOMEM, "tried again"),
+        (errno.EAGAIN, "retry later"),
+        (errno.ENOMEM, "retry later"),
         (errno.EINVAL, "options"),
         (errno.ENOEXEC, "#!/bin/sh"),
         (errno.ENOENT, "interpreter"),

@@ -1,4 +1,4 @@
-"""Ending a process and its whole group, step by step. Acts by the `Ladder`'s words."""
+"""The stop ladder in action: it sends the signals that end a process and its group."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ if TYPE_CHECKING:
 
 
 async def run_ladder(
-    body: Incarnation, ladder: Ladder, on_step: Callable[[Step, int], None]
+    incarnation: Incarnation, ladder: Ladder, on_step: Callable[[Step, int], None]
 ) -> tuple[str, ...]:
     """
-    Take one step after the other until nothing of the group lives.
+    Run one step after the other until the whole group has ended.
 
     Args:
-        body: What is to end.
+        incarnation: The process to end.
         ladder: The steps.
-        on_step: Called before each step with the number of living members.
+        on_step: Called before each step with the number of live members of the group.
 
     Returns:
-        Who still lives although all steps were taken, in words; usually nobody.
+        The members that are alive after the last step, for people; usually empty.
     """
     for step in ladder.steps:
-        members = await body.members()
-        if not body.alive and not members:
+        members = await incarnation.members()
+        if not incarnation.alive and not members:
             return ()
         on_step(step, len(members))
         if step.signal:
-            body.signal(step.signal)
+            incarnation.signal(step.signal)
         else:
-            body.close_stdin()
-        if await _is_gone_within(body, step.wait):
+            incarnation.close_stdin()
+        if await _ends_within(incarnation, step.wait):
             return ()
-    return tuple(map(str, await body.members()))
+    return tuple(map(str, await incarnation.members()))
 
 
-async def _is_gone_within(body: Incarnation, seconds: float) -> bool:
-    """Wait for the group to have no member but zombies."""
+async def _ends_within(incarnation: Incarnation, seconds: float) -> bool:
+    """Wait until the group contains only zombies; return whether that happened in time."""
     deadline = time.monotonic() + seconds
-    if body.alive:
-        await asyncio.wait([body.exited], timeout=seconds)
+    if incarnation.alive:
+        await asyncio.wait([incarnation.exited], timeout=seconds)
     pause = 0.002
-    while not body.alive:
-        if body.is_gone() or not await body.members():
+    while not incarnation.alive:
+        if incarnation.is_gone() or not await incarnation.members():
             return True
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        # The kernel tells nobody when a group becomes empty: it has to be asked.
+        # The kernel sends no notice when a group becomes empty: it has to be polled.
         await asyncio.sleep(min(pause, left))
         pause = min(0.05, pause * 2)
     return False
