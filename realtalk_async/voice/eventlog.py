@@ -1,6 +1,4 @@
-"""
-All protocol events of a session, both ways, with their time; audio is only counted.
-"""
+"""The log of all protocol events of a session, sent and received; audio is only counted."""
 
 from __future__ import annotations
 
@@ -24,26 +22,26 @@ _AUDIO_FIELDS = {
     "response.audio.delta": "delta",
     "response.output_audio.delta": "delta",
 }
-_WIDTH_OF_DETAILS = 100
-_LEFT_OUT_OF_TABLES = ("type", "event_id")
+_MAX_DETAILS = 100
+_HIDDEN_FIELDS = ("type", "event_id")
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """One protocol event, or a run of audio events between two others."""
+    """One protocol event, or a run of successive audio events."""
 
     at: datetime
-    """When it was sent or received; of a run, the first."""
+    """When the event, or the first event of a run, was sent or received."""
     direction: Direction
     type: str
     data: Mapping[str, object]
-    """The whole event; audio is replaced by a note of its size."""
+    """The whole event; a note of its size replaces the audio."""
     count: int = 1
-    """How many audio events in a row this stands for."""
+    """The number of audio events in the run."""
     audio_bytes: int = 0
-    """Bytes of sound in them all."""
+    """Bytes of audio in the run."""
     until: datetime | None = None
-    """Of a run, when its last one was sent or received."""
+    """When the last event of a run was sent or received."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -63,23 +61,23 @@ class LoggedEvent:
         return f"{clock} {arrow} {self.type:<48} {self.details()}".rstrip()
 
     def details(self) -> str:
-        """Return what is worth seeing of the event, in at most 100 characters."""
+        """Return the event's fields as JSON, cut to 100 characters."""
         if self.audio_bytes:
             return f"{self.count} x audio, {self.audio_bytes:,} bytes"
-        shown = {k: v for k, v in self.data.items() if k not in _LEFT_OUT_OF_TABLES}
+        shown = {k: v for k, v in self.data.items() if k not in _HIDDEN_FIELDS}
         text = orjson.dumps(shown, default=str).decode() if shown else ""
-        if len(text) > _WIDTH_OF_DETAILS:
-            return text[: _WIDTH_OF_DETAILS - 1] + "…"
+        if len(text) > _MAX_DETAILS:
+            return text[: _MAX_DETAILS - 1] + "…"
         return text
 
 
 class EventLog(Sequence[LoggedEvent]):
     """
-    All events of a session, oldest first.
+    All protocol events of a session, oldest first.
 
-    Audio comes fifty times a second in each direction. So audio events of one kind
-    and direction with no other event between them are one entry, which counts them;
-    the sound itself is not kept.
+    Audio events arrive fifty times a second in each direction. Successive audio events of
+    one type and direction, without another event between them, are one entry that counts
+    them; the audio itself is not kept.
     """
 
     def __init__(self) -> None:
@@ -105,7 +103,7 @@ class EventLog(Sequence[LoggedEvent]):
         data: Mapping[str, object],
         at: datetime | None = None,
     ) -> None:
-        """Add one event; *data* is kept, and must not be changed any more."""
+        """Add one event. *data* is kept: the caller must not change it afterwards."""
         at = at or datetime.now(UTC).astimezone()
         kind = str(data.get("type"))
         field = _AUDIO_FIELDS.get(kind)
@@ -151,13 +149,13 @@ class EventLog(Sequence[LoggedEvent]):
         Return the events that match, oldest first.
 
         Args:
-            pattern: A regular expression, looked for in the type: ``"^response"``.
-            direction: Only those sent, or only those received.
-            since: Only those from this time on, which knows its zone.
-            n: Only the newest *n* of those that match.
+            pattern: A regular expression that is searched in the type: ``"^response"``.
+            direction: Only sent or only received events.
+            since: Only events since then; a timezone-aware time.
+            n: Only the newest *n* matching events.
 
         Raises:
-            re.error: If *pattern* is no regular expression.
+            re.error: If *pattern* is not a valid regular expression.
         """
         wanted = re.compile(pattern or "")
         found = [
@@ -178,7 +176,7 @@ def print_table(events: Iterable[LoggedEvent], file: TextIO | None = None) -> No
 
 
 def _decoded_size(audio: object) -> int:
-    """Return how many bytes the base64 *audio* stands for, without decoding it."""
+    """Return the number of bytes that the base64 text *audio* encodes."""
     if not isinstance(audio, str):
         return 0
     padding = len(audio) - len(audio.rstrip("="))

@@ -1,8 +1,8 @@
 """
-Tools: the app's own async functions, which the service may call.
+Tools: async functions of the app that the service may call.
 
-The schema of a tool is read from its signature by pydantic, and so are the arguments of
-a call checked. Tools run in tasks of their own: a slow one keeps nobody from reading.
+pydantic derives the JSON schema from the signature and validates the arguments of a call.
+Each call runs in its own task, so a slow tool does not delay the connection.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ ToolFunction: TypeAlias = Callable[..., Awaitable[object]]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ARGUMENT = re.compile(r"\s{4,}\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)")
-_GRACE = 1.0  # seconds that a tool has to end once it is cancelled
+_CANCEL_TIMEOUT = 1.0  # seconds that a cancelled tool has to end
 
 
 class _Arguments(Protocol):
-    """What calls a function with arguments that are JSON: a pydantic adapter."""
+    """The part of pydantic's `TypeAdapter` that is used here."""
 
     def validate_json(self, data: str, /) -> object: ...
     def json_schema(self) -> dict[str, object]: ...
@@ -42,18 +42,16 @@ class _Arguments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """
-    An async function that the service may call. Made by `Tool.of`.
-    """
+    """An async function that the service may call; made by `Tool.of`."""
 
     name: str
     description: str
     parameters: Mapping[str, object]
-    """The JSON schema of its arguments."""
+    """The JSON schema of the arguments."""
     call: Callable[[str], object] = field(repr=False)
-    """Call it with arguments that are the text of a JSON object; returns the awaitable."""
+    """Takes the arguments as a JSON object in text and returns an awaitable."""
     timeout: float = 30.0
-    """Seconds that it may take."""
+    """Seconds that a call may take."""
 
     @classmethod
     def of(
@@ -68,32 +66,34 @@ class Tool:
         Make a tool of an async function.
 
         Args:
-            function: Its parameters have types; all that pydantic knows will do, also
-                ``Annotated[int, Field(ge=1)]``. It returns a text, or anything that can
-                be written as JSON.
-            name: By default the function's.
-            description: By default the first paragraph of its docstring. What the
-                docstring says of a parameter under ``Args:`` goes into the schema.
-            timeout: Seconds that it may take; then the service is told that it failed.
+            function: Its parameters have type annotations that pydantic supports, such
+                as ``Annotated[int, Field(ge=1)]``. It returns a text, or a value that
+                can be written as JSON.
+            name: By default the function's name.
+            description: By default the first paragraph of the docstring. The parameters'
+                descriptions in its section ``Args:`` go into the schema.
+            timeout: Seconds that a call may take; a longer call fails.
 
         Raises:
-            InvalidConfiguration: If it is not async, has no usable name, or a parameter
-                of a type without a schema.
+            InvalidConfiguration: If the function is not async, has no valid name, or has
+                a parameter whose type has no schema.
             ImportError: If pydantic is not installed.
         """
         name = name or str(getattr(function, "__name__", ""))
         if not _is_async(function):
-            raise InvalidConfiguration(f"the tool {name!r} is no async function")
+            raise InvalidConfiguration(f"the tool {name!r} is not an async function")
         if not _NAME.fullmatch(name):
             raise InvalidConfiguration(
-                f"{name!r} cannot be a tool's name: 1 to 64 of A-Z a-z 0-9 _ -"
+                f"{name!r} cannot be a tool's name: use 1 to 64 of A-Z a-z 0-9 _ -"
             )
         if not timeout > 0:
-            raise InvalidConfiguration(f"a timeout is more than 0 s, not {timeout}")
-        said = inspect.getdoc(function) or ""
+            raise InvalidConfiguration(
+                f"the timeout of a tool must be more than 0 s, not {timeout}"
+            )
+        docstring = inspect.getdoc(function) or ""
         arguments, schema = _arguments_of(_plain_function(function), name)
-        _describe(schema, said)
-        description = description or " ".join(said.split("\n\n")[0].split())
+        _add_descriptions(schema, docstring)
+        description = description or " ".join(docstring.split("\n\n")[0].split())
         return cls(name, description, schema, arguments.validate_json, timeout)
 
     def to_message(self) -> Message:
@@ -107,15 +107,15 @@ class Tool:
 
 
 def _is_async(function: object) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - an object with an async one
+    call = getattr(function, "__call__", None)  # noqa: B004 - the object may be callable
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _plain_function(function: ToolFunction) -> ToolFunction:
-    """Return the method of an object that is called like a function."""
+    """Return the function itself, or the `__call__` of a callable object."""
     if inspect.iscoroutinefunction(function):
         return function
-    # By name, for the type checkers know only of the call itself.
+    # By name: type checkers do not know `__call__` as an attribute.
     return cast("ToolFunction", getattr(function, "__call__"))  # noqa: B004, B009
 
 
@@ -123,14 +123,14 @@ def _arguments_of(
     function: ToolFunction, name: str
 ) -> tuple[_Arguments, dict[str, object]]:
     try:
-        # Only who has tools pays for it: it takes as long to import as all the rest.
+        # Imported late: pydantic takes as long to import as the rest of the package.
         import pydantic
-    except ImportError as error:  # pragma: no cover - always there in tests
+    except ImportError as error:  # pragma: no cover - always installed in tests
         raise ImportError(
             "tools need pydantic: pip install 'realtalk-async[tools]'"
         ) from error
     try:
-        # It takes functions too, which its annotations do not tell.
+        # `TypeAdapter` accepts functions, although its annotations do not say so.
         adapt = cast("Callable[[object], _Arguments]", pydantic.TypeAdapter)
         arguments = adapt(function)
         schema = arguments.json_schema()
@@ -140,23 +140,23 @@ def _arguments_of(
         ) from error
     if schema.get("type") != "object":
         raise InvalidConfiguration(
-            f"the tool {name!r} has positional-only parameters; they need names"
+            f"the tool {name!r} has positional-only parameters; the service needs names"
         )
     return arguments, schema
 
 
-def _describe(schema: Mapping[str, object], docstring: str) -> None:
-    """Add what *docstring* says of the parameters; leave out the titles."""
-    said = _argument_descriptions(docstring)
+def _add_descriptions(schema: Mapping[str, object], docstring: str) -> None:
+    """Add the parameters' descriptions to *schema* and remove pydantic's titles."""
+    descriptions = _argument_descriptions(docstring)
     properties = cast("dict[str, dict[str, object]]", schema.get("properties", {}))
-    for name, described in properties.items():
-        described.pop("title", None)
-        if name in said:
-            described.setdefault("description", said[name])
+    for name, parameter in properties.items():
+        parameter.pop("title", None)
+        if name in descriptions:
+            parameter.setdefault("description", descriptions[name])
 
 
 def _argument_descriptions(docstring: str) -> dict[str, str]:
-    """Read the section ``Args:`` of a Google docstring."""
+    """Parse the section ``Args:`` of a docstring in Google style."""
     found: dict[str, str] = {}
     name = ""
     _, _, section = docstring.partition("\nArgs:\n")
@@ -172,13 +172,13 @@ def _argument_descriptions(docstring: str) -> dict[str, str]:
 
 class Toolbox:
     """
-    The tools of one session, and their calls that are under way.
+    The tools of one session and their running calls.
 
     Args:
-        tools: Tools, or async functions to make tools of.
+        tools: Tools, or async functions from which tools are made.
 
     Raises:
-        InvalidConfiguration: If two have one name, or one is no tool.
+        InvalidConfiguration: If two tools have the same name, or a function is no tool.
     """
 
     def __init__(self, tools: Iterable[Tool | ToolFunction] = ()) -> None:
@@ -191,11 +191,11 @@ class Toolbox:
             self._tools[tool.name] = tool
 
     def to_message(self) -> tuple[Message, ...]:
-        """Return what the service is told of the tools."""
+        """Return the value of ``session.tools``."""
         return tuple(tool.to_message() for tool in self._tools.values())
 
     def start(self, call: ToolCalled, done: Callable[[ToolFinished], None]) -> None:
-        """Run a call in a task of its own; then call *done*, unless we closed."""
+        """Run a call in its own task, then call *done* unless the toolbox was closed."""
         self._keep(asyncio.create_task(self._run(call, done), name=f"tool {call.name}"))
 
     def _keep(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
@@ -205,68 +205,66 @@ class Toolbox:
     def _forget(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # of one that was late nobody asks any more
+            task.exception()  # retrieved: a result that came too late is ignored
 
     async def _run(
         self, call: ToolCalled, done: Callable[[ToolFinished], None]
     ) -> None:
         started = time.monotonic()
-        output, failed = await self._answer(call)
+        output, failed = await self._call(call)
         seconds = time.monotonic() - started
         done(ToolFinished(call.call_id, call.name, output, seconds, failed=failed))
 
-    async def _answer(self, call: ToolCalled) -> tuple[str, bool]:
-        """Return what the tool says, or why it failed, and whether it did."""
+    async def _call(self, call: ToolCalled) -> tuple[str, bool]:
+        """Return the tool's output or its error, and whether the call failed."""
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return f"error: there is no tool {call.name!r}; known: {known}", True
-        working = asyncio.create_task(_call(tool, call.arguments or "{}"))
-        self._keep(working)
+        task = asyncio.create_task(_run_tool(tool, call.arguments or "{}"))
+        self._keep(task)
         try:
-            await asyncio.wait([working], timeout=tool.timeout)
+            await asyncio.wait([task], timeout=tool.timeout)
         finally:
-            working.cancel()  # one that does not heed that is not waited for
-        return _verdict(working, tool.timeout)
+            task.cancel()  # not awaited: a tool may ignore its cancellation
+        return _result_of(task, tool.timeout)
 
     async def aclose(self) -> None:
-        """
-        Cancel the calls that are under way, and wait a second for them. Idempotent.
-        """
+        """Cancel the running calls and wait for them, for 1 s at most. Idempotent."""
         for task in list(self._running):
             task.cancel()
         if self._running:
-            await asyncio.wait(set(self._running), timeout=_GRACE)
+            await asyncio.wait(set(self._running), timeout=_CANCEL_TIMEOUT)
 
 
-async def _call(tool: Tool, arguments: str) -> str:
+async def _run_tool(tool: Tool, arguments: str) -> str:
     return _as_text(await cast("Awaitable[object]", tool.call(arguments)))
 
 
-def _verdict(working: asyncio.Task[str], timeout: float) -> tuple[str, bool]:
-    """Return what a tool says, or why it failed, and whether it did."""
-    if not working.done():
-        return f"error: no answer within {timeout:g} s", True
-    if working.cancelled():
-        return "error: it was cancelled", True
-    error = working.exception()
-    return (working.result(), False) if error is None else (_as_error(error), True)
+def _result_of(task: asyncio.Task[str], timeout: float) -> tuple[str, bool]:
+    """Return the tool's output or its error, and whether the call failed."""
+    if not task.done():
+        return f"error: no result within {timeout:g} s", True
+    if task.cancelled():
+        return "error: the tool was cancelled", True
+    error = task.exception()
+    return (task.result(), False) if error is None else (_as_error(error), True)
 
 
 def _as_error(error: BaseException) -> str:
     return f"error: {type(error).__name__}: {error}"
 
 
-def _as_text(answer: object) -> str:
-    """Return a text as it is, anything else as JSON."""
-    if isinstance(answer, str):
-        return answer
+def _as_text(result: object) -> str:
+    """Return a text unchanged and any other value as JSON."""
+    if isinstance(result, str):
+        return result
     try:
-        return orjson.dumps(answer, default=_plainly).decode()
-    except TypeError:  # a huge number, a key that is none
-        return str(answer)
+        return orjson.dumps(result, default=_as_json).decode()
+    except TypeError:  # such as an integer of more than 64 bits, or an invalid key
+        return str(result)
 
 
-def _plainly(value: object) -> object:
+def _as_json(value: object) -> object:
     dump = getattr(value, "model_dump", None)  # a pydantic model
     return dump(mode="json") if callable(dump) else str(value)

@@ -1,5 +1,3 @@
-"""The log of protocol events."""
-
 import io
 from datetime import UTC, datetime, timedelta
 
@@ -14,12 +12,12 @@ START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def audio(size=960):
-    """Return what the microphone sends."""
+    """Return an event with audio of the microphone."""
     return {**messages.append_audio(bytes(size)), "event_id": "evt_1"}
 
 
 def filled():
-    """Return a log of six events, one of them a run of three."""
+    """Return a log of six entries; one is a run of three events."""
     log = EventLog()
     log.record("sent", {"type": "session.update"}, START)
     log.record("received", {"type": "session.updated"}, START + timedelta(seconds=1))
@@ -32,7 +30,6 @@ def filled():
 
 
 def test_events_are_kept_in_order_with_their_time_and_direction():
-    """Both ways."""
     log = filled()
     assert [(e.direction, e.type) for e in log] == [
         ("sent", "session.update"),
@@ -47,8 +44,7 @@ def test_events_are_kept_in_order_with_their_time_and_direction():
     assert repr(log) == "<EventLog: 6 events>"
 
 
-def test_audio_is_counted_and_not_kept():
-    """Three in a row are one entry, with the first and the last time."""
+def test_run_of_audio_events_is_one_entry_with_count_and_times():
     run = filled()[2]
     assert (run.count, run.audio_bytes) == (3, 2880)
     assert run.at == START + timedelta(seconds=2)
@@ -57,8 +53,8 @@ def test_audio_is_counted_and_not_kept():
     assert run.data["event_id"] == "evt_1"
 
 
-def test_both_directions_of_audio_run_beside_each_other():
-    """They interleave while both speak."""
+def test_audio_of_both_directions_forms_two_runs():
+    """The events alternate while both sides speak."""
     log = EventLog()
     delta = {"type": "response.output_audio.delta", "delta": "AAAA"}
     for _ in range(5):
@@ -69,15 +65,13 @@ def test_both_directions_of_audio_run_beside_each_other():
 
 @settings(deadline=None)
 @given(st.binary(max_size=100))
-def test_the_size_of_audio_is_exact(pcm):
-    """Without decoding it."""
+def test_size_of_audio_is_exact(pcm):
     log = EventLog()
     log.record("sent", messages.append_audio(pcm))
     assert log[0].audio_bytes == len(pcm)
 
 
-def test_audio_that_is_no_text_counts_nothing():
-    """The log takes what comes."""
+def test_audio_that_is_no_text_counts_as_0_bytes():
     log = EventLog()
     log.record("received", {"type": "response.output_audio.delta", "delta": None})
     log.record("received", {"no": "type"})
@@ -85,7 +79,6 @@ def test_audio_that_is_no_text_counts_nothing():
 
 
 def test_find_filters_by_type_direction_time_and_number():
-    """Alone and together."""
     log = filled()
     assert len(log.find()) == 6
     assert [e.type for e in log.find("^response")] == [
@@ -98,8 +91,7 @@ def test_find_filters_by_type_direction_time_and_number():
     assert len(log.find(n=100)) == 6
 
 
-def test_the_table_has_one_readable_line_for_each_event():
-    """Time, direction, type, details."""
+def test_table_has_one_line_for_each_event():
     out = io.StringIO()
     log = filled()
     log.record("received", {"type": "error", "error": {"message": "x\n" * 200}})
@@ -112,7 +104,6 @@ def test_the_table_has_one_readable_line_for_each_event():
     assert len(lines[6]) < 180
 
 
-def test_events_are_ready_for_json():
-    """All of them."""
+def test_entries_can_be_written_as_json():
     for event in filled():
         assert orjson.loads(orjson.dumps(event.to_dict()))["type"] == event.type

@@ -1,5 +1,3 @@
-"""Tools: schemas from signatures, calls in tasks of their own, answers whatever happens."""
-
 from __future__ import annotations
 
 import asyncio
@@ -18,14 +16,14 @@ from realtalk_async.voice.tools import Tool, Toolbox
 
 
 class Place(BaseModel):
-    """Where."""
+    """A place."""
 
     city: str
 
 
 @dataclass
 class Weather:
-    """What it is like."""
+    """The weather of a place."""
 
     degrees: int
 
@@ -54,7 +52,7 @@ async def get_weather(
 
 
 async def finish(toolbox, name, arguments="{}"):
-    """Call a tool and return how it finished."""
+    """Call a tool and return its `ToolFinished`."""
     finished = asyncio.get_running_loop().create_future()
     toolbox.start(ToolCalled("c1", name, arguments), finished.set_result)
     with anyio.fail_after(20):
@@ -64,8 +62,7 @@ async def finish(toolbox, name, arguments="{}"):
 # --- Schemas ----------------------------------------------------------------------
 
 
-def test_the_schema_is_read_from_signature_and_docstring():
-    """Types, bounds, defaults and what is said of each."""
+def test_schema_is_derived_from_signature_and_docstring():
     tool = Tool.of(get_weather)
     assert (tool.name, tool.description) == (
         *("get_weather", "Tell the weather of a place."),
@@ -92,21 +89,18 @@ def test_the_schema_is_read_from_signature_and_docstring():
     }
 
 
-def test_what_the_service_is_told_satisfies_the_official_sdk():
-    """Validated, and nothing of it is lost."""
+def test_tool_message_is_valid_in_the_official_sdk():
     (message,) = Toolbox([get_weather]).to_message()
     tool = TypeAdapter(RealtimeFunctionTool).validate_python(message)
     assert tool.model_dump(exclude_none=True) == message
 
 
 def test_name_and_description_can_be_given():
-    """For functions of others."""
     tool = Tool.of(get_weather, name="weather", description="Look out.", timeout=1.0)
     assert (tool.name, tool.description, tool.timeout) == ("weather", "Look out.", 1.0)
 
 
-async def test_an_object_that_is_called_and_a_method_are_functions_too():
-    """Self is no parameter."""
+async def test_methods_and_callable_objects_can_be_tools():
 
     class Lamp:
         async def switch(self, on: bool) -> str:
@@ -116,12 +110,11 @@ async def test_an_object_that_is_called_and_a_method_are_functions_too():
             return f"called: {on}"
 
     toolbox = Toolbox([Lamp().switch, Tool.of(Lamp(), name="lamp")])
-    for name, said in (("switch", "on: True"), ("lamp", "called: True")):
-        assert (await finish(toolbox, name, '{"on":true}')).output == said
+    for name, output in (("switch", "on: True"), ("lamp", "called: True")):
+        assert (await finish(toolbox, name, '{"on":true}')).output == output
 
 
-def test_nonsense_is_refused():
-    """What is wrong is said at once, not when the model calls."""
+def test_invalid_tools_are_refused_at_once():
 
     def blocking() -> str:
         return "late"
@@ -152,16 +145,14 @@ def test_nonsense_is_refused():
 # --- Calls ------------------------------------------------------------------------
 
 
-async def test_a_call_is_checked_and_answered():
-    """Defaults are filled in."""
+async def test_call_returns_the_output_of_the_function():
     result = await finish(Toolbox([get_weather]), "get_weather", '{"city":"Oslo"}')
     assert (result.call_id, result.name) == ("c1", "get_weather")
     assert (result.output, result.failed) == ("Oslo 1 celsius", False)
     assert result.seconds >= 0
 
 
-async def test_objects_are_made_of_json_and_written_as_json():
-    """Whatever pydantic knows, both ways."""
+async def test_arguments_and_results_may_be_objects():
 
     async def look(place: Place) -> Weather:
         assert place.city == "Oslo"
@@ -181,7 +172,7 @@ async def test_objects_are_made_of_json_and_written_as_json():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("{", "Invalid JSON"),
         ("{}", "city"),
@@ -189,16 +180,15 @@ async def test_objects_are_made_of_json_and_written_as_json():
         ('{"city":"x","colour":"red"}', "colour"),
     ],
 )
-async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments, said):
-    """It may call again, with better ones."""
+async def test_invalid_arguments_are_an_error_for_the_model(arguments, message):
+    """The model can repeat the call with other arguments."""
     result = await finish(Toolbox([get_weather]), "get_weather", arguments)
     assert result.failed
     assert result.output.startswith("error: ")
-    assert said in result.output
+    assert message in result.output
 
 
-async def test_failures_are_told_to_the_model():
-    """Raising, hanging, and a tool that is not there."""
+async def test_failed_calls_are_an_error_for_the_model():
 
     async def breaks() -> str:
         raise LookupError("no such place")
@@ -215,26 +205,25 @@ async def test_failures_are_told_to_the_model():
     async def will_not_end() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        raise OSError("too late to be of interest")
+        raise OSError("after the timeout")
 
     tools = [Tool.of(tool, timeout=0.01) for tool in (hangs, will_not_end)]
     toolbox = Toolbox([breaks, times_out, is_cancelled, *tools])
-    said = {
+    errors = {
         "breaks": "error: LookupError: no such place",
         "times_out": "error: TimeoutError: the sensor is slow",
-        "is_cancelled": "error: it was cancelled",
-        "hangs": "error: no answer within 0.01 s",
-        "will_not_end": "error: no answer within 0.01 s",
+        "is_cancelled": "error: the tool was cancelled",
+        "hangs": "error: no result within 0.01 s",
+        "will_not_end": "error: no result within 0.01 s",
         "x": "error: there is no tool 'x'; known: breaks, times_out, is_cancelled, "
         "hangs, will_not_end",
     }
-    for name, output in said.items():
+    for name, output in errors.items():
         result = await finish(toolbox, name)
         assert (result.output, result.failed) == (output, True)
 
 
-async def test_calls_under_way_end_with_the_session():
-    """Nobody is told any more, and nothing is left."""
+async def test_close_cancels_running_calls_and_reports_none():
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def hangs() -> None:
@@ -244,11 +233,11 @@ async def test_calls_under_way_end_with_the_session():
         finally:
             ended.set()
 
-    toolbox, told = Toolbox([hangs]), []
-    toolbox.start(ToolCalled("c1", "hangs", ""), told.append)
+    toolbox, finished = Toolbox([hangs]), []
+    toolbox.start(ToolCalled("c1", "hangs", ""), finished.append)
     with anyio.fail_after(20):
         await begun.wait()
         await toolbox.aclose()
     await toolbox.aclose()
     assert ended.is_set()
-    assert told == []
+    assert finished == []
