@@ -8,8 +8,7 @@ from pathlib import Path
 
 from realtalk_async import Command, Logger, ProcessManager, RestartPolicy
 from realtalk_async.cli.top.app import View
-from realtalk_async.cli.top.connection import Link
-from realtalk_async.control.server import control
+from realtalk_async.control import ControlClient, serve_control
 
 PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
 SIZE = (112, 28)
@@ -28,14 +27,14 @@ async def draw() -> None:
     async with (
         Logger() as logger,
         ProcessManager(logger) as manager,
-        control(manager) as socket,
+        serve_control(manager) as socket,
     ):
         for name, line in SHOWN.items():
             await manager.start(name, Command("sh", "-c", line))
         fails = Command("sh", "-c", f"sleep 0.7; echo '{BUSY}' >&2; exit 1")
         await manager.start("recorder", fails, restart=POLICY)
         await asyncio.sleep(6)
-        app = View(Link(socket))
+        app = View(ControlClient(socket))
         async with app.run_test(size=SIZE) as pilot:
             await asyncio.sleep(2.5)
             await pilot.press("end", "4")

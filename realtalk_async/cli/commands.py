@@ -1,12 +1,13 @@
 """
-The commands: ``run``, ``top``, ``ps``, ``logs``, ``tail``, ``demo`` and others.
+The commands of `realtalk-async` and their options.
 
-What a command needs is imported when it runs.
+Each command imports what it needs when it runs, so that all of them start fast.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from realtalk_async.cli.config.spec import AppSpec
 
@@ -47,10 +48,10 @@ def main() -> None:
 
 
 class RunCommand(click.Command):
-    """Keeps what stands behind ``--`` apart: it is a command, whatever it looks like."""
+    """Takes all arguments after ``--`` as the command, also those that look like options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what stands before ``--``."""
+        """Parse the arguments before ``--``."""
         place = args.index("--") if "--" in args else len(args)
         ctx.meta["command"] = tuple(args[place + 1 :])
         ctx.meta["is_command"] = place < len(args)
@@ -60,74 +61,78 @@ class RunCommand(click.Command):
 @main.command(
     cls=RunCommand,
     options_metavar="[OPTIONS] [FILE | -- COMMAND...]",
-    short_help="Keep a command, or a whole file, running.",
+    short_help="Run and supervise a command, or the processes of a file.",
 )
 @click.argument("file", required=False, metavar="")
 @click.option(
     "--check",
     is_flag=True,
-    help="Only check the file, and draw the order of the start.",
+    help="Check the file, print the order of the start, and run nothing.",
 )
 @click.option(
     "--restart",
     type=click.Choice(MODES),
-    help="When to restart: always, after a failure (the default), never. Not for TOML, "
-    "which says it itself.",
+    help="Restart always, after a failure (transient, the default), or never. For TOML "
+    "a key of the file.",
 )
 @click.option(
     "--max-failures",
     type=click.FloatRange(min=0),
-    help="Give up above this failure score, which halves every 30 s.  [default: 5]",
+    help="Give up above this failure score; it halves every 30 s.  [default: 5]",
 )
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="The first PORT of a Procfile."
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The PORT of the first process of a Procfile.",
 )
 @click.option(
     "--env-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Instead of the .env beside a Procfile.",
+    help="The environment of a Procfile, instead of .env beside it.",
 )
 @click.option(
     "--log",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the log goes. Without it there is one as long as nothing fails.",
+    help="The path of the log. Without it, the log is temporary, and kept after a failure.",
 )
 @click.option(
     "--stamp",
     type=click.Choice(["time", "iso", "none"]),
     default="time",
     show_default=True,
-    help="How the lines of several processes are stamped.",
+    help="The time stamp of each line, for several processes.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Say only what the processes say.")
 @click.option(
-    "--no-control", is_flag=True, help="Let nobody look in by ps, logs, stop…"
+    "--quiet", "-q", is_flag=True, help="Print only the output of the processes."
+)
+@click.option(
+    "--no-control", is_flag=True, help="Serve no control socket for ps, logs, stop…"
 )
 @click.option(
     "--metrics",
     metavar="[HOST:]PORT",
-    help="Serve /metrics, /healthz and /readyz there; on 127.0.0.1 without HOST.",
+    help="Serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if omitted.",
 )
 @click.pass_context
 def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
     """
-    Run a command, or all processes of a file, and keep them running.
+    Run a command, or all processes of a file, and restart them after failures.
 
-    FILE is a Procfile, or TOML if its name ends in .toml; without it and without a
-    COMMAND, realtalk.toml or Procfile is looked for here. The output of one COMMAND is
-    passed on as it is; that of several processes has their names before each line.
+    FILE is a Procfile, or TOML if its name ends in .toml. Without FILE and COMMAND,
+    realtalk.toml or Procfile in this folder is run. The output of a COMMAND is passed
+    through unchanged; each line of the processes of a FILE begins with time and name.
 
-    Ctrl-C ends all in reverse order, each by its ladder (SIGTERM, five seconds, SIGKILL,
-    unless the file says otherwise); Ctrl-C twice kills them.
+    Ctrl-C stops all processes in reverse order, each by its stop ladder (SIGTERM, after
+    five seconds SIGKILL, unless the file has another); a second Ctrl-C kills them.
 
     \b
     Exit code
-      0         all ended as they should
-      1 to 125  what could not be kept alive: its own exit status
+      0         all processes ended well
+      1 to 125  the exit status of the first process that was given up
       126, 127  ... it could not be run: not executable, not found
       128 + n   ... it was killed by signal n
-      2         mistakes in the file or here: nothing was run
-      130, 143  ended by Ctrl-C, by SIGTERM; 137: by Ctrl-C twice
+      2         invalid file or options: nothing was run
+      130, 143  stopped by Ctrl-C, by SIGTERM; 137: by Ctrl-C twice
     """
     from realtalk_async.cli.config.loader import CommandNotFound
     from realtalk_async.exceptions import RealtalkError
@@ -143,20 +148,20 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
         sys.exit(exc.code)
     except OSError as exc:
         place = f"{exc.filename}: " if exc.filename else ""
-        raise _Mistaken(f"{place}{exc.strerror or exc}") from exc
+        raise _CannotRun(f"{place}{exc.strerror or exc}") from exc
     except (RealtalkError, ImportError) as exc:
-        raise _Mistaken(str(exc)) from exc
+        raise _CannotRun(str(exc)) from exc
     sys.stdout.flush()
     sys.exit(code)
 
 
-class _Mistaken(click.ClickException):
-    """Something in a file, or around it, keeps us from beginning."""
+class _CannotRun(click.ClickException):
+    """Nothing was run; the message tells why."""
 
     exit_code = 2
 
     def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's
-        """Show it as it is: each line begins with its place."""
+        """Print the message alone: each of its lines begins with its place."""
         click.echo(self.message, err=True, file=file)
 
 
@@ -174,7 +179,7 @@ def _load_spec(
     if found is None:
         raise click.UsageError(
             "there is no realtalk.toml and no Procfile here: give a FILE, or a command "
-            "behind --, as in: realtalk-async run -- sleep 10"
+            "after --, as in: realtalk-async run -- sleep 10"
         )
     return loader.load_file(found, restart, options["port"], options["env_file"])
 
@@ -192,7 +197,9 @@ def _address(text: str) -> tuple[str, int]:
     """Return host and port of ``9464``, ``0.0.0.0:9464`` or ``[::]:9464``."""
     host, _, port = text.rpartition(":")
     if not (port.isdecimal() and int(port) < 65536):
-        raise click.BadParameter(f"{text!r} is no port and no HOST:PORT, such as 9464")
+        raise click.BadParameter(
+            f"{text!r} is neither a PORT nor HOST:PORT, such as 9464"
+        )
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
@@ -212,142 +219,165 @@ def _run(spec: AppSpec, options: dict[str, Any]) -> int:
     return run_spec(spec, setting)
 
 
-# ---- looking into apps that run
+# ---- running apps
 
 
-def _looking(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that all have that look into an app."""
-    app = click.option("--app", metavar="PID|SOCKET", help="Which app, if several run.")
+def _app_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all commands that send a request to an app."""
+    app = click.option(
+        "--app", metavar="PID|SOCKET", help="The app, if several are running."
+    )
     as_json = click.option(
-        "--json", "as_json", is_flag=True, help="One JSON value a line."
+        "--json", "as_json", is_flag=True, help="Print one JSON value per line."
     )
     return app(as_json(function))
 
 
-def _ask(app: str | None, *, as_json: bool, **question: Any) -> None:  # noqa: ANN401 - a Question's
-    """Have an app asked, and say what is wrong in one line."""
-    from realtalk_async.cli import inspect
-    from realtalk_async.control.protocol import Question
+def _send(
+    app: str | None,
+    *,
+    as_json: bool,
+    **fields: Any,  # noqa: ANN401 - of a Request
+) -> None:
+    """Send a request to an app and print the response."""
+    from realtalk_async.cli.inspect import print_response
+    from realtalk_async.control import Request
 
-    _look(lambda: inspect.ask(Question(**question), app, as_json=as_json))
+    with _errors_as_messages():
+        print_response(Request(**fields), app, as_json=as_json)
 
 
-def _look(function: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def _errors_as_messages() -> Generator[None]:
+    """Turn errors into one line on stderr and an exit code."""
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        function()
+        yield
     except RealtalkError as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Nobody reads any more; Python must not try to flush at its end.
+        # The reader of our output is gone; Python must not flush stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
-@main.command(short_help="Show the processes of all apps that run.")
-@_looking
+@main.command(short_help="Show the processes of all running apps.")
+@_app_options
 def ps(app: str | None, *, as_json: bool) -> None:
-    """Show all processes of all apps that run."""
-    from realtalk_async.cli import inspect
+    """Show the processes of all running apps."""
+    from realtalk_async.cli.inspect import print_apps
 
-    _look(lambda: inspect.overview(app, as_json=as_json))
+    with _errors_as_messages():
+        print_apps(app, as_json=as_json)
 
 
 def _complete_name(
     _ctx: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[str]:
-    """Return the names of processes that run, for the shell's completion."""
-    from realtalk_async.control import client
+    """Return the names of running processes, for the shell's completion."""
+    from realtalk_async.control.client import find_apps, process_names
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        found = client.overviews()
+        statuses = [app.get_status() for app in find_apps()]
     except RealtalkError:
         return []
-    known = {name for one in found.values() for name in client.names(one)}
+    known = {name for status in statuses for name in process_names(status)}
     return sorted(name for name in known if name.startswith(begun))
 
 
 _name = click.argument("name", shell_complete=_complete_name)
 
 
-@main.command(short_help="Show what a process has said.")
+@main.command(short_help="Show the output of a process.")
 @_name
-@click.option("-n", default=10, show_default=True, help="The newest so many lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until it is dead for good.")
-@_looking
+@click.option("-n", default=10, show_default=True, help="Number of the newest lines.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Also print new lines, until it ends for good."
+)
+@_app_options
 def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Show what the process NAME has said, on both streams."""
-    _ask(ask="tail", name=name, **options)
+    """Show the newest output of the process NAME: stdout and stderr."""
+    _send(method="tail", name=name, **options)
 
 
 @main.command(short_help="Show the log of an app.")
-@click.option("-n", default=50, show_default=True, help="The newest so many entries.")
-@click.option("-f", "--follow", is_flag=True, help="Go on for as long as the app runs.")
-@click.option("--level", type=click.Choice(["INFO", "WARNING", "ERROR"]))
-@click.option("--component", help="Of this process only.")
-@click.option("--pattern", help="A regular expression.")
-@_looking
-def logs(**options: Any) -> None:  # noqa: ANN401 - click's
-    """Show the log of an app."""
-    _ask(ask="logs", **options)
-
-
-@main.command(short_help="Show the lives of processes, how they ended.")
-@click.argument("name", required=False, shell_complete=_complete_name)
-@_looking
-def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Show all lives of the process NAME, or of all, and how they ended."""
-    _ask(ask="history", name=name, **options)
-
-
-@main.command(short_help="Tell why a process is as it is.")
-@_name
-@_looking
-def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Tell why the process NAME is as it is, how it died last, and what comes next."""
-    _ask(ask="explain", name=name, **options)
-
-
-@main.command(short_help="End a process and start it again.")
-@_name
-@_looking
-def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """End the process NAME by its ladder if it runs, and start it again."""
-    _ask(ask="restart", name=name, **options)
-
-
-@main.command(short_help="End a process for good.")
-@_name
-@_looking
-def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """End the process NAME by its ladder, and keep it from being restarted."""
-    _ask(ask="stop", name=name, **options)
-
-
-@main.command(short_help="Watch an app live.")
-@click.option("--app", metavar="PID|SOCKET", help="Which app, if several run.")
-@click.option("--read-only", is_flag=True, help="Offer no keys to restart and stop.")
+@click.option("-n", default=50, show_default=True, help="Number of the newest entries.")
 @click.option(
-    "--web", is_flag=True, help="Serve it to browsers on this machine, read-only."
+    "-f", "--follow", is_flag=True, help="Also print new entries, until the app ends."
 )
-@click.option("--port", default=8766, show_default=True, help="For --web.")
+@click.option(
+    "--level",
+    type=click.Choice(["INFO", "WARNING", "ERROR"]),
+    help="Only entries of this level.",
+)
+@click.option("--component", help="Only entries of this component, such as a process.")
+@click.option("--pattern", help="Only entries that match this regular expression.")
+@_app_options
+def logs(**options: Any) -> None:  # noqa: ANN401 - click's
+    """Show the newest log entries of an app."""
+    _send(method="logs", **options)
+
+
+@main.command(short_help="Show all incarnations of processes and how they ended.")
+@click.argument("name", required=False, shell_complete=_complete_name)
+@_app_options
+def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Show all incarnations of the process NAME, or of all, and how they ended."""
+    _send(method="history", name=name, **options)
+
+
+@main.command(short_help="Explain the state of a process.")
+@_name
+@_app_options
+def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Explain the state of the process NAME: its last failure, and what comes next."""
+    _send(method="explain", name=name, **options)
+
+
+@main.command(short_help="Stop a process and start it again.")
+@_name
+@_app_options
+def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Stop the process NAME by its stop ladder, if it runs, and start it again."""
+    _send(method="restart", name=name, **options)
+
+
+@main.command(short_help="Stop a process for good.")
+@_name
+@_app_options
+def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Stop the process NAME by its stop ladder; it is not restarted."""
+    _send(method="stop", name=name, **options)
+
+
+@main.command(short_help="Show a live view of an app.")
+@click.option("--app", metavar="PID|SOCKET", help="The app, if several are running.")
+@click.option("--read-only", is_flag=True, help="Without keys to restart and stop.")
+@click.option(
+    "--web", is_flag=True, help="Serve the view to browsers on this machine, read-only."
+)
+@click.option("--port", default=8766, show_default=True, help="The port for --web.")
 def top(app: str | None, *, read_only: bool, web: bool, port: int) -> None:
     """
-    Watch an app: its processes, their output, the log, deaths and restarts.
+    Show a live view of an app: processes, output, log, failures and restarts.
 
-    Arrow keys select a process; 1 to 4 show its output, the log, the time line, its
-    crash report; r restarts it and s stops it, after a question; o sorts; l, c and /
-    choose level, component and pattern of the log; q quits.
+    Arrow keys select a process; 1 to 4 show its output, the log, the timeline, its
+    crash report; r restarts it and s stops it, after a confirmation; o changes the order;
+    l, c and / choose level, component and pattern of the log; q quits.
 
-    --web is for any user of this machine: whoever may connect sees what processes say.
+    With --web every user of this machine can connect and see the output of processes.
     """
-    from realtalk_async.cli import top as live
+    from realtalk_async.cli import top as live_view
 
-    _look(lambda: live.serve(app, port) if web else live.show(app, read_only=read_only))
+    with _errors_as_messages():
+        if web:
+            live_view.serve(app, port)
+        else:
+            live_view.show(app, read_only=read_only)
 
 
 # ---- demo and peer
@@ -357,17 +387,17 @@ def top(app: str | None, *, read_only: bool, web: bool, port: int) -> None:
 @click.option(
     "--mic",
     metavar="WAV|default",
-    help="A WAV file, or the machine's microphone, instead of the spoken script.",
+    help="A WAV file, or the default microphone, instead of the spoken script.",
 )
 @click.option(
     "--speaker",
     metavar="WAV|default",
-    help="A WAV file, or the machine's speaker, instead of speaker.wav.",
+    help="A WAV file, or the default speaker, instead of speaker.wav.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where log and WAV files go; a new folder among the temporary files if omitted.",
+    help="The folder of log and WAV files; a new temporary folder if omitted.",
 )
 def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     """
@@ -394,65 +424,27 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     sys.exit(asyncio.run(run_demo(setting, account)))
 
 
-@main.command(short_help="Run the offline peer alone.")
-@click.option("--port", default=8765, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option(
-    "--pace", default=20.0, show_default=True, help="Seconds of audio sent per second."
+@main.command(
+    short_help="Run the offline peer alone.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
-@click.option(
-    "--lifetime",
-    default=3600.0,
-    show_default=True,
-    help="Seconds until a session expires.",
-)
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="FAULT",
-    help="Commit it on each connection, as often as wanted; see --list-faults.",
-)
-@click.option(
-    "--recogniser",
-    type=click.Choice(["sphinx", "whisper"]),
-    default="sphinx",
-    show_default=True,
-    help="Whisper understands human voices and needs the extra 'human'.",
-)
-@click.option(
-    "--list-faults", "lists", is_flag=True, help="Tell of all faults, and end."
-)
-@click.option("--verbose", is_flag=True, help="Log connections to stderr.")
-def peer(*, faults: tuple[str, ...], lists: bool, verbose: bool, **given: Any) -> None:  # noqa: ANN401 - click's
-    """
-    Run the offline peer alone, at ws://HOST:PORT/v1/realtime.
-
-    It speaks the OpenAI Realtime protocol: it hears, answers and speaks, without a
-    network, and commits faults on demand. A client may ask for them, and for a pace and
-    a lifetime, by its URL too: ws://…/v1/realtime?fault=drop:5&pace=1&lifetime=60
-    """
-    from realtalk_async.offline import faults as known
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def peer(arguments: tuple[str, ...]) -> None:
+    """Run the offline peer alone; its own parser reads the options."""
     from realtalk_async.offline.__main__ import main as serve
 
-    if lists:
-        about = known.__doc__ or ""  # its first line is for who reads the code
-        click.echo(about.strip().partition("\n")[2].strip())
-        return
-    arguments = [f"--{name}={value}" for name, value in given.items()]
-    arguments += [f"--fault={fault}" for fault in faults]
-    sys.exit(serve([*arguments, *(["--verbose"] if verbose else [])]))
+    sys.exit(serve([*arguments], prog="realtalk-async peer"))
 
 
-@main.command(short_help="Draw the time line of a saved session.")
+@main.command(short_help="Draw the timeline of a saved session.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the picture goes; beside FILE, with the ending .svg, if omitted.",
+    help="The path of the picture; FILE with the ending .svg if omitted.",
 )
 def timeline(file: Path, out: Path | None) -> None:
-    """Draw the time line of a session that `Stream.save_timeline` has saved."""
+    """Draw the timeline of a session, saved by Stream.save_timeline, as SVG."""
     from realtalk_async.exceptions import InvalidConfiguration
     from realtalk_async.voice.timeline.svg import render
 

@@ -1,7 +1,7 @@
 """
-What `realtalk-async ps`, `tail`, `logs`, `history`, `explain`, `restart`, `stop` print.
+Print the responses of running apps: `ps`, `tail`, `logs`, `history`, `explain`, …
 
-With ``--json`` it is what the app has told: one JSON value a line.
+With ``--json`` each line is one JSON value of the response.
 """
 
 from __future__ import annotations
@@ -14,55 +14,66 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from realtalk_async.cli.line_format import wants_colour
-from realtalk_async.control import client
+from realtalk_async.control.client import find_app, find_apps, processes_of
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from realtalk_async.control.protocol import JsonObject, Question
+    from realtalk_async.control import JsonObject, Request
 
-STATES = {
+STATE_STYLES = {
     "running": "green",
     "starting": "cyan",
     "backoff": "yellow",
     "stopping": "yellow",
     "fatal": "bold red",
 }
-"""How states look in the table."""
+"""Styles of states in the table; all other states are dim."""
+
+COLUMNS = (
+    "name",
+    "state",
+    "pid",
+    "incarnation",
+    "uptime",
+    "restarts",
+    "exit",
+    "reason",
+)
 
 
-def ask(question: Question, app: str | None, *, as_json: bool) -> None:
+def print_response(request: Request, app: str | None, *, as_json: bool) -> None:
     """
-    Ask the one app that can be meant, and print its answer.
+    Send a request to the only app that fits, and print the response.
 
     Raises:
-        ControlUnavailable: If there is none, or it says no.
+        ControlUnavailable: If no app fits, or the app refuses.
     """
-    show = _SHOWN[question.ask]
-    for value in client.ask(client.app_of(question.name, app), question):
+    print_item = _PRINTERS[request.method]
+    for item in find_app(request.name, app=app).send(request):
         if as_json:
-            _print_json(value)
+            _print_json(item)
         else:
-            show(cast("JsonObject", value))
+            print_item(cast("JsonObject", item))
 
 
-def overview(app: str | None, *, as_json: bool) -> None:
+def print_apps(app: str | None, *, as_json: bool) -> None:
     """
-    Print all processes of all apps.
+    Print the processes of all running apps, or of one.
 
     Raises:
-        ControlUnavailable: If the app that was asked for is not there.
+        ControlUnavailable: If that app does not run.
     """
-    found = client.overviews(app)
-    if as_json:
-        for path, one in found.items():
-            _print_json({"socket": str(path), **one})
-        return
-    if not found:
-        _print_line("nothing of yours runs that can be looked into")
-    for one in found.values():
-        _show_app(one)
+    clients = find_apps(app)
+    if not clients and not as_json:
+        _print_line("no running app was found")
+    for client in clients:
+        status = client.get_status()
+        if as_json:
+            _print_json({"socket": str(client.path), **status})
+        else:
+            _print_app(status)
 
 
 def _print_json(value: object) -> None:
@@ -70,13 +81,13 @@ def _print_json(value: object) -> None:
 
 
 def _print_line(text: str) -> None:
-    # What a child has said may hold what our own encoding has not.
+    # Output of a child may hold characters that the encoding of stdout does not have.
     sys.stdout.buffer.write(text.encode(errors="replace") + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _show_app(one: JsonObject) -> None:
-    """Print one app: what it is, and a line for each of its processes."""
+def _print_app(app: JsonObject) -> None:
+    """Print one app, and one line for each of its processes."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -86,44 +97,35 @@ def _show_app(one: JsonObject) -> None:
         no_color=not wants_colour(os.environ, is_terminal=sys.stdout.isatty()),
         width=None if sys.stdout.isatty() else 200,
     )
-    head = f"{one['command']}  pid {one['pid']}  {one['status']}"
+    head = f"{app['command']}  pid {app['pid']}  {app['status']}"
     console.print(Text(head, "bold"), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in (
-        "name",
-        "state",
-        "pid",
-        "life",
-        "uptime",
-        "restarts",
-        "exit",
-        "reason",
-    ):
+    for name in COLUMNS:
         table.add_column(name, header_style="dim", overflow="fold")
-    for status in client.processes(one):
-        table.add_row(*_cells(status), style=None)
+    for status in processes_of(app):
+        table.add_row(*_cells(status))
     console.print(table)
-    for name, reason in cast("dict[str, str]", one["degraded"]).items():
+    for name, reason in cast("dict[str, str]", app["degraded"]).items():
         console.print(Text(f"degraded: {name}: {reason}", "yellow"), soft_wrap=True)
 
 
 def _cells(status: JsonObject) -> Iterable[str]:
     state = str(status["state"])
-    style = STATES.get(state, "dim")
+    style = STATE_STYLES.get(state, "dim")
     return (
-        _plain(status["name"]),
+        _escape(status["name"]),
         f"[{style}]{state}[/]",
         _or_dash(status["pid"]),
         _or_dash(status["incarnation"]),
         format_hms(cast("float", status["uptime"])),
         _or_dash(status["restarts"]),
         _or_dash(status["exit_status"]),
-        _plain(status["reason"]),
+        _escape(status["reason"]),
     )
 
 
-def _plain(value: object) -> str:
-    """Return text that rich shows as it is."""
+def _escape(value: object) -> str:
+    """Return text without markup for rich."""
     return str(value).replace("[", r"\[")
 
 
@@ -131,49 +133,50 @@ def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _show_line(line: JsonObject) -> None:
+def _print_output_line(line: JsonObject) -> None:
     at = datetime.fromisoformat(str(line["at"]))
     _print_line(f"{at:%H:%M:%S} {line['stream']} | {line['text']}")
 
 
-def _show_entry(entry: JsonObject) -> None:
+def _print_entry(entry: JsonObject) -> None:
     _print_line(str(entry["line"]))
 
 
-def _show_status(status: JsonObject) -> None:
+def _print_status(status: JsonObject) -> None:
     pid = f", pid {status['pid']}" if status["status"] == "running" else ""
     _print_line(f"{status['name']}: {status['state']}{pid}; {status['reason']}")
 
 
-def _show_history(history: JsonObject) -> None:
-    """Print one line for each life of a process, and for what was done about its end."""
+def _print_history(history: JsonObject) -> None:
+    """Print one line for each incarnation of a process, and for each restart after it."""
     status = cast("JsonObject", history["status"])
     _print_line(f"{status['name']}: {status['state']}; {status['reason']}")
-    tries = cast("list[JsonObject]", history["attempts"])
-    for life in cast("list[JsonObject]", history["incarnations"]):
-        began = datetime.fromisoformat(str(life["started_at"]))
+    attempts = cast("list[JsonObject]", history["attempts"])
+    for incarnation in cast("list[JsonObject]", history["incarnations"]):
+        number = incarnation["incarnation"]
+        started = datetime.fromisoformat(str(incarnation["started_at"]))
         _print_line(
-            f"  {began:%H:%M:%S}  life {life['incarnation']}: {life['summary']}"
+            f"  {started:%H:%M:%S}  incarnation {number}: {incarnation['summary']}"
         )
-        for one in tries:
-            if one["after"] == life["incarnation"]:
-                _print_line(f"            {_attempt(one)}")
+        for attempt in attempts:
+            if attempt["after"] == number:
+                _print_line(f"            {_describe_attempt(attempt)}")
 
 
-def _attempt(one: JsonObject) -> str:
-    how = "restarted" if one["succeeded"] else "not restarted"
-    return f"{how} by {one['asked_by']}: {one['detail']}"
+def _describe_attempt(attempt: JsonObject) -> str:
+    how = "restarted" if attempt["succeeded"] else "not restarted"
+    return f"{how} by {attempt['asked_by']}: {attempt['detail']}"
 
 
-def _show_explanation(told: JsonObject) -> None:
-    _print_line(str(told["text"]))
+def _print_explanation(explanation: JsonObject) -> None:
+    _print_line(str(explanation["text"]))
 
 
-_SHOWN: dict[str, Callable[[JsonObject], None]] = {
-    "tail": _show_line,
-    "logs": _show_entry,
-    "history": _show_history,
-    "explain": _show_explanation,
-    "restart": _show_status,
-    "stop": _show_status,
+_PRINTERS: dict[str, Callable[[JsonObject], None]] = {
+    "tail": _print_output_line,
+    "logs": _print_entry,
+    "history": _print_history,
+    "explain": _print_explanation,
+    "restart": _print_status,
+    "stop": _print_status,
 }

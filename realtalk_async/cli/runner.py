@@ -213,15 +213,12 @@ class Runner:
         """Let others look in, if they may."""
         async with contextlib.AsyncExitStack() as stack:
             if self._setting.control:
-                from realtalk_async.control.server import (
-                    control,  # here, for those who do not want it
-                )
-                from realtalk_async.control.sockets import ControlUnavailable
+                from realtalk_async.control import ControlUnavailable, serve_control
 
                 try:
-                    await stack.enter_async_context(control(manager))
+                    await stack.enter_async_context(serve_control(manager))
                 except ControlUnavailable as exc:
-                    what = f"nobody can look in: {exc}"
+                    what = f"no control socket: {exc}"
                     self._say(Notice(now_local(), what, bad=True))
             yield
 

@@ -1,101 +1,198 @@
-"""The other side of the window: find apps, ask them. An edge, without an event loop."""
+"""Find running apps and send them requests."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from realtalk_async.control import protocol
-from realtalk_async.control.sockets import ControlUnavailable, connect, doors
+from realtalk_async.control.protocol import (
+    MAX_RESPONSE_LINE,
+    Failure,
+    Item,
+    JsonObject,
+    Request,
+    decode_line,
+)
+from realtalk_async.control.sockets import (
+    ControlUnavailable,
+    address_of,
+    connect,
+    find_sockets,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from realtalk_async.control.protocol import JsonObject, Question
+    from collections.abc import AsyncGenerator, Generator, Iterator
 
 
-def ask(path: Path, question: Question) -> Iterator[object]:
+def find_apps(app: str | None = None) -> list[ControlClient]:
     """
-    Yield the parts of an app's answer.
-
-    Raises:
-        ControlUnavailable: If the app is not there, or says no.
-    """
-    try:
-        with connect(path) as one, one.makefile("rb") as answer:
-            one.sendall(question.encode())
-            while isinstance(
-                told := protocol.understand(answer.readline(protocol.MOST_TOLD)),
-                protocol.Item,
-            ):
-                yield told.value
-    except OSError as exc:
-        raise ControlUnavailable(f"no app answers at {path}: {exc}") from exc
-    if isinstance(told, protocol.Failed):
-        raise ControlUnavailable(told.why)
-
-
-def overviews(app: str | None = None) -> dict[Path, JsonObject]:
-    """
-    Return what runs on this machine: the answer to ``ps`` of each app, by its socket.
+    Return a client for each running app of this user.
 
     Args:
-        app: Only the app with this pid or socket.
+        app: Only the app with this pid, or with the control socket at this path.
+
+    Raises:
+        ControlUnavailable: If no app has that pid.
     """
-    found: dict[Path, JsonObject] = {}
-    for path in _choose(app):
-        for part in ask(path, protocol.Question("ps")):
-            found[path] = cast("JsonObject", part)
-    return found
-
-
-def _choose(app: str | None) -> list[Path]:
     if app is None:
-        return doors()
+        return [ControlClient(path) for path in find_sockets()]
     if not app.isdecimal():
-        from pathlib import Path
-
-        return [Path(app)]
-    chosen = [one for one in doors() if one.stem.split("-")[0] == app]
-    if not chosen:
-        raise ControlUnavailable(f"no app with pid {app} can be looked into")
-    return chosen
+        return [ControlClient(Path(app))]
+    found = find_sockets(int(app))
+    if not found:
+        raise ControlUnavailable(f"no running app has the pid {app}")
+    return [ControlClient(path) for path in found]
 
 
-def app_of(name: str | None, app: str | None) -> Path:
+def find_app(process: str | None = None, *, app: str | None = None) -> ControlClient:
     """
-    Return the socket of the one app that can be meant.
+    Return a client for the only app that fits.
 
     Args:
-        name: It has a process of this name.
-        app: It has this pid or socket.
+        process: The app has a process or a task of this name.
+        app: The app has this pid or control socket.
 
     Raises:
-        ControlUnavailable: If there is none, or more than one.
+        ControlUnavailable: If no app fits, or more than one.
     """
-    found = overviews(app)
-    if not found:
+    statuses = {client: client.get_status() for client in find_apps(app)}
+    if not statuses:
         raise ControlUnavailable(
-            "no app of yours can be looked into: it has to run under 'realtalk-async "
-            "run', or open a window by 'async with control(manager)'"
+            "no running app was found: an app is found if it runs under 'realtalk-async "
+            "run' or enters 'async with serve_control(manager)'"
         )
-    having = {p: one for p, one in found.items() if name is None or name in names(one)}
-    if len(having) == 1:
-        return next(iter(having))
-    if not having:
-        known = ", ".join(
-            sorted({one for each in found.values() for one in names(each)})
+    names = {client: process_names(status) for client, status in statuses.items()}
+    fitting = [one for one in names if process is None or process in names[one]]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        known = ", ".join(sorted({name for some in names.values() for name in some}))
+        raise ControlUnavailable(f"no process is named {process!r}; there are {known}")
+    apps = "; ".join(
+        f"{statuses[one]['pid']} ({statuses[one]['command']})" for one in fitting
+    )
+    raise ControlUnavailable(f"several apps fit, choose one by its pid: {apps}")
+
+
+def process_names(status: JsonObject) -> list[str]:
+    """Return the names of the processes and tasks in the status of an app."""
+    return [str(one["name"]) for one in processes_of(status)]
+
+
+def processes_of(status: JsonObject) -> list[JsonObject]:
+    """Return the statuses of the processes and tasks in the status of an app."""
+    return cast("list[JsonObject]", status["processes"])
+
+
+class ControlClient:
+    """
+    Sends requests to one app.
+
+    All methods but `send_async` block until the app has responded. All of them raise
+    `ControlUnavailable` if the app does not run any more, or refuses.
+
+    Args:
+        path: The app's control socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get_status(self) -> JsonObject:
+        """
+        Return the state of the app and of its processes.
+
+        Returns:
+            ``pid``, ``command``, ``cwd``, ``status``, ``log``, ``degraded``, and
+            ``processes``, a list of `ProcessStatus` as JSON objects.
+        """
+        return self._get(Request("ps"))
+
+    def tail(self, name: str, *, n: int = 10, follow: bool = False) -> Iterator[object]:
+        """Yield the newest lines of a process; then, if followed, the new lines."""
+        return self.send(Request("tail", name=name, n=n, follow=follow))
+
+    def get_logs(
+        self,
+        *,
+        n: int = 10,
+        level: str | None = None,
+        component: str | None = None,
+        pattern: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[object]:
+        """Yield the newest log entries; then, if followed, the new entries."""
+        return self.send(
+            Request(
+                "logs",
+                n=n,
+                level=level,
+                component=component,
+                pattern=pattern,
+                follow=follow,
+            )
         )
-        raise ControlUnavailable(f"no process is named {name!r}; there are {known}")
-    apps = "; ".join(f"{one['pid']} ({one['command']})" for one in having.values())
-    raise ControlUnavailable(f"say which app by --app PID: {apps}")
+
+    def get_history(self, name: str | None = None) -> list[object]:
+        """Return all incarnations of a process, or of each process."""
+        return list(self.send(Request("history", name=name)))
+
+    def explain(self, name: str) -> JsonObject:
+        """Return why a process is in its state; ``text`` is for people."""
+        return self._get(Request("explain", name=name))
+
+    def restart(self, name: str) -> JsonObject:
+        """Stop a process, if it runs, start it again, and return its status."""
+        return self._get(Request("restart", name=name))
+
+    def stop(self, name: str) -> JsonObject:
+        """Stop a process for good, and return its status."""
+        return self._get(Request("stop", name=name))
+
+    def _get(self, request: Request) -> JsonObject:
+        (item,) = self.send(request)
+        return cast("JsonObject", item)
+
+    def send(self, request: Request) -> Generator[object]:
+        """Send any request, and yield the items of the response."""
+        try:
+            with connect(self.path) as connection, connection.makefile("rb") as file:
+                connection.sendall(request.encode())
+                while isinstance(
+                    line := decode_line(file.readline(MAX_RESPONSE_LINE)), Item
+                ):
+                    yield line.value
+        except OSError as exc:
+            raise ControlUnavailable(f"no app answers at {self.path}: {exc}") from exc
+        if isinstance(line, Failure):
+            raise ControlUnavailable(line.error)
+
+    async def send_async(self, request: Request) -> AsyncGenerator[object]:
+        """
+        Send any request without blocking the event loop, and yield the items.
+
+        Cancellation: The connection is closed, and the app stops its response.
+        """
+        try:
+            with address_of(self.path) as address:
+                reader, writer = await asyncio.open_unix_connection(
+                    address, limit=MAX_RESPONSE_LINE
+                )
+        except OSError as exc:
+            raise ControlUnavailable(f"no app answers at {self.path}: {exc}") from exc
+        try:
+            writer.write(request.encode())
+            while isinstance(line := await _read_line(reader), Item):
+                yield line.value
+        finally:
+            writer.close()
+        if isinstance(line, Failure):
+            raise ControlUnavailable(line.error)
 
 
-def names(overview: JsonObject) -> list[str]:
-    """Return the names of an app's processes."""
-    return [str(one["name"]) for one in processes(overview)]
-
-
-def processes(overview: JsonObject) -> list[JsonObject]:
-    """Return the statuses of an app's processes."""
-    return cast("list[JsonObject]", overview["processes"])
+async def _read_line(reader: asyncio.StreamReader) -> object:
+    try:
+        return decode_line(await reader.readuntil(b"\n"))
+    except (asyncio.IncompleteReadError, OSError):
+        return Failure("the app has ended")

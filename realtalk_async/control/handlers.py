@@ -1,4 +1,4 @@
-"""What the window into an app tells, and does, when asked."""
+"""Handle the requests of the control socket, one method of the protocol each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.time_slice import TimeSlice
-from realtalk_async.control.diff import Changed
 from realtalk_async.exceptions import RealtalkError, UnknownProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from realtalk_async.control.protocol import JsonObject, Question
+    from realtalk_async.control.protocol import JsonObject, Request
     from realtalk_async.supervision import (
         ManagedProcess,
         OutputLine,
@@ -20,35 +19,35 @@ if TYPE_CHECKING:
         ProcessStatus,
     )
 
-    Answer = Callable[[Question], AsyncGenerator[object]]
+    Handler = Callable[[Request], AsyncGenerator[object]]
 
-LINES = 10
-"""Lines that are told if nobody says how many."""
+DEFAULT_LINES = 10
+"""Lines or entries of a response if the request gives no number."""
 
-PERIOD = 1.0
-"""Seconds between two looks of a watch if nobody says how many."""
+DEFAULT_PERIOD = 1.0
+"""Seconds between two items of a watch if the request gives no period."""
 
-LAST_LINE = 200
-"""Characters of a process's last line that a watch tells."""
-
-
-class Refused(RealtalkError):
-    """What was asked for could not be done."""
+MAX_LAST_LINE = 200
+"""Characters of a process's last line in a watch."""
 
 
-class Answers:
+class RequestRefused(RealtalkError):
+    """The app cannot do what a request asks for."""
+
+
+class RequestHandlers:
     """
-    Answers questions about the processes of one manager.
+    Handles the requests about the processes of one manager.
 
     Args:
-        manager: Whose they are.
-        app: What tells this app from others, ready for JSON.
+        manager: The manager.
+        app: Identifies this app; ready for JSON.
     """
 
     def __init__(self, manager: ProcessManager, app: JsonObject) -> None:
         self._manager = manager
         self._app = app
-        self._by_ask: dict[str, Answer] = {
+        self._handlers: dict[str, Handler] = {
             "ps": self._ps,
             "watch": self._watch,
             "tail": self._tail,
@@ -59,25 +58,27 @@ class Answers:
             "stop": self._stop,
         }
 
-    def to(self, question: Question) -> AsyncGenerator[object]:
+    def handle(self, request: Request) -> AsyncGenerator[object]:
         """
-        Return the parts of the answer, ready for JSON.
+        Return the items of the response, ready for JSON.
 
         Raises:
-            RealtalkError: While it is iterated over, if there is no answer.
+            RealtalkError: During the iteration, if the request is refused.
         """
-        return self._by_ask[question.ask](question)
+        return self._handlers[request.method](request)
 
-    def _find(self, question: Question) -> ManagedProcess:
-        """Return the process; a coroutine has no output, and its own way to go on."""
-        processes, name = self._manager.processes, str(question.name)
+    def _process(self, request: Request) -> ManagedProcess:
+        """Return the process of a request that is not for coroutines."""
+        processes, name = self._manager.processes, str(request.name)
         if name in self._manager.tasks:
-            raise Refused(f"{name!r} is a coroutine: {question.ask} is for processes")
+            raise RequestRefused(
+                f"{name!r} is a coroutine: {request.method} is for processes"
+            )
         if name not in processes:
             raise UnknownProcess(name, self._manager.get_statuses())
         return processes[name]
 
-    def _overview(self) -> JsonObject:
+    def _app_status(self) -> JsonObject:
         manager = self._manager
         return {
             **self._app,
@@ -86,14 +87,13 @@ class Answers:
             "degraded": dict(manager.degraded),
         }
 
-    async def _ps(self, _question: Question) -> AsyncGenerator[object]:
+    async def _ps(self, _request: Request) -> AsyncGenerator[object]:
         statuses = self._manager.get_statuses().values()
         processes = [one.to_dict() for one in statuses]
-        yield {**self._overview(), "processes": processes}
+        yield {**self._app_status(), "processes": processes}
 
-    async def _watch(self, question: Question) -> AsyncGenerator[object]:
-        """Tell all of each process, then, look by look, only what has changed."""
-        changed, period = Changed(), question.period or PERIOD
+    async def _watch(self, request: Request) -> AsyncGenerator[object]:
+        differ, period = Differ(), request.period or DEFAULT_PERIOD
         while True:
             rows: dict[str, JsonObject] = {}
             time_slice = TimeSlice()
@@ -102,13 +102,13 @@ class Answers:
                 if row is not None:
                     rows[name] = row
                 await time_slice.yield_if_over()
-            yield {**self._overview(), **changed.since_last(rows)}
+            yield {**self._app_status(), **differ.compare(rows)}
             await asyncio.sleep(period)
 
     def _row(self, name: str) -> JsonObject | None:
-        """Return what a watch tells of a process or a coroutine; None if it is gone."""
+        """Return the row of a process or a coroutine in a watch; None if it is gone."""
         if name in self._manager.tasks:
-            return _row(self._manager.tasks[name].get_status())
+            return _lasting_fields(self._manager.tasks[name].get_status())
         process = self._manager.processes.get(name)
         if process is None:
             return None
@@ -118,60 +118,100 @@ class Answers:
             process.get_volume("stderr", most=0),
         )
         return {
-            **_row(process.get_status()),
+            **_lasting_fields(process.get_status()),
             "bytes": sum(one.size for one in streams),
-            "last": last[:LAST_LINE],
+            "last": last[:MAX_LAST_LINE],
         }
 
-    async def _tail(self, question: Question) -> AsyncGenerator[object]:
-        process = self._find(question)
-        # Both at once: nothing is missing in between, and nothing told twice.
+    async def _tail(self, request: Request) -> AsyncGenerator[object]:
+        process = self._process(request)
+        # Both before the first `await`: no line is lost in between, and none comes twice.
         following = process.follow()
-        for line in _newest(process, _count(question), is_followed=question.follow):
-            yield _line(line, question.width)
-        if question.follow:
+        lines = _newest_lines(process, _count(request), is_followed=request.follow)
+        for line in lines:
+            yield _line_to_dict(line, request.width)
+        if request.follow:
             async for line in following:
-                yield _line(line, question.width)
+                yield _line_to_dict(line, request.width)
 
-    async def _logs(self, question: Question) -> AsyncGenerator[object]:
+    async def _logs(self, request: Request) -> AsyncGenerator[object]:
         logger = self._manager.logger
-        which = question.level, question.component, question.pattern
-        following = logger.follow_logs(*which) if question.follow else None
-        for entry in await logger.get_logs(*which, n=_count(question)):
+        filters = request.level, request.component, request.pattern
+        following = logger.follow_logs(*filters) if request.follow else None
+        for entry in await logger.get_logs(*filters, n=_count(request)):
             yield {**entry.to_dict(), "line": str(entry)}
         if following is not None:
             async for entry in following:
                 yield {**entry.to_dict(), "line": str(entry)}
 
-    async def _history(self, question: Question) -> AsyncGenerator[object]:
-        found = self._manager.get_error_history(question.name)
+    async def _history(self, request: Request) -> AsyncGenerator[object]:
+        found = self._manager.get_error_history(request.name)
         for one in found.processes.values():
-            lines = 0 if question.n is None else question.n
+            lines = 0 if request.n is None else request.n
             yield one.to_dict(most_lines=lines)
 
-    async def _explain(self, question: Question) -> AsyncGenerator[object]:
-        explanation = self._manager.explain(str(question.name))
-        told = explanation.to_dict(most_lines=_count(question))
-        yield {**told, "text": str(explanation)}
+    async def _explain(self, request: Request) -> AsyncGenerator[object]:
+        explanation = self._manager.explain(str(request.name))
+        fields = explanation.to_dict(most_lines=_count(request))
+        yield {**fields, "text": str(explanation)}
 
-    async def _restart(self, question: Question) -> AsyncGenerator[object]:
-        process = self._find(question)
+    async def _restart(self, request: Request) -> AsyncGenerator[object]:
+        process = self._process(request)
         if process.status == "dead":
             if not await process.restart():
-                raise Refused(f"{process.name!r} was not restarted: {process.reason}")
+                raise RequestRefused(
+                    f"{process.name!r} was not restarted: {process.reason}"
+                )
         elif process.policy.mode == "temporary":
             await process.stop()
             await process.start()
         else:
-            await process.restart_with_group("a restart was asked for from outside")
+            await process.restart_with_group("requested through the control socket")
         yield (await process.wait_until_running()).to_dict()
 
-    async def _stop(self, question: Question) -> AsyncGenerator[object]:
-        yield (await self._manager.stop(str(question.name))).to_dict()
+    async def _stop(self, request: Request) -> AsyncGenerator[object]:
+        yield (await self._manager.stop(str(request.name))).to_dict()
 
 
-def _row(status: ProcessStatus) -> JsonObject:
-    """Return what of a status does not change by itself."""
+class Differ:
+    """Remembers the rows that one client of a watch has got: it gets only differences."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, JsonObject] = {}
+
+    def compare(self, rows: dict[str, JsonObject]) -> JsonObject:
+        """
+        Return the differences between the last rows and these.
+
+        Args:
+            rows: All rows, by name.
+
+        Returns:
+            ``changed``: by name, the changed fields, or all fields of a new row;
+            ``gone``: the names of rows that do not exist any more.
+        """
+        before, self._sent = self._sent, rows
+        changed = {
+            name: _changed_fields(before.get(name), row) for name, row in rows.items()
+        }
+        return {
+            "changed": {name: fields for name, fields in changed.items() if fields},
+            "gone": [name for name in before if name not in rows],
+        }
+
+
+def _changed_fields(before: JsonObject | None, now: JsonObject) -> JsonObject:
+    if before is None:
+        return now
+    return {
+        key: value
+        for key, value in now.items()
+        if key not in before or before[key] != value
+    }
+
+
+def _lasting_fields(status: ProcessStatus) -> JsonObject:
+    """Return the fields that do not change with time alone."""
     runs = status.status == "running"
     return {
         "state": str(status.state),
@@ -185,26 +225,26 @@ def _row(status: ProcessStatus) -> JsonObject:
     }
 
 
-def _line(line: OutputLine, width: int | None) -> JsonObject:
-    told = line.to_dict()
-    return told if width is None else {**told, "text": line.text[:width]}
+def _line_to_dict(line: OutputLine, width: int | None) -> JsonObject:
+    fields = line.to_dict()
+    return fields if width is None else {**fields, "text": line.text[:width]}
 
 
-def _count(question: Question) -> int:
-    return LINES if question.n is None else question.n
+def _count(request: Request) -> int:
+    return DEFAULT_LINES if request.n is None else request.n
 
 
-def _newest(
+def _newest_lines(
     process: ManagedProcess, count: int, *, is_followed: bool
 ) -> list[OutputLine]:
     """Return the newest lines of both streams in the order of arrival."""
     streams = [process.get_stdout(), process.get_stderr()]
     if count == 0:
         return []
-    # What has no end yet is told when it has one, if the process is followed.
     lines = sorted(
         (line for stream in streams for line in stream[-count - 1 :]),
         key=lambda line: line.sequence,
     )
+    # A follower gets an unfinished line later, when it is complete.
     whole = [line for line in lines if not (is_followed and line.partial)]
     return whole[-count:]

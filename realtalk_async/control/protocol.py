@@ -1,9 +1,9 @@
 """
-How the window into an app is spoken through: one question, answers line by line. Pure.
+The protocol of the control socket: one request, then the response line by line.
 
-A question is one JSON object in one line, such as ``{"ask": "tail", "name": "web"}``.
-What comes back is any number of lines ``{"item": …}`` and, at the end, one of
-``{"end": true}`` and ``{"error": "…"}``. Then the connection is closed.
+A request is one JSON object in one line, such as ``{"method": "tail", "name": "web"}``.
+The response is any number of lines ``{"item": …}`` and, at the end, ``{"end": true}`` or
+``{"error": "…"}``. Then the server closes the connection.
 """
 
 from __future__ import annotations
@@ -20,63 +20,77 @@ if TYPE_CHECKING:
 
 JsonObject: TypeAlias = "dict[str, object]"
 
-MOST_ASKED = 16 * 1024
-"""Bytes of a question, its end included."""
-MOST_TOLD = 4 * 1024 * 1024
-"""Bytes of one line of an answer, its end included."""
-MOST_LINES = 10_000
-"""Lines of output or log that may be asked for at once."""
+MAX_REQUEST = 16 * 1024
+"""Bytes of a request, its line end included."""
+MAX_RESPONSE_LINE = 4 * 1024 * 1024
+"""Bytes of one line of a response, its line end included."""
+MAX_LINES = 10_000
+"""Lines of output or log entries that one request may ask for."""
+MIN_PERIOD = 0.1
+"""Seconds between two items of a watch, at least."""
 
-SHORTEST_PERIOD = 0.1
-"""Seconds between two looks of a watch, at least."""
-
-ASKS = ("ps", "watch", "tail", "logs", "history", "explain", "restart", "stop")
+METHODS = ("ps", "watch", "tail", "logs", "history", "explain", "restart", "stop")
 NEED_A_NAME = ("tail", "explain", "restart", "stop")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What somebody wants to know, or to have done."""
+class Request:
+    """
+    A request to an app.
 
-    ask: str
+    =========== ================================================================
+    ps          one item: the app and the status of each process
+    watch       as ps, again and again; after the first item only what changed
+    tail        the newest lines of output of a process
+    logs        the newest entries of the log
+    history     the incarnations of one process, or of all processes
+    explain     why a process is in its state, and its last failure
+    restart     stop a process, if it runs, and start it again
+    stop        stop a process for good
+    =========== ================================================================
+    """
+
+    method: str
     name: str | None = None
+    """The process."""
     n: int | None = None
-    """The newest so many lines."""
+    """The number of the newest lines or entries."""
     follow: bool = False
+    """Whether new lines or entries follow until the process or the app ends."""
     level: str | None = None
     component: str | None = None
     pattern: str | None = None
     width: int | None = None
-    """The first so many characters of each line of output."""
+    """Characters after which each line of output is cut."""
     period: float | None = None
-    """Seconds between two looks of a watch."""
+    """Seconds between two items of a watch."""
 
     def encode(self) -> bytes:
-        """Return the question as its line."""
-        told = {key: getattr(self, key) for key in _KINDS}
-        return orjson.dumps({k: v for k, v in told.items() if v is not None}) + b"\n"
+        """Return the request as a line."""
+        fields = {key: getattr(self, key) for key in _TYPES}
+        return orjson.dumps({k: v for k, v in fields.items() if v is not None}) + b"\n"
 
     @classmethod
-    def decode(cls, line: bytes) -> Question:
+    def decode(cls, line: bytes) -> Request:
         """
-        Return the question that a line holds.
+        Return the request that a line holds.
 
         Raises:
-            InvalidConfiguration: If it is none; the message says what is allowed.
+            InvalidConfiguration: If the line is not a valid request.
         """
-        fields = _an_object(line)
+        fields = _load_object(line)
         for key, value in fields.items():
-            if key not in _KINDS:
-                raise InvalidConfiguration(f"no such key {key!r}: {', '.join(_KINDS)}")
-            if not _is_a(value, _KINDS[key]):
-                raise InvalidConfiguration(f"{key!r} is not {_KINDS[key].__name__}")
-        question = cls(**{"ask": "", **fields})  # type: ignore[arg-type] # as just seen
-        _refuse_nonsense(question)
-        return question
+            if key not in _TYPES:
+                raise InvalidConfiguration(f"no such key {key!r}: {', '.join(_TYPES)}")
+            if not _has_type(value, _TYPES[key]):
+                raise InvalidConfiguration(f"{key!r} is not {_TYPES[key].__name__}")
+        request = cls(**{"method": "", **fields})  # type: ignore[arg-type] # as just seen
+        _check_values(request)
+        return request
 
 
-_KINDS: Mapping[str, type] = {
-    "ask": str,
+_TYPES: Mapping[str, type] = {
+    "method": str,
     "name": str,
     "n": int,
     "follow": bool,
@@ -88,86 +102,89 @@ _KINDS: Mapping[str, type] = {
 }
 
 
-def _is_a(value: object, kind: type) -> bool:
-    """Return whether a JSON value is of that kind: a truth is no number."""
-    if isinstance(value, bool):
+def _has_type(value: object, kind: type) -> bool:
+    if isinstance(value, bool):  # to Python a bool is an int, too
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _an_object(line: bytes) -> JsonObject:
+def _load_object(line: bytes) -> JsonObject:
     try:
         found: object = orjson.loads(line)
     except orjson.JSONDecodeError as exc:
-        raise InvalidConfiguration(f"a question is a line of JSON: {exc}") from exc
+        raise InvalidConfiguration(f"a request is a line of JSON: {exc}") from exc
     if not isinstance(found, dict):
-        raise InvalidConfiguration("a question is a JSON object")
+        raise InvalidConfiguration("a request is a JSON object")
     return cast("JsonObject", found)
 
 
-def _refuse_nonsense(question: Question) -> None:
-    if question.ask not in ASKS:
+def _check_values(request: Request) -> None:
+    if request.method not in METHODS:
         raise InvalidConfiguration(
-            f"'ask' is one of {', '.join(ASKS)}, not {question.ask!r}"
+            f"'method' is one of {', '.join(METHODS)}, not {request.method!r}"
         )
-    if question.ask in NEED_A_NAME and question.name is None:
-        raise InvalidConfiguration(f"{question.ask!r} needs a 'name'")
-    if question.n is not None and not 0 <= question.n <= MOST_LINES:
-        raise InvalidConfiguration(f"'n' is from 0 to {MOST_LINES}, not {question.n}")
-    if question.width is not None and question.width < 0:
-        raise InvalidConfiguration(f"'width' is at least 0, not {question.width}")
-    if question.period is not None and not question.period >= SHORTEST_PERIOD:
+    if request.method in NEED_A_NAME and request.name is None:
+        raise InvalidConfiguration(f"{request.method!r} needs a 'name'")
+    if request.n is not None and not 0 <= request.n <= MAX_LINES:
+        raise InvalidConfiguration(f"'n' is from 0 to {MAX_LINES}, not {request.n}")
+    if request.width is not None and request.width < 0:
+        raise InvalidConfiguration(f"'width' is at least 0, not {request.width}")
+    if request.period is not None and not request.period >= MIN_PERIOD:
         raise InvalidConfiguration(
-            f"'period' is at least {SHORTEST_PERIOD} s, not {question.period}"
+            f"'period' is at least {MIN_PERIOD} s, not {request.period}"
         )
 
 
-def item(value: object) -> bytes:
-    """Return one part of an answer as its line; what is too long is told as a mistake."""
-    line = orjson.dumps({"item": value}, default=str, option=orjson.OPT_NON_STR_KEYS)
-    if len(line) < MOST_TOLD:
-        return line + b"\n"
-    return error(f"the answer has {len(line)} bytes, {MOST_TOLD} allowed: ask for less")
-
-
-def error(what: str) -> bytes:
-    """Return the end of an answer that has failed."""
-    return orjson.dumps({"error": what.encode(errors="replace").decode()}) + b"\n"
-
-
-END = b'{"end":true}\n'
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The end of an answer that has failed."""
-
-    why: str
+# ---- the response
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One part of an answer."""
+    """One line of a response: a JSON value."""
 
     value: object
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of an answer."""
+class Failure:
+    """The end of a failed response."""
+
+    error: str
 
 
-def understand(line: bytes) -> Item | Failed | Ended:
-    """
-    Return what one line of an answer says.
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a complete response."""
 
-    Whatever is no such line is the end of an answer that has failed.
-    """
+
+END = b'{"end":true}\n'
+
+
+def encode_item(value: object) -> bytes:
+    """Return a JSON value as a line; a failure, if the line would be too long."""
+    line = orjson.dumps({"item": value}, default=str, option=orjson.OPT_NON_STR_KEYS)
+    if len(line) < MAX_RESPONSE_LINE:
+        return line + b"\n"
+    return encode_failure(
+        f"the response has {len(line)} bytes, {MAX_RESPONSE_LINE} are allowed: ask for "
+        f"less"
+    )
+
+
+def encode_failure(error: str) -> bytes:
+    """Return the last line of a failed response."""
+    return orjson.dumps({"error": error.encode(errors="replace").decode()}) + b"\n"
+
+
+def decode_line(line: bytes) -> Item | Failure | End:
+    """Return the content of one line of a response; an invalid line is a failure."""
     try:
         found: object = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return Failed("the app hung up in the middle of its answer")
-    told = cast("JsonObject", found) if isinstance(found, dict) else {}
-    if "item" in told:
-        return Item(told["item"])
-    return Ended() if "end" in told else Failed(str(told.get("error", "no answer")))
+        return Failure("the app closed the connection in the middle of its response")
+    content = cast("JsonObject", found) if isinstance(found, dict) else {}
+    if "item" in content:
+        return Item(content["item"])
+    if "end" in content:
+        return End()
+    return Failure(str(content.get("error", "the app sent an invalid response")))

@@ -1,13 +1,8 @@
 """
-A window into a running app: who runs, what they say, why they died; restart, stop.
+Serve the control socket of a `ProcessManager`.
 
-::
-
-    async with ProcessManager(logger) as manager, control(manager):
-        ...  # realtalk-async ps, tail, logs, explain, history, restart, stop
-
-It is a Unix socket that only the user of the app (and root) may use: the file has mode
-0600, in a folder with mode 0700, and the kernel is asked who is at the other end.
+Only the user of the app and root can connect: the socket has mode 0600, its folder mode
+0700, and the kernel names the user at the other end of each connection.
 """
 
 from __future__ import annotations
@@ -23,8 +18,12 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control import protocol
-from realtalk_async.control.handlers import Answers
-from realtalk_async.control.sockets import ControlUnavailable, address, new_door
+from realtalk_async.control.handlers import RequestHandlers
+from realtalk_async.control.sockets import (
+    ControlUnavailable,
+    address_of,
+    new_socket_path,
+)
 from realtalk_async.exceptions import RealtalkError
 
 if TYPE_CHECKING:
@@ -33,181 +32,184 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision import ProcessManager
 
-MOST_VISITORS = 64
-"""Connections at a time; a further one is told so and sent away."""
-PATIENCE = 10.0
-"""Seconds in which a visitor must have asked."""
+MAX_CLIENTS = 64
+"""Connections at a time; a further client gets an error."""
+REQUEST_TIMEOUT = 10.0
+"""Seconds within which a client must send its request."""
 
 _CREDENTIALS = struct.Struct("3i")
-"""As the kernel tells them: pid, uid, gid."""
+"""The kernel's ``struct ucred``: pid, uid, gid."""
 
 
 @contextlib.asynccontextmanager
-async def control(
+async def serve_control(
     manager: ProcessManager, path: Path | None = None
 ) -> AsyncGenerator[Path]:
     """
-    Open a window into the app for as long as the block runs.
+    Serve the control socket of a manager inside the block.
 
     Args:
-        manager: Whose processes are seen.
-        path: Where the socket is; without one, a path where ``realtalk-async ps`` and
-            its like find it by themselves.
+        manager: Its processes can be seen, restarted and stopped.
+        path: The path of the socket; without it a path that `find_apps` and
+            ``realtalk-async ps`` find.
 
     Yields:
-        The socket's path.
+        The path of the socket.
 
     Raises:
-        ControlUnavailable: If the socket cannot be made.
+        ControlUnavailable: If the socket cannot be created.
 
-    Cancellation: The socket is closed and removed, and whoever is connected is sent
-    away.
+    Cancellation: The socket is removed, and all connections are closed.
     """
-    door = new_door() if path is None else path
-    listening = _listen(door)
-    window = Window(manager)
+    path = new_socket_path() if path is None else path
+    listener = _listen(path)
+    connections = Connections(manager)
     try:
         server = await asyncio.start_unix_server(
-            window.enter, sock=listening, limit=protocol.MOST_ASKED
+            connections.accept, sock=listener, limit=protocol.MAX_REQUEST
         )
     except BaseException:
-        listening.close()
-        door.unlink(missing_ok=True)
+        listener.close()
+        path.unlink(missing_ok=True)
         raise
     try:
-        yield door
+        yield path
     finally:
         server.close()
-        door.unlink(missing_ok=True)
-        await window.aclose()
+        path.unlink(missing_ok=True)
+        await connections.aclose()
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return the socket, listening; nobody can connect before its mode is 0600."""
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with address(path) as where:
-            one.bind(where)
+        with address_of(path) as address:
+            listener.bind(address)
+        # Before `listen`: until then no client can connect.
         os.chmod(path, 0o600)
-        one.listen(MOST_VISITORS)
-        one.setblocking(False)  # noqa: FBT003 - the socket's own
+        listener.listen(MAX_CLIENTS)
+        listener.setblocking(False)  # noqa: FBT003 - the socket's own
     except OSError as exc:
-        one.close()
+        listener.close()
         raise ControlUnavailable(
-            f"cannot open the control socket {path}: {exc}"
+            f"cannot create the control socket {path}: {exc}"
         ) from exc
-    return one
+    return listener
 
 
-class Window:
+class Connections:
     """
-    Answers those who come, each in a task of its own.
+    The connections of all clients, each with a task of its own.
 
     Args:
-        manager: Whose processes they ask about.
+        manager: The manager that the requests are about.
     """
 
     def __init__(self, manager: ProcessManager) -> None:
-        self._answers = Answers(manager, _about_us())
-        self._visits: set[asyncio.Task[None]] = set()
+        self._handlers = RequestHandlers(manager, _describe_app())
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take in a visitor."""
-        visit = asyncio.get_running_loop().create_task(self._visit(reader, writer))
-        self._visits.add(visit)
-        visit.add_done_callback(self._visits.discard)
-
-    async def aclose(self) -> None:
-        """Send all visitors away. Idempotent."""
-        visits = list(self._visits)
-        for visit in visits:
-            visit.cancel()
-        if visits:
-            await asyncio.wait(visits)
-
-    async def _visit(
+    def accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Answer one question; a visitor who goes, or talks nonsense, harms nobody."""
-        with contextlib.suppress(OSError):
+        """Serve a new connection."""
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):  # the client may be gone at any moment
             try:
-                await self._attend(reader, writer)
+                request = await self._receive(reader, writer)
+                if request is not None:
+                    await self._respond_while_connected(request, reader, writer)
                 await writer.drain()
             finally:
                 writer.close()
                 await writer.wait_closed()
 
-    def _refuses(self, writer: asyncio.StreamWriter) -> str:
-        """Return why a visitor is not let in; "" if he is."""
-        if not may_enter(_uid_of(writer), os.getuid()):
-            return "only the user of the app may look in"
-        if len(self._visits) > MOST_VISITORS:
-            return f"{MOST_VISITORS} others look in already: try again later"
+    async def _receive(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> protocol.Request | None:
+        """Return the request; None, with an error written, if there is no valid one."""
+        refusal = self._refusal(writer)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                # Also from a refused client: it would get no error while it still sends.
+                line = await reader.readuntil(b"\n")
+            if not refusal:
+                return protocol.Request.decode(line)
+        except (TimeoutError, asyncio.IncompleteReadError):
+            return None
+        except (asyncio.LimitOverrunError, RealtalkError) as exc:
+            refusal = refusal or str(exc)
+        writer.write(protocol.encode_failure(refusal))
+        return None
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> str:
+        """Return why a client is refused; "" if it is accepted."""
+        if not may_connect(_uid_of_client(writer), os.getuid()):
+            return "only the user of the app and root may connect"
+        if len(self._tasks) > MAX_CLIENTS:
+            return f"{MAX_CLIENTS} clients are connected already: try again later"
         return ""
 
-    async def _attend(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Hear the question, and answer until all is said or the visitor has gone."""
-        refused = self._refuses(writer)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                # Heard in any case: who is cut off while speaking hears no reason.
-                line = await reader.readuntil(b"\n")
-            question = None if refused else protocol.Question.decode(line)
-        except (TimeoutError, asyncio.IncompleteReadError):
-            return
-        except (asyncio.LimitOverrunError, RealtalkError) as exc:
-            question, refused = None, str(exc)
-        if question is None:
-            writer.write(protocol.error(refused))
-        else:
-            await self._answer_while_there(question, reader, writer)
-
-    async def _answer_while_there(
+    async def _respond_while_connected(
         self,
-        question: protocol.Question,
+        request: protocol.Request,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        answer = asyncio.create_task(self._answer(question, writer))
-        gone = asyncio.create_task(reader.read(1))
+        response = asyncio.create_task(self._respond(request, writer))
+        # A client sends nothing after its request: this read ends with the connection.
+        disconnect = asyncio.create_task(reader.read(1))
+        tasks = response, disconnect
         try:
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in (answer, gone):
-                one.cancel()
-            await asyncio.gather(answer, gone, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(
-        self, question: protocol.Question, writer: asyncio.StreamWriter
+    async def _respond(
+        self, request: protocol.Request, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            async with contextlib.aclosing(self._answers.to(question)) as parts:
+            async with contextlib.aclosing(self._handlers.handle(request)) as items:
                 time_slice = TimeSlice()
-                async for part in parts:
-                    writer.write(protocol.item(part))
+                async for item in items:
+                    writer.write(protocol.encode_item(item))
                     await writer.drain()
                     await time_slice.yield_if_over()
             writer.write(protocol.END)
         except (RealtalkError, OSError) as exc:
-            writer.write(protocol.error(str(exc)))
+            writer.write(protocol.encode_failure(str(exc)))
 
 
-def may_enter(uid: int, ours: int) -> bool:
-    """Return whether a user may look in: the app's own, and root, who may do anything."""
-    return uid in {ours, 0}
+def may_connect(uid: int, own_uid: int) -> bool:
+    """Return whether a user may connect: the app's own user, and root."""
+    return uid in {own_uid, 0}
 
 
-def _uid_of(writer: asyncio.StreamWriter) -> int:
-    """Ask the kernel who is at the other end."""
-    one: socket.socket = writer.get_extra_info("socket")
-    told = one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(told)[1])
+def _uid_of_client(writer: asyncio.StreamWriter) -> int:
+    connection: socket.socket = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+    )
+    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
-def _about_us() -> protocol.JsonObject:
-    """Return what tells this app from others."""
+def _describe_app() -> protocol.JsonObject:
     program, *rest = sys.argv or [""]
     if program in {"", "-c"}:
         program = sys.executable

@@ -1,8 +1,8 @@
 """
-Where the sockets of running apps are: one private folder a user. An edge.
+The folder with the control sockets of all running apps of a user.
 
-That is ``$XDG_RUNTIME_DIR/realtalk-async``, or ``realtalk-async-UID`` among the temporary
-files. It belongs to the user and nobody else can enter it (0700).
+The folder is ``$XDG_RUNTIME_DIR/realtalk-async``, or ``realtalk-async-UID`` in the folder
+for temporary files. It belongs to the user and has mode 0700.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from realtalk_async.exceptions import RealtalkError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-LONGEST = 100
-"""Bytes of a socket's path: the kernel takes 107."""
+MAX_ADDRESS = 100
+"""Bytes of a socket's path; the kernel's limit is 107."""
 
 _NAME = re.compile(r"(\d+)(?:-\d+)?\.sock")
 
 
 class ControlUnavailable(RealtalkError):
-    """The window into an app cannot be opened, or not be looked through."""
+    """A control socket cannot be served or reached, or the app refuses a request."""
 
 
-def folder() -> Path:
+def socket_folder() -> Path:
     """
-    Return the private folder; it is made if it is not there.
+    Return the folder of the control sockets, and create it if it does not exist.
 
     Raises:
-        ControlUnavailable: If it cannot be made, or is not the user's own.
+        ControlUnavailable: If it cannot be created, or other users may enter it.
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if base and os.path.isdir(base):
@@ -48,34 +48,60 @@ def folder() -> Path:
         found = path.lstat()
     except OSError as exc:
         raise ControlUnavailable(f"no folder for control sockets: {exc}") from exc
-    _must_be_private(path, found)
-    return path
-
-
-def _must_be_private(path: Path, found: os.stat_result) -> None:
-    # Somebody else may have made it before us, among the temporary files: a trap.
+    # In the folder for temporary files another user may have created it.
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not is_ours or found.st_mode & 0o077:
         raise ControlUnavailable(
-            f"{path} must be a folder of yours that nobody else may enter (chmod 700): "
-            f"move away what is there"
+            f"{path} must be a folder of yours that no other user may enter "
+            f"(chmod 700); remove what is there"
         )
-
-
-def new_door() -> Path:
-    """Return a path in the private folder that nothing has yet, named for this process."""
-    place, number = folder(), 1
-    path = place / f"{os.getpid()}.sock"
-    while path.exists():
-        number += 1
-        path = place / f"{os.getpid()}-{number}.sock"
     return path
 
 
+def new_socket_path() -> Path:
+    """Return an unused path in the folder; its name begins with our pid."""
+    folder, number = socket_folder(), 1
+    path = folder / f"{os.getpid()}.sock"
+    while path.exists():
+        number += 1
+        path = folder / f"{os.getpid()}-{number}.sock"
+    return path
+
+
+def find_sockets(pid: int | None = None) -> list[Path]:
+    """
+    Return the sockets of all running apps, or of the app with that pid.
+
+    The sockets of dead apps are removed.
+    """
+    found: list[Path] = []
+    for path in sorted(socket_folder().iterdir()):
+        name = _NAME.fullmatch(path.name)
+        if name is None or (pid is not None and int(name[1]) != pid):
+            continue
+        if _accepts(path):
+            found.append(path)
+        elif not _exists(int(name[1])):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def connect(path: Path) -> socket.socket:
+    """Return a connection to an app. Raises OSError if no app listens there."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with address_of(path) as address:
+            connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 @contextlib.contextmanager
-def address(path: Path) -> Generator[str]:
-    """Give an address for a socket's path, however long that is."""
-    if len(os.fsencode(path)) <= LONGEST:
+def address_of(path: Path) -> Generator[str]:
+    """Give an address that the kernel accepts for a socket's path of any length."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS:
         yield str(path)
         return
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -85,33 +111,7 @@ def address(path: Path) -> Generator[str]:
         os.close(descriptor)
 
 
-def doors() -> list[Path]:
-    """Return the sockets of all apps that run; what dead ones have left is removed."""
-    found: list[Path] = []
-    for path in sorted(folder().iterdir()):
-        name = _NAME.fullmatch(path.name)
-        if name is None:
-            continue
-        if _answers(path):
-            found.append(path)
-        elif not _lives(int(name[1])):
-            path.unlink(missing_ok=True)
-    return found
-
-
-def connect(path: Path) -> socket.socket:
-    """Return a connection to an app. Raises OSError if nobody is there."""
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with address(path) as where:
-            one.connect(where)
-    except BaseException:
-        one.close()
-        raise
-    return one
-
-
-def _answers(path: Path) -> bool:
+def _accepts(path: Path) -> bool:
     try:
         connect(path).close()
     except OSError:
@@ -119,7 +119,7 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _lives(pid: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

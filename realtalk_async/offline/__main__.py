@@ -14,18 +14,30 @@ import sys
 from typing import get_args
 
 from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.offline import faults
 from realtalk_async.offline.server import Peer
 from realtalk_async.offline.speech.recogniser import Recogniser
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None,
+    *,
+    prog: str = "python -m realtalk_async.offline",
+) -> int:
     """
-    Run the peer until it is told to end.
+    Run the peer until SIGINT or SIGTERM.
+
+    Args:
+        arguments: The options; those of this process if omitted.
+        prog: The name of the program in the help.
 
     Returns:
         The exit code: 0, or 1 if it could not start.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
+    if options.list_faults:
+        sys.stdout.write(f"{(faults.__doc__ or '').strip()}\n")
+        return 0
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -39,10 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m realtalk_async.offline",
-        description="A local realtime service that hears, answers and speaks.",
+        prog=prog,
+        description=(
+            "Run the offline peer at ws://HOST:PORT/v1/realtime. It speaks the OpenAI "
+            "Realtime protocol: it hears, answers and speaks without a network, and "
+            "commits faults on demand. A client chooses them, a pace and a lifetime by "
+            "its URL, too: ws://HOST:PORT/v1/realtime?fault=drop:5&pace=1&lifetime=60"
+        ),
     )
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
@@ -56,13 +73,17 @@ def _parser() -> argparse.ArgumentParser:
         "--fault",
         action="append",
         default=[],
-        help="commit it on each connection: drop:5, late-0.5@response.done, …",
+        metavar="FAULT",
+        help="fault of each connection, repeatable: drop:5, late-0.5@response.done, …",
     )
     parser.add_argument(
         "--recogniser",
         choices=get_args(Recogniser),
         default="sphinx",
         help="whisper understands human voices and needs the extra 'human'",
+    )
+    parser.add_argument(
+        "--list-faults", action="store_true", help="describe all faults and exit"
     )
     parser.add_argument("--verbose", action="store_true", help="log connections")
     return parser

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from measure import Benchmark, Figures, Goal, main
 
 from realtalk_async import Command, Logger, ProcessManager
-from realtalk_async.control.server import control
+from realtalk_async.control import serve_control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -155,7 +155,7 @@ def _in_an_app(
         async with (
             Logger(folder / "app.log") as logger,
             ProcessManager(logger) as manager,
-            control(manager, folder / "app.sock") as socket,
+            serve_control(manager, folder / "app.sock") as socket,
         ):
             return await measure(manager, socket)
 

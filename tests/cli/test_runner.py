@@ -515,7 +515,7 @@ def test_check_draws_the_order_and_runs_nothing(run, folder):
     code, out, _ = run("app.toml", "--check")
     assert code == 0
     assert out.decode().splitlines() == [
-        "app.toml: 2 process(es), no mistakes",
+        "app.toml: 2 processes, no problems",
         " 1  a  touch ran  (transient)",
         " 2  b  touch ran  (after a; transient)",
     ]

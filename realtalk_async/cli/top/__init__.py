@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 
-from realtalk_async.control import client
+from realtalk_async.control import find_app
 from realtalk_async.exceptions import InvalidConfiguration
 
 _HOW = "pip install 'realtalk-async[top]'"
@@ -30,10 +30,9 @@ def show(app: str | None, *, read_only: bool = False) -> None:
         ControlUnavailable: If there is no such app.
         InvalidConfiguration: If this is no terminal, or textual is missing.
     """
-    path = client.app_of(None, app)
+    client = find_app(app=app)
     try:
         from realtalk_async.cli.top.app import View
-        from realtalk_async.cli.top.connection import Link
     except ModuleNotFoundError as exc:
         raise InvalidConfiguration(f"{exc}: {_HOW}") from exc
     # Within textual-serve there is none; the driver that it sets needs none.
@@ -41,7 +40,7 @@ def show(app: str | None, *, read_only: bool = False) -> None:
         raise InvalidConfiguration(
             "top needs a terminal; elsewhere use: realtalk-async ps --json"
         )
-    View(Link(path), read_only=read_only).run()
+    View(client, read_only=read_only).run()
 
 
 def serve(app: str | None, port: int) -> None:
@@ -54,7 +53,7 @@ def serve(app: str | None, port: int) -> None:
         ControlUnavailable: If there is no such app.
         InvalidConfiguration: If textual-serve is missing.
     """
-    path = client.app_of(None, app)
+    client = find_app(app=app)
     try:
         from textual_serve.server import Server
     except ModuleNotFoundError as exc:
@@ -68,7 +67,7 @@ def serve(app: str | None, port: int) -> None:
         "--app",
     ]
     Server(
-        shlex.join([*command, str(path)]),
+        shlex.join([*command, str(client.path)]),
         host="localhost",
         port=port,
         title="realtalk-async top",

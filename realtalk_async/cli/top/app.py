@@ -22,8 +22,7 @@ from realtalk_async.cli.top.columns import plain
 from realtalk_async.cli.top.resource_usage import loads
 from realtalk_async.cli.top.rows import ORDERS, Board
 from realtalk_async.cli.top.widgets import Line, Lines, Processes
-from realtalk_async.control.protocol import Question
-from realtalk_async.control.sockets import ControlUnavailable
+from realtalk_async.control import ControlUnavailable, Request
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.query import make_query, search
 
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
-    from realtalk_async.cli.top.connection import Link
-    from realtalk_async.control.protocol import JsonObject
+    from realtalk_async.control import ControlClient, JsonObject
     from realtalk_async.logs import LogEntry
     from realtalk_async.logs.reverse_reader import Index
 
@@ -80,7 +78,7 @@ class View(App[None]):
     The live view of one app.
 
     Args:
-        link: How to ask it.
+        client: Sends requests to the app.
         read_only: Whether processes can be looked at only.
     """
 
@@ -111,7 +109,7 @@ class View(App[None]):
         Binding("escape", "leave", "Back", show=False),
     ]
 
-    def __init__(self, link: Link, *, read_only: bool = False) -> None:
+    def __init__(self, client: ControlClient, *, read_only: bool = False) -> None:
         super().__init__()
         self.title = "realtalk-async top"
         # Held, not queried for: at the app's end they go one by one.
@@ -123,7 +121,7 @@ class View(App[None]):
             name: Static("", classes="filter", markup=False) for name in LOGS
         }
         self._field = Input(placeholder="a regular expression", id="pattern")
-        self._link = link
+        self._client = client
         self._read_only = read_only
         self._board = Board()
         self._order = 0
@@ -161,8 +159,8 @@ class View(App[None]):
     async def _watch(self) -> None:
         """Keep the table true for as long as the app runs."""
         try:
-            question = Question("watch", period=PERIOD)
-            async for told in self._link.ask(question):
+            request = Request("watch", period=PERIOD)
+            async for told in self._client.send_async(request):
                 now = time.monotonic()
                 self._board.take(cast("JsonObject", told), now)
                 self._board.measure(loads(), now)
@@ -225,8 +223,10 @@ class View(App[None]):
         says_nothing = key == self._shown and row is not None and not row.runs
         if not is_another and (says_nothing or not lines.follows):
             return  # who has scrolled back reads on in peace
-        question = Question("tail", name=name, n=OUTPUT, width=WIDTH)
-        told = [cast("JsonObject", one) async for one in self._link.ask(question)]
+        request = Request("tail", name=name, n=OUTPUT, width=WIDTH)
+        told = [
+            cast("JsonObject", one) async for one in self._client.send_async(request)
+        ]
         self._show(lines, key, panes.output(told), follow=True if is_another else None)
 
     def _is_about(self, name: str) -> bool:
@@ -237,8 +237,8 @@ class View(App[None]):
         key = ("report", name, row and (row.state, row.incarnation, row.reason))
         if key == self._shown:
             return
-        question = Question("explain", name=name, n=10)
-        async for told in self._link.ask(question):
+        request = Request("explain", name=name, n=10)
+        async for told in self._client.send_async(request):
             lines = panes.report(cast("JsonObject", told))
             self._show(self._lines["report"], key, lines, follow=False)
 
@@ -370,7 +370,7 @@ class View(App[None]):
     async def _do(self, what: str, name: str) -> None:
         self.notify(f"{what} {name}: asked for", markup=False, timeout=2)
         try:
-            async for told in self._link.ask(Question(what, name=name)):
+            async for told in self._client.send_async(Request(what, name=name)):
                 status = cast("JsonObject", told)
                 self.notify(
                     f"{name}: {status['state']}; {status['reason']}", markup=False

@@ -12,7 +12,7 @@ from realtalk_async.logs.serialize import show_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from realtalk_async.control.protocol import JsonObject
+    from realtalk_async.control import JsonObject
     from realtalk_async.logs import LogEntry
 
 LEVELS = {"INFO": "", "WARNING": "yellow", "ERROR": "bold red"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from realtalk_async.control.protocol import JsonObject
+    from realtalk_async.control import JsonObject
 
 Order = Literal["start", "name", "cpu", "memory", "output"]
 ORDERS: tuple[Order, ...] = ("start", "name", "cpu", "memory", "output")

@@ -17,13 +17,11 @@ from realtalk_async import Command, RestartPolicy
 from realtalk_async.cli.top import panes
 from realtalk_async.cli.top.app import View
 from realtalk_async.cli.top.columns import human, plain, table
-from realtalk_async.cli.top.connection import Link
 from realtalk_async.cli.top.resource_usage import loads
 from realtalk_async.cli.top.rows import ORDERS, Board, Load, Row
 from realtalk_async.cli.top.widgets import Lines, Processes
-from realtalk_async.control.diff import Changed
-from realtalk_async.control.protocol import Question
-from realtalk_async.control.server import control
+from realtalk_async.control import ControlClient, Request, serve_control
+from realtalk_async.control.handlers import Differ
 
 PATIENCE = 8
 SIZES = [(80, 24), (200, 60)]
@@ -40,7 +38,7 @@ def private(tmp_path, monkeypatch):
 @pytest.fixture
 async def window(manager):
     """The path of a socket that looks at the manager."""
-    async with control(manager) as path:
+    async with serve_control(manager) as path:
         yield path
 
 
@@ -77,17 +75,17 @@ async def until_seen(pilot, pattern):
 
 def test_only_what_has_changed_is_told():
     """All of it at first."""
-    changed = Changed()
+    differ = Differ()
     one, two = {"state": "running", "bytes": 0}, {"state": "running", "bytes": 5}
-    assert changed.since_last({"a": one, "b": one}) == {
+    assert differ.compare({"a": one, "b": one}) == {
         "changed": {"a": one, "b": one},
         "gone": [],
     }
-    assert changed.since_last({"a": two, "b": one}) == {
+    assert differ.compare({"a": two, "b": one}) == {
         "changed": {"a": {"bytes": 5}},
         "gone": [],
     }
-    assert changed.since_last({"b": one}) == {"changed": {}, "gone": ["a"]}
+    assert differ.compare({"b": one}) == {"changed": {}, "gone": ["a"]}
 
 
 @given(
@@ -102,9 +100,9 @@ def test_only_what_has_changed_is_told():
 )
 def test_who_takes_in_all_changes_knows_all(looks):
     """However the rows come and go."""
-    changed, board = Changed(), Board()
+    differ, board = Differ(), Board()
     for now, rows in enumerate(looks, 1):
-        board.take(changed.since_last(rows), float(now))
+        board.take(differ.compare(rows), float(now))
         known = {n: {"state": r.state, "bytes": r.bytes} for n, r in board.rows.items()}
         assert known == rows
 
@@ -113,7 +111,7 @@ async def test_a_watch_tells_the_app_and_then_its_changes(manager, window):
     """A look of a hundred idle children is small."""
     for number in range(5):
         await manager.start(f"idle-{number}", Command("sleep", "60"))
-    looks = Link(window).ask(Question("watch", period=0.1))
+    looks = ControlClient(window).send_async(Request("watch", period=0.1))
     with anyio.fail_after(PATIENCE):
         first = await anext(looks)
         assert set(first["changed"]) == {f"idle-{number}" for number in range(5)}
@@ -131,8 +129,8 @@ async def test_a_line_is_told_as_wide_as_was_asked(manager, window):
     wide = Command("sh", "-c", "printf '%0100000d\\n' 7; exec sleep 60")
     process = await manager.start("wide", wide)
     await process.wait_for_line("7$")
-    question = Question("tail", name="wide", width=30)
-    told = [one async for one in Link(window).ask(question)]
+    request = Request("tail", name="wide", width=30)
+    told = [one async for one in ControlClient(window).send_async(request)]
     assert [len(one["text"]) for one in told] == [30]
 
 
@@ -241,7 +239,7 @@ async def test_all_columns_are_seen_at_both_sizes(manager, window, size):
     """Name, state, pid, life, uptime, restarts, CPU, memory, rate, last line."""
     process = await manager.start("talker", CHATTY)
     await process.wait_for_line("err")
-    async with View(Link(window)).run_test(size=size) as pilot:
+    async with View(ControlClient(window)).run_test(size=size) as pilot:
         line = await until_seen(pilot, r"^talker +running")
         assert str(process.pid) in line
         assert re.search(r"00:00:\d\d +0 +\d+\.\d +\d\S+M? +\d+ out", line), line
@@ -255,7 +253,7 @@ async def test_output_of_the_selected_one_is_live(manager, window):
     """Also after another one was selected."""
     await manager.start("one", Command("cat", stdin=True))
     two = await manager.start("two", Command("cat", stdin=True))
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         await until_seen(pilot, "^two")
         await pilot.press("down")
         await two.send(b"first\n")
@@ -267,7 +265,7 @@ async def test_output_of_the_selected_one_is_live(manager, window):
 async def test_a_coroutine_is_shown_and_explained_but_says_nothing(manager, window):
     """It stands in the table like a process; its pane says why it is empty."""
     await manager.start_task("loop", asyncio.Event().wait)
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         await until_seen(pilot, "^loop +running +- ")
         await until_seen(pilot, "'loop' is a coroutine: tail is for processes")
         await pilot.press("4")
@@ -281,7 +279,7 @@ async def test_the_log_is_filtered_by_level_component_and_pattern(manager, windo
     await manager.start("two", Command("sleep", "60"))
     await manager.logger.warning("one", "apples")
     await manager.logger.warning("two", "pears")
-    async with View(Link(window)).run_test(size=(120, 30)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(120, 30)) as pilot:
         lines = pilot.app.query_one("#log-lines", Lines)
         await until_seen(pilot, "^two")
         await pilot.press("2")
@@ -305,7 +303,7 @@ async def test_deaths_and_restarts_have_a_timeline_and_a_report(manager, window)
     policy = RestartPolicy("transient", max_failures=1.5, first_delay=0.01)
     process = await manager.start("frail", FAILS, restart=policy)
     await process.wait()
-    async with View(Link(window)).run_test(size=(120, 40)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(120, 40)) as pilot:
         await until_seen(pilot, r"^frail +fatal")
         await pilot.press("3")
         await until_seen(pilot, r"frail#1 +Process died unexpectedly +exit_status 3")
@@ -321,7 +319,7 @@ async def test_keys_restart_and_stop_after_a_question(manager, window):
     """No is no."""
     process = await manager.start("one", Command("sleep", "60"))
     before = process.pid
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         await until_seen(pilot, "^one +running")
         await pilot.press("s")
         await until_seen(pilot, r"stop 'one'\?  \[y/n\]")
@@ -338,7 +336,9 @@ async def test_keys_restart_and_stop_after_a_question(manager, window):
 async def test_a_view_that_is_read_only_offers_no_deeds(manager, window):
     """The keys are neither shown nor heard."""
     await manager.start("one", Command("sleep", "60"))
-    async with View(Link(window), read_only=True).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window), read_only=True).run_test(
+        size=(80, 24)
+    ) as pilot:
         await until_seen(pilot, "^one +running")
         await pilot.press("s")
         await pilot.pause()
@@ -350,7 +350,7 @@ async def test_of_many_only_those_in_sight_are_drawn(manager, window):
     """The selected one is always among them."""
     for number in range(40):
         await manager.start(f"idle-{number}", Command("sleep", "60"))
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         table = pilot.app.query_one(Processes)
         await until_seen(pilot, "^idle-0")
         for key, name in [("end", "idle-39"), ("pageup", None), ("home", "idle-0")]:
@@ -367,7 +367,7 @@ async def test_who_scrolls_back_reads_in_peace(manager, window):
     counts = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo line-$i; done; exec cat"
     process = await manager.start("counter", Command("sh", "-c", counts, stdin=True))
     await process.wait_for_line("line-60")
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         lines = pilot.app.query_one("#output-lines", Lines)
         await until_seen(pilot, r"^\d\d:\d\d:\d\d line-60")
         lines.focus()
@@ -383,24 +383,24 @@ async def test_who_scrolls_back_reads_in_peace(manager, window):
 
 async def test_the_end_of_the_app_is_told(manager):
     """What was seen last stays."""
-    async with control(manager) as path:
+    async with serve_control(manager) as path:
         await manager.start("one", Command("sleep", "60"))
-        app = View(Link(path))
+        app = View(ControlClient(path))
         async with app.run_test(size=(80, 24)) as pilot:
             await until_seen(pilot, "^one +running")
             path.unlink()
             await manager.stop("one")
             for task in asyncio.all_tasks():
-                if "Window._visit" in repr(task.get_coro()):
+                if "Connections._serve" in repr(task.get_coro()):
                     task.cancel()
-            await until_seen(pilot, "the app has gone")
+            await until_seen(pilot, "the app has ended")
             await until_seen(pilot, "^one ")
 
 
 @pytest.mark.parametrize("keys", [["q"], ["ctrl+c"], ["slash", "ctrl+c"]])
 async def test_it_ends_by_q_and_by_ctrl_c(window, keys):
     """Ctrl-C also while a pattern is typed in, where q is a letter."""
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         await until_seen(pilot, "0 of 0 run")
         await pilot.press("slash", "q", "escape")
         assert pilot.app.return_code is None
@@ -410,7 +410,7 @@ async def test_it_ends_by_q_and_by_ctrl_c(window, keys):
 
 async def test_every_pane_has_its_key(window):
     """1 to 4; an app without any process is shown as well."""
-    async with View(Link(window)).run_test(size=(80, 24)) as pilot:
+    async with View(ControlClient(window)).run_test(size=(80, 24)) as pilot:
         await until_seen(pilot, "0 of 0 run")
         for key, pane in zip(
             "1234", ("output", "log", "timeline", "report"), strict=True
@@ -452,7 +452,7 @@ def test_without_an_app_it_says_so():
     """And what would make one."""
     done = top()
     assert done.returncode == 1
-    assert "no app of yours can be looked into" in done.stderr
+    assert "no running app was found" in done.stderr
 
 
 async def test_without_a_terminal_it_says_what_else_there_is(window):
