@@ -1,4 +1,4 @@
-"""An app in service: metrics, health, systemd's watchdog; SIGTERM ends it in good order."""
+"""Run an app as a service: metrics, health, systemd's watchdog, ordered end at SIGTERM."""
 
 import asyncio
 import os
@@ -12,18 +12,18 @@ PORT = int(os.environ.get("METRICS_PORT", "9464"))
 
 
 async def main() -> None:
-    """Run a clock until SIGTERM; whoever watches us learns how it is."""
+    """Run a clock until SIGTERM and report its state to systemd and Prometheus."""
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     async with Logger() as logger:
         manager = ProcessManager(logger)
-        # Entered around the manager, it also tells how everything is stopped.
+        # Entered before the manager, the endpoint also reports the shutdown.
         async with serve_metrics(manager, host=HOST, port=PORT) as endpoint, manager:
             await manager.start(
                 "clock",
                 Command("sh", "-c", "while date; do sleep 1; done"),
                 restart=PERMANENT,
-                critical=True,  # given up: the app fails, and systemd starts it again
+                critical=True,  # if it is lost, the app fails and systemd restarts it
                 probes=[Probe.silence(5.0)],
             )
             async with notify_systemd(manager):

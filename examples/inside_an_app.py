@@ -1,4 +1,4 @@
-"""A voice session inside an app: ready inside the block, everything ended after it."""
+"""Run a voice session inside an app: ready in the block, ended after the block."""
 
 import asyncio
 
@@ -7,16 +7,16 @@ from realtalk_async.offline import Peer
 
 
 async def main() -> None:
-    """Ask twice, in writing; an app with a microphone would just listen."""
+    """Ask two questions in writing; with a microphone the session just listens."""
     async with (
-        Peer() as peer,  # the offline peer; leave out both and set OPENAI_API_KEY
+        Peer() as peer,  # for the real service, drop peer and url and set OPENAI_API_KEY
         Stream(url=peer.url, microphone=None, speaker=None) as stream,
     ):
         stream.subscribe(lambda event: print(f"  ({event})"))
         for question in ("What is seven plus five?", "And who are you?"):
             stream.send_text(question, trigger_response=True)
-            outcome = await stream.wait_for_response()
-            print(f"{question} {outcome.text} [{outcome.status}]")
+            response = await stream.wait_for_response()
+            print(f"{question} {response.text} [{response.status}]")
     for status in stream.process_status().values():
         print(status)
 

@@ -1,4 +1,4 @@
-"""Ask the log: by level, component and pattern, the newest n, all fields parsed."""
+"""Query the log by level, component and pattern; entries have parsed fields."""
 
 import asyncio
 
@@ -6,18 +6,20 @@ from realtalk_async import Logger
 
 
 async def main() -> None:
-    """Write a few entries and ask for some of them."""
+    """Write a few entries and query some of them."""
     async with Logger() as logger:
         logger.info("app", "Started", {"version": "1.0"})
         logger.warning("mic", "The level is low", {"dbfs": -48.5})
-        await logger.error("net", "Connection lost", {"code": 1006})  # on disk now
+        await logger.error(
+            "net", "Connection lost", {"code": 1006}
+        )  # awaited: it is on disk
 
         for entry in await logger.get_logs(level="ERROR"):
             print(entry)
         [entry] = await logger.get_logs(component="mic", pattern="level", n=1)
         print(entry.timestamp.isoformat(), entry.context["dbfs"])
 
-        with logger.install():  # from here on the standard library logs here, too
+        with logger.install():  # includes the standard library's logging
             import logging
 
             logging.getLogger("some.library").warning("disk is %d %% full", 93)

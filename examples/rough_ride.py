@@ -1,4 +1,4 @@
-"""A conversation in which all goes wrong, and goes on; its time line can be drawn."""
+"""Hold a conversation with an interruption, a killed recorder and a lost connection."""
 
 import asyncio
 import signal
@@ -8,10 +8,13 @@ from realtalk_async.offline import Peer, render_async
 from realtalk_async.voice import ConnectionRestored, SpeechStarted
 
 SCRIPT = (
-    ("Tell me a story.", 4.0),  # a long one: the next question breaks into it
+    ("Tell me a story.", 4.0),  # long: the next question interrupts it
     ("What is seven plus five?", 3.0),
-    ("Can you count from one to five?", 3.5),  # the recorder is killed meanwhile
-    ("What is twenty minus eight?", 3.0),  # the connection breaks in the answer
+    (
+        "Can you count from one to five?",
+        3.5,
+    ),  # the recorder is killed during this question
+    ("What is twenty minus eight?", 3.0),  # the connection breaks during the response
     ("What is ten times two?", 2.0),
 )
 
@@ -22,12 +25,12 @@ async def main() -> None:
         Peer() as peer,
         Stream(url=peer.url, microphone="in.wav", speaker="out.wav") as stream,
     ):
-        told = stream.events(SpeechStarted, ConnectionRestored)
+        events = stream.events(SpeechStarted, ConnectionRestored)
         for _ in range(3):
-            await anext(told)
+            await anext(events)
         stream.process_manager.processes["recorder"].send_signal(signal.SIGKILL)
         peer.fault("drop@response.output_audio.delta:36")
-        while not isinstance(await anext(told), ConnectionRestored):
+        while not isinstance(await anext(events), ConnectionRestored):
             pass
         print(await stream.wait_for_response())
         await stream.wait_until_played()

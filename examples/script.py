@@ -1,4 +1,4 @@
-"""A whole voice session as a script: speak, listen, Ctrl-C."""
+"""Run a whole voice session as a script, ended by Ctrl-C."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from realtalk_async import Stream
 
 
 def main() -> None:
-    """Talk to the service, or to the peer that REALTALK_URL names."""
+    """Talk to the service, or to the server at REALTALK_URL."""
     stream = Stream(
         url=os.environ.get("REALTALK_URL"),
         microphone=os.environ.get("MICROPHONE", "default"),

@@ -1,4 +1,4 @@
-"""Test a voice app with pytest-asyncio: no key, no sound card, faults on demand."""
+"""Test a voice app with pytest-asyncio, without key or sound card, with faults."""
 
 import pytest
 import pytest_asyncio
@@ -9,14 +9,14 @@ from realtalk_async.offline import Peer
 
 @pytest_asyncio.fixture
 async def peer():
-    """The other side of the wire, on this machine."""
+    """Run an offline peer on this machine."""
     async with Peer() as peer:
         yield peer
 
 
 @pytest_asyncio.fixture
 async def stream(peer, realtalk_logger):
-    """A session with it; a failing test shows its log."""
+    """Run a session with the peer; a failing test shows its log."""
     where = {"url": peer.url, "logger": realtalk_logger}
     async with Stream(**where, microphone=None, speaker=None) as stream:
         yield stream
@@ -24,15 +24,15 @@ async def stream(peer, realtalk_logger):
 
 @pytest.mark.asyncio
 async def test_the_app_gets_its_answer(stream):
-    """A question in writing is answered in writing."""
+    """A written question has a written response."""
     stream.send_text("What is seven plus five?", trigger_response=True)
-    outcome = await stream.wait_for_response(timeout=10)
-    assert "twelve" in outcome.text
+    response = await stream.wait_for_response(timeout=10)
+    assert "twelve" in response.text
 
 
 @pytest.mark.asyncio
 async def test_a_lost_connection_is_survived(stream, peer):
-    """The peer hangs up in mid-response; the next question is answered all the same."""
+    """The connection breaks during a response; the next question is answered."""
     peer.fault("drop@response.output_text.delta:3")
     stream.send_text("Tell me a story", trigger_response=True)
     assert (await stream.wait_for_response(timeout=10)).status == "lost"

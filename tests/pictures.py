@@ -13,7 +13,7 @@ from realtalk_async.control import ControlClient, serve_control
 PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
 SIZE = (112, 28)
 BUSY = "arecord: main:850: audio open error: Device or resource busy"
-SHOWN = {
+CHILDREN = {
     "peer": "echo 'peer ready on ws://127.0.0.1:8765/v1/realtime'; exec sleep 600",
     "player": "while sleep 0.2; do echo 'frame: level -23.4 dB, 0 underruns'; done",
     "transcoder": "exec yes 'size= 812kB time=00:00:41.60 bitrate= 160.0kbits/s'",
@@ -23,13 +23,13 @@ POLICY = RestartPolicy("transient", max_failures=2, first_delay=0.3)
 
 
 async def draw() -> None:
-    """Run an app whose recorder finds its device busy, look at it, and draw that."""
+    """Run an app whose recorder finds its device busy; save the live view of it."""
     async with (
         Logger() as logger,
         ProcessManager(logger) as manager,
         serve_control(manager) as socket,
     ):
-        for name, line in SHOWN.items():
+        for name, line in CHILDREN.items():
             await manager.start(name, Command("sh", "-c", line))
         fails = Command("sh", "-c", f"sleep 0.7; echo '{BUSY}' >&2; exit 1")
         await manager.start("recorder", fails, restart=POLICY)
@@ -46,5 +46,5 @@ async def draw() -> None:
 
 
 if __name__ == "__main__":
-    sys.argv = ["app.py"]  # as whom the app introduces itself
+    sys.argv = ["app.py"]  # the app name that the view shows
     asyncio.run(draw())

@@ -1,15 +1,16 @@
 """
-An hour of conversation in three minutes: ``python tests/benchmarks/soak.py``.
+Hold an hour of conversation in three minutes: ``python tests/benchmarks/soak.py``.
 
-One voice session talks with the offline peer, twenty times as fast as people do: it
-speaks, writes, calls tools and breaks in; meanwhile its recorder and its player are
-killed, its connection is broken by faults, and left for a new one before it expires. In
-each tenth of the time it is counted what the app holds; a line of JSON each, and a verdict.
+One voice session talks with the offline peer at twenty times the speed of speech. It
+speaks, writes, calls tools and interrupts, while the script kills its recorder and its
+player, faults break its connection, and connections are replaced before they expire. Ten
+times during the conversation the script prints one line of JSON with the memory, tasks,
+descriptors and children of the app. A verdict follows.
 
-How it is made fast: the clock of this process runs twenty times as fast
-(`time.monotonic`, by which the session, its supervision and the loop go), the microphone
-is a program that delivers twenty times as much, and the peer sends as fast as that. The
-product knows nothing of it.
+The speed comes from the clock of this process, ``time.monotonic``, which runs twenty times
+as fast and which the session, its supervision and the event loop use. The microphone is a
+program that delivers twenty times as much audio, and the peer sends as fast. The package
+itself is unchanged.
 """
 
 from __future__ import annotations
@@ -58,21 +59,21 @@ STORY = "Tell me a story."
 WEATHER = "How is the weather in Oslo?"
 
 TURN = 15.0
-"""Seconds for one turn: the question, the answer, and a pause."""
-PATIENCE = 120.0
-"""Seconds that a response may take; who waits longer counts as unresolved."""
+"""Seconds for one turn: the question, the response, and a pause."""
+TIMEOUT = 120.0
+"""Seconds that a response may take; a longer wait counts as unresolved."""
 KILL_EVERY = 7
-"""In each so-manieth turn a program is killed."""
-UNHEARD = 8.0
-"""Seconds after which a sentence is said again."""
+"""The script kills a program in every seventh turn."""
+REPEAT_AFTER = 8.0
+"""Seconds without speech detection after which a sentence is spoken again."""
 LIFETIME = 300
-"""Seconds until the peer says that a session ends: it is left for a new one before."""
+"""Seconds until the peer ends a session; the client reconnects before."""
 TENTHS = 10
 
 MOST_GROWTH = 8 * 2**20
-"""Bytes that the memory may grow beyond the history, for what allocators keep."""
+"""Bytes that the memory may grow in addition to the history, for allocators."""
 
-# Once in a while each connection has a fault, which strikes again on the next one.
+# Each connection has all of these faults, each once.
 FAULTS = (
     "malformed@response.output_audio.delta:150",
     "unknown@response.done:9",
@@ -82,16 +83,16 @@ FAULTS = (
     "drop@response.output_audio_transcript.delta:300",
 )
 
-# Delivers silence at SPEED; at each SIGUSR1 the next of its sentences, at SPEED.
+# Delivers silence at SPEED, and the next sentence after each SIGUSR1.
 MICROPHONE = """
 import os, signal, sys, time
 speed, paths = float(sys.argv[1]), sys.argv[2:]
-said, told = 0, []
-signal.signal(signal.SIGUSR1, lambda *_: told.append(1))
+said, signals = 0, []
+signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
 due, sound = time.monotonic(), b""
 while True:
-    if told and not sound:
-        told.clear()
+    if signals and not sound:
+        signals.clear()
         sound = open(paths[said % len(paths)], "rb").read()
         said += 1
     piece, sound = sound[:4800], sound[4800:]
@@ -106,7 +107,7 @@ SPEAKER = ("sh", "-c", "exec cat >/dev/null")
 
 
 class FastSelector(selectors.DefaultSelector):
-    """Waits only a *speed*-th of what it is asked for."""
+    """A selector that divides each timeout by *speed*."""
 
     speed = 1.0
 
@@ -116,17 +117,17 @@ class FastSelector(selectors.DefaultSelector):
 
 
 def speed_up(speed):
-    """Have the clock of this process run *speed* times as fast from now on."""
+    """Make the clock of this process run *speed* times as fast from now on."""
     real, began = time.monotonic, time.monotonic()
     FastSelector.speed = speed
     time.monotonic = lambda: began + (real() - began) * speed
 
 
-# --- What is counted --------------------------------------------------------------
+# --- Resources --------------------------------------------------------------------
 
 
 def size_of(root):
-    """Return the bytes of *root* and all the plain data that it holds."""
+    """Return the bytes of *root* and of all plain data that it refers to."""
     plain = (str, bytes, int, float, type(None), type)
     seen, todo, total = set(), [root], 0
     while todo:
@@ -141,7 +142,7 @@ def size_of(root):
 
 
 def is_data(thing):
-    """Whether a thing is kept as history, and is no part of the machinery."""
+    """Return whether a thing is data, not a class, a function or a running object."""
     if isinstance(thing, type) or callable(thing):
         return False
     ours = dataclasses.is_dataclass(thing) or type(thing).__module__ == "builtins"
@@ -149,7 +150,7 @@ def is_data(thing):
 
 
 def history_of(stream, manager):
-    """Return the bytes of what the session keeps on purpose."""
+    """Return the bytes of the history that the session keeps on purpose."""
     engine, session = stream._engine, stream._session
     kept = (
         list(stream.eventlog),
@@ -165,10 +166,10 @@ def history_of(stream, manager):
 
 
 def count(stream):
-    """Return what this process holds."""
+    """Return the resources that this process holds."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what is free is not held
+        ctypes.CDLL(None).malloc_trim(0)  # returns free memory to the system
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "rss": pages * os.sysconf("SC_PAGE_SIZE"),
@@ -186,11 +187,11 @@ def count(stream):
 
 
 class Talk:
-    """One long conversation."""
+    """One long conversation and its outcomes."""
 
-    def __init__(self, stream, told):
+    def __init__(self, stream, event_counts):
         self.stream = stream
-        self.told = told
+        self.event_counts = event_counts
         self.victims = itertools.cycle(("player", "recorder"))
         self.latest = deque(maxlen=30)
         stream.subscribe(self.note)
@@ -199,66 +200,69 @@ class Talk:
         self.turns = 0
 
     def note(self, event):
-        """Keep the latest events, for who waits in vain."""
+        """Keep the latest events, to be printed if a wait is not resolved."""
         if not isinstance(event, ResponseText):
             at = f"{time.monotonic():.1f}"
             self.latest.append(f"{at} {type(event).__name__}: {event}"[:100])
 
     def speak(self):
-        """Have the microphone say its next sentence; nobody hears it if it is dead."""
+        """Make the recorder deliver its next sentence, if it is running."""
         self.signal("recorder", signal.SIGUSR1)
 
-    async def heard(self, wait):
-        """Wait for a response, and for the end of its sound."""
+    async def resolve(self, wait):
+        """Wait for a response and for the end of its audio."""
         try:
             outcome = await wait
         except (WaitExpired, TimeoutError):
             self.unresolved += 1
-            print("in vain, after:", *self.latest, sep="\n  ", file=sys.stderr)
+            print("not resolved, after:", *self.latest, sep="\n  ", file=sys.stderr)
             return
         self.outcomes[str(outcome.status)] += 1
-        await self.stream.wait_until_played(PATIENCE)
+        await self.stream.wait_until_played(TIMEOUT)
 
     async def spoken(self):
-        """Ask aloud, and again if nobody heard: the recorder may just have died."""
+        """Ask aloud, and again if no speech is detected, as the recorder may have died."""
         response = asyncio.create_task(self.stream.wait_for_response(None))
-        before = self.told["SpeechStarted"]
-        while self.told["SpeechStarted"] == before and not response.done():
+        before = self.event_counts["SpeechStarted"]
+        while self.event_counts["SpeechStarted"] == before and not response.done():
             self.speak()
-            await asyncio.wait([response], timeout=UNHEARD)
-        await self.heard(asyncio.wait_for(response, PATIENCE))
+            await asyncio.wait([response], timeout=REPEAT_AFTER)
+        await self.resolve(asyncio.wait_for(response, TIMEOUT))
 
     async def written(self, text=SENTENCES[0]):
         """Ask in writing."""
         self.stream.send_text(text, trigger_response=True)
-        await self.heard(self.stream.wait_for_response(PATIENCE))
+        await self.resolve(self.stream.wait_for_response(TIMEOUT))
 
-    async def a_tool(self):
-        """Ask what needs a tool."""
+    async def tool_call(self):
+        """Ask a question that needs a tool."""
         await self.written(WEATHER)
 
-    async def broken_into(self):
-        """Ask for a story and break in: it is cut to what was heard."""
+    async def interrupted(self):
+        """Ask for a story and interrupt it."""
         self.stream.send_text(STORY, trigger_response=True)
-        told = asyncio.create_task(self.stream.wait_for_response(PATIENCE))
-        await asyncio.wait([told])
+        story = asyncio.create_task(self.stream.wait_for_response(TIMEOUT))
+        await asyncio.wait([story])
         await asyncio.sleep(2)
         self.speak()
         await asyncio.sleep(2)
-        await self.heard(told)
+        await self.resolve(story)
         await self.spoken()
 
     def signal(self, name, number):
-        """Send a signal to a program, if it lives."""
+        """Send a signal to a program if it is running."""
         status = self.stream.process_status()[name]
         if status.status == "running":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, number)
 
     async def hold(self, until):
-        """Take turns until *until*."""
+        """Hold the conversation until the time *until*."""
         loop = asyncio.get_running_loop()
-        kinds = (self.spoken, self.written, self.broken_into, self.spoken, self.a_tool)
+        kinds = (
+            *(self.spoken, self.written, self.interrupted),
+            *(self.spoken, self.tool_call),
+        )
         while (began := time.monotonic()) < until:
             self.turns += 1
             if self.turns % KILL_EVERY == 0:
@@ -269,7 +273,7 @@ class Talk:
 
 
 async def get_weather(city: str) -> str:
-    """Tell the weather in a city."""
+    """Return the weather in a city."""
     await asyncio.sleep(0.5)
     return "fine"
 
@@ -285,16 +289,16 @@ for path, sentence in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 def speak_into(folder):
-    """Return the paths of the sentences' samples, each with a silence behind it."""
+    """Render the sentences with a silence after each; return the paths of the samples."""
     paths = [str(folder / f"{number}.pcm") for number in range(len(SENTENCES))]
     pairs = itertools.chain(*zip(paths, SENTENCES, strict=True))
-    # In a process of its own: the voice's models are not to be counted here.
+    # In another process, because the speech models would count as memory here.
     subprocess.run([sys.executable, "-c", RENDER, *pairs], check=True)
     return paths
 
 
 async def soak(minutes, speed, folder, sentences):
-    """Hold a conversation of so many minutes; yield what is counted in it."""
+    """Hold a conversation of *minutes*; yield the counts of each tenth."""
     logger = Logger(folder / "soak.log")
     microphone = [sys.executable, "-I", "-S", "-c", MICROPHONE, str(speed)]
     peer = [sys.executable, "-m", "realtalk_async.offline", "--port", "0"]
@@ -315,10 +319,10 @@ async def soak(minutes, speed, folder, sentences):
             tools=[get_weather],
             record=folder / "both.wav",
         )
-        told = Counter()
-        stream.subscribe(lambda event: told.update([type(event).__name__]))
+        counted = Counter()
+        stream.subscribe(lambda event: counted.update([type(event).__name__]))
         async with stream:
-            talk = Talk(stream, told)
+            talk = Talk(stream, counted)
             stream.set_status_message("All is well.")
             began = time.monotonic()
             for tenth in range(1, TENTHS + 1):
@@ -333,11 +337,13 @@ async def soak(minutes, speed, folder, sentences):
                     "unresolved": talk.unresolved,
                     "restarts": stream.summary().restarts,
                     "dropped_audio": round(stream.summary().dropped_audio, 1),
-                    "told": {name.__name__: told[name.__name__] for name in TOLD},
+                    "counted": {
+                        kind.__name__: counted[kind.__name__] for kind in COUNTED
+                    },
                 }
 
 
-TOLD = (
+COUNTED = (
     *(ConnectionLost, ConnectionRecycled, DeviceFailed, Interrupted),
     *(ProtocolProblem, ServiceError, UnknownEvent),
 )
@@ -351,11 +357,11 @@ def peer_memory(pid):
 
 
 HELD = {"fds": 0, "threads": 2, "tasks": 0, "children": 0}
-"""What is held, and how much more may be: idle threads come and go."""
+"""The resources that must not grow, and the tolerance: idle threads come and go."""
 
 
 def judge(counts):
-    """Return how much the memory grew, and what is wrong; it may get warm first."""
+    """Return the growth of memory after the first third, and what is wrong."""
     warm, last = counts[len(counts) // 3], counts[-1]
     most = {what: max(c[what] for c in counts[: len(counts) // 2]) for what in HELD}
     growth = (last["rss"] - warm["rss"]) - (last["history"] - warm["history"])
@@ -365,16 +371,16 @@ def judge(counts):
         if last[what] > most[what] + spare
     ]
     if growth > MOST_GROWTH:
-        wrong.append(f"{growth / 2**20:.1f} MiB more memory than its history takes")
+        wrong.append(f"{growth / 2**20:.1f} MiB more memory than the history takes")
     if last["unresolved"]:
-        wrong.append(f"{last['unresolved']} waited in vain")
+        wrong.append(f"{last['unresolved']} waits were not resolved")
     if not last["responses"].get("completed"):
         wrong.append("no response was completed")
     return growth, wrong
 
 
 async def run(minutes, speed):
-    """Hold the conversation, print what is counted, and judge it."""
+    """Hold the conversation, print its counts and the verdict."""
     counts = []
     with tempfile.TemporaryDirectory() as name:
         sentences = speak_into(Path(name))
@@ -392,7 +398,7 @@ async def run(minutes, speed):
 
 
 def main():
-    """Soak."""
+    """Run the soak test; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--minutes", type=float, default=60.0, help="of conversation")
     parser.add_argument("--speed", type=float, default=20.0, help="times real time")

@@ -1,4 +1,4 @@
-"""A long conversation at twenty times its speed leaves nothing behind."""
+"""Run a short version of the soak test."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 
 def test_four_minutes_of_conversation_leave_only_their_history():
-    """``nox -s soak`` takes an hour of it."""
+    """``nox -s soak`` runs an hour of conversation."""
     command = [sys.executable, str(SOAK), "--minutes", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stdout + done.stderr
