@@ -10,10 +10,7 @@ from realtalk_async.voice import ConnectionRestored, SpeechStarted
 SCRIPT = (
     ("Tell me a story.", 4.0),  # long: the next question interrupts it
     ("What is seven plus five?", 3.0),
-    (
-        "Can you count from one to five?",
-        3.5,
-    ),  # the recorder is killed during this question
+    ("Can you count from one to five?", 3.5),  # the recorder is killed here
     ("What is twenty minus eight?", 3.0),  # the connection breaks during the response
     ("What is ten times two?", 2.0),
 )
