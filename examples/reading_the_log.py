@@ -10,9 +10,7 @@ async def main() -> None:
     async with Logger() as logger:
         logger.info("app", "Started", {"version": "1.0"})
         logger.warning("mic", "The level is low", {"dbfs": -48.5})
-        await logger.error(
-            "net", "Connection lost", {"code": 1006}
-        )  # awaited: it is on disk
+        await logger.error("net", "Connection lost", {"code": 1006})  # is on disk
 
         for entry in await logger.get_logs(level="ERROR"):
             print(entry)
