@@ -1,10 +1,10 @@
 """
-The log: write from anywhere, one file on disk, parsed answers.
+The log: any task or thread writes, one task appends to one file, searches return entries.
 
-From bottom to top: `context` and `line` (pure: one entry as one line, there and back),
-`appender` (the file under the path), `spool` (lines that outlive their process), `file`
-(what waits, and one write for it), `writer` (the task), `query`, `sink`, `bound`
-(structlog's side of it, loaded when first used), `forward`, `logger`.
+The way of an entry to the disk: `logger` (the public API), `entry`, `serialize` and
+`redaction` (its line), `queue` and `writer` (one queue, one task), `append_file` (lock,
+rotation, append), and `spool` (lines that survive SIGKILL). Its way back: `query`,
+`prefilter`, `reverse_reader` and `follow`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         parse_line,
     )
     from realtalk_async.logs.logger import Logger
-    from realtalk_async.logs.writer import Written
+    from realtalk_async.logs.writer import PendingWrite
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -39,7 +39,7 @@ else:
             "bridges.install": "Installed LogHandler PythonWarning install parse_python_warning",
             "entry": "Level LogEntry LogStatistics format_line parse_line",
             "logger": "Logger",
-            "writer": "Written",
+            "writer": "PendingWrite",
         },
     )
 
@@ -51,9 +51,9 @@ __all__ = [
     "LogHandler",
     "LogStatistics",
     "Logger",
+    "PendingWrite",
     "PythonWarning",
     "StructlogProcessor",
-    "Written",
     "format_line",
     "install",
     "parse_line",

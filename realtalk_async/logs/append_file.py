@@ -1,7 +1,7 @@
 """
-The file that a path names, to which whole lines are appended: its lock, its rotation.
+`AppendFile`: opens, locks, rotates and appends to the log file.
 
-An edge: it knows the operating system's files, and neither queues nor entries.
+Other threads and processes may write to the same path, and rotate or remove the file.
 """
 
 from __future__ import annotations
@@ -23,63 +23,63 @@ from realtalk_async.exceptions import LogUnavailable
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-LOCK_PATIENCE = 2.0
+LOCK_TIMEOUT = 2.0
 """
 Seconds to wait for another process's lock.
 
-A process that was stopped in the middle of its write must not stop all others: after
-this time we write without the lock. Every write is one ``write(2)`` with O_APPEND, so
-that even then lines tear only if the disk fills up at the same moment.
+A process that was stopped during its write must not stop all others: after this time we
+write without the lock. Each write is one ``write(2)`` with O_APPEND, so that even then
+lines tear only if the disk fills up at the same moment.
 """
 
-COMPLAINT_EVERY = 60.0
-"""Seconds between two complaints of one kind about the same file."""
+NOTICE_INTERVAL = 60.0
+"""Seconds between two notices of one kind about the same file."""
 
 _FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """When a new file is begun, and how many old ones are kept."""
+    """When a new file is begun, and how many rotated files are kept."""
 
     max_bytes: int
-    """No file grows beyond this, but for a single line that is longer."""
+    """Largest size of a file, except with a single line that is longer."""
     backups: int
-    """Old files kept, as ``name.1`` (the newest) to ``name.<backups>``."""
+    """Rotated files to keep, as ``name.1`` (the newest) to ``name.<backups>``."""
 
 
 class Piece(NamedTuple):
-    """What is being written to one place of one file."""
+    """A range of bytes of one file that is being written."""
 
     length: int
     """Bytes."""
     device: int
     inode: int
     offset: int
-    """Where in the file it begins."""
+    """Position of its first byte in the file."""
 
 
 class Journal(Protocol):
-    """What keeps account of a write, so that a crash amid it can be put right."""
+    """Records each write, so that a later process can complete an interrupted one."""
 
     def begins(self, piece: Piece) -> None:
-        """Take note of what is about to be written."""
+        """Record that *piece* is about to be written."""
         ...
 
     def ended(self, length: int) -> None:
-        """Take note that so many bytes of it, whole lines, are in the file."""
+        """Record that *length* bytes of the piece, whole lines, are in the file."""
         ...
 
 
 class Owner(Protocol):
-    """Who has the file locked."""
+    """The object that has the file locked: the queue."""
 
-    def say(self, kind: str, message: str) -> None:
-        """Take what there is to say about the file."""
+    def add_notice(self, kind: str, message: str) -> None:
+        """Add an entry about the file to the log."""
         ...
 
-    def mend(self) -> None:
-        """Complete or remove the unfinished line that the file ends with, if known."""
+    def recover(self) -> None:
+        """Append lines of killed processes; they may complete an unfinished last line."""
         ...
 
 
@@ -105,47 +105,47 @@ def absolute_log_path(log_path: str | os.PathLike[str] | None) -> Path:
     return Path(path)
 
 
-class Appender:
+class AppendFile:
     """
-    Appends whole lines to the file that a path names at that moment.
+    Appends whole lines to the file that a path names at the time of each write.
 
-    It is used by one thread at a time.
+    Only one thread at a time may use it.
     """
 
     def __init__(self, path: Path, rotation: Rotation | None) -> None:
         """
-        Take note of the path; nothing is opened.
+        Store the path; no file is opened.
 
         Args:
-            path: The file. It is made if it does not exist, and made again, its
-                folder too, if it was removed or renamed later on.
+            path: The file. It is created if it does not exist, and created again, with
+                its folder, if it was removed or renamed later.
             rotation: When to begin a new file; never if `None`.
         """
         self.path = path
         self.done = 0
         """Bytes of the last `put` that are in the file, as whole lines."""
         self._rotation = rotation
-        self.alone = False
-        """Whether it is certain, while `locked`, that nobody else writes."""
+        self.exclusive = False
+        """Whether, while `locked`, certainly no other process writes."""
         self._owner: Owner | None = None
-        self._rotate_from = 0.0
+        self._next_rotation = 0.0
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
-        self._regular = True
+        self._is_regular = True
         self._size = self._end = 0
 
     def check(self) -> None:
         """
-        Make sure that the file can be written; make it if it is not there.
+        Check that the file can be written; create it if it does not exist.
 
         Raises:
-            OSError: Why it cannot be.
+            OSError: If it cannot be written.
         """
         self._open()
-        self.release()
+        self.close()
 
-    def release(self) -> None:
-        """Let go of the descriptor; the next `locked` opens the file again."""
+    def close(self) -> None:
+        """Close the descriptor; the next `locked` opens the file again."""
         if self._is_open():
             os.close(self._descriptor)
         self._descriptor = -1
@@ -153,7 +153,7 @@ class Appender:
     @contextlib.contextmanager
     def locked(self, owner: Owner) -> Generator[None]:
         """
-        Have the file that the path names now, open and locked by *owner*.
+        Open and lock the file that the path names now, on behalf of *owner*.
 
         Raises:
             OSError: If it cannot be opened.
@@ -170,15 +170,15 @@ class Appender:
 
     def put(self, data: bytes, journal: Journal | None = None) -> None:
         """
-        Append *data*, whole lines, to as many files as it takes; only while `locked`.
+        Append *data*, whole lines, and rotate as often as needed; only while `locked`.
 
         Raises:
-            OSError: If not all could be written; `done` tells how much was.
+            OSError: If some of it was not written; `done` is the part that was.
         """
         self.done = 0
         view = memoryview(data)
         while self.done < len(data):
-            start, end = self.done, self._fitting(data)
+            start, end = self.done, self._end_of_fitting(data)
             if end == start:
                 self._rotate()
                 continue
@@ -193,39 +193,43 @@ class Appender:
 
     def find(self, piece: Piece, data: bytes) -> int:
         """
-        Return how much of *data* is in the file as the *piece* it was meant to be.
+        Return how many bytes of *data* an interrupted write has put in the file.
 
-        Whole lines are counted. A beginning of another one is taken back, if the
-        present file ends with it; so this is called only while `locked`.
+        Only whole lines count. If the current file ends with the beginning of another
+        line of *data*, that beginning is removed. Only while `locked`.
+
+        Args:
+            piece: The interrupted write.
+            data: The lines it was writing.
         """
-        descriptor = self._with_identity(piece)
+        descriptor = self._open_file_of(piece)
         if descriptor is None:
             return 0
         try:
-            found = os.pread(descriptor, piece.length, piece.offset)
-            same = _same(found, data[: piece.length])
-            whole = data.rfind(b"\n", 0, same) + 1
-            is_end = os.fstat(descriptor).st_size == piece.offset + same
+            written = os.pread(descriptor, piece.length, piece.offset)
+            equal = _common_prefix(written, data[: piece.length])
+            whole = data.rfind(b"\n", 0, equal) + 1
+            is_end = os.fstat(descriptor).st_size == piece.offset + equal
         finally:
             os.close(descriptor)
-        if same > whole and is_end and self._identity == (piece.device, piece.inode):
+        if equal > whole and is_end and self._identity == (piece.device, piece.inode):
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, piece.offset + whole)
                 self._size = piece.offset + whole
         return whole
 
     def numbered(self, number: int) -> Path:
-        """Return the path of an old file; the present one is number 0."""
+        """Return the path of a rotated file; number 0 is the current one."""
         return (
             self.path.with_name(f"{self.path.name}.{number}") if number else self.path
         )
 
-    # Writing
+    # Writing and rotation
 
-    def _fitting(self, data: bytes) -> int:
-        """Return where in *data* the part ends that fits into the present file."""
+    def _end_of_fitting(self, data: bytes) -> int:
+        """Return the end of the part of *data* that fits into the current file."""
         start, end = self.done, len(data)
-        if self._rotation is None or time.monotonic() < self._rotate_from:
+        if self._rotation is None or time.monotonic() < self._next_rotation:
             return end
         room = self._rotation.max_bytes - self._size
         if end - start <= room:
@@ -233,17 +237,17 @@ class Appender:
         fitting = data.rfind(b"\n", start, start + max(room, 0)) + 1
         if fitting > start or self._size > 0:
             return max(fitting, start)
-        return data.find(b"\n", start) + 1  # one line, longer than a whole file
+        return data.find(b"\n", start) + 1  # one line longer than a whole file
 
     def _write_all(self, piece: memoryview) -> None:
-        """Write whole lines, or as many whole lines as there is room for."""
+        """Write *piece*; if the disk is full, remove the part of a line at the end."""
         sent = 0
         try:
             while sent < len(piece):
                 sent += os.write(self._descriptor, piece[sent:])
         except OSError:
             whole = bytes(piece[:sent]).rfind(b"\n") + 1
-            if self._regular and sent > whole:
+            if self._is_regular and sent > whole:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, self._size + whole)
             self.done += whole
@@ -253,7 +257,7 @@ class Appender:
         self._end = self._size
 
     def _rotate(self) -> None:
-        """Move the present file to ``.1``, and the older ones up; begin a new one."""
+        """Rename each file to the next number, and begin a new one."""
         assert self._rotation is not None
         try:
             for number in reversed(range(self._rotation.backups)):
@@ -262,34 +266,36 @@ class Appender:
             if not self._rotation.backups:
                 self.path.unlink()
         except OSError as error:
-            # Better one file that is too large than lines that are not written.
-            self._rotate_from = time.monotonic() + COMPLAINT_EVERY
-            self._say("rotation", f"the log cannot be rotated: {error.strerror}")
+            # A file that is too large is better than lost lines.
+            self._next_rotation = time.monotonic() + NOTICE_INTERVAL
+            self._add_notice("rotation", f"the log cannot be rotated: {error.strerror}")
             return
-        self.release()
+        self.close()
         self._lock_current()
 
-    # The file under the path
+    # Opening and locking
 
     def _lock_current(self) -> None:
-        give_up = time.monotonic() + LOCK_PATIENCE
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while time.monotonic() < deadline:
             if self._descriptor >= 0 and not self._is_open():
                 self._descriptor = -1
-                self._say("closed", "something closed the log's file; it was reopened")
+                self._add_notice(
+                    "closed", "the log file was closed by other code and is open again"
+                )
             if self._descriptor < 0:
                 self._open()
-            self.alone = self._wait_for_lock()
-            # Only who has the lock may ask: another process may rotate until then.
+            self.exclusive = self._wait_for_lock()
+            # Only under the lock: before it, another process may rotate the file.
             if self._is_current():
-                self._measure()
+                self._finish_last_line()
                 return
-            self._vanished()
-            self.release()
-        raise OSError(errno.ESTALE, "replaced as often as it is opened", str(self.path))
+            self._report_replaced()
+            self.close()
+        raise OSError(errno.ESTALE, "replaced each time it was opened", str(self.path))
 
     def _is_open(self) -> bool:
-        """Whether the descriptor is still our file: others close what is not theirs."""
+        """Whether the descriptor is still our file; other code may have closed it."""
         try:
             status = os.fstat(self._descriptor)
         except OSError:
@@ -297,49 +303,51 @@ class Appender:
         return (status.st_dev, status.st_ino) == self._identity
 
     def _open(self) -> None:
-        """Open the file, and its folder if that has vanished since the last time."""
+        """Open the file; if its folder was removed since the last time, create it."""
         try:
-            self._descriptor = self._opened()
+            self._descriptor = self._open_descriptor()
         except FileNotFoundError:
             if self._identity is None:
                 raise
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = self._opened()
+            self._descriptor = self._open_descriptor()
         status = os.fstat(self._descriptor)
-        self._regular = stat.S_ISREG(status.st_mode)
+        self._is_regular = stat.S_ISREG(status.st_mode)
         known, self._identity = self._identity, (status.st_dev, status.st_ino)
         if known not in {None, self._identity}:
-            self._vanished()
+            self._report_replaced()
 
-    def _vanished(self) -> None:
-        # Where files are rotated it was another process that did.
+    def _report_replaced(self) -> None:
+        # With rotation, another process has rotated the file.
         if self._rotation is None:
-            self._say("vanished", "the log file was removed or renamed; this is new")
+            self._add_notice(
+                "vanished", "the log file was removed or renamed; this is a new file"
+            )
 
-    def _say(self, kind: str, message: str) -> None:
+    def _add_notice(self, kind: str, message: str) -> None:
         if self._owner is not None:
-            self._owner.say(kind, message)
+            self._owner.add_notice(kind, message)
 
-    def _opened(self) -> int:
+    def _open_descriptor(self) -> int:
         try:
             descriptor = os.open(self.path, os.O_RDWR | _FLAGS, 0o666)
         except PermissionError:
             return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             return descriptor
-        # Of a pipe we must not be a reader, or it would swallow what nobody reads.
+        # A descriptor that also reads the pipe would accept lines without any reader.
         os.close(descriptor)
         return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
 
     def _wait_for_lock(self) -> bool:
-        """Lock the file, or give up; return whether others respect that."""
-        give_up = time.monotonic() + LOCK_PATIENCE
+        """Lock the file; return `False` if another process keeps the lock."""
+        deadline = time.monotonic() + LOCK_TIMEOUT
         pause = 0.0001
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= give_up:
+                if time.monotonic() >= deadline:
                     return False
             except OSError:
                 return True  # a file system without locks
@@ -355,32 +363,32 @@ class Appender:
             return False
         return (named.st_dev, named.st_ino) == self._identity
 
-    def _measure(self) -> None:
-        """Learn the size; end a line that a killed process left without its newline."""
-        self._size = os.fstat(self._descriptor).st_size if self._regular else 0
+    def _finish_last_line(self) -> None:
+        """Update the size; end a last line that a killed process left without newline."""
+        self._size = os.fstat(self._descriptor).st_size if self._is_regular else 0
         if self._size in {0, self._end}:
             return
-        with contextlib.suppress(OSError):  # it may be ours to write but not to read
-            if self._ends_within_a_line():
-                if self._owner is not None and self.alone:
-                    self._owner.mend()
+        with contextlib.suppress(OSError):  # the file may be writable but not readable
+            if self._ends_within_line():
+                if self._owner is not None and self.exclusive:
+                    self._owner.recover()
                 self._size = os.fstat(self._descriptor).st_size
-                if self._ends_within_a_line():
+                if self._ends_within_line():
                     self._size += os.write(self._descriptor, b"\n")
 
-    def _ends_within_a_line(self) -> bool:
+    def _ends_within_line(self) -> bool:
         size = self._size
         return size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
-    def _with_identity(self, piece: Piece) -> int | None:
-        """Open the file that *piece* belongs to, for reading; rotation may have moved it."""
+    def _open_file_of(self, piece: Piece) -> int | None:
+        """Open the file of *piece* for reading; rotation may have renamed it."""
         number = 0
         while True:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             try:
                 descriptor = os.open(self.numbered(number), flags)
             except OSError:
-                return None  # deleted by now, and so is what was written to it
+                return None  # the file was deleted, with its lines
             status = os.fstat(descriptor)
             if (status.st_dev, status.st_ino) == (piece.device, piece.inode):
                 return descriptor
@@ -388,13 +396,13 @@ class Appender:
             number += 1
 
 
-def _same(one: bytes, other: bytes) -> int:
-    """Return how many bytes are the same, from the beginning."""
-    same, most = 0, min(len(one), len(other))
-    while same < most:
-        middle = (same + most + 1) // 2
-        if one[same:middle] == other[same:middle]:
-            same = middle
+def _common_prefix(one: bytes, other: bytes) -> int:
+    """Return how many bytes are equal, from the beginning."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
         else:
-            most = middle - 1
-    return same
+            high = middle - 1
+    return low

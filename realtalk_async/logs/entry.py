@@ -1,27 +1,28 @@
 """
-One entry as one line, there and back (pure).
+`LogEntry` and the format of its line: formatting and parsing, without I/O.
 
-The format, and what keeps it unambiguous whatever an entry holds:
+The format is unambiguous for all contents of an entry:
 
     [2025-05-13 14:30:22] [ERROR] [sox_bg] Process died {"exit_status":1}
 
 - A backslash in a component or a message is doubled; control characters, line
-  separators and what reverses the direction of text are written as ``\\n``, ``\\r``,
-  ``\\t``, ``\\xHH`` or ``\\uHHHH``. So one entry is one line, and it cannot drive a
-  terminal.
+  separators and marks that reverse the direction of text are written as ``\\n``, ``\\r``,
+  ``\\t``, ``\\xHH`` or ``\\uHHHH``. So one entry is one line, and no entry can send control
+  sequences to a terminal.
 - A ``]`` in a component is written ``\\]``. So the third bracket ends the component.
-- A ``{"`` in a message that begins it or follows a space is written ``\\{"``. So the
-  context begins at the first `` {"`` after the component, and if there is none there
-  is no context. An empty context is not written.
+- A ``{"`` in a message, at its beginning or after a space, is written ``\\{"``. So the
+  context begins at the first `` {"`` after the component; without one there is no
+  context. An empty context is not written.
 
-Two other formats have times in ISO 8601 with milliseconds and the offset: ``iso``, which
-is otherwise the same, and ``json``, one JSON object a line:
+Two other formats have times in ISO 8601 with milliseconds and offset: ``iso``, otherwise
+the same, and ``json``, one JSON object per line:
 
     {"timestamp":"2025-05-13T14:30:22.123+02:00","level":"ERROR","component":"sox_bg",
      "message":"Process died","context":{"exit_status":1}}
 
-`parse_line` takes them all, in one file too. It also takes lines that others wrote: JSON with spaces, no context, times in
-ISO 8601; what looks like a context but is no JSON object belongs to the message.
+`parse_line` reads all of them, also mixed in one file, and lines of other programs: JSON
+with spaces, no context, times in ISO 8601. Text that looks like a context but is not a
+JSON object belongs to the message.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """How grave an entry is; all three are always written."""
+    """The level of an entry; all three are always written."""
 
     INFO = "INFO"
-    """Normal operation: a start, a connection, an end that was asked for."""
+    """Normal operation: a start, a connection, a requested stop."""
     WARNING = "WARNING"
-    """What may need attention but prevents nothing; Python's own warnings."""
+    """An event that may need attention but prevents nothing; Python's own warnings."""
     ERROR = "ERROR"
-    """What failed: a process died, a device was lost, a service refused."""
+    """A failure: a process died, a device was lost, a service refused."""
 
     @classmethod
     def of(cls, name: str) -> Level:
@@ -64,7 +65,7 @@ class Level(StrEnum):
         Return the level called *name*, in upper or lower case.
 
         Raises:
-            InvalidConfiguration: If there is none of that name; it lists the three.
+            InvalidConfiguration: If *name* is unknown; the error lists the three.
         """
         try:
             return cls(name.upper())
@@ -76,7 +77,7 @@ class Level(StrEnum):
 
 LEVELS: Final = tuple(Level)
 INFO, WARNING, ERROR = range(3)
-"""Ranks: indices into `LEVELS`, for the paths where an enum costs too much."""
+"""Indices into `LEVELS`, where an enum would cost too much."""
 
 MAX_CACHED: Final = 1024
 """Components whose prefixes, and messages whose escaped forms, are cached."""
@@ -84,22 +85,22 @@ MAX_CACHED: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of the log; its ``str()`` is the line, in the default format."""
+    """One entry of the log; its ``str()`` is its line in the default format."""
 
     timestamp: datetime
-    """When, timezone-aware, in local time; to the second in the default format."""
+    """Time of the call, in local time, timezone-aware; whole seconds by default."""
     level: Level
     component: str
-    """Who the entry speaks for: the name of a process, of a module."""
+    """The part of the app that the entry is about: a process, a module."""
     message: str
     context: dict[str, object] = field(default_factory=dict[str, object])
-    """What else is known: anything that JSON can carry."""
+    """More facts by name: values that JSON can carry."""
 
     def __str__(self) -> str:
         return format_line(self)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the entry ready for JSON, its time in ISO 8601 with the offset."""
+        """Return the fields ready for JSON, the time in ISO 8601 with the offset."""
         return {
             "timestamp": self.timestamp.isoformat(),
             "level": self.level.value,
@@ -109,8 +110,8 @@ class LogEntry:
         }
 
 
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_MEANT = {name[1]: char for char, name in _NAMED.items()}
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CHARACTERS = {escape[1]: char for char, escape in _SHORT_ESCAPES.items()}
 _UNSAFE_IN_MESSAGE = re.compile(rf'[{CONTROLS}\\]|(?:^|(?<= )){{(?=")')
 _UNSAFE_IN_COMPONENT = re.compile(rf"[{CONTROLS}\\\]]")
 _ESCAPED = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[^xu]|[xu])", re.DOTALL)
@@ -124,18 +125,18 @@ _LEVELS = {level.value: level for level in Level}
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """How much a `Logger` was given so far, and what became of it."""
+    """Numbers of the entries of one `Logger` so far."""
 
     logged: Mapping[Level, int]
-    """Calls by level."""
+    """Log calls by level."""
     dropped: int
-    """Lines that had to be dropped: the disk was full, or too slow."""
+    """Lines that were dropped because the disk was full or too slow."""
     waiting: int
-    """Bytes that wait in memory for the disk."""
+    """Bytes of lines that wait in memory for the disk."""
 
 
 def escape_message(message: object) -> str:
-    """Return *message* as it stands in a line: itself, if nothing has to be escaped."""
+    """Return *message* as it is written in a line; unchanged if it needs no escapes."""
     if (
         type(message) is str
         and message.isprintable()
@@ -147,23 +148,23 @@ def escape_message(message: object) -> str:
 
 
 def escape_component(component: str) -> str:
-    """Return *component* as it stands between its brackets."""
+    """Return *component* as it is written between its brackets."""
     return _UNSAFE_IN_COMPONENT.sub(_escape, component)
 
 
 def unescape(text: str) -> str:
-    """Return what was escaped; an escape that is none of ours stays as it is."""
+    """Return *text* without our escapes; unknown escapes stay as they are."""
     return _ESCAPED.sub(_unescape, text) if "\\" in text else text
 
 
 def quote(text: object) -> str:
-    """Return *text* as a JSON string, without controls."""
+    """Return *text* as a JSON string without control characters."""
     return escape_json(json.dumps(show_text(text), ensure_ascii=False))
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """What stands around the parts of an entry in its line."""
+class LineFormat:
+    """The text before each part of an entry in its line, and how parts are written."""
 
     before_time: str
     before_level: str
@@ -172,37 +173,39 @@ class Layout:
     before_context: str
     end: str
     ticks: int
-    """Into how many parts a second is divided by the times."""
+    """Resolution of the times, in parts of a second."""
     component: Callable[[str], str]
-    """Makes a component what it is in a line."""
+    """Returns a component as it is written in a line."""
     message: Callable[[object], str]
-    """Makes a message what it is in a line."""
+    """Returns a message as it is written in a line."""
 
     @property
     def level_at(self) -> int:
-        """Where in a line its level begins."""
-        return len(self.before_time + self.stamp(0.0) + self.before_level)
+        """Position of the level in a line."""
+        return len(self.before_time + self.timestamp(0.0) + self.before_level)
 
-    def stamp(self, now: float) -> str:
-        """Return the local time that *now* is, in seconds since 1970."""
+    def timestamp(self, now: float) -> str:
+        """Return the local time *now*, given in seconds since 1970."""
         moment = datetime.fromtimestamp(now, UTC).astimezone()
         if self.ticks == 1:
             return f"{moment:%Y-%m-%d %H:%M:%S}"
         return moment.isoformat(timespec="milliseconds")
 
-    def prefix(self, stamp: str, level: Level, component: str) -> str:
-        """Return a line up to its message."""
+    def prefix(self, timestamp: str, level: Level, component: str) -> str:
+        """Return the part of a line before its message."""
         return (
-            f"{self.before_time}{stamp}{self.before_level}{level}"
+            f"{self.before_time}{timestamp}{self.before_level}{level}"
             f"{self.before_component}{self.component(component)}{self.before_message}"
         )
 
 
-NOTE = Layout("[", "] [", "] [", "] ", " ", "\n", 1, escape_component, escape_message)
-LAYOUTS = {
+NOTE = LineFormat(
+    "[", "] [", "] [", "] ", " ", "\n", 1, escape_component, escape_message
+)
+LINE_FORMATS = {
     "note": NOTE,
     "iso": replace(NOTE, ticks=1000),
-    "json": Layout(
+    "json": LineFormat(
         '{"timestamp":"',
         '","level":"',
         '","component":',
@@ -214,7 +217,7 @@ LAYOUTS = {
         quote,
     ),
 }
-"""The formats by name."""
+"""The formats by name; ``note`` is the default."""
 
 
 class LinePrefixes:
@@ -225,26 +228,26 @@ class LinePrefixes:
     three, so that this part of a line is formatted once per moment and component.
     """
 
-    __slots__ = ("_layout", "_redact", "_timestamp", "by_level", "tick")
+    __slots__ = ("_line_format", "_redact", "_timestamp", "by_level", "tick")
 
     def __init__(
-        self, layout: Layout, now: float, redact: Callable[[str], str]
+        self, line_format: LineFormat, now: float, redact: Callable[[str], str]
     ) -> None:
         """
         Format the time *now*, in seconds since 1970.
 
         Args:
-            layout: The format of the log.
+            line_format: The format of the log.
             now: The time of all these lines.
             redact: Removes the secrets from a component.
         """
-        self.tick = floor(now * layout.ticks)
+        self.tick = floor(now * line_format.ticks)
         """The moment: the number of whole ticks since 1970."""
         self.by_level: tuple[dict[str, str], ...] = ({}, {}, {})
         """Prefix by component, one dictionary for each of `LEVELS`."""
-        self._layout = layout
+        self._line_format = line_format
         self._redact = redact
-        self._timestamp = layout.stamp(now)
+        self._timestamp = line_format.timestamp(now)
 
     def get(self, rank: int, component: object) -> str:
         """Return the prefix for the level `LEVELS[rank]` and any *component*."""
@@ -253,29 +256,30 @@ class LinePrefixes:
         if type(component) is str and component in cached:
             return cached[component]
         shown = self._redact(show_text(component))
-        prefix = self._layout.prefix(self._timestamp, LEVELS[rank], shown)
+        prefix = self._line_format.prefix(self._timestamp, LEVELS[rank], shown)
         if type(component) is str and len(cached) < MAX_CACHED:
             cached[component] = prefix
         return prefix
 
 
-def format_line(entry: LogEntry, layout: Layout = NOTE) -> str:
+def format_line(entry: LogEntry, line_format: LineFormat = NOTE) -> str:
     """Return *entry* as its line, without the newline."""
-    stamp = layout.stamp(entry.timestamp.timestamp())
-    prefix = layout.prefix(stamp, entry.level, show_text(entry.component))
-    line = prefix + layout.message(entry.message)
+    timestamp = line_format.timestamp(entry.timestamp.timestamp())
+    component = show_text(entry.component)
+    prefix = line_format.prefix(timestamp, entry.level, component)
+    line = prefix + line_format.message(entry.message)
     if entry.context:
-        line = f"{line}{layout.before_context}{show_json(entry.context)}"
-    return line + layout.end.removesuffix("\n")
+        line = f"{line}{line_format.before_context}{show_json(entry.context)}"
+    return line + line_format.end.removesuffix("\n")
 
 
 def parse_line(line: str | bytes) -> LogEntry | None:
     """
-    Return the entry that *line* is, or `None` if it is none; never raises.
+    Return the entry of *line*, or `None` if it is not an entry; never raises.
 
     Args:
-        line: One line, with or without its newline. Bytes are UTF-8; what is not is
-            replaced by U+FFFD.
+        line: One line, with or without its newline. In bytes, invalid UTF-8 is replaced
+            by U+FFFD.
     """
     if isinstance(line, bytes):
         line = line.decode("utf-8", "replace")
@@ -285,16 +289,16 @@ def parse_line(line: str | bytes) -> LogEntry | None:
     timestamp = parse_timestamp(match[1])
     if timestamp is None:
         return None
-    message, context = _split(match[4] or "")
+    message, context = _split_body(match[4] or "")
     return LogEntry(timestamp, _LEVELS[match[2]], unescape(match[3]), message, context)
 
 
 def searchable(line: str) -> tuple[str, ...] | None:
     """
-    Return texts of *line* that include its message and its context, without parsing.
+    Return texts that contain the message and the context of *line*, without parsing.
 
-    They may include more. It is `None` if that takes parsing: something is escaped, or
-    is not written as we do. Numbers are taken as they are written.
+    A pattern that matches none of them does not match the entry. The result is `None`
+    if only parsing can tell: something is escaped, or written in another way than ours.
     """
     if "\\" in line or not line.isascii() or line.startswith("{"):
         return None
@@ -306,12 +310,12 @@ def searchable(line: str) -> tuple[str, ...] | None:
     message, found, context = body.partition(' {"')
     if not found or '": ' in context or ", " in context:
         return None
-    return message, '{"' + context, body  # all of it, if that is no context after all
+    return message, '{"' + context, body  # the whole body, in case it has no context
 
 
 @lru_cache(maxsize=1024)
 def parse_timestamp(text: str) -> datetime | None:
-    """Return the time that *text* says, aware (local if it names no zone), or `None`."""
+    """Return the time, aware (local if *text* has no zone), or `None` if it is none."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
@@ -320,21 +324,21 @@ def parse_timestamp(text: str) -> datetime | None:
 
 def _from_json(line: str) -> LogEntry | None:
     fields = read_json(line) or {}
-    stamp, level, component, message = map(fields.get, _FIELDS)
+    timestamp, level, component, message = map(fields.get, _FIELDS)
     context = fields.get("context", {})
-    if not (isinstance(stamp, str) and isinstance(level, str)):
+    if not (isinstance(timestamp, str) and isinstance(level, str)):
         return None
     if not (isinstance(component, str) and isinstance(message, str)):
         return None
-    timestamp = parse_timestamp(stamp)
-    if timestamp is None or level not in _LEVELS or not isinstance(context, dict):
+    time = parse_timestamp(timestamp)
+    if time is None or level not in _LEVELS or not isinstance(context, dict):
         return None
-    known = cast("dict[str, object]", context)
-    return LogEntry(timestamp, _LEVELS[level], component, message, known)
+    values = cast("dict[str, object]", context)
+    return LogEntry(time, _LEVELS[level], component, message, values)
 
 
-def _split(body: str) -> tuple[str, dict[str, object]]:
-    """Divide what follows the component into message and context."""
+def _split_body(body: str) -> tuple[str, dict[str, object]]:
+    """Split the text after the component into message and context."""
     start = 0 if body.startswith('{"') else body.find(' {"') + 1
     if body.endswith("}") and body.startswith('{"', start):
         context = read_json(body[start:])
@@ -347,8 +351,8 @@ def _escape(match: re.Match[str]) -> str:
     char = match[0]
     if char in "\\]{":
         return "\\" + char
-    if char in _NAMED:
-        return _NAMED[char]
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
     return f"\\x{ord(char):02x}" if char <= "\xff" else f"\\u{ord(char):04x}"
 
 
@@ -358,4 +362,4 @@ def _unescape(match: re.Match[str]) -> str:
         return chr(int(code[1:], 16))
     if code in "\\]{":
         return code
-    return _MEANT.get(code, match[0])
+    return _CHARACTERS.get(code, match[0])

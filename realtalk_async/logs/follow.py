@@ -10,7 +10,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from realtalk_async.logs.entry import LogEntry, parse_line
-from realtalk_async.logs.reverse_reader import LARGEST, Identity, identity_of, opened
+from realtalk_async.logs.reverse_reader import (
+    MAX_BLOCK,
+    Identity,
+    identity_of,
+    open_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +84,7 @@ class _FileGrowth:
         self._file: Identity | None = None
         self._position = 0
         with ExitStack() as stack:
-            for descriptor in opened(path, stack)[:1]:
+            for descriptor in open_files(path, stack)[:1]:
                 self._file = identity_of(descriptor)
                 self._position = os.fstat(descriptor).st_size
 
@@ -92,7 +97,7 @@ class _FileGrowth:
         """
         lines: list[bytes] = []
         with ExitStack() as stack:
-            for descriptor in reversed(self._unread(opened(self._path, stack))):
+            for descriptor in reversed(self._unread(open_files(self._path, stack))):
                 lines += self._lines(descriptor)
         entries = filter(None, map(parse_line, lines))
         return [entry for entry in entries if self._query.matches(entry)]
@@ -111,7 +116,7 @@ class _FileGrowth:
         if file != self._file or size < self._position:
             self._file, self._position = file, 0
         data = bytearray()
-        while chunk := os.pread(descriptor, LARGEST, self._position + len(data)):
+        while chunk := os.pread(descriptor, MAX_BLOCK, self._position + len(data)):
             data += chunk
         # An unfinished last line is left for the next read.
         end = data.rfind(b"\n") + 1

@@ -20,8 +20,8 @@ from realtalk_async.logs.bridges.install import Installed, install
 from realtalk_async.logs.entry import (
     ERROR,
     INFO,
-    LAYOUTS,
     LEVELS,
+    LINE_FORMATS,
     MAX_CACHED,
     WARNING,
     Level,
@@ -31,15 +31,10 @@ from realtalk_async.logs.entry import (
 )
 from realtalk_async.logs.follow import LogFollower
 from realtalk_async.logs.query import make_query, search_in_thread
-from realtalk_async.logs.queue import LogFile
-from realtalk_async.logs.serialize import (
-    SECRET_NAMES,
-    Secrets,
-    is_something,
-    show_json,
-    show_object,
-)
-from realtalk_async.logs.writer import Writer, Written
+from realtalk_async.logs.queue import LogQueue
+from realtalk_async.logs.redaction import SECRET_NAMES, Secrets
+from realtalk_async.logs.serialize import is_something, show_json, show_object
+from realtalk_async.logs.writer import LogWriter, PendingWrite
 
 if TYPE_CHECKING:
     import os
@@ -121,23 +116,25 @@ class Logger:
             InvalidConfiguration: If *max_bytes* or *max_waiting* is not positive,
                 *backups* is negative, or *line_format* is unknown.
         """
-        layout = LAYOUTS.get(line_format)
-        if layout is None:
-            msg = f"no line format {line_format!r}; there are {', '.join(LAYOUTS)}"
+        format_ = LINE_FORMATS.get(line_format)
+        if format_ is None:
+            msg = f"no line format {line_format!r}; there are {', '.join(LINE_FORMATS)}"
             raise InvalidConfiguration(msg)
         if min(max_bytes or 1, max_waiting) <= 0 or max_bytes == 0 or backups < 0:
             msg = f"{max_bytes=}, {backups=}, {max_waiting=}: give at least 1, 0, 1"
             raise InvalidConfiguration(msg)
         rotation = None if max_bytes is None else Rotation(max_bytes, backups)
         self.path: Final = absolute_log_path(log_path)
-        self._file = LogFile(self.path, self._announce, rotation)
+        self._queue = LogQueue(self.path, self._format_notice, rotation)
         try:
-            self._file.check()
+            self._queue.check()
         except OSError as error:
             raise LogUnavailable(
                 str(self.path), error.strerror or str(error)
             ) from error
-        self._writer = Writer(self._file, max_waiting, layout.level_at, spool=spool)
+        self._writer = LogWriter(
+            self._queue, max_waiting, format_.level_at, spool=spool
+        )
         self._index: Index = {}
         self._entered = 0
         # Calls by rank, except INFO: those are the rest. No lock guards the counts,
@@ -149,11 +146,11 @@ class Logger:
         self._secrets.add(*secrets)
         self._has_secrets = bool(self._secrets.values)
         self._next_tick = 0.0
-        self._layout = layout
-        self._prefixes = LinePrefixes(layout, 0.0, self._secrets.hide)
+        self._format = format_
+        self._prefixes = LinePrefixes(format_, 0.0, self._secrets.redact)
         self._info_prefixes = self._prefixes.by_level[INFO]
-        self._before_context = layout.before_context
-        self._end = layout.end
+        self._before_context = format_.before_context
+        self._end = format_.end
 
     def __repr__(self) -> str:
         state = "writing" if self._writer.running else "direct"
@@ -193,7 +190,7 @@ class Logger:
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> Written:
+    ) -> PendingWrite:
         """
         Log normal operation; returns without waiting.
 
@@ -230,7 +227,7 @@ class Logger:
                     or not has_no_secret_name(context)
                     or self._has_secrets
                 ):
-                    json = self._secrets.hide(show_json(context))
+                    json = self._secrets.redact(show_json(context))
                 line = f"{prefix}{text}{self._before_context}{json}{self._end}"
                 writer.append(line.encode())
             else:
@@ -238,16 +235,16 @@ class Logger:
         except Exception:  # noqa: BLE001 - a log call never raises for its content
             # Also the way of the first call of a component in each second.
             writer.append(self._line(INFO, component, message, context))
-        if not writer.armed:
-            writer.arm()
-        return writer.receipt
+        if not writer.scheduled:
+            writer.schedule()
+        return writer.pending
 
     def warning(
         self,
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> Written:
+    ) -> PendingWrite:
         """Log an event that may need attention but prevents nothing; see `info`."""
         return self._write(WARNING, component, message, context)
 
@@ -256,12 +253,12 @@ class Logger:
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> Written:
+    ) -> PendingWrite:
         """Log a failure; see `info`. The line is written at once, not within 4 ms."""
-        receipt = self._write(ERROR, component, message, context)
-        if not self._writer.urgent:
-            self._writer.hurry()
-        return receipt
+        pending = self._write(ERROR, component, message, context)
+        if not self._writer.scheduled_now:
+            self._writer.schedule_now()
+        return pending
 
     def log(
         self,
@@ -269,7 +266,7 @@ class Logger:
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> Written:
+    ) -> PendingWrite:
         """
         Log at *level*: INFO, WARNING or ERROR, in upper or lower case; see `info`.
 
@@ -323,15 +320,15 @@ class Logger:
 
         Cancellation: Safe; the lines are written nevertheless.
         """
-        return await self._writer.receipt
+        return await self._writer.pending
 
     # Reading
 
     def statistics(self) -> LogStatistics:
         """Return the numbers of entries logged so far; returns without waiting."""
         logged = dict(zip(LEVELS, self._counts, strict=True))
-        logged[Level.INFO] = self._file.taken() - sum(self._counts)
-        return LogStatistics(logged, self._file.dropped, self._file.waiting_bytes())
+        logged[Level.INFO] = self._queue.appended() - sum(self._counts)
+        return LogStatistics(logged, self._queue.dropped, self._queue.pending_bytes())
 
     async def get_logs(
         self,
@@ -367,7 +364,7 @@ class Logger:
         query = make_query(level, component, pattern, n, since, until)
         await self.flush()
         return await search_in_thread(
-            self.path, query, self._index, self._file.catch_up
+            self.path, query, self._index, self._queue.catch_up
         )
 
     def follow_logs(
@@ -397,7 +394,7 @@ class Logger:
         Cancellation: Safe; the next step continues where the cancelled step was.
         """
         query = make_query(level, component, pattern, None, None, None)
-        return LogFollower(self.path, query, self._file.try_flush)
+        return LogFollower(self.path, query, self._queue.try_flush)
 
     def install(self, *, level: int | None = logging.INFO) -> Installed:
         """
@@ -424,14 +421,14 @@ class Logger:
         component: str,
         message: str,
         context: Mapping[str, object] | None,
-    ) -> Written:
+    ) -> PendingWrite:
         if monotonic() >= self._next_tick:
             self._tick(message)
         self._counts[rank] += 1
         self._writer.append(self._line(rank, component, message, context))
-        if not self._writer.armed:
-            self._writer.arm()
-        return self._writer.receipt
+        if not self._writer.scheduled:
+            self._writer.schedule()
+        return self._writer.pending
 
     def _line(
         self, rank: int, component: object, message: object, context: object
@@ -442,13 +439,13 @@ class Logger:
             text = self._escape(message)
         line = self._prefixes.get(rank, component) + text
         if is_something(context):
-            json = self._secrets.hide(show_json(context))
+            json = self._secrets.redact(show_json(context))
             line = f"{line}{self._before_context}{json}"
         return f"{line}{self._end}".encode()
 
     def _escape(self, message: object) -> str:
         """Return *message* escaped for a line, with its secrets redacted."""
-        text = self._layout.message(message)
+        text = self._format.message(message)
         if (
             "sk-" in text
             or "ek_" in text
@@ -458,13 +455,13 @@ class Logger:
             or '"' in text
             or self._has_secrets
         ):
-            return self._secrets.hide(text)
+            return self._secrets.redact(text)
         return text
 
     def _tick(self, message: object) -> None:
         """Update the time, enforce the limit of the queue, and cache *message*."""
         now = time()
-        ticks = self._layout.ticks
+        ticks = self._format.ticks
         tick = floor(now * ticks)
         if tick != self._prefixes.tick:
             self._set_time(now)
@@ -475,13 +472,13 @@ class Logger:
             if len(self._messages) >= MAX_CACHED:
                 self._messages = {}
             self._messages[message] = self._escape(message)
-        self._writer.tend()
+        self._writer.enforce_limit()
 
-    def _announce(self, message: str, context: Mapping[str, object]) -> bytes:
+    def _format_notice(self, message: str, context: Mapping[str, object]) -> bytes:
         """Return the line of an entry about the log itself."""
         self._set_time(time())
         return self._line(WARNING, "log", message, context)
 
     def _set_time(self, now: float) -> None:
-        self._prefixes = LinePrefixes(self._layout, now, self._secrets.hide)
+        self._prefixes = LinePrefixes(self._format, now, self._secrets.redact)
         self._info_prefixes = self._prefixes.by_level[INFO]

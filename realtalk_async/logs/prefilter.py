@@ -1,8 +1,8 @@
 """
-What the raw text of a line must hold, if its entry is to be wanted (pure).
+`LiteralPrefilter`: literal texts that a matching line must contain; without I/O.
 
-To find a few entries among millions, only lines that hold a needle are parsed. A needle
-promises nothing about the lines that have it: the parsed entry decides.
+A search among millions of entries parses only the lines that pass the filter. A line
+that passes may still not match: the parsed entry decides.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHORTEST = 3
-"""Characters of a text that is worth looking for."""
+MIN_LENGTH = 3
+"""Characters of the shortest text that is searched for."""
 
-# What stands in a line as it is, in every format and whoever wrote it: nothing that a
-# message or JSON may escape, or that JSON may have spaces around.
-_AS_IT_IS = re.compile(rf"[A-Za-z0-9 _;@%=.()#*!?|$~^-]{{{SHORTEST},}}")
-# Equal to a letter of ASCII if case is ignored: the long s, the sign for Kelvin, the
-# dotted capital and the dotless small i of Turkish.
+# Characters that every format writes unchanged: neither a message nor JSON escapes them,
+# and JSON has no optional spaces around them.
+_UNCHANGED = re.compile(rf"[A-Za-z0-9 _;@%=.()#*!?|$~^-]{{{MIN_LENGTH},}}")
+# Equal to an ASCII letter if case is ignored: the long s, the Kelvin sign, the dotted
+# capital I and the dotless small i of Turkish.
 _EQUAL_LETTERS = tuple(letter.encode() for letter in "\u017f\u212a\u0130\u0131")
 _FLAGS = re.UNICODE | re.ASCII | re.IGNORECASE | re.MULTILINE | re.DOTALL
 _OPENING = frozenset(b'["')
 _CLOSING = frozenset(b']"')
 
 
-class Needle(NamedTuple):
-    """Texts of which a wanted line has one, at least."""
+class LiteralPrefilter(NamedTuple):
+    """A set of texts; a line passes if it contains at least one of them."""
 
     texts: tuple[bytes, ...]
     whole: bool = False
-    """Whether it stands in brackets or quotes, as a component and a level do."""
-    folded: bool = False
+    """Whether the text must be in brackets or quotes, like a component or a level."""
+    ignore_case: bool = False
     """Whether case is ignored; then the texts are in lower case."""
 
     def frequency(self, block: bytes | bytearray) -> int:
-        """Return how often *block* has it."""
-        if self.folded:
+        """Return how often *block* contains the texts."""
+        if self.ignore_case:
             block = block.lower()
         return sum(map(block.count, self.texts))
 
     def lines(self, block: bytes | bytearray, begin: int, end: int) -> list[int]:
-        """Return where the lines begin that hold it, of those from *begin* to *end*."""
+        """Return the beginnings of the lines that pass, from *begin* to *end*."""
         texts = self.texts
-        if self.folded:
+        if self.ignore_case:
             texts += () if block.isascii() else _EQUAL_LETTERS
             block = block.lower()
         found = (self._lines(text, block, begin, end) for text in texts)
@@ -54,48 +54,49 @@ class Needle(NamedTuple):
     def _lines(
         self, text: bytes, block: bytes | bytearray, begin: int, end: int
     ) -> Iterator[int]:
-        # From the end, since CPython's rfind is twice as fast as its find.
+        # From the end, because CPython's rfind is twice as fast as its find.
         while (position := block.rfind(text, begin, end)) >= 0:
             end = position
-            if not self.whole or _stands_alone(block, position, position + len(text)):
+            if not self.whole or _is_delimited(block, position, position + len(text)):
                 end = block.rfind(b"\n", begin, position) + 1 or begin
                 yield end
 
 
-def whole_name(name: str) -> Needle:
-    """Return what a line has whose component or level is *name*, a plain one."""
-    return Needle((name.encode(),), whole=True)
+def prefilter_of_name(name: str) -> LiteralPrefilter:
+    """Return the prefilter for the component or level *name*, a literal one."""
+    return LiteralPrefilter((name.encode(),), whole=True)
 
 
-def is_plain(text: str) -> bool:
-    """Whether *text* stands in a line as it is, and is worth looking for."""
-    return _AS_IT_IS.fullmatch(text) is not None
+def is_literal(text: str) -> bool:
+    """Whether every format writes *text* unchanged, and it is long enough."""
+    return _UNCHANGED.fullmatch(text) is not None
 
 
-def needles_of(pattern: re.Pattern[str]) -> list[Needle]:
+def prefilters_of_pattern(pattern: re.Pattern[str]) -> list[LiteralPrefilter]:
     """
-    Return what every line has in whose message or context *pattern* is found.
+    Return the prefilters that each line with a match of *pattern* passes.
 
-    None at all if the pattern demands no text, or is not understood: those with flags
-    in the middle, conditions, or characters by number.
+    The list is empty if the pattern requires no text, or uses flags in the middle,
+    conditions, or characters by number.
     """
     if pattern.flags & ~_FLAGS:
         return []
     try:
-        demands = _Reader(pattern.pattern).whole()
-    except _NotUnderstoodError:
+        literals = _PatternReader(pattern.pattern).read()
+    except _UnsupportedPatternError:
         return []
-    folded = bool(pattern.flags & re.IGNORECASE)
-    return [_needle(demand, folded=folded) for demand in demands]
+    ignore_case = bool(pattern.flags & re.IGNORECASE)
+    return [_prefilter(texts, ignore_case=ignore_case) for texts in literals]
 
 
-def _needle(demand: _Demand, *, folded: bool) -> Needle:
-    texts = (text.lower() if folded else text for text in demand)
-    return Needle(tuple(text.encode() for text in texts), folded=folded)
+def _prefilter(texts: _Literal, *, ignore_case: bool) -> LiteralPrefilter:
+    cased = (text.lower() if ignore_case else text for text in texts)
+    encoded = tuple(text.encode() for text in cased)
+    return LiteralPrefilter(encoded, ignore_case=ignore_case)
 
 
-_Demand: TypeAlias = tuple[str, ...]
-"""Texts of which what is found has one."""
+_Literal: TypeAlias = tuple[str, ...]
+"""Alternatives: each match of the pattern contains at least one of these texts."""
 
 _OPTIONAL, _REPEATED, _ONCE = range(3)
 _REPEAT = re.compile(r"(?:(\*|\?|\{,\d*\}|\{0+(?:,\d*)?\})|\+|\{\d+(?:,\d*)?\})[?+]?")
@@ -103,26 +104,26 @@ _GROUP = re.compile(r"\?(?::|>|P<\w+>)")
 _LOOK = re.compile(r"\?<?[=!]")
 _EMPTY = re.compile(r"\?(?:#[^)]*|P=\w+|[aiLmsux]+)\)")
 _SET = re.compile(r"\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
-# Those that match a kind of character, or none at all.
+# Escapes that match a class of characters or an empty text.
 _CLASSES = frozenset("dDwWsSbBAZ")
 
 
-class _NotUnderstoodError(Exception):
-    """The pattern has something in it that is not worth understanding."""
+class _UnsupportedPatternError(Exception):
+    """The pattern contains an element that the reader does not support."""
 
 
-class _Reader:
-    """Reads a regular expression, which is known to be one, for what it demands."""
+class _PatternReader:
+    """Finds the literals that a valid regular expression requires."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
-    def whole(self) -> list[_Demand]:
-        """Return what all of it demands."""
+    def read(self) -> list[_Literal]:
+        """Return the literals of the whole pattern."""
         return self._alternatives()
 
-    def _alternatives(self) -> list[_Demand]:
+    def _alternatives(self) -> list[_Literal]:
         branches = [self._sequence()]
         while self._text.startswith("|", self._at):
             self._at += 1
@@ -131,12 +132,12 @@ class _Reader:
             return branches[0]
         if not all(branches):
             return []
-        # Of each branch the demand whose texts are the longest.
-        best = (max(demands, key=_shortest) for demands in branches)
-        return [tuple({text for demand in best for text in demand})]
+        # From each branch, the literal with the longest texts.
+        best = (max(literals, key=_min_length) for literals in branches)
+        return [tuple({text for literal in best for text in literal})]
 
-    def _sequence(self) -> list[_Demand]:
-        demands: list[_Demand] = []
+    def _sequence(self) -> list[_Literal]:
+        literals: list[_Literal] = []
         run = ""
         while self._at < len(self._text) and self._text[self._at] not in "|)":
             item = self._item()
@@ -145,14 +146,14 @@ class _Reader:
                 run += item
             if isinstance(item, str) and times == _ONCE:
                 continue
-            demands += _demands_of(run)
+            literals += _literals_of(run)
             run = ""
             if not isinstance(item, str) and times != _OPTIONAL:
-                demands += item
-        return demands + _demands_of(run)
+                literals += item
+        return literals + _literals_of(run)
 
-    def _item(self) -> str | list[_Demand]:
-        """Return the next character, or what else comes next demands."""
+    def _item(self) -> str | list[_Literal]:
+        """Return the next character, or the literals of the next element."""
         char = self._next()
         if char == "\\":
             return self._escape()
@@ -163,15 +164,15 @@ class _Reader:
             return []
         return [] if char in ".^$" else char
 
-    def _escape(self) -> str | list[_Demand]:
+    def _escape(self) -> str | list[_Literal]:
         char = self._next()
         if char in _CLASSES:
             return []
         if char.isalnum():
-            raise _NotUnderstoodError
+            raise _UnsupportedPatternError
         return char
 
-    def _group(self) -> list[_Demand]:
+    def _group(self) -> list[_Literal]:
         if self._text.startswith("?", self._at):
             if self._skip(_EMPTY):
                 return []
@@ -179,13 +180,13 @@ class _Reader:
                 self._inside()
                 return []
             if not self._skip(_GROUP):
-                raise _NotUnderstoodError
+                raise _UnsupportedPatternError
         return self._inside()
 
-    def _inside(self) -> list[_Demand]:
-        demands = self._alternatives()
+    def _inside(self) -> list[_Literal]:
+        literals = self._alternatives()
         self._at += 1  # the closing parenthesis
-        return demands
+        return literals
 
     def _times(self) -> int:
         match = _REPEAT.match(self._text, self._at)
@@ -205,15 +206,15 @@ class _Reader:
         return match is not None
 
 
-def _demands_of(run: str) -> list[_Demand]:
-    return [(text,) for text in _AS_IT_IS.findall(run)]
+def _literals_of(run: str) -> list[_Literal]:
+    return [(text,) for text in _UNCHANGED.findall(run)]
 
 
-def _shortest(demand: _Demand) -> int:
-    return min(map(len, demand))
+def _min_length(literal: _Literal) -> int:
+    return min(map(len, literal))
 
 
-def _stands_alone(block: bytes | bytearray, position: int, after: int) -> bool:
+def _is_delimited(block: bytes | bytearray, position: int, after: int) -> bool:
     return (
         position > 0
         and block[position - 1] in _OPENING

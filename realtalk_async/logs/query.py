@@ -1,9 +1,10 @@
 """
-Answer questions about the log: newest entries first found, by reading backwards.
+Searches in the log: `Query` filters entries, `search` reads the files backwards.
 
-Where a question demands a text (a level, a component, what a pattern must have in it),
-only the lines that hold it are parsed; what decides is the parsed entry, so a message
-cannot pose as another level or component.
+`search` skips lines in three steps: the negative index excludes parts of a file without
+reading them (`reverse_reader`), a literal prefilter excludes lines without parsing them
+(`prefilter`), and the parsed entry decides. So a message cannot pose as another level or
+component.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.entry import Level, LogEntry, parse_line, searchable
-from realtalk_async.logs.prefilter import Needle, is_plain, needles_of, whole_name
+from realtalk_async.logs.prefilter import (
+    LiteralPrefilter,
+    is_literal,
+    prefilter_of_name,
+    prefilters_of_pattern,
+)
 from realtalk_async.logs.reverse_reader import (
-    Absences,
     Block,
     Index,
+    NegativeIndex,
     blocks_backwards,
     identity_of,
-    opened,
+    open_files,
 )
 from realtalk_async.logs.serialize import show_json
 
@@ -34,17 +40,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SLACK = timedelta(hours=2)
+MAX_TIME_DISORDER = timedelta(hours=2)
 """
-How far out of order times may be: a clock that was set back, the end of summer time.
+How far times may be out of order: a clock that was set back, the end of summer time.
 
-A search for entries since a given time goes on for so much longer.
+A search for entries since a given time continues for so much longer.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which entries are wanted; see `Logger.get_logs`."""
+    """The conditions of a search; see `Logger.get_logs`."""
 
     level: Level | None = None
     component: str | None = None
@@ -54,7 +60,7 @@ class Query:
     until: datetime | None = None
 
     def matches(self, entry: LogEntry) -> bool:
-        """Whether *entry* is wanted."""
+        """Whether *entry* meets all conditions except `n`."""
         return (
             (self.level is None or entry.level is self.level)
             and (self.component is None or entry.component == self.component)
@@ -63,21 +69,21 @@ class Query:
             and (self.pattern is None or _contains(entry, self.pattern))
         )
 
-    def is_over(self, block: Block) -> bool:
-        """Whether all that was written before *block* is too old to be wanted."""
+    def excludes_before(self, block: Block) -> bool:
+        """Whether all entries before *block* are too old."""
         if self.since is None:
             return False
         first = parse_line(block.line_at(block.begin))
-        return first is not None and first.timestamp < self.since - SLACK
+        return first is not None and first.timestamp < self.since - MAX_TIME_DISORDER
 
-    def needles(self) -> list[Needle]:
-        """Return what every wanted line has, each of them."""
-        needles = [] if self.pattern is None else needles_of(self.pattern)
-        if self.component is not None and is_plain(self.component):
-            needles.append(whole_name(self.component))
+    def prefilters(self) -> list[LiteralPrefilter]:
+        """Return prefilters that the line of each matching entry passes."""
+        prefilters = [] if self.pattern is None else prefilters_of_pattern(self.pattern)
+        if self.component is not None and is_literal(self.component):
+            prefilters.append(prefilter_of_name(self.component))
         if self.level is not None:
-            needles.append(whole_name(self.level))
-        return needles
+            prefilters.append(prefilter_of_name(self.level))
+        return prefilters
 
 
 def make_query(
@@ -89,23 +95,23 @@ def make_query(
     until: datetime | None,
 ) -> Query:
     """
-    Check what a caller asks for.
+    Check the arguments of a search and return them as a `Query`.
 
     Raises:
-        InvalidConfiguration: If there is no such level, *pattern* is no regular
-            expression, *n* is negative, or a time lacks its zone.
+        InvalidConfiguration: If *level* is unknown, *pattern* is not a regular
+            expression, *n* is negative, or a time has no time zone.
     """
     if n is not None and n < 0:
         msg = f"n is {n}; it is a number of entries, at least 0"
         raise InvalidConfiguration(msg)
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
-            msg = f"{name} lacks a time zone; give {name}.astimezone() for local time"
+            msg = f"{name} has no time zone; give {name}.astimezone() for local time"
             raise InvalidConfiguration(msg)
     try:
         compiled = None if pattern is None else re.compile(pattern)
     except re.error as error:
-        msg = f"pattern {pattern!r} is no regular expression: {error}"
+        msg = f"pattern {pattern!r} is not a regular expression: {error}"
         raise InvalidConfiguration(msg) from error
     named = None if level is None else Level.of(level)
     return Query(named, component, compiled, n, since, until)
@@ -121,7 +127,7 @@ async def search_in_thread(
         path: See `search`.
         query: See `search`.
         index: See `search`.
-        catch_up: Called first, in the thread: it completes the file.
+        catch_up: Called first, in the thread: it writes the lines that wait.
 
     Cancellation: The search ends within one block of the file.
     """
@@ -144,31 +150,31 @@ def search(
     path: Path, query: Query, stop: threading.Event, index: Index
 ) -> list[LogEntry]:
     """
-    Return the entries that *query* wants, oldest first, also from rotated files.
+    Return the entries that match *query*, oldest first, also from rotated files.
 
-    It reads what was there when it began; others may write, rotate and remove
-    meanwhile. What is no entry is passed over.
+    It reads the files as they were at its beginning; other threads and processes may
+    write, rotate and remove them meanwhile. Lines that are not entries are skipped.
 
     Args:
-        path: The present file; ``path.1`` and so on are the older ones.
-        query: What is wanted.
-        stop: Set by who no longer wants the answer; it is looked at for every block.
-        index: What earlier searches have learned; this one adds to it.
+        path: The current file; ``path.1`` and so on are the rotated files.
+        query: The conditions.
+        stop: Set it to end the search; it is checked before each block.
+        index: The negative index of earlier searches; this search adds to it.
 
     Raises:
-        OSError: If a file that is there cannot be read.
+        OSError: If a file exists but cannot be read.
     """
     found: list[LogEntry] = []
     if query.n == 0:
         return found
     with ExitStack() as stack:
-        descriptors = opened(path, stack)
-        known = {identity_of(descriptor): descriptor for descriptor in descriptors}
-        for gone in index.keys() - known.keys():
-            index.pop(gone, None)
-        for identity, descriptor in known.items():
-            absences = index.setdefault(identity, Absences())
-            if _search_file(descriptor, query, stop, absences, found):
+        descriptors = open_files(path, stack)
+        files = {identity_of(descriptor): descriptor for descriptor in descriptors}
+        for deleted in index.keys() - files.keys():
+            index.pop(deleted, None)
+        for identity, descriptor in files.items():
+            file_index = index.setdefault(identity, NegativeIndex())
+            if _search_file(descriptor, query, stop, file_index, found):
                 break
     return found[::-1]
 
@@ -177,37 +183,41 @@ def _search_file(
     descriptor: int,
     query: Query,
     stop: threading.Event,
-    absences: Absences,
+    index: NegativeIndex,
     found: list[LogEntry],
 ) -> bool:
-    """Add what is wanted of one file to *found*; return whether that is all."""
-    needles = query.needles()
-    needle: Needle | None = None
-    for block in blocks_backwards(descriptor, absences, needles):
+    """Add the matching entries of one file to *found*; return whether to stop there."""
+    prefilters = query.prefilters()
+    prefilter: LiteralPrefilter | None = None
+    for block in blocks_backwards(descriptor, index, prefilters):
         if stop.is_set():
             return True
-        needle = needle or _rarest(needles, block)
-        lines = _candidates(block, needle, query)
-        if needle is not None and block.number is not None and not lines:
-            absences.learn(descriptor, block.number, needle)
+        prefilter = prefilter or _rarest(prefilters, block)
+        lines = _candidates(block, prefilter, query)
+        if prefilter is not None and block.number is not None and not lines:
+            index.add(descriptor, block.number, prefilter)
         if _collect(lines, query, found):
             return True
-        if query.is_over(block):
+        if query.excludes_before(block):
             return True
     return False
 
 
-def _rarest(needles: list[Needle], block: Block) -> Needle | None:
-    """Return the one that *block* has least often, as a guess for all the others."""
-    if len(needles) < 2:
-        return needles[0] if needles else None
-    return min(needles, key=lambda needle: needle.frequency(block.data))
+def _rarest(
+    prefilters: list[LiteralPrefilter], block: Block
+) -> LiteralPrefilter | None:
+    """Return the prefilter that is rarest in *block*, as a guess for the whole file."""
+    if len(prefilters) < 2:
+        return prefilters[0] if prefilters else None
+    return min(prefilters, key=lambda prefilter: prefilter.frequency(block.data))
 
 
-def _candidates(block: Block, needle: Needle | None, query: Query) -> list[bytes]:
-    """Return the lines of *block* that hold *needle*, or else may be wanted."""
-    if needle is not None:
-        starts = needle.lines(block.data, block.begin, block.end)
+def _candidates(
+    block: Block, prefilter: LiteralPrefilter | None, query: Query
+) -> list[bytes]:
+    """Return the lines of *block* that must be parsed."""
+    if prefilter is not None:
+        starts = prefilter.lines(block.data, block.begin, block.end)
         return [block.line_at(start) for start in starts]
     lines = bytes(block.data[block.begin : block.end]).split(b"\n")
     if query.pattern is None:
@@ -216,13 +226,13 @@ def _candidates(block: Block, needle: Needle | None, query: Query) -> list[bytes
 
 
 def may_match(line: bytes, pattern: re.Pattern[str]) -> bool:
-    """Whether *pattern* may be found in the entry that *line* is."""
+    """Whether the entry of *line* may contain a match of *pattern*."""
     texts = searchable(line.decode("utf-8", "replace"))
     return texts is None or any(map(pattern.search, texts))
 
 
 def _collect(lines: list[bytes], query: Query, found: list[LogEntry]) -> bool:
-    """Add what is wanted of *lines* to *found*; return whether that is all."""
+    """Add the matching entries of *lines* to *found*; return whether they are enough."""
     for line in reversed(lines):
         entry = parse_line(line)
         if entry is not None and query.matches(entry):

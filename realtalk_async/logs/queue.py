@@ -1,7 +1,8 @@
 """
-Lines on their way to the log's file: what waits, what is dropped, one write for many.
+`LogQueue`: the lines that wait for the disk, and the one write that takes them there.
 
-An edge: it knows threads, forks and the interpreter's exit, but neither tasks nor entries.
+Every log call appends to this queue; `writer` flushes it. This module handles threads,
+forks, the limit of memory, lines in shared memory, and the interpreter's exit.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from realtalk_async.logs import spool
 from realtalk_async.logs.append_file import (
-    COMPLAINT_EVERY,
-    LOCK_PATIENCE,
-    Appender,
+    LOCK_TIMEOUT,
+    NOTICE_INTERVAL,
+    AppendFile,
     Rotation,
 )
 
@@ -32,18 +33,18 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-BATCH = 16_384
-"""Lines of one write; a write is never larger than this, but for long lines."""
+MAX_BATCH = 16_384
+"""Lines of one write."""
 
-CLOSING = 5.0
-"""Seconds that closing waits for a disk that stalls."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds to wait for a disk that stalls, before closing or reading the log."""
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks for what killed processes have left in shared memory."""
+RECOVERY_INTERVAL = 1.0
+"""Seconds between two searches for the lines of killed processes."""
 
 
-class Announce(Protocol):
-    """What makes a line out of what the file itself has to say."""
+class FormatNotice(Protocol):
+    """Formats an entry about the log itself."""
 
     def __call__(self, message: str, context: Mapping[str, object]) -> bytes:
         """Return a WARNING as a line, newline included."""
@@ -51,8 +52,8 @@ class Announce(Protocol):
 
 
 @dataclass(slots=True)
-class Losses:
-    """What was dropped since it was last said in the log."""
+class DropCounts:
+    """The lines that were dropped and not yet reported in the log."""
 
     reason: str = ""
     by_level: dict[str, int] = field(default_factory=dict[str, int])
@@ -63,396 +64,398 @@ class Losses:
 
     @property
     def lines(self) -> int:
-        """How many lines were dropped."""
+        """The number of dropped lines."""
         return sum(self.by_level.values())
 
 
-class LogFile(io.BufferedIOBase):
+class LogQueue(io.BufferedIOBase):
     """
-    Lines on their way to one file, shared with other threads and processes.
+    The lines that wait for one file, which other threads and processes write to as well.
 
-    `append` takes a whole line, newline included, from any thread, and waits for
-    nothing. `flush` writes all that waits, in the order of arrival: one lock, one
-    write. What cannot be written stays, in order, for the next `flush`.
+    `append` takes a whole line, newline included, from any thread, without waiting.
+    `flush` writes all waiting lines in the order of arrival, with one lock and one
+    write. Lines that cannot be written stay, in order, for the next `flush`.
 
-    It is a buffered stream so that aiofiles can run its `flush` in a thread.
+    It is a buffered stream so that aiofiles can run `flush` in a thread.
     """
 
     def __init__(
-        self, path: Path, announce: Announce, rotation: Rotation | None = None
+        self, path: Path, format_notice: FormatNotice, rotation: Rotation | None = None
     ) -> None:
         """
-        Take note of the path; nothing is opened.
+        Create an empty queue; no file is opened.
 
         Args:
-            path: The file. It is made if it does not exist, and made again, its
-                folder too, if it was removed or renamed later on.
-            announce: Makes the lines that the file itself adds: lines were dropped,
-                the file had vanished.
+            path: The file. It is created if it does not exist, and created again, with
+                its folder, if it was removed or renamed later.
+            format_notice: Formats the entries that the queue adds itself: lines were
+                dropped, the file was removed.
             rotation: When to begin a new file; never if `None`.
         """
         self.path = path
         self.lines: list[bytes] = []
-        """What waits. Appended to by anyone; taken from only under the mutex."""
+        """The waiting lines. Any thread appends; only a holder of the mutex removes."""
         self.append: Callable[[bytes], None] = self.lines.append
         self.error: OSError | None = None
-        """Why the last `flush` failed; `None` if it did not."""
+        """The error of the last `flush`; `None` if it succeeded."""
         self.written = 0
-        """Lines written."""
+        """Number of lines written."""
         self.dropped = 0
-        """Lines given up."""
-        self._taken = 0
+        """Number of lines dropped."""
+        self._removed = 0
         self.keep_open = False
-        """Whether the descriptor stays open between two writes."""
+        """Whether the file stays open between two writes."""
         self.after_fork: Callable[[], None] | None = None
-        """Called in a forked child, once this file has forgotten the parent's lines."""
-        self._announce = announce
-        self._losses = Losses()
-        self._news: list[bytes] = []
-        self._said: dict[str, float] = {}
+        """Called in a forked child, after the queue has discarded the parent's lines."""
+        self._format_notice = format_notice
+        self._unreported_drops = DropCounts()
+        self._notices: list[bytes] = []
+        self._notice_times: dict[str, float] = {}
         self._failing_since: float | None = None
-        self._appender = Appender(path, rotation)
+        self._file = AppendFile(path, rotation)
         self._spool: spool.Spool | None = None
-        self._spooling = False
-        self._look_at = 0.0
-        self._fresh_locks()
-        _files.add(self)
+        self._use_spool = False
+        self._next_recovery = 0.0
+        self._create_locks()
+        _queues.add(self)
 
-    def _fresh_locks(self) -> None:
-        # The mutex guards the list, for microseconds. The lock is held while a batch
-        # is written, so that batches keep their order; it may be taken again by the
-        # thread that has it, for a signal handler may log at any moment.
+    def _create_locks(self) -> None:
+        # The mutex guards the list, for microseconds. The flush lock is held during a
+        # batch, so that batches keep their order; it is reentrant because a signal
+        # handler may log while its own thread writes.
         self._mutex = threading.Lock()
-        self._lock = threading.RLock()
-        self._holder = 0
+        self._flush_lock = threading.RLock()
+        self._flushing_thread = 0
 
-    # What io.BufferedIOBase asks for
+    # The interface of io.BufferedIOBase
 
     def write(self, line: ReadableBuffer, /) -> int:
-        """Take one whole line, newline included; `append` is the same, but faster."""
-        taken = bytes(line)
-        self.append(taken)
-        return len(taken)
+        """Take one whole line, newline included; `append` does the same, faster."""
+        data = bytes(line)
+        self.append(data)
+        return len(data)
 
     def flush(self) -> None:
         """
-        Write all that waits.
+        Write all waiting lines.
 
-        Called from inside itself (a signal handler, a finaliser that logs), it does
-        nothing: the call below takes the new lines too.
+        A call from within `flush` (by a signal handler or a finaliser that logs) does
+        nothing, because the outer call writes the new lines as well.
 
         Raises:
-            OSError: If something could not be written; it still waits.
+            OSError: If some lines could not be written; they still wait.
         """
-        if self._holder != threading.get_ident():
-            with self._lock:
-                self._drain()
+        if self._flushing_thread != threading.get_ident():
+            with self._flush_lock:
+                self._write_all()
 
     def close(self) -> None:
-        """Write what waits, if possible, and let go of the descriptor."""
+        """Write the waiting lines, if possible, and close the file."""
         if not self.closed:
-            self.end_spool()
-            # The garbage collector may close it in the middle of anything: no more than
-            # what must be done.
-            self._look_at = math.inf
-            self.try_flush(LOCK_PATIENCE)
-            self._appender.release()
+            self.stop_spool()
+            # No recovery: the garbage collector may call this at any point.
+            self._next_recovery = math.inf
+            self.try_flush(LOCK_TIMEOUT)
+            self._file.close()
             super().close()
 
-    # For the writer
+    # For the writer and the logger
 
-    def try_flush(self, patience: float) -> bool:
+    def try_flush(self, timeout: float) -> bool:
         """
-        Write all that waits, unless another thread is at it for *patience* seconds.
+        Write all waiting lines, unless another thread does so for *timeout* seconds.
 
         Returns:
-            Whether everything was written.
+            Whether all lines were written.
         """
-        if self._holder == threading.get_ident():
+        if self._flushing_thread == threading.get_ident():
             return False
-        if not self._lock.acquire(timeout=patience):
+        if not self._flush_lock.acquire(timeout=timeout):
             return False
         try:
-            self._drain()
+            self._write_all()
         except OSError:
             return False
         finally:
-            self._lock.release()
+            self._flush_lock.release()
         return True
 
     def check(self) -> None:
         """
-        Make sure that the file can be written; make it if it is not there.
+        Check that the file can be written; create it if it does not exist.
 
         Raises:
-            OSError: Why it cannot be.
+            OSError: If it cannot be written.
         """
-        self._appender.check()
+        self._file.check()
 
     @property
-    def busy(self) -> bool:
+    def is_flushing(self) -> bool:
         """Whether a thread is writing."""
-        return self._holder != 0
+        return self._flushing_thread != 0
 
-    def waiting_bytes(self) -> int:
-        """Return how many bytes wait; roughly, if others append meanwhile."""
+    def pending_bytes(self) -> int:
+        """Return how many bytes wait; approximate while other threads append."""
         return sum(map(len, self.lines))
 
-    def taken(self) -> int:
-        """Return how many lines were appended so far, but for a spool's last few."""
-        # With a bound, for a signal handler may ask what its own thread is changing.
-        held = self._mutex.acquire(timeout=0.01)
+    def appended(self) -> int:
+        """Return how many lines were appended so far, except the spool's newest lines."""
+        # With a timeout: a signal handler may have interrupted the holder of the mutex.
+        locked = self._mutex.acquire(timeout=0.01)
         try:
-            return self._taken + len(self.lines)
+            return self._removed + len(self.lines)
         finally:
-            if held:
+            if locked:
                 self._mutex.release()
 
-    def shed(self, limit: int, level_at: int) -> bool:
+    def drop_excess(self, limit: int, level_at: int) -> bool:
         """
         Drop lines until at most *limit* bytes wait.
 
-        INFO goes first and ERROR last; of one level, the newest go first. They are
-        counted, and the count is written as soon as something can be.
+        INFO goes first and ERROR last; within one level, the newest lines go first. The
+        next write that succeeds reports the number of dropped lines.
 
         Args:
             limit: Bytes that may wait.
-            level_at: Where in a line its level begins.
+            level_at: Position of the level in a line.
 
         Returns:
-            Whether something was dropped.
+            Whether lines were dropped.
         """
-        # Never waited for: a signal handler may have interrupted its own thread here.
+        # Without waiting: a signal handler may have interrupted the holder of the mutex.
         if not self._mutex.acquire(blocking=False):
             return False
         try:
             lines = self.lines[:]
-            dropped = _excess(lines, limit, level_at)
-            # Others may have appended meanwhile: replace only what was looked at.
+            dropped = _empty_excess(lines, limit, level_at)
+            # Other threads may have appended: replace only the lines of the copy.
             self.lines[: len(lines)] = filter(None, lines)
-            self._taken += len(dropped)
-            self._count(dropped)
+            self._removed += len(dropped)
+            self._count_drops(dropped)
         finally:
             self._mutex.release()
         return bool(dropped)
 
-    def begin_spool(self, on_overflow: Callable[[], object]) -> None:
+    def start_spool(self, on_full: Callable[[], object]) -> None:
         """
-        Let lines wait in shared memory from now on, where they survive a SIGKILL.
+        Keep waiting lines in shared memory from now on, where they survive SIGKILL.
 
-        Without shared memory, or room in it, they go on to wait here; the log says so.
+        Without shared memory, or room in it, lines wait in this list as before, and an
+        entry in the log says so.
 
         Args:
-            on_overflow: Called after a line that the spool has no room for, by who
-                logged it.
+            on_full: Called by `append` after each line for which the spool has no room.
         """
-        self._spooling = True
+        self._use_spool = True
         if self._spool is None:
             try:
-                self._spool = spool.create(self.path, self.lines, on_overflow)
+                self._spool = spool.create(self.path, self.lines, on_full)
             except OSError as error:
                 why = f"no spool, so that SIGKILL may lose lines: {error.strerror}"
-                self.say("spool", why)
+                self.add_notice("spool", why)
                 return
         self._spool.reopen()
         self.append = self._spool.append
 
-    def end_spool(self) -> None:
-        """Let lines wait here again; the spool goes once it is written."""
-        self._spooling = False
+    def stop_spool(self) -> None:
+        """Keep waiting lines in the list again; the spool is removed once it is empty."""
+        self._use_spool = False
         if self._spool is not None:
             self._spool.seal()
             self.append = self.lines.append
 
-    def look_for_spools(self) -> None:
-        """Have the next flush bring in what killed processes have left."""
-        self._look_at = 0.0
+    def request_recovery(self) -> None:
+        """Make the next flush append the lines of killed processes."""
+        self._next_recovery = 0.0
 
     def catch_up(self) -> None:
-        """Write all that waits, and recover the lines of killed processes."""
-        self.look_for_spools()
-        self.try_flush(CLOSING)
+        """Write all waiting lines and the lines of killed processes."""
+        self.request_recovery()
+        self.try_flush(CLOSE_TIMEOUT)
 
-    def forked(self) -> None:
-        """Start afresh in a forked child: what waits is the parent's to write."""
-        self._fresh_locks()
+    def reset_after_fork(self) -> None:
+        """Discard the waiting lines in a forked child: the parent writes them."""
+        self._create_locks()
         self.append = self.lines.append
         if self._spool is not None:
             self._spool.close()
             self._spool = None
         self.lines.clear()
-        self._news.clear()
-        self._losses = Losses()
+        self._notices.clear()
+        self._unreported_drops = DropCounts()
         self.keep_open = False
-        # The lock of a descriptor that was inherited is one with the parent's.
-        self._appender.release()
+        # An inherited descriptor shares its lock with the parent's.
+        self._file.close()
         if self.after_fork is not None:
             self.after_fork()
 
-    def finish(self) -> None:
-        """Write what waits at the interpreter's exit, or say that it is lost."""
-        # A daemon thread may have been frozen with the lock in its hands.
-        if not self.try_flush(LOCK_PATIENCE) and self.lines:
+    def write_at_exit(self) -> None:
+        """Write the waiting lines at the interpreter's exit, or report their loss."""
+        # A daemon thread may have been frozen while it held the lock.
+        if not self.try_flush(LOCK_TIMEOUT) and self.lines:
             with contextlib.suppress(OSError):
-                self._drain()
+                self._write_all()
         if self.lines:
-            _tell(f"{len(self.lines)} lines of the log {str(self.path)!r} are lost")
+            _print_error(
+                f"{len(self.lines)} lines of the log {str(self.path)!r} are lost"
+            )
 
-    # One batch
+    # One batch; the flush lock is held
 
-    def _drain(self) -> None:
-        """Write batch after batch until nothing waits; the lock is held."""
-        self._holder = threading.get_ident()
+    def _write_all(self) -> None:
+        self._flushing_thread = threading.get_ident()
         try:
-            if time.monotonic() >= self._look_at:
-                self._look_for_spools()
+            if time.monotonic() >= self._next_recovery:
+                self._find_killed()
             while self._write_batch():
                 pass
-            self._end_spool()
+            self._remove_stopped_spool()
         except OSError as error:
-            self._failed(error)
+            self._on_failure(error)
             raise
         finally:
-            self._holder = 0
+            self._flushing_thread = 0
             if not self.keep_open:
-                self._appender.release()
+                self._file.close()
 
     def _write_batch(self) -> bool:
-        """Write what has waited the longest; return whether there was anything."""
-        # Lines overflow until we reopen the spool. So all of those that wait here are
-        # newer than all in the spool, if it was full before it was found empty.
-        listed = self._spool is None or self._spool.full
+        """Write the lines that have waited longest; return whether more may wait."""
+        # Lines go to the list from the moment the spool is full until it is reopened.
+        # So all lines of the list are newer than those of the spool, if the spool was
+        # full before it was found empty.
+        may_take_lines = self._spool is None or self._spool.full
         if self._spool is not None and (data := self._spool.take()):
             self._write_spooled(data, self._spool)
             return True
-        return self._write_lines(BATCH if listed else 0)
+        return self._write_lines(MAX_BATCH if may_take_lines else 0)
 
     def _write_spooled(self, data: bytes, journal: spool.Spool) -> None:
         try:
             self._write(data, journal)
         finally:
-            done = data.count(b"\n", 0, self._appender.done)
+            done = data.count(b"\n", 0, self._file.done)
             self.written += done
-            self._taken += done
+            self._removed += done
 
-    def _write_lines(self, most: int) -> bool:
+    def _write_lines(self, limit: int) -> bool:
         with self._mutex:
-            batch = self.lines[:most]
+            batch = self.lines[:limit]
             del self.lines[: len(batch)]
-            self._taken += len(batch)
-            losses, self._losses = self._losses, Losses()
-        batch[0:0] = self._take_news(losses)
+            self._removed += len(batch)
+            drops, self._unreported_drops = self._unreported_drops, DropCounts()
+        batch[0:0] = self._take_notices(drops)
         data = b"".join(batch)
         try:
             if data:
                 self._write(data)
         except BaseException:
-            done = data.count(b"\n", 0, self._appender.done)
+            done = data.count(b"\n", 0, self._file.done)
             self.written += done
             with self._mutex:
                 self.lines[0:0] = batch[done:]
-                self._taken -= len(batch) - done
+                self._removed -= len(batch) - done
             raise
         self.written += len(batch)
-        if self._spool is not None and self._spooling:
+        if self._spool is not None and self._use_spool:
             self._spool.reopen()
         return bool(data or self.lines)
 
     def _write(self, data: bytes, journal: spool.Spool | None = None) -> None:
-        self._appender.done = 0
-        with self._appender.locked(self):
-            self._appender.put(data, journal)
-        self._recovered()
+        self._file.done = 0
+        with self._file.locked(self):
+            self._file.put(data, journal)
+        self._on_success()
 
     # Shared memory
 
-    def _look_for_spools(self) -> None:
-        self._look_at = time.monotonic() + LOOK_EVERY
+    def _find_killed(self) -> None:
+        self._next_recovery = time.monotonic() + RECOVERY_INTERVAL
         own = None if self._spool is None else self._spool.path
         if any(name != own for name in spool.names(self.path)):
-            with self._appender.locked(self):
-                if self._appender.alone:
-                    self.mend()
+            with self._file.locked(self):
+                if self._file.exclusive:
+                    self.recover()
 
-    def mend(self) -> None:
-        """Append what killed processes have left; the file is locked."""
+    def recover(self) -> None:
+        """Append the lines of killed processes; the file is locked."""
         for left in spool.abandoned(self.path):
             with left:
-                lines = self._append_left(left)
+                lines = self._append_spool(left)
                 left.unlink()
                 if lines:
                     context = {"process": left.owner, "lines": lines}
                     message = "lines of a killed process were recovered"
-                    self._news.append(self._announce(message, context))
+                    self._notices.append(self._format_notice(message, context))
 
-    def _append_left(self, left: spool.Spool) -> int:
+    def _append_spool(self, left: spool.Spool) -> int:
         lines = 0
-        left.ended(self._appender.find(left.piece, left.take()))
+        left.ended(self._file.find(left.piece, left.take()))
         while data := left.take():
-            self._appender.put(data, left)
+            self._file.put(data, left)
             lines += data.count(b"\n")
         return lines
 
-    def _end_spool(self) -> None:
-        """Give up the spool, if it is empty and is to take no more lines."""
-        if self._spool is not None and not self._spooling:
+    def _remove_stopped_spool(self) -> None:
+        if self._spool is not None and not self._use_spool:
             self._spool.unlink()
             self._spool.close()
             self._spool = None
 
-    # What the file itself has to say
+    # Entries about the log itself
 
-    def _count(self, dropped: list[bytes]) -> None:
-        for level in dropped:
-            self._losses.count(level.decode())
-        self.dropped += len(dropped)
+    def add_notice(self, kind: str, message: str, **context: object) -> None:
+        """Add an entry about the log itself, at most once a minute for each *kind*."""
+        if self._is_due(kind):
+            context["path"] = str(self.path)
+            self._notices.append(self._format_notice(message, context))
+
+    def _count_drops(self, levels: list[bytes]) -> None:
+        for level in levels:
+            self._unreported_drops.count(level.decode())
+        self.dropped += len(levels)
         error = self.error
-        self._losses.reason = str(error.strerror) if error else "the disk is too slow"
+        reason = str(error.strerror) if error else "the disk is too slow"
+        self._unreported_drops.reason = reason
 
-    def _take_news(self, losses: Losses) -> list[bytes]:
-        news, self._news = self._news, []
-        if losses.by_level:
-            message = f"{losses.lines} lines were dropped: {losses.reason}"
-            news.append(self._announce(message, dict(losses.by_level)))
-        return news
+    def _take_notices(self, drops: DropCounts) -> list[bytes]:
+        notices, self._notices = self._notices, []
+        if drops.by_level:
+            message = f"{drops.lines} lines were dropped: {drops.reason}"
+            notices.append(self._format_notice(message, dict(drops.by_level)))
+        return notices
 
-    def _failed(self, error: OSError) -> None:
+    def _on_failure(self, error: OSError) -> None:
         self.error = error
         if self._failing_since is None:
             self._failing_since = time.monotonic()
-        if self._due("complaint"):
+        if self._is_due("failure"):
             waiting = len(self.lines)
             if self._spool is not None:
                 waiting += self._spool.take().count(b"\n")
-            _tell(
+            _print_error(
                 f"cannot write the log {str(self.path)!r}: {error.strerror}; "
                 f"{waiting} lines wait"
             )
 
-    def _recovered(self) -> None:
+    def _on_success(self) -> None:
         since, self._failing_since = self._failing_since, None
         if since is None or self.error is None:
             return
         seconds = round(time.monotonic() - since, 3)
         why = f"the log could not be written for a while: {self.error.strerror}"
-        self.say("recovery", why, seconds=seconds)
+        self.add_notice("recovery", why, seconds=seconds)
         self.error = None
 
-    def say(self, kind: str, message: str, **context: object) -> None:
-        """Put something into the log, of each kind once a minute."""
-        if self._due(kind):
-            context["path"] = str(self.path)
-            self._news.append(self._announce(message, context))
-
-    def _due(self, kind: str) -> bool:
+    def _is_due(self, kind: str) -> bool:
         now = time.monotonic()
-        due = now - self._said.get(kind, -COMPLAINT_EVERY) >= COMPLAINT_EVERY
-        if due:
-            self._said[kind] = now
-        return due
+        last = self._notice_times.get(kind, -NOTICE_INTERVAL)
+        is_due = now - last >= NOTICE_INTERVAL
+        if is_due:
+            self._notice_times[kind] = now
+        return is_due
 
 
-def _excess(lines: list[bytes], limit: int, level_at: int) -> list[bytes]:
+def _empty_excess(lines: list[bytes], limit: int, level_at: int) -> list[bytes]:
     """Empty the least important of *lines* beyond *limit* bytes; return their levels."""
     excess = sum(map(len, lines)) - limit
     dropped: list[bytes] = []
@@ -467,24 +470,24 @@ def _excess(lines: list[bytes], limit: int, level_at: int) -> list[bytes]:
     return dropped
 
 
-def _tell(text: str) -> None:
-    """Say something on standard error, the last place when the log cannot be written."""
+def _print_error(text: str) -> None:
+    """Print to standard error, the last resort when the log cannot be written."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"realtalk_async: {text}\n")
 
 
-_files: weakref.WeakSet[LogFile] = weakref.WeakSet()
+_queues: weakref.WeakSet[LogQueue] = weakref.WeakSet()
 
 
-def _finish_all() -> None:
-    for file in list(_files):
-        file.finish()
+def _write_all_at_exit() -> None:
+    for queue in list(_queues):
+        queue.write_at_exit()
 
 
-def _forked() -> None:
-    for file in list(_files):
-        file.forked()
+def _reset_all_after_fork() -> None:
+    for queue in list(_queues):
+        queue.reset_after_fork()
 
 
-atexit.register(_finish_all)
-os.register_at_fork(after_in_child=_forked)
+atexit.register(_write_all_at_exit)
+os.register_at_fork(after_in_child=_reset_all_after_fork)

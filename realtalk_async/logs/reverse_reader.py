@@ -1,8 +1,7 @@
 """
-Read the files of a log backwards, in blocks of whole lines.
+The files of a log read backwards, in blocks of whole lines.
 
-An edge: it knows files and newlines, but not what stands in a line. A file is read,
-never mapped: a truncation would kill the reader.
+A file is read, never mapped: a truncation would kill a process that maps it.
 """
 
 from __future__ import annotations
@@ -20,43 +19,43 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from realtalk_async.logs.prefilter import Needle
+    from realtalk_async.logs.prefilter import LiteralPrefilter
 
-SMALLEST = 64 * 1024
-"""Bytes of the first block, at the end of a file; each next one is twice as large."""
+MIN_BLOCK = 64 * 1024
+"""Bytes of the first block, at the end of a file; each next block is twice as large."""
 
-LARGEST = 256 * 1024
-"""Bytes of a block, but for a line that is longer; so it stays in the cache."""
+MAX_BLOCK = 256 * 1024
+"""Bytes of a block without a longer line, so that it stays in the processor's cache."""
 
-LAST_LINE_PATIENCE = 0.25
-"""Seconds that a reader waits for the writer of an unfinished last line."""
+LAST_LINE_TIMEOUT = 0.25
+"""Seconds to wait for the writer of an unfinished last line."""
 
-MARK = 256
-"""Bytes at the end of a block by which it is known again."""
+FINGERPRINT = 256
+"""Bytes at the end of a block that identify it later."""
 
-MOST_NEEDLES = 32
-"""Texts whose absence is remembered, of one file."""
+MAX_PREFILTERS = 32
+"""Prefilters in the negative index of one file."""
 
-MOST_MISSING = 3
+MAX_MISSING = 3
 """
-Numbers in a row that no file has, behind the last one. In the middle of a rotation one
-of them is free, that of the present file or an older one; and another rotation may have
-begun when the next number is looked at.
+Missing numbers in a row that end the search for rotated files. During a rotation one
+number is free, that of the current file or of an older file, and another rotation may
+begin before the next number is looked at.
 """
 
 Identity: TypeAlias = tuple[int, int]
-"""A file's device and number."""
+"""A file's device and inode."""
 
 
 class Block(NamedTuple):
-    """Whole lines, with or without the last newline: those from *begin* to *end*."""
+    """The whole lines from *begin* to *end*, with or without the last newline."""
 
     data: bytearray
-    """Used again for the next block."""
+    """A buffer that the next block overwrites."""
     begin: int
     end: int
     number: int | None
-    """Which part of its file it is, if all of one; the last part is none."""
+    """Number of its part of the file, if it is a full part; `None` for the last part."""
 
     def line_at(self, start: int) -> bytes:
         """Return the line that begins at *start*, without its newline."""
@@ -65,65 +64,69 @@ class Block(NamedTuple):
 
 
 @dataclass(slots=True)
-class Absences:
+class NegativeIndex:
     """
-    Which parts of a file lack which needles: what earlier searches have learned.
+    The parts of a file without any line that passes a prefilter.
 
-    A log only grows; a part that was looked through once need not be read again, for
-    the same needle. Each part is known again by its last bytes, lest somebody should
-    have begun the file anew.
+    Earlier searches fill it. A log only grows, so that a part need not be read again for
+    the same prefilter. A fingerprint, the last bytes of a part, detects that the file was
+    truncated and written again.
     """
 
-    _marks: dict[int, int] = field(default_factory=dict[int, int])
-    _without: dict[Needle, set[int]] = field(default_factory=dict["Needle", set[int]])
+    _fingerprints: dict[int, int] = field(default_factory=dict[int, int])
+    _parts: dict[LiteralPrefilter, set[int]] = field(
+        default_factory=dict["LiteralPrefilter", set[int]]
+    )
 
-    def learn(self, descriptor: int, number: int, needle: Needle) -> None:
-        """Remember that part *number* lacks *needle*."""
-        mark = self._mark(descriptor, number)
-        if self._marks.setdefault(number, mark) != mark:
-            self.forget()
-            self._marks[number] = mark
-        if needle not in self._without and len(self._without) >= MOST_NEEDLES:
-            self._without.pop(next(iter(self._without)), None)
-        self._without.setdefault(needle, set()).add(number)
+    def add(self, descriptor: int, number: int, prefilter: LiteralPrefilter) -> None:
+        """Record that no line of part *number* passes *prefilter*."""
+        fingerprint = self._fingerprint(descriptor, number)
+        if self._fingerprints.setdefault(number, fingerprint) != fingerprint:
+            self.clear()
+            self._fingerprints[number] = fingerprint
+        if prefilter not in self._parts and len(self._parts) >= MAX_PREFILTERS:
+            self._parts.pop(next(iter(self._parts)), None)
+        self._parts.setdefault(prefilter, set()).add(number)
 
-    def knows(self, descriptor: int, number: int, needles: list[Needle]) -> bool:
-        """Whether part *number* is known to lack one of *needles*."""
-        if not any(number in self._without.get(one, ()) for one in needles):
+    def excludes(
+        self, descriptor: int, number: int, prefilters: list[LiteralPrefilter]
+    ) -> bool:
+        """Whether some of *prefilters* exclude all lines of part *number*."""
+        if not any(number in self._parts.get(each, ()) for each in prefilters):
             return False
-        if self._marks.get(number) == self._mark(descriptor, number):
+        if self._fingerprints.get(number) == self._fingerprint(descriptor, number):
             return True
-        self.forget()
+        self.clear()
         return False
 
-    def forget(self) -> None:
-        """Forget everything: it is another file."""
-        self._marks.clear()
-        self._without.clear()
+    def clear(self) -> None:
+        """Remove everything: the file has another content."""
+        self._fingerprints.clear()
+        self._parts.clear()
 
-    def _mark(self, descriptor: int, number: int) -> int:
-        size = min(MARK, LARGEST)
-        return hash(os.pread(descriptor, size, (number + 1) * LARGEST - size))
+    def _fingerprint(self, descriptor: int, number: int) -> int:
+        size = min(FINGERPRINT, MAX_BLOCK)
+        return hash(os.pread(descriptor, size, (number + 1) * MAX_BLOCK - size))
 
 
-Index: TypeAlias = dict[Identity, Absences]
-"""What is known about each file of a log."""
+Index: TypeAlias = dict[Identity, NegativeIndex]
+"""The negative index of each file of a log."""
 
 
 def identity_of(descriptor: int) -> Identity:
-    """Return which file it is."""
+    """Return the identity of an open file."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 
 
-def opened(path: Path, stack: ExitStack) -> list[int]:
-    """Open the present file and all older ones, newest first, each but once."""
+def open_files(path: Path, stack: ExitStack) -> list[int]:
+    """Open the current file and all rotated files, newest first, each once."""
     seen: set[Identity] = set()
     descriptors: list[int] = []
-    # All of them before the first is read: rotation renames them, but cannot take
-    # away what is open. A rotation between two of these steps shows a file twice.
+    # All files are opened before the first is read, because rotation cannot delete an
+    # open file. A rotation between two of these steps shows a file twice.
     number = missing = 0
-    while missing < MOST_MISSING:
+    while missing < MAX_MISSING:
         descriptor = _open(path, number)
         number += 1
         if descriptor is None:
@@ -139,34 +142,34 @@ def opened(path: Path, stack: ExitStack) -> list[int]:
 
 
 def blocks_backwards(
-    descriptor: int, absences: Absences, needles: list[Needle]
+    descriptor: int, index: NegativeIndex, prefilters: list[LiteralPrefilter]
 ) -> Iterator[Block]:
     """
-    Yield the blocks of a file, the last one first.
+    Yield the blocks of a file, the last block first.
 
-    Parts that are known to lack one of *needles* are passed over.
+    Parts that *index* excludes for one of *prefilters* are skipped.
     """
     end = _settled_size(descriptor)
-    size = min(SMALLEST, LARGEST)
-    buffer = bytearray(LARGEST + 4096)
-    # What the part after this one has of a line that begins in this one or before;
-    # nothing is known of it if that part was passed over.
+    size = min(MIN_BLOCK, MAX_BLOCK)
+    buffer = bytearray(MAX_BLOCK + 4096)
+    # The beginning of the next part, up to its first newline: the end of a line that
+    # begins in this part or before. `None` if the next part was skipped.
     rest: bytes | None = b""
     last = True
     while end > 0:
         start = (end - 1) // size * size
-        number = start // LARGEST if end - start == LARGEST and not last else None
-        if number is not None and absences.knows(descriptor, number, needles):
+        number = start // MAX_BLOCK if end - start == MAX_BLOCK and not last else None
+        if number is not None and index.excludes(descriptor, number, prefilters):
             rest, end = None, start
             continue
         if rest is None:
-            rest = _up_to_newline(descriptor, end)
+            rest = _read_to_newline(descriptor, end)
         if len(buffer) < end - start + len(rest):
             buffer = bytearray(end - start + len(rest))
         view = memoryview(buffer)
         filled = os.preadv(descriptor, [view[: end - start]], start)
         view[filled : filled + len(rest)] = rest
-        # The line that begins before this part belongs to the one before it.
+        # A line that begins before this part belongs to the block before it.
         begin = buffer.find(b"\n", 0, filled) + 1 if start else 0
         if start and not begin:
             rest = bytes(view[: filled + len(rest)])
@@ -175,10 +178,10 @@ def blocks_backwards(
             rest = bytes(view[:begin])
             last = False
         end = start
-        size = min(size * 2, LARGEST)
+        size = min(size * 2, MAX_BLOCK)
 
 
-def _up_to_newline(descriptor: int, start: int) -> bytes:
+def _read_to_newline(descriptor: int, start: int) -> bytes:
     data = b""
     while b"\n" not in data:
         more = os.pread(descriptor, 4096, start + len(data))
@@ -198,9 +201,9 @@ def _open(path: Path, number: int) -> int | None:
 
 
 def _settled_size(descriptor: int) -> int:
-    """Return the size, once a writer in the middle of its line has finished it."""
+    """Return the size after the writer of an unfinished last line has finished it."""
     size = os.fstat(descriptor).st_size
-    give_up = time.monotonic() + LAST_LINE_PATIENCE
+    deadline = time.monotonic() + LAST_LINE_TIMEOUT
     while size and os.pread(descriptor, 1, size - 1) != b"\n":
         locked = False
         with suppress(OSError):
@@ -209,8 +212,8 @@ def _settled_size(descriptor: int) -> int:
         size = os.fstat(descriptor).st_size
         if locked:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-        # Nobody writes: the line ends there, whoever wrote it.
-        if locked or time.monotonic() >= give_up:
+        # No process writes, or it takes too long: the last line ends here.
+        if locked or time.monotonic() >= deadline:
             break
         time.sleep(0.001)
     return size

@@ -1,11 +1,11 @@
 """
-The queue's one reader: a task that wakes once, and writes all that waits.
+`LogWriter`: the one task that writes the queue to the file.
 
-Callers append to the file's list and look at one flag. The first of them arms the
-writer, which lets more lines gather for 4 ms, but hurries for an ERROR and for whoever
-awaits; then the file is flushed in a thread of its own, never on the loop's.
-
-Without a running loop there is no task: every call writes its line before it returns.
+A log call appends its line to the queue and checks one flag. The first call after a
+write schedules the next one: after 4 ms, so that more lines can arrive, or at once for
+an ERROR and for a caller that awaits its line. Then `LogQueue.flush` runs in a thread of
+its own, never on the event loop. Without a running loop there is no task, and each call
+writes its line before it returns.
 """
 
 from __future__ import annotations
@@ -19,99 +19,102 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 from aiofiles.threadpool import wrap
 
-from realtalk_async.logs.queue import CLOSING, LogFile
+from realtalk_async.logs.queue import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
-LINGER = 0.004
-"""Seconds that lines may gather before they are written; none after an ERROR."""
+    from realtalk_async.logs.queue import LogQueue
 
-RETRY = 0.25
+WRITE_DELAY = 0.004
+"""Seconds from the first line to the write, so that more lines can arrive."""
+
+RETRY_INTERVAL = 0.25
 """Seconds between two attempts while the file cannot be written."""
 
-SAMPLE = 16
-"""Of so many lines one is weighed, to know about how many bytes wait."""
+SAMPLE_STEP = 16
+"""One line of so many is measured to estimate how many bytes wait."""
 
-PATIENCE_ON_LOOP = 0.002
-"""Seconds that a log call on the loop's thread may wait, if the queue is full."""
+MAX_WAIT_ON_LOOP = 0.002
+"""Seconds that a log call on the loop's thread may wait if the queue is full."""
 
-PATIENCE_IN_THREAD = 1.0
-"""Seconds that a log call in another thread may wait, if the queue is full."""
+MAX_WAIT_IN_THREAD = 1.0
+"""Seconds that a log call in another thread may wait if the queue is full."""
 
-PATIENCE_AT_END = 0.05
-"""Seconds that the loop may wait for a write under way when the task ends."""
+MAX_WAIT_AT_END = 0.05
+"""Seconds that the loop may wait for a running write when the task ends."""
 
 
-class Receipt:
-    """What a log call returns; see `Written`."""
+class _Write:
+    """The result of a log call; see `PendingWrite`."""
 
-    __slots__ = ("_writer", "broken")
+    __slots__ = ("_writer", "lines_dropped")
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
-        self.broken = False
-        """Whether lines were dropped that may have been this one."""
+        self.lines_dropped = False
+        """Whether lines were dropped, and this one may have been among them."""
 
     def __await__(self) -> Generator[object, None, bool]:
-        # No coroutine: many lines are awaited one by one.
+        # Not a coroutine, because that costs more and many lines are awaited.
         future = self._writer.next_flush()
         if future is None:
-            done = yield from self._writer.flush_elsewhere().__await__()
+            done = yield from self._writer.flush_in_thread().__await__()
         else:
             done = yield from future
-        return done and not self.broken
+        return done and not self.lines_dropped
 
 
-class Queued(Receipt):
-    """What a log call returns while a task writes."""
-
-    __slots__ = ()
-
-
-class Direct(Receipt):
-    """What a log call returns that has written its line already."""
+class QueuedWrite(_Write):
+    """The result of a log call while the task runs."""
 
     __slots__ = ()
 
 
-# A union, though one class would do: mypy's optional check "unused-awaitable" takes a
-# plain awaitable class for a forgotten await, but here it is the caller who chooses.
-Written: TypeAlias = Queued | Direct
+class DirectWrite(_Write):
+    """The result of a log call that has written its line before it returned."""
+
+    __slots__ = ()
+
+
+# A union, because mypy's optional check "unused-awaitable" reports a plain awaitable
+# class as a forgotten await, but here the caller may choose not to await.
+PendingWrite: TypeAlias = QueuedWrite | DirectWrite
 """
-What a log call returns. It need not be awaited; one object serves many calls.
+The result of a log call. It need not be awaited; many calls share one object.
 
-Awaiting it returns whether the line is on disk: ``False`` if the file cannot be
-written now (the line waits, as long as there is room), or if lines had to be dropped
-since the call and this one may have been among them.
+Awaiting it returns whether the line is on disk: ``False`` if the file cannot be written
+now (the line waits, as long as there is room), or if lines were dropped since the call
+and this one may have been among them.
 """
 
 
-class Writer:
-    """
-    Brings the lines of one file to disk.
-
-    Args:
-        file: Where they go.
-        limit: Bytes that may wait.
-        level_at: Where in a line its level begins.
-        spool: Whether they wait in shared memory.
-    """
+class LogWriter:
+    """Writes the lines of one queue to disk, in a task or in the calling thread."""
 
     def __init__(
-        self, file: LogFile, limit: int, level_at: int, *, spool: bool = False
+        self, queue: LogQueue, limit: int, level_at: int, *, spool: bool = False
     ) -> None:
-        self.file = file
-        self.append = file.append
-        file.after_fork = self._forked
-        self.armed = False
-        """Whether the writer knows that there are lines; if not, call `arm`."""
-        self.urgent = True
-        """Whether it will write them at once; if not, `hurry` makes it."""
-        self.receipt: Written = Direct(self)
-        """What a log call returns."""
+        """
+        Write directly until `start` is called.
+
+        Args:
+            queue: The lines.
+            limit: Bytes that may wait.
+            level_at: Position of the level in a line.
+            spool: Whether lines wait in shared memory while the task runs.
+        """
+        self.queue = queue
+        self.append = queue.append
+        queue.after_fork = self._on_fork
+        self.scheduled = False
+        """Whether a write is scheduled; if not, a log call calls `schedule`."""
+        self.scheduled_now = True
+        """Whether it is scheduled without delay; if not, `schedule_now` changes that."""
+        self.pending: PendingWrite = DirectWrite(self)
+        """The result of the next log call."""
         self._limit = limit
         self._level_at = level_at
         self._spool = spool
@@ -120,104 +123,105 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: list[asyncio.Future[bool]] = []
-        self._served: list[asyncio.Future[bool]] = []
-        self._closing = False
-        self._seen = 0
-        self._weight = 0
+        self._waiters: list[asyncio.Future[bool]] = []
+        self._waiters_of_write: list[asyncio.Future[bool]] = []
+        self._stopping = False
+        self._measured_lines = 0
+        self._estimated_bytes = 0
 
     @property
     def running(self) -> bool:
-        """Whether a task writes; if not, every call does it itself."""
+        """Whether the task runs; if not, each call writes its own line."""
         return self._loop is not None
 
     # For the log calls, from any thread
 
-    def arm(self) -> None:
-        """Have the lines written soon; write them now if there is nobody to do it."""
+    def schedule(self) -> None:
+        """Schedule a write of all waiting lines; without a task, write them now."""
         loop = self._loop
         if loop is None or not loop.is_running():
             self._write_directly()
             return
-        self.armed = True
-        self._call(loop, self._linger)
+        self.scheduled = True
+        self._call(loop, self._start_timer)
 
-    def hurry(self) -> None:
-        """Have the lines written at once."""
+    def schedule_now(self) -> None:
+        """Make the task write at once."""
         loop = self._loop
         if loop is not None:
-            self.urgent = True
+            self.scheduled_now = True
             self._call(loop, self._wake.set)
 
-    def tend(self) -> None:
+    def enforce_limit(self) -> None:
         """
-        Keep the queue within its limit; called now and then by who fills it.
+        Keep the queue within its limit; some of the log calls call this.
 
-        A loop that is kept from running cannot write: then the caller does. While the
-        disk is too slow the caller waits a little, in a thread longer than on the
-        loop. What still exceeds the limit is dropped, and counted.
+        If the loop does not run, the caller writes the lines. If the disk is too slow,
+        the caller waits a little, in a thread longer than on the loop. Lines that still
+        exceed the limit are dropped and counted.
         """
-        if not self.file.lines:
+        if not self.queue.lines:
             return
         loop = self._loop
         if loop is not None and not loop.is_running():
             self._write_directly()
-        if self._weigh() > self._limit // 2 and not self._relieve():
-            self._shed()
+        if self._estimate() > self._limit // 2 and not self._flush_below_limit():
+            self._drop_excess()
 
     def next_flush(self) -> asyncio.Future[bool] | None:
         """
-        Have everything logged so far written; return what tells whether it is.
+        Make the task write all lines logged so far; return a future of the outcome.
 
-        It is `None` if the running loop is not the one whose task writes.
+        The outcome is whether they are on disk. The result is `None` if the running
+        loop is not the loop of the task.
         """
         loop = self._loop
         if loop is None or loop is not asyncio.get_running_loop():
             return None
         future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
+        self._waiters.append(future)
         self._wake.set()
         return future
 
-    async def flush_elsewhere(self) -> bool:
-        """Write everything logged so far; return whether that was possible."""
+    async def flush_in_thread(self) -> bool:
+        """Write all lines logged so far, without the task; return whether it succeeded."""
         if self._loop is None:
-            return self.file.try_flush(CLOSING)
+            return self.queue.try_flush(CLOSE_TIMEOUT)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self.file.try_flush, CLOSING)
+        return await loop.run_in_executor(None, self.queue.try_flush, CLOSE_TIMEOUT)
 
     # For the logger, on the loop
 
     def start(self) -> None:
-        """Let a task of the running loop write from now on; do nothing if one does."""
+        """Start the task on the running loop, unless a task runs already."""
         if self._loop is not None:
             if self._loop.is_running():
                 return
             self._detach()
         loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._closing = False
+        self._stopping = False
         self._loop_thread = threading.get_ident()
         self._loop = loop
-        self.file.keep_open = True
-        self.urgent = False
-        self.receipt = Queued(self)
+        self.queue.keep_open = True
+        self.scheduled_now = False
+        self.pending = QueuedWrite(self)
         if self._spool:
-            self.file.begin_spool(self._overflowed)
-            self.append = self.file.append
-        # At once, for a killed process may have left something.
-        self.file.look_for_spools()
+            self.queue.start_spool(self._on_full_spool)
+            self.append = self.queue.append
+        # The first write also recovers the lines of killed processes.
+        self.queue.request_recovery()
         self._wake.set()
         self._task = loop.create_task(self._run(loop), name="realtalk log writer")
 
     async def stop(self) -> None:
         """
-        Write what waits and end the task; from then on every call writes by itself.
+        Write the waiting lines and end the task; later calls write directly.
 
-        Idempotent. A disk that stalls is waited for 5 s; what it did not take by then
-        is written by the next call, or at the interpreter's exit.
+        Idempotent. It waits at most 5 s for a disk that stalls; the next log call, or
+        the interpreter's exit, writes the lines that remain.
 
-        Cancellation: The task ends all the same.
+        Cancellation: The task ends nevertheless.
         """
         task = self._task
         if task is None:
@@ -225,10 +229,10 @@ class Writer:
         if task.get_loop() is not asyncio.get_running_loop():
             self._detach()
             return
-        self._closing = True
+        self._stopping = True
         self._wake.set()
         try:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSING):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
                 await asyncio.wait([task])
         finally:
             task.cancel()
@@ -244,131 +248,135 @@ class Writer:
             thread_name_prefix="realtalk-log",
             initializer=lambda: threads.append(threading.current_thread()),
         )
-        stream = wrap(self.file, loop=loop, executor=executor)
+        stream = wrap(self.queue, loop=loop, executor=executor)
         try:
-            while not self._closing:
+            while not self._stopping:
                 await self._wake.wait()
-                await self._turn(stream)
+                await self._write(stream)
         finally:
-            # Also if the loop ends under us: nothing that was logged may be lost.
+            # Also if the loop is closed while the task runs: no line may be lost.
             executor.shutdown(wait=False)
             if self._loop is loop:
                 self._detach()
-        # The thread is on its last instructions; joining it would block the loop.
+        # The thread is about to end; joining it would block the loop.
         while threads and threads[0].is_alive():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.0005)
 
-    async def _turn(self, stream: AsyncBufferedIOBase) -> None:
-        """Write once, and tell who waits for it."""
+    async def _write(self, stream: AsyncBufferedIOBase) -> None:
+        """Write once, and resolve the futures of the callers that wait for it."""
         self._wake.clear()
         if self._timer is not None:
             self._timer.cancel()
-        # In this order: who appends after the lines were taken finds us unarmed.
-        self.armed = self.urgent = False
-        self._served, self._waiting = self._waiting, []
-        done = await self._flushed(stream)
-        served, self._served = self._served, []
-        _resolve(served, done=done)
+        # Before the lines are taken: a later call then schedules the next write.
+        self.scheduled = self.scheduled_now = False
+        self._waiters_of_write, self._waiters = self._waiters, []
+        done = await self._flush(stream)
+        waiters, self._waiters_of_write = self._waiters_of_write, []
+        _resolve(waiters, done=done)
         if not done and self._loop is not None:
-            self.armed = self.urgent = True
-            self._timer = self._loop.call_later(RETRY, self._wake.set)
+            self.scheduled = self.scheduled_now = True
+            self._timer = self._loop.call_later(RETRY_INTERVAL, self._wake.set)
 
-    async def _flushed(self, stream: AsyncBufferedIOBase) -> bool:
+    async def _flush(self, stream: AsyncBufferedIOBase) -> bool:
         try:
             await stream.flush()
         except OSError:
             return False
         except RuntimeError:
             # The interpreter is about to exit and starts no more threads.
-            return self.file.try_flush(CLOSING)
+            return self.queue.try_flush(CLOSE_TIMEOUT)
         return True
 
-    # Both ways
-
-    def _overflowed(self) -> None:
-        """Make room in a spool that is full, if the disk allows; called by who logs."""
-        on_loop = threading.get_ident() == self._loop_thread
-        if self.file.error is None and not (on_loop and self.file.busy):
-            self.file.try_flush(PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD)
-
-    def _linger(self) -> None:
+    def _start_timer(self) -> None:
         loop = self._loop
         if loop is not None and not self._wake.is_set():
-            self._timer = loop.call_later(LINGER, self._wake.set)
+            self._timer = loop.call_later(WRITE_DELAY, self._wake.set)
 
     def _call(
         self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]
     ) -> None:
-        # A signal handler that logs may have interrupted the loop's wait, which only the
-        # thread-safe call ends; but not if a task is running.
-        here = threading.get_ident() == self._loop_thread
-        busy = here and asyncio.current_task(loop) is not None
+        """Call *callback* on the loop, from any thread or signal handler."""
+        # A signal handler may have interrupted the loop's wait for events, which only
+        # the thread-safe call ends; while a task runs, the loop does not wait.
+        on_loop = threading.get_ident() == self._loop_thread
+        in_task = on_loop and asyncio.current_task(loop) is not None
         try:
-            (loop.call_soon if busy else loop.call_soon_threadsafe)(callback)
-        except RuntimeError:  # it was closed
+            (loop.call_soon if in_task else loop.call_soon_threadsafe)(callback)
+        except RuntimeError:  # the loop is closed
             self._detach()
 
+    # Without the task
+
     def _write_directly(self) -> None:
-        self.armed = False
-        self.file.try_flush(CLOSING)
+        self.scheduled = False
+        self.queue.try_flush(CLOSE_TIMEOUT)
 
-    def _weigh(self) -> int:
-        """Return about how many bytes wait."""
-        lines, seen = self.file.lines, self._seen
-        self._seen = len(lines)
-        if self._seen < seen:
-            self._weight = 0
-            seen = 0
-        # Of many, every sixteenth is weighed: the loop has better to do.
-        step = 1 if self._seen - seen < SAMPLE else SAMPLE
-        self._weight += step * sum(map(len, lines[seen::step]))
-        return self._weight
-
-    def _relieve(self) -> bool:
-        """Try to have less than the limit wait; return whether it is so."""
-        size = self._weight = self.file.waiting_bytes()
-        if size <= self._limit // 2:
-            return True
-        if self.file.error is None:
-            on_loop = self.running and threading.get_ident() == self._loop_thread
-            if on_loop and self.file.busy and size <= self._limit:
-                return True
-            patience = PATIENCE_ON_LOOP if on_loop else PATIENCE_IN_THREAD
-            if self.file.try_flush(patience if size > self._limit else 0):
-                return True
-            size = self.file.waiting_bytes()
-        return size <= self._limit
-
-    def _shed(self) -> None:
-        if self.file.shed(self._limit, self._level_at):
-            self.receipt.broken = True
-            self.receipt = type(self.receipt)(self)
-
-    def _forked(self) -> None:
-        """Go on without the loop, the task and the thread, which are the parent's."""
-        self._served, self._waiting, self._timer = [], [], None
-        self.append = self.file.append
+    def _on_fork(self) -> None:
+        """Forget the loop, the task and the thread, which only the parent has."""
+        self._waiters_of_write, self._waiters, self._timer = [], [], None
+        self.append = self.queue.append
         self._detach()
 
     def _detach(self) -> None:
-        """Go without a task from now on."""
+        """Write directly from now on."""
         if self._loop is None:
             return
         self._loop = self._task = None
-        self.armed, self.urgent = False, True
-        self.receipt = Direct(self)
-        self.file.keep_open = False
-        self.file.end_spool()
-        self.append = self.file.append
+        self.scheduled, self.scheduled_now = False, True
+        self.pending = DirectWrite(self)
+        self.queue.keep_open = False
+        self.queue.stop_spool()
+        self.append = self.queue.append
         if self._timer is not None:
             self._timer.cancel()
-        done = self.file.try_flush(PATIENCE_AT_END)
-        waiting, self._served, self._waiting = self._served + self._waiting, [], []
-        _resolve(waiting, done=done)
+        done = self.queue.try_flush(MAX_WAIT_AT_END)
+        waiters = self._waiters_of_write + self._waiters
+        self._waiters_of_write, self._waiters = [], []
+        _resolve(waiters, done=done)
+
+    # The limit
+
+    def _estimate(self) -> int:
+        """Return about how many bytes wait."""
+        lines, measured = self.queue.lines, self._measured_lines
+        self._measured_lines = len(lines)
+        if self._measured_lines < measured:
+            self._estimated_bytes = 0
+            measured = 0
+        # A sample of many lines, because a log call pays for this.
+        step = 1 if self._measured_lines - measured < SAMPLE_STEP else SAMPLE_STEP
+        self._estimated_bytes += step * sum(map(len, lines[measured::step]))
+        return self._estimated_bytes
+
+    def _flush_below_limit(self) -> bool:
+        """Write if the queue is half full; return whether it is within its limit."""
+        size = self._estimated_bytes = self.queue.pending_bytes()
+        if size <= self._limit // 2:
+            return True
+        if self.queue.error is None:
+            on_loop = self.running and threading.get_ident() == self._loop_thread
+            if on_loop and self.queue.is_flushing and size <= self._limit:
+                return True
+            max_wait = MAX_WAIT_ON_LOOP if on_loop else MAX_WAIT_IN_THREAD
+            if self.queue.try_flush(max_wait if size > self._limit else 0):
+                return True
+            size = self.queue.pending_bytes()
+        return size <= self._limit
+
+    def _drop_excess(self) -> None:
+        if self.queue.drop_excess(self._limit, self._level_at):
+            self.pending.lines_dropped = True
+            self.pending = type(self.pending)(self)
+
+    def _on_full_spool(self) -> None:
+        """Make room in a full spool, if the disk allows; a log call calls this."""
+        on_loop = threading.get_ident() == self._loop_thread
+        if self.queue.error is None and not (on_loop and self.queue.is_flushing):
+            self.queue.try_flush(MAX_WAIT_ON_LOOP if on_loop else MAX_WAIT_IN_THREAD)
 
 
-def _resolve(waiting: list[asyncio.Future[bool]], *, done: bool) -> None:
-    with contextlib.suppress(RuntimeError):  # their loop was closed
-        for future in waiting:
+def _resolve(waiters: list[asyncio.Future[bool]], *, done: bool) -> None:
+    with contextlib.suppress(RuntimeError):  # their loop is closed
+        for future in waiters:
             if not future.done():
                 future.set_result(done)

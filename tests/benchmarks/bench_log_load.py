@@ -150,7 +150,7 @@ def loguru(path):
     logger.remove()
     logger.add(io.TextIOWrapper(io.BufferedWriter(Raw(path))), format="{message}")
     yield lambda: logger.info(MESSAGE + " {}", orjson.dumps(CONTEXT).decode())
-    logger.complete()
+    _ = logger.complete()  # a call without await writes the waiting lines
 
 
 PEERS = {

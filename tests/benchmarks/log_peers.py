@@ -170,7 +170,7 @@ async def loguru(path, *, enqueue=False):
     log = logger.bind(component="sox_bg")
 
     async def flush():
-        logger.complete()
+        await logger.complete()
 
     def call():
         return log.info("{} {}", MESSAGE, orjson.dumps(CONTEXT).decode())

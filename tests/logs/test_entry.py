@@ -1,4 +1,4 @@
-"""One entry as one line, there and back, whatever it holds."""
+"""The format of a line: formatting and parsing are inverse for every entry."""
 
 import json
 import re
@@ -9,14 +9,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.logs.entry import LAYOUTS, Level, LogEntry, format_line, parse_line
+from realtalk_async.logs.entry import (
+    LINE_FORMATS,
+    Level,
+    LogEntry,
+    format_line,
+    parse_line,
+)
 from realtalk_async.logs.serialize import CONTROLS
 
 CONTROL = re.compile(f"[{CONTROLS}]")
 AT = datetime.fromisoformat("2025-05-13 14:30:22").astimezone()
 
 TEXT = st.text(st.characters())
-"""Any text, controls and lone surrogates included."""
+"""Any text, with control characters and lone surrogates."""
 
 JSON = st.recursive(
     st.none()
@@ -52,8 +58,7 @@ def entry(message, context=None, component="sox_bg", level=Level.ERROR):
     return LogEntry(AT, level, component, message, context or {})
 
 
-def test_the_format_is_the_one_of_the_note():
-    """Time, level, component, message, context; no spaces in the JSON."""
+def test_a_line_has_time_level_component_message_and_context():
     line = format_line(
         entry("Process died unexpectedly", {"exit_status": 1, "uptime": "00:03:22"})
     )
@@ -64,7 +69,6 @@ def test_the_format_is_the_one_of_the_note():
 
 
 def test_an_empty_context_is_omitted():
-    """Nothing follows the message then."""
     assert str(entry("gone")) == "[2025-05-13 14:30:22] [ERROR] [sox_bg] gone"
 
 
@@ -77,24 +81,21 @@ def test_an_empty_context_is_omitted():
 @example(entry("x {}"))
 @example(entry("\\", {"": ""}))
 @example(entry("x", component="] [INFO] [y] z"))
-def test_any_entry_comes_back_as_it_was(original):
-    """Formatting and parsing are each other's inverse."""
+def test_parsing_is_the_inverse_of_formatting(original):
     line = format_line(original)
     assert parse_line(line) == original
     assert parse_line(line.encode() + b"\n") == original
 
 
 @given(ENTRIES)
-def test_one_entry_is_one_harmless_line(original):
-    """No line separator of any kind, no control, no escape sequence gets through."""
+def test_the_line_of_any_entry_has_no_line_separator_or_control_character(original):
     line = format_line(original)
     assert len(line.splitlines()) == 1
     assert not CONTROL.search(line)
 
 
 @given(ENTRIES)
-def test_the_line_of_a_parsed_line_is_the_same_line(original):
-    """`str` of what was read is what stands in the file."""
+def test_str_of_a_parsed_entry_is_its_line(original):
     line = format_line(original)
     parsed = parse_line(line)
     assert str(parsed) == line
@@ -103,29 +104,26 @@ def test_the_line_of_a_parsed_line_is_the_same_line(original):
 @given(
     TEXT | st.binary() | HOSTILE | st.from_regex(r"\[.*\] \[(INFO|ERROR)\] \[.*\] .*")
 )
-def test_no_line_whatsoever_makes_the_parser_raise(line):
-    """Fuzz: a line is an entry or it is not."""
+def test_the_parser_never_raises(line):
     parsed = parse_line(line)
     assert parsed is None or isinstance(parsed, LogEntry)
 
 
-@given(ENTRIES, st.sampled_from(sorted(LAYOUTS)))
-def test_every_format_is_read_back_as_it_was(original, name):
-    """One harmless line, the same entry."""
-    line = format_line(original, LAYOUTS[name])
+@given(ENTRIES, st.sampled_from(sorted(LINE_FORMATS)))
+def test_parsing_is_the_inverse_of_formatting_in_every_format(original, name):
+    line = format_line(original, LINE_FORMATS[name])
     assert len(line.splitlines()) == 1
     assert not CONTROL.search(line)
     assert parse_line(line) == original
 
 
-def test_the_other_formats_have_milliseconds_and_the_offset():
-    """ISO 8601, in brackets or in a JSON object."""
+def test_iso_and_json_formats_have_milliseconds_and_the_offset():
     at = datetime(2025, 5, 13, 12, 30, 22, 123_000, UTC)
     original = LogEntry(at, Level.ERROR, "sox_bg", "died", {"exit_status": 1})
     stamp = at.astimezone().isoformat(timespec="milliseconds")
-    iso = format_line(original, LAYOUTS["iso"])
+    iso = format_line(original, LINE_FORMATS["iso"])
     assert iso == f'[{stamp}] [ERROR] [sox_bg] died {{"exit_status":1}}'
-    line = format_line(original, LAYOUTS["json"])
+    line = format_line(original, LINE_FORMATS["json"])
     assert line == (
         f'{{"timestamp":"{stamp}","level":"ERROR","component":"sox_bg",'
         '"message":"died","context":{"exit_status":1}}'
@@ -145,15 +143,14 @@ def test_the_other_formats_have_milliseconds_and_the_offset():
         {"level": []},
     ],
 )
-def test_json_that_is_no_entry_is_none(change):
-    """Each field must be what it is."""
+def test_json_with_missing_or_wrong_fields_is_not_an_entry(change):
     fields = entry("gone", {"a": 1}).to_dict()
     assert parse_line(json.dumps(fields)) is not None
     assert parse_line(json.dumps(fields | change)) is None
 
 
 def test_a_message_cannot_forge_an_entry():
-    """Scenario 28: newline, ANSI and a forged header stay within their entry."""
+    """Scenario 28: newline, ANSI and a forged prefix stay within their entry."""
     message = "\n[2025-05-13 14:30:22] [ERROR] [x] \x1b[31mforged\x1b[0m"
     line = format_line(entry(message, level=Level.INFO, component="mic"))
     assert line == (
@@ -181,8 +178,8 @@ def test_a_message_cannot_forge_an_entry():
         ("\ud800", r"\ud800"),
     ],
 )
-def test_what_is_escaped_in_a_message(message, stands):
-    """As little as possible, so that people can read and grep it."""
+def test_only_ambiguous_characters_of_a_message_are_escaped(message, stands):
+    """People read and grep the file."""
     line = format_line(entry(message))
     assert line.removeprefix("[2025-05-13 14:30:22] [ERROR] [sox_bg] ") == stands
 
@@ -201,15 +198,14 @@ def test_what_is_escaped_in_a_message(message, stands):
         ("", "", {}),
     ],
 )
-def test_lines_that_others_wrote_are_read_too(body, message, context):
-    """JSON with spaces; what is no JSON object belongs to the message."""
+def test_lines_of_other_programs_are_parsed(body, message, context):
     parsed = parse_line(f"[2025-05-13 14:30:22] [ERROR] [sox_bg] {body}")
     assert parsed is not None
     assert (parsed.message, parsed.context) == (message, context)
 
 
 def test_a_line_without_the_last_space_is_an_entry():
-    """An editor that strips spaces at the end leaves an empty message so."""
+    """An editor that strips spaces at line ends leaves an empty message like this."""
     parsed = parse_line("[2025-05-13 14:30:22] [INFO] [x]")
     assert parsed is not None
     assert parsed.message == ""
@@ -229,13 +225,11 @@ def test_a_line_without_the_last_space_is_an_entry():
         "[2025-05-13 14:30:22] [ERROR] [x]y",
     ],
 )
-def test_what_is_no_entry_is_none(line):
-    """Another level, no time, no brackets."""
+def test_a_line_without_time_level_or_brackets_is_not_an_entry(line):
     assert parse_line(line) is None
 
 
-def test_a_time_with_its_offset_is_that_moment():
-    """ISO 8601 is read; without an offset it is local time."""
+def test_a_time_with_an_offset_is_parsed_exactly():
     parsed = parse_line("[2025-05-13T14:30:22.250+02:00] [INFO] [x] y")
     assert parsed is not None
     assert parsed.timestamp == datetime.fromisoformat("2025-05-13T14:30:22.250+02:00")
@@ -245,15 +239,13 @@ def test_a_time_with_its_offset_is_that_moment():
     assert local.timestamp == AT
 
 
-def test_bytes_that_are_not_utf8_are_replaced():
-    """A reader shows what it can."""
+def test_invalid_utf8_is_replaced():
     parsed = parse_line(b"[2025-05-13 14:30:22] [INFO] [x] a\xffb")
     assert parsed is not None
     assert parsed.message == "a\ufffdb"
 
 
-def test_levels_are_found_by_name_in_any_case():
-    """Three levels; another name is an error that lists them."""
+def test_level_names_ignore_case_and_unknown_names_are_refused():
     assert Level.of("error") is Level.ERROR
     with pytest.raises(ValueError, match="INFO, WARNING, ERROR"):
         Level.of("DEBUG")
@@ -261,10 +253,9 @@ def test_levels_are_found_by_name_in_any_case():
         Level.of(3)
 
 
-def test_an_entry_is_ready_for_json():
-    """`to_dict` has the time in ISO 8601 with its offset."""
-    told = entry("gone", {"a": [1]}).to_dict()
-    assert told == {
+def test_to_dict_is_ready_for_json():
+    fields = entry("gone", {"a": [1]}).to_dict()
+    assert fields == {
         "timestamp": AT.isoformat(),
         "level": "ERROR",
         "component": "sox_bg",

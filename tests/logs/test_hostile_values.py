@@ -1,4 +1,4 @@
-"""What a log call may be given, and what comes back: a table, and anything at all."""
+"""Log calls with all kinds of values: a table of special cases, and random values."""
 
 import asyncio
 import enum
@@ -58,7 +58,7 @@ class OfNameless(metaclass=Nameless):
 
 
 class Text(str):
-    """A text of which everything but its characters fails."""
+    """A string whose methods raise, except for its characters."""
 
     __slots__ = ()
 
@@ -84,7 +84,7 @@ class BadMapping(dict):
 
 
 class Undecided(dict):
-    """A mapping of which nobody knows whether it is empty."""
+    """A mapping whose truth value raises."""
 
     def __bool__(self):
         raise ValueError
@@ -120,7 +120,7 @@ def loop():
     return node
 
 
-# As a value of the context: what it is, and what it is in the entry.
+# A value of the context, and its form in the entry.
 TABLE = [
     ("a newline", FORGED, FORGED),
     ("ANSI", "\x1b[31mred\x1b[0m\x9b1m", "\x1b[31mred\x1b[0m\x9b1m"),
@@ -139,7 +139,7 @@ TABLE = [
     ("a cycle of objects", loop(), {"next": "<cycle>"}),
     ("90 levels", nested(90), nested(90)),
     (
-        "keys that are no texts",
+        "keys that are not strings",
         {1: 2, None: 3, (4,): 5},
         {"1": 2, "None": 3, "(4,)": 5},
     ),
@@ -148,45 +148,45 @@ TABLE = [
     ("a repr that raises", ReprRaises(), "<ReprRaises whose repr raised ValueError>"),
     ("a repr that forges", ReprForges(), f"\x1b[31m{FORGED}"),
     (
-        "a repr that is none",
+        "a repr that is not a string",
         ReprIsNoText(),
         "<ReprIsNoText whose repr raised TypeError>",
     ),
     ("a class without a name", OfNameless(), "<object whose repr raised ValueError>"),
-    ("a text that fails", Text("text"), "text"),
+    ("a string that raises", Text("text"), "text"),
     ("a megabyte", "x" * 1_000_000, "x" * 1_000_000),
     ("an API key", f"my {KEY}!", "my sk-[redacted]!"),
     ("an ephemeral key", "ek_68af296e8e408191a1120", "ek_[redacted]"),
     ("a bearer token", "Bearer abcdef.012345-ABCDE", "Bearer [redacted]"),
     ("an address with a key", "x?api_key=abcd&n=1", "x?api_key=[redacted]&n=1"),
     ("a telling name", {"password": "abcd"}, {"password": "[redacted]"}),
-    ("one in a list", [{"api-key": "abcd"}], [{"api-key": "[redacted]"}]),
-    ("a text of the list", "my hunter2", "my [redacted]"),
+    ("a telling name in a list", [{"api-key": "abcd"}], [{"api-key": "[redacted]"}]),
+    ("a secret of the app", "my hunter2", "my [redacted]"),
 ]
-# Those of which no more is promised than that there is an entry.
+# Values for which only an entry is guaranteed, not its form.
 UNREADABLE = [
     ("a repr that recurses", ReprRecurses()),
     ("an object that refuses all", RefusesAll()),
-    ("a mapping that fails", BadMapping(a=1)),
-    ("a mapping that is undecided", Undecided(a=1)),
+    ("a mapping that raises", BadMapping(a=1)),
+    ("a mapping whose truth value raises", Undecided(a=1)),
     ("5,000 levels", nested(5_000)),
 ]
-# By name, since pytest looks too closely at what it is given.
+# By name, because pytest formats the parameters of a test.
 SHOWN = {name: (value, shown) for name, value, shown in TABLE}
 VALUES = {name: value for name, value, *_ in [*TABLE, *UNREADABLE]}
 PLACES = ["component", "message", "context", "value", "key"]
 
 
-def can_stand(name, place):
-    """Whether a dict takes it as a key, if that is the place."""
+def fits_place(name, place):
+    """Whether a dict takes the value as a key, if that is the place."""
     try:
         return place != "key" or bool({VALUES[name]: 1})
     except (TypeError, ValueError, RuntimeError):
         return False
 
 
-def the_entry(path):
-    """The one entry of a log, which is one line, without controls."""
+def only_entry(path):
+    """Return the one entry of a log; it must be one line without control characters."""
     data = path.read_bytes()
     assert data.count(b"\n") == 1
     assert data.endswith(b"\n")
@@ -198,14 +198,15 @@ def the_entry(path):
 
 @pytest.mark.parametrize("line_format", FORMATS)
 @pytest.mark.parametrize("name", SHOWN)
-def test_any_value_is_shown_and_harmless(tmp_path, name, line_format):
-    """In a context, at every level and format; what surrounds it is as it was."""
+def test_any_value_in_a_context_is_written_on_one_line_and_keeps_its_neighbours(
+    tmp_path, name, line_format
+):
     value, shown = SHOWN[name]
     for level in Level:
         path = tmp_path / f"{level}.log"
         logger = Logger(path, line_format=line_format, secrets=["hunter2"])
         logger.log(level, "mic", "a message", {"before": 1, "value": value, "after": 2})
-        entry = the_entry(path)
+        entry = only_entry(path)
         assert (entry.level, entry.component) == (level, "mic")
         assert entry.message == "a message"
         assert entry.context == {"before": 1, "value": shown, "after": 2}
@@ -213,15 +214,16 @@ def test_any_value_is_shown_and_harmless(tmp_path, name, line_format):
 
 @pytest.mark.parametrize("line_format", FORMATS)
 @pytest.mark.parametrize("name", VALUES)
-def test_any_value_may_stand_anywhere(tmp_path, name, line_format):
-    """One entry of the right level; nothing is raised and no secret is written."""
+def test_any_value_as_any_argument_gives_one_entry_without_secrets(
+    tmp_path, name, line_format
+):
     for place in PLACES:
-        if can_stand(name, place):
-            stand_in(place, VALUES[name], tmp_path / f"{place}.log", line_format)
+        if fits_place(name, place):
+            log_value_at(place, VALUES[name], tmp_path / f"{place}.log", line_format)
 
 
-def stand_in(place, value, path, line_format):
-    """Log *value* in one place, and look at the entry."""
+def log_value_at(place, value, path, line_format):
+    """Log *value* as one of the arguments, and check the entry."""
     logger = Logger(path, line_format=line_format, secrets=["hunter2"])
     given = {"component": "mic", "message": "a message", "context": {"a": 1}}
     if place == "value":
@@ -231,7 +233,7 @@ def stand_in(place, value, path, line_format):
     else:
         given[place] = value
     logger.info(**given)
-    entry = the_entry(path)
+    entry = only_entry(path)
     assert entry.level is Level.INFO
     if place != "component":
         assert entry.component == "mic"
@@ -269,8 +271,9 @@ ANY = st.recursive(
 
 
 @pytest.mark.parametrize("line_format", FORMATS)
-def test_any_entry_in_is_the_same_entry_out(tmp_path_factory, line_format):
-    """Round trip through the calls, the file and `get_logs`; many in one file."""
+def test_get_logs_returns_entries_exactly_as_they_were_logged(
+    tmp_path_factory, line_format
+):
     logger = Logger(
         tmp_path_factory.mktemp("fuzz") / "app.log", line_format=line_format
     )

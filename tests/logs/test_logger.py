@@ -1,4 +1,4 @@
-"""The logger in use: from tasks, threads, inside and outside of its block."""
+"""`Logger` in tasks, threads and signal handlers, inside and outside its block."""
 
 import asyncio
 import dataclasses
@@ -17,7 +17,7 @@ from realtalk_async.logs import Level, Logger, parse_line
 
 
 def messages(path):
-    """The messages in a log file, in order; every line must be an entry."""
+    """Return the messages of a log in order; each line must be an entry."""
     entries = [parse_line(line) for line in path.read_bytes().splitlines()]
     assert None not in entries
     return [entry.message for entry in entries if entry is not None]
@@ -28,13 +28,12 @@ def path(tmp_path):
     return tmp_path / "app.log"
 
 
-# Where the log is
+# Paths
 
 
-def test_without_a_path_a_file_is_made_in_the_temporary_directory(
+def test_without_a_path_a_file_is_created_in_the_temporary_directory(
     tmp_path, monkeypatch
 ):
-    """The path tells where; the file is there at once."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     logger = Logger()
     assert logger.path.parent == tmp_path
@@ -43,36 +42,33 @@ def test_without_a_path_a_file_is_made_in_the_temporary_directory(
 
 
 def test_an_existing_file_is_appended_to(path):
-    """A new logger does not take away what the last run wrote."""
     Logger(path).info("a", "first")
     Logger(str(path)).info("a", "second")
     assert messages(path) == ["first", "second"]
 
 
-def test_a_missing_directory_is_an_error_at_once(tmp_path):
-    """It names the path, the reason and what to do, and keeps the cause."""
+def test_a_missing_directory_is_refused_by_the_constructor(tmp_path):
     with pytest.raises(LogUnavailable, match="No such file or directory") as caught:
         Logger(tmp_path / "missing" / "app.log")
     assert caught.value.path == str(tmp_path / "missing" / "app.log")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_a_directory_is_no_log(tmp_path):
-    """A path that is a directory is refused at once."""
+def test_a_directory_as_path_is_refused_by_the_constructor(tmp_path):
     with pytest.raises(LogUnavailable, match="Is a directory"):
         Logger(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_is_not_writable_is_an_error_at_once(tmp_path):
-    """The reason is the operating system's."""
+def test_a_directory_without_write_permission_is_refused_by_the_constructor(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(LogUnavailable, match="Permission denied"):
         Logger(tmp_path / "app.log")
 
 
-def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
-    """The app may change its working directory later."""
+def test_a_relative_path_ignores_later_changes_of_the_working_directory(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     logger = Logger("app.log")
     (tmp_path / "elsewhere").mkdir()
@@ -82,18 +78,16 @@ def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [{"max_bytes": 0}, {"backups": -1}])
-def test_a_senseless_rotation_is_refused(path, wrong):
-    """Before anything is made."""
+def test_an_invalid_rotation_is_refused_before_a_file_is_created(path, wrong):
     with pytest.raises(InvalidConfiguration):
         Logger(path, **wrong)
     assert not path.exists()
 
 
-# The calls
+# Calls
 
 
-def test_a_line_has_the_format_of_the_note(path):
-    """To the letter: local time to the second, three brackets, JSON without spaces."""
+def test_a_written_line_has_exactly_the_documented_format(path):
     before = datetime.now().astimezone().replace(microsecond=0)
     context = {"exit_status": 1, "uptime": "00:03:22"}
     Logger(path).error("sox_bg", "Process died unexpectedly", context)
@@ -108,8 +102,7 @@ def test_a_line_has_the_format_of_the_note(path):
     )
 
 
-def test_each_level_has_its_call_and_log_takes_them_by_name(path):
-    """Three levels, all written."""
+def test_each_level_has_a_method_and_log_takes_the_level_by_name(path):
     logger = Logger(path)
     logger.info("a", "1")
     logger.warning("a", "2")
@@ -121,8 +114,7 @@ def test_each_level_has_its_call_and_log_takes_them_by_name(path):
     assert [entry.level for entry in entries if entry] == [*Level] * 2
 
 
-def test_another_level_is_an_error_that_names_the_three(path):
-    """Also a `ValueError`; nothing is written."""
+def test_an_unknown_level_raises_a_value_error_that_names_the_three(path):
     logger = Logger(path)
     with pytest.raises(ValueError, match=r"'DEBUG'.*INFO, WARNING, ERROR"):
         logger.log("DEBUG", "a", "b")
@@ -138,7 +130,7 @@ class Unprintable:
 
 
 class Sly(str):
-    """Equal to a harmless string, but with another form when formatted."""
+    """A string that equals a harmless string but formats as another one."""
 
     __slots__ = ()
 
@@ -152,8 +144,7 @@ class Sly(str):
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("place", ["component", "message", "context"])
-def test_no_content_makes_a_call_raise(path, value, place):
-    """Whatever is given, one entry is written."""
+def test_no_argument_except_the_level_makes_a_call_raise(path, value, place):
     logger = Logger(path)
     logger.info("ok", "ok")
     given = {"component": "ok", "message": "ok", "context": {"a": 1}} | {place: value}
@@ -162,8 +153,7 @@ def test_no_content_makes_a_call_raise(path, value, place):
     assert len(messages(path)) == 3
 
 
-def test_a_context_that_changes_afterwards_is_written_as_it_was(path):
-    """The line is formed in the call, not when it is written."""
+def test_a_context_is_written_as_it_was_during_the_call(path):
     context = {"n": 1}
 
     async def main():
@@ -175,8 +165,8 @@ def test_a_context_that_changes_afterwards_is_written_as_it_was(path):
     assert '{"n":1}' in path.read_text()
 
 
-def test_time_passes_from_line_to_line(path):
-    """The stamp of a second is used in that second only."""
+def test_each_line_has_the_second_of_its_call(path):
+    """The timestamp is cached for one second."""
     logger = Logger(path)
     end = time.monotonic() + 10
     while len({line[:21] for line in path.read_text().splitlines()}) < 3:
@@ -191,8 +181,7 @@ def test_time_passes_from_line_to_line(path):
 
 
 @pytest.mark.parametrize("line_format", ["note", "iso", "json"])
-async def test_all_formats_are_found_in_one_file(path, line_format):
-    """An app may change its mind; what is asked for is found in all of it."""
+async def test_get_logs_reads_all_formats_mixed_in_one_file(path, line_format):
     hostile = 'a] [ERROR] [b "level":"ERROR",\n{"x":1} \\'
     Logger(path, line_format="json").warning(hostile, hostile, {"n": 0})
     Logger(path, line_format="iso").warning(hostile, hostile, {"n": 1})
@@ -207,8 +196,7 @@ async def test_all_formats_are_found_in_one_file(path, line_format):
         assert entry.context == {}
 
 
-def test_the_finer_formats_tell_the_millisecond(path):
-    """Of the call, not of the tick."""
+def test_the_iso_format_has_the_millisecond_of_the_call(path):
     logger = Logger(path, line_format="iso")
     for _ in range(200):
         before = time.time()
@@ -220,16 +208,14 @@ def test_the_finer_formats_tell_the_millisecond(path):
 
 
 def test_an_unknown_format_is_refused(path):
-    """With the names of those there are."""
     with pytest.raises(InvalidConfiguration, match="note, iso, json"):
         Logger(path, line_format="xml")
 
 
-# Inside, outside, around
+# The block
 
 
-async def test_lines_before_inside_and_after_the_block_are_all_there(path):
-    """In the order of the calls."""
+async def test_lines_before_inside_and_after_the_block_are_written_in_order(path):
     logger = Logger(path)
     logger.info("a", "before")
     assert messages(path) == ["before"]
@@ -240,8 +226,7 @@ async def test_lines_before_inside_and_after_the_block_are_all_there(path):
     assert messages(path) == ["before", "inside", "after"]
 
 
-async def test_awaiting_a_call_means_that_the_line_is_on_disk(path):
-    """Each of them, and all before it."""
+async def test_after_an_awaited_call_its_line_and_all_earlier_lines_are_on_disk(path):
     async with Logger(path) as logger:
         for number in range(20):
             logger.info("a", f"{number}")
@@ -249,8 +234,7 @@ async def test_awaiting_a_call_means_that_the_line_is_on_disk(path):
             assert len(messages(path)) == 2 * (number + 1)
 
 
-async def test_awaiting_works_before_and_after_the_block_too(path):
-    """There the line was written before the call returned."""
+async def test_a_call_before_or_after_the_block_can_be_awaited(path):
     logger = Logger(path)
     assert await logger.info("a", "1") is True
     async with logger:
@@ -259,8 +243,7 @@ async def test_awaiting_works_before_and_after_the_block_too(path):
     assert messages(path) == ["1", "2"]
 
 
-async def test_many_tasks_that_await_are_served_together(path):
-    """Two hundred waiting tasks need far fewer writes than lines."""
+async def test_many_awaiting_tasks_share_writes(path):
     async with Logger(path) as logger:
 
         async def work(number):
@@ -274,8 +257,7 @@ async def test_many_tasks_that_await_are_served_together(path):
     assert len(messages(path)) == 1000
 
 
-async def test_not_awaiting_warns_of_nothing(path):
-    """No coroutine is left unawaited; warnings are errors here."""
+async def test_a_call_that_is_not_awaited_causes_no_warning(path):
     async with Logger(path) as logger:
         for _ in range(10):
             logger.info("a", "b")
@@ -283,8 +265,7 @@ async def test_not_awaiting_warns_of_nothing(path):
     assert len(messages(path)) == 10
 
 
-async def test_lines_are_written_without_anybody_waiting(path):
-    """Within a short time, by themselves."""
+async def test_lines_are_written_soon_without_an_await(path):
     async with Logger(path) as logger:
         logger.info("a", "b")
         with anyio.fail_after(10):
@@ -292,8 +273,7 @@ async def test_lines_are_written_without_anybody_waiting(path):
                 await asyncio.sleep(0.001)
 
 
-async def test_a_cancelled_wait_harms_neither_the_line_nor_the_others(path):
-    """Cancellation of one waiter leaves the others waiting for their answer."""
+async def test_a_cancelled_await_affects_neither_its_line_nor_other_awaits(path):
     async with Logger(path) as logger:
 
         async def wait(number):
@@ -309,8 +289,7 @@ async def test_a_cancelled_wait_harms_neither_the_line_nor_the_others(path):
     assert sorted(messages(path)) == [str(number) for number in range(10)]
 
 
-async def test_closing_twice_is_the_same_as_once(path):
-    """And the block may be entered again."""
+async def test_aclose_is_idempotent_and_the_block_can_be_entered_again(path):
     logger = Logger(path)
     async with logger:
         logger.info("a", "1")
@@ -322,8 +301,7 @@ async def test_closing_twice_is_the_same_as_once(path):
     assert messages(path) == ["1", "2", "3"]
 
 
-async def test_the_block_can_be_entered_twice_at_once(path):
-    """Who shares a logger leaves without closing it for the other."""
+async def test_the_inner_of_two_nested_blocks_does_not_close_the_log(path):
     logger = Logger(path)
     async with logger:
         async with logger:
@@ -334,8 +312,8 @@ async def test_the_block_can_be_entered_twice_at_once(path):
     assert messages(path) == ["1", "2"]
 
 
-async def test_closing_under_cancellation_writes_everything(path):
-    """Cancelled at any step of closing: no line, task, thread or descriptor is left."""
+async def test_closing_that_is_cancelled_at_any_step_writes_everything(path):
+    """No line, task, thread or descriptor may remain."""
     for steps in range(12):
         logger = Logger(path)
 
@@ -354,7 +332,7 @@ async def test_closing_under_cancellation_writes_everything(path):
         count = messages(path).count("line")
         assert messages(path)[-1] == "end"
         path.unlink()
-        # In the first step the task had not begun.
+        # Before the first step the task has not begun.
         assert count == (1 if steps else 0)
     with anyio.fail_after(10):
         while {task.get_name() for task in asyncio.all_tasks()} & {
@@ -363,8 +341,7 @@ async def test_closing_under_cancellation_writes_everything(path):
             await asyncio.sleep(0.001)
 
 
-async def test_closing_in_a_cancelled_scope_writes_everything(path):
-    """A scope that is cancelled for good does not cut the last write."""
+async def test_closing_in_a_cancelled_anyio_scope_writes_everything(path):
     with anyio.CancelScope() as scope:
         async with Logger(path) as logger:
             logger.info("a", "b")
@@ -375,8 +352,7 @@ async def test_closing_in_a_cancelled_scope_writes_everything(path):
 # Threads, signals, loops
 
 
-async def test_threads_log_while_the_loop_runs(path):
-    """Every line of eight threads is there, each thread's in its order."""
+async def test_lines_of_threads_keep_their_order_while_the_loop_runs(path):
     async with Logger(path) as logger:
 
         def work(number):
@@ -397,7 +373,7 @@ async def test_threads_log_while_the_loop_runs(path):
 
 
 async def test_threads_that_fill_the_queue_wait_and_lose_nothing(path):
-    """A disk that keeps up is no reason to drop lines."""
+    """Lines are dropped only if the disk is too slow."""
     async with Logger(path, max_waiting=20_000) as logger:
 
         def work(number):
@@ -416,8 +392,7 @@ async def test_threads_that_fill_the_queue_wait_and_lose_nothing(path):
             assert [int(entry.message) for entry in found] == list(range(2_000))
 
 
-def test_threads_log_without_any_loop(path):
-    """Every line whole, every line there, written when the call returns."""
+def test_without_a_loop_each_call_of_a_thread_writes_its_line(path):
     logger = Logger(path)
 
     def work(number):
@@ -433,8 +408,7 @@ def test_threads_log_without_any_loop(path):
     assert sorted(messages(path)) == sorted(map(str, list(range(200)) * 8))
 
 
-async def test_a_signal_handler_may_log(path):
-    """It may interrupt anything, the logger itself included."""
+async def test_a_signal_handler_can_log_while_it_interrupts_a_log_call(path):
     async with Logger(path) as logger:
         before = signal.signal(
             signal.SIGUSR1, lambda *_: (logger.error("signal", "got it"), None)[1]
@@ -449,8 +423,7 @@ async def test_a_signal_handler_may_log(path):
     assert len(messages(path)) == 400
 
 
-async def test_a_signal_handler_that_logs_ends_the_wait_of_the_loop(path):
-    """Its line is written though nothing else happens."""
+async def test_a_line_of_a_signal_handler_is_written_while_the_loop_is_idle(path):
     async with Logger(path) as logger:
         await logger.flush()
         before = signal.signal(
@@ -479,8 +452,7 @@ async def test_a_signal_handler_that_logs_ends_the_wait_of_the_loop(path):
     assert b"got it" in found[0]
 
 
-def test_lines_logged_after_the_loop_has_ended_are_written(path):
-    """A logger that was never closed writes directly once its loop is gone."""
+def test_lines_logged_after_the_end_of_the_loop_are_written(path):
     logger = Logger(path)
 
     async def main():
@@ -493,8 +465,7 @@ def test_lines_logged_after_the_loop_has_ended_are_written(path):
     assert messages(path) == ["inside", "after"]
 
 
-def test_lines_logged_while_the_loop_stands_still_are_written(path):
-    """Between two runs of one loop there is nobody else to write."""
+def test_lines_logged_between_two_runs_of_a_loop_are_written(path):
     logger = Logger(path)
     loop = asyncio.new_event_loop()
     try:
@@ -507,8 +478,7 @@ def test_lines_logged_while_the_loop_stands_still_are_written(path):
     assert messages(path) == ["between"]
 
 
-def test_a_loop_that_is_closed_without_ado_loses_nothing(path):
-    """The task is destroyed in its sleep; the next call does the work."""
+def test_a_loop_that_is_closed_before_the_writer_ends_loses_nothing(path):
     logger = Logger(path)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)
@@ -520,8 +490,7 @@ def test_a_loop_that_is_closed_without_ado_loses_nothing(path):
     assert messages(path) == ["1", "2"]
 
 
-def test_the_same_logger_serves_one_loop_after_another(path):
-    """Entered in each; also if the first never left it."""
+def test_one_logger_can_be_entered_in_one_loop_after_another(path):
     logger = Logger(path)
 
     async def leave():
@@ -539,31 +508,27 @@ def test_the_same_logger_serves_one_loop_after_another(path):
     assert messages(path) == ["1", "2", "2"]
 
 
-async def test_another_threads_loop_may_await_the_line(path):
-    """The writer belongs to one loop; others can wait for it all the same."""
+async def test_a_call_can_be_awaited_in_the_loop_of_another_thread(path):
     async with Logger(path) as logger:
 
         async def elsewhere():
-            return await logger.error("b", "from afar")
+            return await logger.error("b", "another loop")
 
         with anyio.fail_after(10):
             assert await asyncio.to_thread(asyncio.run, elsewhere())
-        assert "from afar" in messages(path)
+        assert "another loop" in messages(path)
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-async def test_a_loop_that_never_runs_does_not_fill_the_memory(path):
-    """Who logs without end and never awaits writes the lines himself, in order."""
+async def test_a_task_that_logs_without_awaiting_does_not_fill_the_memory(path):
+    """The caller writes the lines, because the writer task cannot run."""
     async with Logger(path, max_waiting=50_000) as logger:
         for number in range(5_000):
             logger.info("a", str(number), {"some": "context"})
     assert messages(path) == [str(number) for number in range(5_000)]
 
 
-async def test_logging_does_not_hold_up_the_loop_while_the_disk_stalls(
-    path, monkeypatch
-):
-    """The write waits in its own thread; calls and tasks go on."""
+async def test_a_stalled_disk_does_not_block_the_loop(path, monkeypatch):
     stalled = threading.Event()
     go_on = threading.Event()
     write = os.write
@@ -575,22 +540,19 @@ async def test_logging_does_not_hold_up_the_loop_while_the_disk_stalls(
 
     async with Logger(path) as logger:
         monkeypatch.setattr("realtalk_async.logs.queue.os.write", slow)
-        receipt = logger.error("a", "first")
+        pending = logger.error("a", "first")
         with anyio.fail_after(10):
             while not stalled.is_set():
                 await asyncio.sleep(0.001)
-        for number in range(1_000):  # would wait for ever if a call waited
+        for number in range(1_000):  # a call that waits would never return
             logger.info("a", str(number))
         await asyncio.sleep(0)
         go_on.set()
-        assert await receipt
+        assert await pending
     assert messages(path) == ["first", *map(str, range(1_000))]
 
 
-async def test_entries_of_the_log_survive_the_working_directory_and_time_zone(
-    path, monkeypatch
-):
-    """A stamp is local time; read back it is the same moment."""
+async def test_a_timestamp_is_local_time_in_every_time_zone(path, monkeypatch):
     for zone in ("Asia/Kolkata", "America/St_Johns", "UTC"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
@@ -625,8 +587,9 @@ KEY = "sk-proj-0123456789abcdefghij"
         {"context": {1: {"nested": {"password": KEY[3:]}}}},
     ],
 )
-def test_secrets_do_not_reach_the_file(path, level, given):
-    """Wherever they stand; what is around them does."""
+def test_secrets_are_redacted_in_the_file_and_their_neighbours_are_not(
+    path, level, given
+):
     logger = Logger(path)
     for _ in range(3):
         logger.log(level, "net", **({"message": "connecting"} | given))
@@ -636,8 +599,7 @@ def test_secrets_do_not_reach_the_file(path, level, given):
     assert len(messages(path)) == 3
 
 
-def test_texts_that_are_given_do_not_reach_the_file(path):
-    """From the beginning, or from when they are known; remembered messages too."""
+def test_texts_given_to_hide_are_redacted_also_in_cached_messages(path):
     logger = Logger(path, secrets=["hunter2"])
     logger.info("a", "hunter2", {"x": "my hunter2"})
     logger.info("a", "swordfish")
@@ -650,8 +612,7 @@ def test_texts_that_are_given_do_not_reach_the_file(path):
 
 
 @pytest.mark.parametrize("spool", [False, True])
-async def test_calls_are_counted_by_level(path, spool):
-    """Also those that wait, and those of several threads."""
+async def test_statistics_count_calls_by_level(path, spool):
     async with Logger(path, spool=spool) as logger:
 
         def work():

@@ -1,4 +1,4 @@
-"""What a pattern demands is there wherever it is found; nothing more is promised."""
+"""Prefilters never reject a line that matches; they may pass others."""
 
 import re
 
@@ -6,19 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.logs.prefilter import Needle, is_plain, needles_of
+from realtalk_async.logs.prefilter import (
+    LiteralPrefilter,
+    is_literal,
+    prefilters_of_pattern,
+)
 
 
-def demanded(pattern):
-    """The texts of each needle, for people."""
+def literals_of(pattern):
+    """Return the texts of each prefilter, readable."""
     return [
-        "|".join(sorted(text.decode() for text in needle.texts))
-        for needle in needles_of(re.compile(pattern))
+        "|".join(sorted(text.decode() for text in prefilter.texts))
+        for prefilter in prefilters_of_pattern(re.compile(pattern))
     ]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "demands"),
+    ("pattern", "literals"),
     [
         ("died", ["died"]),
         ("process died$", ["process died"]),
@@ -45,22 +49,21 @@ def demanded(pattern):
         (r"\bdied\b", ["died"]),
         ("(?i)DIED", ["died"]),
         ("(?s)died", ["died"]),
-        # Of what is not understood nothing is demanded.
+        # Unsupported patterns have no literals.
         (r"died\x41", []),
         (r"(died)\1", []),
         ("(?i:died)", []),
         ("(?x) died", []),
         ("(a)?(?(1)died|gone)", []),
         ("", []),
-        # Nor what a line may hold in another form.
+        # Nor does text that a line may contain in an escaped form.
         (r"C:\\dir", ["dir"]),
         ("größe", []),
         ('a"bcd', ["bcd"]),
     ],
 )
-def test_what_a_pattern_demands(pattern, demands):
-    """Only text that every match has."""
-    assert demanded(pattern) == demands
+def test_the_prefilters_of_a_pattern_are_texts_of_every_match(pattern, literals):
+    assert literals_of(pattern) == literals
 
 
 ATOMS = st.sampled_from(
@@ -87,13 +90,13 @@ TEXTS = st.lists(
 
 
 @given(pattern=PATTERNS, text=TEXTS, flags=st.sampled_from([0, re.IGNORECASE]))
-def test_every_text_in_which_a_pattern_is_found_has_its_needles(pattern, text, flags):
-    """The one promise that the search relies on."""
+def test_every_text_that_a_pattern_matches_passes_its_prefilters(pattern, text, flags):
+    """Searches rely on this."""
     compiled = re.compile(pattern, flags)
     if compiled.search(text):
         line = text.encode()
-        for needle in needles_of(compiled):
-            assert needle.lines(line, 0, len(line)) == [0], needle
+        for prefilter in prefilters_of_pattern(compiled):
+            assert prefilter.lines(line, 0, len(line)) == [0], prefilter
 
 
 @given(
@@ -101,23 +104,21 @@ def test_every_text_in_which_a_pattern_is_found_has_its_needles(pattern, text, f
     texts=st.sets(st.sampled_from(["a", "ab", "ba"]), min_size=1),
     whole=st.booleans(),
 )
-def test_each_line_is_found_once_and_in_order(lines, texts, whole):
-    """Several texts, several times in a line."""
+def test_each_line_that_passes_is_returned_once_and_in_order(lines, texts, whole):
     block = "\n".join(lines).encode()
-    needle = Needle(tuple(text.encode() for text in texts), whole=whole)
+    prefilter = LiteralPrefilter(tuple(text.encode() for text in texts), whole=whole)
     starts = [len("\n".join([*lines[:n], ""])) for n in range(len(lines))]
     alone = "|".join(rf'["\[]{text}["\]]' for text in texts)
     pattern = re.compile(alone if whole else "|".join(texts))
     expected = [
         start for start, line in zip(starts, lines, strict=True) if pattern.search(line)
     ]
-    assert needle.lines(block, 0, len(block)) == expected
+    assert prefilter.lines(block, 0, len(block)) == expected
 
 
-def test_plain_names_are_those_that_stand_in_a_line_as_they_are():
-    """And are not too short to be worth it."""
-    assert is_plain("sox_bg")
-    assert is_plain("a.b-c d")
-    assert not is_plain("ab")
-    assert not is_plain("a]bc")
-    assert not is_plain("größe")
+def test_a_literal_name_is_long_enough_and_never_escaped():
+    assert is_literal("sox_bg")
+    assert is_literal("a.b-c d")
+    assert not is_literal("ab")
+    assert not is_literal("a]bc")
+    assert not is_literal("größe")

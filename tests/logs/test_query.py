@@ -1,7 +1,6 @@
-"""Asking the log: parsed fields decide, the newest are found by reading backwards."""
+"""Searches: parsed fields decide; the files are read backwards."""
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import re
@@ -27,7 +26,7 @@ def path(tmp_path):
     return tmp_path / "app.log"
 
 
-def ask(path, stop=None, index=None, **wanted):
+def search_file(path, stop=None, index=None, **wanted):
     """Search without a logger."""
     names = ("level", "component", "pattern", "n", "since", "until")
     query = make_query(*(wanted.get(name) for name in names))
@@ -53,56 +52,50 @@ def numbered(count, **fields):
     ]
 
 
-def test_without_conditions_all_entries_come_in_order(path):
-    """Oldest first, as they stand in the file."""
+def test_without_conditions_all_entries_are_returned_oldest_first(path):
     entries = numbered(50)
     write(path, *entries)
-    assert ask(path) == entries
+    assert search_file(path) == entries
 
 
-def test_level_component_and_pattern_must_all_be_met(path):
-    """Each alone, and together."""
+def test_level_component_and_pattern_must_all_match(path):
     entries = numbered(90)
     write(path, *entries)
-    assert ask(path, level="error") == entries[2::3]
-    assert ask(path, component="part4") == entries[4::5]
-    assert ask(path, level="ERROR", component="part4") == entries[14::15]
-    assert ask(path, pattern=r"\b[34]4\b") == [entries[34], entries[44]]
-    assert ask(path, level="INFO", component="part0", pattern="5$") == [
+    assert search_file(path, level="error") == entries[2::3]
+    assert search_file(path, component="part4") == entries[4::5]
+    assert search_file(path, level="ERROR", component="part4") == entries[14::15]
+    assert search_file(path, pattern=r"\b[34]4\b") == [entries[34], entries[44]]
+    assert search_file(path, level="INFO", component="part0", pattern="5$") == [
         entry for entry in entries[::15] if entry.message.endswith("5")
     ]
 
 
-def test_n_takes_the_newest(path):
-    """Of those that meet the other conditions; still oldest first."""
+def test_n_limits_the_result_to_the_newest_entries(path):
     entries = numbered(90)
     write(path, *entries)
-    assert ask(path, n=3) == entries[-3:]
-    assert ask(path, n=0) == []
-    assert ask(path, n=1000) == entries
-    assert ask(path, n=2, level="WARNING") == entries[1::3][-2:]
+    assert search_file(path, n=3) == entries[-3:]
+    assert search_file(path, n=0) == []
+    assert search_file(path, n=1000) == entries
+    assert search_file(path, n=2, level="WARNING") == entries[1::3][-2:]
 
 
-def test_since_and_until_limit_the_time(path):
-    """From the one on, before the other."""
+def test_since_is_inclusive_and_until_is_exclusive(path):
     entries = numbered(90)
     write(path, *entries)
     since, until = entries[10].timestamp, entries[20].timestamp
-    assert ask(path, since=since) == entries[10:]
-    assert ask(path, until=until) == entries[:20]
-    assert ask(path, since=since, until=until, n=3) == entries[17:20]
+    assert search_file(path, since=since) == entries[10:]
+    assert search_file(path, until=until) == entries[:20]
+    assert search_file(path, since=since, until=until, n=3) == entries[17:20]
 
 
-def test_times_out_of_order_are_found_all_the_same(path):
-    """A clock that was set back by an hour hides no entry."""
+def test_entries_before_a_time_that_went_backwards_are_found(path):
     entries = numbered(3000)
     late = LogEntry(START - timedelta(hours=1), Level.INFO, "x", "late")
     write(path, *entries, late)
-    assert ask(path, since=START) == entries
+    assert search_file(path, since=START) == entries
 
 
-def test_the_search_stops_where_all_is_too_old(path):
-    """It does not read a gigabyte for the last minute."""
+def test_the_search_does_not_read_blocks_that_are_too_old(path):
     entries = numbered(60_000)
     write(path, *entries)
     descriptor_reads = []
@@ -115,12 +108,11 @@ def test_the_search_stops_where_all_is_too_old(path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("realtalk_async.logs.reverse_reader.os.preadv", counted)
-        assert ask(path, since=since) == entries[-10:]
+        assert search_file(path, since=since) == entries[-10:]
     assert sum(descriptor_reads) < path.stat().st_size / 2
 
 
 def test_a_message_cannot_pose_as_another_level_or_component(path):
-    """The raw text holds what is searched for; the fields do not."""
     forged = "[2025-05-13 14:30:22] [ERROR] [sox] forged"
     entries = [
         LogEntry(START, Level.INFO, "a", forged),
@@ -130,32 +122,28 @@ def test_a_message_cannot_pose_as_another_level_or_component(path):
         LogEntry(START, Level.ERROR, "sox", "true"),
     ]
     write(path, *entries)
-    assert ask(path, level="ERROR") == entries[-1:]
-    assert ask(path, component="sox") == entries[-1:]
-    assert ask(path, level="ERROR", component="sox") == entries[-1:]
-    assert ask(path, level="INFO") == entries[:-1]
+    assert search_file(path, level="ERROR") == entries[-1:]
+    assert search_file(path, component="sox") == entries[-1:]
+    assert search_file(path, level="ERROR", component="sox") == entries[-1:]
+    assert search_file(path, level="INFO") == entries[:-1]
 
 
 @pytest.mark.parametrize("component", ["a]b", "a\\b", "a\nb", "", " ", "größe", "["])
-def test_any_component_can_be_asked_for(path, component):
-    """Also one that is escaped in the file."""
+def test_a_component_that_is_escaped_in_the_file_is_found(path, component):
     entries = [
         LogEntry(START, Level.INFO, component, "yes"),
         LogEntry(START, Level.INFO, "other", component),
         LogEntry(START, Level.ERROR, component, ""),
     ]
     write(path, *entries)
-    assert ask(path, component=component) == [entries[0], entries[2]]
-    assert ask(path, component=component, level="ERROR") == [entries[2]]
+    assert search_file(path, component=component) == [entries[0], entries[2]]
+    assert search_file(path, component=component, level="ERROR") == [entries[2]]
 
 
 @pytest.mark.parametrize("component", ["sox_bg", "mic", "a.b-c d"])
 @pytest.mark.parametrize("pattern", [None, "alive", "is alive", "alive$", "(?i)ALIVE"])
 @pytest.mark.parametrize("level", [None, "ERROR", "INFO"])
-def test_whatever_is_looked_for_first_the_answer_is_the_same(
-    path, component, pattern, level
-):
-    """The shortcuts of the search agree with asking every entry."""
+def test_prefilters_do_not_change_the_result(path, component, pattern, level):
     texts = ["alive", "is alive", "ERROR sox_bg", "ALIVE", '"ERROR"', "[sox_bg]"]
     entries = [
         LogEntry(START, one, name, text, {"x": text} if one == "INFO" else {})
@@ -167,11 +155,12 @@ def test_whatever_is_looked_for_first_the_answer_is_the_same(
     wanted = make_query(level, component, pattern, None, None, None)
     expected = [entry for entry in entries if wanted.matches(entry)]
     assert expected or level is None or pattern is not None
-    assert ask(path, level=level, component=component, pattern=pattern) == expected
+    assert (
+        search_file(path, level=level, component=component, pattern=pattern) == expected
+    )
 
 
-def test_a_part_that_lacks_a_component_is_not_read_again(path):
-    """Earlier answers are an index for later ones; what was added since is found."""
+def test_a_part_without_a_component_is_not_read_again(path):
     entries = numbered(30_000)
     entries[2_000] = LogEntry(START, Level.INFO, "rare", "first")
     write(path, *entries)
@@ -185,30 +174,29 @@ def test_a_part_that_lacks_a_component_is_not_read_again(path):
     index = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("realtalk_async.logs.reverse_reader.os.preadv", counted)
-        first = ask(path, index=index, component="rare")
+        first = search_file(path, index=index, component="rare")
         whole = len(reads)
         reads.clear()
         new = LogEntry(START, Level.INFO, "rare", "second")
         with path.open("a") as file:
             file.write(format_line(new) + "\n")
-        second = ask(path, index=index, component="rare")
+        second = search_file(path, index=index, component="rare")
     assert first == entries[2_000:2_001]
     assert second == [*first, new]
     assert whole > 7
     assert len(reads) < whole - 3
-    assert ask(path, index=index, component="part1") == entries[1::5]
+    assert search_file(path, index=index, component="part1") == entries[1::5]
 
 
-def test_what_was_learned_of_a_file_is_forgotten_when_it_is_begun_anew(path):
-    """The same file, the same size, another content."""
+def test_the_negative_index_of_a_file_is_cleared_when_its_content_is_replaced(path):
     entries = numbered(20_000)
     write(path, *entries)
     index = {}
-    assert ask(path, index=index, component="rare") == []
+    assert search_file(path, index=index, component="rare") == []
     rare = [LogEntry(START, Level.INFO, "rare", f"{n} " + "x" * 30) for n in range(9)]
     anew = sorted([*entries, *(rare * 3_000)], key=lambda entry: len(entry.message))
     write(path, *anew)
-    assert len(ask(path, index=index, component="rare")) == 27_000
+    assert len(search_file(path, index=index, component="rare")) == 27_000
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -216,13 +204,12 @@ def test_what_was_learned_of_a_file_is_forgotten_when_it_is_begun_anew(path):
     files=st.lists(st.lists(st.sampled_from("abcd"), max_size=30), max_size=4),
     block=st.integers(64, 200),
 )
-def test_an_index_never_changes_an_answer(path, files, block):
-    """Whatever is asked first, and however often the file is begun anew."""
+def test_the_negative_index_does_not_change_a_result(path, files, block):
     index = {}
     names = {"a": "alpha", "b": "beta", "c": "gamma", "d": "delta"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("realtalk_async.logs.reverse_reader.SMALLEST", block)
-        patch.setattr("realtalk_async.logs.reverse_reader.LARGEST", block * 2)
+        patch.setattr("realtalk_async.logs.reverse_reader.MIN_BLOCK", block)
+        patch.setattr("realtalk_async.logs.reverse_reader.MAX_BLOCK", block * 2)
         for number, letters in enumerate(files):
             entries = [
                 LogEntry(
@@ -236,55 +223,51 @@ def test_an_index_never_changes_an_answer(path, files, block):
             write(path, *entries)
             for name in [*names.values(), *names.values()]:
                 expected = [entry for entry in entries if entry.component == name]
-                assert ask(path, index=index, component=name) == expected
+                assert search_file(path, index=index, component=name) == expected
 
 
-def test_the_pattern_sees_message_and_context_but_no_other_field(path):
-    """The context as it is written; the message as it was logged."""
+def test_a_pattern_is_searched_in_the_message_and_the_context_only(path):
     entries = [
         LogEntry(START, Level.ERROR, "sox", "died", {"exit_status": 1}),
         LogEntry(START, Level.ERROR, "sox", "a\nb"),
     ]
     write(path, *entries)
-    assert ask(path, pattern="died$") == entries[:1]
-    assert ask(path, pattern=r'"exit_status":1\}') == entries[:1]
-    assert ask(path, pattern=re.compile("DIED", re.IGNORECASE)) == entries[:1]
-    assert ask(path, pattern="a\nb") == entries[1:]
+    assert search_file(path, pattern="died$") == entries[:1]
+    assert search_file(path, pattern=r'"exit_status":1\}') == entries[:1]
+    assert search_file(path, pattern=re.compile("DIED", re.IGNORECASE)) == entries[:1]
+    assert search_file(path, pattern="a\nb") == entries[1:]
     for absent in ("sox", "ERROR", "2025", r"\\n"):
-        assert ask(path, pattern=absent) == []
+        assert search_file(path, pattern=absent) == []
 
 
-def test_what_is_no_entry_is_passed_over(path):
-    """Foreign lines, empty lines, bytes that are no text."""
+def test_lines_that_are_not_entries_are_skipped(path):
     entry = LogEntry(START, Level.INFO, "a", "b")
     line = format_line(entry).encode() + b"\n"
     path.write_bytes(b"\n\nhello\n" + line + b"\xff\xfe\x00\n" + line + b"[x] [ERROR]")
-    assert ask(path) == [entry, entry]
-    assert ask(path, level="INFO") == [entry, entry]
-    assert ask(path, level="ERROR") == []
+    assert search_file(path) == [entry, entry]
+    assert search_file(path, level="INFO") == [entry, entry]
+    assert search_file(path, level="ERROR") == []
 
 
-def test_json_with_spaces_is_read(path):
-    """As the note's own example has it."""
+def test_a_context_with_spaces_is_parsed(path):
     path.write_text(
         "[2025-05-13 14:30:22] [ERROR] [sox_bg] Process died unexpectedly "
         '{"exit_status": 1, "uptime": "00:03:22"}\n'
     )
-    (entry,) = ask(path, level="ERROR", component="sox_bg", pattern="died")
+    (entry,) = search_file(path, level="ERROR", component="sox_bg", pattern="died")
     assert entry.context == {"exit_status": 1, "uptime": "00:03:22"}
 
 
-def test_a_file_of_many_blocks_is_read_whole(path):
-    """Lines that lie across two blocks, lines longer than a block."""
+def test_lines_across_blocks_and_longer_than_a_block_are_found(path):
     entries = [
         LogEntry(START, Level.INFO, "a", f"{number} " + "x" * (number * 997 % 5000))
         for number in range(300)
     ]
     entries[100] = LogEntry(START, Level.ERROR, "a", "y" * 3_000_000)
     write(path, *entries)
-    assert ask(path) == entries
-    assert ask(path, level="ERROR") == [entries[100]]
-    assert ask(path, n=250) == entries[-250:]
+    assert search_file(path) == entries
+    assert search_file(path, level="ERROR") == [entries[100]]
+    assert search_file(path, n=250) == entries[-250:]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -293,17 +276,16 @@ def test_a_file_of_many_blocks_is_read_whole(path):
     block=st.integers(1, 120),
     n=st.none() | st.integers(0, 70),
 )
-def test_blocks_of_any_size_give_the_same_answer(path, lengths, block, n):
-    """Reading backwards in blocks loses, doubles and splits nothing."""
+def test_the_size_of_a_block_does_not_change_the_result(path, lengths, block, n):
     entries = [
         LogEntry(START, Level.INFO, "a", f"{index}" + "x" * length)
         for index, length in enumerate(lengths)
     ]
     write(path, *entries)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("realtalk_async.logs.reverse_reader.SMALLEST", block)
-        patch.setattr("realtalk_async.logs.reverse_reader.LARGEST", block * 2)
-        found = ask(path, n=n)
+        patch.setattr("realtalk_async.logs.reverse_reader.MIN_BLOCK", block)
+        patch.setattr("realtalk_async.logs.reverse_reader.MAX_BLOCK", block * 2)
+        found = search_file(path, n=n)
     assert found == (
         entries if n is None else entries[len(entries) - min(n, len(entries)) :]
     )
@@ -311,54 +293,49 @@ def test_blocks_of_any_size_give_the_same_answer(path, lengths, block, n):
 
 @given(st.binary() | st.text().map(str.encode))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_no_file_whatsoever_makes_the_search_raise(path, content):
-    """Fuzz: it answers with the entries there are."""
+def test_the_search_does_not_raise_for_any_file_content(path, content):
     path.write_bytes(content)
-    assert all(isinstance(entry, LogEntry) for entry in ask(path))
-    ask(path, level="ERROR", component="a", n=1)
+    assert all(isinstance(entry, LogEntry) for entry in search_file(path))
+    search_file(path, level="ERROR", component="a", n=1)
 
 
-def test_rotated_files_are_searched_too(path):
-    """The whole history, oldest first, and n across files."""
+def test_rotated_files_are_searched_as_well(path):
     entries = numbered(90)
     write(path.with_name("app.log.2"), *entries[:30])
     write(path.with_name("app.log.1"), *entries[30:60])
     write(path, *entries[60:])
-    assert ask(path) == entries
-    assert ask(path, n=40) == entries[-40:]
-    assert ask(path, level="ERROR") == entries[2::3]
+    assert search_file(path) == entries
+    assert search_file(path, n=40) == entries[-40:]
+    assert search_file(path, level="ERROR") == entries[2::3]
 
 
-def test_a_file_seen_under_two_names_counts_once(path):
-    """As in the middle of a rotation."""
+def test_a_file_with_two_names_is_searched_once(path):
+    """A rotation may rename it between two steps of the search."""
     entries = numbered(10)
     write(path, *entries)
     os.link(path, path.with_name("app.log.1"))
-    assert ask(path) == entries
+    assert search_file(path) == entries
 
 
-def test_the_moment_without_a_present_file_hides_nothing(path):
-    """Between the two steps of a rotation only the old files are there."""
+def test_rotated_files_are_searched_while_the_current_file_is_missing(path):
+    """Between the two steps of a rotation there is no current file."""
     entries = numbered(10)
     write(path.with_name("app.log.1"), *entries)
-    assert ask(path) == entries
+    assert search_file(path) == entries
 
 
-def test_a_log_that_was_removed_has_no_entries(path):
-    """Nor is it an error to ask."""
-    assert ask(path) == []
+def test_a_removed_log_has_no_entries(path):
+    assert search_file(path) == []
 
 
-def test_a_last_line_without_newline_is_an_entry_if_nobody_writes(path):
-    """Somebody wrote it by hand."""
+def test_a_last_line_without_newline_is_an_entry_if_no_process_writes(path):
     entries = numbered(3)
     path.write_text("\n".join(map(format_line, entries)))
-    assert ask(path) == entries
-    assert ask(path, n=1) == entries[-1:]
+    assert search_file(path) == entries
+    assert search_file(path, n=1) == entries[-1:]
 
 
-def test_a_line_that_is_being_written_is_waited_for(path):
-    """A reader sees it whole."""
+def test_the_search_waits_for_the_end_of_a_line_that_is_being_written(path):
     entry = LogEntry(START, Level.INFO, "a", "whole")
     line = format_line(entry).encode() + b"\n"
     path.write_bytes(line[:30])
@@ -372,38 +349,35 @@ def test_a_line_that_is_being_written_is_waited_for(path):
 
         thread = threading.Thread(target=finish)
         thread.start()
-        found = ask(path)
+        found = search_file(path)
         thread.join()
     assert found == [entry]
 
 
-def test_a_search_that_nobody_wants_any_more_ends(path):
-    """It looks at its flag before every block."""
+def test_a_search_ends_when_its_stop_event_is_set(path):
     write(path, *numbered(20_000))
     stop = threading.Event()
     stop.set()
-    assert ask(path, stop) == []
+    assert search_file(path, stop) == []
 
 
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
         ({"level": "FATAL"}, "INFO, WARNING, ERROR"),
-        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": "("}, "not a regular expression"),
         ({"n": -1}, "n is -1"),
-        ({"since": START.replace(tzinfo=None)}, "since lacks a time zone"),
-        ({"until": START.replace(tzinfo=None)}, "until lacks a time zone"),
+        ({"since": START.replace(tzinfo=None)}, "since has no time zone"),
+        ({"until": START.replace(tzinfo=None)}, "until has no time zone"),
     ],
 )
-async def test_a_senseless_question_is_refused(path, wanted, match):
-    """With what is wrong about it."""
+async def test_invalid_arguments_are_refused_with_the_reason(path, wanted, match):
     logger = Logger(path)
     with pytest.raises(InvalidConfiguration, match=match):
         await logger.get_logs(**wanted)
 
 
-async def test_the_logger_finds_what_it_has_just_logged(path):
-    """Nothing has to be awaited first; arguments by position as in the note."""
+async def test_get_logs_returns_entries_that_were_just_logged(path):
     async with Logger(path) as logger:
         for number in range(100):
             logger.info("a", str(number))
@@ -415,8 +389,7 @@ async def test_the_logger_finds_what_it_has_just_logged(path):
         assert datetime.now().astimezone() - entry.timestamp < timedelta(minutes=1)
 
 
-async def test_asking_after_the_block_and_without_it_works(path):
-    """The file is what is read."""
+async def test_get_logs_works_after_and_without_the_block(path):
     logger = Logger(path)
     logger.info("a", "1")
     assert [entry.message for entry in await logger.get_logs()] == ["1"]
@@ -425,8 +398,7 @@ async def test_asking_after_the_block_and_without_it_works(path):
     assert [entry.message for entry in await logger.get_logs()] == ["1", "2"]
 
 
-async def test_a_cancelled_question_leaves_no_thread(path):
-    """It ends within a block; others are answered meanwhile."""
+async def test_a_cancelled_search_leaves_no_thread(path):
     write(path, *numbered(60_000, level=Level.INFO))
     async with Logger(path) as logger:
         with anyio.move_on_after(0.01) as scope:
@@ -438,8 +410,9 @@ async def test_a_cancelled_question_leaves_no_thread(path):
                 await asyncio.sleep(0.001)
 
 
-async def test_questions_while_others_write_and_rotate_see_only_whole_entries(path):
-    """A live file: no torn entry, none twice, no gap."""
+async def test_searches_during_writes_and_rotations_return_whole_entries_without_gaps(
+    path,
+):
     async with Logger(path, max_bytes=20_000, backups=50) as logger:
         done = threading.Event()
 
@@ -459,100 +432,6 @@ async def test_questions_while_others_write_and_rotate_see_only_whole_entries(pa
     assert found == list(range(3_000))
 
 
-# Following
-
-
-async def collect(entries, count):
-    """The messages of the next entries."""
-    return [(await anext(entries)).message for _ in range(count)]
-
-
-async def test_following_yields_what_is_logged_from_now_on(path):
-    """Not what was there before; only what is wanted; other writers' lines too."""
-    async with Logger(path) as logger:
-        await logger.error("a", "before")
-        followed = logger.follow_logs(level="ERROR", pattern="^[0-9]")
-        for number in range(10):
-            logger.error("a", str(number))
-            logger.info("a", str(number))
-            logger.error("a", "no number")
-        with anyio.fail_after(10):
-            assert await collect(followed, 10) == [str(n) for n in range(10)]
-            await Logger(path).error("b", "99")
-            assert await collect(followed, 1) == ["99"]
-
-
-@pytest.mark.parametrize("free", [0, 1, 2])
-async def test_no_file_is_overlooked_in_the_middle_of_a_rotation(path, free):
-    """Regression test: where a number was free for a moment, older files were not seen."""
-    logger = Logger(path)
-    followed = logger.follow_logs()
-    files = [path, *(path.with_name(f"{path.name}.{n}") for n in (1, 2, 3, 4))]
-    for number in range(4):
-        with path.open("a") as file:
-            file.write(f"[2025-05-13 14:30:22] [INFO] [a] {number}\n")
-        for place in (3, 2, 1, 0):
-            if place >= free or number < 3:
-                with contextlib.suppress(FileNotFoundError):
-                    files[place].rename(files[place + 1])
-    assert [file.exists() for file in files].count(False) == 1
-    assert not files[free].exists()
-    found = await logger.get_logs()
-    assert [entry.message for entry in found] == ["0", "1", "2", "3"]
-    with anyio.fail_after(10):
-        assert await collect(followed, 4) == ["0", "1", "2", "3"]
-
-
-async def test_following_goes_on_through_rotation(path):
-    """Across as many new files as there were between two looks."""
-    async with Logger(path, max_bytes=2_000, backups=99) as logger:
-        followed = logger.follow_logs()
-        for number in range(500):
-            logger.info("a", str(number))
-        with anyio.fail_after(10):
-            assert await collect(followed, 500) == [str(n) for n in range(500)]
-
-
-@pytest.mark.parametrize("how", ["removed", "truncated"])
-async def test_following_goes_on_when_the_file_is_begun_anew(path, how):
-    """By whoever thought that it was too long."""
-    logger = Logger(path)
-    logger.info("a", "x" * 1000)
-    followed = logger.follow_logs(pattern="^[0-9]$")
-    logger.info("a", "1")
-    with anyio.fail_after(10):
-        assert await collect(followed, 1) == ["1"]
-        if how == "removed":
-            path.unlink()
-        else:
-            os.truncate(path, 0)
-        logger.info("a", "2")
-        assert await collect(followed, 1) == ["2"]
-
-
-async def test_following_waits_for_the_end_of_a_line(path):
-    """Half a line is no entry."""
-    logger = Logger(path)
-    followed = logger.follow_logs()
-    line = format_line(LogEntry(START, Level.INFO, "a", "whole")) + "\n"
-    with path.open("a", buffering=1) as writer:
-        writer.write(line[:30])
-        writer.flush()
-        with anyio.move_on_after(0.3) as scope:
-            await anext(followed)
-        assert scope.cancelled_caught
-        writer.write(line[30:])
-    logger.info("a", "next")
-    with anyio.fail_after(10):
-        assert await collect(followed, 2) == ["whole", "next"]
-
-
-def test_a_senseless_wish_to_follow_is_refused_at_once(path):
-    """Before anything is awaited."""
-    with pytest.raises(InvalidConfiguration):
-        Logger(path).follow_logs("FATAL")
-
-
 PIECES = st.sampled_from(
     ["a", "1", " ", "] ", "[", "{", "}", '"', ' {"', '{"a":1}', ' {"a": [1, 2]}', "\\n"]
 )
@@ -570,8 +449,7 @@ PATTERNS = [
 
 
 @given(body=st.lists(PIECES, max_size=8).map("".join))
-def test_no_line_in_which_a_pattern_is_found_is_passed_over(body):
-    """Without parsing it: whatever stands in it, whoever wrote it."""
+def test_may_match_is_true_for_every_line_whose_entry_matches(body):
     line = f"[2025-05-13 14:30:22] [INFO] [a] {body}"
     entry = parse_line(line)
     assert entry is not None
@@ -580,8 +458,8 @@ def test_no_line_in_which_a_pattern_is_found_is_passed_over(body):
             assert may_match(line.encode(), pattern), pattern
 
 
-def test_lines_are_passed_over_unparsed_where_nothing_is_escaped(path, monkeypatch):
-    """A pattern without any text in it does not have each line parsed."""
+def test_lines_without_escapes_are_filtered_before_they_are_parsed(path, monkeypatch):
+    """A pattern without literals must not cause a parse of each line."""
     entries = numbered(3_000)
     entries[7] = LogEntry(START, Level.INFO, "a", "44\n")
     write(path, *entries)
@@ -592,5 +470,5 @@ def test_lines_are_passed_over_unparsed_where_nothing_is_escaped(path, monkeypat
         return parse_line(line)
 
     monkeypatch.setattr("realtalk_async.logs.query.parse_line", counted)
-    assert ask(path, pattern=r"\b[4]4\b") == [entries[7], entries[44]]
+    assert search_file(path, pattern=r"\b[4]4\b") == [entries[7], entries[44]]
     assert len(parsed) < 20

@@ -1,4 +1,4 @@
-"""Several processes on one file, and every way a process can end."""
+"""Several processes that append to one file, and all ways in which a process can end."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ asyncio.run(main())
 
 
 def run_together(path, processes, count, *more):
-    """Run SHARED in several processes, which all begin at the same moment."""
+    """Run SHARED in several processes that start writing at the same moment."""
     children = [
         subprocess.Popen(
             [sys.executable, "-c", SHARED, str(path), f"p{n}", str(count), *more],
@@ -60,7 +60,7 @@ def run_together(path, processes, count, *more):
 
 
 def by_component(lines):
-    """The numbers of the entries, in order, by component; each line must be one."""
+    """Return the numbers of the entries by component, in order; each line must be an entry."""
     found = defaultdict(list)
     for line in lines:
         entry = parse_line(line)
@@ -75,8 +75,10 @@ QUEUES = ["memory", "spool"]
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_four_processes_of_eight_threads_share_one_file(tmp_path, queue):
-    """Scenario 27: every line whole, every line there, each thread's in its order."""
+def test_four_processes_of_eight_threads_append_to_one_file_without_loss(
+    tmp_path, queue
+):
+    """Scenario 27."""
     path = tmp_path / "app.log"
     run_together(path, 4, 500, queue)
     assert spool.names(path) == []
@@ -86,8 +88,7 @@ def test_four_processes_of_eight_threads_share_one_file(tmp_path, queue):
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_processes_that_rotate_one_log_lose_nothing(tmp_path, queue):
-    """All of them rotate; every line is in exactly one file."""
+def test_processes_that_all_rotate_one_log_lose_and_double_nothing(tmp_path, queue):
     path = tmp_path / "app.log"
     run_together(path, 3, 200, queue, "20000")
     files = list(tmp_path.iterdir())
@@ -190,8 +191,7 @@ def log(count):
 
 @pytest.mark.parametrize("queue", QUEUES)
 @pytest.mark.parametrize("how", ENDS)
-def test_no_line_is_lost_when_a_process_ends(tmp_path, how, queue):
-    """Whatever way it takes, short of being killed."""
+def test_no_line_is_lost_when_a_process_ends_except_by_a_kill(tmp_path, how, queue):
     path = tmp_path / "app.log"
     program = BEGIN + "\n".join(line[8:] for line in ENDS[how].splitlines())
     if "\n" not in ENDS[how]:
@@ -226,19 +226,18 @@ asyncio.run(main())
 """
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path):
-    """Every awaited line is there, whole, and all that was logged before it."""
+def test_awaited_lines_and_all_earlier_lines_survive_sigkill(tmp_path):
     path = tmp_path / "app.log"
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE
     )
     assert child.stdout is not None
-    told = [int(child.stdout.readline()) for _ in range(50)]
+    acknowledged = [int(child.stdout.readline()) for _ in range(50)]
     child.send_signal(signal.SIGKILL)
-    told += [int(line) for line in child.communicate(timeout=30)[0].split()]
+    acknowledged += [int(line) for line in child.communicate(timeout=30)[0].split()]
     assert child.returncode == -signal.SIGKILL
     entries = [parse_line(line) for line in path.read_text().splitlines()]
     found = [entry.message for entry in entries if entry is not None]
     assert len(found) == len(entries)
-    assert {f"acknowledged {number}" for number in told} <= set(found)
-    assert {f"sent {number}" for number in range(told[-1] + 1)} <= set(found)
+    assert {f"acknowledged {number}" for number in acknowledged} <= set(found)
+    assert {f"sent {number}" for number in range(acknowledged[-1] + 1)} <= set(found)

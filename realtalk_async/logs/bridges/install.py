@@ -1,9 +1,9 @@
 """
-Bring into the log what others report: logging, structlog, warnings, last exceptions.
+Bridges from logging, structlog, warnings and uncaught exceptions to the log.
 
-`install` puts all of them in place at once, and what it returns takes them away again,
-exactly: what somebody else has wrapped around ours meanwhile stays, and ours within it
-passes everything on to what was there before.
+`install` installs all of them, and the object it returns removes them exactly: wrappers
+that other code has put around ours meanwhile stay, and our hooks inside them pass each
+call on to the hooks that were there before.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from realtalk_async.logs.bridges.log_protocol import Log, call_of, show_traceback
 from realtalk_async.logs.entry import Level
-from realtalk_async.logs.log_protocol import Log, call_of, show_traceback
 from realtalk_async.logs.serialize import show_text
 
 if TYPE_CHECKING:
@@ -27,42 +27,42 @@ if TYPE_CHECKING:
     from typing import Any, Self, TextIO
 
 
-_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "message",
     "taskName",
 }
-# What a warning looks like on a child's standard error; see warnings.formatwarning.
+# A warning on a child's standard error; see warnings.formatwarning.
 _WARNING = re.compile(r"(.+?):(\d+): (?:\w+\.)*(\w*Warning): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class PythonWarning:
-    """A warning as Python prints it on standard error."""
+    """A warning, as Python prints it on standard error."""
 
     category: str
     """The class, such as ``DeprecationWarning``."""
     message: str
     file: str
-    """Where it was raised; ``sys`` at the interpreter's exit."""
+    """The file that raised it; ``sys`` at the interpreter's exit."""
     line: int
 
     @property
     def context(self) -> dict[str, object]:
-        """What goes with the message into a log entry."""
+        """The context of its log entry."""
         return {"category": self.category, "file": self.file, "line": self.line}
 
 
 def parse_python_warning(line: str) -> PythonWarning | None:
     """
-    Return the warning that *line*, from a Python child's standard error, announces.
+    Return the warning in *line*, a line of a Python child's standard error.
 
     Args:
-        line: Such as ``/app/x.py:3: DeprecationWarning: use y``, without newline. The
-            line of source code that Python prints after it is not one.
+        line: Such as ``/app/x.py:3: DeprecationWarning: use y``, without newline.
+            Python prints a line of source code after it, which is not a warning.
 
     Returns:
-        The warning, or `None` if *line* is something else.
+        The warning, or `None` if *line* is not a warning.
     """
     match = _WARNING.fullmatch(line)
     if match is None:
@@ -72,22 +72,24 @@ def parse_python_warning(line: str) -> PythonWarning | None:
 
 class LogHandler(logging.Handler):
     """
-    Forwards the standard library's records.
+    Forwards the records of the standard library's logging.
 
-    The component is the logger's name; DEBUG becomes INFO and CRITICAL becomes ERROR,
-    each with its own name in the context; ``extra`` values and the traceback are in
-    the context too.
+    The component is the logger's name. DEBUG becomes INFO and CRITICAL becomes ERROR,
+    with the original level in the context. The context also has ``extra`` values and
+    the traceback.
     """
 
     def __init__(self, logger: Log, level: int = logging.NOTSET) -> None:
-        """Forward to *logger* what is at least as grave as *level*."""
+        """Forward records of at least *level* to *logger*."""
         super().__init__(level)
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*; never raises, whatever its arguments are."""
+        """Write *record*; never raises because of its arguments."""
         context: dict[str, object] = {
-            key: value for key, value in vars(record).items() if key not in _ORDINARY
+            key: value
+            for key, value in vars(record).items()
+            if key not in _STANDARD_FIELDS
         }
         level = _level_of(record.levelno)
         if record.levelname != level:
@@ -103,23 +105,23 @@ class LogHandler(logging.Handler):
 
 
 class Installed:
-    """What `install` has put in place; also a context manager that undoes it."""
+    """The result of `install`; as a context manager it undoes the installation."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
-        self._undoing: list[Callable[[], None]] = []
+        """Begin without any bridge."""
+        self._undo_steps: list[Callable[[], None]] = []
         self._active = True
 
     @property
     def active(self) -> bool:
-        """Whether it is still in place."""
+        """Whether the bridges are installed."""
         return self._active
 
     def undo(self) -> None:
-        """Take everything away again, in reverse order; idempotent."""
+        """Remove all bridges, in reverse order; idempotent."""
         self._active = False
-        while self._undoing:
-            self._undoing.pop()()
+        while self._undo_steps:
+            self._undo_steps.pop()()
 
     def __enter__(self) -> Self:
         return self
@@ -133,29 +135,29 @@ class Installed:
         self.undo()
 
     def on_undo(self, undo: Callable[[], None]) -> None:
-        """Have *undo* called when it is taken away."""
-        self._undoing.append(undo)
+        """Call *undo* when the installation is undone."""
+        self._undo_steps.append(undo)
 
 
 def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
     """
-    Forward what this process reports elsewhere to *logger*.
+    Forward the reports of this process to *logger*.
 
-    - the standard library's ``logging``, by a handler at its root;
-    - structlog, by a processor before the renderer; if the app has imported it by
-      then, for it is not imported for this alone;
-    - Python's ``warnings``, as WARNING entries of the module they are about;
-    - exceptions that end the app or a thread, and those that asyncio can tell nobody
-      about, as ERROR entries (they are still reported as before). For asyncio's it
-      must be called while the loop runs.
+    - Records of the standard library's ``logging``, by a handler at its root.
+    - Events of structlog, by a processor before the renderer, if the app has imported
+      structlog by then; it is not imported for this alone.
+    - Python's ``warnings``, as WARNING entries of the module they are about.
+    - Exceptions that end the app or a thread, and those that asyncio's exception handler
+      receives, as ERROR entries; they are still reported as before. asyncio's handler is
+      replaced only if the loop runs during the call.
 
     Args:
-        logger: Where all of it goes.
-        level: The root logger lets pass what is at least so grave; `None` leaves it as
-            it is, and as it is it holds back INFO.
+        logger: The log.
+        level: Level of the root logger from now on, if it is above this one. With
+            `None` it stays as it is; Python's default, WARNING, suppresses INFO.
 
     Returns:
-        What takes it away again.
+        An object that removes the bridges.
     """
     installed = Installed()
     _install_logging(logger, level, installed)
@@ -200,8 +202,8 @@ def _install_warnings(logger: Log, installed: Installed) -> None:
         if file is not None or not installed.active:
             before(message, category, filename, lineno, file, line)
             return
-        told = PythonWarning(category.__name__, show_text(message), filename, lineno)
-        logger.warning(_module_of(filename), told.message, told.context)
+        warning = PythonWarning(category.__name__, show_text(message), filename, lineno)
+        logger.warning(_module_of(filename), warning.message, warning.context)
 
     warnings.showwarning = show
 
@@ -259,7 +261,7 @@ def _install_asyncio(logger: Log, installed: Installed) -> None:
         return
     before = loop.get_exception_handler()
     if before is None:
-        return  # without a handler asyncio reports to logging, and so to us
+        return  # without a handler asyncio logs to logging, which we forward
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if installed.active:
@@ -276,18 +278,18 @@ def _install_asyncio(logger: Log, installed: Installed) -> None:
 
 
 def _log_asyncio(logger: Log, context: Mapping[str, object]) -> None:
-    told = {key: value for key, value in context.items() if key != "message"}
-    exception = told.pop("exception", None)
+    facts = {key: value for key, value in context.items() if key != "message"}
+    exception = facts.pop("exception", None)
     if isinstance(exception, BaseException):
-        told["exception"] = show_traceback(exception)
-    logger.error("asyncio", show_text(context.get("message", "")), told)
+        facts["exception"] = show_traceback(exception)
+    logger.error("asyncio", show_text(context.get("message", "")), facts)
 
 
 def _log_exception(
     logger: Log, component: str, message: str, exception: BaseException
 ) -> None:
-    what = f"{message}: {type(exception).__name__}: {show_text(exception)}"
-    logger.error(component, what, {"exception": show_traceback(exception)})
+    message = f"{message}: {type(exception).__name__}: {show_text(exception)}"
+    logger.error(component, message, {"exception": show_traceback(exception)})
 
 
 def _level_of(number: int) -> Level:

@@ -1,6 +1,4 @@
-"""
-Where reports go: the three calls of a log, and how an exception is told.
-"""
+"""`Log`: the part of a `Logger` that the bridges call; tracebacks as text."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from realtalk_async.logs.serialize import show_repr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from realtalk_async.logs.writer import Written
+    from realtalk_async.logs.writer import PendingWrite
 
 
-class Call(Protocol):
+class LogCall(Protocol):
     """A log call of one level."""
 
     def __call__(
@@ -25,31 +23,31 @@ class Call(Protocol):
         component: str,
         message: str,
         context: Mapping[str, object] | None = None,
-    ) -> Written:
+    ) -> PendingWrite:
         """Write an entry."""
         ...
 
 
 class Log(Protocol):
-    """What takes the entries: a `Logger`."""
+    """The calls of a `Logger` that write entries."""
 
     @property
-    def info(self) -> Call:
+    def info(self) -> LogCall:
         """Write an INFO entry."""
         ...
 
     @property
-    def warning(self) -> Call:
+    def warning(self) -> LogCall:
         """Write a WARNING entry."""
         ...
 
     @property
-    def error(self) -> Call:
+    def error(self) -> LogCall:
         """Write an ERROR entry."""
         ...
 
 
-def call_of(log: Log, level: Level) -> Call:
+def call_of(log: Log, level: Level) -> LogCall:
     """Return the log call for *level*."""
     if level is Level.INFO:
         return log.info
@@ -64,11 +62,11 @@ def show_traceback(exception: BaseException) -> str:
         return show_repr(exception)
 
 
-def exception_text(exception: object) -> str:
-    """Return the text of what structlog calls ``exc_info``."""
+def show_exc_info(exc_info: object) -> str:
+    """Return structlog's ``exc_info`` as text: an exception, a tuple, or a flag."""
     candidates = cast(
         "tuple[object, ...]",
-        exception if isinstance(exception, tuple) else (exception,),
+        exc_info if isinstance(exc_info, tuple) else (exc_info,),
     )
     for candidate in (*candidates, sys.exc_info()[1]):
         if isinstance(candidate, BaseException):
