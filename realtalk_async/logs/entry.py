@@ -71,7 +71,7 @@ class Level(StrEnum):
             return cls(name.upper())
         except (ValueError, AttributeError):
             known = ", ".join(cls)
-            msg = f"no log level {name!r}; the levels are {known}"
+            msg = f"unknown log level {name!r}; the levels are {known}"
             raise InvalidConfiguration(msg) from None
 
 
@@ -199,12 +199,12 @@ class LineFormat:
         )
 
 
-NOTE = LineFormat(
+TEXT = LineFormat(
     "[", "] [", "] [", "] ", " ", "\n", 1, escape_component, escape_message
 )
 LINE_FORMATS = {
-    "note": NOTE,
-    "iso": replace(NOTE, ticks=1000),
+    "text": TEXT,
+    "iso": replace(TEXT, ticks=1000),
     "json": LineFormat(
         '{"timestamp":"',
         '","level":"',
@@ -217,7 +217,7 @@ LINE_FORMATS = {
         quote,
     ),
 }
-"""The formats by name; ``note`` is the default."""
+"""The formats by name; ``text`` is the default."""
 
 
 class LinePrefixes:
@@ -262,7 +262,7 @@ class LinePrefixes:
         return prefix
 
 
-def format_line(entry: LogEntry, line_format: LineFormat = NOTE) -> str:
+def format_line(entry: LogEntry, line_format: LineFormat = TEXT) -> str:
     """Return *entry* as its line, without the newline."""
     timestamp = line_format.timestamp(entry.timestamp.timestamp())
     component = show_text(entry.component)

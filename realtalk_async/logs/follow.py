@@ -73,7 +73,7 @@ class LogFollower:
 
 class _FileGrowth:
     """
-    What was appended to a log file, through rotation, removal and truncation.
+    The lines appended to a log file, through rotation, removal and truncation.
 
     No file stays open between two reads.
     """

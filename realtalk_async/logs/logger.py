@@ -85,7 +85,7 @@ class Logger:
         backups: int = 5,
         max_waiting: int = 4 * 1024 * 1024,
         secrets: Iterable[str] = (),
-        line_format: Literal["note", "iso", "json"] = "note",
+        line_format: Literal["text", "iso", "json"] = "text",
         spool: bool = False,
     ) -> None:
         """
@@ -102,7 +102,7 @@ class Logger:
                 limit are dropped, INFO first and ERROR last, and an entry in the log
                 counts them.
             secrets: Texts to redact wherever they occur; see `hide`.
-            line_format: ``"note"``, the default; ``"iso"``, the same with times in ISO
+            line_format: ``"text"``, the default; ``"iso"``, the same with times in ISO
                 8601 to the millisecond; or ``"json"``, one JSON object per line.
                 `get_logs` reads all three.
             spool: Keep waiting lines in shared memory (4 MiB in ``/dev/shm`` while the
@@ -118,10 +118,13 @@ class Logger:
         """
         format_ = LINE_FORMATS.get(line_format)
         if format_ is None:
-            msg = f"no line format {line_format!r}; there are {', '.join(LINE_FORMATS)}"
+            msg = f"unknown line format {line_format!r}; give {', '.join(LINE_FORMATS)}"
             raise InvalidConfiguration(msg)
         if min(max_bytes or 1, max_waiting) <= 0 or max_bytes == 0 or backups < 0:
-            msg = f"{max_bytes=}, {backups=}, {max_waiting=}: give at least 1, 0, 1"
+            msg = (
+                "max_bytes and max_waiting must be at least 1 and backups at least 0, "
+                f"not {max_bytes}, {max_waiting} and {backups}"
+            )
             raise InvalidConfiguration(msg)
         rotation = None if max_bytes is None else Rotation(max_bytes, backups)
         self.path: Final = absolute_log_path(log_path)

@@ -102,7 +102,7 @@ def make_query(
             expression, *n* is negative, or a time has no time zone.
     """
     if n is not None and n < 0:
-        msg = f"n is {n}; it is a number of entries, at least 0"
+        msg = f"n must be at least 0, not {n}"
         raise InvalidConfiguration(msg)
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:

@@ -16,7 +16,7 @@ from realtalk_async.logs import Level, Logger, parse_line
 from realtalk_async.logs.serialize import CONTROLS
 
 CONTROL = re.compile(f"[{CONTROLS}]")
-FORMATS = ["note", "iso", "json"]
+FORMATS = ["text", "iso", "json"]
 FORGED = "\n[2025-05-13 14:30:22] [ERROR] [x] forged"
 KEY = "sk-proj-0123456789abcdefghij"
 

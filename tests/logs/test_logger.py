@@ -180,7 +180,7 @@ def test_each_line_has_the_second_of_its_call(path):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("line_format", ["note", "iso", "json"])
+@pytest.mark.parametrize("line_format", ["text", "iso", "json"])
 async def test_get_logs_reads_all_formats_mixed_in_one_file(path, line_format):
     hostile = 'a] [ERROR] [b "level":"ERROR",\n{"x":1} \\'
     Logger(path, line_format="json").warning(hostile, hostile, {"n": 0})
@@ -208,7 +208,7 @@ def test_the_iso_format_has_the_millisecond_of_the_call(path):
 
 
 def test_an_unknown_format_is_refused(path):
-    with pytest.raises(InvalidConfiguration, match="note, iso, json"):
+    with pytest.raises(InvalidConfiguration, match="text, iso, json"):
         Logger(path, line_format="xml")
 
 

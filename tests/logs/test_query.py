@@ -366,7 +366,7 @@ def test_a_search_ends_when_its_stop_event_is_set(path):
     [
         ({"level": "FATAL"}, "INFO, WARNING, ERROR"),
         ({"pattern": "("}, "not a regular expression"),
-        ({"n": -1}, "n is -1"),
+        ({"n": -1}, "n must be at least 0"),
         ({"since": START.replace(tzinfo=None)}, "since has no time zone"),
         ({"until": START.replace(tzinfo=None)}, "until has no time zone"),
     ],
