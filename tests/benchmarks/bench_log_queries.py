@@ -62,7 +62,7 @@ QUERIES = {
 
 def write(path, size):
     """Write a log of *size* bytes or a little more."""
-    dice = random.Random(7)
+    rng = random.Random(7)
     begun = time.mktime((2026, 1, 1, 0, 0, 0, 0, 0, -1))
     number = written = 0
     with path.open("wb") as file:
@@ -71,7 +71,7 @@ def write(path, size):
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", moment)
             lines = []
             for _ in range(500):
-                chance = dice.random()
+                chance = rng.random()
                 level = (
                     "ERROR" if chance < 0.01 else "WARNING" if chance < 0.05 else "INFO"
                 )

@@ -119,10 +119,10 @@ def kill_in_turn(
     name: str, tries: int, seed: int, folder: Path
 ) -> Iterator[list[float]]:
     """Kill several apps one after the other; yield the result of each."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     for number in range(tries):
         log = folder / f"{seed}-{number}.log"
-        yield list(kill_app(name, log, dice.uniform(0, SPAWNS)))
+        yield list(kill_app(name, log, rng.uniform(0, SPAWNS)))
 
 
 def survivors(name: str) -> Figures:

@@ -301,8 +301,8 @@ def idle(count=500) -> Subjects:
 
 def restart(configure, shortest, longest, kills):
     """Kill at random moments, because some supervisors check at fixed intervals."""
-    dice = random.Random(7)
-    pauses = [dice.uniform(shortest, longest) for _ in range(kills)]
+    rng = random.Random(7)
+    pauses = [rng.uniform(shortest, longest) for _ in range(kills)]
 
     def measure():
         return {"ms": statistics.median(daemons.restarts(configure, pauses)) * 1e3}

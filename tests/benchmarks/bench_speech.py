@@ -9,6 +9,7 @@ and to recognise one second of speech: one JSON line per set and speed, then a t
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
@@ -98,6 +99,7 @@ def measure(subject: str, sentences: tuple[str, ...], speed: float) -> Figure:
 
 def main() -> None:
     """Measure and print the figures."""
+    argparse.ArgumentParser(description=__doc__).parse_known_args()  # for --help
     synthesise("Warm up.")
     sets = {"sentences": SENTENCES, "sums": SUMS}
     figures = [measure(n, s, speed) for n, s in sets.items() for speed in SPEEDS]
