@@ -1,4 +1,4 @@
-"""The public names: all there, none too many, and cheap to import."""
+"""The public names: complete, sorted, and cheap to import."""
 
 import ast
 import subprocess
@@ -18,8 +18,7 @@ LAZY = [
 ]
 
 
-def test_every_public_name_is_there():
-    """Also those that are loaded when first asked for."""
+def test_every_public_name_can_be_imported():
     for name in realtalk_async.__all__:
         assert getattr(realtalk_async, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
@@ -27,8 +26,7 @@ def test_every_public_name_is_there():
 
 
 @pytest.mark.parametrize("package", LAZY)
-def test_what_is_loaded_when_asked_for_is_what_type_checkers_read(package):
-    """Their imports, the homes of the names, and the list of what is public."""
+def test_lazy_names_type_checking_imports_and_all_agree(package):
     module = import_module(package)
     tree = ast.parse(Path(module.__file__).read_text())
     (branch,) = (node for node in tree.body if isinstance(node, ast.If))
@@ -48,14 +46,12 @@ def test_what_is_loaded_when_asked_for_is_what_type_checkers_read(package):
     assert set(module.__all__) <= set(dir(module))
 
 
-def test_names_are_sorted_and_unique():
-    """So that a reader finds them."""
+def test_public_names_are_sorted_and_unique():
     names = realtalk_async.__all__
     assert len(set(names)) == len(names)
 
 
-def test_the_package_alone_loads_nothing_of_itself():
-    """Who imports it pays for what he uses."""
+def test_importing_the_package_loads_none_of_its_modules():
     code = "import sys, realtalk_async; print('asyncio' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
@@ -63,8 +59,8 @@ def test_the_package_alone_loads_nothing_of_itself():
     assert done.stdout.strip() == "False"
 
 
-def test_the_core_loads_neither_websocket_nor_command_line():
-    """Supervision alone needs the four core dependencies and nothing else."""
+def test_supervision_loads_neither_websocket_nor_command_line():
+    """Supervision needs only the four core dependencies."""
     code = (
         "import sys\nfrom realtalk_async import Logger, ProcessManager, exceptions\n"
         "heavy = {'websockets', 'click', 'rich', 'numpy', 'hibari', 'pytest'}\n"
@@ -93,15 +89,14 @@ asyncio.run(main())
 """
 
 
-def test_nothing_is_loaded_while_children_live_and_die(tmp_path):
-    """To load a module holds the loop for longer than an audio frame."""
+def test_no_module_is_loaded_while_children_start_and_exit(tmp_path):
+    """Loading a module blocks the loop for longer than an audio frame."""
     words = [sys.executable, "-c", LIVES, str(tmp_path / "log")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in {"[]", "['resource']"}  # `os.wait4` asks for that one
 
 
-def test_every_error_derives_from_one_base():
-    """So that an app can catch all of ours."""
+def test_every_error_derives_from_realtalk_error():
     for name in realtalk_async.__all__:
         thing = getattr(realtalk_async, name)
         if isinstance(thing, type) and issubclass(thing, Exception):

@@ -1,8 +1,6 @@
 """
-The sweep: whatever is being done is cancelled at every step of the loop; nothing is left.
-
-Each deed is run again and again, cancelled after one more turn of the loop each time,
-until it comes to its end without having been cancelled.
+Cancellation at every step of the loop: each operation is repeated and cancelled one
+turn later each time, until it ends before its cancellation. Nothing may be left behind.
 """
 
 import asyncio
@@ -23,7 +21,7 @@ from realtalk_async.testing import programs
 pytestmark = pytest.mark.timeout(60)
 
 MOST = 400
-"""Turns of the loop in which every deed here must have come to its end."""
+"""Turns of the loop in which every operation here must have come to its end."""
 
 SWIFT = Ladder((15, 5.0), (9, 5.0))
 
@@ -33,16 +31,15 @@ async def turns(count):
         await asyncio.sleep(0)
 
 
-async def sweep(deed, check, *, times=1):
+async def sweep(operation, check, *, times=1):
     """
-    Run *deed* and cancel it after 1, 2, 3… turns, *times* in a row; *check* after each.
-
-    Turns that find the deed waiting for the kernel are skipped over, so that a step of
-    the sweep is a step of the deed.
+    Run *operation* and cancel it after 1, 2, 3… turns, *times* in a row; *check* after
+    each. Turns in which the operation waits for the kernel are not counted, so that a
+    step of the sweep is a step of the operation.
     """
     cancelled = 0
     for count in range(1, MOST):
-        task = asyncio.ensure_future(deed())
+        task = asyncio.ensure_future(operation())
         for _ in range(count):
             await asyncio.sleep(0 if count < 50 else 0.001)
             if task.done():
@@ -64,7 +61,7 @@ async def sweep(deed, check, *, times=1):
 
 
 async def group_ended(pid):
-    """Wait for the kernel to be rid of a group that was killed."""
+    """Wait until the kernel has removed a killed group."""
     async with asyncio.timeout(10):
         while process_groups.living(pid):
             await asyncio.sleep(0.001)
@@ -75,12 +72,12 @@ def other_tasks():
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_manager_is_cancelled_at_every_step(logger, times):
+async def test_a_manager_that_is_cancelled_at_any_step_leaves_nothing(logger, times):
     """Entering, starting, waiting for readiness, leaving."""
     pids = []
     before = other_tasks()
 
-    async def deed():
+    async def operation():
         async with ProcessManager(logger, check_interval=0.01) as manager:
             manager.subscribe(
                 lambda e: pids.append(e.pid) if isinstance(e, ProcessStarted) else None
@@ -94,15 +91,14 @@ async def test_a_manager_is_cancelled_at_every_step(logger, times):
         assert not any(map(process_groups.living, pids))
         pids.clear()
 
-    await sweep(deed, check, times=times)
+    await sweep(operation, check, times=times)
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_start_that_is_cancelled_is_ended_by_a_stop(logger, times):
-    """The process stays as it is; stopping it leaves nothing."""
+async def test_a_process_whose_start_was_cancelled_can_be_stopped(logger, times):
     processes = []
 
-    async def deed():
+    async def operation():
         one = ManagedProcess(
             programs.runs(), "one", logger, probes=[Probe.line("ready")], ladder=SWIFT
         )
@@ -116,14 +112,14 @@ async def test_a_start_that_is_cancelled_is_ended_by_a_stop(logger, times):
             assert one.is_settled
             assert one.pid is None or not process_groups.living(one.pid)
 
-    await sweep(deed, check, times=times)
+    await sweep(operation, check, times=times)
 
 
-async def test_a_stop_that_is_cancelled_goes_on(logger):
-    """Only the waiting is given up."""
+async def test_a_cancelled_stop_continues(logger):
+    """Only the waiting ends."""
     one = ManagedProcess(programs.runs(), "one", logger, ladder=SWIFT)
 
-    async def deed():
+    async def operation():
         await one.stop()
 
     async def check():
@@ -133,15 +129,15 @@ async def test_a_stop_that_is_cancelled_goes_on(logger):
         await one.start()
 
     await one.start()
-    await sweep(deed, check)
+    await sweep(operation, check)
     await one.stop()
 
 
-async def test_a_restart_that_is_cancelled_goes_on(logger):
-    """And there is never more than one life."""
+async def test_a_cancelled_restart_continues(logger):
+    """There is never more than one incarnation."""
     one = ManagedProcess(programs.exits(0), "one", logger, ladder=SWIFT)
 
-    async def deed():
+    async def operation():
         await one.restart(programs.runs)
 
     async def check():
@@ -153,16 +149,18 @@ async def test_a_restart_that_is_cancelled_goes_on(logger):
 
     await one.start()
     await one._lifecycle.until(lambda: one.is_settled)
-    await sweep(deed, check)
+    await sweep(operation, check)
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
-    """As when the loop goes down: it kills what it owns at once."""
+async def test_a_lifecycle_task_that_is_cancelled_at_any_step_kills_its_process(
+    logger, times
+):
+    """As when the loop shuts down."""
     owned = []
     policy = RestartPolicy(first_delay=0.0, max_failures=2)
 
-    async def deed():
+    async def operation():
         one = ManagedProcess(
             programs.shell("(sleep 1000) & sleep 0.01; exit 1"),
             "one",
@@ -186,19 +184,18 @@ async def test_the_owner_itself_is_cancelled_at_every_step(logger, times):
             await group_ended(record.pid)
             assert record.capture != "open"
 
-    await sweep(deed, check, times=times)
+    await sweep(operation, check, times=times)
 
 
 @pytest.mark.parametrize("what", ["wait", "follow", "wait_for_line", "receive", "send"])
-async def test_waiting_that_is_cancelled_leaves_the_process_alone(logger, what):
-    """And can be done again."""
+async def test_a_cancelled_wait_does_not_affect_the_process(logger, what):
     script = "for n in 1 2 3 4 5 6 7 8 9; do echo $n; sleep 0.01; done; echo end; cat"
     binary = "binary" if what == "receive" else "lines"
     command = programs.shell(script, stdin=True, stdout=binary)
     one = ManagedProcess(command, "one", logger)
     await one.start()
 
-    async def deed():
+    async def operation():
         if what == "wait":
             async with asyncio.timeout(0.1):
                 await one.wait()
@@ -220,14 +217,14 @@ async def test_waiting_that_is_cancelled_leaves_the_process_alone(logger, what):
 
     if what in {"follow", "wait_for_line", "receive"}:
         for count in (0, 1, 2, 3, 5, 8):
-            task = asyncio.ensure_future(deed())
+            task = asyncio.ensure_future(operation())
             await turns(count)
             task.cancel()
             await asyncio.wait([task])
             await check()
     else:
         for count in range(4):
-            task = asyncio.ensure_future(deed())
+            task = asyncio.ensure_future(operation())
             await turns(count)
             task.cancel()
             await asyncio.wait([task])
@@ -235,11 +232,11 @@ async def test_waiting_that_is_cancelled_leaves_the_process_alone(logger, what):
     await one.stop()
 
 
-async def test_closing_is_cancelled_at_every_step(logger):
-    """However often: it goes on until all is over, and then says that it was cancelled."""
+async def test_a_shutdown_that_is_cancelled_at_any_step_is_completed(logger):
+    """The cancellation is raised afterwards."""
     managers = []
 
-    async def deed():
+    async def operation():
         manager = ProcessManager(logger)
         managers.append(manager)
         await asyncio.shield(asyncio.ensure_future(begin(manager)))
@@ -258,4 +255,4 @@ async def test_closing_is_cancelled_at_every_step(logger):
             process_groups.living(one.pid) for one in manager.processes.values()
         )
 
-    await sweep(deed, check)
+    await sweep(operation, check)

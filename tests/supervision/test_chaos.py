@@ -1,8 +1,6 @@
 """
-Chaos: random signals and wishes on random children, and what must hold all the same.
-
-Seeded, so that a run can be had again: ``CHAOS_SEED=7 CHAOS_SECONDS=600 pytest
-tests/supervision/test_chaos.py``. Two seconds by default, and for each of three strategies; 200 in ``nox -s chaos``.
+Random signals and requests on random children. CHAOS_SEED and CHAOS_SECONDS set the
+seed and the duration: 2 s for each strategy by default, 200 s in ``nox -s chaos``.
 """
 
 import asyncio
@@ -22,7 +20,9 @@ from realtalk_async.testing import programs
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
-pytestmark = pytest.mark.timeout(2 * SECONDS + 120)  # half of it to look through all
+pytestmark = pytest.mark.timeout(
+    2 * SECONDS + 120
+)  # half of it for the checks at the end
 
 SIGNALS = [
     signal.SIGTERM,
@@ -42,53 +42,53 @@ KINDS = [COUNTS, WITH_FAMILY, SLOW, BRIEF, f"{COUNTS} & wait"]
 POLICY = RestartPolicy("permanent", first_delay=0.0, max_delay=0.02, max_failures=1e9)
 LADDER = Ladder((signal.SIGTERM, 0.2), (signal.SIGKILL, 10.0))
 SIZE = 200_000
-"""Bytes kept of each stream: chaos is about ends, not about disks."""
+"""Bytes kept of each stream: this test is not about the spill to disk."""
 
 
-class Witness:
-    """Hears every event, and checks what must hold at each."""
+class EventChecker:
+    """Receives every event and checks the invariants at each."""
 
     def __init__(self):
         self.pids = {}
         self.incarnations = {}
-        self.complaints = []
+        self.violations = []
         self.deaths = 0
 
-    def hear(self, event):
+    def on_event(self, event):
         name = event.process
         if isinstance(event, events.ProcessStarted):
             before = self.pids.get(name)
             if before and (left := process_groups.living(before)):
-                self.complaints.append(f"{name}: {left} lived at the next start")
+                self.violations.append(f"{name}: {left} lived at the next start")
             if event.incarnation <= self.incarnations.get(name, 0):
-                self.complaints.append(f"{name}: incarnation {event.incarnation} again")
+                self.violations.append(f"{name}: incarnation {event.incarnation} again")
             self.pids[name] = event.pid
             self.incarnations[name] = event.incarnation
         elif isinstance(event, events.ProcessExited):
             self.deaths += 1
             if event.pid != self.pids[name]:
-                self.complaints.append(
+                self.violations.append(
                     f"{name}: {event.pid} died, not {self.pids[name]}"
                 )
         elif isinstance(event, events.Unkillable):
-            self.complaints.append(str(event))
+            self.violations.append(str(event))
 
 
-async def signals(dice, manager):
-    """Send any signal to any child, to its group or to it alone."""
+async def send_signals(dice, manager):
+    """Send random signals to random children, to the group or to the program only."""
     one = dice.choice(list(manager.processes.values()))
     if one.status != "running" or one.pid is None:
         return
     send = os.killpg if dice.random() < 0.3 else os.kill
-    with contextlib.suppress(ProcessLookupError):  # it went just now
+    with contextlib.suppress(ProcessLookupError):  # it has just exited
         send(one.pid, dice.choice(SIGNALS))
 
 
-async def wishes(dice, manager):
-    """Wish for the end of one child, or for its return."""
+async def send_requests(dice, manager):
+    """Request the stop or the restart of random children."""
     name = dice.choice(list(manager.processes))
     one = manager.processes[name]
-    assert str(manager.explain(name)), "it can be explained at any time"
+    assert str(manager.explain(name)), "explain works at any time"
     match dice.randrange(5):
         case 0:
             await manager.stop(name)
@@ -107,15 +107,15 @@ async def wishes(dice, manager):
                 await one.wait_for_line("5", timeout=0.5)
 
 
-async def disturb(deed, dice, manager, until):
+async def repeat(action, dice, manager, until):
     loop = asyncio.get_running_loop()
     while loop.time() < until:
-        await deed(dice, manager)
+        await action(dice, manager)
         await asyncio.sleep(dice.random() * 0.02)
 
 
-async def goes_on(one):
-    """It is at rest, runs, or comes to its next life: nobody is stuck."""
+async def makes_progress(one):
+    """Wait until it is settled, runs, or starts its next incarnation."""
     number = one.incarnation
     await one._lifecycle.until(
         lambda: one.is_settled or one.state == "running" or one.incarnation != number
@@ -123,25 +123,25 @@ async def goes_on(one):
 
 
 def check_lines(history):
-    """Each life has counted from 0, and no line of it is missing; return their number."""
+    """Check that the lines of each incarnation count from 0 on; return their number."""
     count = 0
     for record in history.incarnations:
-        said = [line for line in record.stdout if not line.gap and not line.partial]
-        numbers = [int(line.text) for line in said]
+        lines = [line for line in record.stdout if not line.gap and not line.partial]
+        numbers = [int(line.text) for line in lines]
         assert numbers == list(range(len(numbers))), record
         count += len(numbers)
     return count
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
-async def test_whatever_happens_to_the_children(logger, strategy):
-    """No orphan, no lost line, incarnations rising, one living child a name."""
+async def test_random_faults_leave_no_orphan_and_lose_no_line(logger, strategy):
+    """Incarnation numbers rise, and each name has at most one living child."""
     dice = random.Random(SEED)
-    witness = Witness()
+    checker = EventChecker()
     async with ProcessManager(
         logger, check_interval=0.05, strategy=strategy
     ) as manager:
-        manager.subscribe(witness.hear)
+        manager.subscribe(checker.on_event)
         for number in range(8):
             command = programs.shell(KINDS[number % len(KINDS)])
             await manager.start(
@@ -149,18 +149,24 @@ async def test_whatever_happens_to_the_children(logger, strategy):
             )
         until = asyncio.get_running_loop().time() + SECONDS
         async with asyncio.TaskGroup() as group:
-            for deed in (signals, signals, wishes, wishes, wishes):
-                run_task = random.Random(dice.random())
-                group.create_task(disturb(deed, run_task, manager, until))
+            for action in (
+                send_signals,
+                send_signals,
+                send_requests,
+                send_requests,
+                send_requests,
+            ):
+                generator = random.Random(dice.random())
+                group.create_task(repeat(action, generator, manager, until))
         try:
             async with asyncio.timeout(60):
                 for one in manager.processes.values():
-                    await goes_on(one)
+                    await makes_progress(one)
         except TimeoutError:
             pytest.fail(f"stuck: {[str(s) for s in manager.get_statuses().values()]}")
         tag = manager._guard.tag
-    assert witness.complaints == []
-    assert witness.deaths > SECONDS
+    assert checker.violations == []
+    assert checker.deaths > SECONDS
     assert process_groups.tagged(tag) == []
     assert not (left := await manager.leak_report()), left
     lines = 0
@@ -170,7 +176,7 @@ async def test_whatever_happens_to_the_children(logger, strategy):
         )
         lines += check_lines(history)
         assert manager.processes[name].is_settled
-    records = sum(witness.incarnations.values())
+    records = sum(checker.incarnations.values())
     print(
-        f"{strategy}: {records} lives, {witness.deaths} deaths, {lines} lines in order"
+        f"{strategy}: {records} lives, {checker.deaths} deaths, {lines} lines in order"
     )

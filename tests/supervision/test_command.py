@@ -1,4 +1,4 @@
-"""Commands: what they hold, how they are spawned, and how a refusal is explained."""
+"""Commands: their arguments, their spawn, and the hints of a refused spawn."""
 
 import asyncio
 import errno
@@ -21,12 +21,12 @@ def descriptors():
     return set(os.listdir("/proc/self/fd"))
 
 
-def nothing(_stream):
-    """Return no memory to read into: bytes of their own are wanted."""
+def no_buffer(_stream):
+    """Return no memory to read into: the reader allocates its own bytes."""
 
 
 async def spawned(command, **environment):
-    """Spawn a command, let it run to its end, and return (status, stdout, stderr)."""
+    """Run a command to its end, and return (status, stdout, stderr)."""
     said = {"stdout": b"", "stderr": b""}
 
     def heard(stream, data, _now):
@@ -36,7 +36,7 @@ async def spawned(command, **environment):
         command,
         extra_env=environment,
         on_data=heard,
-        get_memory=nothing,
+        get_memory=no_buffer,
         on_exit=lambda _child: None,
     )
     if running.stdin:
@@ -47,14 +47,12 @@ async def spawned(command, **environment):
     return running.child.exit_status, said["stdout"], said["stderr"]
 
 
-async def test_a_spawned_command_is_heard_to_its_last_byte():
-    """Both streams apart."""
+async def test_both_streams_of_a_command_are_read_to_the_last_byte():
     command = programs.shell("echo out; printf err >&2; exit 3")
     assert await spawned(command) == (3, b"out\n", b"err")
 
 
 async def test_working_directory_environment_and_options_reach_the_child(tmp_path):
-    """An option of `subprocess.Popen` too."""
     command = programs.shell(
         "pwd; umask; echo $A-$B", env={"A": "1"}, cwd=tmp_path, options={"umask": 0o27}
     )
@@ -62,28 +60,26 @@ async def test_working_directory_environment_and_options_reach_the_child(tmp_pat
     assert said.decode().split() == [str(tmp_path.resolve()), "0027", "1-2"]
 
 
-async def test_its_input_is_empty_unless_it_is_asked_for():
+async def test_stdin_is_empty_by_default():
     """A child never reads the app's terminal by accident."""
     assert await spawned(Command("cat")) == (0, b"", b"")
     assert await spawned(Command("cat", stdin=True)) == (0, b"", b"")
 
 
 async def test_a_child_leads_a_session_of_its_own():
-    """So that its whole group can be ended, and no signal to ours reaches it."""
+    """So its whole group can be ended, and no signal to the app's group reaches it."""
     _, said, _ = await spawned(programs.shell("cut -d' ' -f1,5,6 /proc/self/stat; :"))
     _, group, session = map(int, said.split())
     assert group == session
     assert session != os.getsid(0)
 
 
-async def test_no_descriptor_of_ours_reaches_the_child():
-    """It has its three."""
+async def test_the_child_inherits_only_its_three_streams():
     _, said, _ = await spawned(programs.shell("ls /proc/self/fd"))
     assert said.split() == [b"0", b"1", b"2", b"3"], "3 is the folder that ls reads"
 
 
-async def test_a_stream_may_go_elsewhere(tmp_path):
-    """To a file, or to the other stream; then it is not captured."""
+async def test_a_redirected_stream_is_not_captured(tmp_path):
     with (tmp_path / "out").open("wb") as file:
         command = programs.shell(
             "echo out; echo err >&2", redirect={"stdout": file.fileno()}
@@ -108,16 +104,18 @@ async def test_a_stream_may_go_elsewhere(tmp_path):
     ids=["missing", "not executable", "cwd", "user", "option", "surrogate"],
 )
 async def test_a_refused_spawn_leaves_no_descriptor_open(command):
-    """Scenario 10."""
     before = descriptors()
     with pytest.raises(OSError) as caught:
-        spawn(command, extra_env={}, on_data=print, get_memory=nothing, on_exit=print)
+        spawn(command, extra_env={}, on_data=print, get_memory=no_buffer, on_exit=print)
     assert caught.value.errno in {errno.ENOENT, errno.EACCES, errno.EINVAL}
     assert descriptors() == before
 
 
-async def test_a_command_starts_outside_any_supervision_too():
-    """``await command()`` is asyncio's own process, so it serves as a function."""
+async def test_a_command_starts_without_supervision():
+    """
+    ``await command()`` returns asyncio's own process, so a command can be a restart
+    function.
+    """
     process = await Command("cat", stdin=True, env={"A": "b"})()
     assert isinstance(process, asyncio.subprocess.Process)
     out, err = await process.communicate(b"hello")
@@ -126,8 +124,7 @@ async def test_a_command_starts_outside_any_supervision_too():
         await Command("no-such-program-here")()
 
 
-def test_a_command_is_a_value():
-    """Equal if all of it is equal; it can be a key."""
+def test_commands_with_equal_arguments_are_equal():
     one = Command("sox", "-d", Path("a b"), env={"X": "1"}, cwd=Path("/tmp"))
     assert one == Command("sox", "-d", "a b", env={"X": "1"}, cwd="/tmp")
     assert hash(one) == hash(Command("sox", "-d", "a b", env={"X": "1"}, cwd="/tmp"))
@@ -138,7 +135,7 @@ def test_a_command_is_a_value():
     assert one.program_name == "sox"
 
 
-def test_a_command_does_not_change_when_what_it_was_made_of_does():
+def test_a_command_copies_its_arguments():
     """It is immutable."""
     env, options = {"A": "1"}, {"umask": 1}
     command = Command("x", env=env, options=options)
@@ -147,8 +144,7 @@ def test_a_command_does_not_change_when_what_it_was_made_of_does():
     assert (command.env, command.options) == ({"A": "1"}, {"umask": 1})
 
 
-def test_the_same_with_other_arguments():
-    """All else stays."""
+def test_replace_changes_only_the_arguments():
     command = Command("ffmpeg", "-i", "a", stdin=True, stdout="binary", cwd="/tmp")
     other = command.replace("-ss", "42")
     assert other.argv == ("ffmpeg", "-ss", "42")
@@ -165,8 +161,7 @@ def test_the_same_with_other_arguments():
         {"program": b"bytes"},
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_starts(arguments):
-    """See also the process's own tests."""
+def test_invalid_arguments_are_refused(arguments):
     with pytest.raises(InvalidConfiguration):
         Command(**arguments)
 
@@ -183,8 +178,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(arguments):
         (errno.ENOENT, "interpreter"),
     ],
 )
-def test_a_refusal_says_what_to_do(number, hint):
-    """By its errno."""
+def test_a_refused_spawn_contains_a_hint(number, hint):
     error = OSError(number, os.strerror(number))
     refusal = explain_refusal("one", Command("/bin/sh"), error)
     assert hint in str(refusal)
@@ -192,8 +186,8 @@ def test_a_refusal_says_what_to_do(number, hint):
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2])
-async def test_a_loop_that_cannot_watch_leaves_no_child(monkeypatch, allowed):
-    """Nor a descriptor: the spawn counts as refused."""
+async def test_a_child_that_the_loop_cannot_watch_is_killed(monkeypatch, allowed):
+    """No descriptor stays open: the spawn counts as refused."""
     before, whole, calls = descriptors(), Watch.add, []
 
     def refuse(*arguments):
@@ -208,7 +202,7 @@ async def test_a_loop_that_cannot_watch_leaves_no_child(monkeypatch, allowed):
             programs.runs(),
             extra_env={},
             on_data=print,
-            get_memory=nothing,
+            get_memory=no_buffer,
             on_exit=lambda _: None,
         )
     assert descriptors() == before

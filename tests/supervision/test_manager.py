@@ -1,4 +1,4 @@
-"""`ProcessManager`: rows P1 to P11 of the contract, on real processes."""
+"""`ProcessManager` on real processes."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ def listening(manager):
     return found
 
 
-def told(heard, *kinds):
+def published(heard, *kinds):
     """Return (kind, process) of the events of these kinds."""
     return [(one.kind, one.process) for one in heard if one.kind in kinds]
 
@@ -79,22 +79,22 @@ def records(pid):
 # ---- P1: its own life
 
 
-async def test_leaving_the_block_stops_all_in_the_reverse_order_of_their_start(logger):
-    """P1."""
+async def test_the_end_of_the_block_stops_all_in_the_reverse_order_of_their_start(
+    logger,
+):
     async with ProcessManager(logger) as manager:
         heard = listening(manager)
         for name in ("one", "two", "three"):
             await manager.start(name, programs.runs())
         assert manager.status == "running"
-    stopped = told(heard, "process.stopped")
+    stopped = published(heard, "process.stopped")
     assert [name for _, name in stopped] == ["three", "two", "one"]
     assert manager.status == "closed"
     assert {one.exit_status for one in manager.processes.values()} == {-15}
     await manager.aclose()
 
 
-async def test_an_exception_of_the_body_goes_through_after_all_was_stopped(logger):
-    """P1: whatever it is."""
+async def test_an_exception_of_the_block_is_raised_after_all_are_stopped(logger):
     with pytest.raises(ZeroDivisionError):
         async with ProcessManager(logger) as manager:
             one = await manager.start("one", programs.runs())
@@ -102,8 +102,8 @@ async def test_an_exception_of_the_body_goes_through_after_all_was_stopped(logge
     assert not records(one.pid)
 
 
-async def test_a_manager_has_one_life(logger):
-    """P1: and can do nothing outside of it, but answer."""
+async def test_a_manager_can_be_entered_only_once(logger):
+    """Outside its block, only the queries work."""
     manager = ProcessManager(logger)
     assert manager.status == "new"
     with pytest.raises(NotStarted, match="not been entered"):
@@ -124,8 +124,8 @@ async def test_a_manager_has_one_life(logger):
     assert (await manager.check_process("one")).exit_status == 0
 
 
-async def test_it_may_be_entered_in_one_task_and_left_in_another(logger):
-    """P1: as fixtures do."""
+async def test_the_block_may_be_entered_in_one_task_and_left_in_another(logger):
+    """As fixtures do."""
     loop = asyncio.get_running_loop()
     manager = ProcessManager(logger)
     await loop.create_task(manager.__aenter__())
@@ -134,8 +134,8 @@ async def test_it_may_be_entered_in_one_task_and_left_in_another(logger):
     assert not records(one.pid)
 
 
-async def test_a_critical_loss_is_told_to_another_task_that_leaves(logger):
-    """P9: also if the task that entered is no more."""
+async def test_a_critical_loss_is_raised_in_the_task_that_leaves_the_block(logger):
+    """Also if the task that entered it has ended."""
     loop = asyncio.get_running_loop()
     manager = ProcessManager(logger)
     await loop.create_task(manager.__aenter__())
@@ -146,8 +146,8 @@ async def test_a_critical_loss_is_told_to_another_task_that_leaves(logger):
         await loop.create_task(manager.__aexit__(None, None, None))
 
 
-async def test_two_cancellations_while_it_closes_leave_nothing(logger):
-    """P1: native ones, of which no shield knows."""
+async def test_two_cancellations_during_the_shutdown_leave_nothing(logger):
+    """Native cancellations, which a shield of anyio does not see."""
     ladder = Ladder((signal.SIGTERM, 0.2), (signal.SIGKILL, 5.0))
     managers, started = [], []
 
@@ -173,8 +173,7 @@ async def test_two_cancellations_while_it_closes_leave_nothing(logger):
     assert managers[0]._main_task.done()
 
 
-async def test_cancelling_the_body_stops_everything_and_stays_a_cancellation(logger):
-    """P1."""
+async def test_a_cancellation_of_the_block_is_raised_after_all_are_stopped(logger):
     started = []
 
     async def app():
@@ -192,8 +191,8 @@ async def test_cancelling_the_body_stops_everything_and_stays_a_cancellation(log
     assert not records(started[0].pid)
 
 
-async def test_a_loop_that_goes_down_takes_all_children_with_it(log_path):
-    """P1: when every task is cancelled at once, and nothing can be waited for."""
+async def test_a_loop_that_shuts_down_kills_all_children(log_path):
+    """Every task is cancelled at once, so the manager cannot wait."""
     source = """
         import asyncio, sys
         from realtalk_async.logs import Logger
@@ -228,8 +227,7 @@ async def test_a_loop_that_goes_down_takes_all_children_with_it(log_path):
 
 
 @pytest.mark.parametrize("interval", [0, -1.0])
-async def test_an_interval_that_makes_no_sense_is_refused(logger, interval):
-    """P1."""
+async def test_an_invalid_interval_is_refused(logger, interval):
     with pytest.raises(InvalidConfiguration, match="check_interval"):
         ProcessManager(logger, check_interval=interval)
 
@@ -238,7 +236,6 @@ async def test_an_interval_that_makes_no_sense_is_refused(logger, interval):
 
 
 async def test_an_existing_process_is_registered_and_captured(manager):
-    """P2."""
     process = await asyncio.create_subprocess_exec("echo", "hi", stdout=PIPE)
     one = manager.register_process(process, "one")
     assert manager.processes["one"] is one
@@ -246,8 +243,9 @@ async def test_an_existing_process_is_registered_and_captured(manager):
     assert one.get_stdout()[0].text == "hi"
 
 
-async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(manager):
-    """P2."""
+async def test_the_name_of_a_dead_process_is_reused_with_a_warning_and_its_history(
+    manager,
+):
     first = await manager.start(
         "one", programs.prints("first", status=3), restart=TEMPORARY
     )
@@ -265,8 +263,7 @@ async def test_a_dead_ones_name_is_taken_over_with_a_warning_and_its_history(man
     assert (second.incarnation, second.restarts) == (2, 0)
 
 
-async def test_a_name_whose_process_runs_is_refused(manager):
-    """P2: with its pid; nothing is changed."""
+async def test_the_name_of_a_running_process_is_refused(manager):
     one = await manager.start("one", programs.runs())
     process = await asyncio.create_subprocess_exec("true")
     with pytest.raises(ProcessStillRunning, match=f"pid {one.pid}"):
@@ -278,7 +275,6 @@ async def test_a_name_whose_process_runs_is_refused(manager):
 
 
 async def test_an_existing_process_needs_a_function_to_be_restarted_by_policy(manager):
-    """P2, P7."""
     process = await asyncio.create_subprocess_exec("false")
     with pytest.raises(InvalidConfiguration, match="restart_function"):
         manager.register_process(process, "one", restart=AT_ONCE)
@@ -288,8 +284,7 @@ async def test_an_existing_process_needs_a_function_to_be_restarted_by_policy(ma
     await one._lifecycle.until(lambda: one.restarts == 1 and one.state == "running")
 
 
-async def test_starting_returns_a_running_process_with_all_its_options(manager):
-    """P2b."""
+async def test_start_returns_a_running_process_with_all_its_options(manager):
     ladder = Ladder((signal.SIGINT, 1.0))
     one = await manager.start(
         "one", programs.runs(), restart=AT_ONCE, ladder=ladder, max_size=100
@@ -303,8 +298,7 @@ async def test_starting_returns_a_running_process_with_all_its_options(manager):
     assert one.exit_status == -2
 
 
-async def test_a_process_is_started_when_what_it_depends_on_is_ready(manager, heard):
-    """P2b."""
+async def test_a_process_is_started_when_its_dependencies_are_ready(manager, heard):
     server = programs.shell("read line; echo ready; exec sleep 1000", stdin=True)
     starting = asyncio.ensure_future(
         manager.start("server", server, probes=[Probe.line("ready")])
@@ -320,7 +314,7 @@ async def test_a_process_is_started_when_what_it_depends_on_is_ready(manager, he
     assert manager.processes["client"].reason == "waiting for its dependencies"
     await manager.processes["server"].send(b"\n")
     await asyncio.gather(starting, client)
-    order = told(heard, "process.started", "process.ready")
+    order = published(heard, "process.started", "process.ready")
     assert order == [
         ("process.started", "server"),
         ("process.ready", "server"),
@@ -329,7 +323,6 @@ async def test_a_process_is_started_when_what_it_depends_on_is_ready(manager, he
 
 
 async def test_a_process_whose_dependency_is_dead_is_not_started(manager):
-    """P2b: it says which one, and how that ended."""
     one = await manager.start("server", programs.exits(3), restart=TEMPORARY)
     await settled(one)
     with pytest.raises(ProcessDead, match=r"'server' is dead.*exit status 3"):
@@ -338,8 +331,7 @@ async def test_a_process_whose_dependency_is_dead_is_not_started(manager):
     assert "server" in manager.degraded["client"]
 
 
-async def test_a_circle_of_dependencies_is_refused(manager):
-    """P2b, scenario 21: nothing is changed."""
+async def test_a_cycle_of_dependencies_is_refused(manager):
     await manager.start("a", programs.runs())
     await manager.start("b", programs.runs(), depends_on=["a"])
     await manager.start("c", programs.runs(), depends_on=["b"])
@@ -353,8 +345,7 @@ async def test_a_circle_of_dependencies_is_refused(manager):
         await manager.start("d", "sleep")
 
 
-async def test_a_start_that_is_refused_says_so_and_leaves_nothing(manager):
-    """P2b, scenario 10."""
+async def test_a_refused_start_raises_and_leaves_nothing(manager):
     with pytest.raises(SpawnFailed, match="no-such-program"):
         await manager.start("one", Command("no-such-program"), restart=TEMPORARY)
     one = await manager.start("two", Command("no-such-program"), restart=SLOW)
@@ -365,8 +356,7 @@ async def test_a_start_that_is_refused_says_so_and_leaves_nothing(manager):
         )
 
 
-async def test_a_start_that_is_cancelled_leaves_the_process_to_the_manager(manager):
-    """P2b: it is ended with all others."""
+async def test_a_process_whose_start_was_cancelled_is_stopped_with_all_others(manager):
     starting = asyncio.ensure_future(
         manager.start("one", programs.runs(), probes=[Probe.line("never")])
     )
@@ -382,8 +372,7 @@ async def test_a_start_that_is_cancelled_leaves_the_process_to_the_manager(manag
 # ---- P3: checking
 
 
-async def test_all_processes_are_checked_or_one(manager):
-    """P3."""
+async def test_one_process_or_all_can_be_checked(manager):
     await manager.start("one", programs.runs())
     two = await manager.start("two", programs.exits(0))
     await settled(two)
@@ -397,8 +386,7 @@ async def test_all_processes_are_checked_or_one(manager):
     assert manager.get_statuses().keys() == statuses.keys()
 
 
-async def test_an_unknown_name_lists_the_known_ones_and_is_a_warning(manager):
-    """P3."""
+async def test_an_unknown_name_is_a_warning_and_an_error_with_the_known_names(manager):
     await manager.start("mic", programs.runs())
     for ask in (manager.check_process, manager.stop, manager.restart_process):
         with pytest.raises(
@@ -415,8 +403,7 @@ async def test_an_unknown_name_lists_the_known_ones_and_is_a_warning(manager):
 # ---- P4: history
 
 
-async def test_the_history_tells_each_life_of_each_process(manager):
-    """P4: outputs, statuses, attempts; of one or of all; ready for JSON."""
+async def test_the_history_contains_each_incarnation_of_each_process(manager):
     one = await manager.start("one", programs.prints("x", status=1), restart=AT_ONCE)
     two = await manager.start("two", programs.exits(0))
     await settled(one, two)
@@ -437,17 +424,16 @@ async def test_the_history_tells_each_life_of_each_process(manager):
 
 
 async def test_a_process_is_restarted_by_name(manager, heard):
-    """P5."""
     one = await manager.start("one", programs.exits(1), restart=TEMPORARY)
     await settled(one)
     assert await manager.restart_process("one", programs.runs) is True
     assert one.incarnation == 2
     assert await manager.restart_process("one") is False
-    assert ("process.restarted", "one") in told(heard, "process.restarted")
+    assert ("process.restarted", "one") in published(heard, "process.restarted")
 
 
-async def test_recovery_carries_state_over(manager):
-    """P7: the function is given the report of what died."""
+async def test_a_recovery_function_receives_the_report(manager):
+    """So the next incarnation can continue from the state of the last one."""
 
     async def resume(report):
         position = report.stdout[-1].text
@@ -466,10 +452,9 @@ async def _line_of_life(one, number):
 
 
 @pytest.mark.parametrize("kind", ["raises", "hangs", "returns nonsense"])
-async def test_a_failing_recovery_is_replaced_by_the_command_itself(
+async def test_the_command_is_run_again_if_the_recovery_function_fails(
     manager, heard, kind, monkeypatch
 ):
-    """P7, scenario 16: and told."""
     monkeypatch.setattr(
         "realtalk_async.supervision.lifecycle.app_callbacks.CALLBACK_TIMEOUT", 0.05
     )
@@ -486,14 +471,13 @@ async def test_a_failing_recovery_is_replaced_by_the_command_itself(
     )
     await settled(one)
     assert one.incarnation == 2
-    assert [name for _, name in told(heard, "callback.failed")] == ["one"]
+    assert [name for _, name in published(heard, "callback.failed")] == ["one"]
 
 
 # ---- P6: health checks
 
 
-async def test_all_are_checked_again_and_again(manager):
-    """P6: by itself."""
+async def test_all_are_checked_periodically(manager):
     one = await manager.start("one", programs.runs())
     seen = set()
     while len(seen) < 3:
@@ -502,8 +486,10 @@ async def test_all_are_checked_again_and_again(manager):
 
 
 @pytest.mark.parametrize("kind", ["hangs", "raises", "swallows its cancellation"])
-async def test_a_probe_that_misbehaves_harms_nothing_else(manager, heard, kind):
-    """P6: its own process is restarted by policy, its neighbour lives on."""
+async def test_a_probe_that_hangs_or_raises_affects_only_its_own_process(
+    manager, heard, kind
+):
+    """That process is restarted by its policy."""
     release = asyncio.Event()
 
     async def misbehaves():
@@ -522,7 +508,7 @@ async def test_a_probe_that_misbehaves_harms_nothing_else(manager, heard, kind):
     if kind == "swallows its cancellation":  # it is never over, but it can be stopped
         await asyncio.sleep(0.1)
         await manager.stop("one")
-        assert told(heard, "callback.failed") == [("callback.failed", "one")]
+        assert published(heard, "callback.failed") == [("callback.failed", "one")]
     else:
         await one._lifecycle.until(lambda: one.restarts == 1)
         failed = next(event for event in heard if event.kind == "process.probe_failed")
@@ -536,8 +522,9 @@ async def test_a_probe_that_misbehaves_harms_nothing_else(manager, heard, kind):
 # ---- P8, P9: degraded, critical
 
 
-async def test_what_cannot_be_revived_leaves_the_rest_running(manager, heard):
-    """P8: degraded, with its reason, until it runs again."""
+async def test_the_manager_is_degraded_until_a_process_that_was_given_up_runs_again(
+    manager, heard
+):
     other = await manager.start("other", programs.runs())
     one = await manager.start("one", programs.exits(1), restart=AT_ONCE)
     await settled(one)
@@ -545,7 +532,7 @@ async def test_what_cannot_be_revived_leaves_the_rest_running(manager, heard):
     assert manager.status == "degraded"
     assert "failure score 4.0 exceeds 3" in manager.degraded["one"]
     assert other.status == "running"
-    assert told(heard, "manager.degraded") == [("manager.degraded", "one")]
+    assert published(heard, "manager.degraded") == [("manager.degraded", "one")]
     [entry] = await manager.logger.get_logs(pattern="Going on without one")
     assert entry.level == "WARNING"
     one.reset()
@@ -554,7 +541,6 @@ async def test_what_cannot_be_revived_leaves_the_rest_running(manager, heard):
 
 
 async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
-    """P9: in the reverse order of their start, with the report."""
     with pytest.raises(CriticalProcessFailed) as caught:
         async with ProcessManager(logger) as manager:
             heard = listening(manager)
@@ -568,7 +554,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
             )
             await manager.start("four", programs.runs())
             await for_ever()
-    order = told(heard, "manager.shutdown", "process.stopped")
+    order = published(heard, "manager.shutdown", "process.stopped")
     assert order == [
         ("manager.shutdown", "three"),
         ("process.stopped", "four"),
@@ -586,8 +572,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     assert asyncio.current_task().cancelling() == 0, "nobody else is cancelled"
 
 
-async def test_a_body_that_answers_a_critical_loss_with_an_error_is_its_cause(logger):
-    """P9: the loss is what matters; the error is kept beside it."""
+async def test_an_exception_of_the_block_is_the_cause_of_a_critical_loss(logger):
     with pytest.raises(CriticalProcessFailed) as caught:
         async with ProcessManager(logger) as manager:
             one = await manager.start(
@@ -600,8 +585,7 @@ async def test_a_body_that_answers_a_critical_loss_with_an_error_is_its_cause(lo
     assert isinstance(caught.value.__cause__, ProcessDead)
 
 
-async def test_a_critical_process_that_cannot_even_start_ends_the_block(logger):
-    """P9."""
+async def test_a_critical_process_that_cannot_be_started_ends_the_block(logger):
     with pytest.raises(CriticalProcessFailed, match="no-such-program"):
         async with ProcessManager(logger) as manager:
             await manager.start(
@@ -609,8 +593,8 @@ async def test_a_critical_process_that_cannot_even_start_ends_the_block(logger):
             )
 
 
-async def test_a_critical_loss_cancels_the_body_alone(logger):
-    """P9: the task that awaits the app goes on, without a trace of a cancellation."""
+async def test_a_critical_loss_cancels_only_the_block(logger):
+    """The cancellation does not reach the task that awaits the app."""
 
     async def app():
         async with ProcessManager(logger) as manager:
@@ -628,8 +612,7 @@ async def test_a_critical_loss_cancels_the_body_alone(logger):
     await asyncio.sleep(0)
 
 
-async def test_a_real_cancellation_beside_a_critical_loss_stays_one(logger):
-    """P9: who cancels the app gets a cancellation."""
+async def test_a_cancellation_by_the_app_during_a_critical_loss_is_raised(logger):
     managers = []
 
     async def app():
@@ -648,8 +631,7 @@ async def test_a_real_cancellation_beside_a_critical_loss_stays_one(logger):
         await running
 
 
-async def test_nothing_is_revived_while_the_manager_closes(logger):
-    """P9: what dies before its turn is left dead."""
+async def test_no_process_is_restarted_while_the_manager_closes(logger):
     ladder = Ladder((signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
     async with ProcessManager(logger) as manager:
         one = await manager.start("one", programs.runs(), restart=NEVER_MIND)
@@ -666,7 +648,6 @@ async def test_nothing_is_revived_while_the_manager_closes(logger):
 
 
 async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
-    """P10: what failed, why, what was tried, what comes next."""
     one = await manager.start("one", programs.exits(3), restart=AT_ONCE)
     await settled(one)
     round_of_one = [
@@ -693,7 +674,6 @@ async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
 
 
 async def test_a_subscriber_that_raises_is_logged_and_called_again(manager, heard):
-    """P10, scenario 16: and disturbs nobody."""
     called = []
 
     def bad(event):
@@ -712,8 +692,7 @@ async def test_a_subscriber_that_raises_is_logged_and_called_again(manager, hear
     assert len(called) == 2
 
 
-async def test_a_subscriber_may_act_on_the_process_at_once(manager):
-    """P10: such as to stop it when it has died."""
+async def test_a_subscriber_may_stop_a_process_when_it_has_died(manager):
     stops = []
 
     def stop(event):
@@ -730,8 +709,7 @@ async def test_a_subscriber_may_act_on_the_process_at_once(manager):
 # ---- P11: asyncio's own way
 
 
-async def test_asyncios_own_arguments_make_a_supervised_process(manager):
-    """P11: its type, its streams, its results; captured all the same."""
+async def test_create_subprocess_exec_returns_a_supervised_process_of_asyncio(manager):
     process = await manager.create_subprocess_exec(
         "cat", name="copy", stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
@@ -743,7 +721,7 @@ async def test_asyncios_own_arguments_make_a_supervised_process(manager):
 
 
 async def test_a_shell_line_is_named_after_its_first_word(manager):
-    """P11: with a number while that name is taken."""
+    """With a number if that name is in use."""
     one = await manager.create_subprocess_shell("sleep 1000 && :")
     two = await manager.create_subprocess_shell(b"/bin/sleep 1000 && :")
     assert list(manager.processes) == ["sleep", "sleep-2"]
@@ -772,8 +750,7 @@ async def test_a_shell_line_is_named_after_its_first_word(manager):
     ],
     ids=str,
 )
-async def test_every_argument_of_asyncio_is_taken(manager, options):
-    """P11: and does what it does there."""
+async def test_every_argument_of_asyncio_is_accepted(manager, options):
     program = (Path("/bin/sh"), "-c", b"echo ${A:-none}; pwd")
     mine = await manager.create_subprocess_exec(*program, stdout=PIPE, **options)
     theirs = await asyncio.create_subprocess_exec(*program, stdout=PIPE, **options)
@@ -781,8 +758,8 @@ async def test_every_argument_of_asyncio_is_taken(manager, options):
     assert manager.processes["sh"].process is mine
 
 
-async def test_file_objects_and_descriptors_are_taken_for_streams(manager, tmp_path):
-    """P11: what goes elsewhere is not captured."""
+async def test_file_objects_and_descriptors_are_accepted_as_streams(manager, tmp_path):
+    """Their output is not captured."""
     (tmp_path / "in").write_text("from a file")
     with (tmp_path / "in").open() as source, (tmp_path / "out").open("w") as sink:
         process = await manager.create_subprocess_exec(
@@ -793,8 +770,8 @@ async def test_file_objects_and_descriptors_are_taken_for_streams(manager, tmp_p
     assert list(manager.processes["cat"].get_stdout()) == []
 
 
-async def test_output_that_was_not_asked_for_is_captured(manager):
-    """P11: it would go to the app's own terminal otherwise."""
+async def test_output_without_a_pipe_is_captured(manager):
+    """It would go to the app's own terminal otherwise."""
     process = await manager.create_subprocess_shell("echo out; echo err >&2", name="x")
     assert process.stdout is None
     await manager.processes["x"].wait()
@@ -811,14 +788,12 @@ async def test_output_that_was_not_asked_for_is_captured(manager):
         ("true", {"preexec_fn": print}, ValueError),
     ],
 )
-async def test_errors_are_those_of_asyncio(manager, program, options, error):
-    """P11: by type."""
+async def test_the_errors_have_the_types_of_asyncio(manager, program, options, error):
     with pytest.raises(error):
         await manager.create_subprocess_exec(program, **options)
 
 
-async def test_a_slow_reader_loses_nothing_and_holds_nobody_up(manager):
-    """P11: the child is done long before it is read."""
+async def test_a_slow_reader_loses_nothing_and_does_not_block_the_child(manager):
     command = programs.bursts(200_000)
     process = await manager.create_subprocess_exec(*command.argv, name="x", stdout=PIPE)
     await manager.processes["x"].wait()
@@ -829,8 +804,7 @@ async def test_a_slow_reader_loses_nothing_and_holds_nobody_up(manager):
     assert lines == 200_000
 
 
-async def test_a_writer_of_asyncio_reaches_the_child(manager):
-    """P11: with its flow control and its end."""
+async def test_a_stream_writer_of_asyncio_reaches_the_child(manager):
     process = await manager.create_subprocess_exec("wc", "-c", stdin=PIPE, stdout=PIPE)
     for _ in range(20):
         process.stdin.write(b"x" * 100_000)
@@ -840,8 +814,7 @@ async def test_a_writer_of_asyncio_reaches_the_child(manager):
     assert int(await process.stdout.read()) == 2_000_000
 
 
-async def test_a_program_that_is_over_at_once_still_has_its_streams(manager):
-    """P11: as asyncio's, whose writer then finds nobody to read."""
+async def test_a_program_that_exits_at_once_still_has_its_streams(manager):
     for _ in range(20):
         process = await manager.create_subprocess_exec(
             "true", stdin=PIPE, stdout=PIPE, stderr=PIPE
@@ -850,8 +823,7 @@ async def test_a_program_that_is_over_at_once_still_has_its_streams(manager):
         assert process.returncode == 0
 
 
-async def test_who_reads_when_the_manager_closes_is_told_the_end(logger):
-    """P11: and not left waiting."""
+async def test_a_reader_gets_end_of_file_when_the_manager_closes(logger):
     async with ProcessManager(logger) as manager:
         process = await manager.create_subprocess_exec(
             *programs.runs().argv, name="x", stdout=PIPE
@@ -860,8 +832,7 @@ async def test_who_reads_when_the_manager_closes_is_told_the_end(logger):
     assert await reading in {b"ready\n", b""}
 
 
-async def test_many_processes_at_once_have_names_of_their_own(manager):
-    """P11: also when they are started together."""
+async def test_processes_that_are_started_together_have_different_names(manager):
     processes = await asyncio.gather(
         *(manager.create_subprocess_exec("sleep", "1000") for _ in range(10))
     )
@@ -869,8 +840,7 @@ async def test_many_processes_at_once_have_names_of_their_own(manager):
     assert len(manager.processes) == 10
 
 
-async def test_one_that_is_restarted_by_policy_is_a_new_process(manager):
-    """P11: if that is asked for."""
+async def test_a_restart_by_policy_makes_a_new_process_of_asyncio(manager):
     process = await manager.create_subprocess_exec("false", restart=NEVER_MIND)
     one = manager.processes["false"]
     await one._lifecycle.until(lambda: one.restarts == 2)
@@ -881,8 +851,7 @@ async def test_one_that_is_restarted_by_policy_is_a_new_process(manager):
 # ---- escapees
 
 
-async def test_a_daemon_that_left_its_session_is_found_ended_and_told_of(logger):
-    """B5: with its pid and name."""
+async def test_a_daemon_that_left_its_session_is_ended_and_logged(logger):
     async with ProcessManager(logger) as manager:
         one = await manager.start("one", programs.daemonizes())
         pid = int((await one.wait_for_line("[0-9]+")).text)
@@ -893,10 +862,9 @@ async def test_a_daemon_that_left_its_session_is_found_ended_and_told_of(logger)
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
-async def test_who_depends_on_one_that_was_started_anew_still_comes_after_it(
+async def test_the_order_holds_after_a_dependency_was_registered_again(
     logger, strategy
 ):
-    """Nobody waits in a circle, and all end in the reverse order."""
     async with ProcessManager(logger, strategy=strategy) as manager:
         for name, needs in (("need", ()), ("user", ("need",)), ("other", ())):
             await manager.start(
@@ -911,12 +879,11 @@ async def test_who_depends_on_one_that_was_started_anew_still_comes_after_it(
             for one in manager.processes.values():
                 await one.wait_until_running()
         heard = listening(manager)
-    stopped = told(heard, "process.stopped")
+    stopped = published(heard, "process.stopped")
     assert [name for _, name in stopped] == ["other", "user", "need"]
 
 
-async def test_killing_takes_the_whole_group_at_once_and_keeps_it_dead(manager, heard):
-    """Without any grace, whatever the policy."""
+async def test_kill_ends_the_whole_group_at_once_and_no_restart_follows(manager, heard):
     one = await manager.start("one", programs.forks(2), restart=NEVER_MIND)
     await one.wait_for_line("ready")
     status = await one.kill()
@@ -929,12 +896,12 @@ async def test_killing_takes_the_whole_group_at_once_and_keeps_it_dead(manager, 
     assert await one.restart(), "and it can be brought back"
 
 
-async def test_a_subscriber_is_told_when_the_next_start_is_due(manager):
-    """At the moment that it is scheduled: 0.00 s have passed."""
-    told = []
+async def test_the_forecast_of_the_next_start_is_exact_when_it_is_scheduled(manager):
+    """A subscriber sees it with 0.00 s elapsed."""
+    published = []
     manager.subscribe(
         lambda event: (
-            told.append(manager.explain("one").next[0])
+            published.append(manager.explain("one").next[0])
             if isinstance(event, events.RestartScheduled)
             else None
         )
@@ -944,11 +911,10 @@ async def test_a_subscriber_is_told_when_the_next_start_is_due(manager):
         one = await manager.start("one", programs.exits(1), restart=slow)
         await one._lifecycle.until(lambda one=one: one.state == "backoff")
         await one.stop()
-    assert [line[:15] for line in told] == ["starts again in"] * 2
+    assert [line[:15] for line in published] == ["starts again in"] * 2
 
 
-async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
-    """Neither a process nor a task; their stop comes, later ones take their time."""
+async def test_a_backoff_that_ends_during_the_shutdown_starts_nothing(logger):
     brief = RestartPolicy(first_delay=0.1, max_delay=0.1, jitter=False)
     calls = []
 
@@ -969,9 +935,7 @@ async def test_a_backoff_that_ends_while_all_is_ended_starts_nobody(logger):
     assert (one.state, task.state) == ("exited", "exited")
 
 
-async def test_the_end_of_all_work_can_be_waited_for(manager):
-    """Also of what is started meanwhile, and restarted by policy."""
-
+async def test_wait_until_settled_includes_later_starts_and_restarts(manager):
     async def starts_another():
         await manager.start("other", programs.exits(0))
 
@@ -985,8 +949,8 @@ async def test_the_end_of_all_work_can_be_waited_for(manager):
     }
 
 
-async def test_a_reset_gives_one_that_was_given_up_all_of_its_chances_again(manager):
-    """It stays dead until it is restarted; a task is called again from the start."""
+async def test_a_reset_restores_the_full_number_of_failures(manager):
+    """A process that was given up stays dead until it is restarted."""
     twice = RestartPolicy(first_delay=0.0, max_failures=2, decay=1e9)
     one = await manager.start("one", programs.exits(1), restart=twice)
     assert (await one.wait_until_settled()).incarnation == 3

@@ -1,4 +1,4 @@
-"""`ManagedProcess`: rows M1 to M11 of the contract, on real processes."""
+"""`ManagedProcess` on real processes."""
 
 import asyncio
 import os
@@ -45,7 +45,6 @@ async def run(command, logger, name="child", **options):
 
 
 async def test_a_command_is_started_and_captured(logger):
-    """M1: a `Command` is spawned by `start`."""
     process = ManagedProcess(programs.prints("hello"), "child", logger)
     assert (process.state, process.status, process.pid) == ("starting", "dead", None)
     await process.start()
@@ -55,7 +54,6 @@ async def test_a_command_is_started_and_captured(logger):
 
 
 async def test_a_running_process_is_adopted_with_its_pipes(logger):
-    """M1: what asyncio has spawned is captured from its first byte."""
     command = ("sh", "-c", "echo out; echo err >&2; exit 7")
     spawned = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
     process = ManagedProcess(spawned, "child", logger)
@@ -67,7 +65,6 @@ async def test_a_running_process_is_adopted_with_its_pipes(logger):
 
 
 async def test_a_finished_process_is_adopted(logger):
-    """M1: it may have ended long ago."""
     spawned = await asyncio.create_subprocess_exec("echo", "late", stdout=PIPE)
     await spawned.wait()
     process = ManagedProcess(spawned, "child", logger)
@@ -77,14 +74,13 @@ async def test_a_finished_process_is_adopted(logger):
 
 
 async def test_a_command_is_a_function_that_returns_a_process():
-    """M1: so that it can serve as a restart function."""
+    """So a command can be a restart function."""
     process = await Command("echo", "hi")()
     assert isinstance(process, asyncio.subprocess.Process)
     assert (await process.communicate())[0] == b"hi\n"
 
 
-async def test_the_fields_are_those_of_the_note_and_read_only(logger):
-    """M2."""
+async def test_the_public_fields_are_read_only(logger):
     process = ManagedProcess(programs.runs(), "mic", logger, max_size=1000)
     await process.start()
     await process.check()
@@ -102,8 +98,7 @@ async def test_the_fields_are_those_of_the_note_and_read_only(logger):
     await process.stop()
 
 
-async def test_death_by_a_signal_shows_its_negative_number(logger):
-    """M2, scenario 19: and whether it was ours."""
+async def test_the_exit_status_of_a_killed_process_is_the_negative_signal(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     os.kill(process.pid, signal.SIGTERM)
@@ -113,8 +108,7 @@ async def test_death_by_a_signal_shows_its_negative_number(logger):
     assert "SIGTERM" in process.get_report().summary
 
 
-async def test_a_child_reaped_by_somebody_else_is_unknown(logger):
-    """M2: the exit status is lost, and that is said."""
+async def test_the_exit_status_is_unknown_if_other_code_reaped_the_child(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     os.kill(process.pid, signal.SIGKILL)
@@ -126,8 +120,7 @@ async def test_a_child_reaped_by_somebody_else_is_unknown(logger):
 # ---- M3, M4: asking
 
 
-async def test_check_notes_the_time_and_tells_the_status(logger):
-    """M3."""
+async def test_check_records_the_time_and_returns_the_status(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     assert process.last_checked is None
@@ -139,8 +132,7 @@ async def test_check_notes_the_time_and_tells_the_status(logger):
     assert (await process.check()).status == "dead"
 
 
-async def test_death_is_seen_without_a_check(logger):
-    """M3."""
+async def test_an_exit_is_noticed_without_a_check(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     os.kill(process.pid, signal.SIGKILL)
@@ -149,8 +141,7 @@ async def test_death_is_seen_without_a_check(logger):
     assert process.last_checked is None
 
 
-async def test_the_status_tells_all_and_is_ready_for_json(logger):
-    """M4."""
+async def test_the_status_is_ready_for_json(logger):
     process = await run(programs.exits(3), logger)
     told = process.get_status().to_dict()
     assert told["exit_status"] == 3
@@ -163,8 +154,7 @@ async def test_the_status_tells_all_and_is_ready_for_json(logger):
 # ---- M5: restart
 
 
-async def test_restarting_keeps_the_output_and_history_of_earlier_lives(logger):
-    """M5."""
+async def test_a_restart_keeps_the_output_and_history_of_earlier_incarnations(logger):
     process = await run(programs.prints("one"), logger)
     assert await process.restart(lambda: programs.prints("two"))
     await process.wait()
@@ -175,8 +165,7 @@ async def test_restarting_keeps_the_output_and_history_of_earlier_lives(logger):
     assert process.get_history().attempts[0].succeeded
 
 
-async def test_restarting_without_a_function_runs_the_command_again(logger):
-    """M5."""
+async def test_a_restart_without_a_function_runs_the_command_again(logger):
     process = await run(programs.prints("again"), logger)
     assert await process.restart()
     await process.wait()
@@ -185,8 +174,6 @@ async def test_restarting_without_a_function_runs_the_command_again(logger):
 
 @pytest.mark.parametrize("kind", ["async", "sync", "command", "awaitable"])
 async def test_a_restart_function_may_be_sync_or_async(logger, kind):
-    """M5: it returns an asyncio process, or a command for one."""
-
     async def spawn():
         return await asyncio.create_subprocess_exec("echo", "new", stdout=PIPE)
 
@@ -202,8 +189,7 @@ async def test_a_restart_function_may_be_sync_or_async(logger, kind):
     assert process.get_stdout()[-1].text == "new"
 
 
-async def test_a_restart_function_is_given_the_report_of_what_died(logger):
-    """P7: so that it can carry state over."""
+async def test_a_restart_function_receives_the_report_of_the_last_incarnation(logger):
     process = await run(programs.prints("position 42", status=1), logger)
     seen = []
 
@@ -216,8 +202,7 @@ async def test_a_restart_function_is_given_the_report_of_what_died(logger):
     assert seen == [(1, "position 42")]
 
 
-async def test_restarting_a_running_process_is_refused_with_a_warning(logger):
-    """M5."""
+async def test_a_restart_of_a_running_process_is_refused_with_a_warning(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     pid = process.pid
@@ -242,8 +227,9 @@ async def _raise():
     ],
     ids=["raises", "returns a number", "returns None", "cannot be spawned"],
 )
-async def test_a_failed_restart_is_an_error_entry_and_false(logger, function, expected):
-    """M5."""
+async def test_a_failed_restart_returns_false_and_logs_an_error(
+    logger, function, expected
+):
     process = await run(programs.exits(1), logger)
     before = len(await logger.get_logs(level="ERROR"))
     assert await process.restart(function) is False
@@ -258,8 +244,9 @@ async def test_a_failed_restart_is_an_error_entry_and_false(logger, function, ex
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_restart_function_that_hangs_is_given_up(logger, kind, monkeypatch):
-    """M5: without holding the loop."""
+async def test_a_restart_function_that_hangs_is_cancelled_after_a_timeout(
+    logger, kind, monkeypatch
+):
     monkeypatch.setattr(
         "realtalk_async.supervision.lifecycle.app_callbacks.CALLBACK_TIMEOUT", 0.1
     )
@@ -275,8 +262,7 @@ async def test_a_restart_function_that_hangs_is_given_up(logger, kind, monkeypat
     assert "did not return within 0.1 s" in process.get_history().attempts[-1].detail
 
 
-async def test_twenty_restarts_at_once_make_one_new_life(logger):
-    """M5: and twenty equal answers."""
+async def test_twenty_simultaneous_restarts_make_one_new_incarnation(logger):
     process = await run(programs.exits(1), logger)
     command = programs.runs()
     answers = await asyncio.gather(*(process.restart(command) for _ in range(20)))
@@ -285,8 +271,7 @@ async def test_twenty_restarts_at_once_make_one_new_life(logger):
     await process.stop()
 
 
-async def test_a_stop_beats_a_restart_function_that_hangs(logger):
-    """Scenario 14."""
+async def test_a_stop_cancels_a_restart_function_that_hangs(logger):
     called = asyncio.Event()
 
     async def hang():
@@ -304,8 +289,7 @@ async def test_a_stop_beats_a_restart_function_that_hangs(logger):
 # ---- M6, M7: output
 
 
-async def test_a_line_shows_its_arrival_and_its_text(logger):
-    """M6."""
+async def test_the_text_of_a_line_contains_its_arrival_time(logger):
     process = await run(programs.prints("hello"), logger)
     [line] = process.get_stdout()
     assert re.fullmatch(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] hello", str(line))
@@ -314,7 +298,6 @@ async def test_a_line_shows_its_arrival_and_its_text(logger):
 
 
 async def test_output_is_a_read_only_sequence(logger):
-    """M6: slices, negative indices, a time window."""
     process = await run(programs.bursts(1000), logger)
     lines = process.get_stdout()
     assert len(lines) == 1000
@@ -331,7 +314,6 @@ async def test_output_is_a_read_only_sequence(logger):
 
 
 async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
-    """M7: for every incarnation."""
     process = ManagedProcess(Command("cat", stdin=True), "child", logger)
     script = "read a; echo out1; read a; echo err1 >&2; read a; echo out2; exit 1"
     process = ManagedProcess(programs.shell(script, stdin=True), "child", logger)
@@ -351,8 +333,7 @@ async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
     assert combined.to_dict()["stderr"][0]["text"] == "err1"
 
 
-async def test_everything_answers_after_death(logger):
-    """M9."""
+async def test_all_queries_work_after_the_process_has_died(logger):
     process = await run(programs.prints("last words", status=4), logger)
     report = process.get_report()
     assert report.last_words[0].text == "last words"
@@ -364,8 +345,7 @@ async def test_everything_answers_after_death(logger):
 # ---- M8: complete, and bounded
 
 
-async def test_reaching_max_size_is_a_warning_and_a_counted_gap(logger):
-    """M8: and never an error for the child."""
+async def test_output_beyond_max_size_is_a_warning_and_a_counted_gap(logger):
     process = await run(programs.bursts(100_000), logger, max_size=1000)
     lines = process.get_stdout()
     assert process.exit_status == 0
@@ -379,7 +359,7 @@ async def test_reaching_max_size_is_a_warning_and_a_counted_gap(logger):
 
 
 async def test_old_output_moves_to_the_disk_and_stays_complete(logger):
-    """M8: 50 MB, most of which are not in memory."""
+    """50 MB, more than the memory limit."""
     command = programs.python(
         "import sys\nfor n in range(500): sys.stdout.write(f'{n:09}' * 11111 + '\\n')"
     )
@@ -394,14 +374,14 @@ async def test_old_output_moves_to_the_disk_and_stays_complete(logger):
 
 
 async def test_an_unterminated_last_line_is_captured_as_partial(logger):
-    """M10."""
     process = await run(programs.shell("printf 'one\\ntwo'"), logger)
     first, last = process.get_stdout()
     assert (first.partial, last.partial, last.text) == (False, True, "two")
 
 
-async def test_a_grandchild_that_holds_the_pipe_delays_nothing(logger):
-    """M10, scenario 3: the record says that the drain bound ended the capture."""
+async def test_a_grandchild_that_holds_the_pipe_delays_the_end_only_by_the_drain_bound(
+    logger,
+):
     process = ManagedProcess(
         programs.leaves_a_grandchild(), "child", logger, drain=0.05
     )
@@ -414,7 +394,6 @@ async def test_a_grandchild_that_holds_the_pipe_delays_nothing(logger):
 
 
 async def test_python_warnings_of_a_child_become_warning_entries(logger):
-    """L7: under the child's name."""
     command = programs.python("import warnings; warnings.warn('old ways')")
     await run(command, logger, name="helper")
     [entry] = await logger.get_logs(level="WARNING", component="helper")
@@ -426,7 +405,6 @@ async def test_python_warnings_of_a_child_become_warning_entries(logger):
 
 
 async def test_stop_ends_the_group_by_its_ladder(logger):
-    """M11, scenario 1."""
     ladder = Ladder((signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0))
     process = ManagedProcess(programs.ignores_sigterm(), "child", logger, ladder=ladder)
     await process.start()
@@ -438,7 +416,6 @@ async def test_stop_ends_the_group_by_its_ladder(logger):
 
 
 async def test_stop_and_wait_are_idempotent(logger):
-    """M11."""
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     first, second = await asyncio.gather(process.stop(), process.stop())
@@ -446,8 +423,8 @@ async def test_stop_and_wait_are_idempotent(logger):
     assert first.cause == "stopped by us"
 
 
-async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
-    """Regression test: one who looked too late waited for the end of the next life."""
+async def test_each_stop_returns_even_if_a_restart_follows_at_once(logger):
+    """Regression: a late waiter waited for the end of the next incarnation."""
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
 
@@ -462,8 +439,8 @@ async def test_each_stop_is_answered_also_if_a_restart_follows_at_once(logger):
     await process.stop()
 
 
-async def test_waiting_for_a_dead_one_lets_others_have_a_turn(logger):
-    """Regression test: asked again and again in a backoff, it held the loop."""
+async def test_repeated_waits_for_a_dead_process_do_not_block_the_loop(logger):
+    """Regression: repeated waits during a backoff starved all other tasks."""
     policy = RestartPolicy("permanent", first_delay=0.01, max_delay=0.01)
     process = ManagedProcess(programs.shell("exit 1"), "child", logger, restart=policy)
     await process.start()
@@ -473,8 +450,7 @@ async def test_waiting_for_a_dead_one_lets_others_have_a_turn(logger):
     assert process.state == "fatal"
 
 
-async def test_stopping_what_was_never_started_keeps_it_from_starting(logger):
-    """M11."""
+async def test_a_stop_before_the_start_prevents_the_start(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     assert (await process.stop()).state == "exited"
     assert (process.pid, process.incarnation) == (None, 0)
@@ -483,8 +459,8 @@ async def test_stopping_what_was_never_started_keeps_it_from_starting(logger):
 # ---- stdin, following, bad input
 
 
-async def test_stdin_reaches_the_child_whole(logger):
-    """B8: more than a pipe holds, from two callers, unmixed."""
+async def test_concurrent_writes_to_stdin_are_complete_and_not_interleaved(logger):
+    """More bytes than a pipe holds."""
     process = ManagedProcess(programs.echoes(), "child", logger)
     await process.start()
     one, two = b"a" * 300_000 + b"\n", b"b" * 300_000 + b"\n"
@@ -494,8 +470,7 @@ async def test_stdin_reaches_the_child_whole(logger):
     assert {line.raw for line in process.get_stdout()} == {one, two}
 
 
-async def test_writing_to_a_child_that_does_not_read_is_bounded(logger):
-    """B8: and says how much it took."""
+async def test_a_write_to_a_child_that_does_not_read_times_out(logger):
     process = ManagedProcess(programs.never_reads(), "child", logger)
     await process.start()
     with pytest.raises(WriteStalled) as caught:
@@ -504,15 +479,13 @@ async def test_writing_to_a_child_that_does_not_read_is_bounded(logger):
     await process.stop()
 
 
-async def test_writing_to_a_dead_child_names_it(logger):
-    """B8."""
+async def test_a_write_to_a_dead_child_names_the_child(logger):
     process = await run(programs.exits(9), logger, name="player")
     with pytest.raises(ProcessDead, match=r"'player' is dead.*exit status 9"):
         await process.send(b"x")
 
 
-async def test_a_child_that_dies_while_it_is_written_to_is_named(logger):
-    """B8."""
+async def test_a_write_to_a_child_that_dies_meanwhile_names_the_child(logger):
     process = ManagedProcess(programs.never_reads(), "player", logger)
     await process.start()
     writing = asyncio.ensure_future(process.send(bytes(1_000_000)))
@@ -523,8 +496,7 @@ async def test_a_child_that_dies_while_it_is_written_to_is_named(logger):
     await process.wait()
 
 
-async def test_writing_without_a_stdin_says_how_to_get_one(logger):
-    """Bad input changes nothing."""
+async def test_a_write_without_a_stdin_says_how_to_get_one(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     with pytest.raises(InvalidConfiguration, match="stdin=True"):
@@ -532,8 +504,8 @@ async def test_writing_without_a_stdin_says_how_to_get_one(logger):
     await process.stop()
 
 
-async def test_binary_output_goes_to_its_consumer_beside_a_captured_stderr(logger):
-    """B8: byte for byte, across a restart, however slow the consumer."""
+async def test_binary_stdout_reaches_its_consumer_while_stderr_is_captured(logger):
+    """Byte for byte, across a restart, with a slow consumer."""
     script = "import sys; sys.stderr.write('log\\n'); sys.stdout.buffer.write(bytes(range(256)) * 4000)"
     command = programs.python(script, stdout="binary")
     process = ManagedProcess(command, "mic", logger)
@@ -549,8 +521,7 @@ async def test_binary_output_goes_to_its_consumer_beside_a_captured_stderr(logge
         await process.receive()
 
 
-async def test_following_tells_every_line_as_it_comes(logger):
-    """B7: across restarts, to the end."""
+async def test_follow_yields_every_line_across_restarts(logger):
     process = ManagedProcess(programs.echoes(), "child", logger)
     await process.start()
     heard = []
@@ -565,8 +536,7 @@ async def test_following_tells_every_line_as_it_comes(logger):
     assert heard == ["one", "two", "three", "four"]
 
 
-async def test_waiting_for_a_line_finds_it_or_says_what_was_said_instead(logger):
-    """B7."""
+async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     assert (await process.wait_for_line("^rea")).text == "ready"
@@ -588,7 +558,6 @@ async def test_waiting_for_a_line_finds_it_or_says_what_was_said_instead(logger)
     ids=["missing", "not executable", "a directory", "no such cwd"],
 )
 async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hint):
-    """Scenario 10."""
     process = ManagedProcess(command, "child", logger)
     with pytest.raises(SpawnFailed) as caught:
         await process.start()
@@ -608,8 +577,9 @@ async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hi
         ({"drain": -1.0}, "drain"),
     ],
 )
-async def test_bad_input_gets_a_clear_error(logger, arguments, said):
-    """Of our own hierarchy."""
+async def test_an_invalid_argument_raises_an_error_of_this_package(
+    logger, arguments, said
+):
     good = {"process": programs.runs(), "name": "child", "logger": logger}
     with pytest.raises(InvalidConfiguration, match=said):
         ManagedProcess(**{**good, **arguments})
@@ -625,14 +595,12 @@ async def test_bad_input_gets_a_clear_error(logger, arguments, said):
         {"program": "true", "options": {"preexec_fn": print}},
     ],
 )
-def test_a_command_refuses_what_makes_no_sense(arguments):
-    """Before anything is started."""
+def test_a_command_refuses_invalid_arguments(arguments):
     with pytest.raises(InvalidConfiguration):
         Command(**arguments)
 
 
 async def test_an_adopted_process_cannot_be_started_again_without_a_function(logger):
-    """Nothing says how."""
     spawned = await asyncio.create_subprocess_exec("true")
     process = ManagedProcess(spawned, "child", logger)
     await process.wait()
@@ -642,8 +610,7 @@ async def test_an_adopted_process_cannot_be_started_again_without_a_function(log
     assert await process.restart() is False
 
 
-async def test_an_existing_process_needs_the_loop(logger):
-    """Said at once, not by a traceback of asyncio."""
+async def test_an_existing_process_cannot_be_managed_outside_the_loop(logger):
     spawned = await asyncio.create_subprocess_exec("true")
     await spawned.wait()
 
@@ -654,7 +621,7 @@ async def test_an_existing_process_needs_the_loop(logger):
     await anyio.to_thread.run_sync(outside)
 
 
-async def test_the_environment_is_added_to(logger):
+async def test_the_variables_of_a_command_are_added_to_the_environment(logger):
     """None removes a variable."""
     os.environ["REALTALK_TEST"] = "there"
     try:
@@ -666,8 +633,8 @@ async def test_the_environment_is_added_to(logger):
     assert process.get_stdout()[0].text == "None 1"
 
 
-async def test_a_restart_by_policy_asks_the_recovery_function(logger):
-    """P7: it carries state over; a failing one is replaced by the command itself."""
+async def test_a_restart_by_policy_calls_the_recovery_function(logger):
+    """If the function fails, the command itself is run again."""
     reports = []
 
     def recover(report):
@@ -691,14 +658,12 @@ async def test_a_restart_by_policy_asks_the_recovery_function(logger):
     assert "ZeroDivisionError" in errors[0].context["reason"]
 
 
-def test_the_policy_by_default_is_never_to_restart():
-    """A process without a manager does what it is told, and no more."""
+def test_a_process_is_never_restarted_by_default():
     assert TEMPORARY.mode == "temporary"
     assert sys.platform != "win32"
 
 
-async def test_binary_output_that_nobody_has_taken_yet_survives_the_exit(logger):
-    """B8: what lies in the pipe when the child exits belongs to the stream."""
+async def test_binary_output_in_the_pipe_survives_the_exit(logger):
     size = 300_000  # more than we hold back, less than that and a full pipe
     script = f"import sys; sys.stdout.buffer.write(b'x' * {size})"
     command = programs.python(script, stdout="binary")
@@ -710,8 +675,8 @@ async def test_binary_output_that_nobody_has_taken_yet_survives_the_exit(logger)
     assert len(received) == size
 
 
-async def test_a_program_that_waits_for_its_consumer_can_still_end(logger):
-    """B8: it flushes on SIGTERM, and nobody receives."""
+async def test_a_program_that_is_blocked_by_its_consumer_can_still_end(logger):
+    """It flushes on SIGTERM, and the app does not receive."""
     script = (
         "import os, signal, sys\n"
         "signal.signal(signal.SIGTERM, lambda *_: stop.append(1))\n"
@@ -733,8 +698,8 @@ async def test_a_program_that_waits_for_its_consumer_can_still_end(logger):
     assert received.endswith(b"end")
 
 
-async def test_a_restart_while_a_stop_is_under_way_is_refused(logger):
-    """Scenario 14: the stop wins, also when its leader is dead and its group is not."""
+async def test_a_restart_during_a_stop_is_refused(logger):
+    """Also while its leader is dead and its group is not."""
     script = "(trap '' TERM; echo ready; exec sleep 1000) & exec sleep 1000"
     ladder = Ladder((signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
     process = ManagedProcess(programs.shell(script), "child", logger, ladder=ladder)
@@ -750,8 +715,7 @@ async def test_a_restart_while_a_stop_is_under_way_is_refused(logger):
     await process.stop()
 
 
-async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logger):
-    """P4: the history stays true."""
+async def test_a_failed_recovery_does_not_change_the_recorded_cause(logger):
     spawned = await asyncio.create_subprocess_exec("sh", "-c", "exit 7")
     process = ManagedProcess(
         spawned,
@@ -767,8 +731,8 @@ async def test_a_failed_recovery_does_not_rewrite_how_the_process_had_died(logge
     assert "ZeroDivisionError" in process.reason
 
 
-async def test_following_begins_at_the_call(logger):
-    """B7: what is said between the call and the first turn is told."""
+async def test_follow_begins_at_the_call(logger):
+    """Not at the first iteration."""
     process = ManagedProcess(programs.echoes(), "child", logger)
     await process.start()
     await process.send(b"before\n")
@@ -781,8 +745,8 @@ async def test_following_begins_at_the_call(logger):
     await process.stop()
 
 
-async def test_following_both_streams_keeps_the_order_of_arrival(logger):
-    """B7: also when there is more than one turn's worth of it."""
+async def test_follow_of_both_streams_keeps_the_order_of_arrival(logger):
+    """Also with more lines than one turn of the loop yields."""
     script = (
         "import sys\n"
         "for n in range(2000):\n"
@@ -795,8 +759,8 @@ async def test_following_both_streams_keeps_the_order_of_arrival(logger):
     assert len(told) == 2000
 
 
-async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logger):
-    """B4: it is not dead, so nothing takes its place, and its death is still seen."""
+async def test_a_process_that_survives_its_ladder_is_reported_and_not_replaced(logger):
+    """It is still alive; its later exit is noticed."""
     ladder = Ladder((signal.SIGKILL, 0.0))
     command = programs.python(  # a large process takes its time to be torn down
         "x = bytearray(100_000_000); print('ready'); import time; time.sleep(1000)"
@@ -816,8 +780,7 @@ async def test_a_process_that_survives_its_ladder_is_named_and_not_replaced(logg
     assert process.exit_status == -9
 
 
-async def test_a_signal_reaches_the_program_and_a_dead_one_is_named(logger):
-    """Without its pid being known to the caller."""
+async def test_a_signal_reaches_the_program_or_names_a_dead_one(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     with pytest.raises(InvalidConfiguration, match="999"):
@@ -828,9 +791,7 @@ async def test_a_signal_reaches_the_program_and_a_dead_one_is_named(logger):
         process.send_signal(signal.SIGTERM)
 
 
-def test_a_process_answers_when_its_loop_has_ended(log_path):
-    """M9: asyncio's own view of it too."""
-
+def test_all_queries_work_after_the_loop_has_ended(log_path):
     async def app():
         return await run(programs.prints("hello", status=3), Logger(log_path))
 

@@ -1,10 +1,8 @@
 """
-Misbehaviour that must not hurt us: each row is what a supervisor in the field was hurt by.
-
-One table: the number of the row, what the child or the world does, and a function that
-makes it happen on real processes and says what exactly is expected of us. Rows 26 to 29
-concern the log and stand in its tests; from 32 on they are our own.
-``pytest tests/supervision/test_scenarios.py -rA`` prints the table with what has passed.
+Misbehaviour of children and of the system that must not harm the supervisor. One table:
+the number of the row, what happens, and a function that makes it happen on real
+processes and checks the result. Rows 26 to 29 concern the log and are in its tests.
+``pytest tests/supervision/test_scenarios.py -rA`` prints the table.
 """
 
 import asyncio
@@ -50,7 +48,7 @@ TABLE = []
 
 
 def row(number, does):
-    """Enter a scenario in the table."""
+    """Add a scenario to the table."""
 
     def enter(function):
         TABLE.append(pytest.param(function, id=f"{number}: {does}"))
@@ -60,8 +58,8 @@ def row(number, does):
     return enter
 
 
-class World:
-    """What a scenario happens in."""
+class Environment:
+    """The manager, the events and the log of a scenario."""
 
     def __init__(self, manager, folder):
         self.manager, self.folder = manager, folder
@@ -76,7 +74,7 @@ class World:
             await one.wait_for_line("^ready", timeout=30)
         return one
 
-    def told(self, *kinds, process=None):
+    def published(self, *kinds, process=None):
         """Return the events of these kinds."""
         return [
             event
@@ -86,10 +84,10 @@ class World:
         ]
 
     def steps(self):
-        return [event.step for event in self.told("stop_step")]
+        return [event.step for event in self.published("stop_step")]
 
     def kinds(self, name="child"):
-        """Return the kinds of all events of a process, without their common part."""
+        """Return the kinds of all events of a process, without their common prefix."""
         return [
             e.kind.removeprefix("process.") for e in self.heard if e.process == name
         ]
@@ -105,7 +103,10 @@ async def restarted(one):
 
 
 def descriptors():
-    """Return how many descriptors are open, but for the log's file, which comes late."""
+    """
+    Return the number of open descriptors except that of the log file, which is opened
+    late.
+    """
     found = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -124,7 +125,7 @@ async def ignores_sigterm(world):
     assert (status.exit_status, status.cause) == (-9, "stopped by us, escalated")
     assert world.steps() == ["SIGTERM", "SIGKILL"]
     assert time.monotonic() - began >= 0.2, "KILL not before the time of TERM"
-    [stopped] = world.told("stopped")
+    [stopped] = world.published("stopped")
     assert stopped.escalated
 
 
@@ -168,7 +169,7 @@ async def member_ignores_sigterm(world):
     assert status.exit_status == -15, "the leader's own"
     assert world.steps() == ["SIGTERM", "SIGKILL"]
     assert process_groups.living(one.pid) == []
-    [stopped] = world.told("stopped")
+    [stopped] = world.published("stopped")
     assert stopped.escalated
 
 
@@ -187,7 +188,7 @@ async def leader_dies_before(world):
 async def forks(world):
     one = await world.start(programs.forks(30))
     await one.stop()
-    assert [event.members for event in world.told("stop_step")] == [31]
+    assert [event.members for event in world.published("stop_step")] == [31]
     assert process_groups.living(one.pid) == []
 
 
@@ -322,7 +323,7 @@ async def no_descriptors(world):
         policy = RestartPolicy(first_delay=0.02, max_delay=0.02, max_failures=1e9)
         one = await world.start(programs.runs(), ready=False, restart=policy)
         assert (one.state, one.incarnation >= 1) == ("backoff", True)
-        refused = world.told("spawn_refused")[0].error
+        refused = world.published("spawn_refused")[0].error
         assert "ulimit -n" in refused
         await other.send(b"still here\n")
         await other.wait_for_line("still here")
@@ -344,10 +345,10 @@ async def crashes_for_ever(world):
     )
     one = await world.start(programs.exits(1), ready=False, restart=policy)
     await settled(one)
-    delays = [event.delay for event in world.told("restart_scheduled")]
+    delays = [event.delay for event in world.published("restart_scheduled")]
     assert delays == pytest.approx([0.01, 0.02, 0.04, 0.04, 0.04], rel=1e-6)
     assert one.get_history().exit_statuses == [1] * 6
-    [given_up] = world.told("given_up")
+    [given_up] = world.published("given_up")
     assert "exit status 1; failure score 6.0 exceeds 5" in given_up.reason
     assert given_up.reason == one.reason
 
@@ -361,7 +362,7 @@ async def crashes_rarely(world):
     )
     await one._lifecycle.until(lambda: one.restarts >= 20 or one.is_settled)
     assert one.restarts >= 20
-    assert world.told("given_up") == []
+    assert world.published("given_up") == []
 
 
 @row(14, "is stopped while starting, in backoff, or waiting for a dependency")
@@ -377,13 +378,13 @@ async def stopped_early(world):
     )
     while "waiting" not in world.manager.processes:
         await asyncio.sleep(0)
-    spawned = len(world.told("started"))
+    spawned = len(world.published("started"))
     for name in ("waiting", "backoff", "starting"):
         async with asyncio.timeout(5):  # 50 ms, on a machine that has them to spare
             status = await world.manager.stop(name)
         assert status.state == "exited"
     await asyncio.gather(starting, waiting)
-    assert len(world.told("started")) == spawned, "no spawn afterwards"
+    assert len(world.published("started")) == spawned, "no spawn afterwards"
 
 
 @row(15, "we are cancelled at any await")
@@ -433,8 +434,8 @@ async def bad_callbacks(world):
     assert (await world.start(programs.runs(), "other")).status == "running"
 
 
-async def again_and_again(times, deed, at_once=20):
-    """Do something so many times, some at once: most of it is waiting."""
+async def run_many(times, deed, at_once=20):
+    """Run something so many times, some at once, because most of it is waiting."""
     left = iter(range(times))
 
     async def worker():
@@ -463,9 +464,9 @@ async def many_cycles(world):
             len(gc.get_objects()),
         )
 
-    await again_and_again(60, cycle)
+    await run_many(60, cycle)
     before = state()
-    await again_and_again(1000, cycle)
+    await run_many(1000, cycle)
     after = state()
     assert after[:3] == before[:3], "descriptors, tasks, threads"
     assert after[3] - before[3] < 2000, "objects"
@@ -486,7 +487,7 @@ async def bursts(world):
         whole.append(one)
         await settled(one)
 
-    await again_and_again(1000, burst)
+    await run_many(1000, burst)
     assert len(whole) == 1000
     assert [line.text for line in whole[0].get_stdout()] == [
         str(n) for n in range(1000)
@@ -559,7 +560,7 @@ async def policies(world):
     ],
 )
 async def test_21_strategies_restart_in_the_exact_order(logger, strategy, together):
-    """Row 21: those that belong together end in reverse order, and start in order."""
+    """Processes that are restarted together end in reverse order and start in order."""
     async with ProcessManager(logger, strategy=strategy) as manager:
         heard = []
         for name in ("one", "two", "three"):
@@ -601,7 +602,7 @@ async def ready_lines(world):
         programs.shell("sleep 0.2; echo ready; exec sleep 1000"), "late", probes=[probe]
     )
     assert late.state == "running"
-    [ready] = world.told("ready")
+    [ready] = world.published("ready")
     assert ready.after >= 0.2
     dies = asyncio.ensure_future(
         world.start(
@@ -654,7 +655,7 @@ async def silent(world):
         programs.shell(script), ready=False, restart=TEMPORARY, probes=[probe]
     )
     await settled(one)
-    [failed] = world.told("probe_failed")
+    [failed] = world.published("probe_failed")
     assert failed.reason.startswith("silent on stderr for 0.")
     assert failed.reason.endswith("0.1 allowed; its last line was 'last line'")
     assert one.get_report().cause == "ended by us: unhealthy"
@@ -678,7 +679,7 @@ async def slow(world):
     with contextlib.suppress(ProcessDead):
         while True:
             received += len(await one.receive())
-    [failed] = world.told("probe_failed")
+    [failed] = world.published("probe_failed")
     assert failed.probe == "rate"
     assert "bytes/s on stdout over the last 0.4 s, at least 48000 expected" in (
         failed.reason
@@ -695,7 +696,7 @@ async def our_loop_is_late(world):
     for _ in range(3):
         time.sleep(0.7)
         await asyncio.sleep(0.05)
-    assert world.told("probe_failed") == []
+    assert world.published("probe_failed") == []
     assert (one.status, one.restarts) == ("running", 0)
 
 
@@ -811,7 +812,7 @@ async def finishes_for_ever(world):
     )
     one = await world.start(programs.exits(0), ready=False, restart=policy)
     status = await one.wait_until_settled()
-    delays = [event.delay for event in world.told("restart_scheduled")]
+    delays = [event.delay for event in world.published("restart_scheduled")]
     assert delays == pytest.approx([0.01, 0.02, 0.04], rel=1e-6), "it does not spin"
     assert (status.state, one.incarnation) == ("fatal", 4)
 
@@ -830,8 +831,8 @@ async def clock_set_back(world):
     finally:
         time.time = real
     assert 0 <= dead.uptime < 60
-    assert dead.ended_at < dead.started_at, "as it was told to people"
-    [scheduled] = world.told("restart_scheduled")
+    assert dead.ended_at < dead.started_at, "as it was published to people"
+    [scheduled] = world.published("restart_scheduled")
     assert "failure score 1.0 of 3" in scheduled.reason
 
 
@@ -863,7 +864,7 @@ async def zombies(world):
     )
     one = await world.start(programs.python(script))
     await one.stop()
-    [step] = world.told("stop_step")
+    [step] = world.published("stop_step")
     assert (step.members, one.exit_status) == (1, -15), "zombies need no signal"
 
 
@@ -881,12 +882,11 @@ async def stopped_while_written_to(world):
 
 @pytest.mark.parametrize("scenario", TABLE)
 async def test_scenario(scenario, logger, tmp_path):
-    """See the row's function."""
     async with ProcessManager(logger, check_interval=0.05) as manager:
-        await scenario(World(manager, tmp_path))
+        await scenario(Environment(manager, tmp_path))
 
 
 def test_every_row_that_concerns_supervision_is_in_the_table():
-    """Row 21 has a manager of its own for each strategy; 26 to 29 are the log's."""
+    """Row 21 has its own manager for each strategy; 26 to 29 are the log's."""
     numbers = {param.values[0].number for param in TABLE} | {21}
     assert numbers == set(range(1, 42)) - {26, 27, 28, 29}

@@ -1,4 +1,4 @@
-"""Coroutines supervised beside processes: row B10 of the contract."""
+"""Coroutines that are supervised like processes."""
 
 import asyncio
 
@@ -49,7 +49,6 @@ def heard(manager):
 
 
 async def test_a_task_runs_until_it_is_stopped(manager):
-    """And says so."""
     one = await manager.start_task("link", for_ever)
     assert (one.state, one.get_status().status, one.restarts) == (
         "running",
@@ -69,7 +68,6 @@ async def test_a_task_runs_until_it_is_stopped(manager):
 
 
 async def test_a_task_that_raises_is_called_again(manager, heard):
-    """By its policy, with the reason in events and log."""
     calls = []
 
     async def fails_twice():
@@ -91,11 +89,9 @@ async def test_a_task_that_raises_is_called_again(manager, heard):
     assert first.context["reason"] == "ConnectionError: lost 1"
 
 
-async def test_a_task_that_fails_for_ever_is_given_up_and_the_rest_goes_on(
+async def test_a_task_that_always_fails_is_given_up_and_the_manager_is_degraded(
     manager, heard
 ):
-    """P8 for tasks: degraded, with the reason."""
-
     async def fails():
         raise OSError("no")
 
@@ -111,8 +107,8 @@ async def test_a_task_that_fails_for_ever_is_given_up_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("policy", "calls"), [(None, 1), (TEMPORARY, 1), (PERMANENT, 3)]
 )
-async def test_returning_is_success(manager, policy, calls):
-    """A permanent one is called again all the same."""
+async def test_a_task_that_returns_has_succeeded(manager, policy, calls):
+    """A permanent task is called again nevertheless."""
     called = []
 
     async def returns():
@@ -129,7 +125,7 @@ async def test_returning_is_success(manager, policy, calls):
     assert not manager.degraded
 
 
-async def test_a_fatal_error_is_not_tried_again(manager):
+async def test_a_task_is_not_called_again_after_a_fatal_exception(manager):
     """Such as a refused key."""
 
     async def refused():
@@ -141,9 +137,7 @@ async def test_a_fatal_error_is_not_tried_again(manager):
     assert "which is listed as fatal" in one.get_status().reason
 
 
-async def test_a_critical_task_that_is_lost_ends_all_others(logger):
-    """P9 for tasks."""
-
+async def test_the_loss_of_a_critical_task_stops_all_others(logger):
     async def fails():
         raise OSError("no")
 
@@ -155,9 +149,7 @@ async def test_a_critical_task_that_is_lost_ends_all_others(logger):
     assert one.exit_status == -15
 
 
-async def test_a_stop_wins_over_a_backoff(manager):
-    """Scenario 14."""
-
+async def test_a_stop_ends_a_backoff(manager):
     async def fails():
         raise OSError
 
@@ -170,9 +162,7 @@ async def test_a_stop_wins_over_a_backoff(manager):
     assert one.restarts == 0
 
 
-async def test_what_a_task_raises_while_it_is_stopped_is_kept(manager):
-    """And changes nothing."""
-
+async def test_an_exception_during_a_stop_is_recorded(manager):
     async def raises_at_the_end():
         try:
             await for_ever()
@@ -185,10 +175,9 @@ async def test_what_a_task_raises_while_it_is_stopped_is_kept(manager):
     assert str(one.error) == "while closing"
 
 
-async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
+async def test_a_task_that_ignores_its_cancellation_does_not_delay_the_shutdown(
     manager, monkeypatch
 ):
-    """It is said that it did not end."""
     monkeypatch.setattr(task, "CANCEL_TIMEOUT", 0.05)
     release = asyncio.Event()
 
@@ -206,8 +195,7 @@ async def test_a_task_that_swallows_its_cancellation_does_not_hold_up_the_end(
     assert "did not end within 0.05 s" in status.reason
 
 
-async def test_each_stop_is_answered_also_if_a_start_follows_at_once(manager):
-    """As that of a process: not only at the end of the next life."""
+async def test_each_stop_returns_even_if_a_start_follows_at_once(manager):
     one = await manager.start_task("link", for_ever)
 
     async def stop_and_start():
@@ -219,8 +207,8 @@ async def test_each_stop_is_answered_also_if_a_start_follows_at_once(manager):
     assert (started.state, one.state, one.restarts) == ("running", "running", 1)
 
 
-async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monkeypatch):
-    """Else there were two of it, when it is restarted together with another."""
+async def test_a_task_that_does_not_end_is_not_replaced(logger, monkeypatch):
+    """Two incarnations would run otherwise, after a restart of the whole group."""
     monkeypatch.setattr(task, "CANCEL_TIMEOUT", 0.05)
     release, calls = asyncio.Event(), []
 
@@ -243,8 +231,6 @@ async def test_nothing_takes_the_place_of_a_task_that_does_not_end(logger, monke
 
 
 async def test_a_task_may_stop_itself(manager):
-    """Without waiting for itself for ever."""
-
     async def stops_itself():
         await manager.stop("link")
 
@@ -253,7 +239,7 @@ async def test_a_task_may_stop_itself(manager):
     assert one.state == "exited"
 
 
-async def test_a_task_waits_for_what_it_depends_on(manager):
+async def test_a_task_waits_for_its_dependencies(manager):
     """And a process may depend on a task."""
     await manager.start("server", programs.runs())
     one = await manager.start_task("link", for_ever, depends_on=["server"])
@@ -265,7 +251,6 @@ async def test_a_task_waits_for_what_it_depends_on(manager):
 
 
 async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
-    """Its start says which one."""
     group_ended = await manager.start("server", programs.exits(0), restart=TEMPORARY)
     await group_ended._lifecycle.until(lambda: group_ended.is_settled)
     called = []
@@ -278,7 +263,6 @@ async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
 
 
 async def test_a_task_that_waits_for_its_dependency_can_be_stopped(manager):
-    """Scenario 14: and is not called afterwards."""
     slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
     await manager.start("server", Command("/no/such"), restart=slow)
     called = []
@@ -292,8 +276,7 @@ async def test_a_task_that_waits_for_its_dependency_can_be_stopped(manager):
     assert not called
 
 
-async def test_misuse_has_clear_errors(manager, logger):
-    """Of our own hierarchy."""
+async def test_a_wrong_call_raises_an_error_of_this_package(manager, logger):
     with pytest.raises(InvalidConfiguration, match="async function"):
         await manager.start_task("x", 42)
     with pytest.raises(UnknownProcess):
@@ -307,8 +290,7 @@ async def test_misuse_has_clear_errors(manager, logger):
         await ProcessManager(logger).start_task("x", for_ever)
 
 
-async def test_the_manager_checks_tasks_too(manager):
-    """P6."""
+async def test_the_health_checks_include_tasks(manager):
     one = await manager.start_task("link", for_ever)
     statuses = await manager.check_processes()
     assert statuses["link"].last_checked is not None
@@ -317,7 +299,7 @@ async def test_the_manager_checks_tasks_too(manager):
 
 
 async def test_a_manager_that_is_cancelled_leaves_no_task(logger):
-    """With the loop going down nobody waits for anybody."""
+    """A loop that shuts down waits for no task."""
     ended = []
 
     async def notes_its_end():
@@ -340,8 +322,8 @@ async def test_a_manager_that_is_cancelled_leaves_no_task(logger):
         await running
 
 
-async def test_its_history_tells_what_each_life_raised(manager):
-    """As that of a process: what it raised stands in its stderr."""
+async def test_the_history_contains_the_exception_of_each_incarnation(manager):
+    """The traceback is its stderr."""
     tries = []
 
     async def connect():

@@ -1,4 +1,4 @@
-"""The app's own functions for a new process: what they make too late is ended."""
+"""Calls of the app's restart functions: late results are ended."""
 
 import asyncio
 import threading
@@ -15,14 +15,14 @@ from realtalk_async.testing import programs
 pytestmark = pytest.mark.timeout(20)
 
 
-async def dies(process):
-    """Wait until it is dead, and its pipes are closed."""
+async def wait_until_dead(process):
+    """Wait until it is dead and its pipes are closed."""
     async with asyncio.timeout(10):
         await process.wait()
 
 
-async def test_a_process_that_a_thread_brings_too_late_is_ended():
-    """The function was given up; nobody would own what it returns."""
+async def test_a_process_that_a_thread_returns_too_late_is_ended():
+    """The call was cancelled; no lifecycle would supervise the process."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     called, go_on, made = threading.Event(), threading.Event(), []
 
@@ -43,11 +43,11 @@ async def test_a_process_that_a_thread_brings_too_late_is_ended():
     go_on.set()
     while not made:
         await asyncio.sleep(0.001)
-    await dies(made[0])
+    await wait_until_dead(made[0])
 
 
-async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
-    """With all of its group, however late it comes."""
+async def test_a_process_of_a_function_that_ignores_its_cancellation_is_ended():
+    """With its whole group."""
     stopped, go_on, made = asyncio.Event(), asyncio.Event(), []
 
     async def stuck():
@@ -69,14 +69,12 @@ async def test_a_process_of_one_who_swallows_its_cancellation_is_ended():
     go_on.set()
     while not made:
         await asyncio.sleep(0.001)
-    await dies(made[0])
+    await wait_until_dead(made[0])
     while process_groups.living(made[0].pid):
         await asyncio.sleep(0.001)
 
 
-async def test_what_is_in_time_is_handed_on():
-    """And lives."""
-
+async def test_a_process_that_is_returned_in_time_lives():
     def quick():
         return programs.runs()
 

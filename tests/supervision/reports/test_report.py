@@ -1,4 +1,4 @@
-"""What is told after the fact: reports, histories, and what failures look like."""
+"""Reports, histories and the recognition of known failures."""
 
 import json
 from datetime import timedelta
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.timeout(20)
 NOON = now_local().replace(hour=12, minute=0, second=0, microsecond=0)
 
 
-def said(*texts, stream="stderr"):
-    """Return the lines of a buffer that was told these texts."""
+def lines(*texts, stream="stderr"):
+    """Return the lines of a buffer that contains these texts."""
     buffer = OutputBuffer(stream, clock=Clock.now())
     buffer.begin(1)
     for text in texts:
@@ -36,8 +36,10 @@ def said(*texts, stream="stderr"):
     return OutputLines(buffer)
 
 
-def record(number, cause=Cause.FAILED, began=0, ended=60, **changes):
-    """Return the report of a life that began and ended so many seconds after noon."""
+def report(number, cause=Cause.FAILED, began=0, ended=60, **changes):
+    """
+    Return the report of an incarnation that began and ended so many seconds after noon.
+    """
     fields = {
         "process": "mic",
         "incarnation": number,
@@ -50,9 +52,9 @@ def record(number, cause=Cause.FAILED, began=0, ended=60, **changes):
         "cause": cause,
         "summary": "exit status 1 after 00:01:00",
         "sign": None,
-        "last_words": tuple(said("last")),
-        "stdout": said("a", "b", "c", stream="stdout"),
-        "stderr": said("last"),
+        "last_words": tuple(lines("last")),
+        "stdout": lines("a", "b", "c", stream="stdout"),
+        "stderr": lines("last"),
         "capture": "end of file",
         "usage": None,
         "timeline": ((NOON, "starting"), (NOON, "dead")),
@@ -93,15 +95,14 @@ def history(name, *records):
     ],
 )
 def test_known_failures_are_recognised_with_advice(line, kind):
-    """B6: by the newest line that says so."""
-    sign = recognise(list(said("something busy", line, "exiting")))
+    """By the newest matching line."""
+    sign = recognise(list(lines("something busy", line, "exiting")))
     assert (sign.kind, sign.line) == (kind, line)
     assert sign.advice
 
 
-def test_what_is_not_known_is_not_guessed():
-    """Nothing is made up."""
-    assert recognise(list(said("all is well", "busy as a bee"))) is None
+def test_an_unknown_failure_has_no_sign():
+    assert recognise(list(lines("all is well", "busy as a bee"))) is None
     assert recognise([]) is None
 
 
@@ -116,13 +117,11 @@ def test_what_is_not_known_is_not_guessed():
         (None, "never ran"),
     ],
 )
-def test_an_exit_status_in_words(status, words):
-    """Scenario 19: by the signal's name."""
+def test_an_exit_status_is_described_by_the_name_of_the_signal(status, words):
     assert describe_exit(status) == words
 
 
-def test_numbers_for_people():
-    """Durations and signals."""
+def test_durations_and_signals_are_formatted_for_people():
     assert format_hms(3725.9) == "01:02:05"
     assert format_hms(400 * 3600) == "400:00:00"
     assert (format_duration(0.296), format_duration(60)) == ("0.30 s", "00:01:00")
@@ -132,21 +131,19 @@ def test_numbers_for_people():
 # ---- reports and histories
 
 
-def test_a_report_is_ready_for_json_with_as_many_lines_as_asked_for():
-    """All of them, unless said."""
-    told = record(1).to_dict()
+def test_a_report_is_ready_for_json_with_the_requested_number_of_lines():
+    told = report(1).to_dict()
     assert [line["text"] for line in told["stdout"]] == ["a", "b", "c"]
-    assert [line["text"] for line in record(1).to_dict(most_lines=2)["stdout"]] == [
+    assert [line["text"] for line in report(1).to_dict(most_lines=2)["stdout"]] == [
         "b",
         "c",
     ]
-    assert record(1).to_dict(most_lines=0)["stdout"] == []
+    assert report(1).to_dict(most_lines=0)["stdout"] == []
     json.dumps(told)
 
 
-def test_a_report_for_people_has_all_that_matters():
-    """B6."""
-    text = str(record(2, sign=recognise(list(said("resource busy")))))
+def test_the_text_of_a_report_contains_cause_output_and_usage():
+    text = str(report(2, sign=recognise(list(lines("resource busy")))))
     for part in (
         "mic, incarnation 2: exit status 1",
         "sox -d",
@@ -158,7 +155,7 @@ def test_a_report_for_people_has_all_that_matters():
         "last",
     ):
         assert part in text
-    assert "last words (none)" in str(record(1, last_words=()))
+    assert "last words (none)" in str(report(1, last_words=()))
 
 
 @pytest.mark.parametrize(
@@ -175,14 +172,12 @@ def test_a_report_for_people_has_all_that_matters():
         (Cause.UNKNOWN, True),
     ],
 )
-def test_which_ends_are_failures(cause, failed):
-    """One that ends as it should is none."""
-    assert record(1, cause).failed is failed
+def test_only_some_causes_are_failures(cause, failed):
+    assert report(1, cause).failed is failed
 
 
-def test_a_history_tells_each_life_each_attempt_and_each_refusal():
-    """P4."""
-    one = history("mic", record(1), record(2, Cause.FINISHED, exit_status=0))
+def test_a_history_contains_incarnations_attempts_and_refusals():
+    one = history("mic", report(1), report(2, Cause.FINISHED, exit_status=0))
     assert one.name == "mic"
     assert one.exit_statuses == [1, 0]
     assert [failure.incarnation for failure in one.failures] == [1]
@@ -197,12 +192,12 @@ def test_a_history_tells_each_life_each_attempt_and_each_refusal():
 
 LIVES = history(
     "mic",
-    record(1, Cause.FAILED, 0, 60),
-    record(2, Cause.SIGNALLED, 60, 120),
-    record(3, None, 120, None, exit_status=None),
+    report(1, Cause.FAILED, 0, 60),
+    report(2, Cause.SIGNALLED, 60, 120),
+    report(3, None, 120, None, exit_status=None),
 )
 ALL = ErrorHistory(
-    {"mic": LIVES, "player": history("player", record(1, Cause.FINISHED))}
+    {"mic": LIVES, "player": history("player", report(1, Cause.FINISHED))}
 )
 
 
@@ -225,8 +220,7 @@ ALL = ErrorHistory(
     ],
     ids=str,
 )
-def test_histories_are_filtered_by_process_time_and_kind_of_error(conditions, expected):
-    """P4: each life for itself, with the attempts that followed it."""
+def test_histories_are_filtered_by_process_time_and_cause(conditions, expected):
     found = ALL.filter(**conditions)
     assert {
         name: [one.incarnation for one in part.incarnations]
@@ -238,8 +232,7 @@ def test_histories_are_filtered_by_process_time_and_kind_of_error(conditions, ex
         }
 
 
-def test_a_collection_of_histories_is_a_mapping():
-    """Read-only, and ready for JSON."""
+def test_the_error_history_is_a_read_only_mapping():
     assert list(ALL) == ["mic", "player"]
     assert len(ALL) == 2
     assert ALL["mic"] is LIVES
@@ -248,8 +241,7 @@ def test_a_collection_of_histories_is_a_mapping():
     assert str(ErrorHistory()) == "nothing happened yet"
 
 
-async def test_a_real_crash_report_has_usage_and_a_timeline(manager):
-    """B6: from a real crash."""
+async def test_the_report_of_a_real_crash_has_usage_and_a_timeline(manager):
     command = programs.shell(
         "echo working; echo 'Device or resource busy' >&2; kill -11 $$"
     )
