@@ -51,14 +51,13 @@ EVENTS = [
 
 
 @pytest.mark.parametrize(
-    ("event", "level", "said"),
+    ("event", "level", "text"),
     EVENTS,
     ids=[type(event).__name__ for event, *_ in EVENTS],
 )
 def test_every_event_has_a_log_entry_with_level_component_and_message(
-    event, level, said
+    event, level, text
 ):
-    # P10 of the contract: what failed, why, what was tried, what comes next.
     logged, component, message, context = event.log_entry()
     assert logged == level
     assert logged in list(Level)
@@ -69,7 +68,7 @@ def test_every_event_has_a_log_entry_with_level_component_and_message(
     assert message != str(event), "the message is short; the context has the facts"
     assert context.get("incarnation") == (event.incarnation or None)
     json.dumps(context)
-    assert said in str(event)
+    assert text in str(event)
 
 
 def test_the_table_above_names_every_event():

@@ -72,7 +72,7 @@ def test_supervision_loads_neither_websocket_nor_command_line():
     assert done.stdout.strip() == "[]"
 
 
-LIVES = """
+PROGRAM = """
 import asyncio, sys
 from realtalk_async import PERMANENT, Command, Logger, ProcessManager
 
@@ -91,7 +91,7 @@ asyncio.run(main())
 
 def test_no_module_is_loaded_while_children_start_and_exit(tmp_path):
     """Loading a module blocks the loop for longer than an audio frame."""
-    words = [sys.executable, "-c", LIVES, str(tmp_path / "log")]
+    words = [sys.executable, "-c", PROGRAM, str(tmp_path / "log")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in {"[]", "['resource']"}  # `os.wait4` asks for that one
 

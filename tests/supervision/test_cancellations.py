@@ -170,12 +170,12 @@ async def test_a_lifecycle_task_that_is_cancelled_at_any_step_kills_its_process(
         )
         owned.append(one)
         one._lifecycle.begin()
-        owner = one._lifecycle._task
-        assert owner is not None
+        task = one._lifecycle._task
+        assert task is not None
         try:
-            await owner  # a cancellation of this is one of the owner
+            await task  # a cancellation here cancels the task
         finally:
-            await asyncio.wait([owner])
+            await asyncio.wait([task])
 
     async def check():
         one = owned.pop()

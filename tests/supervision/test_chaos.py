@@ -178,5 +178,5 @@ async def test_random_faults_leave_no_orphan_and_lose_no_line(logger, strategy):
         assert manager.processes[name].is_settled
     records = sum(checker.incarnations.values())
     print(
-        f"{strategy}: {records} lives, {checker.deaths} deaths, {lines} lines in order"
+        f"{strategy}: {records} incarnations, {checker.deaths} deaths, {lines} lines in order"
     )

@@ -27,10 +27,10 @@ def no_buffer(_stream):
 
 async def spawned(command, **environment):
     """Run a command to its end, and return (status, stdout, stderr)."""
-    said = {"stdout": b"", "stderr": b""}
+    output = {"stdout": b"", "stderr": b""}
 
     def heard(stream, data, _now):
-        said[stream] += data
+        output[stream] += data
 
     running = spawn(
         command,
@@ -44,7 +44,7 @@ async def spawned(command, **environment):
     await running.child.exited
     for reader in running.readers.values():
         assert await reader.ended, "by end of file"
-    return running.child.exit_status, said["stdout"], said["stderr"]
+    return running.child.exit_status, output["stdout"], output["stderr"]
 
 
 async def test_both_streams_of_a_command_are_read_to_the_last_byte():
@@ -56,8 +56,8 @@ async def test_working_directory_environment_and_options_reach_the_child(tmp_pat
     command = programs.shell(
         "pwd; umask; echo $A-$B", env={"A": "1"}, cwd=tmp_path, options={"umask": 0o27}
     )
-    _, said, _ = await spawned(command, B="2")
-    assert said.decode().split() == [str(tmp_path.resolve()), "0027", "1-2"]
+    _, output, _ = await spawned(command, B="2")
+    assert output.decode().split() == [str(tmp_path.resolve()), "0027", "1-2"]
 
 
 async def test_stdin_is_empty_by_default():
@@ -68,15 +68,15 @@ async def test_stdin_is_empty_by_default():
 
 async def test_a_child_leads_a_session_of_its_own():
     """So its whole group can be ended, and no signal to the app's group reaches it."""
-    _, said, _ = await spawned(programs.shell("cut -d' ' -f1,5,6 /proc/self/stat; :"))
-    _, group, session = map(int, said.split())
+    _, output, _ = await spawned(programs.shell("cut -d' ' -f1,5,6 /proc/self/stat; :"))
+    _, group, session = map(int, output.split())
     assert group == session
     assert session != os.getsid(0)
 
 
 async def test_the_child_inherits_only_its_three_streams():
-    _, said, _ = await spawned(programs.shell("ls /proc/self/fd"))
-    assert said.split() == [b"0", b"1", b"2", b"3"], "3 is the folder that ls reads"
+    _, output, _ = await spawned(programs.shell("ls /proc/self/fd"))
+    assert output.split() == [b"0", b"1", b"2", b"3"], "3 is the folder that ls reads"
 
 
 async def test_a_redirected_stream_is_not_captured(tmp_path):

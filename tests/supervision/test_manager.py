@@ -76,7 +76,7 @@ def records(pid):
     return member is not None and member.alive
 
 
-# ---- P1: its own life
+# ---- the block
 
 
 async def test_the_end_of_the_block_stops_all_in_the_reverse_order_of_their_start(
@@ -232,7 +232,7 @@ async def test_an_invalid_interval_is_refused(logger, interval):
         ProcessManager(logger, check_interval=interval)
 
 
-# ---- P2, P2b: registering and starting
+# ---- registering and starting
 
 
 async def test_an_existing_process_is_registered_and_captured(manager):
@@ -340,7 +340,7 @@ async def test_a_cycle_of_dependencies_is_refused(manager):
         await manager.start("a", programs.runs(), depends_on=["c"])
     assert manager.processes["a"].status == "dead"
     with pytest.raises(UnknownProcess):
-        await manager.start("d", programs.runs(), depends_on=["nobody"])
+        await manager.start("d", programs.runs(), depends_on=["unknown"])
     with pytest.raises(InvalidConfiguration, match="needs a Command"):
         await manager.start("d", "sleep")
 
@@ -369,7 +369,7 @@ async def test_a_process_whose_start_was_cancelled_is_stopped_with_all_others(ma
     assert not records(manager.processes["one"].pid)
 
 
-# ---- P3: checking
+# ---- checking
 
 
 async def test_one_process_or_all_can_be_checked(manager):
@@ -400,7 +400,7 @@ async def test_an_unknown_name_is_a_warning_and_an_error_with_the_known_names(ma
     assert entries[0].context == {"known": ["mic"]}
 
 
-# ---- P4: history
+# ---- history
 
 
 async def test_the_history_contains_each_incarnation_of_each_process(manager):
@@ -420,7 +420,7 @@ async def test_the_history_contains_each_incarnation_of_each_process(manager):
     json.dumps(history.to_dict())
 
 
-# ---- P5, P7: restarting
+# ---- restarting
 
 
 async def test_a_process_is_restarted_by_name(manager, heard):
@@ -474,7 +474,7 @@ async def test_the_command_is_run_again_if_the_recovery_function_fails(
     assert [name for _, name in published(heard, "callback.failed")] == ["one"]
 
 
-# ---- P6: health checks
+# ---- health checks
 
 
 async def test_all_are_checked_periodically(manager):
@@ -505,21 +505,23 @@ async def test_a_probe_that_hangs_or_raises_affects_only_its_own_process(
     probe = Probe.call(misbehaves, period=0.02, timeout=0.05, failure_threshold=1)
     neighbour = await manager.start("neighbour", programs.runs())
     one = await manager.start("one", programs.runs(), restart=AT_ONCE, probes=[probe])
-    if kind == "swallows its cancellation":  # it is never over, but it can be stopped
+    if (
+        kind == "swallows its cancellation"
+    ):  # it never ends, but its process can be stopped
         await asyncio.sleep(0.1)
         await manager.stop("one")
         assert published(heard, "callback.failed") == [("callback.failed", "one")]
     else:
         await one._lifecycle.until(lambda: one.restarts == 1)
         failed = next(event for event in heard if event.kind == "process.probe_failed")
-        said = "ZeroDivisionError" if kind == "raises" else "no answer within 0.05 s"
-        assert said in failed.reason
+        reason = "ZeroDivisionError" if kind == "raises" else "no answer within 0.05 s"
+        assert reason in failed.reason
         assert one.get_history().incarnations[0].cause == "ended by us: unhealthy"
     assert (neighbour.status, neighbour.restarts) == ("running", 0)
     release.set()
 
 
-# ---- P8, P9: degraded, critical
+# ---- degraded, critical
 
 
 async def test_the_manager_is_degraded_until_a_process_that_was_given_up_runs_again(
@@ -569,7 +571,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     assert manager.status == "failed"
     given_up = next(event for event in heard if event.kind == "process.given_up")
     assert given_up.critical is True
-    assert asyncio.current_task().cancelling() == 0, "nobody else is cancelled"
+    assert asyncio.current_task().cancelling() == 0, "only the block is cancelled"
 
 
 async def test_an_exception_of_the_block_is_the_cause_of_a_critical_loss(logger):
@@ -644,7 +646,7 @@ async def test_no_process_is_restarted_while_the_manager_closes(logger):
     assert (one.incarnation, one.restarts) == (1, 0)
 
 
-# ---- P10: telling
+# ---- events
 
 
 async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
@@ -706,7 +708,7 @@ async def test_a_subscriber_may_stop_a_process_when_it_has_died(manager):
     assert one.incarnation == 1
 
 
-# ---- P11: asyncio's own way
+# ---- create_subprocess_exec and create_subprocess_shell
 
 
 async def test_create_subprocess_exec_returns_a_supervised_process_of_asyncio(manager):
@@ -848,7 +850,7 @@ async def test_a_restart_by_policy_makes_a_new_process_of_asyncio(manager):
     assert process.returncode == 1
 
 
-# ---- escapees
+# ---- daemons, later starts, kill
 
 
 async def test_a_daemon_that_left_its_session_is_ended_and_logged(logger):
@@ -898,10 +900,10 @@ async def test_kill_ends_the_whole_group_at_once_and_no_restart_follows(manager,
 
 async def test_the_forecast_of_the_next_start_is_exact_when_it_is_scheduled(manager):
     """A subscriber sees it with 0.00 s elapsed."""
-    published = []
+    next_starts = []
     manager.subscribe(
         lambda event: (
-            published.append(manager.explain("one").next[0])
+            next_starts.append(manager.explain("one").next[0])
             if isinstance(event, events.RestartScheduled)
             else None
         )
@@ -911,7 +913,7 @@ async def test_the_forecast_of_the_next_start_is_exact_when_it_is_scheduled(mana
         one = await manager.start("one", programs.exits(1), restart=slow)
         await one._lifecycle.until(lambda one=one: one.state == "backoff")
         await one.stop()
-    assert [line[:15] for line in published] == ["starts again in"] * 2
+    assert [line[:15] for line in next_starts] == ["starts again in"] * 2
 
 
 async def test_a_backoff_that_ends_during_the_shutdown_starts_nothing(logger):

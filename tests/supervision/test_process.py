@@ -28,7 +28,7 @@ from realtalk_async.supervision.policy.restart import (
 )
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(20)  # bounds every wait of every test
+pytestmark = pytest.mark.timeout(20)  # a bound for every wait
 
 PIPE = asyncio.subprocess.PIPE
 
@@ -41,7 +41,7 @@ async def run(command, logger, name="child", **options):
     return process
 
 
-# ---- M1, M2: what it wraps and what it is
+# ---- construction and properties
 
 
 async def test_a_command_is_started_and_captured(logger):
@@ -117,7 +117,7 @@ async def test_the_exit_status_is_unknown_if_other_code_reaped_the_child(logger)
     assert status.exit_status == "unknown"
 
 
-# ---- M3, M4: asking
+# ---- check and status
 
 
 async def test_check_records_the_time_and_returns_the_status(logger):
@@ -143,15 +143,15 @@ async def test_an_exit_is_noticed_without_a_check(logger):
 
 async def test_the_status_is_ready_for_json(logger):
     process = await run(programs.exits(3), logger)
-    told = process.get_status().to_dict()
-    assert told["exit_status"] == 3
-    assert told["cause"] == "failed"
-    assert told["restarts"] == 0
-    assert told["uptime"] > 0
+    result = process.get_status().to_dict()
+    assert result["exit_status"] == 3
+    assert result["cause"] == "failed"
+    assert result["restarts"] == 0
+    assert result["uptime"] > 0
     assert "child: dead (exited)" in str(process.get_status())
 
 
-# ---- M5: restart
+# ---- restart
 
 
 async def test_a_restart_keeps_the_output_and_history_of_earlier_incarnations(logger):
@@ -286,7 +286,7 @@ async def test_a_stop_cancels_a_restart_function_that_hangs(logger):
     assert process.incarnation == 1
 
 
-# ---- M6, M7: output
+# ---- output
 
 
 async def test_the_text_of_a_line_contains_its_arrival_time(logger):
@@ -327,8 +327,8 @@ async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
             await process.wait_for_line(expected, 10)
         await process.wait()
     combined = process.get_combined_output()
-    told = [line.text for line in combined.interleaved]
-    assert told == ["out1", "err1", "out2"] * 2
+    result = [line.text for line in combined.interleaved]
+    assert result == ["out1", "err1", "out2"] * 2
     assert combined.status.restarts == 1
     assert combined.to_dict()["stderr"][0]["text"] == "err1"
 
@@ -342,7 +342,7 @@ async def test_all_queries_work_after_the_process_has_died(logger):
     assert "last words" in str(report)
 
 
-# ---- M8: complete, and bounded
+# ---- max_size and spill
 
 
 async def test_output_beyond_max_size_is_a_warning_and_a_counted_gap(logger):
@@ -370,7 +370,7 @@ async def test_old_output_moves_to_the_disk_and_stays_complete(logger):
         assert lines[number].raw == b"%09d" % number * 11111 + b"\n"
 
 
-# ---- M10: capture
+# ---- capture
 
 
 async def test_an_unterminated_last_line_is_captured_as_partial(logger):
@@ -401,7 +401,7 @@ async def test_python_warnings_of_a_child_become_warning_entries(logger):
     assert entry.context["category"] == "UserWarning"
 
 
-# ---- M11: stop and wait
+# ---- stop and wait
 
 
 async def test_stop_ends_the_group_by_its_ladder(logger):
@@ -568,7 +568,7 @@ async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"process": "sox"}, "Command"),
         ({"name": ""}, "name"),
@@ -578,10 +578,10 @@ async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hi
     ],
 )
 async def test_an_invalid_argument_raises_an_error_of_this_package(
-    logger, arguments, said
+    logger, arguments, message
 ):
     good = {"process": programs.runs(), "name": "child", "logger": logger}
-    with pytest.raises(InvalidConfiguration, match=said):
+    with pytest.raises(InvalidConfiguration, match=message):
         ManagedProcess(**{**good, **arguments})
 
 
@@ -664,7 +664,7 @@ def test_a_process_is_never_restarted_by_default():
 
 
 async def test_binary_output_in_the_pipe_survives_the_exit(logger):
-    size = 300_000  # more than we hold back, less than that and a full pipe
+    size = 300_000  # more than the buffer, less than buffer and pipe together
     script = f"import sys; sys.stdout.buffer.write(b'x' * {size})"
     command = programs.python(script, stdout="binary")
     process = await run(command, logger, drain=0.2)
@@ -689,7 +689,7 @@ async def test_a_program_that_is_blocked_by_its_consumer_can_still_end(logger):
     process = ManagedProcess(command, "mic", logger, ladder=ladder)
     await process.start()
     received = await process.receive()
-    await asyncio.sleep(0.1)  # until it has filled all that there is
+    await asyncio.sleep(0.1)  # until buffer and pipe are full
     status = await process.stop()
     assert (status.exit_status, status.cause) == (0, "stopped by us")
     with pytest.raises(ProcessDead):
@@ -754,22 +754,22 @@ async def test_follow_of_both_streams_keeps_the_order_of_arrival(logger):
         "    stream.write(f'{n}\\n'); stream.flush()"
     )
     process = await run(programs.python(script), logger)
-    told = [line.sequence async for line in process.follow(history=True)]
-    assert told == sorted(told)
-    assert len(told) == 2000
+    result = [line.sequence async for line in process.follow(history=True)]
+    assert result == sorted(result)
+    assert len(result) == 2000
 
 
 async def test_a_process_that_survives_its_ladder_is_reported_and_not_replaced(logger):
     """It is still alive; its later exit is noticed."""
     ladder = Ladder((signal.SIGKILL, 0.0))
-    command = programs.python(  # a large process takes its time to be torn down
+    command = programs.python(  # the kernel needs time to release a large process
         "x = bytearray(100_000_000); print('ready'); import time; time.sleep(1000)"
     )
     process = ManagedProcess(command, "child", logger, ladder=ladder)
     await process.start()
     await process.wait_for_line("ready")
     status = await process.stop()
-    if status.status == "running":  # it was not killed within 0 s
+    if status.status == "running":  # the kill took longer than 0 s
         if process.status == "running":
             assert (await process.start()).incarnation == 1
         if process.status == "running":

@@ -114,39 +114,39 @@ def descriptors():
     return found
 
 
-# ---- how it ends
+# ---- stop
 
 
 @row(1, "ignores SIGTERM")
-async def ignores_sigterm(world):
-    one = await world.start(programs.ignores_sigterm(), ladder=SOON)
+async def ignores_sigterm(env):
+    one = await env.start(programs.ignores_sigterm(), ladder=SOON)
     began = time.monotonic()
     status = await one.stop()
     assert (status.exit_status, status.cause) == (-9, "stopped by us, escalated")
-    assert world.steps() == ["SIGTERM", "SIGKILL"]
+    assert env.steps() == ["SIGTERM", "SIGKILL"]
     assert time.monotonic() - began >= 0.2, "KILL not before the time of TERM"
-    [stopped] = world.published("stopped")
+    [stopped] = env.published("stopped")
     assert stopped.escalated
 
 
-@row(2, "needs most of its grace to clean up")
-async def cleans_up(world):
+@row(2, "needs most of the first step of its ladder to clean up")
+async def cleans_up(env):
     ladder = Ladder((signal.SIGTERM, 10.0), (signal.SIGKILL, 1.0))
-    one = await world.start(programs.cleans_up(0.3), ladder=ladder)
+    one = await env.start(programs.cleans_up(0.3), ladder=ladder)
     status = await one.stop()
     assert (status.exit_status, status.cause) == (0, "stopped by us")
-    assert world.steps() == ["SIGTERM"]
+    assert env.steps() == ["SIGTERM"]
     assert one.get_stdout()[-1].text == "clean"
 
 
 @row(3, "leader exits, a grandchild holds the pipe")
-async def leaves_a_grandchild(world):
+async def leaves_a_grandchild(env):
     before = descriptors()
-    ready = world.folder / "ready"
+    ready = env.folder / "ready"
     command = programs.shell(
         f"(sleep 1000) & while [ ! -e {ready} ]; do sleep 0.01; done; date +%s.%N"
     )
-    one = await world.start(command, ready=False)
+    one = await env.start(command, ready=False)
     group = one.pid
     ready.touch()
     await one._lifecycle.until(lambda: one.status == "dead")
@@ -161,39 +161,39 @@ async def leaves_a_grandchild(world):
     assert descriptors() == before
 
 
-@row(4, "a member of the group ignores SIGTERM after the leader went")
-async def member_ignores_sigterm(world):
+@row(4, "a member of the group ignores SIGTERM after the leader exited")
+async def member_ignores_sigterm(env):
     script = "(trap '' TERM; echo ready; while :; do sleep 0.1; done) & exec sleep 1000"
-    one = await world.start(programs.shell(script), ladder=SOON)
+    one = await env.start(programs.shell(script), ladder=SOON)
     status = await one.stop()
     assert status.exit_status == -15, "the leader's own"
-    assert world.steps() == ["SIGTERM", "SIGKILL"]
+    assert env.steps() == ["SIGTERM", "SIGKILL"]
     assert process_groups.living(one.pid) == []
-    [stopped] = world.published("stopped")
+    [stopped] = env.published("stopped")
     assert stopped.escalated
 
 
 @row(4, "leader dies by itself, and a member of its group ignores SIGTERM")
-async def leader_dies_before(world):
-    one = await world.start(
+async def leader_dies_before(env):
+    one = await env.start(
         programs.leaves_a_grandchild(ignoring_sigterm=True), restart=TEMPORARY
     )
     await settled(one)
     assert process_groups.living(one.pid) == []
-    assert world.steps() == ["SIGTERM", "SIGKILL"]
+    assert env.steps() == ["SIGTERM", "SIGKILL"]
     assert one.get_report().cause == "finished", "its own end, not ours"
 
 
 @row(5, "31 processes forked")
-async def forks(world):
-    one = await world.start(programs.forks(30))
+async def forks(env):
+    one = await env.start(programs.forks(30))
     await one.stop()
-    assert [event.members for event in world.published("stop_step")] == [31]
+    assert [event.members for event in env.published("stop_step")] == [31]
     assert process_groups.living(one.pid) == []
 
 
 @row(6, "the app itself is killed with SIGKILL")
-async def app_is_killed(world):
+async def app_is_killed(env):
     source = textwrap.dedent(
         """
         import asyncio, sys
@@ -212,7 +212,7 @@ async def app_is_killed(world):
         asyncio.run(main())
         """
     )
-    log = str(world.folder / "other.log")
+    log = str(env.folder / "other.log")
     app = await asyncio.create_subprocess_exec(
         sys.executable, "-c", source, log, stdout=PIPE
     )
@@ -220,15 +220,15 @@ async def app_is_killed(world):
     assert len(process_groups.tagged(tag)) == 2
     app.kill()
     await app.communicate()
-    async with asyncio.timeout(8):  # a second, on a machine that has one to spare
+    async with asyncio.timeout(8):  # about 1 s on an idle machine
         while process_groups.tagged(tag):
             await asyncio.sleep(0.02)
 
 
 @row(7, "floods its output and is stopped")
-async def floods(world):
+async def floods(env):
     before = time.thread_time()
-    one = await world.start(programs.floods(), ready=False, max_size=50_000_000)
+    one = await env.start(programs.floods(), ready=False, max_size=50_000_000)
     late = []
     for _ in range(25):
         due = time.monotonic() + 0.02
@@ -236,19 +236,19 @@ async def floods(world):
         late.append(time.monotonic() - due)
     status = await one.stop()
     assert status.cause == "stopped by us"
-    assert world.steps() == ["SIGTERM"]
+    assert env.steps() == ["SIGTERM"]
     assert one._capture.buffers["stdout"].size > 0
-    # Not a measure of this machine: half of the frames must have been in time.
+    # At least half of the frames must be in time, also on a loaded machine.
     assert sorted(late)[len(late) // 2] < 0.02
     assert time.thread_time() - before < 20
 
 
 @row(8, "writes 10 MB without a newline")
-async def no_newline(world):
+async def no_newline(env):
     script = "import sys; sys.stdout.write('né' * 3_500_000)"
     tracemalloc.start()
     try:
-        one = await world.start(programs.python(script), ready=False)
+        one = await env.start(programs.python(script), ready=False)
         await settled(one)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -261,13 +261,13 @@ async def no_newline(world):
 
 
 @row(9, "writes invalid UTF-8; a character is cut by a read")
-async def invalid_utf8(world):
+async def invalid_utf8(env):
     script = (
         "import os, sys\n"
         "for byte in 'é€'.encode() + b'\\xff\\n':\n"
         "    os.write(1, bytes([byte])); sys.stdin.read(1)"
     )
-    one = await world.start(programs.python(script, stdin=True), ready=False)
+    one = await env.start(programs.python(script, stdin=True), ready=False)
     for size in range(1, 8):
         while one._capture.buffers["stdout"].size < size:
             await asyncio.sleep(0)
@@ -280,36 +280,38 @@ async def invalid_utf8(world):
     assert line.raw == "é€".encode() + b"\xff\n"
 
 
-# ---- how it does not start
+# ---- refused starts
 
 
 @row(10, "program missing, not executable, a directory; working directory missing")
-async def cannot_be_started(world):
-    plain = world.folder / "plain"
+async def cannot_be_started(env):
+    plain = env.folder / "plain"
     plain.write_text("no program")
     before = descriptors()
     cases = [
         (Command("/no/such/program"), errno.ENOENT, "/no/such/program"),
         (Command(plain), errno.EACCES, str(plain)),
-        (Command(world.folder), errno.EACCES, str(world.folder)),
+        (Command(env.folder), errno.EACCES, str(env.folder)),
         (Command("true", cwd="/no/such/dir"), errno.ENOENT, "/no/such/dir"),
     ]
     for number, (command, code, path) in enumerate(cases):
         with pytest.raises(SpawnFailed) as caught:
-            await world.start(command, f"child {number}", restart=TEMPORARY)
+            await env.start(command, f"child {number}", restart=TEMPORARY)
         assert (caught.value.errno, caught.value.path) == (code, path)
-    with contextlib.suppress(SpawnFailed):  # unless another try is due just then
-        await world.start(Command("/no/such"), ready=False, restart=AT_ONCE)
-    one = world.manager.processes["child"]
+    with contextlib.suppress(
+        SpawnFailed
+    ):  # unless another attempt is due at that moment
+        await env.start(Command("/no/such"), ready=False, restart=AT_ONCE)
+    one = env.manager.processes["child"]
     await settled(one)
     assert one.get_history().exit_statuses == [None] * 4, "it counts for the backoff"
     assert one.state == "fatal"
     assert descriptors() == before
 
 
-@row(11, "no descriptor is left at the spawn")
-async def no_descriptors(world):
-    other = await world.start(programs.echoes(), "other", ready=False)
+@row(11, "the app has no free descriptor at the spawn")
+async def no_descriptors(env):
+    other = await env.start(programs.echoes(), "other", ready=False)
     await other.wait_until_running()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -321,9 +323,9 @@ async def no_descriptors(world):
             while True:
                 taken.append(os.dup(0))
         policy = RestartPolicy(first_delay=0.02, max_delay=0.02, max_failures=1e9)
-        one = await world.start(programs.runs(), ready=False, restart=policy)
+        one = await env.start(programs.runs(), ready=False, restart=policy)
         assert (one.state, one.incarnation >= 1) == ("backoff", True)
-        refused = world.published("spawn_refused")[0].error
+        refused = env.published("spawn_refused")[0].error
         assert "ulimit -n" in refused
         await other.send(b"still here\n")
         await other.wait_for_line("still here")
@@ -338,62 +340,62 @@ async def no_descriptors(world):
 # ---- restarts
 
 
-@row(12, "exits with 1 at once, for ever")
-async def crashes_for_ever(world):
+@row(12, "always exits with 1 at once")
+async def crashes_for_ever(env):
     policy = RestartPolicy(
         first_delay=0.01, max_delay=0.04, max_failures=5, jitter=False, decay=1e9
     )
-    one = await world.start(programs.exits(1), ready=False, restart=policy)
+    one = await env.start(programs.exits(1), ready=False, restart=policy)
     await settled(one)
-    delays = [event.delay for event in world.published("restart_scheduled")]
+    delays = [event.delay for event in env.published("restart_scheduled")]
     assert delays == pytest.approx([0.01, 0.02, 0.04, 0.04, 0.04], rel=1e-6)
     assert one.get_history().exit_statuses == [1] * 6
-    [given_up] = world.published("given_up")
+    [given_up] = env.published("given_up")
     assert "exit status 1; failure score 6.0 exceeds 5" in given_up.reason
     assert given_up.reason == one.reason
 
 
-@row(13, "crashes again and again, but each time after a long while")
-async def crashes_rarely(world):
-    # An hour of life is a hundred half-lives here: the score has faded every time.
+@row(13, "crashes repeatedly, each time after a long run")
+async def crashes_rarely(env):
+    # An hour is a hundred half-lives of the failure score here: it has decayed every time.
     policy = RestartPolicy(first_delay=0.0, decay=0.0001, max_failures=1.5)
-    one = await world.start(
+    one = await env.start(
         programs.shell("sleep 0.01; exit 1"), ready=False, restart=policy
     )
     await one._lifecycle.until(lambda: one.restarts >= 20 or one.is_settled)
     assert one.restarts >= 20
-    assert world.published("given_up") == []
+    assert env.published("given_up") == []
 
 
 @row(14, "is stopped while starting, in backoff, or waiting for a dependency")
-async def stopped_early(world):
+async def stopped_early(env):
     never = Probe.line("never")
     starting = asyncio.ensure_future(
-        world.start(programs.runs(), "starting", ready=False, probes=[never])
+        env.start(programs.runs(), "starting", ready=False, probes=[never])
     )
-    backoff = await world.start(programs.exits(1), "backoff", ready=False, restart=SLOW)
+    backoff = await env.start(programs.exits(1), "backoff", ready=False, restart=SLOW)
     await backoff._lifecycle.until(lambda: backoff.state == "backoff")
     waiting = asyncio.ensure_future(
-        world.start(programs.runs(), "waiting", ready=False, depends_on=["backoff"])
+        env.start(programs.runs(), "waiting", ready=False, depends_on=["backoff"])
     )
-    while "waiting" not in world.manager.processes:
+    while "waiting" not in env.manager.processes:
         await asyncio.sleep(0)
-    spawned = len(world.published("started"))
+    spawned = len(env.published("started"))
     for name in ("waiting", "backoff", "starting"):
-        async with asyncio.timeout(5):  # 50 ms, on a machine that has them to spare
-            status = await world.manager.stop(name)
+        async with asyncio.timeout(5):  # about 50 ms on an idle machine
+            status = await env.manager.stop(name)
         assert status.state == "exited"
     await asyncio.gather(starting, waiting)
-    assert len(world.published("started")) == spawned, "no spawn afterwards"
+    assert len(env.published("started")) == spawned, "no spawn afterwards"
 
 
-@row(15, "we are cancelled at any await")
-async def cancelled_anywhere(world):
-    # Every step of the loop is tried in test_cancellations.py; here the block as a whole.
+@row(15, "the app is cancelled at any await")
+async def cancelled_anywhere(env):
+    # test_cancellations.py cancels at every step of the loop; this row cancels the block.
     pids = []
 
     async def app():
-        async with ProcessManager(world.logger) as manager:
+        async with ProcessManager(env.logger) as manager:
             manager.subscribe(
                 lambda e: pids.append(e.pid) if isinstance(e, ProcessStarted) else None
             )
@@ -411,16 +413,16 @@ async def cancelled_anywhere(world):
 
 
 @row(16, "a callback of the app raises, or never returns")
-async def bad_callbacks(world):
+async def bad_callbacks(env):
     def raises(_event):
         raise ZeroDivisionError("subscriber")
 
     async def hangs(_report):
         await asyncio.Event().wait()
 
-    world.manager.subscribe(raises)
+    env.manager.subscribe(raises)
     probe = Probe.call(lambda: 1 / 0, period=0.01, failure_threshold=1)
-    one = await world.start(
+    one = await env.start(
         programs.runs(), ready=False, restart=AT_ONCE, recover=hangs, probes=[probe]
     )
     await one._lifecycle.until(lambda: one.status == "dead")
@@ -429,9 +431,9 @@ async def bad_callbacks(world):
     assert process_groups.living(one.pid) == []
     [record] = one.get_history().incarnations
     assert "ZeroDivisionError: division by zero" in record.summary
-    errors = await world.logger.get_logs(level="ERROR", component="manager")
+    errors = await env.logger.get_logs(level="ERROR", component="manager")
     assert "subscriber" in errors[0].context["error"]
-    assert (await world.start(programs.runs(), "other")).status == "running"
+    assert (await env.start(programs.runs(), "other")).status == "running"
 
 
 async def run_many(times, deed, at_once=20):
@@ -448,9 +450,9 @@ async def run_many(times, deed, at_once=20):
 
 
 @row(17, "is started and stopped 1000 times")
-async def many_cycles(world):
+async def many_cycles(env):
     async def cycle():
-        one = ManagedProcess(Command("sleep", "1000"), "one", world.logger)
+        one = ManagedProcess(Command("sleep", "1000"), "one", env.logger)
         await one.start()
         await one.stop()
 
@@ -473,13 +475,13 @@ async def many_cycles(world):
 
 
 @row(18, "writes a burst of lines, then exits: 1000 times")
-async def bursts(world):
+async def bursts(env):
     expected = b"".join(b"%d\n" % n for n in range(1000))
     whole = []
 
     async def burst():
         one = ManagedProcess(
-            Command("seq", "0", "999"), "one", world.logger, restart=TEMPORARY
+            Command("seq", "0", "999"), "one", env.logger, restart=TEMPORARY
         )
         await one.start()
         await one.wait()
@@ -494,23 +496,23 @@ async def bursts(world):
     ]
 
 
-@row(19, "exits by a signal, ours or not")
-async def signalled(world):
+@row(19, "is killed by a signal of the app or of another process")
+async def signalled(env):
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGHUP):
         name = f"child {number}"
-        one = await world.start(programs.runs(), name, restart=TEMPORARY)
+        one = await env.start(programs.runs(), name, restart=TEMPORARY)
         os.kill(one.pid, number)
         await settled(one)
         assert (one.exit_status, one.get_report().cause) == (-number, "signalled")
         assert f"killed by {number.name}" in one.get_report().summary
-    ours = await world.start(programs.runs(), "ours")
+    ours = await env.start(programs.runs(), "ours")
     status = await ours.stop()
     assert (status.exit_status, status.cause) == (-15, "stopped by us")
 
 
 @row(20, "every policy with every kind of exit")
-async def policies(world):
-    # The table of decisions is in test_restart.py; here each is made on a real exit.
+async def policies(env):
+    # The table of decisions is in test_restart.py; this row uses real exits.
     kinds = {
         "clean": programs.exits(0),
         "failure": programs.exits(1),
@@ -537,7 +539,7 @@ async def policies(world):
             one = ManagedProcess(
                 command,
                 "one",
-                world.logger,
+                env.logger,
                 restart=RestartPolicy(policy.mode, max_failures=1, first_delay=0.0),
             )
             try:
@@ -596,16 +598,16 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
 
 
 @row(22, "the ready line comes late, never, or after a flood")
-async def ready_lines(world):
+async def ready_lines(env):
     probe = Probe.line("^ready", timeout=20)
-    late = await world.start(
+    late = await env.start(
         programs.shell("sleep 0.2; echo ready; exec sleep 1000"), "late", probes=[probe]
     )
     assert late.state == "running"
-    [ready] = world.published("ready")
+    [ready] = env.published("ready")
     assert ready.after >= 0.2
     dies = asyncio.ensure_future(
-        world.start(
+        env.start(
             programs.shell("echo almost; exit 3"),
             "dies",
             ready=False,
@@ -616,23 +618,23 @@ async def ready_lines(world):
     with pytest.raises(Exception, match="exit status 3"):
         await dies
     flood = programs.shell("seq 100000; echo ready; exec sleep 1000")
-    assert (await world.start(flood, "flood", probes=[probe])).state == "running"
+    assert (await env.start(flood, "flood", probes=[probe])).state == "running"
 
 
 @row(23, "loses its readiness")
-async def readiness_lost(world):
-    well = world.folder / "well"
+async def readiness_lost(env):
+    well = env.folder / "well"
     well.touch()
     probe = Probe.call(
         well.exists, purpose="readiness", period=0.01, failure_threshold=2
     )
-    one = await world.start(programs.runs(), restart=AT_ONCE, probes=[probe])
+    one = await env.start(programs.runs(), restart=AT_ONCE, probes=[probe])
     well.unlink()
     await one._lifecycle.until(lambda: one.restarts == 1)
     assert one.state == "starting"
     well.touch()
     await one.wait_until_running()
-    assert world.kinds() == [
+    assert env.kinds() == [
         "started",
         "ready",
         "readiness_lost",
@@ -648,28 +650,28 @@ async def readiness_lost(world):
 
 
 @row(24, "is alive but silent")
-async def silent(world):
+async def silent(env):
     script = "echo hello; echo 'last line' >&2; exec sleep 1000"
     probe = Probe.silence(0.1, "stderr", grace=0.05)
-    one = await world.start(
+    one = await env.start(
         programs.shell(script), ready=False, restart=TEMPORARY, probes=[probe]
     )
     await settled(one)
-    [failed] = world.published("probe_failed")
+    [failed] = env.published("probe_failed")
     assert failed.reason.startswith("silent on stderr for 0.")
     assert failed.reason.endswith("0.1 allowed; its last line was 'last line'")
     assert one.get_report().cause == "ended by us: unhealthy"
 
 
-@row(24, "is alive, but brings too few bytes a second")
-async def slow(world):
+@row(24, "is alive, but writes too few bytes per second")
+async def slow(env):
     script = (
         "import os, time\n"
         "for n in range(10000):\n"
         "    os.write(1, bytes(4800 if n < 10 else 480)); time.sleep(0.02)"
     )
     probe = Probe.rate(48_000, window=0.4, grace=0.0)
-    one = await world.start(
+    one = await env.start(
         programs.python(script, stdout="binary"),
         ready=False,
         restart=TEMPORARY,
@@ -679,7 +681,7 @@ async def slow(world):
     with contextlib.suppress(ProcessDead):
         while True:
             received += len(await one.receive())
-    [failed] = world.published("probe_failed")
+    [failed] = env.published("probe_failed")
     assert failed.probe == "rate"
     assert "bytes/s on stdout over the last 0.4 s, at least 48000 expected" in (
         failed.reason
@@ -688,27 +690,27 @@ async def slow(world):
     assert one.get_report().cause == "ended by us: unhealthy"
 
 
-@row(25, "is well while our own loop is late")
-async def our_loop_is_late(world):
+@row(25, "is healthy while the loop of the app is late")
+async def our_loop_is_late(env):
     script = "while :; do echo tick; sleep 0.02; done"
     probes = [Probe.silence(0.3, grace=0.0), Probe.line("tick")]
-    one = await world.start(programs.shell(script), ready=False, probes=probes)
+    one = await env.start(programs.shell(script), ready=False, probes=probes)
     for _ in range(3):
         time.sleep(0.7)
         await asyncio.sleep(0.05)
-    assert world.published("probe_failed") == []
+    assert env.published("probe_failed") == []
     assert (one.status, one.restarts) == ("running", 0)
 
 
-# ---- and the world
+# ---- ports and many processes
 
 
 @row(30, "binds a port, and is restarted")
-async def binds_a_port(world):
+async def binds_a_port(env):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    one = await world.start(programs.binds(port), restart=FOR_EVER)
+    one = await env.start(programs.binds(port), restart=FOR_EVER)
     for record in range(2, 6):
         os.kill(one.pid, signal.SIGKILL)  # its child still holds the port
         await one._lifecycle.until(lambda record=record: one.incarnation == record)
@@ -717,12 +719,10 @@ async def binds_a_port(world):
 
 
 @row(31, "200 short runs at once")
-async def many_at_once(world):
+async def many_at_once(env):
     processes = await asyncio.gather(
         *(
-            world.start(
-                programs.exits(n % 7), f"one {n}", ready=False, restart=TEMPORARY
-            )
+            env.start(programs.exits(n % 7), f"one {n}", ready=False, restart=TEMPORARY)
             for n in range(200)
         )
     )
@@ -731,13 +731,13 @@ async def many_at_once(world):
     assert len({one.pid for one in processes}) == 200
 
 
-# ---- what we thought of ourselves
+# ---- further misbehaviour
 
 
-@row(32, "closes its stdout and goes on")
-async def closes_stdout(world):
+@row(32, "closes its stdout and continues")
+async def closes_stdout(env):
     script = "echo said; exec >&-; echo 'ready' >&2; read line; echo \"$line\" >&2"
-    one = await world.start(programs.shell(script, stdin=True), restart=TEMPORARY)
+    one = await env.start(programs.shell(script, stdin=True), restart=TEMPORARY)
     assert one.status == "running"
     await one.send(b"still here\n")
     await settled(one)
@@ -747,32 +747,32 @@ async def closes_stdout(world):
 
 
 @row(33, "writes NUL bytes")
-async def nul_bytes(world):
+async def nul_bytes(env):
     script = "import os; os.write(2, b'a\\0b\\n\\0\\n'); os._exit(1)"
-    one = await world.start(programs.python(script), ready=False, restart=TEMPORARY)
+    one = await env.start(programs.python(script), ready=False, restart=TEMPORARY)
     await settled(one)
     assert [line.raw for line in one.get_stderr()] == [b"a\0b\n", b"\0\n"]
-    [entry] = await world.logger.get_logs(level="ERROR", component="child")
+    [entry] = await env.logger.get_logs(level="ERROR", component="child")
     assert entry.context["last_words"] == ["a\0b", "\0"]
-    assert b"\0" not in world.logger.path.read_bytes(), "a log is text"
+    assert b"\0" not in env.logger.path.read_bytes(), "a log is text"
 
 
-@row(34, "moves a member into a process group of its own")
-async def changes_its_group(world):
+@row(34, "moves a member into another process group")
+async def changes_its_group(env):
     script = "set -m; sleep 1000 & echo $!; echo ready; exec sleep 1000"
-    one = await world.start(Command("bash", "-c", script))
+    one = await env.start(Command("bash", "-c", script))
     moved = int(one.get_stdout()[0].text)
     assert os.getpgid(moved) == moved != one.pid
-    assert not await world.manager.leak_report(), "its session is still ours"
+    assert not await env.manager.leak_report(), "its session is still ours"
     await one.stop()
-    [escapee] = (await world.manager.leak_report()).escapees
+    [escapee] = (await env.manager.leak_report()).escapees
     assert escapee.startswith(f"pid {moved} (sleep)")
-    await world.manager.aclose()
+    await env.manager.aclose()
     assert process_groups.look(moved) is None or not process_groups.look(moved).alive
 
 
 @row(35, "leaves a daemon behind by forking twice")
-async def daemon(world):
+async def daemon(env):
     script = (
         "import os, time\n"
         "if os.fork() == 0:\n"
@@ -784,42 +784,42 @@ async def daemon(world):
         "    time.sleep(1000)\n"
         "os.wait()"
     )
-    one = await world.start(programs.python(script), ready=False)
+    one = await env.start(programs.python(script), ready=False)
     pid = int((await one.wait_for_line("^[0-9]+", timeout=30)).text)
     await settled(one)
     assert one.get_report().cause == "finished"
-    [escapee] = (await world.manager.leak_report()).escapees
+    [escapee] = (await env.manager.leak_report()).escapees
     assert escapee.startswith(f"pid {pid} (")
-    await world.manager.aclose()
-    assert not await world.manager.leak_report()
-    [said] = await world.logger.get_logs(pattern="had left their session")
-    assert said.context["escapees"][0].startswith(f"pid {pid} (")
+    await env.manager.aclose()
+    assert not await env.manager.leak_report()
+    [entry] = await env.logger.get_logs(pattern="had left their session")
+    assert entry.context["escapees"][0].startswith(f"pid {pid} (")
 
 
-@row(36, "has stopped itself when it is to end")
-async def stopped_itself(world):
-    one = await world.start(programs.shell("echo ready; kill -STOP $$; exit 3"))
+@row(36, "has sent itself SIGSTOP before the stop")
+async def stopped_itself(env):
+    one = await env.start(programs.shell("echo ready; kill -STOP $$; exit 3"))
     while process_groups.look(one.pid).state != "T":
         await asyncio.sleep(0.005)
     status = await one.stop()
-    assert (status.exit_status, world.steps()) == (-15, ["SIGTERM"])
+    assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])
 
 
-@row(37, "exits with 0 again and again, and is permanent")
-async def finishes_for_ever(world):
+@row(37, "is permanent and always exits with 0")
+async def finishes_for_ever(env):
     policy = RestartPolicy(
         "permanent", first_delay=0.01, max_failures=3, jitter=False, decay=1e9
     )
-    one = await world.start(programs.exits(0), ready=False, restart=policy)
+    one = await env.start(programs.exits(0), ready=False, restart=policy)
     status = await one.wait_until_settled()
-    delays = [event.delay for event in world.published("restart_scheduled")]
+    delays = [event.delay for event in env.published("restart_scheduled")]
     assert delays == pytest.approx([0.01, 0.02, 0.04], rel=1e-6), "it does not spin"
     assert (status.state, one.incarnation) == ("fatal", 4)
 
 
-@row(38, "lives while the clock is set back by an hour")
-async def clock_set_back(world):
-    one = await world.start(programs.echoes(), ready=False, restart=AT_ONCE)
+@row(38, "runs while the clock is set back by an hour")
+async def clock_set_back(env):
+    one = await env.start(programs.echoes(), ready=False, restart=AT_ONCE)
     real = time.time
     time.time = lambda: real() - 3600
     try:
@@ -832,13 +832,13 @@ async def clock_set_back(world):
         time.time = real
     assert 0 <= dead.uptime < 60
     assert dead.ended_at < dead.started_at, "as it was published to people"
-    [scheduled] = world.published("restart_scheduled")
+    [scheduled] = env.published("restart_scheduled")
     assert "failure score 1.0 of 3" in scheduled.reason
 
 
-@row(39, "forks faster than one can look")
-async def fork_bomb(world):
-    # Each generation is another process: a pid that was looked up is gone already.
+@row(39, "forks faster than the members can be listed")
+async def fork_bomb(env):
+    # Each generation is another process: a listed pid has exited already.
     script = (
         "import os, time\n"
         "print('ready', flush=True)\n"
@@ -848,34 +848,34 @@ async def fork_bomb(world):
         "        if os.getpid() == os.getpgrp(): time.sleep(1000)\n"
         "        os._exit(0)"
     )
-    one = await world.start(programs.python(script), ladder=SOON)
+    one = await env.start(programs.python(script), ladder=SOON)
     await one.stop()
     assert process_groups.living(one.pid) == []
-    assert not await world.manager.leak_report()
+    assert not await env.manager.leak_report()
 
 
-@row(40, "never collects its own children")
-async def zombies(world):
+@row(40, "never reaps its own children")
+async def zombies(env):
     script = (
         "import os, time\n"
         "kids = [os.fork() or os._exit(0) for _ in range(20)]\n"
         "for pid in kids: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)\n"
         "print('ready'); time.sleep(1000)"
     )
-    one = await world.start(programs.python(script))
+    one = await env.start(programs.python(script))
     await one.stop()
-    [step] = world.published("stop_step")
+    [step] = env.published("stop_step")
     assert (step.members, one.exit_status) == (1, -15), "zombies need no signal"
 
 
-@row(41, "never reads its input, and is stopped while somebody writes")
-async def stopped_while_written_to(world):
-    one = await world.start(programs.never_reads(), ready=False)
+@row(41, "never reads its stdin, and is stopped during a write")
+async def stopped_while_written_to(env):
+    one = await env.start(programs.never_reads(), ready=False)
     writing = asyncio.ensure_future(one.send(bytes(1 << 20), timeout=1000))
     while process_groups.look(one.pid).state != "S" or writing.done():
         await asyncio.sleep(0.001)
     status = await one.stop()
-    assert (status.exit_status, world.steps()) == (-15, ["SIGTERM"])
+    assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])
     with pytest.raises(ProcessDead, match="write 1048576 bytes"):
         await writing
 

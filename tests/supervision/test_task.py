@@ -188,7 +188,7 @@ async def test_a_task_that_ignores_its_cancellation_does_not_delay_the_shutdown(
             except asyncio.CancelledError:
                 continue
 
-    one = await manager.start_task("deaf", stuck)
+    one = await manager.start_task("stuck", stuck)
     status = await one.stop()
     release.set()
     await asyncio.sleep(0)
@@ -222,12 +222,12 @@ async def test_a_task_that_does_not_end_is_not_replaced(logger, monkeypatch):
 
     async with ProcessManager(logger, strategy="one_for_all") as manager:
         await manager.start("server", programs.runs(), restart=AT_ONCE)
-        one = await manager.start_task("deaf", stuck, restart=AT_ONCE)
+        one = await manager.start_task("stuck", stuck, restart=AT_ONCE)
         manager.processes["server"].send_signal(9)
         await settled(one)
         release.set()
         assert (one.state, len(calls)) == ("fatal", 1)
-        assert "so no other incarnation is started" in manager.degraded["deaf"]
+        assert "so no other incarnation is started" in manager.degraded["stuck"]
 
 
 async def test_a_task_may_stop_itself(manager):
@@ -280,7 +280,7 @@ async def test_a_wrong_call_raises_an_error_of_this_package(manager, logger):
     with pytest.raises(InvalidConfiguration, match="async function"):
         await manager.start_task("x", 42)
     with pytest.raises(UnknownProcess):
-        await manager.start_task("x", for_ever, depends_on=["nobody"])
+        await manager.start_task("x", for_ever, depends_on=["unknown"])
     await manager.start_task("x", for_ever)
     with pytest.raises(ProcessStillRunning):
         await manager.start_task("x", for_ever)

@@ -180,7 +180,7 @@ async def test_a_closed_manager_still_explains_why_a_task_was_given_up(logger):
             manager.explain("one").next
         )
         with pytest.raises(UnknownProcess):
-            manager.explain("nobody")
+            manager.explain("unknown")
     explanation = manager.explain("task")
     assert explanation.why.startswith(
         "ZeroDivisionError: division by zero; failure score 1.0"

@@ -132,14 +132,14 @@ def test_durations_and_signals_are_formatted_for_people():
 
 
 def test_a_report_is_ready_for_json_with_the_requested_number_of_lines():
-    told = report(1).to_dict()
-    assert [line["text"] for line in told["stdout"]] == ["a", "b", "c"]
+    result = report(1).to_dict()
+    assert [line["text"] for line in result["stdout"]] == ["a", "b", "c"]
     assert [line["text"] for line in report(1).to_dict(most_lines=2)["stdout"]] == [
         "b",
         "c",
     ]
     assert report(1).to_dict(most_lines=0)["stdout"] == []
-    json.dumps(told)
+    json.dumps(result)
 
 
 def test_the_text_of_a_report_contains_cause_output_and_usage():
@@ -181,23 +181,23 @@ def test_a_history_contains_incarnations_attempts_and_refusals():
     assert one.name == "mic"
     assert one.exit_statuses == [1, 0]
     assert [failure.incarnation for failure in one.failures] == [1]
-    told = one.to_dict(most_lines=1)
-    assert told["exit_statuses"] == [1, 0]
-    assert told["attempts"][0]["asked_by"] == "policy"
-    assert told["errors"] == [[NOON.isoformat(), "refused", "it runs"]]
-    json.dumps(told)
+    result = one.to_dict(most_lines=1)
+    assert result["exit_statuses"] == [1, 0]
+    assert result["attempts"][0]["asked_by"] == "policy"
+    assert result["errors"] == [[NOON.isoformat(), "refused", "it runs"]]
+    json.dumps(result)
     assert "restarted by policy: pid 9" in str(one)
     assert "refused: it runs" in str(one)
 
 
-LIVES = history(
+HISTORY = history(
     "mic",
     report(1, Cause.FAILED, 0, 60),
     report(2, Cause.SIGNALLED, 60, 120),
     report(3, None, 120, None, exit_status=None),
 )
 ALL = ErrorHistory(
-    {"mic": LIVES, "player": history("player", report(1, Cause.FINISHED))}
+    {"mic": HISTORY, "player": history("player", report(1, Cause.FINISHED))}
 )
 
 
@@ -206,7 +206,7 @@ ALL = ErrorHistory(
     [
         ({}, {"mic": [1, 2, 3], "player": [1]}),
         ({"process": "mic"}, {"mic": [1, 2, 3]}),
-        ({"process": "nobody"}, {}),
+        ({"process": "unknown"}, {}),
         ({"failed": True}, {"mic": [1, 2]}),
         ({"failed": False}, {"mic": [3], "player": [1]}),
         ({"cause": "signalled"}, {"mic": [2]}),
@@ -235,7 +235,7 @@ def test_histories_are_filtered_by_process_time_and_cause(conditions, expected):
 def test_the_error_history_is_a_read_only_mapping():
     assert list(ALL) == ["mic", "player"]
     assert len(ALL) == 2
-    assert ALL["mic"] is LIVES
+    assert ALL["mic"] is HISTORY
     json.dumps(ALL.to_dict())
     assert "mic: dead (exited)" in str(ALL)
     assert str(ErrorHistory()) == "nothing happened yet"
@@ -258,8 +258,8 @@ async def test_the_report_of_a_real_crash_has_usage_and_a_timeline(manager):
         "Device or resource busy",
     }
     await one._lifecycle.until(lambda: one.is_settled)
-    told = [what for _, what in one.get_report().timeline]
-    assert told == ["starting", "running", "dead", "exited"]
+    result = [what for _, what in one.get_report().timeline]
+    assert result == ["starting", "running", "dead", "exited"]
     assert "killed by SIGSEGV after 00:00:00" in str(report)
     combined = one.get_combined_output()
     assert "stdout [" in str(combined)
