@@ -1,15 +1,14 @@
 """
-A realtime peer that hears, answers and speaks without a network.
+The offline peer: a local realtime server that recognises speech, answers and speaks.
 
-`Peer` runs it inside a test or an app, `PeerThread` for code that is not async,
-``python -m realtalk_async.offline`` as a program of its own; `render` speaks a script
-into a WAV. They need the extra
-``offline``; its models are imported and loaded at first use.
+`Peer` runs it inside a test or an app, `PeerThread` for synchronous code, and
+``python -m realtalk_async.offline`` as a program; `render` speaks a script into a WAV.
+They need the extra ``offline``; its models are loaded at first use.
 """
 
 from __future__ import annotations
 
-from realtalk_async.offline.faults import Fault
+from realtalk_async.offline.faults.kinds import Fault
 
 try:
     from realtalk_async.offline.server import Peer, Received

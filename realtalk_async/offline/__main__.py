@@ -14,9 +14,9 @@ import sys
 from typing import get_args
 
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.offline import faults
+from realtalk_async.offline.faults.kinds import describe_faults
 from realtalk_async.offline.server import Peer
-from realtalk_async.offline.speech.recogniser import Recogniser
+from realtalk_async.offline.speech.engine import RecogniserName
 
 
 def main(
@@ -36,7 +36,7 @@ def main(
     """
     options = _parser(prog).parse_args(arguments)
     if options.list_faults:
-        sys.stdout.write(f"{(faults.__doc__ or '').strip()}\n")
+        sys.stdout.write(f"{describe_faults()}\n")
         return 0
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
@@ -51,49 +51,82 @@ def main(
     return 0
 
 
+_CAPABILITIES = """\
+what it supports:
+  speech     server_vad; semantic_vad as a silence that depends on the eagerness;
+             push-to-talk (turn_detection: null); interruption; idle_timeout_ms
+  answers    as audio or text (output_modalities): sums, counting, time, date,
+             "say …", "tell me a story"; it repeats any other question. Instructions of a
+             response that begin with "Say:" give the words
+  tools      it calls a tool that the question names, or as tool_choice demands, and
+             speaks the output
+  items      create, retrieve, delete, truncate; it recognises audio inside them
+  responses  cancel, conversation: "none", metadata, input
+  keys       Authorization or api-key; any key is accepted, "refused" in it gets 401
+  mistakes   error events with the codes of the service and the event_id, such as
+             unknown_parameter, input_audio_buffer_commit_empty,
+             response_cancel_not_active; a client of the beta API is refused
+
+The path of the URL may be any that ends in /realtime. Its query sets options for one
+connection: ws://HOST:PORT/v1/realtime?pace=1&lifetime=60&fault=drop:5&model=NAME
+
+Differences from the service: pydoc realtalk_async.offline.server
+"""
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description=(
-            "Run the offline peer at ws://HOST:PORT/v1/realtime. It speaks the OpenAI "
-            "Realtime protocol: it hears, answers and speaks without a network, and "
-            "commits faults on demand. A client chooses them, a pace and a lifetime by "
-            "its URL, too: ws://HOST:PORT/v1/realtime?fault=drop:5&pace=1&lifetime=60"
-        ),
-    )
-    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument(
-        "--pace", type=float, default=20.0, help="seconds of audio sent per second"
+        description="Run the offline peer: a local server that speaks the OpenAI Realtime "
+        "protocol, recognises speech, answers, speaks, and injects faults.",
+        epilog=_CAPABILITIES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--lifetime", type=float, default=3600.0, help="seconds until a session expires"
+        "--port", type=int, default=8765, help="TCP port; 0 takes a free one (8765)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1)"
+    )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=20.0,
+        help="seconds of audio sent per second, 0 for no limit (20)",
+    )
+    parser.add_argument(
+        "--lifetime",
+        type=float,
+        default=3600.0,
+        help="seconds until a session expires (3600)",
     )
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="FAULT",
-        help="fault of each connection, repeatable: drop:5, late-0.5@response.done, …",
-    )
-    parser.add_argument(
-        "--recogniser",
-        choices=get_args(Recogniser),
-        default="sphinx",
-        help="whisper understands human voices and needs the extra 'human'",
+        help="inject it on each connection; repeatable: drop:5, late-0.5@response.done",
     )
     parser.add_argument(
         "--list-faults", action="store_true", help="describe all faults and exit"
     )
-    parser.add_argument("--verbose", action="store_true", help="log connections")
+    parser.add_argument(
+        "--recogniser",
+        choices=get_args(RecogniserName),
+        default="sphinx",
+        help="whisper understands human voices and needs the extra 'human' (sphinx)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="log connections to stderr"
+    )
     return parser
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    told = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stop.set)
     peer = Peer(
         options.port,
         host=options.host,
@@ -106,7 +139,7 @@ async def _serve(options: argparse.Namespace) -> None:
     async with peer:
         sys.stdout.write(f"peer ready on {peer.url}\n")
         sys.stdout.flush()
-        await told.wait()
+        await stop.wait()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """
-The configuration of a session: its defaults, and how ``session.update`` changes it. Pure.
+The configuration of a session: its defaults, and the check of ``session.update``.
 
-An update is checked whole before anything of it counts. Fields that the service knows
-and this peer has no use for are accepted and shown again.
+An update is checked as a whole before any of it applies. Fields of the service that have
+no effect here are accepted and shown again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from realtalk_async.offline.effects import (
     SAMPLE_RATE,
+    InvalidRequest,
     JsonObject,
-    Rejected,
     as_list,
     as_object,
 )
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Check: TypeAlias = "Callable[[object, str], None]"
-"""Raises `Rejected` if the value, found under the dotted name, cannot be."""
+"""Raises `InvalidRequest` if the value of the dotted name is invalid."""
 
 SILENCE_BY_EAGERNESS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
-"""``semantic_vad`` has no model here: its eagerness is a silence in ms."""
+"""``semantic_vad`` has no model here: eagerness sets the silence in ms that ends a turn."""
 
 
 def defaults(model: str) -> JsonObject:
-    """Return the configuration of a session that has not been updated yet."""
+    """Return the configuration of a new session."""
     pcm = {"type": "audio/pcm", "rate": SAMPLE_RATE}
     return {
         "type": "realtime",
@@ -56,15 +56,15 @@ def defaults(model: str) -> JsonObject:
 
 def update(current: JsonObject, change: object) -> JsonObject:
     """
-    Return *current* with *change* put into it; *current* stays as it is.
+    Return a copy of *current* with *change* merged into it.
 
     Raises:
-        Rejected: If a field is missing, unknown, or has a value that cannot be.
+        InvalidRequest: If a field is missing, unknown or invalid.
     """
     wanted = as_object(change)
     if "type" not in wanted:
         name = "session.type" if wanted else "session"
-        raise Rejected("missing_required_parameter", _missing(name), name)
+        raise InvalidRequest("missing_required_parameter", _missing(name), name)
     _check(wanted, _SESSION, "session")
     merged = _merge(current, wanted)
     _complete_turn_detection(merged)
@@ -76,7 +76,7 @@ def check_response(options: object) -> JsonObject:
     Return the options of a ``response.create``.
 
     Raises:
-        Rejected: If a field is unknown or has a value that cannot be.
+        InvalidRequest: If a field is unknown or invalid.
     """
     if options is None:
         return {}
@@ -85,21 +85,21 @@ def check_response(options: object) -> JsonObject:
 
 
 def turn_detection(settings: JsonObject) -> JsonObject | None:
-    """Return how turns are detected, or ``None`` for push-to-talk."""
-    heard = as_object(as_object(settings.get("audio")).get("input"))
-    detection = heard.get("turn_detection")
+    """Return the turn detection, or ``None`` for push-to-talk."""
+    audio_input = as_object(as_object(settings.get("audio")).get("input"))
+    detection = audio_input.get("turn_detection")
     return as_object(detection) if detection else None
 
 
 def silence_ms(detection: JsonObject) -> int:
-    """Return how long it must be quiet for a turn to be over."""
+    """Return the silence in ms that ends a turn."""
     if detection.get("type") == "semantic_vad":
         return SILENCE_BY_EAGERNESS[str(detection.get("eagerness", "auto"))]
     return cast("int", detection.get("silence_duration_ms", 500))
 
 
 def idle_timeout_ms(detection: JsonObject) -> int | None:
-    """Return how long a silence after an answer may last, or ``None`` for ever."""
+    """Return the silence in ms after a response that is a turn; ``None`` for no limit."""
     return cast("int | None", detection.get("idle_timeout_ms"))
 
 
@@ -122,19 +122,19 @@ def _server_vad(given: JsonObject) -> JsonObject:
 
 
 def _complete_turn_detection(settings: JsonObject) -> None:
-    """Put in what the client left open."""
+    """Fill in the fields of turn detection that the client omitted."""
     detection = turn_detection(settings)
     if detection is None:
         return
-    open_fields: JsonObject = {"create_response": True, "interrupt_response": True}
-    heard = as_object(as_object(settings["audio"])["input"])
+    flags: JsonObject = {"create_response": True, "interrupt_response": True}
+    audio_input = as_object(as_object(settings["audio"])["input"])
     if detection["type"] == "server_vad":
         detection.pop("eagerness", None)
-        heard["turn_detection"] = _server_vad(detection)
+        audio_input["turn_detection"] = _server_vad(detection)
     else:
         kept = {"type", "eagerness", "create_response", "interrupt_response"}
         given = {key: value for key, value in detection.items() if key in kept}
-        heard["turn_detection"] = {"eagerness": "auto", **open_fields, **given}
+        audio_input["turn_detection"] = {"eagerness": "auto", **flags, **given}
 
 
 def _merge(current: JsonObject, change: JsonObject) -> JsonObject:
@@ -164,13 +164,13 @@ def _check(value: object, check: Check | JsonObject, name: str) -> None:
     for key, item in as_object(cast("object", value)).items():
         if key not in check:
             message = f"Unknown parameter: '{name}.{key}'."
-            raise Rejected("unknown_parameter", message, f"{name}.{key}")
+            raise InvalidRequest("unknown_parameter", message, f"{name}.{key}")
         _check(item, cast("Check | JsonObject", check[key]), f"{name}.{key}")
 
 
-def _wrong(name: str, value: object, expected: str) -> Rejected:
+def _wrong(name: str, value: object, expected: str) -> InvalidRequest:
     message = f"Invalid value for '{name}': {value!r}; expected {expected}."
-    return Rejected("invalid_value", message, name)
+    return InvalidRequest("invalid_value", message, name)
 
 
 def _anything(_value: object, _name: str) -> None:
@@ -242,7 +242,9 @@ def _tools(value: object, name: str) -> None:
     for index, tool in enumerate(as_list(cast("object", value))):
         if as_object(tool).get("type") not in ("function", "mcp"):
             message = _missing(f"{name}[{index}].type")
-            raise Rejected("missing_required_parameter", message, f"{name}[{index}]")
+            raise InvalidRequest(
+                "missing_required_parameter", message, f"{name}[{index}]"
+            )
 
 
 def _detection(value: object, name: str) -> None:

@@ -1,5 +1,5 @@
 """
-One client's connection: the websocket on one side, `Turns` and `Speech` on the other.
+One client's connection: executes the effects of a `Session` on socket and speech engine.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import anyio
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from realtalk_async.offline.answers.policy import Call, decide, sentences
+from realtalk_async.offline.answers.policy import choose_answer, sentences
+from realtalk_async.offline.answers.tools import Call
 from realtalk_async.offline.effects import (
     BYTES_PER_MS,
-    Answer,
+    DetectVoice,
     Effect,
-    Emit,
-    Forget,
+    FeedRecogniser,
+    FindAnswer,
+    InvalidRequest,
     JsonObject,
-    Judge,
-    Listen,
     Recognise,
-    Rejected,
+    ResetRecogniser,
+    SendEvent,
     Transcribe,
     as_object,
 )
-from realtalk_async.offline.faults import FATAL, Close, Drop, Fault, Send, error_event
+from realtalk_async.offline.faults.injector import Close, Drop, Send, error_event
+from realtalk_async.offline.faults.kinds import CLOSE_CODES, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,39 +40,39 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from websockets.asyncio.server import ServerConnection
 
-    from realtalk_async.offline.faults import Act, Wire
-    from realtalk_async.offline.session import Turns
-    from realtalk_async.offline.speech.recogniser import Speech
+    from realtalk_async.offline.faults.injector import Action, FaultInjector
+    from realtalk_async.offline.session import Session
+    from realtalk_async.offline.speech.engine import SpeechEngine
 
 DELTA_BYTES = 100 * BYTES_PER_MS
 """Audio in one delta."""
 
 _SLICE_BYTES = 1000 * BYTES_PER_MS
-"""Audio judged in one go: about a millisecond of work."""
+"""Audio in one call of the voice detector: about a millisecond of work."""
 
-_UNHEARD_LIMIT = 10_000 * BYTES_PER_MS
+_BACKLOG_LIMIT = 10_000 * BYTES_PER_MS
 """
-Audio that may wait to be heard before the client waits too.
+Audio that may wait for the recogniser before reading pauses.
 
-Who speaks in real time never does: hearing is ten times as fast.
+A client that sends in real time never reaches it: recognition is ten times as fast.
 """
 
 _OUTBOX_LIMIT = 64
-"""Events that may wait to be sent before an answer waits too."""
+"""Events that may wait to be sent before the audio of an answer pauses."""
 
 _log = logging.getLogger(__name__)
 
 
-class Link:
+class Connection:
     """
     Serves one client until the connection ends.
 
     Args:
-        socket: The connection.
-        turns: Its protocol state.
-        speech: What hears and speaks; shared by all links.
-        wire: The faults to make.
-        pace: Seconds of audio sent per second; 0 is as fast as the client reads.
+        socket: The websocket.
+        session: Its protocol state.
+        speech: Recognition and synthesis; shared by all connections.
+        injector: Injects the faults of this connection.
+        pace: Seconds of audio sent per second; 0 for no limit.
         lifetime: Seconds until the session expires.
         on_event: Called with each event of the client.
     """
@@ -78,24 +80,24 @@ class Link:
     def __init__(
         self,
         socket: ServerConnection,
-        turns: Turns,
-        speech: Speech,
-        wire: Wire,
+        session: Session,
+        speech: SpeechEngine,
+        injector: FaultInjector,
         *,
         pace: float,
         lifetime: float,
         on_event: Callable[[JsonObject], None],
     ) -> None:
         self._socket = socket
-        self._turns = turns
+        self._session = session
         self._speech = speech
-        self._wire = wire
+        self._injector = injector
         self._pace = pace
         self._lifetime = lifetime
         self._on_event = on_event
-        self._ear = speech.ear()
-        self._activity = speech.activity()
-        self._unheard = 0
+        self._recogniser = speech.new_recogniser()
+        self._detector = speech.new_voice_detector()
+        self._backlog = 0
         self._outbox: deque[JsonObject | Fault] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -104,172 +106,172 @@ class Link:
         """
         Serve until either side closes.
 
-        Cancellation: Safe; the connection is left to the server to close.
+        Cancellation: Safe; the server closes the connection.
         """
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, tasks)
                 tasks.start_soon(self._expire)
-                await self._perform(self._turns.opened(), tasks)
+                await self._execute(self._session.opened(), tasks)
                 await self._read(tasks)
                 tasks.cancel_scope.cancel()
         finally:
-            self._speech.forget(self._ear)
+            self._speech.reset(self._recogniser)
 
-    def strike(self, fault: Fault) -> None:
-        """Have *fault* strike now, after what waits to be sent."""
+    def apply(self, fault: Fault) -> None:
+        """Inject *fault* after the events that wait to be sent."""
         self._outbox.append(fault)
         self._filled.set()
 
-    # --- in
+    # --- events of the client
 
     async def _read(self, tasks: TaskGroup) -> None:
         with suppress(ConnectionClosed):
             async for message in self._socket:
                 event = _parse(message)
                 if event is None:
-                    self._emit(self._turns.error(_NOT_JSON).event)
+                    self._queue(self._session.error(_NOT_JSON).event)
                     continue
                 self._on_event(event)
-                await self._perform(self._turns.receive(event), tasks)
-                # Not among the effects: they are one step, seen from other tasks.
-                if self._unheard > _UNHEARD_LIMIT:
-                    await self._speech.catch_up()
-                    self._unheard = 0
+                await self._execute(self._session.receive(event), tasks)
+                # Only here: other tasks must see the effects of one event as one step.
+                if self._backlog > _BACKLOG_LIMIT:
+                    await self._speech.wait_until_fed()
+                    self._backlog = 0
 
-    async def _perform(self, effects: list[Effect], tasks: TaskGroup) -> None:
-        """Do what was decided, in its order; what takes long becomes a task."""
+    async def _execute(self, effects: list[Effect], tasks: TaskGroup) -> None:
+        """Execute effects in their order; the slow ones in tasks."""
         for effect in effects:
             match effect:
-                case Emit():
-                    self._emit(effect.event)
-                case Listen():
-                    self._speech.listen(self._ear, effect.pcm)
-                    self._unheard += len(effect.pcm)
-                case Forget():
-                    self._speech.forget(self._ear)
-                case Judge():
-                    await self._judge(effect, tasks)
+                case SendEvent():
+                    self._queue(effect.event)
+                case FeedRecogniser():
+                    self._speech.feed(self._recogniser, effect.pcm)
+                    self._backlog += len(effect.pcm)
+                case ResetRecogniser():
+                    self._speech.reset(self._recogniser)
+                case DetectVoice():
+                    await self._detect_voice(effect, tasks)
                 case Recognise():
-                    text = self._speech.recognise(self._ear)
-                    tasks.start_soon(self._tell, effect.item_id, text, tasks)
+                    text = self._speech.finish(self._recogniser)
+                    tasks.start_soon(self._recognise, effect.item_id, text, tasks)
                 case Transcribe():
                     text = self._speech.transcribe(effect.pcm)
-                    tasks.start_soon(self._tell, effect.item_id, text, tasks)
-                case Answer():
+                    tasks.start_soon(self._recognise, effect.item_id, text, tasks)
+                case FindAnswer():
                     tasks.start_soon(self._answer, effect)
 
-    async def _judge(self, effect: Judge, tasks: TaskGroup) -> None:
+    async def _detect_voice(self, effect: DetectVoice, tasks: TaskGroup) -> None:
         for part in _slices(effect.pcm, _SLICE_BYTES):
-            voiced = self._activity.judge(part, effect.threshold)
-            await self._perform(self._turns.heard(part, voiced), tasks)
+            voiced = self._detector.detect(part, effect.threshold)
+            await self._execute(self._session.voice_detected(part, voiced), tasks)
             await asyncio.sleep(0)
 
-    async def _tell(
+    async def _recognise(
         self, item_id: str, text: asyncio.Future[str], tasks: TaskGroup
     ) -> None:
-        await self._perform(self._turns.recognised(item_id, await text), tasks)
+        await self._execute(self._session.recognised(item_id, await text), tasks)
 
     # --- the answer
 
-    async def _answer(self, asked: Answer) -> None:
-        reply = decide(asked.question, datetime.now().astimezone())
-        if isinstance(reply, Call):
-            called = self._turns.call(asked.response_id, reply.name, reply.arguments)
-            self._emit_all(called)
+    async def _answer(self, request: FindAnswer) -> None:
+        session, response = self._session, request.response_id
+        answer = choose_answer(request.question, datetime.now().astimezone())
+        if isinstance(answer, Call):
+            called = session.call_function(response, answer.name, answer.arguments)
+            self._queue_all(called)
             return
         try:
-            await self._speak(asked, reply.text)
-        except Exception as error:  # noqa: BLE001 (a text may be too much for the voice)
-            _log.warning("cannot say %.100r: %r", reply.text, error)
-            message = f"The voice cannot say this: {error!r}."
-            failed = self._turns.fail(asked.response_id, "server_error", message)
-            self._emit_all(failed)
+            await self._speak(request, answer.text)
+        except Exception as error:  # noqa: BLE001 - the voice fails on some texts
+            _log.warning("the voice failed on %.100r: %r", answer.text, error)
+            message = f"The voice failed: {error!r}."
+            self._queue_all(session.fail(response, "server_error", message))
 
-    async def _speak(self, asked: Answer, text: str) -> None:
-        turns, response = self._turns, asked.response_id
+    async def _speak(self, request: FindAnswer, text: str) -> None:
+        session, response = self._session, request.response_id
         begun = False
         for sentence in sentences(text):
-            sound = await self._voice(sentence, asked)
+            pcm = await self._synthesise(sentence, request)
             if not begun:
-                self._emit_all(turns.begin(response))
+                self._queue_all(session.begin(response))
                 begun = True
-            self._emit_all(turns.say(response, sentence))
-            await self._stream(response, sound)
-        self._emit_all(turns.finish(response))
+            self._queue_all(session.add_text(response, sentence))
+            await self._stream(response, pcm)
+        self._queue_all(session.complete(response))
 
-    async def _voice(self, sentence: str, asked: Answer) -> bytes:
-        if not asked.spoken or not self._turns.is_active(asked.response_id):
+    async def _synthesise(self, sentence: str, request: FindAnswer) -> bytes:
+        if not request.spoken or not self._session.is_active(request.response_id):
             return b""
-        return await self._speech.say(sentence, asked.speed)
+        return await self._speech.synthesise(sentence, request.speed)
 
-    async def _stream(self, response: str, sound: bytes) -> None:
-        """Send a sentence's audio no faster than the pace, and than it is read."""
+    async def _stream(self, response: str, pcm: bytes) -> None:
+        """Send the audio of a sentence, limited by the pace and by the client's reads."""
         due = asyncio.get_running_loop().time()
-        for part in _slices(sound, DELTA_BYTES):
-            if not self._turns.is_active(response):
+        for part in _slices(pcm, DELTA_BYTES):
+            if not self._session.is_active(response):
                 return
-            self._emit_all(self._turns.sound(response, part))
+            self._queue_all(self._session.add_audio(response, part))
             due += len(part) / BYTES_PER_MS / 1000 / self._pace if self._pace else 0
             await asyncio.sleep(max(due - asyncio.get_running_loop().time(), 0))
             while len(self._outbox) > _OUTBOX_LIMIT:
                 self._drained.clear()
                 await self._drained.wait()
 
-    # --- out
+    # --- events to the client
 
-    def _emit_all(self, effects: list[Effect]) -> None:
+    def _queue_all(self, effects: list[Effect]) -> None:
         for effect in effects:
-            assert isinstance(effect, Emit)
-            self._emit(effect.event)
+            assert isinstance(effect, SendEvent)
+            self._queue(effect.event)
 
-    def _emit(self, event: JsonObject) -> None:
+    def _queue(self, event: JsonObject) -> None:
         self._outbox.append(event)
         self._filled.set()
 
     async def _write(self, tasks: TaskGroup) -> None:
-        """Send what is in the outbox, in its order, for ever."""
+        """Send the events of the outbox, in their order, until cancelled."""
         while True:
             await self._filled.wait()
             self._filled.clear()
             while self._outbox:
-                for act in self._next_acts():
-                    await self._act(act, tasks)
+                for action in self._next_actions():
+                    await self._perform(action, tasks)
             self._drained.set()
 
-    def _next_acts(self) -> list[Act]:
-        waiting, wire = self._outbox.popleft(), self._wire
+    def _next_actions(self) -> list[Action]:
+        waiting = self._outbox.popleft()
         if isinstance(waiting, Fault):
-            return wire.strike(waiting)
-        return wire.send(waiting)
+            return self._injector.apply(waiting)
+        return self._injector.process(waiting)
 
-    async def _act(self, act: Act, tasks: TaskGroup) -> None:
-        match act:
+    async def _perform(self, action: Action, tasks: TaskGroup) -> None:
+        match action:
             case Send(delay=0.0):
-                await self._send(act)
+                await self._send(action)
             case Send():
-                tasks.start_soon(self._send_late, act)
+                tasks.start_soon(self._send_late, action)
             case Drop():
                 self._socket.transport.abort()
             case Close():
-                await self._socket.close(act.code, act.reason)
+                await self._socket.close(action.code, action.reason)
 
-    async def _send(self, act: Send) -> None:
-        # A client that has gone is noticed where we read.
+    async def _send(self, action: Send) -> None:
+        # The reading task notices that the client has disconnected.
         with suppress(ConnectionClosed):
-            await self._socket.send(act.data, text=not act.binary)
+            await self._socket.send(action.data, text=not action.binary)
 
-    async def _send_late(self, act: Send) -> None:
-        await asyncio.sleep(act.delay)
-        await self._send(act)
+    async def _send_late(self, action: Send) -> None:
+        await asyncio.sleep(action.delay)
+        await self._send(action)
 
     async def _expire(self) -> None:
         await asyncio.sleep(self._lifetime)
         await self._send(Send(orjson.dumps(error_event("session_expired"))))
-        await self._socket.close(FATAL["session_expired"], "session_expired")
+        await self._socket.close(CLOSE_CODES["session_expired"], "session_expired")
 
 
-_NOT_JSON = Rejected("invalid_json", "The message is not a JSON object.")
+_NOT_JSON = InvalidRequest("invalid_json", "The message is not a JSON object.")
 
 
 def _parse(message: str | bytes) -> JsonObject | None:

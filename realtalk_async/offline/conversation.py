@@ -1,5 +1,5 @@
 """
-The items of a conversation in their order, and what a client may put there. Pure.
+The items of a conversation, their order, and the check of items from a client.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.offline.effects import (
     BYTES_PER_MS,
+    InvalidRequest,
     JsonObject,
     Message,
-    Rejected,
     as_list,
     as_object,
 )
@@ -34,19 +34,19 @@ class Item:
     """One item of the conversation."""
 
     body: JsonObject
-    """As the protocol shows it."""
-    sound: bytearray = field(default_factory=bytearray, repr=False)
-    """Its audio, whoever spoke it; empty for an old item, see `Items.keep_sound`."""
-    sound_ms: int = 0
-    """How much audio it has, or has left after it was truncated."""
+    """The item as the protocol shows it."""
+    audio: bytearray = field(default_factory=bytearray, repr=False)
+    """Its audio; empty for an old item, see `Conversation.limit_audio`."""
+    audio_ms: int = 0
+    """The duration of its audio, after truncation if it was truncated."""
 
     @classmethod
-    def of_speech(cls, item_id: str, sound: bytearray) -> Item:
+    def of_speech(cls, item_id: str, audio: bytearray) -> Item:
         """Make a user's message of audio that waits for its transcript."""
         part: JsonObject = {"type": "input_audio", "transcript": None}
         head: JsonObject = {"id": item_id, "object": "realtime.item"}
         body: JsonObject = {"type": "message", "status": "completed", "role": "user"}
-        return cls({**head, **body, "content": [part]}, sound, duration_ms(sound))
+        return cls({**head, **body, "content": [part]}, audio, duration_ms(audio))
 
     @property
     def id(self) -> str:
@@ -58,50 +58,52 @@ class Item:
         """The parts of a message; changing one changes the item."""
         return [as_object(part) for part in as_list(self.body.get("content"))]
 
-    def with_sound(self) -> JsonObject:
-        """Return its body with its audio, as an item is retrieved."""
+    def with_audio(self) -> JsonObject:
+        """Return its body with its audio, as ``conversation.item.retrieve`` shows it."""
         parts = [dict(part) for part in self.contents]
-        heard = (part for part in parts if str(part["type"]).endswith("_audio"))
-        part = next(heard, None)
-        if part is None or not self.sound:
+        spoken = (part for part in parts if str(part["type"]).endswith("_audio"))
+        part = next(spoken, None)
+        if part is None or not self.audio:
             return dict(self.body)
-        part["audio"] = base64.b64encode(self.sound).decode("ascii")
+        part["audio"] = base64.b64encode(self.audio).decode("ascii")
         return {**self.body, "content": parts}
 
     def truncate(self, content_index: object, end_ms: object) -> None:
         """
         Cut the audio of an assistant's message and drop its transcript.
 
-        The transcript goes as a whole: words that were not heard must not be in the
+        The whole transcript goes, so that words that were not played are not in the
         context.
 
         Raises:
-            Rejected: If there is no such audio.
+            InvalidRequest: If there is no such audio.
         """
-        self.sound_ms = self._check_truncation(content_index, end_ms)
-        del self.sound[self.sound_ms * BYTES_PER_MS :]
+        self.audio_ms = self._check_truncation(content_index, end_ms)
+        del self.audio[self.audio_ms * BYTES_PER_MS :]
         for part in self.contents:
             part["transcript"] = None
 
     def _check_truncation(self, content_index: object, end_ms: object) -> int:
         if self.body.get("role") != "assistant":
             message = "Only model output audio messages can be truncated."
-            raise Rejected("invalid_value", message, "item_id")
+            raise InvalidRequest("invalid_value", message, "item_id")
         if content_index != 0:
             message = (
                 f"Invalid value for 'content_index': {content_index!r}; expected 0."
             )
-            raise Rejected("invalid_value", message, "content_index")
+            raise InvalidRequest("invalid_value", message, "content_index")
         if not isinstance(end_ms, int) or isinstance(end_ms, bool) or end_ms < 0:
             message = f"Invalid value for 'audio_end_ms': {end_ms!r}."
-            raise Rejected("invalid_value", message, "audio_end_ms")
-        if end_ms > self.sound_ms:
-            message = f"Audio content of {self.sound_ms}ms is already shorter than "
-            raise Rejected("invalid_value", f"{message}{end_ms}ms", "audio_end_ms")
+            raise InvalidRequest("invalid_value", message, "audio_end_ms")
+        if end_ms > self.audio_ms:
+            message = f"Audio content of {self.audio_ms}ms is already shorter than "
+            raise InvalidRequest(
+                "invalid_value", f"{message}{end_ms}ms", "audio_end_ms"
+            )
         return end_ms
 
     def message(self) -> Message:
-        """Return what this item says."""
+        """Return the message for the answer policy."""
         if self.body["type"] == "function_call_output":
             return Message("tool", str(self.body.get("output", "")))
         texts = (part.get("text") or part.get("transcript") for part in self.contents)
@@ -109,8 +111,8 @@ class Item:
         return Message(str(self.body.get("role", "assistant")), said)
 
 
-class Items:
-    """The conversation: its items, oldest first."""
+class Conversation:
+    """The items of a session, oldest first."""
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
@@ -135,27 +137,27 @@ class Items:
         Return an item.
 
         Raises:
-            Rejected: With *code*, if there is none of that id.
+            InvalidRequest: With *code*, if there is no item with that id.
         """
         item = self._items.get(item_id) if isinstance(item_id, str) else None
         if item is None:
             message = f"Item with item_id '{item_id}' not found."
-            raise Rejected(code, message, "item_id")
+            raise InvalidRequest(code, message, "item_id")
         return item
 
     def add(self, item: Item, *, after: object = None) -> str | None:
         """
-        Put *item* behind another, ``"root"`` for the front, or at the end.
+        Insert *item* behind the item *after*, at the front (``"root"``), or at the end.
 
         Returns:
             The id of the item before it, or ``None`` if it is the first.
 
         Raises:
-            Rejected: If its id is taken, or there is no item to put it behind.
+            InvalidRequest: If its id is taken, or there is no item *after*.
         """
         if item.id in self._items:
             message = f"Item with id '{item.id}' already exists."
-            raise Rejected("item_already_exists", message, "item.id")
+            raise InvalidRequest("item_already_exists", message, "item.id")
         at = self._place(after)
         self._order.insert(at, item.id)
         self._items[item.id] = item
@@ -163,30 +165,30 @@ class Items:
 
     def remove(self, item_id: object) -> None:
         """
-        Take an item out.
+        Remove an item.
 
         Raises:
-            Rejected: If there is none of that id.
+            InvalidRequest: If there is no item with that id.
         """
         item = self.get(item_id, code="item_delete_invalid_item_id")
         self._order.remove(item.id)
         del self._items[item.id]
 
-    def keep_sound(self, limit: int) -> None:
-        """Keep the audio of the newest items only, at most *limit* bytes in all."""
+    def limit_audio(self, limit: int) -> None:
+        """Drop the audio of the oldest items, so that *limit* bytes at most are left."""
         kept = 0
         for item in reversed(list(self)):
-            kept += len(item.sound)
+            kept += len(item.audio)
             if kept > limit:
-                item.sound.clear()
+                item.audio.clear()
 
-    def before(self, item_id: str) -> str | None:
-        """Return the id of the item before that one, or ``None`` for the first."""
+    def previous_id(self, item_id: str) -> str | None:
+        """Return the id of the item before *item_id*, or ``None`` for the first item."""
         at = self._order.index(item_id)
         return self._order[at - 1] if at else None
 
     def messages(self) -> tuple[Message, ...]:
-        """Return what was said, oldest first; function calls say nothing."""
+        """Return the messages, oldest first; a function call has none."""
         return messages(self)
 
     def _place(self, after: object) -> int:
@@ -196,21 +198,21 @@ class Items:
             return 0
         if after not in self._items:
             message = f"Previous item with id '{after}' not found."
-            raise Rejected("invalid_value", message, "previous_item_id")
+            raise InvalidRequest("invalid_value", message, "previous_item_id")
         return self._order.index(str(after)) + 1
 
 
 def messages(items: Iterable[Item]) -> tuple[Message, ...]:
-    """Return what *items* say, in their order."""
+    """Return the messages of *items*, in their order; a function call has none."""
     return tuple(i.message() for i in items if i.body["type"] != "function_call")
 
 
-def from_client(given: object, new_id: Callable[[str], str]) -> Item:
+def item_from_client(given: object, new_id: Callable[[str], str]) -> Item:
     """
-    Make an item of what a client sent in ``conversation.item.create``.
+    Make an item of the body of a client's ``conversation.item.create``.
 
     Raises:
-        Rejected: If its type, role or content cannot be.
+        InvalidRequest: If its type, role or content is invalid.
     """
     body = as_object(given)
     kind = body.get("type")
@@ -225,14 +227,14 @@ def from_client(given: object, new_id: Callable[[str], str]) -> Item:
     else:
         message = f"Invalid value: '{kind}'. Supported values are: 'message', "
         message += "'function_call', 'function_call_output'."
-        raise Rejected("invalid_value", message, "item.type")
+        raise InvalidRequest("invalid_value", message, "item.type")
     head: JsonObject = {
         "id": body.get("id") or new_id("item"),
         "object": "realtime.item",
     }
     item = Item({**head, "type": kind, "status": "completed", **fields})
     for part in as_list(body.get("content")):
-        item.sound += _sound(as_object(part).get("audio"))
+        item.audio += _decode(as_object(part).get("audio"))
     return item
 
 
@@ -241,7 +243,7 @@ def decode_audio(text: object, name: str) -> bytes:
     Return the samples of a base64 text.
 
     Raises:
-        Rejected: If it is not base64, or not a whole number of samples.
+        InvalidRequest: If it is not base64, or not a whole number of samples.
     """
     if not isinstance(text, str):
         raise _missing(name)
@@ -252,18 +254,18 @@ def decode_audio(text: object, name: str) -> bytes:
     if pcm is None or len(pcm) % 2:
         message = f"Invalid '{name}'. Expected base64-encoded audio bytes "
         message += "(mono PCM16 at 24kHz) but got invalid bytes."
-        raise Rejected("invalid_value", message, name)
+        raise InvalidRequest("invalid_value", message, name)
     return pcm
 
 
 def duration_ms(pcm: bytes | bytearray) -> int:
-    """Return how long *pcm* lasts."""
+    """Return the duration of *pcm*."""
     return len(pcm) // BYTES_PER_MS
 
 
-def _missing(name: str) -> Rejected:
+def _missing(name: str) -> InvalidRequest:
     message = f"Missing required parameter: '{name}'."
-    return Rejected("missing_required_parameter", message, name)
+    return InvalidRequest("missing_required_parameter", message, name)
 
 
 def _texts(body: JsonObject, *names: str) -> JsonObject:
@@ -277,7 +279,9 @@ def _content(body: JsonObject) -> list[object]:
     role = body.get("role")
     if role not in _PARTS:
         message = f"Invalid value: '{role}'. Supported values are: 'user', "
-        raise Rejected("invalid_value", message + "'assistant', 'system'.", "item.role")
+        raise InvalidRequest(
+            "invalid_value", message + "'assistant', 'system'.", "item.role"
+        )
     if not isinstance(body.get("content"), list):
         raise _missing("item.content")
     parts = as_list(body["content"])
@@ -292,14 +296,14 @@ def _part(part: JsonObject, role: str, name: str) -> JsonObject:
     if kind not in _PARTS[role]:
         kinds = ", ".join(f"'{kind}'" for kind in sorted(_PARTS[role]))
         message = f"Invalid value: '{kind}'. Supported values are: {kinds}."
-        raise Rejected("invalid_value", message, f"{name}.type")
+        raise InvalidRequest("invalid_value", message, f"{name}.type")
     if str(kind).endswith("_text") and not isinstance(part.get("text"), str):
         raise _missing(f"{name}.text")
     if kind == "input_audio":
         decode_audio(part.get("audio"), f"{name}.audio")
-    # Audio is not shown again; an item of the service has it only when retrieved.
+    # As with the service, only a retrieved item shows its audio.
     return {key: value for key, value in part.items() if key != "audio"}
 
 
-def _sound(audio: object) -> bytes:
+def _decode(audio: object) -> bytes:
     return decode_audio(audio, "audio") if isinstance(audio, str) else b""

@@ -1,7 +1,7 @@
 """
-The words of the offline peer: what its session decides, and how it refuses. Pure.
+The types that the parts of the offline peer share: effects, requests, audio constants.
 
-Audio is everywhere signed 16-bit little-endian mono at 24 kHz: 48,000 bytes a second.
+Audio is signed 16-bit little-endian mono at 24 kHz everywhere: 48,000 bytes a second.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TypeAlias, cast
 JsonObject: TypeAlias = dict[str, object]
 
 SAMPLE_RATE = 24_000
-"""Samples a second, both ways."""
+"""Samples a second, in both directions."""
 
 BYTES_PER_MS = 2 * SAMPLE_RATE // 1000
 """Bytes of one millisecond of audio."""
 
 FRAME_MS = 20
-"""How much audio one decision about voice activity is about."""
+"""The length of a frame: voice detection decides once for each frame."""
 
 FRAME_BYTES = FRAME_MS * BYTES_PER_MS
 
@@ -33,8 +33,8 @@ def as_list(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
-class Rejected(Exception):  # not an error of ours: it becomes an ``error`` event
-    """A client event asks for what cannot be; the session goes on."""
+class InvalidRequest(Exception):  # no error of the peer: the client gets an ``error``
+    """A client event is invalid; the session goes on."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Rejected(Exception):  # not an error of ours: it becomes an ``error`` even
         """The service's own code, such as ``unknown_parameter``."""
         self.message = message
         self.param = param
-        """Which field of the client event is at fault, dotted."""
+        """The invalid field of the client event, as a dotted name."""
 
     def body(self, event_id: str | None) -> JsonObject:
         """Return the ``error`` field of the event that answers *event_id*."""
@@ -57,7 +57,7 @@ class Rejected(Exception):  # not an error of ours: it becomes an ``error`` even
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said, as the answer policy sees it."""
+    """One message of the conversation, as the answer policy sees it."""
 
     role: str
     """``user``, ``assistant``, ``system``, or ``tool`` for a function's output."""
@@ -66,71 +66,84 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """All that an answer is made from."""
+    """The input of the answer policy."""
 
     messages: tuple[Message, ...]
-    """What has been said so far, oldest first."""
+    """The conversation so far, oldest message first."""
     instructions: str = ""
-    """Those of this response if it has any, else empty: the policy knows no persona."""
+    """The instructions of this response only; the policy ignores those of the session."""
     tools: tuple[JsonObject, ...] = ()
     """The function tools of the session, as the client described them."""
     tool_choice: object = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Emit:
+class SendEvent:
     """Send this server event."""
 
     event: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Find out which frames hold a voice, then call `Turns.heard` with both."""
+class DetectVoice:
+    """Detect which frames hold a voice, then call `Session.voice_detected`."""
 
     pcm: bytes = field(repr=False)
     """Whole frames of `FRAME_BYTES`."""
     threshold: float
-    """From 0 (anything is a voice) to 1 (only what surely is one)."""
+    """From 0 (every sound counts as a voice) to 1 (only a clear voice counts)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
-    """Give this audio to the recogniser: it belongs to the utterance under way."""
+class FeedRecogniser:
+    """Feed this audio of the current utterance to the recogniser."""
 
     pcm: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
+class ResetRecogniser:
+    """Discard the audio of the current utterance."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recognise:
-    """The utterance is complete: call `Turns.recognised` with its text."""
+    """End the current utterance, then call `Session.recognised` with its text."""
 
     item_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Recognise audio that came whole inside an item, then call `Turns.recognised`."""
+    """Recognise the audio of an item, then call `Session.recognised` with its text."""
 
     item_id: str
     pcm: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """The audio that the recogniser has of this utterance is void."""
+class FindAnswer:
+    """
+    Find an answer and give it to the session.
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Find an answer and give it by `begin`, `say`, `sound`, `finish` or by `call`."""
+    Call either `Session.begin`, `Session.add_text`, `Session.add_audio` and
+    `Session.complete`, or `Session.call_function`.
+    """
 
     response_id: str
     question: Question
     spoken: bool
-    """False if the answer is wanted as text only."""
+    """Whether the response has audio; a text response has none."""
     speed: float
-    """Of the voice, 1.0 is its own."""
+    """The speed of the voice; 1.0 is its normal speed."""
 
 
-Effect: TypeAlias = Emit | Judge | Listen | Recognise | Transcribe | Forget | Answer
+Effect: TypeAlias = (
+    SendEvent
+    | DetectVoice
+    | FeedRecogniser
+    | ResetRecogniser
+    | Recognise
+    | Transcribe
+    | FindAnswer
+)

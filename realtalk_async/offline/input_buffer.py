@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from realtalk_async.offline import config
-from realtalk_async.offline.effects import BYTES_PER_MS, FRAME_BYTES, Rejected
-from realtalk_async.offline.vad import ONSET_MS, Edge, Gate
+from realtalk_async.offline.effects import BYTES_PER_MS, FRAME_BYTES, InvalidRequest
+from realtalk_async.offline.vad import ONSET_MS, TurnChange, TurnDetector
 
 if TYPE_CHECKING:
     from realtalk_async.offline.effects import JsonObject
@@ -25,7 +25,7 @@ class InputBuffer:
     """The audio that a client has sent since its last commit."""
 
     def __init__(self) -> None:
-        self._detector = Gate()
+        self._detector = TurnDetector()
         self._incomplete = bytearray()
         self._audio = bytearray()
         self._received = 0
@@ -42,7 +42,7 @@ class InputBuffer:
 
     @property
     def start_ms(self) -> int:
-        """When the buffered audio begins, in ms of received audio."""
+        """The time at which the buffered audio begins, see `now_ms`."""
         return self.now_ms - len(self._audio) // BYTES_PER_MS
 
     @property
@@ -60,13 +60,13 @@ class InputBuffer:
 
     def push(
         self, frame: bytes, *, voiced: bool, detection: JsonObject
-    ) -> tuple[Edge | None, bytes]:
+    ) -> tuple[TurnChange | None, bytes]:
         """
         Buffer the next frame, and detect whether a turn starts or stops with it.
 
         Returns:
-            The change, and the audio that it adds to the utterance: at the start also
-            the padding before it; empty between turns.
+            The change, and the audio that the frame adds to the utterance: at the start
+            of a turn also the padding before it, between turns none.
         """
         self._received += len(frame)
         self._audio += frame
@@ -75,13 +75,13 @@ class InputBuffer:
             del self._audio[: -(padding + ONSET_MS) * BYTES_PER_MS]
         silence_ms = config.silence_ms(detection)
         change = self._detector.push(voiced=voiced, silence_ms=silence_ms)
-        if change is Edge.STARTED:
+        if change is TurnChange.STARTED:
             return change, self.audio
         if change is None and not self.speaking:
             return None, b""
         if len(self._audio) >= LONGEST_BYTES:
             self._detector.reset()
-            change = Edge.STOPPED
+            change = TurnChange.STOPPED
         return change, frame
 
     def append(self, pcm: bytes) -> None:
@@ -89,13 +89,13 @@ class InputBuffer:
         Buffer audio without turn detection.
 
         Raises:
-            Rejected: If the buffer has no room for it.
+            InvalidRequest: If the buffer has no room for it.
         """
         if len(self._audio) + len(pcm) > LONGEST_BYTES:
             longest = LONGEST_UTTERANCE_MS // 1000
             message = f"The input audio buffer holds at most {longest} s of audio: "
             message += "commit or clear it first."
-            raise Rejected("input_audio_buffer_full", message, "audio")
+            raise InvalidRequest("input_audio_buffer_full", message, "audio")
         self._received += len(pcm)
         self._audio += pcm
 
@@ -104,7 +104,7 @@ class InputBuffer:
         Check that a client may commit the buffer, incomplete frame included.
 
         Raises:
-            Rejected: If it holds less than 100 ms.
+            InvalidRequest: If it holds less than 100 ms.
         """
         self._audio += self._incomplete
         self._incomplete.clear()
@@ -114,7 +114,7 @@ class InputBuffer:
             message += (
                 f"at least 100ms of audio, but buffer only has {has:.2f}ms of audio."
             )
-            raise Rejected("input_audio_buffer_commit_empty", message)
+            raise InvalidRequest("input_audio_buffer_commit_empty", message)
 
     def take(self) -> bytearray:
         """Return the buffered audio and empty the buffer."""
@@ -122,11 +122,11 @@ class InputBuffer:
         return audio
 
     def end_turn(self) -> None:
-        """End the turn under way, if any: the next frame is the first."""
+        """End the turn that is under way, if any."""
         self._detector.reset()
 
     def clear(self) -> None:
-        """Drop all audio and the turn under way."""
+        """Drop all audio and the turn that is under way."""
         self._audio.clear()
         self._incomplete.clear()
         self._detector.reset()

@@ -1,9 +1,8 @@
 """
-One response of the peer, from ``response.created`` to ``response.done``. Pure.
+One response of the peer and its events, from ``response.created`` to ``response.done``.
 
-The order of its events is the service's: the item and its part are announced, words
-and sound follow, and each is said to be done, whether the answer was completed, cut
-short or failed.
+The events have the service's order: the item and its part are added, text and audio
+follow, and each gets its ``done``, whether the response completes, is cancelled or fails.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Response:
     """
-    One response; its methods return server events that lack their ``event_id``.
+    One response; its methods return server events without ``event_id``.
 
-    Nothing is checked here: `Turns` asks only the response that is active.
+    They check nothing: `Session` calls only the active response.
     """
 
     id: str
     conversation_id: str | None
     """``None`` for a response outside the conversation."""
     spoken: bool
-    """Whether it is audio and its transcript, or text."""
+    """Whether its content is audio with a transcript; else it is text."""
     metadata: object = None
     max_output_tokens: object = "inf"
     voice: object = "marin"
-    asked: bool = False
-    """Whether an answer is being looked for."""
+    answer_requested: bool = False
+    """Whether the session has returned a `FindAnswer` for it."""
     item: Item | None = None
-    """What it says, or which function it calls; ``None`` before that is known."""
+    """Its message or function call; ``None`` before the answer is known."""
     text: str = ""
-    sound_bytes: int = 0
+    audio_bytes: int = 0
     outputs: list[JsonObject] = field(default_factory=list[JsonObject])
 
     @property
@@ -54,48 +53,48 @@ class Response:
         return self.conversation_id is not None
 
     def created(self) -> Iterator[JsonObject]:
-        """The response exists."""
+        """Return the first event of the response."""
         body = self._body("in_progress", None)
         yield {"type": "response.created", "response": body}
 
-    def opened(self, item: Item) -> Iterator[JsonObject]:
-        """Its item exists; ``conversation.item.added`` follows, by the caller."""
+    def add_item(self, item: Item) -> Iterator[JsonObject]:
+        """Set its item; the caller sends ``conversation.item.added`` next."""
         self.item = item
-        yield self._about_item("response.output_item.added")
+        yield self._item_event("response.output_item.added")
 
-    def part_added(self) -> Iterator[JsonObject]:
-        """The item's only part exists, and is empty."""
-        yield self._of("response.content_part.added", part=self._part())
+    def add_part(self) -> Iterator[JsonObject]:
+        """Add the item's only content part, empty."""
+        yield self._part_event("response.content_part.added", part=self._part())
 
-    def said(self, text: str) -> Iterator[JsonObject]:
-        """Words, one delta each; a space goes before all but the first."""
+    def add_text(self, text: str) -> Iterator[JsonObject]:
+        """Add words, one delta each, separated by spaces."""
         kind = "output_audio_transcript" if self.spoken else "output_text"
         for word in text.split():
             delta = f" {word}" if self.text else word
             self.text += delta
-            yield self._of(f"response.{kind}.delta", delta=delta)
+            yield self._part_event(f"response.{kind}.delta", delta=delta)
 
-    def sounded(self, pcm: bytes) -> Iterator[JsonObject]:
-        """A piece of the voice."""
+    def add_audio(self, pcm: bytes) -> Iterator[JsonObject]:
+        """Add audio, in one delta."""
         assert self.item is not None
-        self.sound_bytes += len(pcm)
-        self.item.sound += pcm
-        self.item.sound_ms += duration_ms(pcm)
+        self.audio_bytes += len(pcm)
+        self.item.audio += pcm
+        self.item.audio_ms += duration_ms(pcm)
         delta = base64.b64encode(pcm).decode("ascii")
-        yield self._of("response.output_audio.delta", delta=delta)
+        yield self._part_event("response.output_audio.delta", delta=delta)
 
-    def called(self, arguments: str) -> Iterator[JsonObject]:
-        """The arguments of a function call, in one delta."""
+    def add_arguments(self, arguments: str) -> Iterator[JsonObject]:
+        """Add the arguments of a function call, in one delta."""
         assert self.item is not None
         self.item.body["arguments"] = arguments
         kind, body = "response.function_call_arguments", self.item.body
         named = {"call_id": body["call_id"]}
-        yield self._of_output(f"{kind}.delta", delta=arguments, **named)
+        yield self._output_event(f"{kind}.delta", delta=arguments, **named)
         done = {"arguments": arguments, "name": body["name"], **named}
-        yield self._of_output(f"{kind}.done", **done)
+        yield self._output_event(f"{kind}.done", **done)
 
     def item_done(self, status: str) -> Iterator[JsonObject]:
-        """Its parts are done; ``conversation.item.done`` follows, by the caller."""
+        """End its parts; the caller sends ``conversation.item.done`` next."""
         assert self.item is not None
         if self.item.body["type"] == "message":
             self.item.body["content"] = [self._content()]
@@ -103,23 +102,23 @@ class Response:
         self.item.body["status"] = status
 
     def output_done(self) -> Iterator[JsonObject]:
-        """Its item is done."""
+        """End its item."""
         assert self.item is not None
         self.outputs.append(dict(self.item.body))
-        yield self._about_item("response.output_item.done")
+        yield self._item_event("response.output_item.done")
 
     def done(self, status: str, details: JsonObject | None) -> Iterator[JsonObject]:
-        """The response is over."""
+        """End the response."""
         yield {"type": "response.done", "response": self._body(status, details)}
 
     def _parts_done(self) -> Iterator[JsonObject]:
         if self.spoken:
             kind = "response.output_audio_transcript.done"
-            yield self._of(kind, transcript=self.text)
-            yield self._of("response.output_audio.done")
+            yield self._part_event(kind, transcript=self.text)
+            yield self._part_event("response.output_audio.done")
         else:
-            yield self._of("response.output_text.done", text=self.text)
-        yield self._of("response.content_part.done", part=self._part())
+            yield self._part_event("response.output_text.done", text=self.text)
+        yield self._part_event("response.content_part.done", part=self._part())
 
     def _part(self) -> JsonObject:
         key = "transcript" if self.spoken else "text"
@@ -128,18 +127,18 @@ class Response:
     def _content(self) -> JsonObject:
         return {**self._part(), "type": f"output_{self.modality}"}
 
-    def _about_item(self, kind: str) -> JsonObject:
+    def _item_event(self, kind: str) -> JsonObject:
         assert self.item is not None
         ids = {"response_id": self.id, "output_index": 0}
         return {"type": kind, **ids, "item": dict(self.item.body)}
 
-    def _of_output(self, kind: str, **fields: object) -> JsonObject:
+    def _output_event(self, kind: str, **fields: object) -> JsonObject:
         assert self.item is not None
         ids = {"response_id": self.id, "item_id": self.item.id, "output_index": 0}
         return {"type": kind, **ids, **fields}
 
-    def _of(self, kind: str, **fields: object) -> JsonObject:
-        return self._of_output(kind, content_index=0, **fields)
+    def _part_event(self, kind: str, **fields: object) -> JsonObject:
+        return self._output_event(kind, content_index=0, **fields)
 
     def _body(self, status: str, details: JsonObject | None) -> JsonObject:
         audio = {"format": {"type": "audio/pcm", "rate": 24_000}, "voice": self.voice}
@@ -158,8 +157,8 @@ class Response:
         }
 
     def _usage(self) -> JsonObject:
-        """Count as the service might: a token a word, ten a second of audio."""
-        text, audio = len(self.text.split()), self.sound_bytes // 4800
+        """Estimate the tokens: one for each word, ten for a second of audio."""
+        text, audio = len(self.text.split()), self.audio_bytes // 4800
         details = {"text_tokens": text, "audio_tokens": audio}
         return {
             "total_tokens": text + audio,

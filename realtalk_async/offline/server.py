@@ -1,21 +1,20 @@
 """
-A realtime service on this machine: it hears, answers and speaks without a network.
+The offline peer: a websocket server that speaks the OpenAI Realtime protocol (GA).
 
-It speaks the OpenAI Realtime protocol (GA) on a websocket, so whatever talks to the
-service talks to it: no key, no sound card and no internet are needed, and faults come
-on demand (see `realtalk_async.offline.faults`).
+It recognises speech, answers and speaks on this machine: no key, no sound card and no
+internet are needed. It injects faults on demand (``--list-faults`` prints them).
 
-Where it is not as the service is:
+Differences from the service:
 
 - Audio is 24 kHz PCM; G.711 is refused with ``invalid_value``.
-- It has policies, no model: see `realtalk_async.offline.answers.policy`. Images, MCP tools,
+- It has rules, no model: see `realtalk_async.offline.answers.policy`. Images, MCP tools,
   reasoning and prompts are accepted and have no effect.
-- ``semantic_vad`` is a silence whose length goes by its eagerness.
-- ``idle_timeout_ms`` is counted in audio that came in, not by a clock.
+- ``semantic_vad`` is a silence whose length depends on its eagerness.
+- ``idle_timeout_ms`` is counted in received audio, not by a clock.
 - An utterance lasts 2 minutes at most. With turn detection a longer one becomes two
   turns, without it ``input_audio_buffer_full`` asks for a commit.
 - Only the newest 4 minutes of audio can be retrieved with their items.
-- Who speaks many times faster than real time is read no faster than it is heard.
+- Audio that arrives many times faster than real time is read at the recogniser's speed.
 """
 
 from __future__ import annotations
@@ -36,17 +35,15 @@ import orjson
 from websockets.asyncio.server import serve
 
 from realtalk_async.exceptions import InvalidConfiguration, NotStarted
-from realtalk_async.offline.connection import Link
-from realtalk_async.offline.faults import (
-    FATAL,
-    NOW,
-    Fault,
-    Faults,
-    Wire,
+from realtalk_async.offline.connection import Connection
+from realtalk_async.offline.faults.injector import (
+    ArmedFaults,
+    FaultInjector,
     error_event,
 )
-from realtalk_async.offline.session import Turns
-from realtalk_async.offline.speech.recogniser import Speech
+from realtalk_async.offline.faults.kinds import CLOSE_CODES, NOW, Fault
+from realtalk_async.offline.session import Session
+from realtalk_async.offline.speech.engine import SpeechEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,10 +54,10 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
     from realtalk_async.offline.effects import JsonObject
-    from realtalk_async.offline.speech.recogniser import Recogniser
+    from realtalk_async.offline.speech.engine import RecogniserName
 
 PATH = "/v1/realtime"
-"""Where it is served; any path that ends in ``/realtime`` will do."""
+"""The path of the URL; any path that ends in ``/realtime`` is accepted."""
 
 _MAX_MESSAGE = 16 * 2**20
 _CLOSE_TIMEOUT = 1.0
@@ -71,12 +68,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event that a client sent."""
+    """An event from a client."""
 
     connection: int
-    """Which connection it came on, from 1."""
+    """The number of its connection, from 1."""
     at: float
-    """When, by `time.monotonic`."""
+    """The time of its arrival, by `time.monotonic`."""
     event: JsonObject = field(repr=False)
 
     @property
@@ -99,20 +96,20 @@ class Peer:
     Args:
         port: The TCP port; 0 takes a free one.
         host: The address to listen on: by default only this machine can connect.
-        pace: Seconds of an answer's audio sent per second, 0 for no limit. The service
-            is far ahead of the listener as well.
-        lifetime: Seconds until a session expires, as the service's do.
-        record: Whether to keep what clients send in `received`. It keeps audio too,
-            64 kB a second of it: turn it off for a peer that runs for long.
-        faults: Faults that strike on each connection, as those of a URL do.
-        recogniser: What it hears with: ``"sphinx"`` is fast and made for its own voice,
+        pace: Seconds of audio sent per second of a response, 0 for no limit. The service
+            sends much faster than real time as well.
+        lifetime: Seconds until a session expires.
+        record: Whether to keep the events of clients in `received`. They hold 64 kB for
+            each second of audio: turn it off for a peer that runs for long.
+        faults: Faults to inject on each connection, like the faults of a URL.
+        recogniser: ``"sphinx"`` is fast and understands the peer's own voice,
             ``"whisper"`` understands humans and needs the extra ``human``.
 
     Raises:
         InvalidConfiguration: If there is no such recogniser, or no such fault.
 
-    A URL may say otherwise for its connection: ``pace=1``, ``lifetime=2``, and
-    ``fault=…`` as often as wanted.
+    The query of a URL sets options for its connection: ``pace=1``, ``lifetime=2``, and
+    ``fault=…`` any number of times.
     """
 
     def __init__(
@@ -124,23 +121,23 @@ class Peer:
         lifetime: float = 3600.0,
         record: bool = True,
         faults: Iterable[str | Fault] = (),
-        recogniser: Recogniser = "sphinx",
+        recogniser: RecogniserName = "sphinx",
     ) -> None:
         self.received: list[Received] = []
         """Each event of each client, in the order of their arrival."""
         self.connections = 0
-        """How many clients have connected so far."""
+        """The number of connections so far."""
         self._port = port
         self._host = host
         self._pace = pace
         self._lifetime = lifetime
         self._record = record
-        self._speech = Speech(recogniser)
-        self._faults = Faults()
-        self._each = _read(faults)
-        self._links: set[Link] = set()
+        self._speech = SpeechEngine(recogniser)
+        self._faults = ArmedFaults()
+        self._faults_of_each = _parse_faults(faults)
+        self._open_connections: set[Connection] = set()
         self._server: Server | None = None
-        self._news = asyncio.Event()
+        self._event_received = asyncio.Event()
 
     def __repr__(self) -> str:
         state = self.url if self._server else "not running"
@@ -149,7 +146,7 @@ class Peer:
     @property
     def url(self) -> str:
         """
-        Where to connect to.
+        The URL for clients.
 
         Raises:
             NotStarted: Outside the ``async with`` block.
@@ -160,22 +157,23 @@ class Peer:
 
     def fault(self, fault: str | Fault) -> None:
         """
-        Arm a fault: it strikes once, on whichever connection its event comes first.
+        Inject a fault once, on the connection that triggers it first.
 
-        One that ends in ``@now`` strikes at once instead, on all open connections.
+        A fault that ends in ``@now`` is injected at once, on all open connections.
 
         Raises:
-            InvalidConfiguration: If there is no such fault, or nobody to strike now.
+            InvalidConfiguration: If there is no such fault, or no open connection for
+                ``@now``.
         """
         fault = Fault.parse(fault) if isinstance(fault, str) else fault
         if fault.event != NOW:
             self._faults.arm(fault)
             return
-        if not self._links:
-            message = f"{fault.kind}@{NOW} strikes nobody: no client is connected"
+        if not self._open_connections:
+            message = f"{fault.kind}@{NOW} has no effect: no client is connected"
             raise InvalidConfiguration(message)
-        for link in self._links:
-            link.strike(fault)
+        for connection in self._open_connections:
+            connection.apply(fault)
 
     def types(self, connection: int | None = None) -> list[str]:
         """Return the types of the received events, of one connection or of all."""
@@ -185,18 +183,18 @@ class Peer:
         self, event_type: str, *, count: int = 1, timeout: float = 10.0
     ) -> Received:
         """
-        Wait until the *count*-th event of that type has come, counted from the start.
+        Wait for the *count*-th event of that type, counted from the start of the peer.
 
         Raises:
-            TimeoutError: If it has not within *timeout* seconds.
+            TimeoutError: If it has not arrived within *timeout* seconds.
         """
         with anyio.fail_after(timeout):
             while True:
                 found = [r for r in self.received if r.type == event_type]
                 if len(found) >= count:
                     return found[count - 1]
-                self._news.clear()
-                await self._news.wait()
+                self._event_received.clear()
+                await self._event_received.wait()
 
     async def __aenter__(self) -> Self:
         try:
@@ -216,9 +214,9 @@ class Peer:
 
     async def aclose(self) -> None:
         """
-        Close all connections with 1001 and end. Idempotent, done within about 2 s.
+        Close all connections with 1001 and stop. Idempotent; it takes up to about 2 s.
 
-        Cancellation: It is carried through all the same.
+        Cancellation: It completes first, then cancellation goes on.
         """
         with anyio.CancelScope(shield=True):
             server, self._server = self._server, None
@@ -241,7 +239,7 @@ class Peer:
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Refuse a handshake that the service would refuse, or let it pass."""
+        """Return the refusal of a handshake, or ``None`` to accept it."""
         address = urlsplit(request.path)
         key = request.headers.get("Authorization") or request.headers.get("api-key", "")
         if not address.path.endswith("/realtime"):
@@ -250,46 +248,50 @@ class Peer:
             return socket.respond(http.HTTPStatus.UNAUTHORIZED, _INVALID_KEY)
         query = parse_qs(address.query)
         try:
-            mine = Faults([*self._each, *_faults(query)])
+            faults = ArmedFaults(self._connection_faults(query))
             _number(query, "pace", self._pace)
             _number(query, "lifetime", self._lifetime)
         except InvalidConfiguration as error:
             return socket.respond(http.HTTPStatus.BAD_REQUEST, f"{error}\n")
-        status = mine.take_refusal() or self._faults.take_refusal()
+        status = faults.take_refusal() or self._faults.take_refusal()
         if status is None:
             return None
-        return socket.respond(http.HTTPStatus(status), "refused, as was asked for\n")
+        return socket.respond(http.HTTPStatus(status), "refused by an injected fault\n")
 
     async def _serve(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         self.connections += 1
-        connection = self.connections
+        number = self.connections
         if _BETA_HEADER in socket.request.headers:
             await _refuse_beta(socket)
             return
         query = parse_qs(urlsplit(socket.request.path).query)
         lifetime = _number(query, "lifetime", self._lifetime)
-        link = Link(
+        faults = ArmedFaults(self._connection_faults(query))
+        connection = Connection(
             socket,
-            _new_turns(query, lifetime),
+            _new_session(query, lifetime),
             self._speech,
-            Wire(Faults([*self._each, *_faults(query)]), self._faults),
+            FaultInjector(faults, self._faults),
             pace=_number(query, "pace", self._pace),
             lifetime=lifetime,
-            on_event=lambda event: self._note(connection, event),
+            on_event=lambda event: self._record_event(number, event),
         )
-        _log.info("connection %d: open", connection)
-        self._links.add(link)
+        _log.info("connection %d opened", number)
+        self._open_connections.add(connection)
         try:
-            await link.run()
+            await connection.run()
         finally:
-            self._links.discard(link)
-        _log.info("connection %d: over", connection)
+            self._open_connections.discard(connection)
+        _log.info("connection %d closed", number)
 
-    def _note(self, connection: int, event: JsonObject) -> None:
+    def _connection_faults(self, query: Mapping[str, list[str]]) -> list[Fault]:
+        return [*self._faults_of_each, *_parse_faults(query.get("fault", []))]
+
+    def _record_event(self, connection: int, event: JsonObject) -> None:
         if self._record:
             self.received.append(Received(connection, time.monotonic(), event))
-            self._news.set()
+            self._event_received.set()
 
 
 _INVALID_KEY = (
@@ -298,29 +300,25 @@ _INVALID_KEY = (
 )
 
 
-def _faults(query: Mapping[str, list[str]]) -> list[Fault]:
-    return _read(query.get("fault", []))
-
-
-def _read(faults: Iterable[str | Fault]) -> list[Fault]:
+def _parse_faults(faults: Iterable[str | Fault]) -> list[Fault]:
     """
-    Return faults that are to strike on each connection.
+    Return faults to inject on each connection.
 
     Raises:
-        InvalidConfiguration: If there is no such fault, or one would strike now.
+        InvalidConfiguration: If there is no such fault, or it ends in ``@now``.
     """
-    read = [Fault.parse(each) if isinstance(each, str) else each for each in faults]
-    if any(fault.event == NOW for fault in read):
-        raise InvalidConfiguration(f"@{NOW} is for Peer.fault, while clients are there")
-    return read
+    parsed = [Fault.parse(each) if isinstance(each, str) else each for each in faults]
+    if any(fault.event == NOW for fault in parsed):
+        raise InvalidConfiguration(f"@{NOW} is allowed only in calls of Peer.fault")
+    return parsed
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float) -> float:
     """
-    Return a number of the URL.
+    Return a number from the query of a URL.
 
     Raises:
-        InvalidConfiguration: If it is none, or negative, or not finite.
+        InvalidConfiguration: If it is not a finite number of 0 or more.
     """
     text = query.get(name, [""])[0]
     try:
@@ -332,10 +330,9 @@ def _number(query: Mapping[str, list[str]], name: str, default: float) -> float:
     return number
 
 
-def _new_turns(query: Mapping[str, list[str]], lifetime: float) -> Turns:
-    """Make the state of a session; here, once, the dice are cast."""
-    new_id = _ids(secrets.token_hex(4))
-    return Turns(
+def _new_session(query: Mapping[str, list[str]], lifetime: float) -> Session:
+    new_id = _id_maker(secrets.token_hex(4))
+    return Session(
         model=query.get("model", ["offline-peer"])[0],
         session_id=new_id("sess"),
         new_id=new_id,
@@ -343,8 +340,8 @@ def _new_turns(query: Mapping[str, list[str]], lifetime: float) -> Turns:
     )
 
 
-def _ids(token: str) -> Callable[[str], str]:
-    """Return a maker of ids: a kind, the session's token, a number."""
+def _id_maker(token: str) -> Callable[[str], str]:
+    """Return a function that makes ids of a kind, the session's token and a number."""
     counts: Counter[str] = Counter()
 
     def new_id(kind: str) -> str:
@@ -355,8 +352,8 @@ def _ids(token: str) -> Callable[[str], str]:
 
 
 async def _refuse_beta(socket: ServerConnection) -> None:
-    """Tell a client of the API before GA what the service tells it."""
+    """Close the connection of a client of the beta API as the service does."""
     code = "beta_api_shape_disabled"
     message = "The Realtime beta API is no longer supported; use the GA API."
     await socket.send(orjson.dumps(error_event(code, message)), text=True)
-    await socket.close(FATAL[code], code)
+    await socket.close(CLOSE_CODES[code], code)

@@ -1,5 +1,5 @@
 """
-The offline peer on a thread of its own, for code that is not async.
+The offline peer in a thread of its own, for synchronous code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class PeerThread:
     """
-    An offline peer as a context manager of plain code, such as a pytest fixture.
+    An offline peer for synchronous code such as a pytest fixture, a context manager.
 
     ::
 
@@ -32,11 +32,11 @@ class PeerThread:
             with PeerThread() as peer:
                 yield peer
 
-    It has a loop of its own, so it may outlive those of the tests that use it, and
-    none of its work is done in theirs. All methods may be called from any thread.
+    It runs in an event loop of its own, apart from the loops of the tests, and can
+    outlive them. All methods may be called from any thread.
 
     Args:
-        peer: One that was not entered yet; by default ``Peer()``.
+        peer: A peer that has not been entered yet; by default ``Peer()``.
     """
 
     def __init__(self, peer: Peer | None = None) -> None:
@@ -49,7 +49,7 @@ class PeerThread:
 
     def __enter__(self) -> Self:
         """
-        Start thread and peer; return when it accepts connections.
+        Start the thread and the peer; return when it accepts connections.
 
         Raises:
             OSError: If the port is taken.
@@ -67,14 +67,14 @@ class PeerThread:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close all connections with 1001, end the peer and its thread."""
+        """Close all connections with 1001; stop the peer and its thread."""
         self._portal = None
         self._stack.close()
 
     @property
     def url(self) -> str:
         """
-        Where to connect to.
+        The URL for clients.
 
         Raises:
             NotStarted: Outside the ``with`` block.
@@ -84,12 +84,12 @@ class PeerThread:
 
     @property
     def received(self) -> list[Received]:
-        """What came so far, in the order of its arrival: a copy."""
+        """A copy of the events received so far, in the order of their arrival."""
         return list(self._peer.received)
 
     def fault(self, fault: str | Fault) -> None:
         """
-        Arm a fault: it strikes once, on whichever connection its event comes first.
+        Inject a fault, see `Peer.fault`.
 
         Raises:
             InvalidConfiguration: If there is no such fault.
@@ -104,10 +104,10 @@ class PeerThread:
         self, event_type: str, *, count: int = 1, timeout: float = 10.0
     ) -> Received:
         """
-        Wait until the *count*-th event of that type has come. Blocks.
+        Wait for the *count*-th event of that type, see `Peer.wait_received`. Blocks.
 
         Raises:
-            TimeoutError: If it has not within *timeout* seconds.
+            TimeoutError: If it has not arrived within *timeout* seconds.
         """
 
         async def wait() -> Received:

@@ -1,9 +1,8 @@
 """
-Where speech begins and ends, from one decision per frame. Pure.
+Turn detection from one voice decision per frame.
 
-A voice must last before it counts, so that a click is no turn; and silence must last
-as long as the client asked for, so that a pause is no end. A silence that nobody
-expected is found here too.
+A voice must last before a turn starts, so that a click is no turn; silence must last as
+long as the client asked for, so that a pause does not end a turn.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from dataclasses import dataclass, field
 from realtalk_async.offline.effects import FRAME_MS
 
 ONSET_FRAMES = 5
-"""The window in which a voice must show itself: 100 ms."""
+"""The number of newest frames that decide whether a turn starts: 100 ms."""
 
 ONSET_VOICED = 4
-"""Frames of that window that must hold a voice."""
+"""The number of these frames that must hold a voice."""
 
 ONSET_MS = ONSET_FRAMES * FRAME_MS
 
 
-class Edge(enum.Enum):
+class TurnChange(enum.Enum):
     """What a frame changed."""
 
     STARTED = "started"
@@ -31,20 +30,20 @@ class Edge(enum.Enum):
 
 
 @dataclass(slots=True)
-class Gate:
-    """Says when a turn of the user begins and when it is over."""
+class TurnDetector:
+    """Detects when a turn of the user starts and when it stops."""
 
     speaking: bool = False
     _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=ONSET_FRAMES))
     _quiet_ms: int = 0
 
-    def push(self, *, voiced: bool, silence_ms: int) -> Edge | None:
+    def push(self, *, voiced: bool, silence_ms: int) -> TurnChange | None:
         """
-        Take the decision about the next frame of `FRAME_MS`.
+        Take the voice decision of the next frame of `FRAME_MS`.
 
         Args:
             voiced: Whether the frame holds a voice.
-            silence_ms: How long it must be quiet for the turn to be over.
+            silence_ms: The silence that ends a turn.
         """
         self._recent.append(voiced)
         if self.speaking:
@@ -54,39 +53,39 @@ class Gate:
             return None
         self.speaking = True
         self._quiet_ms = 0
-        return Edge.STARTED
+        return TurnChange.STARTED
 
     def reset(self) -> None:
-        """Forget all: the next frame is the first."""
+        """Return to the initial state."""
         self._stop()
 
-    def _stop(self) -> Edge:
+    def _stop(self) -> TurnChange:
         self.speaking = False
         self._recent.clear()
         self._quiet_ms = 0
-        return Edge.STOPPED
+        return TurnChange.STOPPED
 
 
 @dataclass(slots=True)
-class Patience:
+class IdleTimer:
     """
-    Says when the user has been silent for too long after an answer.
+    Measures the user's silence after a response (``idle_timeout_ms``).
 
-    Its clock is the audio that came in: of a client that sends none, nothing is due.
+    Its clock is the received audio: it stands still while a client sends no audio.
     """
 
     _since: int | None = None
 
-    def begin(self, at_ms: int) -> None:
-        """Begin to wait: the answer has been heard at that time."""
+    def start(self, at_ms: int) -> None:
+        """Measure from *at_ms*, the end of the response's playback."""
         self._since = at_ms
 
-    def end(self) -> None:
-        """Wait no more: somebody speaks."""
+    def stop(self) -> None:
+        """Stop measuring: a turn or a response has started."""
         self._since = None
 
-    def due(self, now_ms: int, timeout_ms: int) -> int | None:
-        """Return since when it is silent, if that is too long, else ``None``."""
+    def expired_since(self, now_ms: int, timeout_ms: int) -> int | None:
+        """Return when the silence began if it has lasted *timeout_ms*, else ``None``."""
         if self._since is None or now_ms - self._since < timeout_ms:
             return None
         return self._since

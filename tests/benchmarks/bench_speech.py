@@ -17,7 +17,8 @@ import time
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from realtalk_async.offline.speech.recogniser import SphinxEar, synthesise
+from realtalk_async.offline.speech.sphinx import SphinxRecogniser
+from realtalk_async.offline.speech.voice import synthesise
 
 SENTENCES = (
     "Good morning, how are you today?",
@@ -73,7 +74,7 @@ def right(sentence: str, heard: str) -> int:
 
 def measure(subject: str, sentences: tuple[str, ...], speed: float) -> Figure:
     """Synthesise and recognise *sentences* as one session does."""
-    ear = SphinxEar()
+    recogniser = SphinxRecogniser()
     good, waits, wrong = 0, list[float](), dict[str, str]()
     spoken = heard_for = seconds = 0.0
     for sentence in sentences:
@@ -81,9 +82,9 @@ def measure(subject: str, sentences: tuple[str, ...], speed: float) -> Figure:
         pcm = LEAD + synthesise(sentence, speed) + TAIL
         said = time.perf_counter()
         for at in range(0, len(pcm), CHUNK):
-            ear.feed(pcm[at : at + CHUNK])
+            recogniser.feed(pcm[at : at + CHUNK])
         fed = time.perf_counter()
-        heard = ear.finish()
+        heard = recogniser.finish()
         waits.append(time.perf_counter() - fed)
         good += right(sentence, heard)
         if words(heard) != words(sentence):

@@ -1,5 +1,3 @@
-"""What ``session.update`` may say."""
-
 from __future__ import annotations
 
 import copy
@@ -8,7 +6,7 @@ import pytest
 from openai.types.realtime import RealtimeSessionCreateRequest
 
 from realtalk_async.offline import config
-from realtalk_async.offline.effects import JsonObject, Rejected, as_object
+from realtalk_async.offline.effects import InvalidRequest, JsonObject, as_object
 
 
 def updated(**session: object) -> JsonObject:
@@ -21,13 +19,11 @@ def with_input(**fields: object) -> JsonObject:
     return updated(audio={"input": fields})
 
 
-def test_the_defaults_have_the_official_shape():
-    """The official SDK accepts them."""
+def test_the_official_sdk_accepts_the_defaults():
     RealtimeSessionCreateRequest.model_validate(config.defaults("m"))
 
 
-def test_what_is_not_mentioned_stays():
-    """An update is merged, objects within objects too."""
+def test_an_update_is_merged_into_nested_objects():
     session = updated(audio={"output": {"voice": "cedar"}}, instructions="Be brief.")
     output = as_object(as_object(session["audio"])["output"])
     assert (output["voice"], output["speed"]) == ("cedar", 1.0)
@@ -36,7 +32,6 @@ def test_what_is_not_mentioned_stays():
 
 
 def test_turn_detection_can_be_turned_off_and_on():
-    """``null`` is push-to-talk; what is left open is completed."""
     off = with_input(turn_detection=None)
     assert config.turn_detection(off) is None
     change: JsonObject = {"input": {"turn_detection": {"type": "server_vad"}}}
@@ -48,8 +43,7 @@ def test_turn_detection_can_be_turned_off_and_on():
 
 
 @pytest.mark.parametrize(("eagerness", "silence"), [("low", 1000), ("high", 300)])
-def test_semantic_eagerness_is_a_silence(eagerness, silence):
-    """And it replaces the fields of ``server_vad``."""
+def test_semantic_eagerness_sets_the_silence(eagerness, silence):
     session = with_input(
         turn_detection={"type": "semantic_vad", "eagerness": eagerness}
     )
@@ -82,16 +76,15 @@ def test_semantic_eagerness_is_a_silence(eagerness, silence):
         ({"type": "realtime", "audio": 5}, "invalid_value", "session.audio"),
     ],
 )
-def test_a_wrong_update_is_refused_with_its_parameter(session, code, param):
-    """The code and the field are the service's."""
-    with pytest.raises(Rejected) as caught:
+def test_an_invalid_update_is_refused_with_its_parameter(session, code, param):
+    with pytest.raises(InvalidRequest) as caught:
         config.update(config.defaults("m"), session)
     assert caught.value.code == code
     assert param is None or caught.value.param == param
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "audio_input",
     [
         {"format": {"type": "audio/pcm", "rate": 16_000}},
         {"format": {"type": "audio/pcmu"}},
@@ -103,24 +96,21 @@ def test_a_wrong_update_is_refused_with_its_parameter(session, code, param):
         {"turn_detection": {"type": "server_vad", "create_response": "yes"}},
     ],
 )
-def test_a_wrong_input_is_refused_and_changes_nothing(heard):
-    """Rates, kinds and bounds are checked."""
+def test_an_invalid_audio_input_is_refused_and_changes_nothing(audio_input):
     before = config.defaults("m")
     kept = copy.deepcopy(before)
-    with pytest.raises(Rejected):
-        config.update(before, {"type": "realtime", "audio": {"input": heard}})
+    with pytest.raises(InvalidRequest):
+        config.update(before, {"type": "realtime", "audio": {"input": audio_input}})
     assert before == kept
 
 
 def test_a_session_may_be_sent_back_as_it_was_shown():
-    """Ids and all."""
     shown = {**config.defaults("m"), "id": "sess_1", "object": "realtime.session"}
     shown["expires_at"] = 1
     assert config.update(config.defaults("m"), shown)["model"] == "m"
 
 
 def test_response_options_are_checked():
-    """None is no options; an unknown one is refused."""
     assert config.check_response(None) == {}
-    with pytest.raises(Rejected, match=r"response\.voice"):
+    with pytest.raises(InvalidRequest, match=r"response\.voice"):
         config.check_response({"voice": "marin"})

@@ -1,5 +1,3 @@
-"""The conversation's items and their order."""
-
 from __future__ import annotations
 
 import base64
@@ -8,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtalk_async.offline.conversation import Item, Items, decode_audio, from_client
+from realtalk_async.offline.conversation import (
+    Conversation,
+    Item,
+    decode_audio,
+    item_from_client,
+)
 from realtalk_async.offline.effects import (
+    InvalidRequest,
     JsonObject,
     Message,
-    Rejected,
     as_list,
     as_object,
 )
@@ -27,66 +30,64 @@ def item(item_id: str, text: str = "") -> Item:
 
 def created(body: object) -> Item:
     """Return what a client's item becomes."""
-    return from_client(body, lambda kind: f"{kind}_1")
+    return item_from_client(body, lambda kind: f"{kind}_1")
 
 
-def test_items_go_where_the_client_says():
-    """At the end, at the root, or behind another."""
-    items = Items()
+def test_items_are_inserted_at_the_end_the_root_or_behind_another():
+    conversation = Conversation()
     places = [
-        items.add(item("a")),
-        items.add(item("b")),
-        items.add(item("first"), after="root"),
-        items.add(item("c"), after="a"),
+        conversation.add(item("a")),
+        conversation.add(item("b")),
+        conversation.add(item("first"), after="root"),
+        conversation.add(item("c"), after="a"),
     ]
     assert places == [None, "a", None, "a"]
-    assert [entry.id for entry in items] == ["first", "a", "c", "b"]
-    assert items.last_id == "b"
-    assert items.before("c") == "a"
+    assert [entry.id for entry in conversation] == ["first", "a", "c", "b"]
+    assert conversation.last_id == "b"
+    assert conversation.previous_id("c") == "a"
 
 
-def test_a_removed_item_is_gone():
-    """And cannot be removed again."""
-    items = Items()
-    items.add(item("a"))
-    items.remove("a")
-    assert len(items) == 0
-    with pytest.raises(Rejected, match="not found"):
-        items.remove("a")
+def test_an_item_is_removed_once():
+    conversation = Conversation()
+    conversation.add(item("a"))
+    conversation.remove("a")
+    assert len(conversation) == 0
+    with pytest.raises(InvalidRequest, match="not found"):
+        conversation.remove("a")
 
 
 @pytest.mark.parametrize(("item_id", "after"), [("a", None), ("b", "nowhere")])
-def test_a_taken_id_and_a_missing_place_are_refused(item_id, after):
-    """Nothing is added."""
-    items = Items()
-    items.add(item("a"))
-    with pytest.raises(Rejected):
-        items.add(item(item_id), after=after)
-    assert len(items) == 1
+def test_a_taken_id_and_an_unknown_previous_item_are_refused(item_id, after):
+    conversation = Conversation()
+    conversation.add(item("a"))
+    with pytest.raises(InvalidRequest):
+        conversation.add(item(item_id), after=after)
+    assert len(conversation) == 1
 
 
-def test_messages_say_who_said_what():
-    """Transcripts count as text; a function call says nothing, its output does."""
-    items = Items()
+def test_transcripts_and_function_outputs_are_messages_and_function_calls_are_not():
+    conversation = Conversation()
     call: JsonObject = {"type": "function_call", "name": "f", "arguments": "{}"}
     output: JsonObject = {
         "type": "function_call_output",
         "call_id": "c",
         "output": "42",
     }
-    heard = {"type": "output_audio", "transcript": "Hello."}
-    said: JsonObject = {"type": "message", "role": "assistant", "content": [heard]}
+    part = {"type": "output_audio", "transcript": "Hello."}
+    said: JsonObject = {"type": "message", "role": "assistant", "content": [part]}
     for index, body in enumerate([said, call, output]):
-        items.add(created({"id": f"i{index}", **body}))
-    assert items.messages() == (Message("assistant", "Hello."), Message("tool", "42"))
+        conversation.add(created({"id": f"i{index}", **body}))
+    assert conversation.messages() == (
+        Message("assistant", "Hello."),
+        Message("tool", "42"),
+    )
 
 
-def test_audio_in_an_item_is_kept_apart():
-    """It is not shown again with every event."""
+def test_the_audio_of_an_item_is_not_in_its_body():
     audio = base64.b64encode(bytes(960)).decode()
     part = {"type": "input_audio", "audio": audio}
     made = created({"type": "message", "role": "user", "content": [part]})
-    assert len(made.sound) == 960
+    assert len(made.audio) == 960
     assert made.body["content"] == [{"type": "input_audio"}]
 
 
@@ -94,36 +95,35 @@ def spoken(item_id: str, size: int) -> Item:
     """Return a user's message with that much audio."""
     part = {"type": "input_audio", "transcript": "Hello."}
     body = {"id": item_id, "type": "message", "role": "user", "content": [part]}
-    return Item({**body}, sound=bytearray(size), sound_ms=size // 48)
+    return Item({**body}, audio=bytearray(size), audio_ms=size // 48)
 
 
 def test_an_item_is_retrieved_with_its_audio():
-    heard = spoken("a", 960)
-    (part,) = map(as_object, as_list(heard.with_sound()["content"]))
+    message = spoken("a", 960)
+    (part,) = map(as_object, as_list(message.with_audio()["content"]))
     assert base64.b64decode(str(part["audio"])) == bytes(960)
-    assert heard.contents == [{"type": "input_audio", "transcript": "Hello."}]
-    heard.sound.clear()
-    assert heard.with_sound() == heard.body
-    assert item("b", "text").with_sound() == item("b", "text").body
+    assert message.contents == [{"type": "input_audio", "transcript": "Hello."}]
+    message.audio.clear()
+    assert message.with_audio() == message.body
+    assert item("b", "text").with_audio() == item("b", "text").body
 
 
 def test_truncation_cuts_the_audio_and_drops_the_transcript():
     part = {"type": "output_audio", "transcript": "Hello."}
     body = {"id": "a", "type": "message", "role": "assistant", "content": [part]}
-    said = Item({**body}, sound=bytearray(960), sound_ms=20)
+    said = Item({**body}, audio=bytearray(960), audio_ms=20)
     said.truncate(0, 5)
-    assert (len(said.sound), said.sound_ms) == (240, 5)
+    assert (len(said.audio), said.audio_ms) == (240, 5)
     assert said.contents[0]["transcript"] is None
 
 
 @given(st.lists(st.integers(0, 100)), st.integers(0, 300))
 def test_only_the_newest_audio_is_kept(sizes, limit):
-    """Never more than the limit, and never an older item's instead of a newer one's."""
-    items = Items()
+    conversation = Conversation()
     for index, size in enumerate(sizes):
-        items.add(spoken(str(index), size))
-    items.keep_sound(limit)
-    left = [len(entry.sound) for entry in items]
+        conversation.add(spoken(str(index), size))
+    conversation.limit_audio(limit)
+    left = [len(entry.audio) for entry in conversation]
     assert sum(left) <= limit
     dropped = sum(size > kept for size, kept in zip(sizes, left, strict=True))
     kept = [index for index in range(len(sizes)) if sum(sizes[index:]) <= limit]
@@ -154,9 +154,8 @@ def test_only_the_newest_audio_is_kept(sizes, limit):
         ({"type": "function_call", "name": "f"}, "item.arguments"),
     ],
 )
-def test_what_cannot_be_an_item_is_refused(body, param):
-    """With the field at fault."""
-    with pytest.raises(Rejected) as caught:
+def test_an_invalid_item_is_refused_with_its_field(body, param):
+    with pytest.raises(InvalidRequest) as caught:
         created(body)
     assert caught.value.param == param
 
@@ -164,7 +163,6 @@ def test_what_cannot_be_an_item_is_refused(body, param):
 @pytest.mark.parametrize(
     "audio", ["***", "AAA=AA==", base64.b64encode(b"odd").decode()]
 )
-def test_what_is_no_audio_is_refused(audio):
-    """Not base64, or half a sample."""
-    with pytest.raises(Rejected, match="base64"):
+def test_invalid_base64_and_half_samples_are_refused(audio):
+    with pytest.raises(InvalidRequest, match="base64"):
         decode_audio(audio, "audio")

@@ -1,5 +1,3 @@
-"""The offline peer as a program of its own."""
-
 from __future__ import annotations
 
 import asyncio
@@ -13,12 +11,14 @@ import anyio
 import pytest
 from websockets.asyncio.client import connect
 
+from realtalk_async.offline.__main__ import main
+
 COMMAND = (sys.executable, "-m", "realtalk_async.offline")
 
 
 @asynccontextmanager
 async def program(*arguments: str):
-    """Run the peer as a child; it is killed if the test has not ended it."""
+    """Run the peer as a child process; kill it at the end."""
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, stdout=pipe, stderr=pipe
@@ -33,8 +33,7 @@ async def program(*arguments: str):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_says_when_it_is_ready_and_ends_when_told(number):
-    """One line on stdout; exit code 0 though a client is connected."""
+async def test_the_program_prints_its_url_and_ends_on_a_signal(number):
     async with program("--port", "0") as child:
         assert child.stdout is not None
         line = (await child.stdout.readline()).decode()
@@ -49,8 +48,7 @@ async def test_it_says_when_it_is_ready_and_ends_when_told(number):
         assert (child.returncode, out, err) == (0, b"", b"")
 
 
-async def test_a_taken_port_is_told_in_one_line():
-    """On stderr, with exit code 1."""
+async def test_a_taken_port_is_an_error_of_one_line():
     server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -65,8 +63,7 @@ async def test_a_taken_port_is_told_in_one_line():
     importlib.util.find_spec("ctranslate2") is not None,
     reason="the extra 'human' is installed",
 )
-async def test_without_the_model_for_humans_the_extra_is_named():
-    """In one line; it does not fall back to a recogniser that would not understand."""
+async def test_whisper_without_its_libraries_is_an_error_that_names_the_extra():
     async with program("--port", "0", "--recogniser", "whisper") as child:
         out, err = await child.communicate()
         assert (child.returncode, out) == (1, b"")
@@ -74,8 +71,7 @@ async def test_without_the_model_for_humans_the_extra_is_named():
     assert err.count(b"\n") == 1
 
 
-async def test_without_websockets_the_extra_is_named():
-    """Not just the library."""
+async def test_the_import_error_without_websockets_names_the_extra():
     hidden = (
         "import sys; sys.modules['websockets'] = None; import realtalk_async.offline"
     )
@@ -89,8 +85,7 @@ async def test_without_websockets_the_extra_is_named():
     assert b"pip install 'realtalk-async[offline]'" in err
 
 
-async def test_it_commits_faults_on_each_connection():
-    """As an address can ask for them too."""
+async def test_a_fault_is_injected_on_each_connection():
     async with program("--port", "0", "--fault", "close-1011@session.created") as child:
         assert child.stdout is not None
         url = (await child.stdout.readline()).decode().split()[-1]
@@ -100,10 +95,23 @@ async def test_it_commits_faults_on_each_connection():
                 assert socket.close_code == 1011
 
 
-async def test_a_fault_that_does_not_exist_is_told_with_those_that_do():
-    """On stderr, in one line, with exit code 1."""
+async def test_the_error_of_an_unknown_fault_lists_all_kinds():
     async with program("--port", "0", "--fault", "explode") as child:
         out, err = await child.communicate()
     assert (child.returncode, out, err.count(b"\n")) == (1, b"", 1)
     assert b"'explode'" in err
     assert b"badbase64" in err
+
+
+def test_list_faults_prints_the_table(capsys):
+    assert main(["--list-faults"]) == 0
+    assert "\nlate[-SECONDS]" in capsys.readouterr().out
+
+
+def test_help_fits_a_terminal(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "--list-faults" in text
+    assert "idle_timeout_ms" in text
+    assert max(map(len, text.splitlines())) <= 88

@@ -1,5 +1,3 @@
-"""The offline peer for code that is not async."""
-
 from __future__ import annotations
 
 import json
@@ -14,10 +12,10 @@ from realtalk_async.offline import Peer, PeerThread
 
 
 def ask(peer, text):
-    """Ask in writing, with a client that is not async either; return the answer."""
+    """Ask with a synchronous client; return the text of the answer."""
     content = [{"type": "input_text", "text": text}]
     item = {"type": "message", "role": "user", "content": content}
-    said = ""
+    answer = ""
     with connect(peer.url) as socket:
         for event in (
             {"type": "conversation.item.create", "item": item},
@@ -26,27 +24,25 @@ def ask(peer, text):
             socket.send(json.dumps(event))
         while True:
             event = json.loads(socket.recv(timeout=30))
-            said += event.get("delta", "")
+            answer += event.get("delta", "")
             if event["type"] == "response.done":
-                return said
+                return answer
 
 
-def test_it_serves_from_a_thread_of_its_own():
-    """And tells what it received; after the block the thread is gone."""
+def test_the_peer_serves_in_a_thread_that_ends_with_the_block():
     threads = threading.active_count()
     with PeerThread() as peer:
         assert ask(peer, "What is two plus two?") == "Two plus two is four."
         assert peer.wait_received("response.create", timeout=30).connection == 1
         assert peer.types(1) == ["conversation.item.create", "response.create"]
-        assert [one.type for one in peer.received] == peer.types()
+        assert [event.type for event in peer.received] == peer.types()
         assert "ws://127.0.0.1" in repr(peer)
         with pytest.raises(TimeoutError):
             peer.wait_received("response.cancel", timeout=0)
     assert threading.active_count() == threads
 
 
-def test_it_takes_faults_by_call():
-    """From this thread, for whichever connection comes first; the next one is well."""
+def test_a_fault_is_injected_once():
     with PeerThread(Peer(pace=0)) as peer:
         peer.fault("close-1011@response.created")
         with pytest.raises(ConnectionClosed):
@@ -56,16 +52,14 @@ def test_it_takes_faults_by_call():
             peer.fault("fire")
 
 
-def test_outside_its_block_there_is_none():
-    """It says how to start."""
+def test_use_outside_the_block_raises_not_started():
     peer = PeerThread()
     for use in (lambda: peer.url, lambda: peer.fault("drop")):
         with pytest.raises(NotStarted, match="with PeerThread"):
             use()
 
 
-def test_a_taken_port_is_an_error_and_leaves_nothing():
-    """The operating system's own; and the first one goes on."""
+def test_a_taken_port_raises_oserror_and_leaves_no_thread():
     with PeerThread() as peer:
         threads = threading.active_count()
         port = int(peer.url.split(":")[2].split("/")[0])

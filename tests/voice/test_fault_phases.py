@@ -37,7 +37,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
-from realtalk_async.offline.faults import FATAL
+from realtalk_async.offline.faults import CLOSE_CODES
 from realtalk_async.voice import Status, Stream, events
 
 QUESTION = "What is two plus three?"
@@ -242,7 +242,7 @@ FAULTS = (
     "unknown",
     "error-server_error",
     "error-rate_limit_exceeded",
-    *(f"error-{code}" for code in FATAL),
+    *(f"error-{code}" for code in CLOSE_CODES),
     "failed-server_error",
     "failed-insufficient_quota",
     "incomplete-max_output_tokens",
@@ -331,7 +331,7 @@ class Cell:
     @property
     def is_fatal(self):
         """Whether it is of no use to go on."""
-        return self.argument in FATAL and self.argument != "session_expired"
+        return self.argument in CLOSE_CODES and self.argument != "session_expired"
 
     @property
     def ends_with(self):

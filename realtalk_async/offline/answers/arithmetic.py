@@ -1,8 +1,8 @@
 """
-Numbers between words and digits, and sums of them. Pure.
+Numbers in words, and sums of them.
 
-`evaluate` finds arithmetic in what a recogniser heard, slips included: "what is two
-plus for" is a sum, "I went to the shop" is not.
+`evaluate` finds a sum in recognised words and tolerates homophones: "what is two plus
+for" is a sum, "I went to the shop" is not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SMALL = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SCALES = {"billion": 10**9, "million": 10**6, "thousand": 1000}
 
-_SLIPS = {
+_HOMOPHONES = {
     "oh": 0,
     "won": 1,
     "to": 2,
@@ -32,11 +32,11 @@ _SLIPS = {
     "tan": 10,
     "fourty": 40,
 }
-"""What recognisers write for numbers; harmless, as they only count beside an operator."""
+"""Words that recognisers find for numbers; they count only beside an operator."""
 _VALUES = {
     **{word: value for value, word in enumerate(_SMALL)},
     **{word: 20 + 10 * index for index, word in enumerate(_TENS)},
-    **_SLIPS,
+    **_HOMOPHONES,
 }
 
 _OPERATORS = {
@@ -72,16 +72,16 @@ _LIMIT = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A sum that was asked for, and what it comes to."""
+    """A sum and its result."""
 
     numbers: tuple[Fraction, ...]
     operators: tuple[str, ...]
-    """One of ``+ - * /`` between each two numbers."""
+    """``+ - * /``, one between each two numbers."""
     result: Fraction | None
-    """``None`` if something was divided by zero."""
+    """``None`` after a division by zero."""
 
     @property
-    def said(self) -> str:
+    def words(self) -> str:
         """The sum in words, ``seven plus five``."""
         words = [spell(self.numbers[0])]
         for operator, number in zip(self.operators, self.numbers[1:], strict=True):
@@ -272,9 +272,9 @@ def read_range(text: str) -> range | None:
     return range(start, int(last[0]) + 1) if last else None
 
 
-def unslip(word: str) -> str:
+def as_number_word(word: str) -> str:
     """Return the number word that is probably meant: ``two`` for ``to``."""
-    return spell(_SLIPS[word]) if word in _SLIPS else word
+    return spell(_HOMOPHONES[word]) if word in _HOMOPHONES else word
 
 
 def ends_in_number(words: list[str]) -> bool:

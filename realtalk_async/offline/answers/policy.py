@@ -1,8 +1,8 @@
 """
-What the offline peer says: a simple policy from what was said to an answer. Pure.
+The answer policy: rules from the conversation to the peer's answer.
 
-In this order: a tool that fits, "say …" and "repeat …", arithmetic, counting, the
-time, the date, greetings and thanks, a story; anything else is said back.
+In this order: a tool that fits, "say …" and "repeat …", arithmetic, counting, the time,
+the date, greetings and thanks, a story; the peer repeats any other text.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
 from realtalk_async.offline.answers import arithmetic
-from realtalk_async.offline.effects import JsonObject, Message, as_list, as_object
+from realtalk_async.offline.answers.tools import Call, find_call
+from realtalk_async.offline.effects import Message, as_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from realtalk_async.offline.effects import Question
@@ -30,13 +31,13 @@ STORY = (
     "In the morning a small boat came in, and its captain said: "
     "we saw your light, and we came home."
 )
-"""A long answer: there is time to interrupt it."""
+"""A long answer, which leaves time to interrupt it."""
 
 _COUNT_LIMIT = 100
-"""Numbers counted at the most."""
+"""The most numbers that the peer counts."""
 
 _LONGEST = 300
-"""Characters spoken in one go: about 20 s of speech, 0.2 s of work."""
+"""Characters of one synthesis: about 20 s of speech, 0.2 s of work."""
 
 _QUESTION = re.compile(
     r"^(what|who|where|when|why|how|which|is|are|do|does|did|can|could|will|would)\b"
@@ -45,51 +46,42 @@ _QUESTION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say this."""
+    """Say this text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Call this function of the client."""
-
-    name: str
-    arguments: str
-    """A JSON object."""
+Answer: TypeAlias = Say | Call
 
 
-Reply: TypeAlias = Say | Call
-
-
-def decide(question: Question, now: datetime) -> Reply:
+def choose_answer(question: Question, now: datetime) -> Answer:
     """
-    Return what to say, or which tool to call.
+    Return the text to say, or the tool to call.
 
     Args:
-        question: What was said so far and what the client offers.
-        now: The time where the peer is.
+        question: The conversation and the client's tools.
+        now: The local time.
     """
-    said = _said_by_order(question.instructions)
-    if said:
-        return Say(said)
-    last = _last_spoken(question.messages)
+    dictated = _dictated_text(question.instructions)
+    if dictated:
+        return Say(dictated)
+    last = _last_message(question.messages)
     if last.role == "tool":
         return Say(f"The answer is: {_plain(last.text)}.")
-    return _fitting_call(question, last.text) or Say(reply(last.text, now))
+    return find_call(question, last.text) or Say(answer_text(last.text, now))
 
 
-def reply(text: str, now: datetime) -> str:
-    """Return the answer to *text* in words, without any tool."""
-    for policy in _POLICIES:
-        answer = policy(text, now)
+def answer_text(text: str, now: datetime) -> str:
+    """Return the answer to *text* without any tool."""
+    for rule in _RULES:
+        answer = rule(text, now)
         if answer:
             return answer
-    return f"You said: {tidy(text)}"
+    return f"You said: {punctuate(text)}"
 
 
-def tidy(text: str) -> str:
-    """Write a recogniser's words as a sentence: capitals and an end."""
+def punctuate(text: str) -> str:
+    """Make a sentence of recognised words: capitals and a full stop or question mark."""
     text = re.sub(r"\bi\b", "I", text.strip())
     if not text:
         return ""
@@ -99,26 +91,26 @@ def tidy(text: str) -> str:
 
 def sentences(text: str) -> list[str]:
     """
-    Split *text* where a voice would pause; joined by spaces they are *text*.
+    Split *text* at sentence ends; joined by spaces the parts are *text*.
 
-    None is much longer than 300 characters, so that none takes long to be spoken.
+    A part has 300 characters at most if its words allow it, so that synthesis is fast.
     """
     parts = re.split(r"(?<=[.!?])\s+", text.strip())
-    return [piece for part in parts for piece in _pieces(part)]
+    return [piece for part in parts for piece in _wrap(part)]
 
 
-def _pieces(sentence: str) -> list[str]:
+def _wrap(sentence: str) -> list[str]:
     return wrap(sentence, _LONGEST, break_long_words=False, break_on_hyphens=False)
 
 
-def _last_spoken(messages: Sequence[Message]) -> Message:
-    """Return the newest word of the user or of a tool."""
-    spoken = (m for m in reversed(messages) if m.role in ("user", "tool"))
-    return next(spoken, Message("user", "hello"))
+def _last_message(messages: Sequence[Message]) -> Message:
+    """Return the newest message of the user or of a tool."""
+    found = (m for m in reversed(messages) if m.role in ("user", "tool"))
+    return next(found, Message("user", "hello"))
 
 
-def _said_by_order(instructions: str) -> str:
-    """Obey instructions like ``Say: good evening``."""
+def _dictated_text(instructions: str) -> str:
+    """Return the text of instructions like ``Say: good evening``."""
     order = re.match(
         r"\s*say(?: exactly)?\s*:\s*(.+)", instructions, re.IGNORECASE | re.DOTALL
     )
@@ -126,7 +118,7 @@ def _said_by_order(instructions: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Make a tool's output speakable: the values of a JSON object, or the text."""
+    """Return a tool's output as speech: the pairs of a JSON object, or the text."""
     try:
         value: object = json.loads(text)
     except ValueError:
@@ -135,10 +127,10 @@ def _plain(text: str) -> str:
     return ", ".join(f"{key} {item}" for key, item in pairs.items()) or str(value)
 
 
-# --- the policies, in their order
+# --- rules: each returns an answer, or an empty text if it does not apply
 
 
-def _nothing(text: str, _now: datetime) -> str:
+def _silence(text: str, _now: datetime) -> str:
     return "" if re.search(r"\w", text) else "I did not hear anything."
 
 
@@ -146,7 +138,7 @@ def _repeat(text: str, _now: datetime) -> str:
     said = re.match(
         r"\s*(?:say|repeat(?: after me)?)[:,]?\s+(.+)", text, re.IGNORECASE | re.DOTALL
     )
-    return tidy(said[1]) if said else ""
+    return punctuate(said[1]) if said else ""
 
 
 def _arithmetic(text: str, _now: datetime) -> str:
@@ -157,14 +149,14 @@ def _arithmetic(text: str, _now: datetime) -> str:
         return "I cannot divide by zero."
     exact = found.result * 100 == round(found.result * 100)
     verb = "is" if exact else "is about"
-    return tidy(f"{found.said} {verb} {arithmetic.spell(found.result)}")
+    return punctuate(f"{found.words} {verb} {arithmetic.spell(found.result)}")
 
 
 def _count(text: str, _now: datetime) -> str:
     counted = arithmetic.read_range(text)
     if not counted:
         return ""
-    return tidy(", ".join(arithmetic.spell(n) for n in counted[:_COUNT_LIMIT]))
+    return punctuate(", ".join(arithmetic.spell(n) for n in counted[:_COUNT_LIMIT]))
 
 
 def _time(text: str, now: datetime) -> str:
@@ -178,7 +170,7 @@ def _time(text: str, now: datetime) -> str:
 
 
 def _date(text: str, now: datetime) -> str:
-    # "the date today" is often heard as "the day to day".
+    # The recogniser often finds "the day to day" for "the date today".
     asked = (
         r"\b(the date|what day|which day|the day (today|to day)|(today's|todays) date)"
     )
@@ -212,8 +204,8 @@ def _story(text: str, _now: datetime) -> str:
     return STORY if re.search(r"\bstory\b", text, re.IGNORECASE) else ""
 
 
-_POLICIES: tuple[Callable[[str, datetime], str], ...] = (
-    _nothing,
+_RULES: tuple[Callable[[str, datetime], str], ...] = (
+    _silence,
     _repeat,
     _arithmetic,
     _count,
@@ -223,77 +215,3 @@ _POLICIES: tuple[Callable[[str, datetime], str], ...] = (
     _courtesy,
     _story,
 )
-
-
-# --- tools
-
-
-def _fitting_call(question: Question, text: str) -> Call | None:
-    """Return the call of the tool that the client forces, or that *text* names."""
-    forced = as_object(question.tool_choice).get("name")
-    if question.tool_choice == "none":
-        return None
-    required = question.tool_choice == "required"
-    for tool in question.tools:
-        name = str(tool.get("name", ""))
-        if forced == name or (not forced and (required or _names(text, name))):
-            return Call(name, json.dumps(_arguments(tool, text)))
-    return None
-
-
-def _names(text: str, tool: str) -> bool:
-    """Whether *text* has the words of the tool's name, but for its verb."""
-    parts = re.findall(r"[a-z]+", tool.lower())
-    verbs = {"get", "set", "find", "fetch", "look", "lookup", "search", "run", "do"}
-    nouns = [part for part in parts if part not in verbs] or parts
-    return bool(nouns) and set(nouns) <= set(re.findall(r"[a-z]+", text.lower()))
-
-
-def _arguments(tool: JsonObject, text: str) -> JsonObject:
-    """Fill the tool's required parameters from *text*, as well as can be."""
-    schema = as_object(tool.get("parameters"))
-    properties = as_object(schema.get("properties"))
-    wanted = [str(name) for name in as_list(schema.get("required"))] or list(properties)
-    found = iter(_numbers(text))
-    return {
-        name: _argument(as_object(properties.get(name)), text, found) for name in wanted
-    }
-
-
-def _argument(schema: JsonObject, text: str, found: Iterator[float]) -> object:
-    for choice in as_list(schema.get("enum")):
-        if str(choice).lower() in text.lower():
-            return choice
-    match schema.get("type"):
-        case "integer":
-            return int(next(found, 0))
-        case "number":
-            return next(found, 0.0)
-        case "boolean":
-            return True
-        case "array":
-            return []
-        case "object":
-            return {}
-        case _:
-            return _complement(text)
-
-
-def _complement(text: str) -> str:
-    """Return what follows the last "in", "for", "of" …, or all of *text*."""
-    parts = re.split(r"\b(?:in|for|of|about|at|called|named)\b", text.rstrip(" .?!"))
-    return parts[-1].strip()
-
-
-def _numbers(text: str) -> list[float]:
-    """Return the numbers in *text*; "for" is no four here."""
-    words = [w if w == arithmetic.unslip(w) else "?" for w in arithmetic.tokens(text)]
-    found, at = list[float](), 0
-    while at < len(words):
-        read = arithmetic.read_number(words, at)
-        if read:
-            found.append(float(read[0]))
-            at = read[1]
-        else:
-            at += 1
-    return found

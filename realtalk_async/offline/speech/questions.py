@@ -1,10 +1,10 @@
 """
-The questions that the peer can answer, as a second ear for them. Pure.
+A second recognition for the questions that the peer can answer.
 
-A recogniser for all of English hears "what is two plus four" as "what is to class for".
-So what was said is heard a second time by one that knows these questions only, and its
-hearing is taken if the sound bears it out and the two agree well enough. Sentences
-that are none of these questions fail both tests and keep the first hearing.
+A recogniser for all of English finds "what is to class for" in "what is two plus four".
+So a second one, which knows only these questions, gets the same audio. Its text is chosen
+if the audio fits it at least as well and if both texts agree enough. Other sentences
+fail both tests and keep the first text.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ public <question> = <sum> | <other>;
 _OTHERS = ("what time is it", "what day is it today", "what is the date today")
 
 _LEAST_AGREEMENT = 0.55
-"""Of the words, both hearings together; measured 0.6 and more for true questions."""
+"""The least agreement of the two texts; 0.6 and more was measured for true questions."""
 
 _LEAST_MARGIN = 0.0
 """
-Log likelihood a frame by which the second hearing must be better.
+The least advantage of the second hypothesis, in log likelihood per frame.
 
-Measured on the peer's own voice: true questions 0.26 to 1.3 better, but for two all
-other sentences worse, and those two disagree in their words.
+Measured on the peer's own voice: 0.26 to 1.3 for true questions, negative for all other
+sentences except two, whose texts disagree.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """What one recogniser made of an utterance."""
+class Hypothesis:
+    """The result of one recogniser for an utterance."""
 
     text: str
     likelihood: float = -math.inf
-    """Mean log likelihood a frame of 10 ms, of the sound alone."""
+    """Mean acoustic log likelihood of a frame of 10 ms."""
 
 
-def prefer(general: Hearing, question: Hearing) -> str:
-    """Return the words of the hearing to believe."""
+def choose(general: Hypothesis, question: Hypothesis) -> str:
+    """Return the text of the better hypothesis."""
     if not is_question(question.text):
         return general.text
     likely = question.likelihood - general.likelihood >= _LEAST_MARGIN
@@ -64,19 +64,19 @@ def prefer(general: Hearing, question: Hearing) -> str:
 
 
 def is_question(text: str) -> bool:
-    """Whether *text* is a whole question; a recogniser may stop in the middle of one."""
+    """Return whether *text* is a whole question; a recogniser may stop in the middle."""
     if text in _OTHERS:
         return True
     words = arithmetic.tokens(text)
-    tail = arithmetic.evaluate(text)
-    return tail is not None and arithmetic.ends_in_number(words)
+    found = arithmetic.evaluate(text)
+    return found is not None and arithmetic.ends_in_number(words)
 
 
 def agreement(one: str, other: str) -> float:
-    """Return how far two hearings agree, 0 to 1; "to" and "two" do."""
+    """Return how much two texts agree, from 0 to 1; "to" and "two" agree."""
     first, second = (_normal(text) for text in (one, other))
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def _normal(text: str) -> list[str]:
-    return [arithmetic.unslip(word) for word in arithmetic.tokens(text)]
+    return [arithmetic.as_number_word(word) for word in arithmetic.tokens(text)]

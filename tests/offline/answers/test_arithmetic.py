@@ -1,5 +1,3 @@
-"""Numbers in words and sums of them, with a recogniser's slips."""
-
 from __future__ import annotations
 
 from fractions import Fraction
@@ -16,22 +14,19 @@ OPERATORS = st.sampled_from([("plus", "+"), ("minus", "-"), ("times", "*")])
 
 @given(WHOLE)
 def test_a_spelled_number_is_read_back(number: int):
-    """Spelling and reading are each other's inverse."""
     words = arithmetic.tokens(arithmetic.spell(number))
     assert arithmetic.read_number(words, 0) == (Fraction(number), len(words))
 
 
 @given(st.integers(0, 10**6))
-def test_hundredths_survive_spelling(hundredths: int):
-    """Two places after the point are spelled and read."""
+def test_two_decimal_places_are_spelled_and_read_back(hundredths: int):
     number = Fraction(hundredths, 100)
     words = arithmetic.tokens(arithmetic.spell(number))
     assert arithmetic.read_number(words, 0) == (number, len(words))
 
 
 @given(WHOLE, OPERATORS, WHOLE, OPERATORS, st.integers(0, 999))
-def test_a_spoken_sum_comes_to_what_python_says(a, first, b, second, c):
-    """Words give the same as digits, times before plus."""
+def test_a_sum_in_words_has_the_result_of_python(a, first, b, second, c):
     text = " ".join(
         [
             *("what is", arithmetic.spell(a), first[0]),
@@ -45,8 +40,7 @@ def test_a_spoken_sum_comes_to_what_python_says(a, first, b, second, c):
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str):
-    """Whatever was heard, the answer is a sum or none."""
+def test_every_text_is_a_sum_or_none(text: str):
     found = arithmetic.evaluate(text)
     assert found is None or len(found.numbers) == len(found.operators) + 1
 
@@ -68,8 +62,7 @@ def test_no_text_breaks_it(text: str):
         ("ten take away three", 7),
     ],
 )
-def test_sums_are_found_in_what_was_heard(text, result):
-    """Digits, words, signs and slips."""
+def test_sums_are_found_in_digits_words_signs_and_homophones(text, result):
     found = arithmetic.evaluate(text)
     assert found is not None
     assert found.result == result
@@ -80,22 +73,20 @@ def test_sums_are_found_in_what_was_heard(text, result):
     ["I went to the shop", "two for the road", "plus five", "seven plus", "the times"],
 )
 def test_other_sentences_are_no_sums(text):
-    """Slips count beside an operator only."""
+    """Homophones count beside an operator only."""
     assert arithmetic.evaluate(text) is None
 
 
 def test_division_by_zero_has_no_result():
-    """It is a sum, but it comes to nothing."""
     found = arithmetic.evaluate("ten divided by zero")
     assert found is not None
     assert found.result is None
 
 
-def test_a_sum_is_said_in_words():
-    """The answer repeats what was understood."""
+def test_a_sum_has_its_words():
     found = arithmetic.evaluate("7 + 5 * 2")
     assert found is not None
-    assert found.said == "seven plus five times two"
+    assert found.words == "seven plus five times two"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +99,5 @@ def test_a_sum_is_said_in_words():
         ("count from here to there", None),
     ],
 )
-def test_counting_is_asked_for(text, counted):
-    """With a start or without."""
+def test_the_range_of_a_count_is_read(text, counted):
     assert arithmetic.read_range(text) == counted

@@ -1,5 +1,3 @@
-"""The answer policy of the offline peer."""
-
 from __future__ import annotations
 
 import json
@@ -11,12 +9,12 @@ from hypothesis import strategies as st
 
 from realtalk_async.offline.answers.policy import (
     STORY,
-    Call,
     Say,
-    decide,
-    reply,
+    answer_text,
+    choose_answer,
     sentences,
 )
+from realtalk_async.offline.answers.tools import Call
 from realtalk_async.offline.effects import Message, Question
 
 NOW = datetime(2026, 11, 24, 10, 5, tzinfo=UTC)
@@ -37,7 +35,6 @@ WEATHER = {
 
 
 def asked(text: str, **fields: object) -> Question:
-    """Return a question of one user message."""
     return Question((Message("user", text),), **fields)
 
 
@@ -63,59 +60,51 @@ def asked(text: str, **fields: object) -> Question:
         ("where is the cat", "You said: Where is the cat?"),
     ],
 )
-def test_each_policy_answers_what_it_is_for(text, answer):
-    """One example of each, slips included."""
-    assert reply(text, NOW).startswith(answer)
+def test_each_rule_answers_its_kind_of_question(text, answer):
+    assert answer_text(text, NOW).startswith(answer)
 
 
 def test_the_full_hour_has_no_minutes():
-    """It is said as people say it."""
-    assert reply("what time is it", NOW.replace(minute=0)) == "It is ten o'clock."
+    assert answer_text("what time is it", NOW.replace(minute=0)) == "It is ten o'clock."
 
 
 @given(st.text())
-def test_anything_said_gets_an_answer(text: str):
-    """No text leaves the peer speechless."""
-    assert reply(text, NOW)
+def test_every_text_gets_an_answer(text: str):
+    assert answer_text(text, NOW)
 
 
 @given(st.text())
-def test_sentences_lose_no_words(text: str):
-    """Splitting for the voice keeps every word."""
+def test_splitting_into_sentences_keeps_every_word(text: str):
     assert " ".join(sentences(text)).split() == text.split()
 
 
-def test_no_sentence_is_long():
-    """One that is would keep the voice busy, and the interrupter waiting."""
+def test_a_sentence_has_300_characters_at_most():
+    """Synthesis of a long one would delay the interruption."""
     assert max(map(len, sentences("word " * 4000))) <= 300
 
 
 def test_the_newest_user_message_is_answered():
-    """Assistant and system messages are not questions."""
     said = (
         Message("user", "hello"),
         Message("assistant", "Hello."),
         Message("user", "what is one plus one"),
         Message("system", "The light is on."),
     )
-    assert decide(Question(said), NOW) == Say("One plus one is two.")
+    assert choose_answer(Question(said), NOW) == Say("One plus one is two.")
 
 
-def test_with_nothing_said_the_peer_greets():
-    """A response may be asked for before anybody spoke."""
-    assert decide(Question(()), NOW) == Say("Hello. How can I help you?")
+def test_an_empty_conversation_gets_a_greeting():
+    assert choose_answer(Question(()), NOW) == Say("Hello. How can I help you?")
 
 
-def test_instructions_of_a_response_can_give_the_words():
-    """``Say: …`` is obeyed to the letter."""
+def test_instructions_of_a_response_can_dictate_the_answer():
     question = asked("hello", instructions='Say exactly: "All is well."')
-    assert decide(question, NOW) == Say("All is well.")
+    assert choose_answer(question, NOW) == Say("All is well.")
 
 
-def test_a_tool_that_is_named_is_called():
-    """Its parameters are taken from the sentence."""
+def test_a_tool_named_in_the_question_is_called_with_values_from_it():
     text = "What is the weather in kelvin for 3 days in Cape Town?"
-    call = decide(asked(text, tools=(WEATHER,)), NOW)
+    call = choose_answer(asked(text, tools=(WEATHER,)), NOW)
     assert isinstance(call, Call)
     assert call.name == "get_weather"
     arguments = json.loads(call.arguments)
@@ -132,14 +121,13 @@ def test_a_tool_that_is_named_is_called():
         ({}, "the lamp to 2.5"),
     ],
 )
-def test_each_kind_of_parameter_gets_a_value_of_its_kind(schema, value):
-    """The client's function can be called with it."""
+def test_each_parameter_gets_a_value_of_its_type(schema, value):
     tool = {
         "type": "function",
         "name": "set_lamp",
         "parameters": {"type": "object", "properties": {"level": schema}},
     }
-    call = decide(asked("the lamp to 2.5", tools=(tool,)), NOW)
+    call = choose_answer(asked("the lamp to 2.5", tools=(tool,)), NOW)
     assert isinstance(call, Call)
     assert json.loads(call.arguments) == {"level": value}
 
@@ -154,15 +142,13 @@ def test_each_kind_of_parameter_gets_a_value_of_its_kind(schema, value):
     ],
 )
 def test_the_tool_choice_is_respected(choice, called):
-    """Forced or forbidden, whatever was said."""
-    reply_ = decide(asked("hello", tools=(WEATHER,), tool_choice=choice), NOW)
-    assert isinstance(reply_, Call) is called
+    answer = choose_answer(asked("hello", tools=(WEATHER,), tool_choice=choice), NOW)
+    assert isinstance(answer, Call) is called
 
 
-def test_tool_choice_none_keeps_a_named_tool_quiet():
-    """The client's word counts more than the user's."""
+def test_tool_choice_none_prevents_the_call_of_a_named_tool():
     question = asked("the weather", tools=(WEATHER,), tool_choice="none")
-    assert isinstance(decide(question, NOW), Say)
+    assert isinstance(choose_answer(question, NOW), Say)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +160,5 @@ def test_tool_choice_none_keeps_a_named_tool_quiet():
     ],
 )
 def test_a_tools_output_is_spoken(output, answer):
-    """A JSON object by its values, anything else as it is."""
     said = (Message("user", "the weather"), Message("tool", output))
-    assert decide(Question(said), NOW) == Say(answer)
+    assert choose_answer(Question(said), NOW) == Say(answer)

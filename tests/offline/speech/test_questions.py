@@ -1,21 +1,19 @@
-"""Which of two hearings to believe."""
-
 from __future__ import annotations
 
 import pytest
 
 from realtalk_async.offline.speech.questions import (
-    Hearing,
+    Hypothesis,
     agreement,
+    choose,
     is_question,
-    prefer,
 )
 
 
 @pytest.mark.parametrize(
     ("general", "question", "preferred"),
     [
-        # All of these were heard so, on the peer's own voice.
+        # All of these are results for the peer's own voice.
         (("what is to class for", -2.0), ("what is two plus four", -1.5), True),
         (("what is a plus eight", -1.9), ("what is eight plus eight", -1.6), True),
         (("what is the data bank", -2.3), ("what is the date today", -1.6), True),
@@ -25,9 +23,10 @@ from realtalk_async.offline.speech.questions import (
         (("what is love", -1.7), ("", float("-inf")), False),
     ],
 )
-def test_sound_and_words_must_both_speak_for_the_question(general, question, preferred):
-    """A likelier question that shares no words is not believed, nor the reverse."""
-    chosen = prefer(Hearing(*general), Hearing(*question))
+def test_a_question_is_chosen_if_it_is_likelier_and_agrees_with_the_general_text(
+    general, question, preferred
+):
+    chosen = choose(Hypothesis(*general), Hypothesis(*question))
     assert chosen == (question if preferred else general)[0]
 
 
@@ -42,11 +41,9 @@ def test_sound_and_words_must_both_speak_for_the_question(general, question, pre
         ("", False),
     ],
 )
-def test_half_a_question_is_none(text, whole):
-    """The recogniser may have stopped in the middle."""
+def test_a_part_of_a_question_is_not_a_question(text, whole):
     assert is_question(text) is whole
 
 
 def test_homophones_agree():
-    """To a listener they are the same."""
     assert agreement("what is forty to plus for", "what is forty two plus four") == 1

@@ -1,5 +1,3 @@
-"""A spoken script as a WAV."""
-
 from __future__ import annotations
 
 import threading
@@ -8,8 +6,8 @@ import wave
 import anyio
 import pytest
 
-from realtalk_async.offline.speech.recogniser import SphinxEar
 from realtalk_async.offline.speech.script import render, render_async
+from realtalk_async.offline.speech.sphinx import SphinxRecogniser
 
 SCRIPT = [("What time is it?", 1.5), ("Good morning.", 0.25)]
 
@@ -24,8 +22,7 @@ def read(path) -> bytes:
         return file.readframes(file.getnframes())
 
 
-def test_each_sentence_is_where_the_times_say(tmp_path):
-    """Heard again between them, and silence between the sentences."""
+def test_the_returned_times_are_those_of_the_sentences_in_the_file(tmp_path):
     times = render(SCRIPT, tmp_path / "script.wav", lead_in=0.4)
     pcm = read(tmp_path / "script.wav")
     assert [spoken.text for spoken in times] == [text for text, _ in SCRIPT]
@@ -36,13 +33,12 @@ def test_each_sentence_is_where_the_times_say(tmp_path):
         round(times[0].end * 24_000) * 2 + 100 : round(times[1].start * 24_000) * 2
     ]
     assert not any(pause)
-    ear = SphinxEar()
-    ear.feed(pcm[: round((times[1].start - 0.5) * 24_000) * 2])
-    assert ear.finish() == "what time is it"
+    recogniser = SphinxRecogniser()
+    recogniser.feed(pcm[: round((times[1].start - 0.5) * 24_000) * 2])
+    assert recogniser.finish() == "what time is it"
 
 
-async def test_the_async_form_writes_the_same_and_leaves_no_thread(tmp_path):
-    """Byte for byte."""
+async def test_the_async_form_writes_the_same_bytes_and_leaves_no_thread(tmp_path):
     before = threading.active_count()
     with anyio.fail_after(30):
         times = await render_async(SCRIPT, tmp_path / "one.wav")
@@ -51,7 +47,6 @@ async def test_the_async_form_writes_the_same_and_leaves_no_thread(tmp_path):
     assert threading.active_count() == before
 
 
-def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
-    """The operating system's own."""
+def test_an_unwritable_path_raises_oserror(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         render(SCRIPT[:1], tmp_path / "nowhere" / "script.wav")

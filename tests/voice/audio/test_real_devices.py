@@ -24,7 +24,9 @@ from realtalk_async.exceptions import ClosedStream, CriticalProcessFailed
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer
 from realtalk_async.offline.effects import BYTES_PER_MS, FRAME_BYTES
-from realtalk_async.offline.speech.recogniser import Activity, SphinxEar, synthesise
+from realtalk_async.offline.speech.sphinx import SphinxRecogniser
+from realtalk_async.offline.speech.voice import synthesise
+from realtalk_async.offline.speech.voice_detector import VoiceDetector
 from realtalk_async.voice import Stream
 from realtalk_async.voice import events as words
 from realtalk_async.voice.audio import devices, diagnostics
@@ -280,12 +282,12 @@ class Watch:
 def voiced(pcm: bytes) -> int:
     """Return how many frames of 20 ms hold a voice."""
     whole = pcm[: len(pcm) // FRAME_BYTES * FRAME_BYTES]
-    return sum(Activity().judge(whole, 0.5)) if whole else 0
+    return sum(VoiceDetector().detect(whole, 0.5)) if whole else 0
 
 
 def hear(pcm: bytes) -> list[str]:
     """Return the words in *pcm*."""
-    ear = SphinxEar()
+    ear = SphinxRecogniser()
     ear.feed(pcm)
     return ear.finish().split()
 
