@@ -77,8 +77,8 @@ Differences from the service: pydoc realtalk_async.offline.server
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Run the offline peer: a local server that speaks the OpenAI Realtime "
-        "protocol, recognises speech, answers, speaks, and injects faults.",
+        description="Run the offline peer: a local server that speaks the OpenAI Realtime"
+        " protocol,\nrecognises speech, answers, speaks, and injects faults.",
         epilog=_CAPABILITIES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

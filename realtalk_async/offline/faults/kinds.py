@@ -51,7 +51,7 @@ class FaultKind:
 
 
 _RECONNECTS = (
-    "ConnectionLost; the response is lost; it reconnects, replays the conversation"
+    "ConnectionLost; the response is lost; it reconnects and replays the conversation"
 )
 
 FAULT_KINDS = {
@@ -218,8 +218,8 @@ def _kinds_at_once() -> str:
 def describe_faults() -> str:
     """Return the table of faults as text for a terminal, 88 columns wide."""
     rows = [_describe(kind) for kind in FAULT_KINDS.values()]
-    codes = [f"{code} (closes with {CLOSE_CODES[code]})" for code in CLOSE_CODES]
-    return "\n\n".join([_INTRODUCTION, *rows, _fill(f"{_CODES} {', '.join(codes)}.")])
+    codes = [f"    {code} (closes with {CLOSE_CODES[code]})" for code in CLOSE_CODES]
+    return "\n\n".join([_INTRODUCTION, *rows, "\n".join([_CODES, *codes])])
 
 
 def _describe(kind: FaultKind) -> str:
@@ -240,15 +240,13 @@ type EVENT that the peer is about to send triggers it; * is any type. EVENT is a
 the GA name. Examples: drop:5, late-0.5@response.created, close-1001@*:9.
 
 On the command line (--fault drop:5), in Peer(faults=…) and in the URL of a connection
-(ws://HOST:PORT/v1/realtime?fault=drop:5&fault=refuse-429) it is injected on each such
-connection. Peer.fault("drop:5") injects it once, on the connection that triggers it
-first. There, @now needs no event: drop@now breaks all open connections at once. It is
-allowed with {_kinds_at_once()}.
+(ws://HOST:PORT/v1/realtime?fault=drop:5&fault=late-1@response.done) it is injected on
+each such connection. Peer.fault("drop:5") injects it once, on the connection that
+triggers it first. There, @now needs no event: drop@now breaks all open connections at
+once. It is allowed with {_kinds_at_once()}.
 
 For each kind: the default EVENT, what the client receives, and what a
 realtalk_async.Stream does then."""
 
-_CODES = (
-    "Codes of `error` that close the connection; a Stream does not reconnect after them, "
-    "session_expired excepted:"
-)
+_CODES = """\
+Codes of `error` that close the connection; a Stream reconnects only after the first:"""
