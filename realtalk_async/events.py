@@ -199,7 +199,7 @@ class ProcessExited(Event):
     """How the process exited, for people: ``exit status 1``."""
     sign: str = ""
     """A recognised kind of failure, such as ``device busy``, and what to do about it."""
-    last_words: tuple[str, ...] = ()
+    last_lines: tuple[str, ...] = ()
     """The newest output lines of both streams, in the order of arrival."""
     after: float = 0.0
     """Seconds from the exit notice of the kernel, as the loop saw it, to this event."""
@@ -216,7 +216,7 @@ class ProcessExited(Event):
             return self._entry("INFO", "Process ended as requested", **context)
         if self.sign:
             context["looks_like"] = self.sign
-        context["last_words"] = list(self.last_words)
+        context["last_lines"] = list(self.last_lines)
         return self._entry("ERROR", "Process died unexpectedly", **context)
 
     def __str__(self) -> str:

@@ -88,18 +88,18 @@ def test_every_event_is_ready_for_json_with_its_kind_and_a_time_with_zone(event)
     assert form["at"][-6] in "+-"
 
 
-def test_only_an_unexpected_exit_is_logged_with_last_words_and_recognised_failure():
-    last = {"last_words": ("ALSA: busy",), "sign": "device busy: choose another"}
+def test_only_an_unexpected_exit_is_logged_with_last_lines_and_recognised_failure():
+    last = {"last_lines": ("ALSA: busy",), "sign": "device busy: choose another"}
     _, _, message, context = events.ProcessExited(
         **ABOUT, **EXIT, cause="failed", **last
     ).log_entry()
     assert message == "Process died unexpectedly"
-    assert context["last_words"] == ["ALSA: busy"]
+    assert context["last_lines"] == ["ALSA: busy"]
     assert context["looks_like"] == "device busy: choose another"
     assert context["uptime"] == "01:02:05"
     for cause in (Cause.FINISHED, Cause.STOPPED, Cause.ESCALATED):
         event = events.ProcessExited(**ABOUT, **EXIT, cause=str(cause), **last)
-        assert "last_words" not in event.log_entry().context
+        assert "last_lines" not in event.log_entry().context
 
 
 def test_an_event_without_a_log_entry_of_its_own_is_logged_with_its_line():

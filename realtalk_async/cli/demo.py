@@ -221,8 +221,8 @@ class Demo:
             case events.ProcessExited(cause=Cause.STOPPED | Cause.ESCALATED):
                 self._account.tell(event.process, "stopped", "quiet")
             case events.ProcessExited():
-                last = event.last_words[-1] if event.last_words else ""
-                words = f"its last words: {last}" if last else "without a word"
+                last = event.last_lines[-1] if event.last_lines else ""
+                words = f"its last line: {last}" if last else "without output"
                 self._account.tell(
                     event.process, f"died: {event.summary}, {words}", "bad"
                 )

@@ -88,7 +88,7 @@ def _describe_child(history: ProcessHistory) -> str:
         lines.append(f"incarnation {report.incarnation}: {report.summary}")
         if report.sign:
             lines.append(f"  looks like {report.sign.kind}: {report.sign.advice}")
-        lines += [f"  {line.stream} {line}" for line in report.last_words]
+        lines += [f"  {line.stream} {line}" for line in report.last_lines]
     lines.append(f"now {history.status}")
     return "\n".join(lines)
 

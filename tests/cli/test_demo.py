@@ -46,7 +46,7 @@ async def test_the_demo_completes_although_its_recorder_is_killed(manager, tmp_p
     [death] = await logger.get_logs(level="ERROR")
     assert (death.component, death.message) == ("recorder", "Process died unexpectedly")
     assert death.context["exit_status"] == -9
-    assert "last_words" in death.context
+    assert "last_lines" in death.context
     assert "killed by SIGKILL" in (tmp_path / "timeline.svg").read_text()
     with wave.open(str(tmp_path / "speaker.wav")) as file:
         assert (file.getframerate(), file.getnchannels()) == (24_000, 1)

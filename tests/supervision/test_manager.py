@@ -567,7 +567,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     assert "exit status 7; failure score 4.0 exceeds 3" in str(caught.value)
     report = caught.value.report
     assert isinstance(report, IncarnationReport)
-    assert report.last_words[0].text == "my last word"
+    assert report.last_lines[0].text == "my last word"
     assert manager.status == "failed"
     given_up = next(event for event in heard if event.kind == "process.given_up")
     assert given_up.critical is True

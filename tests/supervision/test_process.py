@@ -336,10 +336,10 @@ async def test_both_streams_are_interleaved_in_the_order_of_arrival(logger):
 async def test_all_queries_work_after_the_process_has_died(logger):
     process = await run(programs.prints("last words", status=4), logger)
     report = process.get_report()
-    assert report.last_words[0].text == "last words"
+    assert report.last_lines[0].text == "last words"
     assert report.usage.peak_memory > 0
     assert report.to_dict()["exit_status"] == 4
-    assert "last words" in str(report)
+    assert "last lines" in str(report)
 
 
 # ---- max_size and spill
@@ -355,7 +355,7 @@ async def test_output_beyond_max_size_is_a_warning_and_a_counted_gap(logger):
     assert f"{size - 1000} bytes" in str(lines[-1])
     [entry] = await logger.get_logs(level="WARNING")
     assert entry.context["max_size"] == 1000
-    assert "99999" in process.get_report().last_words[-1].text
+    assert "99999" in process.get_report().last_lines[-1].text
 
 
 async def test_old_output_moves_to_the_disk_and_stays_complete(logger):

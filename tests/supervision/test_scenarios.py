@@ -753,7 +753,7 @@ async def nul_bytes(env):
     await settled(one)
     assert [line.raw for line in one.get_stderr()] == [b"a\0b\n", b"\0\n"]
     [entry] = await env.logger.get_logs(level="ERROR", component="child")
-    assert entry.context["last_words"] == ["a\0b", "\0"]
+    assert entry.context["last_lines"] == ["a\0b", "\0"]
     assert b"\0" not in env.logger.path.read_bytes(), "a log is text"
 
 

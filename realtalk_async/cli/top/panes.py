@@ -25,7 +25,7 @@ TIMELINE = (
 """The log messages about starts, exits and restarts; see `Event.log_entry`."""
 
 _BIRTHS = ("Process started", "Process restarted", "Process is ready")
-_LEFT_OUT = {"last_words", "traceback", "command"}
+_LEFT_OUT = {"last_lines", "traceback", "command"}
 """What is too long for a line of the time line; the report has it."""
 
 

@@ -111,7 +111,7 @@ def exited(
         uptime=record.uptime,
         summary=record.summary,
         sign=f"{sign.kind}: {sign.advice}" if sign else "",
-        last_words=tuple(line.text for line in last),
+        last_lines=tuple(line.text for line in last),
         after=after,
     )
 

@@ -318,7 +318,7 @@ class ProcessLifecycle(Lifecycle):
         """Return whether it failed because another program holds a device."""
         if cause is not Cause.FAILED or self.options.restart.mode == "temporary":
             return False
-        sign = recognise(self._capture.last_words(record.number))
+        sign = recognise(self._capture.last_lines(record.number))
         return sign is not None and sign.kind == DEVICE_BUSY
 
     def _abandon(self) -> None:
@@ -380,7 +380,7 @@ class ProcessLifecycle(Lifecycle):
             event_factories.exited(
                 self.name,
                 record,
-                self._capture.last_words(record.number),
+                self._capture.last_lines(record.number),
                 at=now,
                 after=time.monotonic() - (running.noticed or time.monotonic()),
             )

@@ -122,7 +122,7 @@ class IncarnationRecord:
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
         """Return the report of this incarnation."""
-        last = capture.last_words(self.number)
+        last = capture.last_lines(self.number)
         return IncarnationReport(
             name,
             self.number,

@@ -31,7 +31,7 @@ Bytes of the first segment. Each further segment is as large as all before it to
 up to `spill.LARGEST_SEGMENT`.
 """
 
-LAST_WORDS = 4 * 1024
+LAST_LINES_SIZE = 4 * 1024
 """Bytes of the newest output that last words hold, also beyond `max_size`."""
 
 
@@ -62,12 +62,12 @@ class Gap:
     count: int = 0
     """The number of the bytes."""
     newest: bytes = b""
-    """The newest `LAST_WORDS` of them."""
+    """The newest `LAST_LINES_SIZE` of them."""
 
     def add(self, data: bytes) -> None:
         """Count *data*, and keep its end."""
         self.count += len(data)
-        self.newest = (self.newest + data[-LAST_WORDS:])[-LAST_WORDS:]
+        self.newest = (self.newest + data[-LAST_LINES_SIZE:])[-LAST_LINES_SIZE:]
 
 
 # All buffers without output share these; no buffer changes them.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.output.append_buffer import (
     BLOCK,
-    LAST_WORDS,
+    LAST_LINES_SIZE,
     AppendBuffer,
 )
 from realtalk_async.supervision.output.line import (
@@ -145,7 +145,7 @@ class OutputBuffer(AppendBuffer):
         raws = [*(line + b"\n" for line in lines), *([rest] if rest else [])][-count:]
         return self._make_lines(raws, end - sum(map(len, raws)))
 
-    def last_words(self, incarnation: int, count: int = 10) -> list[OutputLine]:
+    def last_lines(self, incarnation: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of *incarnation*, at most *count*, within 4 KiB."""
         gap = self._gaps.get(incarnation)
         if gap is None:
@@ -159,7 +159,7 @@ class OutputBuffer(AppendBuffer):
 
     def _last_kept(self, incarnation: int, count: int) -> list[OutputLine]:
         start, end = self.span(incarnation)
-        first = max(start, end - LAST_WORDS)
+        first = max(start, end - LAST_LINES_SIZE)
         raws = split_lines(self._bytes(first, end))
         if first > start and len(raws) > 1:
             first += len(raws.pop(0))  # only the end of this line was read

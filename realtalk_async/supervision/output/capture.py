@@ -148,12 +148,12 @@ class Capture:
 
     # ---- reading what was captured
 
-    def last_words(self, number: int, count: int = 10) -> list[OutputLine]:
+    def last_lines(self, number: int, count: int = 10) -> list[OutputLine]:
         """Return the newest lines of each stream of an incarnation, in order."""
         lines = [
             line
             for buffer in self.buffers.values()
-            for line in buffer.last_words(number, count)
+            for line in buffer.last_lines(number, count)
         ]
         return sorted(lines, key=lambda line: line.sequence)
 
@@ -163,7 +163,7 @@ class Capture:
 
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
-        newest = self.buffers[stream].last_words(self.number, 1)
+        newest = self.buffers[stream].last_lines(self.number, 1)
         return newest[0].text if newest else ""
 
     def volume(self, stream: StreamName, most: int) -> Volume:

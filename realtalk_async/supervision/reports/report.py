@@ -108,7 +108,7 @@ class IncarnationReport:
     """How it ended, in words."""
     sign: Sign | None
     """The known kind of failure that was recognised in its newest lines, if any."""
-    last_words: tuple[OutputLine, ...]
+    last_lines: tuple[OutputLine, ...]
     """The newest lines of both streams in the order of arrival, at most ten of each."""
     stdout: OutputLines
     stderr: OutputLines
@@ -142,7 +142,7 @@ class IncarnationReport:
             "cause": self.cause and str(self.cause),
             "summary": self.summary,
             "sign": self.sign and {"kind": self.sign.kind, "advice": self.sign.advice},
-            "last_words": [str(line) for line in self.last_words],
+            "last_lines": [str(line) for line in self.last_lines],
             "stdout": _newest(self.stdout, most_lines),
             "stderr": _newest(self.stderr, most_lines),
             "capture": self.capture,
@@ -166,8 +166,8 @@ class IncarnationReport:
             + " → ".join(f"{what} {at:%H:%M:%S.%f}"[:-3] for at, what in self.timeline)
         )
         lines.append(f"  capture   {self.capture}")
-        lines.append("  last words" + ("" if self.last_words else " (none)"))
-        lines += [f"    {line.stream} {line}" for line in self.last_words]
+        lines.append("  last lines" + ("" if self.last_lines else " (none)"))
+        lines += [f"    {line.stream} {line}" for line in self.last_lines]
         return "\n".join(lines)
 
 

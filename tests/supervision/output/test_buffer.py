@@ -16,7 +16,7 @@ from realtalk_async.supervision.output import buffer as buffer_module
 from realtalk_async.supervision.output import lines as lines_module
 from realtalk_async.supervision.output.append_buffer import (
     BLOCK,
-    LAST_WORDS,
+    LAST_LINES_SIZE,
     whole_characters,
 )
 from realtalk_async.supervision.output.buffer import OutputBuffer
@@ -237,7 +237,7 @@ def test_beyond_max_size_bytes_are_counted_and_shown_as_one_gap(data, places, li
     gaps = [line for line in lines if line.gap]
     assert [gap.gap for gap in gaps] == ([buffer.dropped] if buffer.dropped else [])
     assert list(lines)[len(kept) :] == gaps == lines[len(kept) :]
-    words = b"".join(line.raw for line in buffer.last_words(1, 1000))
+    words = b"".join(line.raw for line in buffer.last_lines(1, 1000))
     assert words == data
 
 
@@ -252,25 +252,25 @@ def test_each_life_has_a_gap_of_its_own():
     assert [line.gap for line in OutputLines(buffer, 1)] == [0, 4]
     assert [line.gap for line in OutputLines(buffer, 2)] == [6]
     assert list(OutputLines(buffer, 3)) == []
-    assert [line.text for line in buffer.last_words(1)] == ["abc", "def"]
-    assert [line.text for line in buffer.last_words(2)] == ["ghi", "jk"]
-    assert buffer.last_words(3) == []
+    assert [line.text for line in buffer.last_lines(1)] == ["abc", "def"]
+    assert [line.text for line in buffer.last_lines(2)] == ["ghi", "jk"]
+    assert buffer.last_lines(3) == []
     assert (
         OutputLines(buffer)[-1].text == "[gap: 6 bytes not kept: max_size was reached]"
     )
 
 
 @pytest.mark.usefixtures("real_sizes")
-def test_last_words_are_bounded():
+def test_last_lines_are_bounded():
     """One line of a megabyte does not go into the log."""
     data = b"first\n" + b"x" * 100_000 + b"\nlast"
     buffer = filled(data)
-    assert raws(buffer.last_words(1)) == [b"last"]
+    assert raws(buffer.last_lines(1)) == [b"last"]
     buffer = filled(b"x" * 100_000)
-    assert raws(buffer.last_words(1)) == [b"x" * LAST_WORDS]
+    assert raws(buffer.last_lines(1)) == [b"x" * LAST_LINES_SIZE]
     buffer = filled(b"x" * 100_000, max_size=10)
-    assert raws(buffer.last_words(1)) == [b"x" * LAST_WORDS]
-    assert raws(filled(b"1\n2\n3\n").last_words(1, 2)) == [b"2\n", b"3\n"]
+    assert raws(buffer.last_lines(1)) == [b"x" * LAST_LINES_SIZE]
+    assert raws(filled(b"1\n2\n3\n").last_lines(1, 2)) == [b"2\n", b"3\n"]
 
 
 @pytest.mark.usefixtures("real_sizes")
@@ -379,7 +379,7 @@ def test_a_buffer_without_output_is_empty_and_says_so():
     assert (
         list(OutputLines(buffer))
         == OutputLines(buffer)[-3:]
-        == buffer.last_words(1)
+        == buffer.last_lines(1)
         == []
     )
     assert OutputLines(buffer).between() == []

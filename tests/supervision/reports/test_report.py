@@ -52,7 +52,7 @@ def report(number, cause=Cause.FAILED, began=0, ended=60, **changes):
         "cause": cause,
         "summary": "exit status 1 after 00:01:00",
         "sign": None,
-        "last_words": tuple(lines("last")),
+        "last_lines": tuple(lines("last")),
         "stdout": lines("a", "b", "c", stream="stdout"),
         "stderr": lines("last"),
         "capture": "end of file",
@@ -155,7 +155,7 @@ def test_the_text_of_a_report_contains_cause_output_and_usage():
         "last",
     ):
         assert part in text
-    assert "last words (none)" in str(report(1, last_words=()))
+    assert "last lines (none)" in str(report(1, last_lines=()))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ async def test_the_report_of_a_real_crash_has_usage_and_a_timeline(manager):
     assert report.sign.kind == "device busy"
     assert report.usage.user + report.usage.system >= 0
     assert report.usage.peak_memory > 100_000
-    assert {line.text for line in report.last_words} == {
+    assert {line.text for line in report.last_lines} == {
         "working",
         "Device or resource busy",
     }
