@@ -115,9 +115,9 @@ async def manager(logger):
 def survivors():
     """Return a function that lists live processes of a group or with a tag."""
 
-    def find(group_or_tag: int | str) -> list[process_groups.Member]:
+    def find(group_or_tag: int | str) -> list[process_groups.ProcessInfo]:
         if isinstance(group_or_tag, str):
-            return process_groups.tagged(group_or_tag)
-        return process_groups.living(group_or_tag)
+            return process_groups.find_tagged(group_or_tag)
+        return process_groups.living_members(group_or_tag)
 
     return find

@@ -256,7 +256,7 @@ class Runner:
         for one in self._manager.processes.values() if self._manager else ():
             is_there = one.status == "running" or one.state is State.STOPPING
             if is_there and one.pid is not None:
-                process_groups.send(one.pid, signal.SIGKILL)
+                process_groups.send_signal(one.pid, signal.SIGKILL)
 
     def _end(self, code: int) -> None:
         """End the run; the first to know why says the exit code."""

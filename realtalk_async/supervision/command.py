@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
-from realtalk_async.supervision.kernel.child_process import Child
+from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWriter
-from realtalk_async.supervision.kernel.spawn import Launched, launch
+from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,41 +101,6 @@ class Command:
         merged: dict[str, str | None] = {**os.environ, **self.env, **(extra or {})}
         return {name: value for name, value in merged.items() if value is not None}
 
-    def launch(self, extra: Mapping[str, str]) -> tuple[Launched, dict[str, int]]:
-        """
-        Start the program in a new session, for `spawn`.
-
-        Args:
-            extra: Variables to add to its environment.
-
-        Returns:
-            The program, and our ends of its pipes by name.
-
-        Raises:
-            OSError: If the operating system refuses; no descriptor is left open then.
-        """
-        ours: dict[str, int] = {}
-        theirs: dict[str, int] = {}
-        try:
-            _make_pipes(self, ours, theirs)
-            streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
-            streams |= self.redirect | theirs
-            launched = launch(
-                self.argv,
-                env=self.environment(extra),
-                cwd=self.cwd,
-                stdin=streams["stdin"],
-                stdout=streams["stdout"],
-                stderr=streams["stderr"],
-                options=self.options,
-            )
-        except BaseException:
-            _close_all(ours)
-            raise
-        finally:
-            _close_all(theirs)
-        return launched, ours
-
     async def __call__(self) -> asyncio.subprocess.Process:
         """
         Start the command without supervision, with pipes for its output.
@@ -213,7 +178,7 @@ def _check_arguments(
 class Running:
     """A spawned command: the child and our ends of its pipes."""
 
-    child: Child
+    child: ChildProcess
     stdin: PipeWriter | None
     readers: dict[str, PipeReader]
 
@@ -231,7 +196,7 @@ def spawn(
     extra_env: Mapping[str, str],
     on_data: OnData,
     get_memory: GetMemory,
-    on_exit: Callable[[Child], None],
+    on_exit: Callable[[ChildProcess], None],
 ) -> Running:
     """
     Start a command in a new session, in one synchronous step of about 1 ms.
@@ -239,9 +204,9 @@ def spawn(
     Raises:
         OSError: If the operating system refuses; no descriptor is left open then.
     """
-    launched, ours = command.launch(extra_env)
+    new, ours = _spawn_with_pipes(command, extra_env)
     try:
-        child = Child(launched, on_exit)
+        child = ChildProcess(new, on_exit)
     except BaseException:
         _close_all(ours)
         raise
@@ -254,7 +219,7 @@ def spawn(
                     name,
                     on_data,
                     get_memory=get_memory,
-                    on_end=child.look,
+                    on_end=child.check_exit,
                 )
     except BaseException:  # the loop cannot watch another descriptor
         child.kill_now()
@@ -264,6 +229,38 @@ def spawn(
         raise
     stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
     return Running(child, stdin, readers)
+
+
+def _spawn_with_pipes(
+    command: Command, extra_env: Mapping[str, str]
+) -> tuple[NewProcess, dict[str, int]]:
+    """
+    Start a command in a new session.
+
+    Returns:
+        The process, and the app's ends of its pipes by name.
+    """
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    try:
+        _make_pipes(command, ours, theirs)
+        streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
+        streams |= command.redirect | theirs
+        new = spawn_process(
+            command.argv,
+            env=command.environment(extra_env),
+            cwd=command.cwd,
+            stdin=streams["stdin"],
+            stdout=streams["stdout"],
+            stderr=streams["stderr"],
+            options=command.options,
+        )
+    except BaseException:
+        _close_all(ours)
+        raise
+    finally:
+        _close_all(theirs)
+    return new, ours
 
 
 def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) -> None:

@@ -129,12 +129,14 @@ class ManagerInspection:
         app's own descriptors, tasks and threads. Running supervised processes are no leak.
         It reads ``/proc`` in a thread, for some milliseconds.
         """
-        traces = [
-            trace for one in self._registry.all_ever for trace in one.get_traces()
+        incarnations = [
+            trace for one in self._registry.all_ever for trace in one.get_resources()
         ]
         tag = self._supervisor.guard.tag if self._supervisor.guard else ""
         tasks = [] if self._is_open else self._supervisor.tasks.names
-        return await anyio.to_thread.run_sync(leaks.look, traces, tag, tasks)
+        return await anyio.to_thread.run_sync(
+            leaks.find_leaks, incarnations, tag, tasks
+        )
 
     async def wait_until_settled(self) -> dict[str, ProcessStatus]:
         """

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.kernel.leaks import Trace
+    from realtalk_async.supervision.kernel.leaks import IncarnationResources
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.explanation import Forecast
 
@@ -224,9 +224,9 @@ class ManagedProcess(ProcessStreams):
             tuple(self._refusals),
         )
 
-    def get_traces(self) -> list[Trace]:
+    def get_resources(self) -> list[IncarnationResources]:
         """Return the resources of each incarnation, for `ProcessManager.leak_report`."""
-        return self._lifecycle.traces()
+        return self._lifecycle.resources()
 
     def get_forecast(self) -> Forecast:
         """Return what it does next; `ProcessManager.explain` puts it into words."""

@@ -217,7 +217,9 @@ class Supervisor:
         """End and log processes that left their group and session, as daemons do."""
         if self.guard is None:
             return
-        left = await anyio.to_thread.run_sync(process_groups.tagged, self.guard.tag)
+        left = await anyio.to_thread.run_sync(
+            process_groups.find_tagged, self.guard.tag
+        )
         if not left:
             return
         self._logger.warning(
@@ -225,7 +227,7 @@ class Supervisor:
             f"Ended {len(left)} process(es) that had left their session",
             {"escapees": [str(one) for one in left]},
         )
-        await anyio.to_thread.run_sync(process_groups.end_all, self.guard.tag)
+        await anyio.to_thread.run_sync(process_groups.kill_tagged, self.guard.tag)
 
     def _guard_lost(self, reason: str) -> None:
         self.publish(events.GuardLost(process=MANAGER, reason=reason))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration
-from realtalk_async.supervision.kernel.leaks import Trace
+from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.restart import (
@@ -237,11 +237,11 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         attempts = tuple(lifecycle.attempts)
         return ProcessHistory(self.get_status(), lifecycle.reports(), attempts)
 
-    def get_traces(self) -> list[Trace]:
+    def get_resources(self) -> list[IncarnationResources]:
         """Return a coroutine that still runs, for `ProcessManager.leak_report`."""
         name = f"{self.name}#{self.incarnation}"
         left = (self.name,) if self._lifecycle.still_runs and self.is_settled else ()
-        return [Trace(name, 0, self.is_settled, tasks=left)]
+        return [IncarnationResources(name, 0, self.is_settled, tasks=left)]
 
     def get_forecast(self) -> Forecast:
         """Return what it does next; `ProcessManager.explain` puts it into words."""

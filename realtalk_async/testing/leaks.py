@@ -110,7 +110,9 @@ def describe(kind: str, left: list[str]) -> str:
 def _children() -> set[str]:
     me = os.getpid()
     found = (
-        process_groups.look(int(one)) for one in os.listdir("/proc") if one.isdigit()
+        process_groups.read_process(int(one))
+        for one in os.listdir("/proc")
+        if one.isdigit()
     )
     return {str(one) for one in found if one and _parent(one.pid) == me}
 

@@ -103,7 +103,7 @@ def kill_app(name: str, log: Path, moment: float) -> tuple[int, int, float]:
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert tag
     late = 0
-    while left := process_groups.tagged(tag):
+    while left := process_groups.find_tagged(tag):
         passed = time.monotonic() - began
         if passed > ALLOWED:
             late = late or len(left)
@@ -111,7 +111,7 @@ def kill_app(name: str, log: Path, moment: float) -> tuple[int, int, float]:
             break
         time.sleep(0.005)
     passed = time.monotonic() - began
-    process_groups.end_all(tag)
+    process_groups.kill_tagged(tag)
     return late, len(left), passed
 
 

@@ -52,7 +52,7 @@ async def test_the_demo_completes_although_its_recorder_is_killed(manager, tmp_p
         assert (file.getframerate(), file.getnchannels()) == (24_000, 1)
         assert file.getnframes() > 3 * 24_000, "three answers, over a second each"
     for pid in started(text):
-        assert process_groups.look(pid) is None
+        assert process_groups.read_process(pid) is None
 
 
 MOMENTS = [
@@ -81,7 +81,7 @@ async def test_ctrl_c_ends_all_children_and_prints_what_there_is(
     assert "Processes" in text
     assert str(tmp_path / "demo.log") in text
     for pid in started(text):
-        assert process_groups.look(pid) is None
+        assert process_groups.read_process(pid) is None
 
 
 async def test_a_recorder_that_is_missing_says_how_to_get_one(logger, tmp_path):

@@ -281,7 +281,9 @@ asyncio.run(main())
         app.send_signal(signal.SIGABRT)  # what systemd does then
         await app.communicate()
     async with asyncio.timeout(20):
-        while process_groups.living(mic):  # the guard ends what the app has left
+        while process_groups.living_members(
+            mic
+        ):  # the guard ends what the app has left
             await asyncio.sleep(0.01)
 
 

@@ -63,7 +63,7 @@ async def sweep(operation, check, *, times=1):
 async def group_ended(pid):
     """Wait until the kernel has removed a killed group."""
     async with asyncio.timeout(10):
-        while process_groups.living(pid):
+        while process_groups.living_members(pid):
             await asyncio.sleep(0.001)
 
 
@@ -88,7 +88,7 @@ async def test_a_manager_that_is_cancelled_at_any_step_leaves_nothing(logger, ti
 
     async def check():
         assert other_tasks() == before
-        assert not any(map(process_groups.living, pids))
+        assert not any(map(process_groups.living_members, pids))
         pids.clear()
 
     await sweep(operation, check, times=times)
@@ -110,7 +110,7 @@ async def test_a_process_whose_start_was_cancelled_can_be_stopped(logger, times)
             one = processes.pop()
             await one.stop()
             assert one.is_settled
-            assert one.pid is None or not process_groups.living(one.pid)
+            assert one.pid is None or not process_groups.living_members(one.pid)
 
     await sweep(operation, check, times=times)
 
@@ -125,7 +125,7 @@ async def test_a_cancelled_stop_continues(logger):
     async def check():
         async with asyncio.timeout(20):
             await one._lifecycle.until(lambda: one.is_settled)
-        assert not process_groups.living(one.pid)
+        assert not process_groups.living_members(one.pid)
         await one.start()
 
     await one.start()
@@ -145,7 +145,7 @@ async def test_a_cancelled_restart_continues(logger):
         await one.stop()
         assert one.incarnation == number
         living = [record.pid for record in one.get_history().incarnations]
-        assert not any(process_groups.living(pid) for pid in living if pid)
+        assert not any(process_groups.living_members(pid) for pid in living if pid)
 
     await one.start()
     await one._lifecycle.until(lambda: one.is_settled)
@@ -252,7 +252,7 @@ async def test_a_shutdown_that_is_cancelled_at_any_step_is_completed(logger):
             await manager.aclose()
         assert manager.status == "closed"
         assert not any(
-            process_groups.living(one.pid) for one in manager.processes.values()
+            process_groups.living_members(one.pid) for one in manager.processes.values()
         )
 
     await sweep(operation, check)

@@ -58,7 +58,7 @@ class EventChecker:
         name = event.process
         if isinstance(event, events.ProcessStarted):
             before = self.pids.get(name)
-            if before and (left := process_groups.living(before)):
+            if before and (left := process_groups.living_members(before)):
                 self.violations.append(f"{name}: {left} lived at the next start")
             if event.incarnation <= self.incarnations.get(name, 0):
                 self.violations.append(f"{name}: incarnation {event.incarnation} again")
@@ -167,7 +167,7 @@ async def test_random_faults_leave_no_orphan_and_lose_no_line(logger, strategy):
         tag = manager._guard.tag
     assert checker.violations == []
     assert checker.deaths > SECONDS
-    assert process_groups.tagged(tag) == []
+    assert process_groups.find_tagged(tag) == []
     assert not (left := await manager.leak_report()), left
     lines = 0
     for name, history in manager.get_error_history().items():

@@ -11,7 +11,7 @@ import pytest
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 from realtalk_async.supervision import Command
 from realtalk_async.supervision.command import explain_refusal, spawn
-from realtalk_async.supervision.kernel.fair_poller import Watch
+from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)
@@ -188,7 +188,7 @@ def test_a_refused_spawn_contains_a_hint(number, hint):
 @pytest.mark.parametrize("allowed", [0, 1, 2])
 async def test_a_child_that_the_loop_cannot_watch_is_killed(monkeypatch, allowed):
     """No descriptor stays open: the spawn counts as refused."""
-    before, whole, calls = descriptors(), Watch.add, []
+    before, whole, calls = descriptors(), FairPoller.add, []
 
     def refuse(*arguments):
         calls.append(1)
@@ -196,7 +196,7 @@ async def test_a_child_that_the_loop_cannot_watch_is_killed(monkeypatch, allowed
             raise OSError(errno.ENOSPC, "no more epoll watches")
         whole(*arguments)
 
-    monkeypatch.setattr(Watch, "add", refuse)
+    monkeypatch.setattr(FairPoller, "add", refuse)
     with pytest.raises(OSError, match="epoll"):
         spawn(
             programs.runs(),

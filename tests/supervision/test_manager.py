@@ -72,7 +72,7 @@ async def for_ever():
 
 
 def records(pid):
-    member = process_groups.look(pid)
+    member = process_groups.read_process(pid)
     return member is not None and member.alive
 
 
@@ -223,7 +223,7 @@ async def test_a_loop_that_shuts_down_kills_all_children(log_path):
     )
     out, _ = await child.communicate()
     assert child.returncode == 0
-    assert process_groups.tagged(out.decode().strip()) == []
+    assert process_groups.find_tagged(out.decode().strip()) == []
 
 
 @pytest.mark.parametrize("interval", [0, -1.0])
@@ -893,7 +893,7 @@ async def test_kill_ends_the_whole_group_at_once_and_no_restart_follows(manager,
     assert status.cause == "stopped by us"
     steps = [event for event in heard if isinstance(event, events.StopStep)]
     assert [(step.step, step.members) for step in steps] == [("SIGKILL", 3)]
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
     assert (await one.kill()).state == "exited"
     assert await one.restart(), "and it can be brought back"
 

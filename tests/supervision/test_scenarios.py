@@ -157,7 +157,7 @@ async def leaves_a_grandchild(env):
     await one.wait()
     assert one.get_report().capture == "drain bound"
     await settled(one)
-    assert process_groups.living(group) == []
+    assert process_groups.living_members(group) == []
     assert descriptors() == before
 
 
@@ -168,7 +168,7 @@ async def member_ignores_sigterm(env):
     status = await one.stop()
     assert status.exit_status == -15, "the leader's own"
     assert env.steps() == ["SIGTERM", "SIGKILL"]
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
     [stopped] = env.published("stopped")
     assert stopped.escalated
 
@@ -179,7 +179,7 @@ async def leader_dies_before(env):
         programs.leaves_a_grandchild(ignoring_sigterm=True), restart=TEMPORARY
     )
     await settled(one)
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
     assert env.steps() == ["SIGTERM", "SIGKILL"]
     assert one.get_report().cause == "finished", "its own end, not ours"
 
@@ -189,7 +189,7 @@ async def forks(env):
     one = await env.start(programs.forks(30))
     await one.stop()
     assert [event.members for event in env.published("stop_step")] == [31]
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
 
 
 @row(6, "the app itself is killed with SIGKILL")
@@ -217,11 +217,11 @@ async def app_is_killed(env):
         sys.executable, "-c", source, log, stdout=PIPE
     )
     tag = (await app.stdout.readline()).decode().strip()
-    assert len(process_groups.tagged(tag)) == 2
+    assert len(process_groups.find_tagged(tag)) == 2
     app.kill()
     await app.communicate()
     async with asyncio.timeout(8):  # about 1 s on an idle machine
-        while process_groups.tagged(tag):
+        while process_groups.find_tagged(tag):
             await asyncio.sleep(0.02)
 
 
@@ -409,7 +409,7 @@ async def cancelled_anywhere(env):
         running.cancel()
         await asyncio.wait([running])
     assert pids
-    assert not any(process_groups.living(pid) for pid in pids)
+    assert not any(process_groups.living_members(pid) for pid in pids)
 
 
 @row(16, "a callback of the app raises, or never returns")
@@ -428,7 +428,7 @@ async def bad_callbacks(env):
     await one._lifecycle.until(lambda: one.status == "dead")
     async with asyncio.timeout(8):
         await one.stop()
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
     [record] = one.get_history().incarnations
     assert "ZeroDivisionError: division by zero" in record.summary
     errors = await env.logger.get_logs(level="ERROR", component="manager")
@@ -768,7 +768,10 @@ async def changes_its_group(env):
     [escapee] = (await env.manager.leak_report()).escapees
     assert escapee.startswith(f"pid {moved} (sleep)")
     await env.manager.aclose()
-    assert process_groups.look(moved) is None or not process_groups.look(moved).alive
+    assert (
+        process_groups.read_process(moved) is None
+        or not process_groups.read_process(moved).alive
+    )
 
 
 @row(35, "leaves a daemon behind by forking twice")
@@ -799,7 +802,7 @@ async def daemon(env):
 @row(36, "has sent itself SIGSTOP before the stop")
 async def stopped_itself(env):
     one = await env.start(programs.shell("echo ready; kill -STOP $$; exit 3"))
-    while process_groups.look(one.pid).state != "T":
+    while process_groups.read_process(one.pid).state != "T":
         await asyncio.sleep(0.005)
     status = await one.stop()
     assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])
@@ -850,7 +853,7 @@ async def fork_bomb(env):
     )
     one = await env.start(programs.python(script), ladder=SOON)
     await one.stop()
-    assert process_groups.living(one.pid) == []
+    assert process_groups.living_members(one.pid) == []
     assert not await env.manager.leak_report()
 
 
@@ -872,7 +875,7 @@ async def zombies(env):
 async def stopped_while_written_to(env):
     one = await env.start(programs.never_reads(), ready=False)
     writing = asyncio.ensure_future(one.send(bytes(1 << 20), timeout=1000))
-    while process_groups.look(one.pid).state != "S" or writing.done():
+    while process_groups.read_process(one.pid).state != "S" or writing.done():
         await asyncio.sleep(0.001)
     status = await one.stop()
     assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])

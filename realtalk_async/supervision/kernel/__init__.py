@@ -1,1 +1,1 @@
-"""The operating system: spawning, signals, process groups, the guard process."""
+"""The operating system: spawning, pipes, exits, process groups, the guard process."""

@@ -1,10 +1,9 @@
 """
-One spawned program of ours: its pid, its signals, its exit. The edge to the kernel.
+One spawned program: its pid, signals and exit.
 
-The spawn is a single synchronous step, so no cancellation can fall between the fork and
-the moment somebody owns the child. We reap it ourselves: that brings its resource use,
-needs no thread a child (asyncio's default on 3.11), and is felt at once even if a
-grandchild holds its pipes open.
+`ChildProcess` reaps the program itself. That yields its resource use, needs no thread per
+child (asyncio's default on Python 3.11), and reports the exit at once even if a grandchild
+holds the pipes open.
 """
 
 from __future__ import annotations
@@ -18,52 +17,55 @@ import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel.exit_status import Usage
-from realtalk_async.supervision.kernel.fair_poller import watch
+from realtalk_async.supervision.kernel.fair_poller import get_fair_poller
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable
 
     from realtalk_async.supervision.kernel.exit_status import ExitStatus
-    from realtalk_async.supervision.kernel.spawn import Launched
+    from realtalk_async.supervision.kernel.spawn import NewProcess
 
 THREAD_NAME_PREFIX = "realtalk-async waits for pid "
-"""How the thread is called that waits for a child where there is no pidfd."""
+"""Begins the name of the thread that waits for a child on a system without pidfds."""
 
 
-class Child:
+class ChildProcess:
     """
     A running program, leader of its own session and process group.
 
     Args:
-        launched: The program, not reaped by anybody.
+        new: The program; no other code may reap it.
         on_exit: Called in the loop, once, as soon as the program has exited.
 
     Raises:
-        OSError: If it cannot be watched; it is killed then.
+        OSError: If the program cannot be watched; it is killed then.
     """
 
-    def __init__(self, launched: Launched, on_exit: Callable[[Child], None]) -> None:
+    def __init__(
+        self, new: NewProcess, on_exit: Callable[[ChildProcess], None]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self._on_exit = on_exit
         self.exit_status: ExitStatus | None = None
-        """None while it runs."""
+        """None while the program runs."""
         self.usage: Usage | None = None
-        self.started = launched.at
+        self.started = new.at
         self.noticed: float | None = None
-        """When the kernel first gave a sign of its end, in monotonic seconds."""
+        """When the kernel first reported the exit, in monotonic seconds."""
         self.ended: float | None = None
+        """When the exit status was read, in monotonic seconds."""
         self._exited: asyncio.Future[None] | None = None
-        # We reap it ourselves. Popen must not look for the child when it is forgotten: the
-        # pid may be somebody else's by then.
-        launched.popen.returncode = 0
-        self.pid = launched.popen.pid
-        self.owns_group = launched.owns_group
-        """Whether its pid is also the number of a process group of its own."""
-        self._watch = watch()
+        # This object reaps the program. Popen's destructor must not try: the pid may
+        # belong to another process by then.
+        new.popen.returncode = 0
+        self.pid = new.popen.pid
+        self.owns_group = new.owns_group
+        """Whether the pid is also the number of a process group."""
+        self._poller = get_fair_poller()
         self._pidfd = -1
         try:
-            self._begin_watching()
+            self._watch()
         except BaseException:
             self.kill_now()
             raise
@@ -73,86 +75,83 @@ class Child:
         """Done as soon as the program has exited and is reaped."""
         if self._exited is None:
             self._exited = self.loop.create_future()
-            self._tell_of_exit()
+            self._set_exited()
         return self._exited
 
-    def _tell_of_exit(self) -> None:
+    def _set_exited(self) -> None:
         if self.exit_status is not None and self._exited and not self._exited.done():
             self._exited.set_result(None)
 
     @property
     def pidfd(self) -> int:
-        """The descriptor that tells of its end; -1 if there is none, or it has ended."""
+        """The descriptor that reports the exit; -1 if there is none, or it is closed."""
         return self._pidfd
 
-    def _begin_watching(self) -> None:
+    def _watch(self) -> None:
         try:
-            # It is our child and not reaped: the pid cannot mean anything else.
+            # The child is not reaped yet, so its pid cannot belong to another process.
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
-            # No pidfd on this system (or no descriptor left): one thread waits instead.
+            # No pidfd on this system (or no descriptor left): a thread waits instead.
             name = f"{THREAD_NAME_PREFIX}{self.pid}"
             threading.Thread(
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()
         else:
-            self._watch.add(self._pidfd, self._told)
+            self._poller.add(self._pidfd, self._on_pidfd_readable)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):  # somebody else reaped it
+        with contextlib.suppress(ChildProcessError):  # other code reaped it
             os.waitid(os.P_PID, self.pid, flags)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left
-            self.loop.call_soon_threadsafe(self._collect)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(self._reap)
 
-    def _told(self) -> None:
-        """Collect the exit status, and tell."""
+    def _on_pidfd_readable(self) -> None:
         self.noticed = time.monotonic()
-        self._collect()
+        self._reap()
 
-    def look(self) -> None:
+    def check_exit(self) -> None:
         """
-        Look whether it has exited: one of its pipes has ended.
+        Check whether the program has exited: one of its pipes has ended.
 
-        The kernel closes them just before it tells of the exit, so that is often seen a
-        turn of the loop earlier.
+        The kernel closes the pipes just before it reports the exit, so this check often
+        finds the exit one turn of the loop earlier.
         """
         if self.exit_status is None:
-            self._collect()
+            self._reap()
 
-    def _collect(self) -> None:
+    def _reap(self) -> None:
         try:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
         except ChildProcessError:
-            self._conclude("unknown", None)
+            self._finish("unknown", None)
         else:
             if pid:
-                self._conclude(os.waitstatus_to_exitcode(status), used)
+                self._finish(os.waitstatus_to_exitcode(status), used)
 
-    def _conclude(
-        self, status: ExitStatus, used: resource.struct_rusage | None
-    ) -> None:
+    def _finish(self, status: ExitStatus, used: resource.struct_rusage | None) -> None:
         self.ended = time.monotonic()
         self.noticed = self.noticed or self.ended
         self.exit_status = status
         if used is not None:
             # ru_maxrss counts KiB on Linux, see getrusage(2).
             self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
-        self._tell_of_exit()
+        self._set_exited()
         try:
             self._on_exit(self)
         finally:
             if self._pidfd >= 0:
-                self._watch.remove(self._pidfd)
+                self._poller.remove(self._pidfd)
                 os.close(self._pidfd)
                 self._pidfd = -1
 
     def send_signal(self, number: int) -> None:
         """
-        Send a signal to the program alone; a no-op once it has exited.
+        Send a signal to the program alone; do nothing once it has exited.
 
-        It goes through the pidfd where there is one. Without one the pid is safe too:
-        it is ours until we have reaped it.
+        The signal goes through the pidfd if there is one. Without a pidfd the pid is
+        safe too: no other process gets it before the program is reaped.
         """
         if self.exit_status is not None:
             return
@@ -166,36 +165,32 @@ class Child:
 
     def kill_now(self) -> None:
         """
-        Kill the whole group and reap the program: the last resort, which may block.
+        Kill the whole group and reap the program without the loop.
 
-        It blocks for 0.5 s at most: what hangs in the kernel is left to the system.
+        Blocks for 0.5 s at most: a program that hangs in the kernel is left to the system.
         """
         if self.exit_status is not None:
             return
         if self.owns_group:
-            _killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 0.5
         while self.exit_status is None and time.monotonic() < deadline:
-            self._collect()
+            self._reap()
             time.sleep(0.001)
 
 
-def _killpg(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
 class ChildTransport(asyncio.SubprocessTransport):
-    """Lets asyncio's own `Process` speak for a `Child`."""
+    """The transport through which asyncio's `Process` controls a `ChildProcess`."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: ChildProcess) -> None:
         super().__init__()
         self._child = child
         self._pipes: dict[int, asyncio.BaseTransport] = {}
 
     def attach(self, descriptor: int, pipe: asyncio.BaseTransport) -> None:
-        """Tell which transport carries stdin (0), stdout (1) or stderr (2)."""
+        """Set the transport of stdin (0), stdout (1) or stderr (2)."""
         self._pipes[descriptor] = pipe
 
     def get_pid(self) -> int:
@@ -203,7 +198,7 @@ class ChildTransport(asyncio.SubprocessTransport):
         return self._child.pid
 
     def get_returncode(self) -> int | None:
-        """Return the exit code, 255 if somebody else took it, None while it runs."""
+        """Return the exit code, 255 if other code reaped it, None while it runs."""
         status = self._child.exit_status
         return 255 if status == "unknown" else status
 
@@ -242,15 +237,15 @@ class ChildTransport(asyncio.SubprocessTransport):
         return code
 
 
-def process_of(child: Child) -> asyncio.subprocess.Process:
-    """Return asyncio's `Process` for *child*, with no streams of its own."""
-    # The loop's own, so that it can be asked for when that has ended as well.
+def make_asyncio_process(child: ChildProcess) -> asyncio.subprocess.Process:
+    """Return asyncio's `Process` for *child*, without streams."""
+    # The child's own loop: the caller may have none, after the loop has ended.
     protocol = asyncio.subprocess.SubprocessStreamProtocol(1 << 16, child.loop)
     return asyncio.subprocess.Process(ChildTransport(child), protocol, child.loop)
 
 
 def transport_of(process: asyncio.subprocess.Process) -> ChildTransport:
-    """Return the transport behind *process*, which `process_of` has made."""
+    """Return the transport of a process that `make_asyncio_process` has made."""
     transport: object = getattr(process, "_transport")  # noqa: B009 - asyncio hides it
     assert isinstance(transport, ChildTransport)
     return transport

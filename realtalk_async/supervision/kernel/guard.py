@@ -1,41 +1,52 @@
 """
-No orphan, however the app ends: our side of the guard process. An edge.
+The guard: a process that ends the app's children if the app is killed with SIGKILL.
 
-The guard knows the tag that our children carry in their environment before the first of
-them exists, so there is no moment in which killing the app leaves one behind.
+`Guard` is the app's side; `guard_process.py` is the program. Each child carries a tag in
+its environment, and the guard knows the tag before the first child exists: at no moment
+can a killed app leave a child behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child_process import Child
-from realtalk_async.supervision.kernel.spawn import launch_guard, new_tag
+from realtalk_async.supervision.kernel.child_process import ChildProcess
+from realtalk_async.supervision.kernel.spawn import spawn_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from realtalk_async.supervision.kernel.spawn import NewProcess
+
+TAG_VARIABLE = "REALTALK_ASYNC_TAG"
+"""The environment variable that marks a child and all its descendants as the app's."""
+
+GUARD_PROCESS = os.path.join(os.path.dirname(__file__), "guard_process.py")
+
 MOST_REPLACED = 10
-"""Something kills every guard: going on would be a fork bomb in slow motion."""
+"""Replacements of a guard that was killed; without a bound they would never end."""
 
 
 class Guard:
     """
-    A process that ends our children when we cannot.
+    A process that ends the children of this app when the app cannot.
 
     Args:
-        on_lost: Called in the loop if the guard itself died; it has been replaced then.
+        on_lost: Called in the loop, with the reason, when the guard has died; it has been
+            replaced then, if possible.
     """
 
     def __init__(self, on_lost: Callable[[str], None]) -> None:
-        self.tag = new_tag()
-        """``NAME=value``, as it stands in a child's environment."""
+        self.tag = f"{TAG_VARIABLE}={os.urandom(16).hex()}"
+        """``NAME=value`` as in a child's environment; no other app has the same."""
         self._on_lost = on_lost
-        self._told: set[int] = set()
-        self._child: Child | None = None
+        self._reported: set[int] = set()
+        self._child: ChildProcess | None = None
         self._pipe = -1
         self._replaced = 0
 
@@ -46,55 +57,53 @@ class Guard:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a child's environment needs for the guard to know it."""
+        """The variables by which the guard recognises a child."""
         name, _, value = self.tag.partition("=")
         return {name: value}
 
     def start(self) -> None:
         """
-        Start the guard: about a millisecond; it need not be ready for what follows.
+        Start the guard in about a millisecond; children may be started before it is ready.
 
         Raises:
             OSError: If it cannot be started.
         """
-        guarding = launch_guard(self.tag)
-        self._pipe = guarding.pipe
+        new, self._pipe = _spawn_guard(self.tag)
         try:
-            self._child = Child(guarding.launched, self._exited)
+            self._child = ChildProcess(new, self._on_exit)
         except OSError:
             os.close(self._pipe)
             self._pipe = -1
             raise
-        for pid in self._told:
-            self._say(f"+{pid}")
+        for pid in self._reported:
+            self._send(f"+{pid}")
 
     def add(self, pid: int) -> None:
         """
-        Tell of a session leader, or of a process that does not carry our tag.
+        Report a session leader, or a process that does not carry the tag.
 
-        The guard looks by itself when that process has begun, so that its number is not
-        mistaken for another's later: ``/proc`` would let us wait until it has become a
-        program.
+        The guard itself reads the start time of the process, so that it never mistakes
+        another process with the same pid for it. The app does not read it: ``/proc``
+        would make the app wait until the fork has become a program.
         """
-        self._told.add(pid)
-        self._say(f"+{pid}")
+        self._reported.add(pid)
+        self._send(f"+{pid}")
 
     def discard(self, pid: int) -> None:
-        """Tell that a process and all of its group are gone."""
-        if pid in self._told:
-            self._told.remove(pid)
-            self._say(f"-{pid}")
+        """Report that a process and its whole group are gone."""
+        if pid in self._reported:
+            self._reported.remove(pid)
+            self._send(f"-{pid}")
 
-    def _say(self, line: str) -> None:
-        # A guard that is dead is replaced and told anew; one that does not read for 64 KiB
-        # of lines still knows our children by their tag.
+    def _send(self, line: str) -> None:
         if self._pipe < 0:
-            return  # dismissed: what is ended now was told to nobody
-        if self._pipe >= 0:
-            with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                os.write(self._pipe, line.encode() + b"\n")
+            return  # dismissed, or not replaced
+        # A dead guard is replaced and gets all reports again. A guard that has not read
+        # 64 KiB of lines still recognises the children by their tag.
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._pipe, line.encode() + b"\n")
 
-    def _exited(self, child: Child) -> None:
+    def _on_exit(self, child: ChildProcess) -> None:
         if self._pipe < 0:
             return  # dismissed
         os.close(self._pipe)
@@ -115,17 +124,58 @@ class Guard:
     async def aclose(self) -> None:
         """Dismiss the guard and wait for its end. Idempotent."""
         if self._pipe >= 0:
-            self._say("bye")
+            self._send("dismiss")
             os.close(self._pipe)
             self._pipe = -1
         if self._child is not None:
             await self._child.exited
 
     def kill_now(self) -> None:
-        """Be rid of the guard, and of all it guards, without waiting for the loop."""
+        """Kill all children and the guard, without waiting for the loop."""
         if self._pipe >= 0:
             os.close(self._pipe)
             self._pipe = -1
-        process_groups.end_all(self.tag, 0.5)
+        process_groups.kill_tagged(self.tag, 0.5)
         if self._child is not None:
             self._child.kill_now()
+
+
+def _spawn_guard(tag: str) -> tuple[NewProcess, int]:
+    """
+    Start a guard process.
+
+    Returns:
+        The process, and the write end of its stdin: the guard does nothing while it is
+        open.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        new = spawn_process(
+            [sys.executable, "-I", "-S", GUARD_PROCESS, tag, str(os.getpid())],
+            env=_bare_environment(),
+            cwd="/",
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return new, writing
+
+
+def _bare_environment() -> dict[str, str]:
+    """
+    Return the variables that an interpreter needs to start, and no others.
+
+    If this app is itself a child of a supervised app, it carries that app's tag. Its
+    guard must not: the guard has to outlive both.
+    """
+    wanted = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+    return {name: value for name, value in os.environ.items() if name in wanted}

@@ -1,12 +1,12 @@
 """
-The orphan guard's own program: ends what an app leaves behind when it is killed.
+The guard's program: ends the children of an app that was killed.
 
 Run as a script with nothing but the standard library, so that it starts in milliseconds:
-``python -I -S guard_process.py TAG PID``. It lives in a session of its own, hears on stdin
-which sessions the app has begun, and does nothing at all until the app is gone, however
-it went. Then it ends every process that carries TAG in its environment or belongs to one
-of those sessions: SIGTERM, `GRACE` seconds, SIGKILL until none is left. The line ``bye``
-on stdin dismisses it.
+``python -I -S guard_process.py TAG PID``. It has a session of its own, reads from stdin
+which sessions the app has started, and waits until the app is gone. Then it ends every
+process that carries TAG in its environment or belongs to one of these sessions: SIGTERM,
+`GRACE` seconds, SIGKILL until none is left. The line ``dismiss`` on stdin ends the guard
+instead.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import sys
 import time
 
 GRACE = 0.3
-"""Seconds between SIGTERM and SIGKILL: all must be over within one."""
+"""Seconds between SIGTERM and SIGKILL: all children must be gone within one second."""
 
-LOOKS = 3
-"""So many looks in a row must find nobody before we believe that nobody is left."""
+EMPTY_SCANS = 3
+"""Scans in a row without a find that end the search."""
 
-PATIENCE = 10.0
-"""Seconds after which even what cannot be killed is left alone."""
+TIME_LIMIT = 10.0
+"""Seconds after which processes that cannot be killed are left alone."""
 
 
-def stat_of(pid: int) -> list[str]:
+def read_stat(pid: int) -> list[str]:
     """Return the fields of ``/proc/PID/stat`` after the name; [] if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as file:
@@ -36,7 +36,7 @@ def stat_of(pid: int) -> list[str]:
         return []
 
 
-def carries(pid: int, tag: bytes) -> bool:
+def has_tag(pid: int, tag: bytes) -> bool:
     """Return whether the process was started with *tag* in its environment."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
@@ -45,37 +45,38 @@ def carries(pid: int, tag: bytes) -> bool:
         return False
 
 
-def left_behind(tag: bytes, told: dict[int, str]) -> list[int]:
+def find_children(tag: bytes, reported: dict[int, str]) -> list[int]:
     """
-    Return the living processes that are the app's.
+    Return the pids of the app's living descendants.
 
     Args:
-        tag: What the app's children carry in their environment.
-        told: Session leaders (or single processes) by pid, with their start time, so
-            that a pid which was used again is not mistaken for them.
+        tag: The tag in the environment of the app's children.
+        reported: Session leaders (or single processes) by pid, with their start time:
+            another process that has got the same pid has another start time.
     """
     found: list[int] = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        fields = stat_of(int(entry))
+        fields = read_stat(int(entry))
         if not fields or fields[0] in "ZX":
             continue
-        ours = told.get(int(entry)) == fields[19]
-        in_session = int(fields[3]) in told and not reused(int(fields[3]), told)
-        if ours or in_session or carries(int(entry), tag):
+        is_reported = reported.get(int(entry)) == fields[19]
+        session = int(fields[3])
+        in_session = session in reported and not is_reused(session, reported)
+        if is_reported or in_session or has_tag(int(entry), tag):
             found.append(int(entry))
     return found
 
 
-def reused(leader: int, told: dict[int, str]) -> bool:
-    """Return whether that pid is now a process that we were not told of."""
-    fields = stat_of(leader)
-    return bool(fields) and fields[19] != told[leader]
+def is_reused(leader: int, reported: dict[int, str]) -> bool:
+    """Return whether another process than the reported one has that pid now."""
+    fields = read_stat(leader)
+    return bool(fields) and fields[19] != reported[leader]
 
 
-def send(pids: list[int], number: int) -> None:
-    """Send a signal to each, continued if stopped, so that it is received."""
+def send_signal(pids: list[int], number: int) -> None:
+    """Send a signal to each process, and continue stopped ones so that they receive it."""
     for pid in pids:
         for one in (number, signal.SIGCONT):
             try:
@@ -84,49 +85,54 @@ def send(pids: list[int], number: int) -> None:
                 break
 
 
-def sweep(tag: bytes, told: dict[int, str]) -> None:
-    """End everything that is left."""
+def end_children(tag: bytes, reported: dict[int, str]) -> None:
+    """End all descendants of the app: SIGTERM, then SIGKILL until none is left."""
     began = time.monotonic()
-    left = left_behind(tag, told)
-    send(left, signal.SIGTERM)
+    left = find_children(tag, reported)
+    send_signal(left, signal.SIGTERM)
     while left and time.monotonic() - began < GRACE:
         time.sleep(0.02)
-        left = left_behind(tag, told)
-    # What was just being spawned or forked may be missed by one look.
-    nobody = 0
-    while nobody < LOOKS and time.monotonic() - began < PATIENCE:
-        send(left, signal.SIGKILL)
+        left = find_children(tag, reported)
+    # A single scan may miss a process that is just being spawned or forked.
+    empty = 0
+    while empty < EMPTY_SCANS and time.monotonic() - began < TIME_LIMIT:
+        send_signal(left, signal.SIGKILL)
         time.sleep(0.005)
-        left = left_behind(tag, told)
-        nobody = 0 if left else nobody + 1
+        left = find_children(tag, reported)
+        empty = 0 if left else empty + 1
 
 
-def listen(app: int, told: dict[int, str]) -> bool:
-    """Note what the app tells; return True if it dismissed us, False if it is gone."""
+def wait_for_app(app: int, reported: dict[int, str]) -> bool:
+    """
+    Read the app's reports until it is gone.
+
+    Returns:
+        True if the app dismissed the guard, False if the app died.
+    """
     waiting: list[int] = [0]
     try:
-        # Its end is seen even if a forked copy of it still holds our pipe open.
+        # The pidfd shows the app's exit even if a fork of the app holds the pipe open.
         waiting.append(os.pidfd_open(app))
     except (AttributeError, OSError):
-        if os.getppid() != app:  # it was gone before we had come up
-            return hear_the_rest(b"", told)
+        if os.getppid() != app:  # the app was gone before the guard started
+            return read_rest(b"", reported)
     buffered = b""
     while True:
         ready = select.select(waiting, [], [])[0]
         if 0 not in ready:
-            return hear_the_rest(buffered, told)
+            return read_rest(buffered, reported)
         data = os.read(0, 65536)
-        buffered, dismissed = take(buffered + data, told)
+        buffered, dismissed = handle_lines(buffered + data, reported)
         if dismissed or not data:
             return dismissed
 
 
-def hear_the_rest(buffered: bytes, told: dict[int, str]) -> bool:
+def read_rest(buffered: bytes, reported: dict[int, str]) -> bool:
     """
-    Wait a moment for the pipe to end too: the app is dead.
+    Read the last reports of a dead app until the pipe ends, for `GRACE` seconds at most.
 
-    A child that it was just spawning has a copy of the pipe until it becomes a program of
-    its own, and only from then on does it carry our tag.
+    A child that the app was just spawning has a copy of the pipe until it executes its
+    program, and carries the tag only from then on.
     """
     deadline = time.monotonic() + GRACE
     dismissed = False
@@ -135,39 +141,39 @@ def hear_the_rest(buffered: bytes, told: dict[int, str]) -> bool:
             data = os.read(0, 65536)
             if not data:
                 break
-            buffered, dismissed = take(buffered + data, told)
+            buffered, dismissed = handle_lines(buffered + data, reported)
     return dismissed
 
 
-def take(data: bytes, told: dict[int, str]) -> tuple[bytes, bool]:
-    """Note all lines; return what is no line yet, and whether we were dismissed."""
+def handle_lines(data: bytes, reported: dict[int, str]) -> tuple[bytes, bool]:
+    """Handle all complete lines; return the rest, and whether the app dismissed the guard."""
     *lines, rest = data.split(b"\n")
     for line in lines:
-        if line == b"bye":
+        if line == b"dismiss":
             return rest, True
-        note(line.decode(), told)
+        handle_report(line.decode(), reported)
     return rest, False
 
 
-def note(line: str, told: dict[int, str]) -> None:
-    """Take in ``+PID`` or ``-PID``."""
+def handle_report(line: str, reported: dict[int, str]) -> None:
+    """Handle ``+PID`` or ``-PID``."""
     pid = int(line[1:])
     if line[0] == "+":
-        fields = stat_of(pid)
-        # One that is gone already may have left a group, whose number nobody else gets.
-        told[pid] = fields[19] if fields else ""
+        fields = read_stat(pid)
+        # A process that is gone already may have left a group, whose number stays taken.
+        reported[pid] = fields[19] if fields else ""
     else:
-        told.pop(pid, None)
+        reported.pop(pid, None)
 
 
 def main() -> None:
-    """Wait for the end of the app, then sweep."""
+    """Wait for the end of the app, then end its children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     tag, app = sys.argv[1].encode(), int(sys.argv[2])
-    told: dict[int, str] = {}
-    if not listen(app, told):
-        sweep(tag, told)
+    reported: dict[int, str] = {}
+    if not wait_for_app(app, reported):
+        end_children(tag, reported)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is left of processes that should be gone. An edge: it reads ``/proc``."""
+"""Processes, descriptors, tasks and threads that a manager should not have any more."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from realtalk_async.supervision.kernel.process_groups import Member
+    from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """What one life of a process, or of a coroutine, has had."""
+class IncarnationResources:
+    """The system resources of one incarnation of a process or of a task."""
 
     name: str
-    """``mic#2``: its name and the number of its incarnation."""
+    """``mic#2``: the name and the number of the incarnation."""
     group: int
     """The number of its process group; 0 if it has, or had, none."""
     is_over: bool
-    """Whether nothing of it should be left."""
+    """Whether no resource of it should be left."""
     descriptors: tuple[int, ...] = ()
-    """Those of its pipes that are open on our side, and its pidfd."""
+    """The open ends of its pipes on the app's side, and its pidfd."""
     tasks: tuple[str, ...] = ()
-    """Those that go on although it is over."""
+    """Its tasks that still run after its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeakReport:
-    """What a manager has brought about, and what is left although it should be gone."""
+    """The resources of a manager that are left although they should be gone."""
 
     children: tuple[str, ...]
     """Living members of the groups of dead processes."""
@@ -47,7 +47,7 @@ class LeakReport:
         return any(asdict(self).values())
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Return it ready for JSON."""
+        """Return the report ready for JSON."""
         return {kind: list(found) for kind, found in asdict(self).items()}
 
     def __str__(self) -> str:
@@ -57,38 +57,40 @@ class LeakReport:
         return "\n".join(lines) or "nothing is left"
 
 
-def look(traces: Iterable[Trace], tag: str, tasks: Iterable[str]) -> LeakReport:
+def find_leaks(
+    incarnations: Iterable[IncarnationResources], tag: str, tasks: Iterable[str]
+) -> LeakReport:
     """
-    Look for what is left. It takes some milliseconds: use a thread.
+    Find the resources that are left. Takes some milliseconds: call it in a thread.
 
     Args:
-        traces: All lives that there were.
-        tag: What all descendants carry in their environment; "" if they carry none.
-        tasks: Tasks of ours that should not run any more.
+        incarnations: The resources of all incarnations so far.
+        tag: The tag in the environment of all descendants; "" if they carry none.
+        tasks: Tasks of the manager that should not run any more.
     """
-    lives = list(traces)
-    running = {one.group for one in lives if not one.is_over and one.group}
-    over = {one.group: one for one in lives if one.is_over and one.group}
+    every = list(incarnations)
+    running = {one.group for one in every if not one.is_over and one.group}
+    over = {one.group: one for one in every if one.is_over and one.group}
     for group in running:
-        over.pop(group, None)  # the number was given anew
-    tagged = process_groups.tagged(tag) if tag else []
-    gone = [one for one in lives if one.is_over]
+        over.pop(group, None)  # a running process has the same number now
+    tagged = process_groups.find_tagged(tag) if tag else []
+    ended = [one for one in every if one.is_over]
     return LeakReport(
         tuple(_children(over)),
-        tuple(str(one) for one in tagged if _escaped(one, running | over.keys())),
-        tuple(f"{one.name}: {number}" for one in gone for number in one.descriptors),
-        (*(f"{one.name}: {task}" for one in lives for task in one.tasks), *tasks),
+        tuple(str(one) for one in tagged if _has_escaped(one, running | over.keys())),
+        tuple(f"{one.name}: {number}" for one in ended for number in one.descriptors),
+        (*(f"{one.name}: {task}" for one in every for task in one.tasks), *tasks),
         tuple(_threads(running)),
     )
 
 
-def _children(over: dict[int, Trace]) -> Iterator[str]:
-    for group, trace in over.items():
-        for member in process_groups.living(group):
-            yield f"{member}, of {trace.name}"
+def _children(over: dict[int, IncarnationResources]) -> Iterator[str]:
+    for group, incarnation in over.items():
+        for member in process_groups.living_members(group):
+            yield f"{member}, of {incarnation.name}"
 
 
-def _escaped(one: Member, known: set[int]) -> bool:
+def _has_escaped(one: ProcessInfo, known: set[int]) -> bool:
     return one.group not in known and one.session not in known
 
 

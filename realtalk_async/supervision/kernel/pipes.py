@@ -1,8 +1,9 @@
 """
-Our ends of a child's pipes. An edge: descriptors and the loop, nothing else.
+The app's ends of a child's pipes, read and written without blocking the event loop.
 
-We make the pipes ourselves and hand the child its ends: so nothing hides in a
-`StreamReader`, closing is ours, and waiting for an exit never waits for a pipe.
+The app makes the pipes itself instead of using asyncio's: no `StreamReader` buffers the
+bytes, the app decides when an end is closed, and waiting for an exit never waits for a
+pipe.
 """
 
 from __future__ import annotations
@@ -15,69 +16,56 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from realtalk_async.supervision.kernel.fair_poller import watch
+from realtalk_async.supervision.kernel.fair_poller import get_fair_poller
 
 StreamName = Literal["stdout", "stderr"]
 STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
 
 Chunk = bytes | memoryview
-"""What one read brought: bytes, or the filled beginning of a `GetMemory`."""
+"""The result of one read: bytes, or the filled beginning of the caller's memory."""
 
 OnData = Callable[[StreamName, Chunk, float], None]
 """Called with each chunk of a stream and its arrival in monotonic seconds."""
 
 GetMemory = Callable[[StreamName], memoryview | None]
-"""Returns memory to read a stream into; None if bytes of their own are wanted."""
+"""Returns memory to read a stream into; None if the read should make new bytes."""
 
-READ = 64 * 1024
-"""Bytes of one read: what a pipe holds by default."""
+READ_SIZE = 64 * 1024
+"""Bytes of one read: the default capacity of a pipe."""
 
-CHATTY = 1024 * 1024
+LARGE_PIPE = 1024 * 1024
 """
-Bytes that the pipe of a child grows to once it has filled it: fewer, larger reads. What
-an unprivileged user may ask for (/proc/sys/fs/pipe-max-size).
+Capacity of the pipe of a child that has filled the default one: fewer, larger reads. The
+most that an unprivileged user may ask for (/proc/sys/fs/pipe-max-size).
 """
 
-PATIENCE = 8
-"""So many reads in a row, each within `BREATH` of the last, are a steady flow."""
+STEADY_READS = 8
+"""So many reads in a row, each within `BATCH_DELAY` of the last, are a steady flow."""
 
-BREATH = 0.001
+BATCH_DELAY = 0.001
 """
-Seconds to wait before the next read of a steady flow that does not fill its pipe. A child
-that flushes every line would have us read every line; a millisecond later there are many,
-for the price of one.
+Seconds before the next read of a steady flow that does not fill its pipe. If a child
+flushes every line, an immediate read brings one line; a read a millisecond later brings
+many lines at the same cost.
 """
 
 
 class PipeReader:
     """
-    Read a pipe as it fills: one bounded read each time the loop finds it readable.
+    Reads a pipe: one bounded read each time the loop finds it readable.
 
     Args:
-        descriptor: The read end, owned from here on, also if it cannot be watched.
-        stream: What it is called.
+        descriptor: The read end; the reader owns it, also if it cannot be watched.
+        stream: The name of the stream.
         on_data: Called with each chunk.
-        get_memory: Returns memory for the next read, or None.
+        get_memory: Called before each read.
         on_end: Called when the pipe has ended, before it is closed.
     """
 
     __slots__ = (
-        "_breath",
-        "_descriptor",
-        "_ended",
-        "_flow",
-        "_get_memory",
-        "_has_ended",
-        "_holds",
-        "_is_paused",
-        "_is_watched",
-        "_latest",
-        "_loop",
-        "_never_waits",
-        "_on_data",
-        "_on_end",
-        "_stream",
-        "_watch",
+        "_batch_timer", "_capacity", "_descriptor", "_ended", "_get_memory",
+        "_has_ended", "_is_paused", "_is_watched", "_last_read", "_loop",
+        "_never_pauses", "_on_data", "_on_end", "_poller", "_steady_reads", "_stream",
     )  # fmt: skip
 
     def __init__(
@@ -95,182 +83,184 @@ class PipeReader:
         self._on_data = on_data
         self._on_end = on_end
         self._get_memory = get_memory
-        self._holds = READ  # bytes that the pipe holds
-        self._watch = watch()
+        self._capacity = READ_SIZE  # of the pipe
+        self._poller = get_fair_poller()
         self._is_watched = False
         self._is_paused = False
         self._has_ended = False
-        self._never_waits = False
-        self._flow = 0  # reads in a row, each at once after the last
-        self._latest = 0.0
-        self._breath: asyncio.TimerHandle | None = None
+        self._never_pauses = False
+        self._steady_reads = 0
+        self._last_read = 0.0
+        self._batch_timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[bool] | None = None
         os.set_blocking(descriptor, False)
         try:
-            self._begin()
+            self._start_reading()
         except BaseException:
             self.close()
             raise
 
     @property
     def ended(self) -> asyncio.Future[bool]:
-        """Done when reading has ended: True by end of file, False because we closed."""
+        """Done when reading has ended: True at end of file, False after `close`."""
         if self._ended is None:
             self._ended = self._loop.create_future()
-            self._tell_of_end()
+            self._set_ended()
         return self._ended
 
-    def _tell_of_end(self) -> None:
+    def _set_ended(self) -> None:
         if self._descriptor < 0 and self._ended and not self._ended.done():
             self._ended.set_result(self._has_ended)
 
     @property
     def descriptor(self) -> int:
-        """Our end; -1 once it is closed."""
+        """The read end; -1 once it is closed."""
         return self._descriptor
 
     def _read(self) -> None:
         """Read once, and decide when to read again."""
-        data = self._take()
+        data = self._read_chunk()
         if data:
             now = time.monotonic()
             self._on_data(self._stream, data, now)
             if self._descriptor >= 0 and not self._is_paused:
-                self._go_on(len(data), now)
+                self._schedule_next(len(data), now)
         elif data is None:
-            self._flow = 0
-            self._begin()
+            self._steady_reads = 0
+            self._start_reading()
         else:
             self._has_ended = True
             self._on_end()
             self.close()
 
-    def _take(self) -> Chunk | None:
-        """Return what lies there now; nothing at the end, None if there may be more."""
+    def _read_chunk(self) -> Chunk | None:
+        """Return the next chunk; empty at end of file, None if the pipe is empty now."""
         memory = self._get_memory(self._stream)
         try:
             if memory is None:
-                return os.read(self._descriptor, READ)
+                return os.read(self._descriptor, READ_SIZE)
             return memory[: os.readv(self._descriptor, (memory,))]
         except BlockingIOError:
             return None
         except OSError:  # EIO from a terminal whose other side is gone
             return b""
 
-    def _grow(self) -> None:
-        """Give a child that fills its pipe a larger one, where the system allows it."""
-        with contextlib.suppress(AttributeError, OSError):
-            self._holds = fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, CHATTY)
+    def _enlarge_pipe(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):  # where the system allows it
+            self._capacity = fcntl.fcntl(
+                self._descriptor, fcntl.F_SETPIPE_SZ, LARGE_PIPE
+            )
 
-    def _go_on(self, size: int, now: float) -> None:
-        """Read again at once, or a breath later if that brings more."""
-        self._flow = self._flow + 1 if now - self._latest < BREATH else 0
-        self._latest = now
-        is_steady = self._flow >= PATIENCE
-        fills_the_pipe = size >= self._holds // 2
-        if is_steady and fills_the_pipe and self._holds == READ:
-            self._grow()
-        if not is_steady or fills_the_pipe or self._never_waits:
-            self._begin()
-        elif self._breath is None:
-            self._end()
-            self._breath = self._loop.call_later(BREATH, self._breathe_in)
+    def _schedule_next(self, size: int, now: float) -> None:
+        """Read again at once, or after `BATCH_DELAY` if that brings more."""
+        is_quick = now - self._last_read < BATCH_DELAY
+        self._steady_reads = self._steady_reads + 1 if is_quick else 0
+        self._last_read = now
+        is_steady = self._steady_reads >= STEADY_READS
+        fills_the_pipe = size >= self._capacity // 2
+        if is_steady and fills_the_pipe and self._capacity == READ_SIZE:
+            self._enlarge_pipe()
+        if not is_steady or fills_the_pipe or self._never_pauses:
+            self._start_reading()
+        elif self._batch_timer is None:
+            self._stop_reading()
+            self._batch_timer = self._loop.call_later(BATCH_DELAY, self._read_batch)
 
-    def _breathe_in(self) -> None:
-        self._breath = None
-        self._latest = time.monotonic()
+    def _read_batch(self) -> None:
+        self._batch_timer = None
+        self._last_read = time.monotonic()
         self._read()
 
-    def _begin(self) -> None:
-        """Have the loop tell when there is something to read."""
+    def _start_reading(self) -> None:
+        """Read whenever the pipe is readable."""
         if not self._is_watched:
-            self._end()
+            self._stop_reading()
             self._is_watched = True
-            self._watch.add(self._descriptor, self._read)
+            self._poller.add(self._descriptor, self._read)
 
-    def _end(self) -> None:
-        """Read no more by itself, neither when there is something nor a breath later."""
-        if self._breath is not None:
-            self._breath.cancel()
-            self._breath = None
+    def _stop_reading(self) -> None:
+        """Read neither when the pipe is readable nor after a delay."""
+        if self._batch_timer is not None:
+            self._batch_timer.cancel()
+            self._batch_timer = None
         if self._is_watched:
             self._is_watched = False
-            self._watch.remove(self._descriptor)
+            self._poller.remove(self._descriptor)
 
-    def catch_up(self, chunks: int = 4) -> None:
-        """Read what lies there now, at most so many chunks: the child has exited."""
+    def read_available(self, chunks: int = 4) -> None:
+        """Read at most so many chunks that are in the pipe now: the child has exited."""
         while chunks > 0 and self._descriptor >= 0:
-            if self._is_paused or self._has_ended or not (data := self._take()):
-                return  # its end is dealt with in a later turn of the loop
+            if self._is_paused or self._has_ended or not (data := self._read_chunk()):
+                return  # a later turn of the loop handles the end of the pipe
             self._on_data(self._stream, data, time.monotonic())
             chunks -= 1
 
     def pause(self) -> None:
         """Stop reading: the pipe fills, and the child waits."""
-        if self._descriptor >= 0 and not self._never_waits:
+        if self._descriptor >= 0 and not self._never_pauses:
             self._is_paused = True
-            self._end()
+            self._stop_reading()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue reading."""
         if self._descriptor >= 0:
             self._is_paused = False
-            self._begin()
+            self._start_reading()
 
-    def let_go(self) -> None:
-        """Read on to the end, and never wait again: the child has exited."""
-        self._never_waits = True
+    def read_to_end(self) -> None:
+        """Read to the end without further pauses: the child has exited."""
+        self._never_pauses = True
         self.resume()
 
     def close(self) -> None:
-        """Close our end, whatever still lies in the pipe. Idempotent."""
+        """Close the read end, even if the pipe still holds bytes. Idempotent."""
         if self._descriptor < 0:
             return
-        self._end()
+        self._stop_reading()
         os.close(self._descriptor)
         self._descriptor = -1
-        self._tell_of_end()
+        self._set_ended()
 
 
 class PipeWriter:
     """
-    Write to a child's stdin without ever blocking the loop.
+    Writes to a child's stdin without ever blocking the loop.
 
     Args:
-        descriptor: The write end, owned from here on.
+        descriptor: The write end; the writer owns it.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
-        self._turn = asyncio.Lock()
-        self._room: asyncio.Future[None] | None = None
+        self._lock = asyncio.Lock()
+        self._writable: asyncio.Future[None] | None = None
         os.set_blocking(descriptor, False)
 
     @property
     def descriptor(self) -> int:
-        """Our end; -1 once it is closed, or given away."""
+        """The write end; -1 once it is closed or detached."""
         return self._descriptor
 
     @property
     def closed(self) -> bool:
-        """Whether our end is closed."""
+        """Whether the write end is closed or detached."""
         return self._descriptor < 0
 
     async def write(self, data: bytes, progress: list[int]) -> None:
         """
-        Write all of *data*; writers take turns, so nobody's bytes are mixed.
+        Write all of *data*; callers take turns, so their bytes are never mixed.
 
         Args:
             data: The bytes.
-            progress: Its one entry counts the bytes written, also if we are cancelled.
+            progress: Its one entry counts the bytes written, also after a cancellation.
 
         Raises:
-            BrokenPipeError: If the child does not read any more, or our end is closed.
+            BrokenPipeError: If the child does not read any more, or the end is closed.
 
-        Cancellation: What *progress* says was written stays written.
+        Cancellation: The bytes counted in *progress* stay written.
         """
-        async with self._turn:
+        async with self._lock:
             view = memoryview(data)
             while progress[0] < len(view):
                 if self._descriptor < 0:
@@ -278,35 +268,35 @@ class PipeWriter:
                 try:
                     progress[0] += os.write(self._descriptor, view[progress[0] :])
                 except BlockingIOError:
-                    await self._wait_for_room()
+                    await self._wait_until_writable()
 
-    async def _wait_for_room(self) -> None:
-        self._room = self._loop.create_future()
+    async def _wait_until_writable(self) -> None:
+        self._writable = self._loop.create_future()
         descriptor = self._descriptor
-        self._loop.add_writer(descriptor, self._tell, self._room)
+        self._loop.add_writer(descriptor, self._wake, self._writable)
         try:
-            await self._room
+            await self._writable
         finally:
             if descriptor == self._descriptor:  # close() has removed it otherwise
                 self._loop.remove_writer(descriptor)
-            self._room = None
+            self._writable = None
 
     @staticmethod
-    def _tell(waiter: asyncio.Future[None]) -> None:
+    def _wake(waiter: asyncio.Future[None]) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
     def detach(self) -> int:
-        """Give the descriptor away; it is not ours to close any more."""
+        """Return the descriptor; from now on the caller owns it."""
         descriptor, self._descriptor = self._descriptor, -1
         return descriptor
 
     def close(self) -> None:
-        """Close our end: the child reads end-of-file. Idempotent."""
+        """Close the write end: the child reads end-of-file. Idempotent."""
         if self._descriptor < 0:
             return
         self._loop.remove_writer(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
-        if self._room is not None:
-            self._tell(self._room)
+        if self._writable is not None:
+            self._wake(self._writable)

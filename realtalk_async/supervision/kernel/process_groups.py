@@ -1,4 +1,4 @@
-"""Process groups as ``/proc`` shows them: who is left, and signals to all. An edge."""
+"""Process groups and tagged processes: find their living members and signal them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A process, as ``/proc/PID/stat`` tells of it."""
+class ProcessInfo:
+    """A process as ``/proc/PID/stat`` describes it."""
 
     pid: int
     name: str
@@ -26,44 +26,44 @@ class Member:
     group: int
     session: int
     start: int
-    """Clock ticks from boot to its start: with the pid, this names it for good."""
+    """Clock ticks from boot to its start; pid and start identify a process for good."""
 
     @property
     def alive(self) -> bool:
-        """Whether it is more than a zombie."""
+        """Whether the process is more than a zombie."""
         return self.state not in "ZX"
 
     def __str__(self) -> str:
         return f"pid {self.pid} ({self.name}) state {self.state}"
 
 
-def look(pid: int) -> Member | None:
-    """Return what ``/proc`` tells of one process; None if it is gone."""
+def read_process(pid: int) -> ProcessInfo | None:
+    """Return the description of one process; None if it is gone."""
     try:
         data = (PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # The name stands in parentheses and may hold anything, parentheses too.
+    # The name is in parentheses and may contain any character, parentheses too.
     name = data[data.index("(") + 1 : data.rindex(")")]
     rest = data[data.rindex(")") + 2 :].split()
-    return Member(pid, name, rest[0], int(rest[2]), int(rest[3]), int(rest[19]))
+    return ProcessInfo(pid, name, rest[0], int(rest[2]), int(rest[3]), int(rest[19]))
 
 
 def _pids() -> Iterator[int]:
-    """Yield the pid of every process of this machine."""
     return (int(entry) for entry in os.listdir(PROC) if entry.isdigit())
 
 
-def living(group: int) -> list[Member]:
+def living_members(group: int) -> list[ProcessInfo]:
     """
     Return the members of a process group that are more than zombies.
 
-    A millisecond for a thousand processes: the kernel is asked for each one's group, and
-    only members are read about.
+    Takes a millisecond for a thousand processes: `os.getpgid` filters them, and only the
+    files of members are read. [] on a system without ``/proc`` (macOS), where `is_empty`
+    decides alone.
     """
     if not PROC.joinpath("self", "stat").exists():
-        return []  # no /proc here (macOS): `is_empty` decides alone
-    members = (look(pid) for pid in _pids() if _group_of(pid) == group)
+        return []
+    members = (read_process(pid) for pid in _pids() if _group_of(pid) == group)
     return [one for one in members if one and one.group == group and one.alive]
 
 
@@ -75,7 +75,7 @@ def _group_of(pid: int) -> int | None:
 
 
 def is_empty(group: int) -> bool:
-    """Return True if the group has no member at all, not even a zombie. Cheap."""
+    """Return True if the group has no member, not even a zombie: one system call."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -85,11 +85,11 @@ def is_empty(group: int) -> bool:
     return False
 
 
-def send(group: int, number: int) -> None:
+def send_signal(group: int, number: int) -> None:
     """
-    Send a signal to every member of a group, and wake the stopped ones to receive it.
+    Send a signal to every member of a group, and continue the stopped members.
 
-    A stopped process keeps a soft signal pending until it is continued.
+    A stopped process receives a signal such as SIGTERM only when it is continued.
     """
     for one in (number, signal.SIGCONT):
         try:
@@ -100,26 +100,34 @@ def send(group: int, number: int) -> None:
             return
 
 
-def tagged(tag: str) -> list[Member]:
-    """Return the living processes that carry *tag* in their environment. Use a thread."""
-    carriers = [pid for pid in _pids() if pid != os.getpid() and _carries(pid, tag)]
-    return [one for pid in carriers if (one := look(pid)) and one.alive]
+def find_tagged(tag: str) -> list[ProcessInfo]:
+    """
+    Return the living processes with *tag* in their environment, except this one.
+
+    Reads a file per process of the machine: call it in a thread.
+    """
+    tagged = [pid for pid in _pids() if pid != os.getpid() and _has_tag(pid, tag)]
+    return [one for pid in tagged if (one := read_process(pid)) and one.alive]
 
 
-def _carries(pid: int, tag: str) -> bool:
+def _has_tag(pid: int, tag: str) -> bool:
     try:
         return tag.encode() in (PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
 
 
-def end_all(tag: str, patience: float = 2.0) -> None:
-    """Kill whoever carries *tag*, again and again until nobody does. Use a thread."""
-    deadline = time.monotonic() + patience
-    while (left := tagged(tag)) and time.monotonic() < deadline:
+def kill_tagged(tag: str, timeout: float = 2.0) -> None:
+    """
+    Kill the processes with *tag*, again and again until none is left.
+
+    Blocks for *timeout* seconds at most: call it in a thread.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := find_tagged(tag)) and time.monotonic() < deadline:
         for one in left:
             try:
                 os.kill(one.pid, signal.SIGKILL)
             except OSError:
-                continue  # it went by itself
+                continue  # it has ended by itself
         time.sleep(0.005)

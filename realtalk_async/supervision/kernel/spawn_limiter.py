@@ -1,9 +1,8 @@
 """
-Sharing the loop: one spawn in each turn of it. An edge.
+At most one spawn in each turn of the event loop.
 
-Two hundred children that are started together are each a matter of a millisecond; all in
-one turn of the loop they would be felt by everything else in it, such as a 20 ms audio
-frame.
+A spawn takes about a millisecond. Two hundred spawns in one turn of the loop would delay
+everything else in it, such as a 20 ms audio frame.
 """
 
 from __future__ import annotations
@@ -13,54 +12,54 @@ import weakref
 from collections import deque
 
 
-class Pace:
-    """The share of one loop's turns that supervision takes."""
+class SpawnLimiter:
+    """Gives the turns of one event loop to spawns, in order of arrival."""
 
     def __init__(self) -> None:
-        self._spawning = False
+        self._is_taken = False
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def wait_for_turn(self) -> None:
         """
-        Wait until this turn of the loop is free for a spawn: one a turn, in order.
+        Wait for a turn of the loop that has no other spawn.
 
-        Returns at once, without a turn of the loop, if nobody else spawns now.
+        Returns at once, without a turn of the loop, if no other spawn is under way.
 
         Cancellation: Safe; the place in the queue is given up.
         """
         loop = asyncio.get_running_loop()
-        if self._spawning:
+        if self._is_taken:
             place = loop.create_future()
             self._queue.append(place)
             try:
                 await place
             except asyncio.CancelledError:
                 if place.done() and not place.cancelled():
-                    self._next()  # it was our turn, and we do not use it
+                    self._next()  # the turn had come, but the caller does not use it
                 raise
         else:
-            self._spawning = True
+            self._is_taken = True
         loop.call_soon(self._next)
 
     def _next(self) -> None:
-        """Let the next one spawn, or note that nobody waits."""
+        """Give the turn to the next waiting spawn, if there is one."""
         while self._queue:
             place = self._queue.popleft()
             if not place.done():
                 place.set_result(None)
                 return
-        self._spawning = False
+        self._is_taken = False
 
 
-_paces: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = (
+_limiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, SpawnLimiter] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def get_spawn_limiter() -> Pace:
-    """Return the pace of the running loop."""
+def get_spawn_limiter() -> SpawnLimiter:
+    """Return the limiter of the running loop."""
     loop = asyncio.get_running_loop()
-    found = _paces.get(loop)
+    found = _limiters.get(loop)
     if found is None:
-        found = _paces[loop] = Pace()
+        found = _limiters[loop] = SpawnLimiter()
     return found

@@ -18,12 +18,12 @@ import anyio.to_thread
 
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child_process import process_of
+from realtalk_async.supervision.kernel.child_process import make_asyncio_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from realtalk_async.supervision.kernel.child_process import Child
+    from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData, StreamName
     from realtalk_async.supervision.status import CaptureEnd
@@ -107,7 +107,7 @@ class Incarnation(abc.ABC):
             if number not in {signal.SIGKILL, signal.SIGSTOP}:
                 self.signal_alone(signal.SIGCONT)
         elif not self.group_gone:
-            process_groups.send(self.pid, number)
+            process_groups.send_signal(self.pid, number)
 
     def is_gone(self) -> bool:
         """Return whether the program and its whole group have ended; does not block."""
@@ -120,14 +120,14 @@ class Incarnation(abc.ABC):
         self.group_gone = self.group_gone or process_groups.is_empty(self.pid)
         return self.group_gone
 
-    async def members(self) -> list[process_groups.Member]:
+    async def members(self) -> list[process_groups.ProcessInfo]:
         """Return the members of the group except zombies; reads ``/proc`` in a thread."""
         if not self.owns_group:
-            one = process_groups.look(self.pid) if self.alive else None
+            one = process_groups.read_process(self.pid) if self.alive else None
             return [one] if one and one.alive else []
         if self.group_gone:
             return []
-        return await anyio.to_thread.run_sync(process_groups.living, self.pid)
+        return await anyio.to_thread.run_sync(process_groups.living_members, self.pid)
 
 
 class Spawned(Incarnation):
@@ -177,7 +177,7 @@ class Spawned(Incarnation):
     def process(self) -> asyncio.subprocess.Process:
         """The incarnation as asyncio's `Process`, made at the first access."""
         if self._process is None:
-            self._process = process_of(self._running.child)
+            self._process = make_asyncio_process(self._running.child)
         return self._process
 
     @property
@@ -193,14 +193,14 @@ class Spawned(Incarnation):
         found += [running.stdin.descriptor] if running.stdin else []
         return [one for one in found if one >= 0]
 
-    def _note_exit(self, child: Child) -> None:
+    def _note_exit(self, child: ChildProcess) -> None:
         self.exit_status = child.exit_status
         self.noticed, self.ended = child.noticed, child.ended
         self.usage = child.usage
         self.close_stdin()
         for reader in self._running.readers.values():
             # The newest output belongs to the crash report.
-            reader.catch_up()
+            reader.read_available()
         self.is_gone()  # checked now, while the group's id cannot have been reused
         self._on_exit()
 
@@ -245,7 +245,7 @@ class Spawned(Incarnation):
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
         for reader in self._running.readers.values():
-            reader.let_go()
+            reader.read_to_end()
         ends = [reader.ended for reader in self._running.readers.values()]
         if not ends:
             return "none"
@@ -409,7 +409,7 @@ def discard(process: asyncio.subprocess.Process) -> None:
     """Kill a process that is not to be supervised, with its group; close its pipes."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
-            process_groups.send(process.pid, signal.SIGKILL)
+            process_groups.send_signal(process.pid, signal.SIGKILL)
     _close(process)
 
 

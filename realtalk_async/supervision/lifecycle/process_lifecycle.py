@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.supervision.command import Command, explain_refusal
-from realtalk_async.supervision.kernel.leaks import Trace
+from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.kernel.spawn_limiter import get_spawn_limiter
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
@@ -106,22 +106,24 @@ class ProcessLifecycle(Lifecycle):
 
     # ---- leak detection
 
-    def traces(self) -> list[Trace]:
+    def resources(self) -> list[IncarnationResources]:
         """Return the resources of each incarnation, for the leak detection."""
         found = [
-            self._trace_of(record)
+            self._resources_of(record)
             for record in self.records
             if record.running is not None
         ]
         stuck = tuple(task.get_name() for task in self._stuck_probes if not task.done())
-        return [*found, Trace(self.name, 0, self.settled, tasks=stuck)]
+        return [*found, IncarnationResources(self.name, 0, self.settled, tasks=stuck)]
 
-    def _trace_of(self, record: IncarnationRecord) -> Trace:
+    def _resources_of(self, record: IncarnationRecord) -> IncarnationResources:
         running = record.running
         assert running is not None
         group = running.pid if running.owns_group and not running.group_gone else 0
         name = f"{self.name}#{record.number}"
-        return Trace(name, group, record.finished, tuple(running.descriptors()))
+        return IncarnationResources(
+            name, group, record.finished, tuple(running.descriptors())
+        )
 
     # ---- requests
 

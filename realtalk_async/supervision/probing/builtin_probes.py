@@ -16,7 +16,7 @@ from realtalk_async.supervision.kernel.exit_status import describe_exit
 from realtalk_async.supervision.policy.probes import Probe, Probed, Purpose
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.kernel.child_process import Child
+    from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
 
 PATIENT = 100
@@ -162,10 +162,10 @@ def exec_probe(
         try:
             await asyncio.shield(running.child.exited)
             for reader in running.readers.values():
-                reader.catch_up()
+                reader.read_available()
         finally:
             if running.child.exit_status is None:
-                process_groups.send(running.child.pid, signal.SIGKILL)
+                process_groups.send_signal(running.child.pid, signal.SIGKILL)
                 await asyncio.wait([running.child.exited], timeout=DYING)
             running.close()
         if running.child.exit_status == 0:
@@ -182,5 +182,5 @@ def _no_memory(_stream: StreamName) -> None:
     """Have the reader provide its own bytes."""
 
 
-def _do_nothing(_child: Child) -> None:
+def _do_nothing(_child: ChildProcess) -> None:
     pass

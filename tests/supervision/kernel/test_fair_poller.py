@@ -12,7 +12,7 @@ import pytest
 
 from realtalk_async.supervision import TEMPORARY, ManagedProcess
 from realtalk_async.supervision.kernel import fair_poller
-from realtalk_async.supervision.kernel.fair_poller import Watch
+from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)
@@ -41,7 +41,7 @@ def pipes():
 @pytest.mark.usefixtures("kind")
 async def test_one_is_called_as_long_as_it_is_readable(pipes):
     """And no more once it was removed."""
-    one, called = Watch(asyncio.get_running_loop()), []
+    one, called = FairPoller(asyncio.get_running_loop()), []
     one.add(pipes[0], lambda: called.append(True))
     while len(called) < 3:
         await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_one_is_called_as_long_as_it_is_readable(pipes):
 async def test_those_without_time_in_one_turn_are_first_in_the_next(pipes, monkeypatch):
     """So that none waits for ever, however busy the others are."""
     monkeypatch.setattr(fair_poller, "BUDGET", 0.0)
-    one, called, turns = Watch(asyncio.get_running_loop()), [], 0
+    one, called, turns = FairPoller(asyncio.get_running_loop()), [], 0
     for number, descriptor in enumerate(pipes):
         one.add(descriptor, partial(called.append, number))
     while len(called) < 20:
@@ -73,7 +73,7 @@ async def test_those_without_time_in_one_turn_are_first_in_the_next(pipes, monke
 
 async def test_a_call_that_fails_keeps_nobody_waiting(pipes):
     """It is its own trouble."""
-    one, called, troubles = Watch(asyncio.get_running_loop()), [], []
+    one, called, troubles = FairPoller(asyncio.get_running_loop()), [], []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
 
@@ -93,7 +93,7 @@ async def test_a_call_that_fails_keeps_nobody_waiting(pipes):
 async def test_what_is_watched_may_be_removed_by_another(pipes):
     """As a death closes its pipes; with the last one, the watch itself is gone."""
     before = len(os.listdir("/proc/self/fd"))
-    one, called = Watch(asyncio.get_running_loop()), []
+    one, called = FairPoller(asyncio.get_running_loop()), []
 
     def remove_all():
         called.append(True)
@@ -112,7 +112,7 @@ async def test_what_is_watched_may_be_removed_by_another(pipes):
 async def test_what_cannot_be_watched_leaves_nothing(tmp_path):
     """A file, for example; the others go on."""
     before = len(os.listdir("/proc/self/fd"))
-    one = Watch(asyncio.get_running_loop())
+    one = FairPoller(asyncio.get_running_loop())
     with (tmp_path / "file").open("w") as file:
         with pytest.raises(PermissionError):
             one.add(file.fileno(), lambda: None)
@@ -125,8 +125,8 @@ def test_each_loop_has_a_watch_of_its_own_and_takes_it_along():
     """Nothing is kept of a loop that is gone."""
 
     async def look():
-        assert fair_poller.watch() is fair_poller.watch()
-        return weakref.ref(fair_poller.watch())
+        assert fair_poller.get_fair_poller() is fair_poller.get_fair_poller()
+        return weakref.ref(fair_poller.get_fair_poller())
 
     first, second = asyncio.run(look()), asyncio.run(look())
     gc.collect()

@@ -7,13 +7,14 @@ import signal
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from realtalk_async import events
 from realtalk_async.supervision import Command, ProcessManager
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel import guard_process, process_groups
 from realtalk_async.supervision.kernel.guard import MOST_REPLACED, Guard
 from realtalk_async.testing import programs
 
@@ -103,8 +104,10 @@ def pids_in(said):
 
 
 def still_there(tag, pids):
-    members = [process_groups.look(pid) for pid in pids]
-    return process_groups.tagged(tag) + [one for one in members if one and one.alive]
+    members = [process_groups.read_process(pid) for pid in pids]
+    return process_groups.find_tagged(tag) + [
+        one for one in members if one and one.alive
+    ]
 
 
 async def gone(tag, pids=()):
@@ -147,15 +150,15 @@ async def test_an_app_that_is_killed_while_it_spawns_leaves_nobody(
         await process.communicate()
     await gone(tag)
     await asyncio.sleep(0.05)
-    assert process_groups.tagged(tag) == [], "nor does anybody come later"
+    assert process_groups.find_tagged(tag) == [], "nor does anybody come later"
 
 
 async def test_the_guard_goes_with_the_manager(logger):
     """And a manager without one has none."""
     async with ProcessManager(logger) as manager:
         guard = manager._guard.pid
-        assert process_groups.look(guard).alive
-    assert process_groups.look(guard) is None
+        assert process_groups.read_process(guard).alive
+    assert process_groups.read_process(guard) is None
     async with ProcessManager(logger, guard=False) as manager:
         await manager.start("one", programs.exits(0))
         assert manager.environment == {}
@@ -172,7 +175,7 @@ async def test_a_guard_that_is_killed_is_said_and_replaced(manager, log_path):
         await asyncio.sleep(0.01)
     assert f"pid {before} ended with status -9; replaced by pid" in lost[0].reason
     assert manager._guard.pid != before
-    assert wiped.pid in manager._guard._told
+    assert wiped.pid in manager._guard._reported
     [entry] = await manager.logger.get_logs(level="WARNING", component="manager")
     assert entry.message == "The guard process died and was replaced"
 
@@ -233,14 +236,13 @@ async def test_an_app_that_is_gone_before_its_guard_has_come_up_is_heard_out(log
     await gone(tag_in(said), pids_in(said))
 
 
-async def test_the_guard_leaves_alone_what_is_not_ours(log_path):
-    """A process that merely has a pid that was ours, or another manager's child."""
+async def test_the_guard_spares_a_process_that_has_got_a_reported_pid():
     other = await asyncio.create_subprocess_exec("sleep", "1000")
     try:
-        body = f"manager._guard._say('+{other.pid} 12345')"
-        said = await killed(app(body + "\nprint('pids', flush=True)", log_path), "pids")
-        await gone(tag_in(said))
-        assert process_groups.look(other.pid).alive
+        start = guard_process.read_stat(other.pid)[19]
+        find = partial(guard_process.find_children, b"TAG=of no process")
+        assert find({other.pid: start}) == [other.pid]
+        assert find({other.pid: "12345"}) == []
     finally:
         other.kill()
         await other.wait()

@@ -9,7 +9,7 @@ import pytest
 
 from realtalk_async.supervision import Probe, ProcessManager
 from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
-from realtalk_async.supervision.kernel.leaks import Trace, look
+from realtalk_async.supervision.kernel.leaks import IncarnationResources, find_leaks
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(30)
@@ -72,14 +72,14 @@ async def test_what_is_left_of_a_dead_one_is_named_with_its_life(manager):
     """Members of its group, descriptors; but not if the number was given anew."""
     one = await manager.start("one", programs.forks(1))
     await one.wait_for_line("ready")
-    over = Trace("mic#2", one.pid, is_over=True, descriptors=(7,))
-    report = look([over], "", ["check all"])
+    over = IncarnationResources("mic#2", one.pid, is_over=True, descriptors=(7,))
+    report = find_leaks([over], "", ["check all"])
     assert len(report.children) == 2
     assert all(child.endswith(", of mic#2") for child in report.children)
     assert report.descriptors == ("mic#2: 7",)
     assert report.tasks == ("check all",)
-    anew = Trace("other#1", one.pid, is_over=False, descriptors=(8,))
-    assert look([over, anew], "", ()).children == ()
+    anew = IncarnationResources("other#1", one.pid, is_over=False, descriptors=(8,))
+    assert find_leaks([over, anew], "", ()).children == ()
 
 
 async def test_a_thread_that_waits_for_a_dead_child_is_found():
@@ -88,8 +88,10 @@ async def test_a_thread_that_waits_for_a_dead_child_is_found():
     thread = threading.Thread(target=done.wait, name=f"{THREAD_NAME_PREFIX}12345")
     thread.start()
     try:
-        assert look([], "", ()).threads == (f"{THREAD_NAME_PREFIX}12345",)
-        assert not look([Trace("one#1", 12345, is_over=False)], "", ())
+        assert find_leaks([], "", ()).threads == (f"{THREAD_NAME_PREFIX}12345",)
+        assert not find_leaks(
+            [IncarnationResources("one#1", 12345, is_over=False)], "", ()
+        )
     finally:
         done.set()
         thread.join()

@@ -82,15 +82,15 @@ async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
     assert len(ear.chunks) < 1_000
 
 
-@pytest.mark.parametrize("deed", ["close", "pause", "let_go"])
+@pytest.mark.parametrize("deed", ["close", "pause", "read_to_end"])
 async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
     """Closed, paused or let go while it waits."""
     reader = Ear().read(pipe[0], memory=False)
-    while reader._breath is None:
+    while reader._batch_timer is None:
         os.write(pipe[1], b"x")
         await asyncio.sleep(0)
     getattr(reader, deed)()
-    assert reader._breath is None
+    assert reader._batch_timer is None
     reader.close()
     assert await reader.ended is False
 
@@ -124,7 +124,7 @@ async def test_the_pipe_of_a_child_that_fills_it_again_and_again_grows(pipe):
         read = len(ear.chunks)
         while len(ear.chunks) == read:
             await asyncio.sleep(0)
-    assert size() == pipes.CHATTY
+    assert size() == pipes.LARGE_PIPE
     reader.close()
 
 

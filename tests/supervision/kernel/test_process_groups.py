@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.process_groups import Member
+from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(20)
@@ -41,7 +41,7 @@ async def until(condition):
 async def test_all_members_of_a_group_are_found():
     """And nobody else."""
     async with group(programs.forks(3)) as leader:
-        members = process_groups.living(leader.pid)
+        members = process_groups.living_members(leader.pid)
         assert len(members) == 4
         assert leader.pid in [one.pid for one in members]
         assert {(one.group, one.session) for one in members} == {(leader.pid,) * 2}
@@ -53,22 +53,22 @@ async def test_a_zombie_is_a_member_but_does_not_live():
     child = subprocess.Popen(["true"], start_new_session=True)
     pid = child.pid
     try:
-        await until(lambda: process_groups.look(pid).state == "Z")
-        assert not process_groups.look(pid).alive
-        assert process_groups.living(pid) == []
+        await until(lambda: process_groups.read_process(pid).state == "Z")
+        assert not process_groups.read_process(pid).alive
+        assert process_groups.living_members(pid) == []
         assert not process_groups.is_empty(pid)
     finally:
         child.wait()
     assert process_groups.is_empty(pid)
-    assert process_groups.look(pid) is None
+    assert process_groups.read_process(pid) is None
 
 
 async def test_a_stopped_group_is_woken_to_receive_a_soft_signal():
     """A stopped process keeps it pending otherwise."""
     async with group(programs.cleans_up(0)) as leader:
-        process_groups.send(leader.pid, signal.SIGSTOP)
-        await until(lambda: process_groups.look(leader.pid).state == "T")
-        process_groups.send(leader.pid, signal.SIGTERM)
+        process_groups.send_signal(leader.pid, signal.SIGSTOP)
+        await until(lambda: process_groups.read_process(leader.pid).state == "T")
+        process_groups.send_signal(leader.pid, signal.SIGTERM)
         assert await leader.wait() == 0
 
 
@@ -76,7 +76,7 @@ async def test_signals_to_nobody_do_nothing():
     """It may be gone at any time."""
     process = await asyncio.create_subprocess_exec("true", start_new_session=True)
     await process.wait()
-    process_groups.send(process.pid, signal.SIGTERM)
+    process_groups.send_signal(process.pid, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("name", ["plain", "a) R 1 (b", "ü \\ n"])
@@ -86,7 +86,7 @@ async def test_a_name_may_hold_anything(tmp_path, name):
     program.symlink_to("/bin/sleep")
     process = await asyncio.create_subprocess_exec(str(program), "1000")
     try:
-        member = process_groups.look(process.pid)
+        member = process_groups.read_process(process.pid)
         assert member.name == name[:15]
         assert member.group == os.getpgid(process.pid)
         assert member.start > 0
@@ -103,16 +103,16 @@ async def test_a_tag_finds_all_descendants_wherever_they_went():
     command = programs.daemonizes()
     tagged = programs.python(command.argv[5], env={name: value})
     async with group(tagged) as leader:
-        found = process_groups.tagged(tag)
+        found = process_groups.find_tagged(tag)
         assert len(found) == 2
         assert len({one.session for one in found}) == 2
-        process_groups.end_all(tag)
-        assert process_groups.tagged(tag) == []
+        process_groups.kill_tagged(tag)
+        assert process_groups.find_tagged(tag) == []
         assert await leader.wait() == -9
 
 
 def test_what_cannot_be_ended_does_not_hold_us_up(monkeypatch):
     """Its patience is bounded."""
-    immortal = [Member(2**22 + 1, "x", "D", 0, 0, 0)]
-    monkeypatch.setattr(process_groups, "tagged", lambda _tag: immortal)
-    process_groups.end_all("tag", 0.02)
+    immortal = [ProcessInfo(2**22 + 1, "x", "D", 0, 0, 0)]
+    monkeypatch.setattr(process_groups, "find_tagged", lambda _tag: immortal)
+    process_groups.kill_tagged("tag", 0.02)

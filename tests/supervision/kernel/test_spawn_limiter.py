@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from realtalk_async.supervision.kernel import spawn_limiter
-from realtalk_async.supervision.kernel.spawn_limiter import Pace
+from realtalk_async.supervision.kernel.spawn_limiter import SpawnLimiter
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -39,13 +39,13 @@ async def turns():
 async def test_who_is_alone_does_not_wait(turns):
     """Not even for one turn."""
     before = turns.count
-    await Pace().wait_for_turn()
+    await SpawnLimiter().wait_for_turn()
     assert turns.count == before
 
 
 async def test_those_who_come_together_take_turns_in_order(turns):
     """No two in one turn of the loop."""
-    one, spawned = Pace(), []
+    one, spawned = SpawnLimiter(), []
 
     async def spawn(number):
         await one.wait_for_turn()
@@ -59,7 +59,7 @@ async def test_those_who_come_together_take_turns_in_order(turns):
 @pytest.mark.parametrize("after", range(8))
 async def test_a_turn_that_is_cancelled_is_the_next_ones(after):
     """Whether it had come or not: nobody waits for ever."""
-    one, spawned = Pace(), []
+    one, spawned = SpawnLimiter(), []
 
     async def spawn(number):
         await one.wait_for_turn()

@@ -70,7 +70,7 @@ async def test_a_process_of_a_function_that_ignores_its_cancellation_is_ended():
     while not made:
         await asyncio.sleep(0.001)
     await wait_until_dead(made[0])
-    while process_groups.living(made[0].pid):
+    while process_groups.living_members(made[0].pid):
         await asyncio.sleep(0.001)
 
 

@@ -111,7 +111,7 @@ async def test_a_new_owner_starts_when_the_old_group_is_gone(manager, heard):
 
     def look(event):
         if isinstance(event, events.ProcessStarted):
-            left.extend(process_groups.living(old.pid))
+            left.extend(process_groups.living_members(old.pid))
 
     manager.subscribe(look)
     while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:

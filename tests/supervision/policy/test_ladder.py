@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import CLOSE_STDIN, GRACEFUL, SWIFT, Ladder
-from realtalk_async.supervision.kernel.process_groups import Member
+from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.policy.ladder import Step
 
@@ -83,7 +83,7 @@ class Group:
         return not self.left
 
     async def members(self):
-        return [Member(n, "one", "D", 0, 0, 0) for n in self.left]
+        return [ProcessInfo(n, "one", "D", 0, 0, 0) for n in self.left]
 
 
 @pytest.mark.parametrize(

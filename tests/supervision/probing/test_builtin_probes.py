@@ -123,7 +123,7 @@ async def test_a_program_that_hangs_is_killed_with_all_its_group(tmp_path):
     question.cancel()
     await asyncio.wait([question])
     async with asyncio.timeout(10):
-        while process_groups.living(int(pid_file.read_text())):
+        while process_groups.living_members(int(pid_file.read_text())):
             await asyncio.sleep(0.01)
 
 
