@@ -1,11 +1,8 @@
 """
-A voice conversation with a realtime service, supervised.
+Voice conversations with a realtime service, supervised.
 
-Begin with `stream`, the public face. `run` brings up the three that it needs: `link`
-holds the connection, `recorder` and `player` the programs for sound, `functions` those of
-the app. `engine` carries out what `session` decides, which is pure: events and the time
-in, decisions out; its parts are `conversation`, `responses`, `items`, `saying` and
-`outgoing`. ``tests/test_layers.py`` has all files from bottom to top.
+`stream` has the public `Stream`, `connection` the task that drives the sans-I/O session in
+`protocol`, `supervisor` starts and stops connection, player and recorder (`audio`).
 """
 
 from __future__ import annotations
@@ -19,12 +16,14 @@ from realtalk_async.voice.events import (
     ConnectionRecycled,
     ConnectionRestored,
     DeviceFailed,
-    Entry,
     EventsMissed,
     Interrupted,
     Outcome,
+    PlaybackCleared,
+    PlayerSwitched,
     ProtocolProblem,
     ResponseFinished,
+    ResponseRequested,
     ResponseStarted,
     ResponseText,
     ServiceError,
@@ -39,10 +38,12 @@ from realtalk_async.voice.events import (
     UserTranscript,
     VoiceEvent,
 )
+from realtalk_async.voice.inspection import Summary
+from realtalk_async.voice.interaction import ResponseRequest
 from realtalk_async.voice.metrics import Metrics, TurnLatency
+from realtalk_async.voice.protocol.conversation import Entry
 from realtalk_async.voice.protocol.messages import SemanticVad, ServerVad
 from realtalk_async.voice.stream import Stream
-from realtalk_async.voice.summary import Summary
 from realtalk_async.voice.tools import Tool
 
 __all__ = [
@@ -62,8 +63,12 @@ __all__ = [
     "Machine",
     "Metrics",
     "Outcome",
+    "PlaybackCleared",
+    "PlayerSwitched",
     "ProtocolProblem",
     "ResponseFinished",
+    "ResponseRequest",
+    "ResponseRequested",
     "ResponseStarted",
     "ResponseText",
     "SemanticVad",

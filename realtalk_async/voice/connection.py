@@ -1,12 +1,14 @@
 """
-The task that holds the connection: dial, set up, send and receive until it breaks.
+The connection task: dials, drives the sans-I/O session, and publishes its events.
 
-It is supervised like a child: raising is how it fails, and the policy of the one who
-supervises decides whether and when it is called again.
+It is supervised like a process: when the connection breaks, `Connection.run` raises, and
+the restart policy of the supervisor decides whether and when it is called again. Each
+call configures the session and replays the conversation.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -17,93 +19,200 @@ from realtalk_async.exceptions import (
     ServiceUnreachable,
     StreamError,
 )
-from realtalk_async.voice.engine import Recycled
 from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.connection_state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.endpoint import Target
-    from realtalk_async.voice.engine import Engine
-    from realtalk_async.voice.websocket import Connection
+    from websockets.asyncio.client import ClientConnection
+
+    from realtalk_async.voice.endpoint import Endpoint
+    from realtalk_async.voice.event_bus import SessionEventBus
+    from realtalk_async.voice.events import ToolFinished
+    from realtalk_async.voice.protocol.session import Session
 
 
-class NeverReached(ServiceUnreachable):
-    """The very first connection failed: more likely a mistake than an outage."""
+class NeverConnected(ServiceUnreachable):
+    """The first connection failed: the cause is rather a mistake than an outage."""
 
 
-PROVEN = 5.0
-"""Seconds after which a connection that was set up has worked."""
+FATAL = (AuthenticationRefused, NeverConnected, ServiceRefused)
+"""Errors that another connection would not mend."""
 
-FATAL = (AuthenticationRefused, NeverReached, ServiceRefused)
-"""After these it is of no use to dial again."""
+_PROVEN = 5.0  # seconds after which a connection that breaks is no repeated failure
 
 
-class Link:
-    """The connection of one session, over all its lives."""
+class Connection:
+    """
+    Drives one session: gives it the time and the messages, and acts on its state.
 
-    def __init__(self, target: Target, engine: Engine) -> None:
-        # It brings in websockets, a third of all imports: only who dials pays for it.
-        from realtalk_async.voice.websocket import dial
+    Each method that changes the session calls `update` afterwards.
 
-        self._dial = dial
-        self._target = target
-        self._engine = engine
+    Args:
+        session: The sans-I/O session.
+        bus: Where the events of the session are published.
+    """
+
+    def __init__(self, session: Session, bus: SessionEventBus) -> None:
+        self.session = session
+        self.bus = bus
         self.error: StreamError | None = None
-        """What ended the last life."""
+        """The last error of `run`."""
         self.on_proven: Callable[[], object] = _nothing
-        """Called when one that has worked breaks: that is not a further failure."""
+        """Called when a connection breaks that has worked for a while."""
+        self._has_message = asyncio.Event()
+        self._has_audio = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
-    async def run(self) -> None:
+    # --- The websocket ------------------------------------------------------------
+
+    async def run(self, endpoint: Endpoint) -> None:
         """
-        Hold one connection after the other, until one ends that we did not leave.
+        Hold a connection until it breaks; replace it before the service ends it.
 
         Raises:
-            ServiceUnreachable: If it broke; dial again.
-            NeverReached: If the session was never set up at all.
-            AuthenticationRefused, ServiceRefused: If it is of no use to dial again.
+            ServiceUnreachable: If it broke, or cannot be opened now.
+            NeverConnected: Likewise, and the session has never been ready.
+            AuthenticationRefused, ServiceRefused: If another try is of no use.
 
         Cancellation: The connection is closed, within a second.
         """
         try:
             while True:
-                await self._hold()
+                await self._hold(endpoint)
         except StreamError as error:
             self.error = error
-            if isinstance(error, ServiceUnreachable) and not self._engine.was_ready:
-                self.error = NeverReached(str(error))
+            was_ready = self.session.connection.was_ready
+            if isinstance(error, ServiceUnreachable) and not was_ready:
+                self.error = NeverConnected(str(error))
                 raise self.error from error
             raise
 
-    async def _hold(self) -> None:
-        """Hold one connection until it breaks, or we leave it."""
-        async with self._dial(self._target) as connection:
-            self._engine.connected()
-            began = time.monotonic()
+    async def _hold(self, endpoint: Endpoint) -> None:
+        """Hold one connection until it breaks or is to be closed."""
+        # websockets takes a third of the import time: only a dialling app pays for it.
+        from realtalk_async.voice.websocket import dial, translated_errors
+
+        async with dial(endpoint) as websocket:
+            opened_at = time.monotonic()
+            self._closing.clear()
+            self.session.connected(opened_at, time.time())
+            self.update()
             try:
-                await first_of(self._read(connection), self._write(connection))
-            except Recycled:
-                return
+                with translated_errors(endpoint):
+                    await self._exchange(websocket)
             except ServiceRefused:
-                raise  # the session ends, and with it all that is under way
+                raise  # the session ends, and all responses with it
             except Exception as error:
-                lasted = time.monotonic() - began
-                if self._engine.session.ready and lasted >= PROVEN:
-                    self.on_proven()
-                self._engine.lost(str(error))
+                self._lost(str(error), opened_at)
                 raise
 
-    async def _read(self, connection: Connection) -> None:
-        while True:
-            self._engine.receive(await connection.receive())
+    async def _exchange(self, websocket: ClientConnection) -> None:
+        """
+        Read and write until the connection breaks or is to be closed.
 
-    async def _write(self, connection: Connection) -> None:
-        engine = self._engine
+        Raises:
+            StreamError: Why it is closed, unless it is only replaced in time.
+        """
+        await first_of(
+            self._read(websocket), self._write(websocket), self._closing.wait()
+        )
+        error = self.session.connection.error
+        if error is not None:
+            raise error
+
+    async def _read(self, websocket: ClientConnection) -> None:
+        while self.session.state is not State.CLOSING:
+            data = await websocket.recv(decode=False)
+            self.session.receive_data(data, time.monotonic())
+            self.update()
+
+    async def _write(self, websocket: ClientConnection) -> None:
         while True:
-            await engine.to_send.wait()
-            engine.to_send.clear()
-            while (message := engine.next_message()) is not None:
-                await connection.send(messages.encode(message))
+            await self._has_message.wait()
+            self._has_message.clear()
+            while message := self.session.next_message(time.monotonic()):
+                await websocket.send(messages.encode(message), text=True)
+            self.update()
+
+    def _lost(self, reason: str, opened_at: float) -> None:
+        now = time.monotonic()
+        if self.session.connection.is_healthy and now - opened_at >= _PROVEN:
+            self.on_proven()
+        self.session.connection_lost(reason, now)
+        self.update()
+
+    # --- The state of the session -------------------------------------------------
+
+    def update(self) -> None:
+        """Publish the events of the session, wake its tasks, and set its timer."""
+        session = self.session
+        for event in session.events_received():
+            self.bus.publish(event)
+        if session.has_message:
+            self._has_message.set()
+        if session.playback.queued:
+            self._has_audio.set()
+        if session.state is State.CLOSING:
+            self._closing.set()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Call `_tick` at the deadline of the session; an early call does no harm."""
+        deadline = self.session.deadline
+        if self._timer is not None:
+            if deadline is not None and self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            delay = max(0.0, deadline - time.monotonic())
+            self._timer_at = deadline
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.session.tick(time.monotonic())
+        self.update()
+
+    def tool_finished(self, result: ToolFinished) -> None:
+        """Send the result of a tool."""
+        self.session.tool_finished(result, time.monotonic())
+        self.update()
+
+    def end(self, reason: str) -> None:
+        """End the session: nothing is sent or played any more."""
+        self.session.end(reason, time.monotonic())
+        self.update()
+
+    # --- Recorder and player ------------------------------------------------------
+
+    def push_audio(self, pcm: bytes) -> None:
+        """Take audio from the recorder, in any size."""
+        self.session.push_audio(pcm, time.monotonic())
+        if self.session.has_message:
+            self._has_message.set()
+
+    def audio_due(self) -> bytes:
+        """Return the audio that may be written to the player now."""
+        return self.session.audio_due(time.monotonic())
+
+    async def wait_for_audio(self) -> None:
+        """Wait until `audio_due` may have audio."""
+        delay = self.session.playback.wait(time.monotonic())
+        self._has_audio.clear()
+        try:
+            async with asyncio.timeout(delay):
+                await self._has_audio.wait()
+        except TimeoutError:
+            return
+
+    def speaker_lost(self) -> None:
+        """Drop the queued audio and all that will come: there is no speaker."""
+        self.session.speaker_lost(time.monotonic())
 
 
 def _nothing() -> None:

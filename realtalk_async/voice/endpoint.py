@@ -1,6 +1,4 @@
-"""
-Where the service is, and how to be let in: the address, the key. Pure.
-"""
+"""The address of the service, and the key for it."""
 
 from __future__ import annotations
 
@@ -21,34 +19,34 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Where to dial, and how to be let in."""
+class Endpoint:
+    """The address of the service, and the headers with the key."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     """They hold the key: never shown, never logged."""
     local: bool
-    """On this very machine: no proxy, no key needed."""
+    """Whether it is on this machine: no proxy, no key needed."""
 
 
-def find_target(
+def find_endpoint(
     url: str | None, api_key: str | None, model: str, environ: Mapping[str, str]
-) -> Target:
+) -> Endpoint:
     """
-    Work out where to dial, before anything is started.
+    Return the address of the service and the key for it.
 
     Args:
-        url: ``None`` for the real service; else a ``ws://`` or ``wss://`` address,
-            such as that of an offline peer, or of Azure. The model is added to it
-            unless it names a model or a deployment already.
-        api_key: The key; ``None`` to take the one of the environment. The one of the
-            environment is never sent to anybody but the service that it is for.
+        url: ``None`` for OpenAI; else the ``ws://`` or ``wss://`` address of an offline
+            peer, of Azure, or of another service. The model is added to it unless it
+            names a model or a deployment already.
+        api_key: The key; ``None`` takes the key of the environment, which is sent only
+            to the service that it is for.
         model: The model, or Azure's deployment.
         environ: The environment.
 
     Raises:
         MissingApiKey: If the service needs a key and there is none.
-        InvalidConfiguration: If the address is none.
+        InvalidConfiguration: If *url* is not a websocket address.
     """
     address = urlsplit(url or SERVICE)
     host = address.hostname or ""
@@ -65,7 +63,7 @@ def find_target(
     if "model" not in parse_qs(query):
         query = "&".join(filter(None, (query, urlencode({"model": model}))))
     whole = urlunsplit(address._replace(query=query))
-    return Target(whole, _headers(host, key), local)
+    return Endpoint(whole, _headers(host, key), local)
 
 
 def _key_from(environ: Mapping[str, str], host: str) -> str:

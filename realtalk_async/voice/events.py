@@ -9,16 +9,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.events import BaseEvent, EventLogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-Role: TypeAlias = Literal["user", "assistant", "system"]
-"""The author of a message of the conversation."""
 
 
 class Status(enum.StrEnum):
@@ -90,32 +86,8 @@ class Outcome:
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
-        return (
-            f"{self.status}{why}: {self.text}" if self.text else f"{self.status}{why}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One message of the conversation."""
-
-    role: Role
-    medium: Literal["text", "audio"]
-    content: str
-    """Text or transcript; for an interrupted response the part that was heard."""
-    item_id: str
-    interrupted: bool = False
-    """The user interrupted; *content* is cut to the part that was heard."""
-    complete: bool = True
-    """Whether *content* is final."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON."""
-        return dataclasses.asdict(self)
-
-    def __str__(self) -> str:
-        mark = " [interrupted]" if self.interrupted else ""
-        return f"{self.role.title()} [{self.medium}]: {self.content}{mark}"
+        text = f": {self.text}" if self.text else ""
+        return f"{self.status}{why}{text}"
 
 
 # --- Events -----------------------------------------------------------------------
@@ -125,6 +97,18 @@ SESSION = "session"
 """The log component of the session."""
 CONNECTION = "connection"
 """The log component of the connection, and the name of its supervised task."""
+
+
+def _info(component: str, message: str, **context: object) -> EventLogEntry:
+    return EventLogEntry("INFO", component, message, context)
+
+
+def _warning(component: str, message: str, **context: object) -> EventLogEntry:
+    return EventLogEntry("WARNING", component, message, context)
+
+
+def _error(component: str, message: str, **context: object) -> EventLogEntry:
+    return EventLogEntry("ERROR", component, message, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +122,13 @@ class VoiceEvent(BaseEvent):
         return EventLogEntry("WARNING", SESSION, str(self), {})
 
 
+class _NotLogged:
+    __slots__ = ()
+
+    def log_entry(self) -> EventLogEntry | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Connected(VoiceEvent):
     """The connection is open and the service has configured the session."""
@@ -147,12 +138,8 @@ class Connected(VoiceEvent):
     model: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "INFO",
-            CONNECTION,
-            "Connected",
-            {"session": self.session_id, "model": self.model},
-        )
+        context = {"session": self.session_id, "model": self.model}
+        return _info(CONNECTION, "Connected", **context)
 
     def __str__(self) -> str:
         return f"connected to {self.model}"
@@ -166,9 +153,7 @@ class ConnectionLost(VoiceEvent):
     reason: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "ERROR", CONNECTION, "Connection lost", {"reason": self.reason}
-        )
+        return _error(CONNECTION, "Connection lost", reason=self.reason)
 
     def __str__(self) -> str:
         return f"connection lost: {self.reason}"
@@ -183,9 +168,7 @@ class ConnectionRecycled(VoiceEvent):
     """Seconds for which the connection was open."""
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "INFO", CONNECTION, "Connection recycled", {"age": round(self.age)}
-        )
+        return _info(CONNECTION, "Connection recycled", age=round(self.age))
 
     def __str__(self) -> str:
         return f"connection recycled after {self.age:.0f} s, before it expires"
@@ -202,11 +185,8 @@ class ConnectionRestored(VoiceEvent):
     """Number of replayed messages, tool calls and tool results."""
 
     def log_entry(self) -> EventLogEntry:
-        context: dict[str, object] = {
-            "downtime": round(self.downtime, 3),
-            "replayed": self.replayed,
-        }
-        return EventLogEntry("INFO", CONNECTION, "Connection restored", context)
+        context = {"downtime": round(self.downtime, 3), "replayed": self.replayed}
+        return _info(CONNECTION, "Connection restored", **context)
 
     def __str__(self) -> str:
         return (
@@ -223,7 +203,7 @@ class SpeechStarted(VoiceEvent):
     item_id: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry("INFO", SESSION, "Speech started", {})
+        return _info(SESSION, "Speech started")
 
     def __str__(self) -> str:
         return "speech started"
@@ -237,7 +217,7 @@ class SpeechStopped(VoiceEvent):
     item_id: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry("INFO", SESSION, "Speech stopped", {})
+        return _info(SESSION, "Speech stopped")
 
     def __str__(self) -> str:
         return "speech stopped"
@@ -252,7 +232,7 @@ class UserTranscript(VoiceEvent):
     text: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry("INFO", SESSION, "User said", {"text": self.text})
+        return _info(SESSION, "User said", text=self.text)
 
     def __str__(self) -> str:
         return f"user: {self.text}"
@@ -267,12 +247,20 @@ class TranscriptionFailed(VoiceEvent):
     reason: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "WARNING", SESSION, "Not transcribed", {"reason": self.reason}
-        )
+        return _warning(SESSION, "Not transcribed", reason=self.reason)
 
     def __str__(self) -> str:
         return f"not transcribed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRequested(_NotLogged, VoiceEvent):
+    """The client asked the service for a response."""
+
+    kind = "response.requested"
+
+    def __str__(self) -> str:
+        return "response requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,23 +271,20 @@ class ResponseStarted(VoiceEvent):
     response_id: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry("INFO", SESSION, "Response started", {})
+        return _info(SESSION, "Response started")
 
     def __str__(self) -> str:
         return "response started"
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseText(VoiceEvent):
+class ResponseText(_NotLogged, VoiceEvent):
     """A part of the text, or of the transcript, of a response arrived."""
 
     kind = "response.text_added"
     response_id: str
     item_id: str
     text: str
-
-    def log_entry(self) -> EventLogEntry | None:
-        return None
 
     def __str__(self) -> str:
         return self.text
@@ -315,11 +300,10 @@ class ResponseFinished(VoiceEvent):
     def log_entry(self) -> EventLogEntry:
         outcome = self.outcome
         expected = outcome.status in {Status.COMPLETED, Status.CANCELLED}
-        context: dict[str, object] = {"text": outcome.text}
-        if outcome.reason:
-            context["reason"] = outcome.reason
-        level: Literal["INFO", "WARNING"] = "INFO" if expected else "WARNING"
-        return EventLogEntry(level, SESSION, f"Response {outcome.status}", context)
+        entry = _info if expected else _warning
+        context = {"reason": outcome.reason} if outcome.reason else {}
+        message = f"Response {outcome.status}"
+        return entry(SESSION, message, text=outcome.text, **context)
 
     def __str__(self) -> str:
         return f"response {self.outcome}"
@@ -339,17 +323,40 @@ class Interrupted(VoiceEvent):
     """The part of the transcript that was heard (approximate)."""
 
     def log_entry(self) -> EventLogEntry:
-        context: dict[str, object] = {
-            "heard_ms": self.heard_ms,
-            "received_ms": self.received_ms,
-            "text": self.text,
-        }
-        return EventLogEntry("INFO", SESSION, "Response interrupted", context)
+        context = {"heard_ms": self.heard_ms, "received_ms": self.received_ms}
+        return _info(SESSION, "Response interrupted", **context, text=self.text)
 
     def __str__(self) -> str:
-        return (
-            f"interrupted after {self.heard_ms} of {self.received_ms} ms: {self.text}"
-        )
+        heard = f"{self.heard_ms} of {self.received_ms} ms"
+        return f"interrupted after {heard}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackCleared(_NotLogged, VoiceEvent):
+    """An interruption dropped the queued audio; the player still plays what it has."""
+
+    kind = "playback.cleared"
+    audible_ms: float
+    """Milliseconds until the player is silent."""
+
+    def __str__(self) -> str:
+        return f"silent in {self.audible_ms:.0f} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerSwitched(VoiceEvent):
+    """The standby player took over from a player that died."""
+
+    kind = "player.switched"
+    seconds: float
+    """From the discovery of the dead player to the first write to the other."""
+
+    def log_entry(self) -> EventLogEntry | None:
+        seconds = round(self.seconds, 3)
+        return _info("player", "Standby player took over", seconds=seconds)
+
+    def __str__(self) -> str:
+        return f"standby player took over within {self.seconds * 1000:.0f} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,12 +370,8 @@ class ToolCalled(VoiceEvent):
     """A JSON object."""
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "INFO",
-            SESSION,
-            "Tool called",
-            {"name": self.name, "arguments": self.arguments},
-        )
+        context = {"name": self.name, "arguments": self.arguments}
+        return _info(SESSION, "Tool called", **context)
 
     def __str__(self) -> str:
         return f"{self.name} called with {self.arguments}"
@@ -388,14 +391,11 @@ class ToolFinished(VoiceEvent):
     failed: bool = field(default=False, kw_only=True)
 
     def log_entry(self) -> EventLogEntry:
-        context: dict[str, object] = {
-            "name": self.name,
-            "output": self.output,
-            "seconds": round(self.seconds, 3),
-        }
+        context: dict[str, object] = {"name": self.name, "output": self.output}
+        context["seconds"] = round(self.seconds, 3)
         if self.failed:
-            return EventLogEntry("WARNING", SESSION, "Tool failed", context)
-        return EventLogEntry("INFO", SESSION, "Tool finished", context)
+            return _warning(SESSION, "Tool failed", **context)
+        return _info(SESSION, "Tool finished", **context)
 
     def __str__(self) -> str:
         verb = "failed" if self.failed else "finished"
@@ -415,11 +415,8 @@ class DeviceFailed(VoiceEvent):
     """What the problem means and what to do."""
 
     def log_entry(self) -> EventLogEntry:
-        context: dict[str, object] = {
-            "problem": str(self.trouble),
-            "advice": self.advice,
-        }
-        return EventLogEntry("WARNING", self.device, "Device failed", context)
+        context = {"problem": str(self.trouble), "advice": self.advice}
+        return _warning(self.device, "Device failed", **context)
 
     def __str__(self) -> str:
         return f"{self.device} {self.trouble}: {self.reason}; {self.advice}"
@@ -439,15 +436,9 @@ class ServiceError(VoiceEvent):
     fatal: bool
 
     def log_entry(self) -> EventLogEntry:
-        context: dict[str, object] = {
-            "code": self.code,
-            "error": self.message,
-            "about": self.about,
-        }
-        level: Literal["WARNING", "ERROR"] = "ERROR" if self.fatal else "WARNING"
-        return EventLogEntry(
-            level, CONNECTION, "The service reported an error", context
-        )
+        entry = _error if self.fatal else _warning
+        context = {"code": self.code, "error": self.message, "about": self.about}
+        return entry(CONNECTION, "The service reported an error", **context)
 
     def __str__(self) -> str:
         about = f" (about {self.about})" if self.about else ""
@@ -462,9 +453,7 @@ class ProtocolProblem(VoiceEvent):
     reason: str
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "WARNING", CONNECTION, "Message skipped", {"reason": self.reason}
-        )
+        return _warning(CONNECTION, "Message skipped", reason=self.reason)
 
     def __str__(self) -> str:
         return f"skipped: {self.reason}"
@@ -479,9 +468,7 @@ class UnknownEvent(VoiceEvent):
     data: Mapping[str, object]
 
     def log_entry(self) -> EventLogEntry:
-        return EventLogEntry(
-            "WARNING", CONNECTION, "Unknown event", {"type": self.type}
-        )
+        return _warning(CONNECTION, "Unknown event", type=self.type)
 
     def __str__(self) -> str:
         return f"unknown event {self.type}"

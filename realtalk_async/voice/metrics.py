@@ -5,13 +5,17 @@ How a session performs: latencies of its turns, sound sent and played, what went
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from realtalk_async.voice import events
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.playback import Part
 
 _REMEMBERED = 1000  # turns, and interruptions
@@ -157,3 +161,33 @@ class Meter:
     def silenced(self, level_ms: float) -> None:
         """A response was interrupted while the player had so much to play."""
         self.barge_ins.append(level_ms)
+
+    # --- Listening ----------------------------------------------------------------
+
+    def on_event(self, event: VoiceEvent) -> None:
+        """Take the time of an event."""
+        now = time.monotonic()
+        match event:
+            case events.ResponseRequested() | events.SpeechStopped():
+                self.asked(now)
+            case events.ResponseStarted():
+                self.began(event.response_id, now)
+            case events.ResponseText():
+                self.came(now)
+            case events.PlaybackCleared():
+                self.silenced(event.audible_ms)
+            case events.PlayerSwitched():
+                self.switches.append(event.seconds)
+            case _:
+                return
+
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """Do nothing: the microphone has no latency here."""
+
+    def received(self, part: Part, pcm: bytes, at: float) -> None:
+        """Take the time of the first sound from the service."""
+        self.came(at, part)
+
+    def played(self, part: Part | None, pcm: bytes, at: float) -> None:
+        """Take the time of the first sound from the speaker."""
+        self.sounds(part, at)

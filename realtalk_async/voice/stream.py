@@ -1,32 +1,24 @@
-"""
-A voice conversation, supervised: recorder, player and connection under one manager.
-"""
+"""A supervised voice conversation: construct, start and stop it, ask, wait."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import os
-import time
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
-import anyio.to_thread
-
 from realtalk_async.concurrency.waiting import to_the_end
-from realtalk_async.exceptions import ClosedStream, InvalidConfiguration, WaitExpired
+from realtalk_async.exceptions import ClosedStream, InvalidConfiguration
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
-from realtalk_async.voice.connection import Link
-from realtalk_async.voice.endpoint import find_target
-from realtalk_async.voice.engine import Engine
+from realtalk_async.voice.connection import Connection
+from realtalk_async.voice.endpoint import Endpoint, find_endpoint
 from realtalk_async.voice.event_bus import SessionEventBus
-from realtalk_async.voice.eventlog import print_table
-from realtalk_async.voice.metrics import Metrics
+from realtalk_async.voice.events import ToolCalled
+from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.protocol.messages import (
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
@@ -36,34 +28,27 @@ from realtalk_async.voice.protocol.messages import (
     SessionConfig,
 )
 from realtalk_async.voice.protocol.microphone import InputFilter
-from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 from realtalk_async.voice.protocol.session import Session
-from realtalk_async.voice.signals import Signals
-from realtalk_async.voice.summary import Summary
-from realtalk_async.voice.supervisor import Run
+from realtalk_async.voice.supervisor import SessionSupervisor, Signals
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
-    from datetime import datetime
+    from collections.abc import Iterable
     from types import TracebackType
-    from typing import TextIO
 
     from anyio.abc import TaskStatus
 
-    from realtalk_async.event_bus import EventFeed
-    from realtalk_async.supervision import ErrorHistory, ProcessStatus
     from realtalk_async.voice.audio.callbacks import Sink, Source
     from realtalk_async.voice.audio.devices import Device
-    from realtalk_async.voice.eventlog import Direction, EventLog, LoggedEvent
-    from realtalk_async.voice.events import Entry, Outcome, Role, VoiceEvent
+    from realtalk_async.voice.events import VoiceEvent
+    from realtalk_async.voice.inspection import Summary
     from realtalk_async.voice.supervisor import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
 
 SERVER_VAD = ServerVad()
 
 
-class Stream:
+class Stream(Interaction):
     """
     One voice conversation with a realtime service.
 
@@ -157,22 +142,11 @@ class Stream:
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
-        _must_make_sense(turn_detection, stall_after, prebuffer_ms)
+        _validate(turn_detection, stall_after, prebuffer_ms)
         owns_logger = logger is None and process_manager is None
         if logger is None:
             logger = Logger() if process_manager is None else process_manager.logger
-        self.logger = logger
-        """Where everything is logged."""
-        self.process_manager = process_manager or ProcessManager(self.logger)
-        """Who supervises recorder, player and connection."""
-        self._url = url
-        self._api_key = api_key
-        self._microphone = microphone
-        self._speaker = speaker
-        self._record_to = record
-        self._keeps_standby = standby
-        self._handle_signals = handle_signals
-        toolbox = Toolbox(tools)
+        self._toolbox = Toolbox(tools)
         config = SessionConfig(
             model=model,
             voice=voice,
@@ -180,21 +154,34 @@ class Stream:
             modality="text" if speaker is None else "audio",
             transcription=transcription,
             turn_detection=turn_detection,
-            tools=toolbox.to_message(),
+            tools=self._toolbox.to_message(),
         )
-        self._session = Session(config, stall_after=stall_after)
-        self._bus = SessionEventBus(self.logger)
-        self._engine = Engine(
-            *(self._session, self._bus.publish),
-            plays=speaker is not None,
-            toolbox=toolbox,
+        session = Session(
+            config,
             input_filter=InputFilter(
                 push_to_talk=turn_detection is None, half_duplex=half_duplex
             ),
+            has_speaker=speaker is not None,
             prebuffer_ms=prebuffer_ms,
+            stall_after=stall_after,
         )
-        self._run = Run(
-            *(self._engine, self._bus, self.logger, self.process_manager),
+        connection = Connection(session, SessionEventBus(logger))
+        manager = process_manager or ProcessManager(logger)
+        super().__init__(connection, logger, manager)
+        self._bus.subscribe(self._call_tool)
+        self._url = url
+        self._api_key = api_key
+        self._microphone = microphone
+        self._speaker = speaker
+        self._record = record
+        self._keeps_standby = standby
+        self._handle_signals = handle_signals
+        self._supervisor = SessionSupervisor(
+            connection,
+            self._timeline,
+            self._toolbox,
+            logger,
+            manager,
             owns_logger=owns_logger,
             owns_manager=process_manager is None,
         )
@@ -202,9 +189,11 @@ class Stream:
 
     def __repr__(self) -> str:
         ready = "ready" if self.is_ready() else "not ready"
-        return f"<Stream {self._run.state}, {ready}, {len(self.eventlog)} events>"
+        return (
+            f"<Stream {self._supervisor.state}, {ready}, {len(self.eventlog)} events>"
+        )
 
-    # --- Its life -----------------------------------------------------------------
+    # --- Start and stop -----------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """
@@ -216,15 +205,15 @@ class Stream:
         """
         runner = asyncio.create_task(self._start(), name="realtalk-async stream")
         runner.add_done_callback(lambda _: self._bus.notify())
-        self._runner, run = runner, self._run
+        self._runner, supervisor = runner, self._supervisor
         try:
-            await self._bus.wait_until(lambda: run.is_ready or runner.done())
+            await self._bus.wait_until(lambda: supervisor.is_ready or runner.done())
         except asyncio.CancelledError:
             await to_the_end(self._end_runner())
             raise
         if runner.done():
             runner.result()
-            raise run.closed()  # it was stopped before it was ready
+            raise supervisor.closed()  # stopped before it was ready
         return self
 
     async def __aexit__(
@@ -246,11 +235,11 @@ class Stream:
             runner.result()
 
     async def _end_runner(self) -> None:
-        self._run.ask_to_stop("stop_streaming")
+        self._supervisor.request_stop("stop_streaming")
         if self._runner is not None:
             await asyncio.wait([self._runner])
             if not self._runner.cancelled():
-                self._runner.exception()  # seen, and raised where it belongs
+                self._runner.exception()  # retrieved: __aexit__ raises it
 
     async def start_streaming(
         self,
@@ -263,7 +252,7 @@ class Stream:
         """
         Run the session until it is stopped.
 
-        If it runs already, wait for its end with the one who started it.
+        If it runs already, wait for its end.
 
         Args:
             api_key: Instead of that of the constructor.
@@ -273,7 +262,7 @@ class Stream:
                 returns when the session is ready.
 
         Returns:
-            What was said and done.
+            What happened.
 
         Raises:
             MissingApiKey: If the service needs a key and there is none; nothing was
@@ -290,8 +279,8 @@ class Stream:
         """
         is_script = task_status is None
         signals = is_script if self._handle_signals is None else self._handle_signals
-        enabled = signals and self._run.state == "new"
-        with Signals(self._run.ask_to_stop, enabled=enabled):
+        enabled = signals and self._supervisor.state == "new"
+        with Signals(self._supervisor.request_stop, enabled=enabled):
             return await self._start(api_key, model, voice, task_status)
 
     async def _start(
@@ -301,63 +290,63 @@ class Stream:
         voice: str | None = None,
         task_status: TaskStatus[Stream] | None = None,
     ) -> Summary:
-        run = self._run
-        if run.state == "running":
-            await run.join()
+        supervisor = self._supervisor
+        if supervisor.state == "running":
+            await supervisor.join()
             return self.summary()
-        if run.state == "over":
+        if supervisor.state == "over":
             raise ClosedStream("the session has ended; make another Stream")
-        link = self._find_link(api_key, model, voice)
+        endpoint = self._find_endpoint(api_key, model, voice)
         machine = Machine.this()
         recorder = self._find_microphone(machine)
         player = self._find_speaker(machine)
-        if self._record_to is not None:
-            from realtalk_async.voice.audio.recording import (
-                Tape,  # few sessions are recorded
-            )
+        if self._record is not None:
+            from realtalk_async.voice.audio.recording import Tape  # rarely needed
 
-            self._engine.tape = Tape(self._record_to, self.logger)
+            self._record_to(Tape(self._record, self.logger))
 
-        def tell_who_waits() -> None:
+        def when_ready() -> None:
             if task_status is not None:
                 task_status.started(self)
 
-        await run.hold(link, recorder, player, tell_who_waits)
+        await supervisor.run(endpoint, recorder, player, when_ready)
         return self.summary()
 
-    def _find_link(
+    def _find_endpoint(
         self, api_key: str | None, model: str | None, voice: str | None
-    ) -> Link:
+    ) -> Endpoint:
         config = self._session.config
         config = dataclasses.replace(
             config, model=model or config.model, voice=voice or config.voice
         )
         key = api_key or self._api_key
-        target = find_target(self._url, key, config.model, os.environ)
+        endpoint = find_endpoint(self._url, key, config.model, os.environ)
         self._session.config = config
-        return Link(target, self._engine)
+        return endpoint
 
     def _find_microphone(self, machine: Machine) -> Microphone | None:
         microphone = self._microphone
         if microphone is None:
             return None
         if is_program(microphone):
-            return Recorder(microphone, machine, self._engine)
+            return Recorder(microphone, machine, self._connection)
         from realtalk_async.voice.audio.callbacks import (
             FunctionRecorder,  # few have one
         )
 
-        return FunctionRecorder(cast("Source", microphone), self._engine)
+        return FunctionRecorder(cast("Source", microphone), self._connection)
 
     def _find_speaker(self, machine: Machine) -> Speaker | None:
         speaker = self._speaker
         if speaker is None:
             return None
         if is_program(speaker):
-            return Player(speaker, machine, self._engine, standby=self._keeps_standby)
+            return Player(
+                speaker, machine, self._connection, standby=self._keeps_standby
+            )
         from realtalk_async.voice.audio.callbacks import FunctionPlayer  # likewise
 
-        return FunctionPlayer(cast("Sink", speaker), self._engine)
+        return FunctionPlayer(cast("Sink", speaker), self._connection)
 
     async def stop_streaming(self) -> None:
         """
@@ -368,350 +357,16 @@ class Stream:
 
         Cancellation: Only the waiting is given up; the end goes on.
         """
-        if self._run.state == "running":
-            self._run.ask_to_stop("stop_streaming")
-            await self._run.wait_until_over()
+        if self._supervisor.state == "running":
+            self._supervisor.request_stop("stop_streaming")
+            await self._supervisor.wait_until_over()
 
-    # --- Looking at it ------------------------------------------------------------
-
-    def is_ready(self) -> bool:
-        """Return whether the session runs, is connected, and hears."""
-        return self._run.is_ready and self._session.ready
-
-    def process_status(self) -> dict[str, ProcessStatus]:
-        """
-        Return what is known of recorder, player and connection, at any time.
-
-        And of all else that the manager supervises, if it was given.
-        """
-        return self.process_manager.get_statuses()
-
-    def error_history(self, process_name: str | None = None) -> ErrorHistory:
-        """
-        Return all that happened to one process, or to all, at any time.
-
-        Raises:
-            UnknownProcess: If there is no process of that name.
-        """
-        return self.process_manager.get_error_history(process_name)
-
-    def summary(self) -> Summary:
-        """Return what was said and done so far."""
-        engine, run = self._engine, self._run
-        per_second = 1000 * BYTES_PER_MS
-        return Summary(
-            started_at=run.started_at,
-            duration=run.duration,
-            ended_by=run.ended_by,
-            conversation=tuple(self.conversation()),
-            outcomes=tuple(self._session.responses.outcomes),
-            restarts=self._restarts(),
-            sent_audio=engine.sent_audio / per_second,
-            dropped_audio=engine.microphone.dropped / per_second,
-            played_audio=engine.playback.written / per_second,
-            underruns=engine.playback.underruns,
-            log_path=Path(self.logger.path),
-            timeline=engine.chronicle.marks,
-        )
-
-    def _restarts(self) -> dict[str, int]:
-        statuses = self.process_manager.get_statuses()
-        return {n: s.restarts for n, s in statuses.items() if n in self._run.names}
-
-    def metrics(self) -> Metrics:
-        """
-        Return the session in numbers, at any time: latencies, sound, what failed.
-
-        It costs the same however long the session is.
-        """
-        engine, run = self._engine, self._run
-        microphone, playback = engine.microphone, engine.playback
-        recorder = run.recorder
-        per_second = 1000 * BYTES_PER_MS
-        return Metrics(
-            duration=run.duration,
-            connected=self._session.ready,
-            turns=tuple(engine.meter.turns),
-            barge_ins=tuple(engine.meter.barge_ins),
-            switches=tuple(engine.meter.switches),
-            responses=dict(self._session.responses.counts),
-            restarts=self._restarts(),
-            sent_audio=engine.sent_audio / per_second,
-            waiting_audio=len(microphone) / per_second,
-            dropped_audio=microphone.dropped / per_second,
-            withheld_audio=engine.input_filter.withheld / per_second,
-            played_audio=playback.written / per_second,
-            queued_audio=playback.queued / per_second,
-            underruns=playback.underruns,
-            recorder_rate=0.0 if recorder is None else recorder.watch.rate,
-            missed_events=self._bus.missed,
-            unrecorded_audio=0.0 if engine.tape is None else engine.tape.missing,
-        )
-
-    async def save_timeline(self, path: str | os.PathLike[str]) -> None:
-        """
-        Save what happened when, as JSON lines, for ``realtalk-async timeline``.
-
-        `voice.timeline.render` draws it, or draws the summary at once.
-
-        Raises:
-            OSError: If *path* cannot be written.
-        """
-        from realtalk_async.voice.timeline import svg  # few sessions are ever drawn
-
-        marks = self._engine.chronicle.marks
-        await anyio.to_thread.run_sync(svg.save, marks, path)
-
-    @property
-    def eventlog(self) -> EventLog:
-        """All protocol events, both ways."""
-        return self._engine.eventlog
-
-    def view_log(
-        self,
-        pattern: str | None = None,
-        *,
-        direction: Direction | None = None,
-        since: datetime | None = None,
-        n: int | None = None,
-        file: TextIO | None = None,
-    ) -> list[LoggedEvent]:
-        """
-        Print the protocol events that match, one line each, and return them.
-
-        Args:
-            pattern: A regular expression, looked for in the type: ``"^response"``.
-            direction: Only those ``"sent"``, or only those ``"received"``.
-            since: Only those from this time on.
-            n: Only the newest *n*.
-            file: Where to print; standard output if omitted.
-        """
-        found = self.eventlog.find(pattern, direction=direction, since=since, n=n)
-        print_table(found, file)
-        return found
-
-    def conversation(self) -> list[Entry]:
-        """Return what was said, in order; interrupted responses as they were heard."""
-        return self._session.conversation.entries()
-
-    def transcript(self) -> str:
-        """Return the conversation as text for people, one line for each message."""
-        return "\n".join(str(entry) for entry in self.conversation())
-
-    # --- Taking part --------------------------------------------------------------
-
-    def send_text(
-        self,
-        text: str,
-        role: Role = "user",
-        trigger_response: bool = False,  # noqa: FBT001, FBT002 - the contract's order
-    ) -> None:
-        """
-        Say something in writing.
-
-        While a response is under way, or there is no connection, it waits; also before
-        the start.
-
-        Args:
-            text: What to say; space around it is removed.
-            role: Who says it: ``user``, ``system`` or ``assistant``.
-            trigger_response: Whether to ask for a response; see `wait_for_response`.
-
-        Raises:
-            InvalidConfiguration: If the text is blank or the role unknown.
-            ClosedStream: If the session has ended.
-        """
-        self._raise_if_over()
-        self._engine.send_text(text, role, trigger_response=trigger_response)
-
-    def set_status_message(self, text: str) -> None:
-        """
-        Set what the model is told after each finished response, as a system message.
-
-        It is told again and again until it is changed; an empty *text* ends that.
-        """
-        self._session.set_status(text)
-
-    def interrupt(self) -> None:
-        """
-        Silence the response that is under way, as the user's voice does.
-
-        Raises:
-            ClosedStream: If the session has ended.
-        """
-        self._raise_if_over()
-        self._engine.interrupt()
-
-    def mute(self) -> None:
-        """Have the service hear silence instead of the microphone, until `unmute`."""
-        self._engine.input_filter.muted = True
-
-    def unmute(self) -> None:
-        """Have the service hear the microphone again. Idempotent, as `mute` is."""
-        self._engine.input_filter.muted = False
-
-    @property
-    def is_muted(self) -> bool:
-        """Whether the service hears silence."""
-        return self._engine.input_filter.muted
-
-    def start_talking(self) -> None:
-        """
-        Begin a turn of push-to-talk: silence the response under way, and listen.
-
-        Raises:
-            InvalidConfiguration: If the service finds the turns, or there is no
-                microphone.
-            ClosedStream: If the session has ended.
-        """
-        self._raise_if_over()
-        if not self._engine.input_filter.push_to_talk or self._microphone is None:
-            raise InvalidConfiguration(
-                "push-to-talk needs a microphone and turn_detection=None"
-            )
-        if not self._engine.input_filter.is_open:
-            self._engine.start_talking()
-
-    def stop_talking(self, *, discard: bool = False) -> bool:
-        """
-        End the turn of push-to-talk, and ask for a response to it.
-
-        If the connection is gone, what is left of the turn is sent when it is back.
-
-        Args:
-            discard: Whether to forget the turn instead.
-
-        Returns:
-            Whether a response will come. If the turn was shorter than 100 ms, which the
-            service takes for a mistake, `wait_for_response` returns at once that it was
-            cancelled.
-        """
-        input_filter = self._engine.input_filter
-        if self._run.is_closed or not (
-            input_filter.push_to_talk and input_filter.is_open
-        ):
-            return False
-        return self._engine.stop_talking(discard=discard)
-
-    @asynccontextmanager
-    async def push_to_talk(self) -> AsyncGenerator[None, None]:
-        """
-        Let the service hear the microphone inside the block, then ask for a response::
-
-            async with stream.push_to_talk():
-                await key_released.wait()
-            outcome = await stream.wait_for_response()
-
-        If the block raises or is cancelled, the turn is forgotten.
-
-        Raises:
-            InvalidConfiguration, ClosedStream: See `start_talking`.
-        """
-        self.start_talking()
-        try:
-            yield
-        except BaseException:
-            self.stop_talking(discard=True)
-            raise
-        self.stop_talking()
-
-    async def wait_for_response(self, timeout: float | None = 60.0) -> Outcome:
-        """
-        Wait for the end of a response: the one last asked for, or else the one under way,
-        or else the next.
-
-        A response ends when the service has sent it all; it may still play then, see
-        `wait_until_played`. One that only calls tools is not waited for, but the one
-        that follows their answers.
-
-        Args:
-            timeout: Seconds, or ``None``.
-
-        Returns:
-            How it ended: completed, cancelled, failed, incomplete, lost or stalled.
-
-        Raises:
-            WaitExpired: If none ended in time.
-            ClosedStream: If the session has ended, or ends before one does.
-        """
-        responses = self._session.responses
-        index = responses.awaited
-        try:
-            async with asyncio.timeout(timeout):
-                while (index := responses.answer_from(index)) >= len(
-                    responses.outcomes
-                ):
-                    if self._run.is_closed:
-                        raise self._run.closed()
-                    await self._bus.wait_for_change()
-                    index = max(index, responses.asked_for)
-        except TimeoutError:
-            raise WaitExpired(
-                f"no response ended within {timeout:g} s; view_log() shows what came"
-            ) from None
-        responses.handed_out(index)
-        return responses.outcomes[index]
-
-    async def wait_until_played(self, timeout: float | None = 60.0) -> None:
-        """
-        Wait until all that came so far has been heard; at once without a speaker.
-
-        Raises:
-            WaitExpired: If that takes longer than *timeout* seconds.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                playback = self._engine.playback
-                # No event tells when it was heard, only the clock does.
-                while left := playback.remaining(time.monotonic()):  # noqa: ASYNC110
-                    await asyncio.sleep(min(left, 0.1))
-        except TimeoutError:
-            raise WaitExpired(f"still playing after {timeout:g} s") from None
-
-    def subscribe(self, callback: Callable[[VoiceEvent], object]) -> Callable[[], None]:
-        """
-        Have *callback* called with each event of the session, at once, in the loop.
-
-        It must be quick and must not block. One that raises is logged and called again.
-        What happens to the children is told by ``process_manager.subscribe``.
-
-        Returns:
-            A function that ends the subscription. Idempotent.
-        """
-        return self._bus.subscribe(callback)
-
-    def events(
-        self, *kinds: type[VoiceEvent], size: int = 1000
-    ) -> EventFeed[VoiceEvent]:
-        """
-        Return the events of the session from here on, as an async iterator::
-
-            async for event in stream.events(ResponseFinished, Interrupted):
-                print(event)
-
-        Each iterator has its own queue. A reader that is too slow slows nobody: the
-        oldest events are dropped, and an `EventsMissed` says how many. It ends with the
-        session.
-
-        Args:
-            kinds: Only events of these classes; all if none is given.
-            size: How many may wait to be read.
-
-        Raises:
-            InvalidConfiguration: If *size* is less than 1.
-        """
-        if size < 1:
-            raise InvalidConfiguration(f"size must be at least 1, not {size}")
-        return self._bus.feed(kinds, size)
-
-    def _raise_if_over(self) -> None:
-        if self._run.is_stopping:
-            raise self._run.closed()
+    def _call_tool(self, event: VoiceEvent) -> None:
+        if isinstance(event, ToolCalled):
+            self._toolbox.start(event, self._connection.tool_finished)
 
 
-def _must_make_sense(
-    turn_detection: object, stall_after: float, prebuffer_ms: float
-) -> None:
+def _validate(turn_detection: object, stall_after: float, prebuffer_ms: float) -> None:
     if not isinstance(turn_detection, ServerVad | SemanticVad | None):
         raise InvalidConfiguration(
             f"turn_detection is ServerVad(…), SemanticVad(…) or None for push-to-talk, "

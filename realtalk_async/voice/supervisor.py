@@ -1,18 +1,21 @@
 """
-One run of a session: brings up connection, player and recorder, keeps them, ends them.
+Supervises one session: starts connection, player and recorder, and stops them.
 
-They are started in this order, each when the one before it works, and ended in reverse.
-In between each is revived alone: a microphone that went down with a lost connection
-would miss what the user says meanwhile, and a player what has already come.
+They start in this order, each when the one before works, and stop in reverse. Each is
+restarted alone: a microphone that was restarted with a lost connection would miss what
+the user says meanwhile, and a player would drop the audio that it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 from realtalk_async import events
 from realtalk_async.concurrency.waiting import first_of, settled, to_the_end
@@ -29,33 +32,37 @@ from realtalk_async.voice.timeline.marks import write_down_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ProcessManager, SupervisedTask
     from realtalk_async.voice.audio.diagnostics import RateWatch
-    from realtalk_async.voice.connection import Link
-    from realtalk_async.voice.engine import Engine
-    from realtalk_async.voice.event_bus import SessionEventBus
+    from realtalk_async.voice.audio.recording import Tape
+    from realtalk_async.voice.connection import Connection
+    from realtalk_async.voice.endpoint import Endpoint
+    from realtalk_async.voice.events import Outcome
+    from realtalk_async.voice.timeline.recorder import Chronicle
+    from realtalk_async.voice.tools import Toolbox
 
-State: TypeAlias = Literal["new", "running", "over"]
+SessionState: TypeAlias = Literal["new", "running", "over"]
 
 RECONNECT = RestartPolicy(
     "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
 )
 """
-An outage of any length is waited out: at most 15 s between two tries. One that follows a
-connection that has worked begins with 0.1 s.
+The restart policy of the connection: at most 15 s between two attempts, however long the
+outage is; 0.1 s before the first attempt after a connection that has worked.
 """
 
 
 class Microphone(Protocol):
-    """What records: a program, or a function of the app."""
+    """A program or a function of the app that records."""
 
     watch: RateWatch
 
     @property
     def heard(self) -> bool:
-        """Whether it has ever delivered something."""
+        """Whether it has ever delivered audio."""
         ...
 
     async def start(self, manager: ProcessManager, *, critical: bool) -> None:
@@ -63,16 +70,16 @@ class Microphone(Protocol):
         ...
 
     async def pump(self, on_first: Callable[[], None]) -> None:
-        """Have it heard until it is dead for good."""
+        """Pass its audio on until it is given up."""
         ...
 
     def failure(self) -> Exception:
-        """Return the error that says why it is."""
+        """Return the error that says why it was given up."""
         ...
 
 
 class Speaker(Protocol):
-    """What plays: a program, or a function of the app."""
+    """A program or a function of the app that plays."""
 
     names: tuple[str, ...]
 
@@ -81,52 +88,59 @@ class Speaker(Protocol):
         ...
 
     async def play(self) -> None:
-        """Play what is due until it is dead for good."""
+        """Play the audio that is due until it is given up."""
         ...
 
     async def finish_file(self) -> None:
-        """Make the file valid that it wrote, if it did."""
+        """Make the file valid that it wrote, if it wrote one."""
         ...
 
 
-class Run:
+class SessionSupervisor:
     """
-    All that lives while a session runs, and why it ended.
+    Supervises one session, and knows why it ended.
 
     Args:
-        engine: The session's hands.
-        bus: The event bus of the session.
-        logger: Where everything is logged.
-        manager: Who supervises.
-        owns_logger: Whether the logger begins and ends with us.
-        owns_manager: Likewise; a manager that is not ours outlives what we lose.
+        connection: Drives the session.
+        timeline: Gets the events of the processes.
+        toolbox: Its calls are cancelled at the end.
+        logger: The log.
+        manager: The manager that supervises connection, player and recorder.
+        owns_logger: Whether the logger starts and ends with the session.
+        owns_manager: Whether the manager does; another one continues when the session
+            fails.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        bus: SessionEventBus,
+        connection: Connection,
+        timeline: Chronicle,
+        toolbox: Toolbox,
         logger: Logger,
         manager: ProcessManager,
         *,
         owns_logger: bool,
         owns_manager: bool,
     ) -> None:
-        self._engine = engine
-        self._bus = bus
+        self._connection = connection
+        self._bus = connection.bus
+        self._timeline = timeline
+        self._toolbox = toolbox
         self._logger = logger
         self._manager = manager
         self._owns_logger = owns_logger
         self._owns_manager = owns_manager
-        self.state: State = "new"
+        self.state: SessionState = "new"
         self.is_closed = False
-        """Whether no response will end any more."""
+        """Whether no response can end any more."""
         self.ended_by = ""
-        """``stop_streaming``, a signal's name, or what went wrong."""
+        """``stop_streaming``, the name of a signal, or the error."""
         self.names: list[str] = []
-        """What was started, in this order."""
+        """The names of connection, player and recorder, in the order of their start."""
         self.recorder: Microphone | None = None
         self.player: Speaker | None = None
+        self.recording: Tape | None = None
+        """The recording of both sides, if there is one."""
         self.started_at = datetime.now(UTC).astimezone()
         self._started = self._ended = time.monotonic()
         self._failure: BaseException | None = None
@@ -134,56 +148,67 @@ class Run:
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
 
-    # --- What others ask of it ----------------------------------------------------
-
     @property
     def is_ready(self) -> bool:
-        """Whether all three have worked, and its end has not begun."""
+        """Whether connection, player and recorder work, and the end has not begun."""
         running = self.state == "running" and not self.is_stopping
         return running and self._ready.is_set()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether its end was asked for, or has begun."""
+        """Whether the end was requested or has begun."""
         return self.is_closed or self._stop.is_set()
 
     @property
     def duration(self) -> float:
-        """Seconds from its start to its end, or until now."""
+        """Seconds from the start to the end, or until now."""
         running = self.state == "running"
         return (time.monotonic() if running else self._ended) - self._started
 
-    def ask_to_stop(self, why: str) -> None:
-        """Begin the end; whoever holds the session carries it out."""
+    def request_stop(self, why: str) -> None:
+        """Have `run` end the session."""
         if not self._stop.is_set():
             self.ended_by = why
             self._stop.set()
             self._bus.notify()
 
     async def wait_until_over(self) -> None:
-        """Wait until nothing of it lives any more."""
+        """Wait until all processes of the session have ended."""
         await self._over.wait()
 
     async def join(self) -> None:
         """
-        Wait for the end with the one who holds it.
+        Wait for the end of a session that another task runs.
 
         Raises:
-            BaseException: What the session failed with.
+            BaseException: The error that ended the session.
         """
         await self._over.wait()
         if self._failure is not None:
             raise self._failure
 
+    async def wait_for_outcome(self, find: Callable[[], Outcome | None]) -> Outcome:
+        """
+        Wait until *find* returns an outcome; it is called after each change.
+
+        Raises:
+            ClosedStream: If the session has ended, or ends before.
+        """
+        while (outcome := find()) is None:
+            if self.is_closed:
+                raise self.closed()
+            await self._bus.wait_for_change()
+        return outcome
+
     def closed(self) -> ClosedStream:
-        """Return the error for what comes too late."""
+        """Return the error for a call after the end."""
         return ClosedStream(f"the session has ended: {self.ended_by}")
 
-    # --- From the first child to the last -----------------------------------------
+    # --- From start to end --------------------------------------------------------
 
-    async def hold(
+    async def run(
         self,
-        link: Link,
+        endpoint: Endpoint,
         recorder: Microphone | None,
         player: Speaker | None,
         when_ready: Callable[[], None],
@@ -192,40 +217,14 @@ class Run:
         Run the session until it is asked to stop, or fails.
 
         Raises:
-            RealtalkError: What it failed with.
+            RealtalkError: Why it failed.
 
-        Cancellation: All children are ended first, within 3 s.
+        Cancellation: All processes are ended first, within 3 s.
         """
         self.recorder, self.player = recorder, player
-        self._begin()
+        self._note_start()
         try:
-            await self._live(link, when_ready)
-        finally:
-            self._conclude()
-
-    def _begin(self) -> None:
-        self.state = "running"
-        self.started_at = datetime.now(UTC).astimezone()
-        self._started = self._engine.chronicle.began_at = time.monotonic()
-        model = self._engine.session.config.model
-        context = {"model": model, "log": str(self._logger.path)}
-        self._logger.info(SESSION, "Session started", context)
-
-    async def _live(self, link: Link, when_ready: Callable[[], None]) -> None:
-        try:
-            async with AsyncExitStack() as stack:
-                if self._owns_logger:
-                    await stack.enter_async_context(self._logger)
-                if self._owns_manager:
-                    await stack.enter_async_context(self._manager)
-                stack.callback(self._watch(link))
-                try:
-                    await self._host(link, when_ready)
-                except Exception as error:
-                    self._note_end(str(error))
-                    raise
-                finally:
-                    await to_the_end(self._wind_up())
+            await self._run_in_manager(endpoint, when_ready)
         except BaseException as error:
             reason = self._explain(error)
             if not isinstance(reason, asyncio.CancelledError):
@@ -233,30 +232,56 @@ class Run:
             if reason is error:
                 raise
             raise reason from error
+        finally:
+            self._finish()
         if self._failure is not None:
             raise self._failure
 
-    def _watch(self, link: Link) -> Callable[[], None]:
-        """End the session when the connection is given up; note what happens to all."""
+    def _note_start(self) -> None:
+        self.state = "running"
+        self.started_at = datetime.now(UTC).astimezone()
+        self._started = self._timeline.began_at = time.monotonic()
+        model = self._connection.session.config.model
+        context = {"model": model, "log": str(self._logger.path)}
+        self._logger.info(SESSION, "Session started", context)
 
-        def look(event: events.Event) -> None:
-            write_down_process(self._engine.chronicle, event, time.monotonic())
-            if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
-                lost = CriticalProcessFailed(CONNECTION, event.reason)
-                self._failure = link.error if isinstance(link.error, FATAL) else lost
-                self.ask_to_stop(str(self._failure))
-            elif isinstance(event, events.ShutdownStarted):
-                self._note_end(str(CriticalProcessFailed(event.process, event.reason)))
+    async def _run_in_manager(
+        self, endpoint: Endpoint, when_ready: Callable[[], None]
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            if self._owns_logger:
+                await stack.enter_async_context(self._logger)
+            if self._owns_manager:
+                await stack.enter_async_context(self._manager)
+            stack.callback(self._manager.subscribe(self._on_process_event))
+            try:
+                await self._run_until_stopped(endpoint, when_ready)
+            except Exception as error:
+                self._note_end(str(error))
+                raise
+            finally:
+                await to_the_end(self._stop_all())
 
-        return self._manager.subscribe(look)
+    def _on_process_event(self, event: events.Event) -> None:
+        """End the session when the connection is given up or the manager shuts down."""
+        write_down_process(self._timeline, event, time.monotonic())
+        if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
+            error = self._connection.error
+            given_up = CriticalProcessFailed(CONNECTION, event.reason)
+            self._failure = error if isinstance(error, FATAL) else given_up
+            self.request_stop(str(self._failure))
+        elif isinstance(event, events.ShutdownStarted):
+            self._note_end(str(CriticalProcessFailed(event.process, event.reason)))
 
-    async def _host(self, link: Link, when_ready: Callable[[], None]) -> None:
-        """Run the session in a task of its own until it fails or is to stop."""
-        session = asyncio.create_task(self._converse(link))
-        session.add_done_callback(lambda _: self._bus.notify())
+    async def _run_until_stopped(
+        self, endpoint: Endpoint, when_ready: Callable[[], None]
+    ) -> None:
+        """Run the three in a task of its own until it fails or a stop is requested."""
+        task = asyncio.create_task(self._run_all(endpoint))
+        task.add_done_callback(lambda _: self._bus.notify())
 
         def ends() -> bool:
-            return session.done() or self._stop.is_set()
+            return task.done() or self._stop.is_set()
 
         try:
             await self._bus.wait_until(lambda: self._ready.is_set() or ends())
@@ -265,34 +290,34 @@ class Run:
                 when_ready()
             await self._bus.wait_until(ends)
         finally:
-            session.cancel()
-            await to_the_end(settled(session))
-        if not session.cancelled():
-            session.result()
+            task.cancel()
+            await to_the_end(settled(task))
+        if not task.cancelled():
+            task.result()
 
-    # --- The three ----------------------------------------------------------------
+    # --- Connection, player, recorder ---------------------------------------------
 
-    async def _converse(self, link: Link) -> None:
-        """Start all three, and keep them going until cancelled."""
+    async def _run_all(self, endpoint: Endpoint) -> None:
         self._claim(CONNECTION)
         connection = await self._manager.start_task(
             CONNECTION,
-            link.run,
+            partial(self._connection.run, endpoint),
             restart=RECONNECT,
             critical=self._owns_manager,
             fatal=FATAL,
         )
-        link.on_proven = connection.reset
-        await first_of(self._bring_up(), self._keep(connection))
+        self._connection.on_proven = connection.reset
+        await first_of(self._run_audio(), self._fail_with(connection))
 
-    async def _keep(self, connection: SupervisedTask) -> None:
-        """Have the session end with its connection, whoever stopped that."""
+    async def _fail_with(self, connection: SupervisedTask) -> None:
+        """End the session when its connection ends."""
         status = await connection.wait_until_settled()
         raise self._failure or CriticalProcessFailed(CONNECTION, status.reason)
 
-    async def _bring_up(self) -> None:
-        """Start player and recorder once there is a session, and keep them going."""
-        await self._bus.wait_until(lambda: self._engine.was_ready)
+    async def _run_audio(self) -> None:
+        """Start player and recorder once the session is configured; run them."""
+        state = self._connection.session.connection
+        await self._bus.wait_until(lambda: state.was_ready)
         if self.player is not None:
             self._claim(*self.player.names)
             await self.player.start(self._manager)
@@ -303,10 +328,10 @@ class Run:
 
     def _claim(self, *names: str) -> None:
         """
-        Note what we are about to start.
+        Note the names of processes that are started next.
 
         Raises:
-            InvalidConfiguration: If another session has it, in the same manager.
+            InvalidConfiguration: If another session of the manager uses a name.
         """
         statuses = self._manager.get_statuses()
         for name in names:
@@ -318,13 +343,13 @@ class Run:
             self.names.append(name)
 
     async def _play(self) -> None:
-        """Play for ever; without a player the conversation goes on in writing."""
+        """Play until cancelled; without a player the conversation continues as text."""
         if self.player is not None:
             await self.player.play()
         await asyncio.Event().wait()
 
     async def _record(self) -> None:
-        """Record until the recorder is lost for good, which ends the session."""
+        """Record until the recorder is given up, which ends the session."""
         recorder = self.recorder
         if recorder is None:
             self._announce_ready()
@@ -334,9 +359,9 @@ class Run:
         raise recorder.failure()
 
     async def _record_both_sides(self) -> None:
-        """Write the tape for ever; without one, or a disk, the session goes on."""
-        if self._engine.tape is not None:
-            await self._engine.tape.run()
+        """Write the recording until cancelled; it may fail without ending the session."""
+        if self.recording is not None:
+            await self.recording.run()
         await asyncio.Event().wait()
 
     def _announce_ready(self) -> None:
@@ -346,11 +371,11 @@ class Run:
     # --- The end ------------------------------------------------------------------
 
     def _note_end(self, why: str) -> None:
-        """Note why the session ends, if that is not known yet."""
+        """Note why the session ends; the first reason counts."""
         self.ended_by = self.ended_by or why
 
     def _explain(self, error: BaseException) -> BaseException:
-        """Return the error that tells the user most of why the session ended."""
+        """Return the error that tells the user most about the end of the session."""
         if not isinstance(error, CriticalProcessFailed):
             return error
         recorder = self.recorder
@@ -358,24 +383,24 @@ class Run:
             return recorder.failure()
         return self._failure or error
 
-    async def _wind_up(self) -> None:
-        """End the three, the latest first, and all waiting for them."""
+    async def _stop_all(self) -> None:
+        """Stop recorder, player and connection, in this order, and all waiting calls."""
         self._note_end("its task was cancelled")
-        self._engine.end(self.ended_by)
+        self._connection.end(self.ended_by)
         self.is_closed = True
         self._bus.notify()
-        tools = asyncio.create_task(self._engine.toolbox.aclose())
+        tools = asyncio.create_task(self._toolbox.aclose())
         known = self._manager.get_statuses()
         for name in reversed(self.names):
             if name in known:
                 await self._manager.stop(name)
         if self.player is not None:
             await self.player.finish_file()
-        if self._engine.tape is not None:
-            await self._engine.tape.finish()
+        if self.recording is not None:
+            await self.recording.finish()
         await tools
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         self.state = "over"
         self._ended = time.monotonic()
         self._note_end(str(self._failure or "its task was cancelled"))
@@ -383,3 +408,63 @@ class Run:
         self._bus.close()
         log = self._logger.error if self._failure else self._logger.info
         log(SESSION, "Session ended", {"by": self.ended_by})
+
+
+# --- Ctrl-C and SIGTERM -----------------------------------------------------------
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """
+    While the block runs, the first SIGINT or SIGTERM calls *callback* with its name.
+
+    The second signal has its usual effect, in case the end hangs. Nothing is changed
+    outside the main thread, nor where the app has a handler of its own; the block
+    restores the former handlers.
+    """
+
+    def __init__(self, callback: Callable[[str], None], *, enabled: bool) -> None:
+        self._callback = callback
+        self._enabled = enabled
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        """Install the handlers."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if self._enabled and in_main:
+            loop = asyncio.get_running_loop()
+            for number in _SIGNALS:
+                before = signal.getsignal(number)
+                if _is_default(before):
+                    loop.add_signal_handler(number, self._caught, number)
+                    self._before[number] = before
+        return self
+
+    def _caught(self, number: signal.Signals) -> None:
+        self._restore()
+        self._callback(number.name)
+
+    def _restore(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, before in self._before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)  # type: ignore[arg-type]  # what getsignal gave
+        self._before.clear()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Restore the former handlers."""
+        self._restore()
+
+
+def _is_default(handler: object) -> bool:
+    """Return whether *handler* is Python's own or that of `asyncio.run`."""
+    if handler in (signal.SIG_DFL, signal.default_int_handler):
+        return True
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return isinstance(runner, asyncio.Runner)

@@ -1,14 +1,9 @@
-"""
-The websocket to the service: how to get in, and what its refusals mean.
-
-An edge: it knows `websockets` and nothing of what the messages say. It does not dial
-again by itself; the stream does, for it must tell the conversation again too.
-"""
+"""Opens the websocket to the service, and translates its errors."""
 
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,72 +28,34 @@ except ImportError as error:  # pragma: no cover - the extra is always there in 
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
     from websockets.asyncio.client import ClientConnection
     from websockets.http11 import Response
 
-    from realtalk_async.voice.endpoint import Target
+    from realtalk_async.voice.endpoint import Endpoint
 
 _LARGEST_MESSAGE = 16 * 1024 * 1024
-_WORDS_OF_THE_BODY = 300
-
-
-class Connection:
-    """An open websocket. Made by `dial`."""
-
-    def __init__(self, socket: ClientConnection, where: str) -> None:
-        self._socket = socket
-        self._where = where
-
-    async def send(self, message: bytes) -> None:
-        """
-        Send one JSON text.
-
-        Raises:
-            ServiceUnreachable: If the connection is gone.
-            ServiceRefused: If it was closed for a reason that cannot be mended.
-
-        Cancellation: The message may or may not have been sent.
-        """
-        try:
-            await self._socket.send(message, text=True)
-        except ConnectionClosed as error:
-            raise _closed(self._where, error) from error
-
-    async def receive(self) -> bytes:
-        """
-        Wait for one message, and return it as it came.
-
-        Raises:
-            ServiceUnreachable: If the connection is gone.
-            ServiceRefused: If it was closed for a reason that cannot be mended.
-
-        Cancellation: Safe; no message is lost.
-        """
-        try:
-            return await self._socket.recv(decode=False)
-        except ConnectionClosed as error:
-            raise _closed(self._where, error) from error
+_BODY_SHOWN = 300
 
 
 @asynccontextmanager
 async def dial(
-    target: Target, *, open_timeout: float = 10.0
-) -> AsyncGenerator[Connection, None]:
+    endpoint: Endpoint, *, open_timeout: float = 10.0
+) -> AsyncGenerator[ClientConnection, None]:
     """
-    Open the connection; close it at the end of the block, within a second.
+    Open a websocket; close it at the end of the block, within a second.
 
     Raises:
         AuthenticationRefused: If the service refuses the key.
-        ServiceRefused: If it refuses us for another reason that cannot be mended.
-        ServiceUnreachable: If it cannot be reached; another time it may.
+        ServiceRefused: If the service refuses the client for another lasting reason.
+        ServiceUnreachable: If it cannot be reached; a later try may work.
     """
-    where = urlunsplit(urlsplit(target.url)._replace(query=""))
+    where = _address(endpoint)
     try:
         socket = await connect(
-            target.url,
-            additional_headers=target.headers,
+            endpoint.url,
+            additional_headers=endpoint.headers,
             # Audio does not compress, and deflate costs more CPU than all else.
             compression=None,
             max_size=_LARGEST_MESSAGE,
@@ -106,7 +63,7 @@ async def dial(
             close_timeout=1.0,
             ping_interval=10,
             ping_timeout=10,
-            proxy=None if target.local else True,
+            proxy=None if endpoint.local else True,
         )
     except InvalidStatus as error:
         raise _refused(where, error.response) from error
@@ -118,7 +75,26 @@ async def dial(
     except (OSError, InvalidHandshake, WebSocketException) as error:
         raise _unreachable(where, error) from error
     async with socket:
-        yield Connection(socket, where)
+        yield socket
+
+
+@contextmanager
+def translated_errors(endpoint: Endpoint) -> Generator[None, None, None]:
+    """
+    Translate the end of a websocket that the block uses.
+
+    Raises:
+        ServiceRefused: If the service closed it for a lasting reason.
+        ServiceUnreachable: If it broke, or was closed for any other reason.
+    """
+    try:
+        yield
+    except ConnectionClosed as error:
+        raise _closed(_address(endpoint), error) from error
+
+
+def _address(endpoint: Endpoint) -> str:
+    return urlunsplit(urlsplit(endpoint.url)._replace(query=""))
 
 
 def _unreachable(where: str, error: Exception) -> ServiceUnreachable:
@@ -140,7 +116,7 @@ def _refused(
     """Translate an answer other than "switching protocols"."""
     status = response.status_code
     said = bytes(response.body or b"").decode(errors="replace").strip()
-    said = " ".join(said.split())[:_WORDS_OF_THE_BODY] or response.reason_phrase
+    said = " ".join(said.split())[:_BODY_SHOWN] or response.reason_phrase
     code = _fatal_code_in(said)
     if status in (401, 403) or code == "invalid_api_key":
         return AuthenticationRefused(
@@ -156,10 +132,10 @@ def _refused(
 
 def _closed(where: str, error: ConnectionClosed) -> ServiceRefused | ServiceUnreachable:
     """
-    Translate the end of a connection that was open.
+    Translate the end of an open connection.
 
-    `websockets` calls 1000 and 1001 clean. Here they are not: only we may end the
-    session, and 1001 is how the service ends one after an hour.
+    `websockets` calls the codes 1000 and 1001 clean. Here they are errors: only the
+    client may end the session, and the service sends 1001 after an hour.
     """
     close = error.rcvd
     if close is None:

@@ -76,15 +76,24 @@ def timed(receive):
 def ours():
     import asyncio
 
-    from realtalk_async.voice.engine import Engine
+    from realtalk_async.logs import Logger
+    from realtalk_async.voice.connection import Connection
+    from realtalk_async.voice.event_bus import SessionEventBus
     from realtalk_async.voice.protocol.messages import SessionConfig
     from realtalk_async.voice.protocol.session import Session
 
     async def work():
-        engine = Engine(Session(SessionConfig()), lambda event: None, plays=True)
-        figures = timed(engine.receive)
-        assert engine.playback.queued == (PIECES + 1) * len(PIECE)
-        engine.end("measured")
+        session = Session(SessionConfig())
+        connection = Connection(session, SessionEventBus(Logger()))
+        session.connected(time.monotonic(), time.time())
+
+        def receive(raw):
+            session.receive_data(raw, time.monotonic())
+            connection.update()
+
+        figures = timed(receive)
+        assert session.playback.queued == (PIECES + 1) * len(PIECE)
+        connection.end("measured")
         return figures
 
     return asyncio.run(work())

@@ -151,15 +151,15 @@ def is_data(thing):
 
 def history_of(stream, manager):
     """Return the bytes of the history that the session keeps on purpose."""
-    engine, session = stream._engine, stream._session
+    session = stream._session
     kept = (
         list(stream.eventlog),
         stream.conversation(),
         session.conversation,
         session.responses.outcomes,
-        engine.chronicle.marks,
-        engine.meter,
-        engine.playback._tallies,
+        stream._timeline.marks,
+        stream._meter,
+        session.playback._tallies,
         manager.get_error_history().to_dict(),
     )
     return size_of(kept)

@@ -428,12 +428,14 @@ class Played:
 def hurry(stream, seconds):
     """Have *stream* wait only so long for what will not come."""
     session = stream._session
+    connection = session.connection
     session.responses._stall_after = session.responses._cancel_grace = seconds
-    session._stall_after = session._setup_grace = seconds
-    session._presence._silence = session._presence._patience = seconds
-    if session._setup_by is not None:
-        session._setup_by = time.monotonic() + seconds
-    stream._engine._set_timer()
+    session._turn._stall_after = seconds
+    connection._silence = connection._timeout = seconds
+    connection.keepalive._silence = connection.keepalive._timeout = seconds
+    if connection._configuring_until is not None:
+        connection._configuring_until = time.monotonic() + seconds
+    stream._connection.update()
 
 
 async def play(cell, folder, pcm):
@@ -474,7 +476,7 @@ async def converse(cell, scene, played):
     if phase.reach is None:
         peer.fault(cell.text)
         if cell.hangs:
-            stream._session._setup_grace = HURRY
+            stream._session.connection._timeout = HURRY
     async with stream:
         waiting = asyncio.create_task(stream.wait_for_response(BOUND))
         try:

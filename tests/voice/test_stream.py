@@ -627,15 +627,15 @@ async def test_with_half_duplex_a_response_is_not_heard_by_the_service(
     )
     async with stream:
         await ask(stream)
-        engine = stream._engine
-        withheld = engine.input_filter.withheld
+        session = stream._session
+        withheld = session.input_filter.withheld
         with anyio.fail_after(SHORT):
-            while engine.input_filter.withheld == withheld:
+            while session.input_filter.withheld == withheld:
                 await asyncio.sleep(0.01)
             await stream.wait_until_played()
             await asyncio.sleep(0.3)
-            sent = engine.input_filter.passed - engine.input_filter.withheld
-            while engine.input_filter.passed - engine.input_filter.withheld == sent:
+            sent = session.input_filter.passed - session.input_filter.withheld
+            while session.input_filter.passed - session.input_filter.withheld == sent:
                 await asyncio.sleep(0.01)
 
 

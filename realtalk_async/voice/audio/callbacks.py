@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from realtalk_async.supervision import ProcessManager, SupervisedTask
-    from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.connection import Connection
 
 Source: TypeAlias = (
     AsyncIterable[bytes]
@@ -118,17 +118,17 @@ class FunctionRecorder:
 
     Args:
         source: The function.
-        engine: Who is given what is heard.
+        connection: Who is given what is heard.
 
     Raises:
         InvalidConfiguration: If *source* is no function.
     """
 
-    def __init__(self, source: Source, engine: Engine) -> None:
+    def __init__(self, source: Source, connection: Connection) -> None:
         if not (callable(source) or _is_iterable(source)):
             raise _nonsense("microphone", source)
         self._source = source
-        self._engine = engine
+        self._connection = connection
         self._task: SupervisedTask | None = None
         self._vigil = Vigil()
         self._heard_until = 0.0  # what came so far, by the clock
@@ -139,7 +139,7 @@ class FunctionRecorder:
     @property
     def heard(self) -> bool:
         """Whether it has ever delivered something."""
-        return self._engine.microphone.received > 0
+        return self._connection.session.microphone.received > 0
 
     async def start(self, manager: ProcessManager, *, critical: bool) -> None:
         """Start it under *manager*."""
@@ -182,7 +182,7 @@ class FunctionRecorder:
             Exception: Whatever the function raised.
             FunctionFailed: If it ended, hung, or gave something else than bytes.
         """
-        microphone = self._engine.microphone
+        microphone = self._connection.session.microphone
         microphone.realign()
         self.watch.begin(time.monotonic(), microphone.received)
         self._heard_until = time.monotonic()
@@ -190,7 +190,7 @@ class FunctionRecorder:
         try:
             await first_of(self._take_all(), self._vigil.keep(), self._take_rate())
         except Exception as error:
-            _tell_failure(self._engine, "recorder", self._source, error)
+            _tell_failure(self._connection, "recorder", self._source, error)
             raise
 
     async def _take_all(self) -> None:
@@ -206,7 +206,7 @@ class FunctionRecorder:
         raise FunctionFailed("it ended; a microphone goes on, with silence if need be")
 
     async def _take(self, pcm: bytes) -> None:
-        """Give a piece to the engine, no faster than the clock."""
+        """Pass a piece on, no faster than the clock."""
         for start in range(0, len(pcm), _SLICE):
             sliced = pcm[start : start + _SLICE]
             ahead = self._heard_until - time.monotonic() - _AHEAD
@@ -216,7 +216,7 @@ class FunctionRecorder:
             until = max(self._heard_until, earliest) + len(sliced) / _SECOND
             self._heard_until = until
             is_first = not self.heard
-            self._engine.hear(sliced)
+            self._connection.push_audio(sliced)
             if is_first:
                 self._on_first()
 
@@ -239,7 +239,9 @@ class FunctionRecorder:
     async def _take_rate(self) -> None:
         while True:
             await asyncio.sleep(1)
-            self.watch.look(time.monotonic(), self._engine.microphone.received)
+            self.watch.look(
+                time.monotonic(), self._connection.session.microphone.received
+            )
 
 
 class FunctionPlayer:
@@ -252,7 +254,7 @@ class FunctionPlayer:
 
     Args:
         sink: The function.
-        engine: Whose playback is played.
+        connection: Whose playback is played.
 
     Raises:
         InvalidConfiguration: If *sink* is no function.
@@ -260,11 +262,11 @@ class FunctionPlayer:
 
     names: tuple[str, ...] = (playing.NAME,)
 
-    def __init__(self, sink: Sink, engine: Engine) -> None:
+    def __init__(self, sink: Sink, connection: Connection) -> None:
         if not callable(sink):
             raise _nonsense("speaker", sink)
         self._sink = sink
-        self._engine = engine
+        self._connection = connection
         self._task: SupervisedTask | None = None
         self._vigil = Vigil()
 
@@ -278,7 +280,7 @@ class FunctionPlayer:
         """Wait until it is dead for good; then there is no speaker any more."""
         assert self._task is not None, "start it first"
         await self._task.wait_until_settled()
-        self._engine.fall_silent()
+        self._connection.speaker_lost()
 
     async def _play(self) -> None:
         """
@@ -292,15 +294,15 @@ class FunctionPlayer:
         try:
             await first_of(self._give_all(), self._vigil.keep())
         except Exception as error:
-            _tell_failure(self._engine, "player", self._sink, error)
+            _tell_failure(self._connection, "player", self._sink, error)
             raise
 
     async def _give_all(self) -> None:
         async with _Caller(self._sink, "speaker") as call:
             while True:
-                chunk = self._engine.due()
+                chunk = self._connection.audio_due()
                 if not chunk:
-                    await playing.more_to_play(self._engine)
+                    await self._connection.wait_for_audio()
                     continue
                 self._vigil.begin(_STALL)
                 await call(chunk)
@@ -371,7 +373,7 @@ def _samples(piece: object) -> bytes:
 
 
 def _tell_failure(
-    engine: Engine,
+    connection: Connection,
     device: Literal["recorder", "player"],
     function: object,
     error: Exception,
@@ -380,7 +382,9 @@ def _tell_failure(
     said = str(error) if isinstance(error, FunctionFailed) else repr(error)
     trouble = Trouble.LOST if hung else Trouble.DIED
     advice = "it hangs" if hung else "look at the app's own code"
-    engine.tell(DeviceFailed(device, trouble, f"{_name_of(function)}: {said}", advice))
+    connection.bus.publish(
+        DeviceFailed(device, trouble, f"{_name_of(function)}: {said}", advice)
+    )
 
 
 def _nonsense(what: str, given: object) -> InvalidConfiguration:

@@ -25,7 +25,7 @@ from realtalk_async.supervision import (
 from realtalk_async.voice.audio import devices, wav
 from realtalk_async.voice.audio.diagnostics import PAUSE, Patience, advise, diagnose
 from realtalk_async.voice.audio.recorder import RESTART
-from realtalk_async.voice.events import DeviceFailed
+from realtalk_async.voice.events import DeviceFailed, PlayerSwitched
 
 if TYPE_CHECKING:
     from realtalk_async.exceptions import AudioUnavailable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from realtalk_async.supervision.policy.probes import Probed
     from realtalk_async.voice.audio.devices import AudioProgram, Device, Machine
-    from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.connection import Connection
 
 NAME: Final = "player"
 
@@ -58,7 +58,7 @@ class Player:
     Args:
         device: Where to play; not ``None``.
         machine: Where to look for programs.
-        engine: Whose playback is played.
+        connection: Whose playback is played.
         standby: Whether one more is to stand by; not where a file is written.
 
     Raises:
@@ -69,12 +69,12 @@ class Player:
         self,
         device: Device,
         machine: Machine,
-        engine: Engine,
+        connection: Connection,
         *,
         standby: bool = False,
     ) -> None:
         self._device = device
-        self._engine = engine
+        self._connection = connection
         self._programs = devices.find_players(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
@@ -134,7 +134,7 @@ class Player:
     def _command(self, name: str) -> Command:
         self._started[name] = time.monotonic()
         self._ran[name] = self._current
-        self._engine.playback.latency_ms = self.program.latency_ms
+        self._connection.session.playback.latency_ms = self.program.latency_ms
         return Command(*self.program.argv, stdin=True)
 
     async def _recover(self, report: IncarnationReport) -> Command:
@@ -146,7 +146,7 @@ class Player:
             self._patience.renew()
         trouble = diagnose(report, is_device=self._device == devices.DEFAULT)
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
-        self._engine.tell(failed)
+        self._connection.bus.publish(failed)
         file = self.program.file
         if file is not None:
             # ffmpeg would begin the file anew.
@@ -174,11 +174,11 @@ class Player:
     async def play(self) -> None:
         """Feed the player with what is due, until it is dead for good."""
         while True:
-            chunk = self._engine.due()
+            chunk = self._connection.audio_due()
             if not chunk:
-                await more_to_play(self._engine)
+                await self._connection.wait_for_audio()
             elif not await self._write(chunk):
-                self._engine.fall_silent()
+                self._connection.speaker_lost()
                 return
 
     async def _write(self, chunk: bytes) -> bool:
@@ -198,7 +198,9 @@ class Player:
             if await self._send(process, chunk):
                 self._fed[process.name] = incarnation
                 if noticed_at is not None:
-                    self._engine.meter.switches.append(time.monotonic() - noticed_at)
+                    self._connection.bus.publish(
+                        PlayerSwitched(time.monotonic() - noticed_at)
+                    )
                 return True
             noticed_at = noticed_at or time.monotonic()
             if not self._switch():
@@ -249,17 +251,6 @@ class Player:
     def _unavailable(self, process: ManagedProcess) -> AudioUnavailable:
         said = [line.text for line in process.get_stderr()[-3:]]
         return devices.not_working("speaker", self._programs, process.reason, said)
-
-
-async def more_to_play(engine: Engine) -> None:
-    """Wait until `Engine.due` is worth asking again."""
-    delay = engine.playback.wait(time.monotonic())
-    engine.to_play.clear()
-    try:
-        async with asyncio.timeout(delay):
-            await engine.to_play.wait()
-    except TimeoutError:
-        return
 
 
 def _repair(path: object) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         ProcessManager,
     )
     from realtalk_async.voice.audio.devices import AudioProgram, Device, Machine
-    from realtalk_async.voice.engine import Engine
+    from realtalk_async.voice.connection import Connection
 
 NAME: Final = "recorder"
 
@@ -68,16 +68,18 @@ class Recorder:
     Args:
         device: What to record from; not ``None``.
         machine: Where to look for programs.
-        engine: Who is given what is heard.
+        connection: Who is given what is heard.
 
     Raises:
         AudioUnavailable: If there is no program, or no such file.
     """
 
-    def __init__(self, device: Device, machine: Machine, engine: Engine) -> None:
+    def __init__(
+        self, device: Device, machine: Machine, connection: Connection
+    ) -> None:
         self._device = device
         self._machine = machine
-        self._engine = engine
+        self._connection = connection
         self._programs = devices.find_recorders(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
@@ -113,11 +115,13 @@ class Recorder:
     @property
     def heard(self) -> bool:
         """Whether it has ever delivered something."""
-        return self._engine.microphone.received > 0
+        return self._connection.session.microphone.received > 0
 
     async def _check_rate(self, _process: object) -> str | None:
         """Say what is wrong with the bytes of the last second."""
-        wrong = self.watch.look(time.monotonic(), self._engine.microphone.received)
+        wrong = self.watch.look(
+            time.monotonic(), self._connection.session.microphone.received
+        )
         self._wrong = self._wrong + 1 if wrong else 0
         if wrong is None:
             return None
@@ -131,7 +135,7 @@ class Recorder:
         is_device = self._device == devices.DEFAULT
         trouble = diagnose(report, is_device=is_device, wrong_rate=wrong_rate)
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
-        self._engine.tell(failed)
+        self._connection.bus.publish(failed)
         process = self._process
         if process and self.heard and self._patience.lasts(trouble, time.monotonic()):
             process.reset()
@@ -148,12 +152,12 @@ class Recorder:
 
     def _resume(self) -> list[AudioProgram]:
         """Return what plays the file on from where the dead one ended."""
-        start = self._engine.microphone.received / (1000 * BYTES_PER_MS)
+        start = self._connection.session.microphone.received / (1000 * BYTES_PER_MS)
         return devices.find_recorders(self._device, self._machine, start=start)
 
     async def pump(self, on_first: Callable[[], None]) -> None:
         """
-        Give what the recorder delivers to the engine, until it is dead for good.
+        Pass the audio of the recorder on until it is given up.
 
         Args:
             on_first: Called when it has delivered something for the first time.
@@ -171,13 +175,13 @@ class Recorder:
                 incarnation = process.incarnation
                 self._begin_anew()
             is_first = not self.heard
-            self._engine.hear(pcm)
+            self._connection.push_audio(pcm)
             if is_first:
                 on_first()
 
     def _begin_anew(self) -> None:
         """Note that another program delivers from here on."""
-        microphone = self._engine.microphone
+        microphone = self._connection.session.microphone
         microphone.realign()
         self.watch.begin(time.monotonic(), microphone.received)
         self._patience.renew()

@@ -75,14 +75,16 @@ class Tape:
         """Seconds that wait for the disk."""
         return self._mix.held / SAMPLE_RATE
 
-    def hear(self, pcm: bytes) -> None:
-        """Add what the recorder gave."""
-        now = time.monotonic()
-        if self._has_room(now):
-            self._mix.hear(pcm, now)
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """Add sound from the recorder."""
+        if self._has_room(at):
+            self._mix.hear(pcm, at)
 
-    def play(self, pcm: bytes, at: float) -> None:
-        """Add a piece of a response that is heard from *at* on."""
+    def received(self, part: object, pcm: bytes, at: float) -> None:
+        """Do nothing: the recording has the responses as far as they are played."""
+
+    def played(self, part: object, pcm: bytes, at: float) -> None:
+        """Add a piece of a response that is audible from *at* on."""
         if self._has_room(time.monotonic()):
             self._mix.play(pcm, at)
 

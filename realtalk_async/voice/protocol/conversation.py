@@ -1,24 +1,52 @@
 """
-The conversation as it really went: ordered, filled in late, cut to what was heard. Pure.
+The conversation as it really went: ordered, completed late, cut to what was heard.
 
-The service may tell of items in any order, and of what the user said long after the
-response to it. Each item names the one before it, so the order is kept by these links:
-an item stands right behind the one that it names, as the service inserted it.
+The service may announce items in any order, and the transcript of the user's speech long
+after the response to it. Each item names the item before it, so these links give the
+order: an item stands right behind the item that it names, as the service inserted it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from realtalk_async.voice.events import Entry
+from realtalk_async.voice import events
+from realtalk_async.voice.protocol import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from realtalk_async.voice.events import Role, ToolCalled
+    from realtalk_async.voice.events import ToolCalled, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Role, ServerEvent
 
 Medium = Literal["text", "audio"]
+
+_TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of the conversation."""
+
+    role: Role
+    medium: Literal["text", "audio"]
+    content: str
+    """Text or transcript; for an interrupted response the part that was heard."""
+    item_id: str
+    interrupted: bool = False
+    """The user interrupted; *content* is cut to the part that was heard."""
+    complete: bool = True
+    """Whether *content* is final."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        mark = " [interrupted]" if self.interrupted else ""
+        return f"{self.role.title()} [{self.medium}]: {self.content}{mark}"
 
 
 class AnsweredCall(NamedTuple):
@@ -219,3 +247,141 @@ class Conversation:
             waiting.extend(followers.get(item.item_id, []))
         # Items that name each other in a circle hang on nothing: last, as they came.
         yield from (i for i in self._items.values() if i.item_id not in seen)
+
+
+class OwnItems:
+    """
+    The items that the client created and the service has not confirmed yet.
+
+    Most servers keep the client's id of an item. A server that gives its own id is
+    recognised by the text of the item; its id then stands for the client's.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[str, str] = {}
+        self._ours: dict[str, str] = {}
+
+    def expect(self, item_id: str, text: str) -> None:
+        """Note that the client created *item_id* with *text*."""
+        self._expected[item_id] = text
+
+    def clear_expected(self) -> None:
+        """Note that the connection is gone: no item will be confirmed any more."""
+        self._expected.clear()
+
+    def known_as(self, item_id: str) -> str:
+        """Return the client's id of an item if it has one, else the service's."""
+        return self._ours.get(item_id, item_id)
+
+    def recognise(self, item_id: str, text: str) -> str:
+        """Return the id under which the item with *text* is in the conversation."""
+        if item_id in self._ours:
+            return self._ours[item_id]
+        if item_id in self._expected:
+            del self._expected[item_id]
+            return item_id
+        ours = next((key for key, said in self._expected.items() if said == text), None)
+        if ours is None:
+            return item_id
+        del self._expected[ours]
+        self._ours[item_id] = ours
+        return ours
+
+
+class ItemEvents:
+    """
+    Handles events about items.
+
+    Args:
+        conversation: Receives the items.
+        own_items: The items that the client created.
+        publish: Called with each event for the app.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        own_items: OwnItems,
+        publish: Callable[[VoiceEvent], None],
+    ) -> None:
+        self._conversation = conversation
+        self._own_items = own_items
+        self._publish = publish
+
+    def handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
+        """Return the handlers by event type; each takes the event and the time."""
+        return {
+            "conversation.item.added": self._on_added,
+            "conversation.item.done": self._on_done,
+            "conversation.item.deleted": self._on_deleted,
+            f"{_TRANSCRIPTION}.delta": self._on_delta,
+            f"{_TRANSCRIPTION}.completed": self._on_transcript,
+            f"{_TRANSCRIPTION}.failed": self._on_transcription_failed,
+        }
+
+    # --- Items --------------------------------------------------------------------
+
+    def add(self, item: ServerEvent, previous: str | None) -> str:
+        """Add *item* to the conversation; return the id under which it is known."""
+        item_id = item.text("id")
+        if not item_id:
+            return ""
+        # A tool call has neither role nor text, yet other items name it as previous.
+        role = item.text("role")
+        role = role if role in messages.ROLES else "assistant"
+        contents = item.objects("content")
+        item_id = self._own_items.recognise(item_id, _identifying_text(item))
+        spoken = any("audio" in str(content.get("type")) for content in contents)
+        medium: Medium = "audio" if spoken else "text"
+        self._conversation.add(item_id, role, previous, medium=medium)
+        for index, content in enumerate(contents):
+            text = content.get("transcript") or content.get("text")
+            if isinstance(text, str) and text:
+                self._conversation.set_text(item_id, index, text)
+        return item_id
+
+    def previous(self, event: ServerEvent) -> str | None:
+        """Return the id of the item before the item of *event*."""
+        return self._own_items.known_as(event.text("previous_item_id")) or None
+
+    def _on_added(self, event: ServerEvent, now: float) -> None:
+        self.add(event.within("item"), self.previous(event))
+
+    def _on_done(self, event: ServerEvent, now: float) -> None:
+        self._on_added(event, now)
+        self._conversation.finish(self._own_items.known_as(event.text("item", "id")))
+
+    def _on_deleted(self, event: ServerEvent, now: float) -> None:
+        self._conversation.delete(self._own_items.known_as(event.text("item_id")))
+
+    # --- The user's speech --------------------------------------------------------
+
+    def add_user_speech(self, item_id: str, previous: str | None = None) -> None:
+        """Add an item of the user, whose transcript may follow later."""
+        if item_id:
+            self._conversation.add(item_id, "user", previous, medium="audio")
+
+    def _on_delta(self, event: ServerEvent, now: float) -> None:
+        item_id = event.text("item_id")
+        self.add_user_speech(item_id)
+        self._conversation.append_text(item_id, event.index, event.text("delta"))
+
+    def _on_transcript(self, event: ServerEvent, now: float) -> None:
+        item_id, text = event.text("item_id"), event.text("transcript").strip()
+        self.add_user_speech(item_id)
+        self._conversation.set_text(item_id, event.index, text)
+        self._conversation.finish(item_id)
+        self._publish(events.UserTranscript(item_id, text))
+
+    def _on_transcription_failed(self, event: ServerEvent, now: float) -> None:
+        reason = event.text("error", "message") or event.text("error", "code")
+        self._publish(events.TranscriptionFailed(event.text("item_id"), reason))
+
+
+def _identifying_text(item: ServerEvent) -> str:
+    """Return the text by which `OwnItems` recognises an item with the service's id."""
+    call_id = item.text("call_id")
+    if call_id:
+        return f"{item.text('type')} {call_id}"
+    contents = item.objects("content")
+    return next((str(c["text"]) for c in contents if c.get("text")), "")

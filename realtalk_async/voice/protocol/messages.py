@@ -16,8 +16,10 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import orjson
 
-from realtalk_async.voice.events import Role
 from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
+
+Role: TypeAlias = Literal["user", "assistant", "system"]
+"""The author of a message of the conversation."""
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
@@ -39,6 +41,31 @@ FATAL_CODES = frozenset(
     }
 )
 """Errors that no second try can mend: the session ends with `ServiceRefused`."""
+
+IGNORED = frozenset(
+    {
+        "conversation.created",
+        "conversation.item.input_audio_transcription.segment",
+        "conversation.item.retrieved",
+        "conversation.item.truncated",
+        "input_audio_buffer.cleared",
+        "input_audio_buffer.timeout_triggered",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.output_audio.done",
+    }
+)
+"""Events of the service that change nothing here; the event log has them."""
+
+RESPONSE_ACTIVE = "conversation_already_has_active_response"
+"""The error of a request that comes while another response is active."""
+
+Direction: TypeAlias = Literal["sent", "received"]
 
 _GA_NAMES = {
     "conversation.item.created": "conversation.item.added",

@@ -1,8 +1,8 @@
 """
-What we have to say to the service: under which ids, in which order, and when. Pure.
+The messages to the service: their ids, their order, and when they may be sent.
 
-Texts of the app, the status and the answers of tools wait here while a response is under
-way or there is no connection. A new connection is told first what was said before it.
+The app's texts, the status message and the results of tools wait here while a response
+is active or there is no connection. A new connection first gets the conversation so far.
 """
 
 from __future__ import annotations
@@ -10,201 +10,190 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from realtalk_async.voice.events import Entry
+from realtalk_async.voice.events import ResponseRequested
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.decisions import Decision, Send
+from realtalk_async.voice.protocol.conversation import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.events import Role, ToolCalled, ToolFinished
-    from realtalk_async.voice.protocol.conversation import AnsweredCall, Conversation
-    from realtalk_async.voice.protocol.messages import Message
-    from realtalk_async.voice.protocol.responses import Responses
+    from realtalk_async.voice.events import ToolCalled, ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.conversation import (
+        AnsweredCall,
+        Conversation,
+        OwnItems,
+    )
+    from realtalk_async.voice.protocol.messages import Message, Role
+    from realtalk_async.voice.protocol.responses import Request, Responses
 
-_REMEMBERED = 256  # messages of ours that errors may still name
+_REMEMBERED = 256  # sent messages that an error may still name
 
 
 class Sent(NamedTuple):
-    """What is remembered of a message of ours, for errors that name it."""
+    """A sent message, for errors that name it."""
 
     type: str
     item_id: str = ""
 
 
 class _Text(NamedTuple):
-    """A text of the app that waits to be sent, or only a question."""
+    """A text of the app that waits to be sent, or only a request for a response."""
 
     text: str
-    """Empty if what it asks about was spoken."""
+    """Empty if the request is for a spoken turn."""
     role: Role
-    trigger_response: bool
+    request: Request | None
 
 
 class _Call(NamedTuple):
-    """A tool that was called: by which item, and on which connection."""
+    """A tool call, its item, and the number of the connection on which it came."""
 
     event: ToolCalled
     item_id: str
     connection: int
 
 
-class Echoes:
+class Outbox:
     """
-    The items that we created and that the service has not yet told of.
-
-    Most servers keep the id that we gave. One that gives its own is known by the words
-    of the item, and its id stands for ours from then on.
-    """
-
-    def __init__(self) -> None:
-        self._expected: dict[str, str] = {}
-        self._ours: dict[str, str] = {}
-
-    def expect(self, item_id: str, text: str) -> None:
-        """Note that we created *item_id* with *text*."""
-        self._expected[item_id] = text
-
-    def expect_no_more(self) -> None:
-        """Note that the connection is gone, and all echoes with it."""
-        self._expected.clear()
-
-    def known_as(self, item_id: str) -> str:
-        """Return the id under which we know an item: ours, or else the service's."""
-        return self._ours.get(item_id, item_id)
-
-    def recognise(self, item_id: str, text: str) -> str:
-        """Return the id under which we know an item that says *text*."""
-        if item_id in self._ours:
-            return self._ours[item_id]
-        if item_id in self._expected:
-            del self._expected[item_id]
-            return item_id
-        ours = next((key for key, said in self._expected.items() if said == text), None)
-        if ours is None:
-            return item_id
-        del self._expected[ours]
-        self._ours[item_id] = ours
-        return ours
-
-
-class Outgoing:
-    """
-    Our side of one session, over all its connections.
+    The messages of one session to the service, over all its connections.
 
     Args:
-        conversation: What was said so far; what we say is added.
-        responses: Which responses are under way; what we ask for is noted.
-        echoes: Is told which items of the service will be ours.
-        decide: Called with each message that is to be sent now.
+        conversation: The conversation so far; sent texts are added.
+        responses: The responses under way; requests are noted there.
+        own_items: Is told which items the service will confirm.
+        publish: Called with each event for the app.
     """
 
     def __init__(
         self,
         conversation: Conversation,
         responses: Responses,
-        echoes: Echoes,
-        decide: Callable[[Decision], None],
+        own_items: OwnItems,
+        publish: Callable[[VoiceEvent], None],
     ) -> None:
         self._conversation = conversation
         self._responses = responses
-        self._echoes = echoes
-        self._decide = decide
-        self._events = 0
-        self._items = 0
+        self._own_items = own_items
+        self._publish = publish
+        self._messages: deque[Message] = deque()  # for the websocket
+        self._event_number = 0
+        self._item_number = 0
         self._sent: dict[str, Sent] = {}
         self._texts: deque[_Text] = deque()
         self.status = ""
-        """What is told after each finished response; empty for nothing."""
+        """The status message, which follows each finished response; empty for none."""
         self._status_items: set[str] = set()
         self._status_due = False
-        self._calls: dict[str, _Call] = {}  # of tools that have not answered yet
-        self._answers: deque[tuple[_Call, str]] = deque()  # not yet sent
-        self._answer_due = False  # an answer was sent, and no response has followed yet
-        self._connections = 0
+        self._calls: dict[str, _Call] = {}  # of tools that have not returned
+        self._results: deque[tuple[_Call, str]] = deque()  # not yet sent
+        self._result_sent = False  # and no response has started since
+        self._connection = 0
         self._replayed: set[str] = set()
 
-    # --- What waits ---------------------------------------------------------------
+    # --- Messages for the websocket -----------------------------------------------
 
-    def __len__(self) -> int:
-        """How many texts of the app wait to be sent."""
+    def __bool__(self) -> bool:
+        """Whether `next_message` has a message."""
+        return bool(self._messages)
+
+    def next_message(self) -> Message:
+        """Remove and return the next message."""
+        return self._messages.popleft()
+
+    def clear(self) -> None:
+        """Drop the messages for a connection that is gone."""
+        self._messages.clear()
+
+    def send(self, message: Message, item_id: str = "") -> str:
+        """Send *message* under a new ``event_id``, which is returned."""
+        event_id = self._next_event_id()
+        self._sent[event_id] = Sent(str(message["type"]), item_id)
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        self._messages.append({**message, "event_id": event_id})
+        return event_id
+
+    def _next_event_id(self) -> str:
+        self._event_number += 1
+        return f"evt_{self._event_number}"
+
+    def audio(self, pcm: bytes) -> Message:
+        """Return the message that sends audio of the microphone."""
+        return {**messages.append_audio(pcm), "event_id": self._next_event_id()}
+
+    def sent(self, event_id: str) -> Sent:
+        """Return the message of that id; an empty one if it is not remembered."""
+        return self._sent.get(event_id, Sent(""))
+
+    def refused(self, sent: Sent, code: str, now: float) -> None:
+        """Take back a message that the service refused."""
+        is_request = sent.type in ("response.create", "")
+        if code == messages.RESPONSE_ACTIVE and is_request:
+            self._responses.request_refused(now)
+        elif sent.type == "conversation.item.create":
+            self._conversation.delete(sent.item_id)
+
+    # --- Texts, status, results of tools ------------------------------------------
+
+    @property
+    def queued_texts(self) -> int:
+        """Number of texts that wait to be sent."""
         return len(self._texts)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits: no text, and no tool that has yet to answer."""
+        """Whether no text waits and no tool runs."""
         return not self._texts and not self._calls
 
-    @property
-    def questions(self) -> int:
-        """How many of the texts that wait ask for a response."""
-        return sum(text.trigger_response for text in self._texts)
+    def queue(self, text: str, role: Role, request: Request | None) -> None:
+        """Send a text, then *request*, as soon as no response is active."""
+        self._texts.append(_Text(text, role, request))
 
-    def queue(self, text: str, role: Role, *, trigger_response: bool) -> None:
-        """Have a text sent when it may be."""
-        self._texts.append(_Text(text, role, trigger_response))
+    def queue_request(self, request: Request) -> None:
+        """Request a response to a spoken turn as soon as no response is active."""
+        self._texts.append(_Text("", "user", request))
 
-    def queue_question(self) -> None:
-        """Have a response asked for to what was spoken, when it may be."""
-        self.queue("", "user", trigger_response=True)
+    def tool_called(self, event: ToolCalled, item_id: str) -> None:
+        """Note that the item *item_id* calls a tool."""
+        self._calls[event.call_id] = _Call(event, item_id, self._connection)
 
-    def called(self, event: ToolCalled, item_id: str) -> None:
-        """Note that a tool was called by *item_id*."""
-        self._calls[event.call_id] = _Call(event, item_id, self._connections)
-
-    def answered(self, result: ToolFinished) -> bool:
-        """Have the answer of a tool sent when it may be; is it still wanted?"""
+    def tool_finished(self, result: ToolFinished) -> bool:
+        """Queue the result of a tool; return whether the service waits for it."""
         call = self._calls.pop(result.call_id, None)
         if call is not None:
-            self._answers.append((call, result.output))
+            self._results.append((call, result.output))
         return call is not None
 
-    def response_began(self) -> None:
-        """A response has begun: it takes all answers into account."""
-        self._answer_due = False
+    def response_started(self) -> bool:
+        """Return whether the response that starts uses results of tools."""
+        uses_tools, self._result_sent = self._result_sent, False
+        return uses_tools
 
     def response_ended(self) -> None:
-        """A response has ended: the status is due."""
+        """Note that the status message is due."""
         self._status_due = True
 
-    # --- Sending ------------------------------------------------------------------
-
-    def send(self, message: Message, item_id: str = "") -> str:
-        """Send *message* now, under a new ``event_id``, which is returned."""
-        self._events += 1
-        event_id = f"evt_{self._events}"
-        self._sent[event_id] = Sent(str(message["type"]), item_id)
-        if len(self._sent) > _REMEMBERED:
-            del self._sent[next(iter(self._sent))]
-        self._decide(Send({**message, "event_id": event_id}))
-        return event_id
-
-    def audio(self, pcm: bytes) -> Message:
-        """Return the message that sends what the microphone heard."""
-        self._events += 1
-        return {**messages.append_audio(pcm), "event_id": f"evt_{self._events}"}
-
-    def sent(self, event_id: str) -> Sent:
-        """Return what is remembered of a message; nothing if it is long ago."""
-        return self._sent.get(event_id, Sent(""))
-
-    def send_what_waits(self, now: float) -> None:
-        """Send all that had to wait, up to the next question; none is under way."""
+    def send_queued(self, now: float) -> None:
+        """Send all that waits, up to the next request; no response is active."""
         if self._status_due:
             self._send_status()
-        while self._answers:
-            self._answer(*self._answers.popleft())
-        if self._calls or self._responses.must_wait(now):
-            return  # one response for all of them
-        if self._responses.ask_again or self._answer_due:
-            self._responses.ask_again = False
-            self._ask(now)
+        while self._results:
+            self._send_result(*self._results.popleft())
+        if self._calls or self._responses.repeats_later(now):
+            return  # one response for the results of all tools
+        if self._responses.must_repeat or self._result_sent:
+            self._send_request(now)
         while self._texts and not self._responses.responding:
             waiting = self._texts.popleft()
             if waiting.text:
                 self._create(waiting.role, waiting.text)
-            if waiting.trigger_response:
-                self._ask(now)
+            if waiting.request is not None:
+                self._send_request(now, waiting.request)
+
+    def _send_request(self, now: float, request: Request | None = None) -> None:
+        self._responses.request_sent(now, request)
+        self.send(messages.create_response())
+        self._publish(ResponseRequested())
 
     def _send_status(self) -> None:
         self._status_due = False
@@ -212,7 +201,7 @@ class Outgoing:
             self._status_items.add(self._create("system", self.status))
 
     def _create(self, role: Role, text: str) -> str:
-        """Send a text under an id of ours, and have it in the conversation at once."""
+        """Send a text under an id of the client, and add it to the conversation."""
         item_id = self._new_id()
         self._conversation.add(item_id, role)
         self._conversation.set_text(item_id, 0, text)
@@ -221,44 +210,30 @@ class Outgoing:
         return item_id
 
     def _new_id(self) -> str:
-        self._items += 1
-        return f"item_realtalk_{self._items}"
+        self._item_number += 1
+        return f"item_realtalk_{self._item_number}"
 
     def _send_text(self, item_id: str, role: Role, text: str) -> None:
         self.send(messages.create_item(item_id, role, text), item_id)
-        self._echoes.expect(item_id, text)
+        self._own_items.expect(item_id, text)
 
-    def _ask(self, now: float) -> None:
-        self._responses.asked_at = now
-        self.send(messages.create_response())
-
-    def _answer(self, call: _Call, output: str) -> None:
-        """Send what a tool answered; a new connection is told of the call first."""
+    def _send_result(self, call: _Call, output: str) -> None:
+        """Send the result of a tool; a newer connection gets the call first."""
         answered = self._conversation.answer(
             call.item_id, call.event, output, self._new_id()
         )
-        if call.connection != self._connections:
-            self._send_call(answered)
-        self._send_answer(answered)
-        self._answer_due = True
-
-    def _send_call(self, call: AnsweredCall) -> None:
-        item_id = call.item_id
-        message = messages.repeat_call(item_id, call.call_id, call.name, call.arguments)
-        self.send(message, item_id)
-        self._echoes.expect(item_id, f"function_call {call.call_id}")
-
-    def _send_answer(self, call: AnsweredCall) -> None:
-        item_id = call.answer_id
-        self.send(messages.answer_call(item_id, call.call_id, call.output), item_id)
-        self._echoes.expect(item_id, f"function_call_output {call.call_id}")
+        if call.connection != self._connection:
+            self._replay_call(answered)
+        self._replay_result(answered)
+        self._result_sent = True
 
     # --- A new connection ---------------------------------------------------------
 
     def connected(self) -> None:
-        """What was sent on the last connection will never be answered."""
-        self._connections += 1
-        self._echoes.expect_no_more()
+        """Drop what was meant for the last connection."""
+        self.clear()
+        self._connection += 1
+        self._own_items.clear_expected()
 
     def has_replayed(self, item_id: str) -> bool:
         """Return whether this connection knows an item as text only."""
@@ -266,25 +241,35 @@ class Outgoing:
 
     def replay(self) -> int:
         """
-        Tell a new connection what was said on the earlier ones, as text.
+        Send the conversation so far to a new connection, as text.
 
-        Interrupted responses are told as they were heard; of the status messages only
-        the last, for it has replaced the others. A tool's call comes with its answer;
-        one that is not answered yet is told when it is.
+        An interrupted response is sent as far as it was heard; of the status messages
+        only the last, which replaced the others. A tool call is sent with its result;
+        a call without one is sent when the tool returns.
 
         Returns:
-            How many messages and answered calls were told.
+            Number of messages and of tool calls with their results.
         """
         history = self._conversation.history()
-        statuses = [each.item_id for each in history]
-        statuses = [item_id for item_id in statuses if item_id in self._status_items]
+        statuses = [i.item_id for i in history if i.item_id in self._status_items]
         outdated = set(statuses[:-1])
-        told = [each for each in history if each.item_id not in outdated]
-        self._replayed = {each.item_id for each in told}
-        for each in told:
-            if isinstance(each, Entry):
-                self._send_text(each.item_id, each.role, each.content)
+        replayed = [item for item in history if item.item_id not in outdated]
+        self._replayed = {item.item_id for item in replayed}
+        for item in replayed:
+            if isinstance(item, Entry):
+                self._send_text(item.item_id, item.role, item.content)
             else:
-                self._send_call(each)
-                self._send_answer(each)
-        return len(told)
+                self._replay_call(item)
+                self._replay_result(item)
+        return len(replayed)
+
+    def _replay_call(self, call: AnsweredCall) -> None:
+        item_id = call.item_id
+        message = messages.repeat_call(item_id, call.call_id, call.name, call.arguments)
+        self.send(message, item_id)
+        self._own_items.expect(item_id, f"function_call {call.call_id}")
+
+    def _replay_result(self, call: AnsweredCall) -> None:
+        item_id = call.answer_id
+        self.send(messages.answer_call(item_id, call.call_id, call.output), item_id)
+        self._own_items.expect(item_id, f"function_call_output {call.call_id}")

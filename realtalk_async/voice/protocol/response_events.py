@@ -1,82 +1,195 @@
-"""
-What a response says and does, as the service tells of it: text, sound, calls of tools. Pure.
-"""
+"""Handlers of the service's events about responses: start, content, tool calls, end."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from realtalk_async.voice import events
+from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.decisions import Decision, Play, RunTool, Tell
-from realtalk_async.voice.protocol.playback import Part
+from realtalk_async.voice.protocol.responses import ResponseState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.protocol.conversation import Conversation, Medium
-    from realtalk_async.voice.protocol.item_events import Items
+    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.protocol.conversation import (
+        Conversation,
+        ItemEvents,
+        Medium,
+    )
     from realtalk_async.voice.protocol.messages import ServerEvent
-    from realtalk_async.voice.protocol.outbox import Outgoing
-    from realtalk_async.voice.protocol.responses import Response
+    from realtalk_async.voice.protocol.outbox import Outbox
+    from realtalk_async.voice.protocol.responses import Request, Response, Responses
+    from realtalk_async.voice.protocol.turns import Turn
 
 
-class Saying:
+_FINAL = ("completed", "cancelled", "failed", "incomplete")
+
+
+class ResponseEvents:
     """
-    Who reads what the service says within a response that is wanted.
+    Handles events of responses.
 
     Args:
-        conversation: Where the words go.
-        items: Who knows the items of the service.
-        outgoing: Is told of calls, which are to be answered.
-        decide: Called with what is to be played, run and told.
+        conversation: Receives the text.
+        items: Adds the items of a response to the conversation.
+        outbox: Is told of tool calls, whose results it sends.
+        responses: The responses under way.
+        turn: The user's turn, which a response answers.
+        publish: Called with each event for the app.
     """
 
     def __init__(
         self,
         conversation: Conversation,
-        items: Items,
-        outgoing: Outgoing,
-        decide: Callable[[Decision], None],
+        items: ItemEvents,
+        outbox: Outbox,
+        responses: Responses,
+        turn: Turn,
+        publish: Callable[[VoiceEvent], None],
     ) -> None:
         self._conversation = conversation
         self._items = items
-        self._outgoing = outgoing
-        self._decide = decide
+        self._outbox = outbox
+        self._responses = responses
+        self._turn = turn
+        self._publish = publish
 
-    def handlers(self) -> dict[str, Callable[[Response, ServerEvent, float], None]]:
-        """Return who is to be called with which event, its response, and the time."""
+    def handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
+        """Return the handlers by event type; each takes the event and the time."""
         transcript = "response.output_audio_transcript"
-        return {
+        of_active = {
             "response.output_item.added": self._on_item,
             "response.output_item.done": self._on_item,
             "response.function_call_arguments.done": self._on_call,
-            "response.output_audio.delta": self._on_audio,
             f"{transcript}.delta": self._on_text_delta,
             f"{transcript}.done": self._on_transcript_done,
             "response.output_text.delta": self._on_text_delta,
             "response.output_text.done": self._on_text_done,
         }
+        return {
+            "response.created": self._on_created,
+            **{kind: self.of_active(handler) for kind, handler in of_active.items()},
+        }
 
-    def conclude(self, response: Response, items: list[dict[str, object]]) -> None:
-        """Take in what the service says at the end that a response consists of."""
+    def of_active(
+        self, handler: Callable[[Response, ServerEvent, float], None]
+    ) -> Callable[[ServerEvent, float], None]:
+        """
+        Return a handler that calls *handler* with the response of an event.
+
+        A response that was not announced starts here: some servers send
+        ``response.created`` late. Events of a response that has ended or was
+        interrupted are ignored.
+        """
+
+        def handle(event: ServerEvent, now: float) -> None:
+            response_id = event.text("response_id") or self._responses.newest
+            response = self._find(response_id, now)
+            if response is not None and response.state is ResponseState.ACTIVE:
+                handler(response, event, now)
+
+        return handle
+
+    # --- Start and end ------------------------------------------------------------
+
+    def _on_created(self, event: ServerEvent, now: float) -> None:
+        self._find(event.text("response", "id"), now)
+
+    def _find(self, response_id: str, now: float) -> Response | None:
+        """Return the response, started now if it is new; ``None`` if it has ended."""
+        if self._responses.has_ended(response_id):
+            return None
+        response = self._responses.get(response_id)
+        if response is None:
+            uses_tools = self._outbox.response_started()
+            response = self._responses.start(response_id, now, uses_tools=uses_tools)
+            self._turn.answered()
+            self._publish(events.ResponseStarted(response_id))
+            if response.state is ResponseState.INTERRUPTED:
+                self._outbox.send(messages.cancel_response(response_id))
+        response.event_received(now)
+        return response
+
+    def on_done(self, event: ServerEvent, now: float) -> None:
+        """End a response as ``response.done`` says."""
+        response = self._find(event.text("response", "id"), now)
+        if response is not None:
+            self._add_final_items(response, event.objects("response", "output"))
+            self.finish(response, *_final_status(event), now)
+
+    def finish(
+        self, response: Response, status: Status, reason: str, now: float
+    ) -> None:
+        """End a response, and publish its outcome."""
+        for item_id in response.items:
+            self._conversation.finish(item_id)
+        texts = (self._conversation.text(item_id) for item_id in response.items)
+        text = " ".join(filter(None, texts))
+        self._ended(self._responses.end(response, status, text, reason, now))
+
+    def finish_requested(self, status: Status, reason: str, now: float) -> None:
+        """End a response that was requested, or is owed, and has not started."""
+        self._ended(self._responses.end_requested(status, reason, now))
+
+    def finish_unsent(
+        self, request: Request, status: Status, reason: str, now: float
+    ) -> None:
+        """End a request that was never sent, and publish its outcome."""
+        outcome = self._responses.end_unsent(request, status, reason, now)
+        self._publish(events.ResponseFinished(outcome))
+
+    def request_failed(self, reason: str, now: float) -> None:
+        """End the response whose request the service refused."""
+        if self._responses.sent_at is not None:
+            self.finish_requested(Status.FAILED, reason, now)
+
+    def give_up_overdue(self, now: float) -> bool:
+        """End the overdue responses; return whether one has stalled."""
+        overdue = [r for r in self._responses if now >= self._responses.gives_up_at(r)]
+        for response in overdue:
+            # While the service takes it for active, it refuses another request.
+            self._outbox.send(messages.cancel_response(response.response_id))
+            if response.state is ResponseState.INTERRUPTED:
+                self.finish(response, Status.CANCELLED, "interrupted", now)
+            else:
+                self.finish(response, Status.STALLED, self._responses.stalled_for, now)
+        until = self._responses.requested_until
+        if until is not None and now >= until:
+            self.stall_requested(now)
+            return True
+        return any(r.state is ResponseState.ACTIVE for r in overdue)
+
+    def stall_requested(self, now: float) -> None:
+        """Give up a response that was requested, or is owed, and has not started."""
+        self.finish_requested(Status.STALLED, self._responses.stalled_for, now)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._outbox.response_ended()
+        self._publish(events.ResponseFinished(outcome))
+
+    def _add_final_items(
+        self, response: Response, items: list[dict[str, object]]
+    ) -> None:
+        """Add the items that ``response.done`` lists."""
         for each in items:
             item = messages.ServerEvent("item", each)
-            response.consists_of(self._items.absorb(item, None))
-            if response.interrupted_at is None:
+            response.add_item(self._items.add(item, None))
+            if response.state is ResponseState.ACTIVE:
                 self._note_call(response, item)
 
-    # --- Items and calls ----------------------------------------------------------
+    # --- Items and tool calls -----------------------------------------------------
 
     def _on_item(self, response: Response, event: ServerEvent, now: float) -> None:
-        item_id = self._items.absorb(event.within("item"), None)
-        response.consists_of(item_id)
+        item_id = self._items.add(event.within("item"), None)
+        response.add_item(item_id)
         if event.type.endswith("done"):
             self._conversation.finish(item_id)
         self._note_call(response, event.within("item"))
 
     def _note_call(self, response: Response, item: ServerEvent) -> None:
-        """Note that an item is a call, and make it if its arguments are complete."""
+        """Note a tool call, and call the tool if the arguments are complete."""
         if item.text("type") != "function_call":
             return
         call_id, name = item.text("call_id"), item.text("name")
@@ -86,50 +199,41 @@ class Saying:
             self._call(response, called, item.text("id"))
 
     def _on_call(self, response: Response, event: ServerEvent, now: float) -> None:
-        said = event.text("call_id"), event.text("name")
+        named_here = event.text("call_id"), event.text("name")
         item_id = event.text("item_id")
-        call_id, name = response.announced.get(item_id, said)
+        call_id, name = response.announced.get(item_id, named_here)
         called = events.ToolCalled(call_id, name, event.text("arguments"))
         self._call(response, called, item_id)
 
     def _call(
         self, response: Response, called: events.ToolCalled, item_id: str
     ) -> None:
-        """Have a tool called, once however often the service says so."""
+        """Call a tool once; the service announces each call up to three times."""
         call_id = called.call_id
         if not call_id or call_id in response.calls:
             return
         response.calls[call_id] = called.name
-        self._outgoing.called(called, item_id)
-        self._decide(Tell(called))
-        self._decide(RunTool(called))
+        self._outbox.tool_called(called, item_id)
+        self._publish(called)
 
-    # --- Words and sound ----------------------------------------------------------
+    # --- Text -----------------------------------------------------------
 
-    def _output(self, response: Response, event: ServerEvent, now: float) -> None:
-        """Note that a response said something."""
+    def note_output(self, response: Response, event: ServerEvent, now: float) -> None:
+        """Note that text or audio of a response arrived."""
         item_id = event.text("item_id")
         medium: Medium = "audio" if "audio" in event.type else "text"
         self._conversation.add(item_id, "assistant", medium=medium)
-        response.consists_of(item_id)
+        response.add_item(item_id)
         if response.first_output_at is None:
             response.first_output_at = now
-
-    def _on_audio(self, response: Response, event: ServerEvent, now: float) -> None:
-        pcm = messages.decode_audio(event.text("delta"))
-        self._output(response, event, now)
-        if pcm:
-            part = Part(event.text("item_id"), event.index)
-            response.audio[part] = response.audio.get(part, 0) + len(pcm)
-            self._decide(Play(part, pcm))
 
     def _on_text_delta(
         self, response: Response, event: ServerEvent, now: float
     ) -> None:
-        self._output(response, event, now)
+        self.note_output(response, event, now)
         item_id, delta = event.text("item_id"), event.text("delta")
         self._conversation.append_text(item_id, event.index, delta)
-        self._decide(Tell(events.ResponseText(response.response_id, item_id, delta)))
+        self._publish(events.ResponseText(response.response_id, item_id, delta))
 
     def _on_transcript_done(
         self, response: Response, event: ServerEvent, now: float
@@ -142,6 +246,19 @@ class Saying:
     def _set_text(
         self, response: Response, event: ServerEvent, text: str, now: float
     ) -> None:
-        self._output(response, event, now)
+        self.note_output(response, event, now)
         if text:
             self._conversation.set_text(event.text("item_id"), event.index, text)
+
+
+def _final_status(event: ServerEvent) -> tuple[Status, str]:
+    """Return the status that ``response.done`` gives, and the reason for people."""
+    said = event.text("response", "status")
+    status = Status(said) if said in _FINAL else Status.COMPLETED
+    if status is Status.COMPLETED:
+        return status, ""
+    details = ("response", "status_details")
+    code = event.text(*details, "error", "code")
+    message = event.text(*details, "error", "message")
+    reason = event.text(*details, "reason") or ": ".join(filter(None, (code, message)))
+    return status, reason or said

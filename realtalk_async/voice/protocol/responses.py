@@ -1,9 +1,8 @@
-"""
-Which responses are under way, how the others ended, and which one the app waits for. Pure.
-"""
+"""The responses of a session and the requests for them: each starts and ends once."""
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,48 +11,90 @@ from realtalk_async.voice.events import Outcome, Status
 from realtalk_async.voice.protocol.playback import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
-_REMEMBERED = 256  # ended responses of which late events may still come
-_PAUSE = (
-    0.5  # seconds before a question is asked again that a response unknown to us bars
-)
+_REMEMBERED = 256  # ended responses, of which late events may still arrive
+_PAUSE = 0.5  # seconds before a request that an unknown response blocked is repeated
+
+
+class RequestState(enum.Enum):
+    """The state of a request for a response."""
+
+    QUEUED = "queued"
+    """The request waits for the connection or for the response under way."""
+    SENT = "sent"
+    """The service got the request and has not started a response."""
+    ACTIVE = "active"
+    """The service sends the response."""
+    TOOLS = "tools"
+    """The response called tools; the next response uses their results."""
+    ENDED = "ended"
+    """The response ended: see `Request.outcome`."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request for a response."""
+
+    state: RequestState = RequestState.QUEUED
+    outcome: Outcome | None = None
+    """How the response ended that belongs to the request."""
+
+
+class ResponseState(enum.Enum):
+    """The state of a response that has not ended."""
+
+    ACTIVE = "active"
+    INTERRUPTED = "interrupted"
+    """Cancelled; its remaining events are ignored until the service confirms."""
 
 
 @dataclass(slots=True)
 class Response:
-    """A response that is under way."""
+    """A response that has not ended."""
 
     response_id: str
     started_at: float
     last_at: float
-    """When something of it came last."""
+    """When its last event arrived, or when it was interrupted."""
+    requests: list[Request] = field(default_factory=list[Request])
+    """The requests that it answers; none if the service started it by itself."""
+    state: ResponseState = ResponseState.ACTIVE
     items: list[str] = field(default_factory=list[str])
-    """The items that it consists of, in order."""
+    """The ids of its items, in order."""
     audio: dict[Part, int] = field(default_factory=dict[Part, int])
-    """Bytes that came of each part."""
+    """Number of received bytes of each part."""
     first_output_at: float | None = None
-    interrupted_at: float | None = None
     announced: dict[str, tuple[str, str]] = field(
         default_factory=dict[str, tuple[str, str]]
     )
-    """Items that are calls, whose arguments may still come: call id and tool."""
+    """Items that are tool calls: call id and tool name, by item id."""
     calls: dict[str, str] = field(default_factory=dict[str, str])
-    """The tools that it called, by the id of the call."""
+    """The tools that it called, by call id."""
 
-    def consists_of(self, item_id: str) -> None:
-        """Note that *item_id* is a part of it."""
+    def add_item(self, item_id: str) -> None:
+        """Add an item, once."""
         if item_id and item_id not in self.items:
             self.items.append(item_id)
+
+    def event_received(self, now: float) -> None:
+        """Note that an event of the response arrived."""
+        if self.state is ResponseState.ACTIVE:
+            self.last_at = now
+
+    def interrupt(self, now: float) -> None:
+        """Note that the response was cancelled."""
+        self.state = ResponseState.INTERRUPTED
+        self.last_at = now
 
 
 class Responses:
     """
-    The book of responses: each begins once and ends once.
+    All responses of one session, and the requests that wait for one.
 
     Args:
-        stall_after: Seconds without a word after which a response is given up.
+        stall_after: Seconds without an event after which a response is given up.
         cancel_grace: Seconds that the service has to confirm an interruption.
     """
 
@@ -61,161 +102,207 @@ class Responses:
         self.outcomes: list[Outcome] = []
         """How each response ended, in the order of their ends."""
         self.counts = Counter[str]()
-        """How many ended in which way."""
-        self.asked_at: float | None = None
-        """When a response was asked for that has not begun; ``None`` if there is none."""
-        self.ask_again = False
-        """The last question came too early, and is to be asked again."""
-        self._ask_again_at = 0.0
+        """Number of responses by status."""
+        self.sent_at: float | None = None
+        """When the request in the state SENT was sent; ``None`` if there is none."""
+        self.latest: Request | None = None
+        """The last request of the app, until the app has got its outcome."""
+        self.ended_at = 0.0
+        """When the last response ended."""
+        self._sent: list[Request] = []
+        self._refused: list[Request] = []
+        self._after_tools: list[Request] = []
+        self._cancel_next = False
+        self._repeat_at = 0.0
         self._stall_after = stall_after
         self._cancel_grace = cancel_grace
-        self._under_way: dict[str, Response] = {}
+        self._active: dict[str, Response] = {}
         self._ended: dict[str, None] = {}
-        self._awaited: int | None = None
 
-    # --- Under way ----------------------------------------------------------------
+    # --- Requests -----------------------------------------------------------------
+
+    def new_request(self) -> Request:
+        """Return a new request of the app, which `Stream.wait_for_response` awaits."""
+        self.latest = Request()
+        return self.latest
+
+    def request_sent(self, now: float, request: Request | None = None) -> None:
+        """
+        Note that the service was asked for a response.
+
+        The response answers *request*, and every request that the service refused
+        before or that waits for the results of tools.
+        """
+        mine = [] if request is None else [request]
+        waiting = [*self._sent, *self._refused, *self._after_tools, *mine]
+        self._sent = waiting or [Request()]
+        self._refused, self._after_tools = [], []
+        self.sent_at = now
+        _set_state(self._sent, RequestState.SENT)
+
+    def request_refused(self, now: float) -> None:
+        """
+        Note that the service refused a request because another response is active.
+
+        That response may be unknown here: not announced yet, or given up. So the
+        request is repeated when a response ends, and after half a second at the
+        latest.
+        """
+        self._refused += self._sent
+        for response in self:  # it took the request for its own
+            self._refused += response.requests
+            response.requests = []
+        self._sent, self.sent_at = [], None
+        self._repeat_at = now + _PAUSE
+        _set_state(self._refused, RequestState.QUEUED)
+
+    @property
+    def must_repeat(self) -> bool:
+        """Whether a refused request has to be sent again."""
+        return bool(self._refused)
+
+    def repeats_later(self, now: float) -> bool:
+        """Return whether it is too early to repeat a refused request."""
+        return self.must_repeat and now < self._repeat_at
+
+    def cancel_next(self) -> None:
+        """Have the response cancelled that was requested and has not started."""
+        self._cancel_next = True
+
+    def first_answer(self, index: int) -> Outcome | None:
+        """Return the first outcome from *index* on that is more than a tool call."""
+        later = self.outcomes[index:]
+        return next((each for each in later if not each.is_mere_call), None)
+
+    def handed_out(self, request: Request | None) -> None:
+        """Note that the app has got the outcome of *request*."""
+        if self.latest is request:
+            self.latest = None
+
+    # --- Start and end ------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Response]:
-        """Yield those under way; they may end meanwhile."""
-        return iter(list(self._under_way.values()))
+        """Yield the responses that have not ended; they may end meanwhile."""
+        return iter(list(self._active.values()))
 
     @property
     def responding(self) -> bool:
-        """Whether a response is under way, or has been asked for."""
-        return bool(self._under_way) or self.asked_at is not None
+        """Whether a response is active or requested."""
+        return bool(self._active) or self.sent_at is not None
 
     @property
     def newest(self) -> str:
-        """The id of the response that began last; empty if none is under way."""
-        return next(reversed(self._under_way), "")
+        """The id of the response that started last; empty if none is active."""
+        return next(reversed(self._active), "")
 
     def has_ended(self, response_id: str) -> bool:
-        """Return whether a response of that id is over; nothing of it is wanted then."""
+        """Return whether the response of that id has ended."""
         return response_id in self._ended
 
     def get(self, response_id: str) -> Response | None:
-        """Return the response under way of that id, if there is one."""
-        return self._under_way.get(response_id)
+        """Return the response of that id if it has not ended."""
+        return self._active.get(response_id)
 
-    def begin(self, response_id: str, now: float) -> Response:
-        """Begin a response; if one was asked for, this is it."""
-        if self.ask_again and self._awaited is not None:
-            self._awaited += 1  # it comes before the one that was asked for
-        self.asked_at = None
-        response = self._under_way[response_id] = Response(response_id, now, now)
+    def start(
+        self, response_id: str, now: float, *, uses_tools: bool = False
+    ) -> Response:
+        """
+        Start a response, which answers the sent request if there is one.
+
+        Args:
+            response_id: The id that the service gave.
+            now: The time.
+            uses_tools: Whether the service had the results of the tools before.
+        """
+        requests, self._sent, self.sent_at = self._sent, [], None
+        if uses_tools:
+            requests = [*requests, *self._after_tools]
+            self._after_tools = []
+        _set_state(requests, RequestState.ACTIVE)
+        response = Response(response_id, now, now, requests)
+        if self._cancel_next:
+            self._cancel_next = False
+            response.interrupt(now)
+        self._active[response_id] = response
         return response
 
     def end(
         self, response: Response, status: Status, text: str, reason: str, now: float
     ) -> Outcome:
-        """End a response that is under way."""
-        del self._under_way[response.response_id]
-        self._ask_again_at = now
+        """End a response."""
+        del self._active[response.response_id]
+        self._repeat_at = now
         self._ended[response.response_id] = None
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
         times = (response.started_at, response.first_output_at, now)
         calls = tuple(response.calls.values())
-        return self._note(
-            Outcome(response.response_id, status, text, reason, *times, calls)
-        )
+        outcome = Outcome(response.response_id, status, text, reason, *times, calls)
+        if outcome.is_mere_call:
+            _set_state(response.requests, RequestState.TOOLS)
+            self._after_tools += response.requests
+            return self._note(outcome)
+        return self._note(outcome, response.requests)
 
-    def end_asked(self, status: Status, reason: str, now: float) -> Outcome:
-        """End a response that was asked for and never began."""
-        asked_at = now if self.asked_at is None else self.asked_at
-        self.asked_at = None
-        return self._note(Outcome("", status, "", reason, asked_at, None, now))
+    def end_requested(self, status: Status, reason: str, now: float) -> Outcome:
+        """End a response that was requested, or is owed, and has not started."""
+        requested_at = now if self.sent_at is None else self.sent_at
+        requests, self._sent, self.sent_at = self._sent, [], None
+        self._cancel_next = False
+        outcome = Outcome("", status, "", reason, requested_at, None, now)
+        return self._note(outcome, requests)
 
-    def decline(self, reason: str, now: float) -> Outcome:
-        """End at once what the app will wait for: there is nothing to be asked."""
-        self._awaited = len(self.outcomes)
-        return self._note(Outcome("", Status.CANCELLED, "", reason, now, None, now))
+    def end_unsent(
+        self, request: Request, status: Status, reason: str, now: float
+    ) -> Outcome:
+        """End *request* without asking the service."""
+        outcome = Outcome("", status, "", reason, now, None, now)
+        return self._note(outcome, [request])
 
-    def _note(self, outcome: Outcome) -> Outcome:
+    def connection_lost(self) -> bool:
+        """Return whether a request was lost; then `end_requested` ends it."""
+        lost = self.sent_at is not None or self.must_repeat
+        self._sent += self._refused
+        self._refused = []
+        return lost
+
+    def _note(self, outcome: Outcome, requests: Iterable[Request] = ()) -> Outcome:
         self.outcomes.append(outcome)
+        self.ended_at = outcome.ended_at
         self.counts[str(outcome.status)] += 1
+        for request in requests:
+            request.state, request.outcome = RequestState.ENDED, outcome
         return outcome
 
-    # --- Giving up ----------------------------------------------------------------
+    # --- Deadlines ----------------------------------------------------------------
 
     def gives_up_at(self, response: Response) -> float:
-        """Return when a response is given up unless something of it comes."""
-        if response.interrupted_at is not None:
-            return response.interrupted_at + self._cancel_grace
+        """Return when a response is given up unless an event of it arrives."""
+        if response.state is ResponseState.INTERRUPTED:
+            return response.last_at + self._cancel_grace
         return response.last_at + self._stall_after
 
     @property
-    def asked_until(self) -> float | None:
-        """When the response that was asked for is given up."""
-        return None if self.asked_at is None else self.asked_at + self._stall_after
+    def requested_until(self) -> float | None:
+        """When the response is given up that was requested and has not started."""
+        return None if self.sent_at is None else self.sent_at + self._stall_after
 
     @property
     def deadline(self) -> float | None:
-        """When the first of all these is given up; ``None`` if there is none."""
+        """The first of all these times; ``None`` if there is none."""
         times = [self.gives_up_at(response) for response in self]
-        if self.asked_until is not None:
-            times.append(self.asked_until)
-        if self.ask_again and not self.responding:
-            times.append(self._ask_again_at)
+        if self.requested_until is not None:
+            times.append(self.requested_until)
+        if self.must_repeat and not self.responding:
+            times.append(self._repeat_at)
         return min(times, default=None)
 
     @property
     def stalled_for(self) -> str:
-        """Why a response stalled, in words."""
+        """Why a response stalled, for people."""
         return f"nothing more came for {self._stall_after:g} s"
 
-    # --- Which one the app waits for ----------------------------------------------
 
-    @property
-    def awaited(self) -> int:
-        """
-        The index in `outcomes` of the response that the app waits for.
-
-        That is the last one it asked for, if it was not yet handed out; else the one
-        that is under way, or the next.
-        """
-        return len(self.outcomes) if self._awaited is None else self._awaited
-
-    @property
-    def asked_for(self) -> int:
-        """The index in `outcomes` of the response last asked for; -1 if none is due."""
-        return -1 if self._awaited is None else self._awaited
-
-    def will_ask(self, questions_before: int) -> None:
-        """Note that the app asks, with so many questions of its own still waiting."""
-        under_way = len(self._under_way) + (self.asked_at is not None)
-        before = len(self.outcomes) + under_way + questions_before + self.ask_again
-        self._awaited = before
-
-    def postpone(self, now: float, *, ask_again: bool) -> None:
-        """
-        Note that another response came before the one that was asked for.
-
-        We may not know of it: it was not announced yet, or was given up. So the next
-        question waits until a response ends, or for half a second.
-        """
-        self.ask_again = ask_again
-        self.asked_at = None
-        self._ask_again_at = now + _PAUSE
-        if self._awaited is not None and self._under_way:
-            self._awaited += 1
-
-    def must_wait(self, now: float) -> bool:
-        """Whether it is too early to ask again."""
-        return self.ask_again and now < self._ask_again_at
-
-    def follow_up(self) -> None:
-        """Note that the response that has just ended will be followed by another one."""
-        if self._awaited is not None and self._awaited >= len(self.outcomes):
-            self._awaited += 1
-
-    def answer_from(self, index: int) -> int:
-        """Return the first index from *index* on whose response is more than a call."""
-        while index < len(self.outcomes) and self.outcomes[index].is_mere_call:
-            index += 1
-        return index
-
-    def handed_out(self, index: int) -> None:
-        """Note that the app has seen the outcome of that *index*."""
-        if self._awaited is not None and self._awaited <= index:
-            self._awaited = None
+def _set_state(requests: Iterable[Request], state: RequestState) -> None:
+    for request in requests:
+        request.state = state

@@ -1,219 +1,430 @@
 """
-One voice session, decided without I/O: events and the time in, decisions out. Pure.
+The sans-I/O session: told what happened and when, it knows what to send and to play.
 
-`Session` is told of every event of the service, of lost and new connections, of the
-app's wishes and of the time. It answers with decisions: what to send, what to play,
-when to fall silent, what to tell the app. The stream carries them out, in order.
-
-Every response ends in exactly one `Outcome`, whatever the service does or forgets.
+In the manner of `websockets.protocol.Protocol`: methods take what happened and the time
+``now``; `next_message` gives the messages for the service in their order, `audio_due`
+the audio for the player, `events_received` the events for the app; `deadline` is the
+time of the next `tick`. One session lasts over all its connections.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.conversation import Conversation
-from realtalk_async.voice.protocol.decisions import Decision, End, Hush, Redial, Tell
-from realtalk_async.voice.protocol.item_events import Items
-from realtalk_async.voice.protocol.keepalive import Lifetime, Presence
-from realtalk_async.voice.protocol.messages import Malformed, ServerEvent
-from realtalk_async.voice.protocol.outbox import Echoes, Outgoing
+from realtalk_async.voice.protocol.connection_state import (
+    ConnectionState,
+    State,
+    is_due,
+)
+from realtalk_async.voice.protocol.conversation import (
+    Conversation,
+    ItemEvents,
+    OwnItems,
+)
+from realtalk_async.voice.protocol.messages import Malformed
+from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
+from realtalk_async.voice.protocol.outbox import Outbox
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
-from realtalk_async.voice.protocol.playback import Cut
-from realtalk_async.voice.protocol.response_events import Saying
-from realtalk_async.voice.protocol.responses import Responses
+from realtalk_async.voice.protocol.playback import Cut, Part, Playback
+from realtalk_async.voice.protocol.response_events import ResponseEvents
+from realtalk_async.voice.protocol.responses import Responses, ResponseState
+from realtalk_async.voice.protocol.sound_tap import SoundTap
+from realtalk_async.voice.protocol.turns import Turn, TurnState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator, Mapping
 
-    from realtalk_async.voice.events import Outcome, Role, VoiceEvent
-    from realtalk_async.voice.protocol.messages import Message, SessionConfig
-    from realtalk_async.voice.protocol.outbox import Sent
-    from realtalk_async.voice.protocol.responses import Response
-
-
-_NOTHING_TO_DO = frozenset(
-    {
-        "conversation.created",
-        "conversation.item.input_audio_transcription.segment",
-        "conversation.item.retrieved",
-        "conversation.item.truncated",
-        "input_audio_buffer.cleared",
-        "input_audio_buffer.timeout_triggered",
-        "output_audio_buffer.cleared",
-        "output_audio_buffer.started",
-        "output_audio_buffer.stopped",
-        "rate_limits.updated",
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.function_call_arguments.delta",
-        "response.output_audio.done",
-    }
-)
+    from realtalk_async.voice.events import ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.messages import (
+        Message,
+        Role,
+        ServerEvent,
+        SessionConfig,
+    )
+    from realtalk_async.voice.protocol.responses import Request, Response
 
 _NOTHING_TO_CANCEL = "response_cancel_not_active"
 
 LEAST_TURN_MS = 100
-"""The service takes no shorter turn."""
+"""The service refuses a shorter turn."""
+
+_ECHO = 0.2  # seconds for which a room echoes a response after its end
 
 
 class Session:
     """
-    The decisions of one session, over all its connections.
+    One voice session, over all its connections.
+
+    Every response ends in exactly one `Outcome`, whatever the service does or omits.
 
     Args:
-        config: What to ask of the service.
-        stall_after: Seconds without a word about a response after which it is given up
-            as `Status.STALLED`; and seconds without any word after which the service
-            is asked whether it is still there.
-        cancel_grace: Seconds that the service has to confirm that a response was
-            interrupted; then it counts as cancelled without.
-        setup_grace: Seconds that the service has to confirm the session's set-up,
-            which some servers never do, or that it is still there.
+        config: The configuration that the service gets.
+        input_filter: What of the microphone the service may hear.
+        has_speaker: Whether audio is played; otherwise it is dropped.
+        prebuffer_ms: See `Playback`.
+        stall_after: Seconds without an event of a response after which it is given up
+            as `Status.STALLED`; and seconds without any message after which the service
+            is asked for a sign of life.
+        cancel_grace: Seconds that the service has to confirm an interruption; then the
+            response counts as cancelled.
+        setup_grace: Seconds that the service has to confirm the configuration, which
+            some servers never do, or to give a sign of life.
     """
 
     def __init__(
         self,
         config: SessionConfig,
         *,
+        input_filter: InputFilter | None = None,
+        has_speaker: bool = True,
+        prebuffer_ms: float = 0,
         stall_after: float = 30.0,
         cancel_grace: float = 3.0,
         setup_grace: float = 5.0,
     ) -> None:
         self.config = config
+        self.microphone = MicrophoneBuffer(input_filter=input_filter)
+        self.input_filter = self.microphone.filter
+        self.playback = Playback(prebuffer_ms=prebuffer_ms)
+        self.has_speaker = has_speaker
+        """Whether audio is played; otherwise it is dropped."""
+        self.sent_audio = 0
+        """Bytes of the microphone that were sent."""
+        self.sound = SoundTap()
+        self.message_tap: Callable[
+            [messages.Direction, Mapping[str, object]], object
+        ] = _ignore
+        """Called with each message in its direction; messages hold sound too."""
         self.conversation = Conversation()
         self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
-        self.ready = False
-        """Whether a connection is up and the service has set the session up."""
-        self.expires_at: float | None = None
-        """When the service will end the session, in seconds since the epoch."""
-        self._stall_after = stall_after
-        self._setup_grace = setup_grace
-        self._presence = self._meet(0.0)
-        self._out: list[Decision] = []
-        echoes = Echoes()
-        self._items = Items(self.conversation, echoes, self._tell)
-        self._outgoing = Outgoing(
-            self.conversation, self.responses, echoes, self._decide
+        self._events: deque[VoiceEvent] = deque()
+        self._turn = Turn(stall_after)
+        publish = self._publish = self._events.append
+        own_items = OwnItems()
+        self._items = ItemEvents(self.conversation, own_items, publish)
+        self._outbox = Outbox(self.conversation, self.responses, own_items, publish)
+        self.connection = ConnectionState(
+            self._outbox, publish, silence=stall_after, timeout=setup_grace
         )
-        self._saying = Saying(
-            self.conversation, self._items, self._outgoing, self._decide
+        self._response_events = ResponseEvents(
+            self.conversation,
+            self._items,
+            self._outbox,
+            self.responses,
+            self._turn,
+            publish,
         )
-        self._wall = 0.0  # the epoch's seconds at monotonic 0
-        self._lifetime = Lifetime(0.0)
-        self._user_speaks = False  # as the service hears it
-        self._unwanted = False  # the response that was asked for, and has not begun
-        self._talking = False  # by push-to-talk
-        # When a turn ended to which the service will response by itself.
-        self._unanswered_since: float | None = None
-        self._setup_by: float | None = None
-        self._setup_event = ""
-        self._touch_event = ""
-        self._lost_at: float | None = None
-        self._replayed = 0
         self._handlers = self._make_handlers()
 
-    # --- The state, to be read ----------------------------------------------------
+    # --- State --------------------------------------------------------------------
 
     @property
-    def queued_texts(self) -> int:
-        """How many texts of the app wait to be sent."""
-        return len(self._outgoing)
+    def state(self) -> State:
+        """The state of the session and its connection."""
+        return self.connection.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether a connection is open and the service has configured the session."""
+        return self.state is State.READY
+
+    # --- What to send, what happened, when to tick --------------------------------
+
+    @property
+    def has_message(self) -> bool:
+        """Whether `next_message` may have a message."""
+        turn_ends = self._turn.state is TurnState.ENDING
+        return bool(self._outbox) or self.microphone.ready or turn_ends
+
+    def next_message(self, now: float) -> Message | None:
+        """Remove and return the next message for the service; ``None`` if none is due."""
+        message: Message | None = None
+        if self.connection.is_open and self._outbox:
+            message = self._outbox.next_message()
+        elif self.ready:
+            message = self._next_audio(now)
+        if message is not None:
+            self.message_tap("sent", message)
+        return message
+
+    def _next_audio(self, now: float) -> Message | None:
+        turn_ends = self._turn.state is TurnState.ENDING
+        pcm = self.microphone.take(rest=turn_ends)
+        if pcm:
+            self.sent_audio += len(pcm)
+            self._turn.sent += len(pcm)
+            return self._outbox.audio(pcm)
+        if turn_ends:
+            self._commit_turn(now)
+        return self._outbox.next_message() if self._outbox else None
+
+    def events_received(self) -> Iterator[VoiceEvent]:
+        """Remove and yield the events for the app, in order."""
+        while self._events:
+            yield self._events.popleft()
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` has something to do, in monotonic seconds; ``None`` if never."""
-        presence = self._presence
+        """When `tick` has something to do, in monotonic seconds; ``None`` for never."""
+        if self.state in (State.CLOSING, State.CLOSED):
+            return None
         times = (
-            *(self.responses.deadline, self._answered_by),
-            *(self._setup_by, self._recycles_at),
-            *((presence.ask_at, presence.gone_at) if self.ready else ()),
+            self.responses.deadline,
+            self.connection.deadline,
+            self._turn.response_until,
+            self._replace_at,
         )
         return min((time for time in times if time is not None), default=None)
 
     @property
-    def _answered_by(self) -> float | None:
-        """When a response to what was spoken must have begun."""
-        since = self._unanswered_since
-        return None if since is None else since + self._stall_after
-
-    def _meet(self, now: float) -> Presence:
-        times = {"silence": self._stall_after, "patience": self._setup_grace}
-        return Presence(now, **times)
-
-    @property
-    def _recycles_at(self) -> float | None:
-        """When to leave this connection; ``None`` while somebody says something."""
-        speaking = self._user_speaks or self._talking or self.responses.responding
-        if not self.ready or speaking or not self._outgoing.is_idle:
+    def _replace_at(self) -> float | None:
+        """When to replace the connection; ``None`` while either side speaks."""
+        in_turn = self._turn.state is not TurnState.IDLE or self.responses.responding
+        if not self.ready or in_turn or not self._outbox.is_idle:
             return None
-        return self._lifetime.leaves_at
+        active_at = max(self._turn.ended_at, self.responses.ended_at)
+        return self.connection.expiry.replace_at(active_at)
 
-    # --- What happens -------------------------------------------------------------
+    def tick(self, now: float) -> None:
+        """Give up what is overdue; see `deadline`."""
+        if self.state in (State.CLOSING, State.CLOSED):
+            return
+        stalled = self._response_events.give_up_overdue(now)
+        if is_due(self._turn.response_until, now):
+            self._turn.answered()
+            self._response_events.stall_requested(now)
+            stalled = True
+        if stalled:
+            self.connection.response_stalled(now)
+        self.connection.tick(now)
+        self._send_queued(now)
+        if is_due(self._replace_at, now):
+            self.conversation.settle()
+            self.connection.replace(now)
 
-    def connected(self, now: float, wall: float | None = None) -> list[Decision]:
+    def _send_queued(self, now: float) -> None:
+        if self.ready and not self.responses.responding:
+            self._outbox.send_queued(now)
+
+    # --- The connection -----------------------------------------------------------
+
+    def connected(self, now: float, wall: float) -> None:
         """
-        A connection is up: set the session up, and tell the conversation again.
+        Configure the session and replay the conversation on a new connection.
 
         Args:
             now: Monotonic seconds, as everywhere.
-            wall: Seconds since the epoch, in which the service says when it ends.
+            wall: Seconds since the epoch, in which the service tells its end.
         """
-        self.ready = False
-        self._wall = now if wall is None else wall - now
-        self._lifetime = Lifetime(now)
-        self._presence = self._meet(now)
-        self._user_speaks = False
-        self._outgoing.connected()
-        self._setup_event = self._send(messages.session_update(self.config))
-        self._setup_by = now + self._setup_grace
-        self._replayed = self._outgoing.replay()
-        return self._decisions()
+        self._turn.connection_opened()
+        self.connection.opened(self.config, now, wall)
 
-    def receive(self, event: ServerEvent, now: float) -> list[Decision]:
-        """An event of the service."""
-        self._presence.heard(now)
-        handler = self._handlers.get(event.type)
+    def receive_data(self, raw: bytes | str, now: float) -> None:
+        """Handle one message of the service; ignored once the connection is closing."""
+        if not self.connection.is_open:
+            return
+        self.connection.keepalive.received(now)
         try:
-            if handler is not None:
-                handler(event, now)
-            elif event.type not in _NOTHING_TO_DO:
-                self._tell(events.UnknownEvent(event.type, event.data))
+            event = messages.parse(raw)
+            self.message_tap("received", event.data)
+            self._handle(event, now)
         except Malformed as problem:
-            self._tell(events.ProtocolProblem(f"{event.type}: {problem}"))
-        self._send_what_waits(now)
-        return self._decisions()
+            self._publish(events.ProtocolProblem(str(problem)))
+        self._send_queued(now)
 
-    def malformed(self, problem: Malformed, now: float) -> list[Decision]:
-        """Something came that is not even an event."""
-        self._presence.heard(now)
-        self._tell(events.ProtocolProblem(str(problem)))
-        return self._decisions()
+    def _handle(self, event: ServerEvent, now: float) -> None:
+        handler = self._handlers.get(event.type)
+        if handler is not None:
+            try:
+                handler(event, now)
+            except Malformed as problem:
+                raise Malformed(f"{event.type}: {problem}") from problem
+        elif event.type not in messages.IGNORED:
+            self._publish(events.UnknownEvent(event.type, event.data))
 
-    def cut_off(self, cuts: Iterable[Cut], now: float) -> list[Decision]:
-        """The player's queue was cleared: tell the service what was really heard."""
-        heard = {cut.part: cut for cut in cuts}
+    def connection_lost(self, reason: str, now: float) -> None:
+        """End all responses under way as `Status.LOST`; the conversation is kept."""
+        self._lose(reason, now, State.CONNECTING)
+        self._publish(events.ConnectionLost(reason))
+
+    def end(self, reason: str, now: float) -> None:
+        """End the session: nothing is sent, played or awaited any more."""
+        self._lose(reason, now, State.CLOSED)
+        self.playback.clear(now)
+
+    def _lose(self, reason: str, now: float, state: State) -> None:
+        self._outbox.clear()
+        self.connection.lost(now, state)
         for response in self.responses:
-            if response.interrupted_at is not None:
-                continue  # nothing of it was played since
-            response.interrupted_at = now
+            self._response_events.finish(response, Status.LOST, reason, now)
+        request_lost = self.responses.connection_lost()
+        if self._turn.connection_lost() or request_lost:
+            self._response_events.finish_requested(Status.LOST, reason, now)
+        self.conversation.settle()
+
+    # --- Audio from the microphone, audio to the player ---------------------------
+
+    def push_audio(self, pcm: bytes, now: float) -> None:
+        """Take audio from the recorder, in any size."""
+        self.sound.recorded(pcm, now)
+        is_audible = self.playback.remaining(now - _ECHO) > 0
+        self.microphone.push(pcm, playing=is_audible)
+
+    def audio_due(self, now: float) -> bytes:
+        """Return the audio that may be written to the player now."""
+        unplayed_ms = self.playback.level_ms(now) + self.playback.latency_ms
+        pcm = self.playback.due(now)
+        if pcm:
+            self.sound.played(self.playback.playing, pcm, now + unplayed_ms / 1000)
+        return pcm
+
+    def speaker_lost(self, now: float) -> None:
+        """Drop the queued audio and all that will come."""
+        self.has_speaker = False
+        self.playback.clear(now)
+
+    def _on_audio(self, response: Response, event: ServerEvent, now: float) -> None:
+        pcm = messages.decode_audio(event.text("delta"))
+        self._response_events.note_output(response, event, now)
+        if not pcm:
+            return
+        part = Part(event.text("item_id"), event.index)
+        response.audio[part] = response.audio.get(part, 0) + len(pcm)
+        self.sound.received(part, pcm, now)
+        if self.has_speaker:
+            self.playback.push(part, pcm, now)
+
+    # --- Interruption -------------------------------------------------------------
+
+    def interrupt(self, now: float) -> None:
+        """Silence the response under way, as the user's voice does."""
+        for response in self.responses:
+            if response.state is ResponseState.ACTIVE:
+                self._outbox.send(messages.cancel_response(response.response_id))
+        if self.responses.sent_at is not None or self._turn.awaits_response:
+            self.responses.cancel_next()
+        self._cut_off(now)
+
+    def _on_speech_started(self, event: ServerEvent, now: float) -> None:
+        self._turn.speech_started()
+        self._publish(events.SpeechStarted(event.text("item_id")))
+        detection = self.config.turn_detection
+        if detection is not None and detection.interrupt_response:
+            self._cut_off(now)
+
+    def _cut_off(self, now: float) -> None:
+        """Drop the queued audio, and truncate each response to what was heard."""
+        unplayed_ms = self.playback.level_ms(now)
+        if unplayed_ms:
+            latency_ms = self.playback.latency_ms
+            self._publish(events.PlaybackCleared(unplayed_ms + latency_ms))
+        cuts = {cut.part: cut for cut in self.playback.clear(now)}
+        for response in self.responses:
+            if response.state is ResponseState.INTERRUPTED:
+                continue  # none of its audio was played since
+            response.interrupt(now)
             for part, size in response.audio.items():
-                # All that came was played, yet the user broke in: more would come.
+                # All audio so far was played, but the service would send more.
                 received = size // BYTES_PER_MS
-                heard.setdefault(part, Cut(part, received, received))
-        for cut in heard.values():
-            self._truncate(cut, now)
-        return self._decisions()
+                cuts.setdefault(part, Cut(part, received, received))
+        for cut in cuts.values():
+            self._truncate(cut)
+
+    def _truncate(self, cut: Cut) -> None:
+        item_id, index = cut.part
+        fraction = cut.heard_ms / cut.received_ms if cut.received_ms else 0.0
+        text = self.conversation.interrupt(item_id, fraction)
+        # The service takes neither zero nor more than it sent.
+        end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
+        if not self._outbox.has_replayed(item_id):  # as text, without audio
+            self._outbox.send(messages.truncate_item(item_id, index, end))
+        self._publish(events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text))
+
+    # --- The user's turn ----------------------------------------------------------
+
+    def start_turn(self, now: float) -> None:
+        """Start a turn of push-to-talk: silence the response, listen."""
+        if self._turn.request is not None:
+            why = "another turn started before its audio was sent"
+            self._response_events.finish_unsent(
+                self._turn.request, Status.CANCELLED, why, now
+            )
+        self.microphone.clear()
+        self.input_filter.open()
+        self._turn.start()
+        self.interrupt(now)
+        self._clear_audio()
+
+    def end_turn(self, now: float, *, discard: bool = False) -> bool:
+        """
+        End a turn of push-to-talk; it is committed once all of its audio was sent.
+
+        Args:
+            now: The time.
+            discard: Whether the turn is forgotten.
+
+        Returns:
+            Whether a response follows: the turn was long enough.
+        """
+        self.input_filter.close()
+        too_short = self.input_filter.passed < LEAST_TURN_MS * BYTES_PER_MS
+        if not discard and not too_short:
+            self._turn.end(self.responses.new_request())
+            return True
+        if not discard:
+            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
+            request = self.responses.new_request()
+            self._response_events.finish_unsent(request, Status.CANCELLED, why, now)
+        self.microphone.clear()
+        self._turn.finish(now)
+        self._clear_audio()
+        return False
+
+    def _commit_turn(self, now: float) -> None:
+        """Request the response; the audio may be lost with an earlier connection."""
+        request, sent = self._turn.request, self._turn.sent
+        self._turn.finish(now)
+        if request is None:
+            return
+        if sent < LEAST_TURN_MS * BYTES_PER_MS:
+            self._clear_audio()
+            why = "the turn was lost with the connection"
+            self._response_events.finish_unsent(request, Status.LOST, why, now)
+        else:
+            self._outbox.send(messages.commit_audio())
+            self._outbox.queue_request(request)
+        self._send_queued(now)
+
+    def _clear_audio(self) -> None:
+        if self.ready:
+            self._outbox.send(messages.clear_audio())
+
+    def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
+        self._turn.speech_stopped(now)
+        self._publish(events.SpeechStopped(event.text("item_id")))
+
+    def _on_committed(self, event: ServerEvent, now: float) -> None:
+        item_id, previous = event.text("item_id"), self._items.previous(event)
+        self._items.add_user_speech(item_id, previous)
+        detection = self.config.turn_detection
+        responds = detection is not None and detection.create_response
+        self._turn.committed(now, awaits_response=responds)
+
+    # --- The app ------------------------------------------------------------------
 
     def send_text(
         self, text: str, role: Role, now: float, *, trigger_response: bool
-    ) -> list[Decision]:
+    ) -> Request | None:
         """
-        Say something in writing: at once, or when the response under way has ended.
+        Send a text as soon as no response is under way.
+
+        Returns:
+            The request for a response, if *trigger_response* asks for one.
 
         Raises:
             InvalidConfiguration: If the role is unknown or the text is blank.
@@ -223,400 +434,66 @@ class Session:
             raise InvalidConfiguration(f"unknown role {role!r}; known: {known}")
         if not text.strip():
             raise InvalidConfiguration("the text to send is blank")
-        if trigger_response:
-            self.responses.will_ask(self._outgoing.questions)
-        self._outgoing.queue(text.strip(), role, trigger_response=trigger_response)
-        self._send_what_waits(now)
-        return self._decisions()
+        request = self.responses.new_request() if trigger_response else None
+        self._outbox.queue(text.strip(), role, request)
+        self._send_queued(now)
+        return request
 
     def set_status(self, text: str) -> None:
-        """Set the status message, which goes out after each finished response."""
-        self._outgoing.status = text.strip()
+        """Set the status message, which follows each finished response."""
+        self._outbox.status = text.strip()
 
-    def interrupt(self, now: float) -> list[Decision]:
-        """The app wants silence, as if the user had broken in."""
-        for response in self.responses:
-            if response.interrupted_at is None:
-                self._send(messages.cancel_response(response.response_id))
-        if self.responses.asked_at is not None or self._unanswered_since is not None:
-            self._unwanted = True
-        self._decide(Hush())
-        return self._decisions()
-
-    def start_turn(self, now: float) -> list[Decision]:
-        """The user begins to speak, by push-to-talk: silence, and a clean buffer."""
-        self._talking = True
-        decisions = self.interrupt(now)
-        if self.ready:
-            self._send(messages.clear_audio())
-        return decisions + self._decisions()
-
-    def end_turn(self) -> None:
-        """The user has stopped; `commit` follows when all of it was sent."""
-        self.responses.will_ask(self._outgoing.questions)
-
-    def commit(self, sent_ms: float, now: float) -> list[Decision]:
-        """
-        All of a turn was sent: ask for a response to it.
-
-        Args:
-            sent_ms: How much of it this connection got. The service refuses less than
-                `LEAST_TURN_MS`; the rest of the turn was lost with a connection then.
-            now: The time.
-        """
-        self._talking = False
-        self._lifetime.note_activity(now)
-        if sent_ms < LEAST_TURN_MS:
-            self._send(messages.clear_audio())
-            lost = "the turn was lost with the connection"
-            self._finish_asked(Status.LOST, lost, now)
-        else:
-            self._send(messages.commit_audio())
-            self._outgoing.queue_question()
-        self._send_what_waits(now)
-        return self._decisions()
-
-    def discard_turn(self, now: float, *, too_short: bool = False) -> list[Decision]:
-        """
-        What was said by push-to-talk is not to be answered.
-
-        One who did not mean that, for it was only *too_short*, will wait for a response.
-        """
-        if too_short:
-            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
-            self._tell(events.ResponseFinished(self.responses.decline(why, now)))
-        self._talking = False
-        self._lifetime.note_activity(now)
-        if self.ready:
-            self._send(messages.clear_audio())
-        return self._decisions()
-
-    def tool_finished(self, result: events.ToolFinished, now: float) -> list[Decision]:
-        """A tool has answered: tell the service, once no response is under way."""
-        if self._outgoing.answered(result):
-            self._tell(result)
-            self._send_what_waits(now)
-        return self._decisions()
-
-    def tick(self, now: float) -> list[Decision]:
-        """Time has passed: give up on what should have come, see `deadline`."""
-        for response in self.responses:
-            if now >= self.responses.gives_up_at(response):
-                self._give_up(response, now)
-        asked_until = self.responses.asked_until
-        if asked_until is not None and now >= asked_until:
-            self._stall_asked(now)
-        if self._answered_by is not None and now >= self._answered_by:
-            self._unanswered_since = None
-            self._stall_asked(now)
-        if self._setup_by is not None and now >= self._setup_by:
-            self._do_without_confirmation(now)
-        self._look_for_a_sign(now)
-        self._send_what_waits(now)
-        leaves_at = self._recycles_at
-        if leaves_at is not None and now >= leaves_at:
-            self._recycle(now)
-        return self._decisions()
-
-    def _do_without_confirmation(self, now: float) -> None:
-        """Go on with a service that does not confirm the set-up, if it says anything."""
-        self._setup_by = None
-        if not self._presence.has_spoken:
-            self._decide(Redial(f"nothing came within {self._setup_grace:g} s"))
-            return
-        self._tell(events.ProtocolProblem("no session.updated; going on"))
-        self._set_up(now, "")
-
-    def _look_for_a_sign(self, now: float) -> None:
-        """Ask a service that is silent whether it is there; leave it if it is not."""
-        presence = self._presence
-        if not self.ready:
-            return
-        if presence.ask_at is not None and now >= presence.ask_at:
-            presence.asked(now)
-            self._touch_event = self._send(messages.session_touch())
-        if presence.gone_at is not None and now >= presence.gone_at:
-            self._redial_the_mute(now)
-
-    def _redial_the_mute(self, now: float) -> None:
-        self.ready = False
-        silence = self._presence.silent_for(now)
-        self._decide(Redial(f"the service said nothing any more for {silence:.1f} s"))
-
-    def _stall_asked(self, now: float) -> None:
-        """Give up a response that never began."""
-        self._finish_asked(Status.STALLED, self.responses.stalled_for, now)
-        self._doubt(now)
-
-    def _doubt(self, now: float) -> None:
-        """A response stalled: leave a service that cannot be asked whether it is there."""
-        presence = self._presence
-        if not presence.answers and presence.silent_for(now) >= self._stall_after:
-            self._redial_the_mute(now)
-
-    def _recycle(self, now: float) -> None:
-        """Leave this connection for a new one while nobody says anything."""
-        self.ready = False
-        self._lost_at = now
-        self.conversation.settle()
-        self._tell(events.ConnectionRecycled(now - self._lifetime.began_at))
-        self._decide(Redial("it would expire", planned=True))
-
-    def lost(self, reason: str, now: float) -> list[Decision]:
-        """The connection is gone; what was under way is lost."""
-        self.ready = False
-        self._setup_by = None
-        asked = self.responses.asked_at is not None or self.responses.ask_again
-        self.responses.ask_again = False
-        if self._lost_at is None:
-            self._lost_at = now
-        for response in self.responses:
-            self._finish(response, Status.LOST, reason, now)
-        if asked or self._unanswered_since is not None or self._user_speaks:
-            self._finish_asked(Status.LOST, reason, now)
-        self._unanswered_since = None
-        self._user_speaks = False
-        self.conversation.settle()
-        self._tell(events.ConnectionLost(reason))
-        return self._decisions()
-
-    def ended(self, reason: str, now: float) -> list[Decision]:
-        """The session is over; what was under way is lost."""
-        decisions = self.lost(reason, now)
-        return [d for d in decisions if not _is_connection_lost(d)]
-
-    # --- Carrying on --------------------------------------------------------------
-
-    def _decisions(self) -> list[Decision]:
-        out, self._out = self._out, []
-        return out
-
-    def _decide(self, decision: Decision) -> None:
-        self._out.append(decision)
-
-    def _tell(self, event: VoiceEvent) -> None:
-        self._decide(Tell(event))
-
-    def _send(self, message: Message) -> str:
-        return self._outgoing.send(message)
-
-    def audio(self, pcm: bytes) -> Message:
-        """Return the message that sends what the microphone heard."""
-        return self._outgoing.audio(pcm)
-
-    def _send_what_waits(self, now: float) -> None:
-        if self.ready and not self.responses.responding:
-            self._outgoing.send_what_waits(now)
+    def tool_finished(self, result: ToolFinished, now: float) -> None:
+        """Send the result of a tool once no response is under way."""
+        if self._outbox.tool_finished(result):
+            self._publish(result)
+            self._send_queued(now)
 
     # --- Events of the service ----------------------------------------------------
 
     def _make_handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
-        saying = self._saying.handlers()
+        of_active = self._response_events.of_active
         return {
             **self._items.handlers(),
-            **{kind: self._within(take) for kind, take in saying.items()},
-            "session.created": self._on_session_created,
-            "session.updated": self._on_session_updated,
+            **self._response_events.handlers(),
+            "session.created": self.connection.on_session_created,
+            "session.updated": self.connection.on_session_updated,
             "error": self._on_error,
             "input_audio_buffer.speech_started": self._on_speech_started,
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
-            "response.created": self._on_response_created,
+            "response.output_audio.delta": of_active(self._on_audio),
             "response.done": self._on_response_done,
         }
 
-    def _on_session_created(self, event: ServerEvent, now: float) -> None:
-        expires_at = event.number("session", "expires_at")
-        if expires_at is not None:
-            self.expires_at = expires_at
-            self._lifetime.end_at(expires_at - self._wall)
-
-    def _on_session_updated(self, event: ServerEvent, now: float) -> None:
-        self._on_session_created(event, now)
-        self._presence.answers = True
-        if not self.ready:
-            self._set_up(now, event.text("session", "id"))
-
-    def _set_up(self, now: float, session_id: str) -> None:
-        self.ready = True
-        self._setup_by = None
-        if self._lost_at is None:
-            self._tell(events.Connected(session_id, self.config.model))
-        else:
-            downtime, self._lost_at = now - self._lost_at, None
-            self._tell(events.ConnectionRestored(downtime, self._replayed))
+    def _on_response_done(self, event: ServerEvent, now: float) -> None:
+        self._response_events.on_done(event, now)
+        error = ("response", "status_details", "error")
+        code, message = event.text(*error, "code"), event.text(*error, "message")
+        if code in messages.FATAL_CODES:
+            self.connection.refuse(code, ": ".join(filter(None, (code, message))))
 
     def _on_error(self, event: ServerEvent, now: float) -> None:
         code = event.text("error", "code") or event.text("error", "type") or "error"
         message = event.text("error", "message")
         event_id = event.text("error", "event_id")
-        about = self._outgoing.sent(event_id)
-        refused = bool(event_id) and event_id == self._setup_event and not self.ready
-        fatal = refused or code in messages.FATAL_CODES
+        about = self._outbox.sent(event_id)
+        connection = self.connection
         needless = code == _NOTHING_TO_CANCEL and about.type == "response.cancel"
-        if needless or (event_id and event_id == self._touch_event):
-            return  # it ended while we said so, or is there: no news for anybody
-        self._tell(events.ServiceError(code, message, event_id, about.type, fatal))
+        if needless or connection.is_about_keepalive(event_id):
+            return  # the response ended meanwhile; the service is alive
+        is_refused = connection.is_about_configuration(event_id)
+        fatal = is_refused or code in messages.FATAL_CODES
+        self._publish(events.ServiceError(code, message, event_id, about.type, fatal))
         if fatal:
-            self._decide(End(code, message))
+            connection.refuse(code, message)
         elif code == "session_expired":
-            self._decide(Redial(f"the session is used up: {code}: {message}"))
+            connection.fail(f"the session is used up: {code}: {message}")
+        elif about.type == "response.create" and code != messages.RESPONSE_ACTIVE:
+            self._response_events.request_failed(f"{code}: {message}", now)
         else:
-            self._withdraw(about, code, message, now)
-
-    def _withdraw(self, about: Sent, code: str, message: str, now: float) -> None:
-        """Take back what the service refused to do."""
-        if code == "conversation_already_has_active_response":
-            # A response to the user's voice came first: ask again when it has ended.
-            ours = about.type in ("response.create", "")
-            self.responses.postpone(now, ask_again=ours)
-        elif about.type == "response.create" and self.responses.asked_at is not None:
-            self._finish_asked(Status.FAILED, f"{code}: {message}", now)
-        elif about.type == "conversation.item.create":
-            self.conversation.delete(about.item_id)
-
-    # --- The user's turn ----------------------------------------------------------
-
-    def _on_speech_started(self, event: ServerEvent, now: float) -> None:
-        self._user_speaks = True
-        self._tell(events.SpeechStarted(event.text("item_id")))
-        detection = self.config.turn_detection
-        if detection is not None and detection.interrupt_response:
-            self._decide(Hush())
-
-    def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
-        self._user_speaks = False
-        self._lifetime.note_activity(now)
-        self._tell(events.SpeechStopped(event.text("item_id")))
-
-    def _on_committed(self, event: ServerEvent, now: float) -> None:
-        self._items.heard_user(event.text("item_id"), self._items.previous(event))
-        self._user_speaks = False  # some servers do not say so before
-        detection = self.config.turn_detection
-        if detection is not None and detection.create_response:
-            self._unanswered_since = now
-
-    def _truncate(self, cut: Cut, now: float) -> None:
-        item_id = cut.part.item_id
-        fraction = cut.heard_ms / cut.received_ms if cut.received_ms else 0.0
-        text = self.conversation.interrupt(item_id, fraction)
-        # The service takes no zero, and nothing beyond what it sent.
-        end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
-        if not self._outgoing.has_replayed(item_id):  # as text: it has no audio there
-            self._send(messages.truncate_item(item_id, cut.part.content_index, end))
-        event = events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text)
-        self._tell(event)
-
-    # --- Responses ------------------------------------------------------------------
-
-    def _on_response_created(self, event: ServerEvent, now: float) -> None:
-        self._begin(event.text("response", "id"), now)
-
-    def _begin(self, response_id: str, now: float) -> Response | None:
-        """Return the response, begun now if it is new; ``None`` if it has ended."""
-        if self.responses.has_ended(response_id):
-            return None
-        response = self.responses.get(response_id)
-        if response is None:
-            response = self.responses.begin(response_id, now)
-            self._unanswered_since = None
-            self._outgoing.response_began()
-            self._tell(events.ResponseStarted(response_id))
-            self._cancel_if_unwanted(response, now)
-        response.last_at = now
-        return response
-
-    def _cancel_if_unwanted(self, response: Response, now: float) -> None:
-        """Interrupt a response that was interrupted before it had begun."""
-        if self._unwanted:
-            self._unwanted = False
-            response.interrupted_at = now
-            self._send(messages.cancel_response(response.response_id))
-
-    def _response(self, event: ServerEvent, now: float) -> Response | None:
-        """
-        Return the response that *event* belongs to.
-
-        A response that nobody announced begins here: some servers send
-        ``response.created`` late. ``None`` if it has ended or was interrupted, for
-        then nothing of it is wanted any more.
-        """
-        response_id = event.text("response_id") or self.responses.newest
-        response = self._begin(response_id, now)
-        if response is None or response.interrupted_at is not None:
-            return None
-        return response
-
-    def _within(
-        self, take: Callable[[Response, ServerEvent, float], None]
-    ) -> Callable[[ServerEvent, float], None]:
-        """Return what has an event of a response taken in, if that is still wanted."""
-
-        def handle(event: ServerEvent, now: float) -> None:
-            response = self._response(event, now)
-            if response is not None:
-                take(response, event, now)
-
-        return handle
-
-    def _on_response_done(self, event: ServerEvent, now: float) -> None:
-        response = self._begin(event.text("response", "id"), now)
-        if response is None:
-            return
-        self._saying.conclude(response, event.objects("response", "output"))
-        status, reason = _verdict(event)
-        self._finish(response, status, reason, now)
-        code = event.text("response", "status_details", "error", "code")
-        if code in messages.FATAL_CODES:
-            self._decide(End(code, reason))
-
-    def _give_up(self, response: Response, now: float) -> None:
-        # If it is under way after all, no other one could be asked for.
-        self._send(messages.cancel_response(response.response_id))
-        if response.interrupted_at is not None:
-            self._finish(response, Status.CANCELLED, "interrupted", now)
-            return
-        self._finish(response, Status.STALLED, self.responses.stalled_for, now)
-        self._doubt(now)
-
-    def _finish(
-        self, response: Response, status: Status, reason: str, now: float
-    ) -> None:
-        for item_id in response.items:
-            self.conversation.finish(item_id)
-        texts = (self.conversation.text(item_id) for item_id in response.items)
-        text = " ".join(filter(None, texts))
-        self._lifetime.note_activity(now)
-        self._conclude(self.responses.end(response, status, text, reason, now))
-        if response.calls:
-            self.responses.follow_up()
-
-    def _finish_asked(self, status: Status, reason: str, now: float) -> None:
-        self._unwanted = False
-        self._conclude(self.responses.end_asked(status, reason, now))
-
-    def _conclude(self, outcome: Outcome) -> None:
-        self._outgoing.response_ended()
-        self._tell(events.ResponseFinished(outcome))
+            self._outbox.refused(about, code, now)
 
 
-def _is_connection_lost(decision: Decision) -> bool:
-    if not isinstance(decision, Tell):
-        return False
-    return isinstance(decision.event, events.ConnectionLost)
-
-
-def _verdict(event: ServerEvent) -> tuple[Status, str]:
-    """Return how ``response.done`` says that the response ended, and why."""
-    said = event.text("response", "status")
-    status = Status(said) if said in _FINAL else Status.COMPLETED
-    if status is Status.COMPLETED:
-        return status, ""
-    details = ("response", "status_details")
-    code = event.text(*details, "error", "code")
-    message = event.text(*details, "error", "message")
-    reason = event.text(*details, "reason") or ": ".join(filter(None, (code, message)))
-    return status, reason or said
-
-
-_FINAL = ("completed", "cancelled", "failed", "incomplete")
+def _ignore(_direction: object, _message: object) -> None:
+    return

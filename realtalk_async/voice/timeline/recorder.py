@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,19 @@ class Chronicle:
             mark = self._marks[index]
             until, text = now - self.began_at, text or mark.text
             self._marks[index] = replace(mark, until=until, text=text)
+
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """Note sound from the recorder."""
+        self.note_sound("recorder", "sound", at, at, len(pcm) / BYTES_PER_SECOND)
+
+    def received(self, part: object, pcm: bytes, at: float) -> None:
+        """Note sound from the service."""
+        self.note_sound("service", "audio", at, at, len(pcm) / BYTES_PER_SECOND)
+
+    def played(self, part: object, pcm: bytes, at: float) -> None:
+        """Note sound that is audible from *at* on."""
+        seconds = len(pcm) / BYTES_PER_SECOND
+        self.note_sound("speaker", "heard", at, at + seconds, seconds)
 
     def _add(self, mark: Mark) -> int:
         """Keep a mark, and return its place."""

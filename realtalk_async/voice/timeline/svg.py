@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import orjson
 
@@ -20,7 +20,6 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice.timeline.recorder import LANES, Mark
 
 if TYPE_CHECKING:
-    from realtalk_async.voice.summary import Summary
     from realtalk_async.voice.timeline.recorder import Lane
 
 _WIDTH = 1160  # pixels of the time axis
@@ -111,7 +110,15 @@ def _read(line: bytes, number: int, path: str | os.PathLike[str]) -> Mark:
 # --- Drawing it -------------------------------------------------------------------
 
 
-def render(source: Summary | Iterable[Mark] | str | os.PathLike[str]) -> str:
+class HasTimeline(Protocol):
+    """A summary of a session."""
+
+    @property
+    def timeline(self) -> tuple[Mark, ...]:
+        """The marks of the session."""
+
+
+def render(source: HasTimeline | Iterable[Mark] | str | os.PathLike[str]) -> str:
     """
     Draw a time line.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 import wave
 
 import anyio
@@ -56,11 +57,11 @@ async def test_a_stalled_disk_costs_bounded_memory_and_is_told_once(path, logger
     tape = Tape(path, logger, extend=disk.extend)
     disk.works.clear()
     running = asyncio.create_task(tape.run())
-    tape.hear(bytes(SECOND))
+    tape.recorded(bytes(SECOND), time.monotonic())
     await until(disk.asked.is_set)
     for _ in range(100):
-        tape.hear(bytes(SECOND))
-        tape.play(bytes(SECOND), 0.0)
+        tape.recorded(bytes(SECOND), time.monotonic())
+        tape.played(None, bytes(SECOND), 0.0)
     assert tape.waiting <= recording._MOST + 1
     said = await logger.get_logs(level="WARNING", component="session")
     assert [entry.message.split(":")[0] for entry in said] == ["The disk is too slow"]
@@ -69,7 +70,7 @@ async def test_a_stalled_disk_costs_bounded_memory_and_is_told_once(path, logger
     assert tape.waiting == 0
     before = frames_in(path)
     assert before >= recording._MOST * SECOND / 2
-    tape.hear(b"\1\0" * 24_000)
+    tape.recorded(b"\1\0" * 24_000, time.monotonic())
     running.cancel()
     await asyncio.wait([running])
     await tape.finish()
@@ -82,7 +83,7 @@ async def test_a_disk_that_never_works_again_does_not_hold_up_the_end(path, logg
     """What is there stays valid."""
     disk = Disk()
     tape = Tape(path, logger, extend=disk.extend)
-    tape.hear(bytes(SECOND))
+    tape.recorded(bytes(SECOND), time.monotonic())
     disk.works.clear()
     running = asyncio.create_task(tape.run())
     await until(disk.asked.is_set)
@@ -102,7 +103,7 @@ async def test_a_file_that_somebody_spoils_ends_the_recording_only(path, logger)
     running = asyncio.create_task(tape.run())
     with anyio.fail_after(PATIENCE):
         await running
-    tape.hear(bytes(SECOND))
+    tape.recorded(bytes(SECOND), time.monotonic())
     await tape.finish()
     (said,) = await logger.get_logs(level="ERROR")
     assert said.message == "The recording ends here"

@@ -13,69 +13,130 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice import events as words
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.decisions import (
-    End,
-    Hush,
-    Play,
-    Redial,
-    RunTool,
-    Send,
-    Tell,
-)
+from realtalk_async.voice.protocol.connection_state import State
 from realtalk_async.voice.protocol.messages import (
-    Malformed,
-    ServerEvent,
     ServerVad,
     SessionConfig,
 )
-from realtalk_async.voice.protocol.playback import Cut, Part
+from realtalk_async.voice.protocol.microphone import InputFilter
+from realtalk_async.voice.protocol.playback import Part
 from realtalk_async.voice.protocol.session import Session
 
 OFFICIAL = TypeAdapter[object](RealtimeClientEvent)
 
 
 class Talk:
-    """A session and what it decided, driven by hand."""
+    """A session without a network, and what it sends, publishes and plays."""
 
     def __init__(self, config=None, **limits):
         self.session = Session(config or SessionConfig(), **limits)
+        self.session.sound.add(self)
         self.now = 100.0
         self.sent = []
         self.told = []
-        self.played = []
-        self.others = []
+        self.received_audio = []
+        self.tools = []
 
-    def do(self, decisions):
-        """Sort *decisions*; all that is sent must satisfy the official SDK."""
-        for decision in decisions:
-            match decision:
-                case Send(message):
-                    OFFICIAL.validate_python(message)
-                    assert message["event_id"]
-                    self.sent.append(message)
-                case Tell(event):
-                    self.told.append(event)
-                case Play(part, pcm):
-                    self.played.append((part, pcm))
-                case other:
-                    self.others.append(other)
-        return decisions
+    def recorded(self, pcm, at):
+        pass
+
+    def played(self, part, pcm, at):
+        pass
+
+    def received(self, part, pcm, at):
+        self.received_audio.append((part, pcm))
+
+    def take(self):
+        """Take all that the session has to send and to say; check it with the SDK."""
+        for event in self.session.events_received():
+            self.told.append(event)
+            if isinstance(event, words.ToolCalled):
+                self.call_tool(event.call_id)
+        while message := self.session.next_message(self.now):
+            OFFICIAL.validate_python(message)
+            assert message["event_id"]
+            self.sent.append(message)
+            self.send(message)
+        self.told += self.session.events_received()
+
+    def call_tool(self, call_id):
+        self.tools.append(call_id)
+
+    def send(self, message):
+        pass
 
     def event(self, kind, **fields):
-        """Let the service say something."""
+        """Let the service send an event."""
         raw = messages.encode({"type": kind, "event_id": "event_s", **fields})
-        return self.do(self.session.receive(messages.parse(raw), self.now))
+        self.session.receive_data(raw, self.now)
+        self.take()
+
+    def open(self, wall=0.0):
+        """Open a connection."""
+        self.session.connected(self.now, wall)
+        self.take()
 
     def connect(self):
-        """Connect, and let the service set the session up."""
-        self.do(self.session.connected(self.now))
+        """Open a connection, and let the service confirm the configuration."""
+        self.open()
         self.event("session.created", session={"id": "sess_1", "type": "realtime"})
         self.event("session.updated", session={"id": "sess_1", "type": "realtime"})
         return self
 
+    def lose(self, reason="broken"):
+        """Lose the connection."""
+        self.session.connection_lost(reason, self.now)
+        self.take()
+
+    def tick(self, now):
+        """Let the time pass to *now*, unlike `self.now`."""
+        self.session.tick(now)
+        self.take()
+
+    def interrupt(self):
+        """Let the app interrupt."""
+        self.session.interrupt(self.now)
+        self.take()
+
+    def listen(self, ms):
+        """Play so many milliseconds: 60 at once, then 40 every 40 ms."""
+        self.session.audio_due(self.now)
+        for _ in range((ms - 60) // 40):
+            self.now += 0.04
+            self.session.audio_due(self.now)
+
+    def break_in(self):
+        """Let the service detect that the user speaks."""
+        self.event("input_audio_buffer.speech_started", item_id="u2")
+
+    def push(self, ms):
+        """Let the recorder deliver so many milliseconds."""
+        self.session.push_audio(bytes(ms * 48), self.now)
+        self.take()
+
+    def start_turn(self):
+        self.session.start_turn(self.now)
+        self.take()
+
+    def end_turn(self, **options):
+        answered = self.session.end_turn(self.now, **options)
+        self.take()
+        return answered
+
+    @property
+    def error(self):
+        """Why the connection is to be closed."""
+        error = self.session.connection.error
+        if error is None:
+            return None
+        return str(error).removeprefix("the service ended the session: ")
+
     def say(self, text="Hi", *, role="user", trigger=True):
-        """Let the app write something."""
-        self.do(self.session.send_text(text, role, self.now, trigger_response=trigger))
+        """Let the app send a text."""
+        send_text = self.session.send_text
+        request = send_text(text, role, self.now, trigger_response=trigger)
+        self.take()
+        return request
 
     def begin(self, response_id="r1", item_id="i1"):
         """Let the service begin a response."""
@@ -111,11 +172,11 @@ class Talk:
 def test_a_new_connection_is_set_up_first():
     """Ready is what the service has confirmed, not what we sent."""
     talk = Talk()
-    talk.do(talk.session.connected(talk.now))
+    talk.open()
     assert [m["type"] for m in talk.sent] == ["session.update"]
     talk.event("session.created", session={"id": "sess_1", "expires_at": 1799})
     assert not talk.session.ready
-    assert talk.session.expires_at == 1799
+    assert talk.session.connection.expires_at == 1799
     talk.event("session.updated", session={"id": "sess_1"})
     assert talk.session.ready
     assert talk.told == [words.Connected("sess_1", "gpt-realtime-2.1")]
@@ -126,12 +187,12 @@ def test_a_new_connection_is_set_up_first():
 def test_a_server_that_never_confirms_is_taken_as_it_is():
     """After a while, and it is said."""
     talk = Talk(setup_grace=5.0)
-    talk.do(talk.session.connected(talk.now))
+    talk.open()
     talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
     assert talk.session.deadline == 105.0
-    talk.do(talk.session.tick(104.9))
+    talk.tick(104.9)
     assert not talk.session.ready
-    talk.do(talk.session.tick(105.0))
+    talk.tick(105.0)
     assert talk.session.ready
     assert talk.session.deadline == 100.0 + 3540  # when the connection is left
     assert [type(e) for e in talk.told] == [words.ProtocolProblem, words.Connected]
@@ -140,9 +201,9 @@ def test_a_server_that_never_confirms_is_taken_as_it_is():
 def test_a_server_that_says_nothing_at_all_is_no_realtime_service():
     """Its websocket opened; that is not enough."""
     talk = Talk(setup_grace=5.0)
-    talk.do(talk.session.connected(talk.now))
-    talk.do(talk.session.tick(105.0))
-    assert talk.others == [Redial("nothing came within 5 s")]
+    talk.open()
+    talk.tick(105.0)
+    assert talk.error == "nothing came within 5 s"
     assert not talk.session.ready
     assert talk.session.deadline is None
 
@@ -151,13 +212,14 @@ def test_a_service_that_falls_silent_is_asked_and_left_if_it_does_not_answer():
     """Also while nobody waits for a response: the next one would never come."""
     talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
     assert talk.session.deadline == 130.0
-    talk.do(talk.session.tick(130.0))
+    talk.tick(130.0)
     assert talk.sent[-1]["session"] == {"type": "realtime"}
     assert talk.session.deadline == 135.0
-    talk.do(talk.session.tick(135.0))
-    silent = "the service said nothing any more for 35.0 s"
-    assert talk.others == [Redial(silent)]
-    talk.do(talk.session.lost(silent, 135.0))
+    talk.tick(135.0)
+    silent = "the service sent nothing for 35.0 s"
+    assert talk.error == silent
+    talk.now = 135.0
+    talk.lose(silent)
     assert talk.told[-1] == words.ConnectionLost(silent)
     talk.now = 136.0
     talk.connect()
@@ -167,18 +229,18 @@ def test_a_service_that_falls_silent_is_asked_and_left_if_it_does_not_answer():
 def test_a_service_that_answers_is_not_left():
     """Whatever it says is a sign of life."""
     talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
-    talk.do(talk.session.tick(130.0))
+    talk.tick(130.0)
     talk.now = 131.0
     talk.event("session.updated", session={"id": "sess_1", "type": "realtime"})
     assert talk.session.deadline == 161.0
-    assert talk.others == []
+    assert talk.error is None
     assert [type(event) for event in talk.told] == [words.Connected]
 
 
 def test_a_service_may_refuse_to_be_asked_whether_it_is_there():
     """That is an answer too, and no news for the app."""
     talk = Talk(stall_after=30.0, setup_grace=5.0).connect()
-    talk.do(talk.session.tick(130.0))
+    talk.tick(130.0)
     talk.now = 131.0
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": "odd", "message": "no", "event_id": about})
@@ -189,16 +251,16 @@ def test_a_service_may_refuse_to_be_asked_whether_it_is_there():
 def test_a_service_that_never_confirms_is_left_when_a_response_stalls_in_silence():
     """It cannot be asked; before that it is left in peace."""
     talk = Talk(stall_after=30.0, setup_grace=5.0)
-    talk.do(talk.session.connected(talk.now))
+    talk.open()
     talk.event("session.created", session={"id": "sess_1", "type": "realtime"})
-    talk.do(talk.session.tick(105.0))
-    talk.do(talk.session.tick(200.0))
-    assert talk.others == []
+    talk.tick(105.0)
+    talk.tick(200.0)
+    assert talk.error is None
     talk.now = 200.0
     talk.say()
-    talk.do(talk.session.tick(230.0))
+    talk.tick(230.0)
     assert talk.outcomes() == [Status.STALLED]
-    assert len(talk.others) == 1
+    assert talk.error == "the service sent nothing for 130.0 s"
 
 
 def test_a_spoken_turn_without_any_response_is_stalled():
@@ -208,7 +270,7 @@ def test_a_spoken_turn_without_any_response_is_stalled():
     talk.event("input_audio_buffer.speech_stopped", item_id="u1")
     talk.event("input_audio_buffer.committed", item_id="u1")
     assert talk.session.deadline == 130.0
-    talk.do(talk.session.tick(130.0))
+    talk.tick(130.0)
     assert talk.outcomes() == [Status.STALLED]
     talk.begin()
     talk.done()
@@ -219,7 +281,7 @@ def test_a_needless_cancel_is_no_news():
     """The response ended while we said so."""
     talk = Talk().connect()
     talk.begin()
-    talk.do(talk.session.interrupt(talk.now))
+    talk.interrupt()
     cancel = next(m for m in talk.sent if m["type"] == "response.cancel")
     error = {"code": "response_cancel_not_active", "event_id": cancel["event_id"]}
     talk.event("error", error={**error, "message": "no active response"})
@@ -229,10 +291,10 @@ def test_a_needless_cancel_is_no_news():
 def test_a_refused_set_up_ends_the_session_with_the_reason():
     """An unknown voice would be refused again and again."""
     talk = Talk()
-    talk.do(talk.session.connected(talk.now))
+    talk.open()
     error = {"code": "invalid_value", "message": "no such voice", "event_id": "evt_1"}
     talk.event("error", error=error)
-    assert talk.others == [End("invalid_value", "no such voice")]
+    assert talk.error == "invalid_value: no such voice"
 
 
 # --- A spoken turn ----------------------------------------------------------------
@@ -262,7 +324,7 @@ def test_a_spoken_turn_from_beginning_to_end():
     ]
     (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.text) == (Status.COMPLETED, "The answer is five.")
-    assert [part for part, _ in talk.played] == [Part("i1", 0)] * 2
+    assert [part for part, _ in talk.received_audio] == [Part("i1", 0)] * 2
     assert not talk.session.responses.responding
     assert [type(e) for e in talk.told[1:]] == [
         *(words.SpeechStarted, words.SpeechStopped, words.ResponseStarted),
@@ -282,7 +344,7 @@ def test_beta_names_make_the_same_turn():
     talk.event("response.audio.delta", **place, delta="AAAA")
     talk.done()
     assert talk.session.responses.outcomes[0].text == "Hello."
-    assert talk.played == [(Part("i1", 0), b"\0\0\0")]
+    assert talk.received_audio == [(Part("i1", 0), b"\0\0\0")]
 
 
 def test_a_late_response_created_changes_nothing():
@@ -310,20 +372,20 @@ def test_the_final_list_of_items_fills_in_what_was_never_streamed():
 # --- Barge-in ---------------------------------------------------------------------
 
 
-def interrupted_talk():
-    """Return a talk in whose response the user just broke in."""
+def interrupted_talk(heard_ms=500):
+    """Return a talk whose user interrupts a response in its middle."""
     talk = Talk().connect()
     talk.begin()
     talk.speak("one two three four", ms=1000)
-    talk.event("input_audio_buffer.speech_started", item_id="u2")
+    talk.listen(heard_ms)
+    talk.break_in()
     return talk
 
 
 def test_the_users_voice_silences_the_response_and_the_service_learns_what_was_heard():
     """Clear the queue, then truncate to the millisecond."""
     talk = interrupted_talk()
-    assert talk.others == [Hush()]
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    assert talk.session.playback.queued == 0
     truncate = talk.sent[-1]
     assert truncate["type"] == "conversation.item.truncate"
     assert (truncate["item_id"], truncate["content_index"]) == ("i1", 0)
@@ -336,12 +398,11 @@ def test_the_users_voice_silences_the_response_and_the_service_learns_what_was_h
 def test_later_deltas_of_an_interrupted_response_are_dropped():
     """They were on their way already."""
     talk = interrupted_talk()
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
-    played = len(talk.played)
+    played = len(talk.received_audio)
     talk.speak(" five six")
     talk.done("cancelled", status_details={"reason": "turn_detected"})
     talk.speak(" seven eight")
-    assert len(talk.played) == played
+    assert len(talk.received_audio) == played
     (outcome,) = talk.session.responses.outcomes
     assert (outcome.status, outcome.text) == (Status.CANCELLED, "one two")
     assert outcome.reason == "turn_detected"
@@ -351,17 +412,15 @@ def test_later_deltas_of_an_interrupted_response_are_dropped():
 def test_the_next_response_is_played_again():
     """Only the interrupted one is dropped."""
     talk = interrupted_talk()
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
     talk.done("cancelled")
     talk.begin("r2", "i2")
     talk.speak("Yes?", response_id="r2", item_id="i2")
-    assert talk.played[-1][0] == Part("i2", 0)
+    assert talk.received_audio[-1][0] == Part("i2", 0)
 
 
 def test_a_response_that_played_all_that_came_is_truncated_too_while_more_would_come():
     """The queue was empty, but the response was not at its end."""
-    talk = interrupted_talk()
-    talk.do(talk.session.cut_off([], talk.now))
+    talk = interrupted_talk(heard_ms=1020)
     assert talk.sent[-1]["audio_end_ms"] == 1000
 
 
@@ -371,28 +430,31 @@ def test_a_response_that_ended_but_still_plays_is_truncated():
     talk.begin()
     talk.speak("one two three four", ms=1000)
     talk.done()
-    talk.event("input_audio_buffer.speech_started", item_id="u2")
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 250, 1000)], talk.now))
-    assert talk.sent[-1]["audio_end_ms"] == 250
+    talk.listen(260)
+    talk.break_in()
+    assert talk.sent[-1]["audio_end_ms"] == 260
     assert talk.session.conversation.text("i1") == "one"
     assert talk.outcomes() == [Status.COMPLETED]
 
 
 @settings(deadline=None)
-@given(st.integers(0, 5000), st.integers(0, 5000))
+@given(st.integers(0, 500), st.integers(1, 500))
 def test_the_truncation_is_within_what_the_service_takes(heard, received):
     """More than nothing, and not more than it sent."""
     talk = Talk().connect()
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), heard, received)], talk.now))
-    assert 0 < talk.sent[-1]["audio_end_ms"] <= max(1, received)
+    talk.begin()
+    talk.speak(ms=received)
+    if heard:
+        talk.listen(heard)
+    talk.break_in()
+    assert 0 < talk.sent[-1]["audio_end_ms"] <= received
 
 
 def test_a_service_that_never_confirms_the_interruption_does_not_hang_us():
     """The response counts as cancelled after the grace."""
     talk = interrupted_talk()
-    talk.do(talk.session.cut_off([], talk.now))
     assert talk.session.deadline == talk.now + 3.0
-    talk.do(talk.session.tick(talk.now + 3.0))
+    talk.tick(talk.now + 3.0)
     assert talk.outcomes() == [Status.CANCELLED]
     talk.done("cancelled")
     assert talk.outcomes() == [Status.CANCELLED]
@@ -404,8 +466,9 @@ def test_without_interruption_the_response_goes_on():
     talk.connect()
     talk.begin()
     talk.speak()
-    talk.event("input_audio_buffer.speech_started", item_id="u2")
-    assert talk.others == []
+    talk.break_in()
+    assert talk.session.playback.queued
+    assert not any(isinstance(event, words.Interrupted) for event in talk.told)
 
 
 def test_a_response_is_interrupted_once():
@@ -414,8 +477,7 @@ def test_a_response_is_interrupted_once():
     talk.begin()
     talk.speak("one two three four", ms=1000)
     for _ in range(2):
-        talk.do(talk.session.interrupt(talk.now))
-        talk.do(talk.session.cut_off([], talk.now))
+        talk.interrupt()
     assert talk.types() == ["response.cancel", "conversation.item.truncate"]
     assert [type(e) for e in talk.told].count(words.Interrupted) == 1
 
@@ -424,11 +486,11 @@ def test_a_response_that_has_not_begun_can_be_interrupted():
     """Nothing of it is played; the next question is answered."""
     talk = Talk().connect()
     talk.say("Tell me a story")
-    talk.do(talk.session.interrupt(talk.now))
+    talk.interrupt()
     talk.say("And now?")
     talk.begin()
     talk.speak()
-    assert talk.played == []
+    assert talk.received_audio == []
     assert talk.sent[-1]["type"] == "response.cancel"
     assert talk.sent[-1]["response_id"] == "r1"
     talk.done("cancelled")
@@ -436,20 +498,20 @@ def test_a_response_that_has_not_begun_can_be_interrupted():
     talk.speak(response_id="r2", item_id="i2")
     talk.done(response_id="r2")
     assert talk.outcomes() == [Status.CANCELLED, Status.COMPLETED]
-    assert len(talk.played) == 1
+    assert len(talk.received_audio) == 1
 
 
 def test_what_was_interrupted_and_lost_does_not_concern_the_next_response():
     """An interruption is over with the connection."""
     talk = Talk().connect()
     talk.say("Tell me a story")
-    talk.do(talk.session.interrupt(talk.now))
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.interrupt()
+    talk.lose("broken")
     talk.connect()
     talk.say("And now?")
     talk.begin()
     talk.speak()
-    assert len(talk.played) == 1
+    assert len(talk.received_audio) == 1
 
 
 def test_what_still_plays_of_a_lost_connection_is_cut_here_only():
@@ -458,11 +520,11 @@ def test_what_still_plays_of_a_lost_connection_is_cut_here_only():
     talk.begin()
     talk.speak("one two three four", ms=1000)
     talk.done()
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     talk.connect()
     talk.sent.clear()
-    talk.do(talk.session.interrupt(talk.now))
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    talk.listen(500)
+    talk.interrupt()
     assert talk.types() == []
     (entry,) = talk.session.conversation.entries()
     assert (entry.content, entry.interrupted) == ("one two", True)
@@ -473,10 +535,10 @@ def test_the_app_can_interrupt_too():
     talk = Talk().connect()
     talk.begin()
     talk.speak(ms=1000)
-    talk.do(talk.session.interrupt(talk.now))
-    assert talk.sent[-1]["type"] == "response.cancel"
-    assert talk.sent[-1]["response_id"] == "r1"
-    assert talk.others == [Hush()]
+    talk.interrupt()
+    assert talk.types()[-2:] == ["response.cancel", "conversation.item.truncate"]
+    assert talk.sent[-2]["response_id"] == "r1"
+    assert talk.session.playback.queued == 0
 
 
 # --- Outcomes ---------------------------------------------------------------------
@@ -506,11 +568,11 @@ def test_a_lost_connection_ends_the_response_as_lost():
     """And one that was asked for and had not begun."""
     talk = Talk().connect()
     talk.say()
-    talk.do(talk.session.lost("1006", talk.now))
+    talk.lose("1006")
     talk.connect()
     talk.begin()
     talk.speak("one two")
-    talk.do(talk.session.lost("1001 going away", talk.now))
+    talk.lose("1001 going away")
     first, second = talk.session.responses.outcomes
     assert (first.status, first.response_id) == (Status.LOST, "")
     assert (second.status, second.text) == (Status.LOST, "one two")
@@ -523,9 +585,9 @@ def test_a_spoken_question_whose_response_had_not_begun_is_lost_with_its_connect
     """Whoever waits for the response is told."""
     talk = Talk().connect()
     talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     assert talk.outcomes() == [Status.LOST]
-    talk.do(talk.session.lost("broken again", talk.now))
+    talk.lose("broken again")
     assert len(talk.outcomes()) == 1
 
 
@@ -536,7 +598,7 @@ def test_a_turn_that_was_committed_is_over():
     talk.event("input_audio_buffer.committed", item_id="u1")
     talk.begin()
     talk.done()
-    talk.do(talk.session.lost("it broke", talk.now))
+    talk.lose("it broke")
     assert talk.outcomes() == [Status.COMPLETED]
 
 
@@ -544,10 +606,10 @@ def test_a_turn_that_had_only_begun_is_lost_with_its_connection():
     """No service has heard it to its end; who waits for the response may say so."""
     talk = Talk().connect()
     talk.event("input_audio_buffer.speech_started", item_id="u1")
-    talk.do(talk.session.lost("it broke", talk.now))
+    talk.lose("it broke")
     assert talk.outcomes() == [Status.LOST]
     talk.connect()
-    talk.do(talk.session.lost("it broke", talk.now))
+    talk.lose("it broke")
     assert talk.outcomes() == [Status.LOST]
 
 
@@ -557,11 +619,11 @@ def test_a_spoken_question_that_was_answered_is_not_lost():
     talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
     talk.begin()
     talk.done()
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     assert talk.outcomes() == [Status.COMPLETED]
     talk = Talk(SessionConfig(turn_detection=None)).connect()
     talk.event("input_audio_buffer.committed", item_id="u1", previous_item_id=None)
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     assert talk.outcomes() == []
 
 
@@ -572,9 +634,9 @@ def test_a_response_about_which_nothing_more_comes_is_stalled():
     talk.now += 20
     talk.speak("one")
     assert talk.session.deadline == talk.now + 30
-    talk.do(talk.session.tick(talk.now + 29.9))
+    talk.tick(talk.now + 29.9)
     assert talk.outcomes() == []
-    talk.do(talk.session.tick(talk.now + 30))
+    talk.tick(talk.now + 30)
     assert talk.outcomes() == [Status.STALLED]
     assert [m["type"] for m in talk.sent[-2:]] == ["response.cancel", "session.update"]
     talk.speak("two")  # too late
@@ -587,7 +649,7 @@ def test_a_response_that_was_asked_for_and_never_begins_is_stalled():
     """The service swallowed our question."""
     talk = Talk(stall_after=30.0).connect()
     talk.say()
-    talk.do(talk.session.tick(talk.now + 30))
+    talk.tick(talk.now + 30)
     assert talk.outcomes() == [Status.STALLED]
 
 
@@ -595,7 +657,8 @@ def test_the_end_of_the_session_loses_what_is_under_way_without_a_lost_connectio
     """We closed it: nothing broke."""
     talk = Talk().connect()
     talk.begin()
-    talk.do(talk.session.ended("stopped", talk.now))
+    talk.session.end("stopped", talk.now)
+    talk.take()
     assert talk.outcomes() == [Status.LOST]
     assert not any(isinstance(e, words.ConnectionLost) for e in talk.told)
 
@@ -607,7 +670,7 @@ def test_a_response_that_failed_for_a_fatal_reason_ends_the_session(code):
     talk.begin()
     talk.done("failed", status_details={"error": {"code": code, "message": "no"}})
     assert talk.outcomes() == [Status.FAILED]
-    assert talk.others == [End(code, f"{code}: no")]
+    assert talk.error == f"{code}: {code}: no"
 
 
 # --- Errors -----------------------------------------------------------------------
@@ -622,7 +685,7 @@ def test_an_error_is_told_with_what_it_is_about_and_the_session_goes_on():
     talk.event("error", error=error)
     item = "conversation.item.create"
     assert talk.told[-1] == words.ServiceError("bad", "no", about, item, fatal=False)
-    assert talk.others == []
+    assert talk.error is None
     assert talk.session.ready
     # It is not in the service's conversation, so not in ours.
     assert talk.session.conversation.entries() == []
@@ -641,38 +704,39 @@ def test_a_refused_question_has_failed():
 def test_a_question_that_came_too_late_is_asked_again_after_the_response():
     """The service had begun to answer the user's voice in the same moment."""
     talk = Talk().connect()
-    talk.say()
+    request = talk.say()
     code = "conversation_already_has_active_response"
     about = talk.sent[-1]["event_id"]
     talk.begin()
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
     assert talk.types().count("response.create") == 1
-    assert talk.session.responses.awaited == 1
     talk.done()
+    assert request.outcome is None
     assert talk.types().count("response.create") == 2
     talk.begin("r2", "i2")
     talk.done(response_id="r2")
+    assert request.outcome.response_id == "r2"
     assert talk.outcomes() == [Status.COMPLETED] * 2
 
 
 def test_a_question_that_an_unknown_response_bars_is_asked_again_at_leisure():
     """Not at once, and again and again: the service would be asked in a storm."""
     talk = Talk().connect()
-    talk.say()
+    request = talk.say()
     code = "conversation_already_has_active_response"
     for _ in range(3):
         about = talk.sent[-1]["event_id"]
         talk.event("error", error={"code": code, "message": "busy", "event_id": about})
         asked = talk.types().count("response.create")
         assert talk.session.deadline == talk.now + 0.5
-        talk.do(talk.session.tick(talk.now + 0.4))
+        talk.tick(talk.now + 0.4)
         assert talk.types().count("response.create") == asked
         talk.now += 0.5
-        talk.do(talk.session.tick(talk.now))
+        talk.tick(talk.now)
         assert talk.types().count("response.create") == asked + 1
     talk.begin()
-    assert talk.session.responses.awaited == 0
     talk.done()
+    assert request.outcome.response_id == "r1"
     assert talk.outcomes() == [Status.COMPLETED]
 
 
@@ -683,23 +747,24 @@ def test_a_question_that_was_to_be_asked_again_is_lost_with_its_connection():
     code = "conversation_already_has_active_response"
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
-    talk.do(talk.session.lost("broke", talk.now))
+    talk.lose("broke")
     assert talk.outcomes() == [Status.LOST]
 
 
 def test_a_response_that_is_announced_late_comes_before_the_one_asked_for():
     """The question was refused because of it, before we knew of it."""
     talk = Talk().connect()
-    talk.say()
+    request = talk.say()
     code = "conversation_already_has_active_response"
     about = talk.sent[-1]["event_id"]
     talk.event("error", error={"code": code, "message": "busy", "event_id": about})
     talk.begin()
-    assert talk.session.responses.awaited == 1
     talk.done()
+    assert request.outcome is None
     assert talk.types().count("response.create") == 2
     talk.begin("r2", "i2")
     talk.done(response_id="r2")
+    assert request.outcome.response_id == "r2"
     assert talk.outcomes() == [Status.COMPLETED] * 2
 
 
@@ -708,7 +773,7 @@ def test_fatal_codes_end_the_session(code):
     """No second try can mend them."""
     talk = Talk().connect()
     talk.event("error", error={"code": code, "message": "no"})
-    assert talk.others == [End(code, "no")]
+    assert talk.error == f"{code}: no"
     assert talk.told[-1].fatal
 
 
@@ -716,9 +781,7 @@ def test_an_expired_session_is_dialled_again():
     """It ends after an hour, and some servers leave the socket open."""
     talk = Talk().connect()
     talk.event("error", error={"code": "session_expired", "message": "60 minutes"})
-    assert talk.others == [
-        Redial("the session is used up: session_expired: 60 minutes")
-    ]
+    assert talk.error == "the session is used up: session_expired: 60 minutes"
 
 
 def test_unknown_events_are_passed_on():
@@ -761,15 +824,16 @@ def test_bad_audio_is_skipped_and_said():
     assert isinstance(talk.told[-1], words.ProtocolProblem)
     talk.speak()
     talk.done()
-    assert len(talk.played) == 1
+    assert len(talk.received_audio) == 1
     assert talk.outcomes() == [Status.COMPLETED]
 
 
 def test_a_malformed_frame_is_said_and_skipped():
     """One bad frame must not end a conversation."""
     talk = Talk().connect()
-    talk.do(talk.session.malformed(Malformed("not JSON"), talk.now))
-    assert talk.told[-1] == words.ProtocolProblem("not JSON")
+    talk.session.receive_data(b"[]", talk.now)
+    talk.take()
+    assert talk.told[-1] == words.ProtocolProblem("not an object: b'[]'")
     assert talk.session.ready
 
 
@@ -820,12 +884,14 @@ def test_no_event_of_any_shape_breaks_the_session(events):
     """Known types with hostile contents; what we send stays valid."""
     talk = Talk().connect()
     for kind, fields in events:
-        event = ServerEvent(kind, {**fields, "type": kind})
-        talk.do(talk.session.receive(event, talk.now))
-    talk.do(talk.session.cut_off([], talk.now))
-    talk.do(talk.session.tick(talk.now + 1000))
+        talk.event(kind, **fields)
+        if talk.session.state is State.CLOSING:
+            talk.lose()
+            talk.connect()
+    talk.interrupt()
+    talk.tick(talk.now + 1000)
     assert not talk.session.responses.responding
-    talk.do(talk.session.lost("gone", talk.now))
+    talk.lose("gone")
 
 
 # --- The app's texts --------------------------------------------------------------
@@ -852,7 +918,6 @@ def test_texts_wait_while_a_response_is_under_way():
     talk.say("two")
     talk.say("three", role="system", trigger=False)
     assert talk.types() == []
-    assert talk.session.queued_texts == 3
     talk.done()
     create, ask = "conversation.item.create", "response.create"
     assert talk.types() == [create, create, ask]
@@ -912,29 +977,70 @@ def test_the_status_message_follows_each_finished_response():
     assert talk.types().count("conversation.item.create") == 4
 
 
-# --- Whose response is awaited -------------------------------------------------------
+# --- Requests ---------------------------------------------------------------------
 
 
-def test_the_awaited_response_is_the_one_last_asked_for():
-    """Even if it ended before anybody waited for it."""
+def test_the_latest_request_is_the_last_whose_outcome_was_not_handed_out():
     talk = Talk().connect()
-    assert talk.session.responses.awaited == 0
-    talk.say()
+    responses = talk.session.responses
+    assert responses.latest is None
+    request = talk.say()
+    assert responses.latest is request
     talk.begin()
     talk.done()
-    assert talk.session.responses.awaited == 0
-    talk.session.responses.handed_out(0)
-    assert talk.session.responses.awaited == 1
+    assert responses.latest is request
+    responses.handed_out(request)
+    assert responses.latest is None
 
 
-def test_a_text_that_waits_is_answered_after_the_response_under_way():
-    """So that is not the response that the app waits for."""
+def test_each_request_has_the_outcome_of_its_own_response():
+    """A response under way comes before both."""
     talk = Talk().connect()
     talk.begin()
-    talk.say("one")
-    assert talk.session.responses.awaited == 1
-    talk.say("two")
-    assert talk.session.responses.awaited == 2
+    one, two = talk.say("one"), talk.say("two")
+    talk.done()
+    assert (one.outcome, two.outcome) == (None, None)
+    for number in (2, 3):
+        talk.begin(f"r{number}", f"i{number}")
+        talk.done(response_id=f"r{number}")
+    assert one.outcome.response_id == "r2"
+    assert two.outcome.response_id == "r3"
+
+
+def test_a_request_that_was_sent_is_lost_with_its_connection_and_a_queued_one_is_not():
+    talk = Talk().connect()
+    one, two = talk.say("one"), talk.say("two")
+    talk.lose()
+    assert one.outcome.status is Status.LOST
+    talk.connect()
+    talk.begin()
+    talk.done()
+    assert two.outcome.response_id == "r1"
+
+
+def test_a_request_whose_response_calls_a_tool_has_the_outcome_of_the_next_response():
+    talk = Talk().connect()
+    request = talk.say()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    assert request.outcome is None
+    answer(talk)
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert request.outcome.response_id == "r2"
+
+
+def test_a_request_after_tools_survives_a_lost_connection():
+    talk = Talk().connect()
+    request = talk.say()
+    talk.event("response.created", response={"id": "r1"})
+    call(talk)
+    talk.lose()
+    talk.connect()
+    answer(talk)
+    talk.begin("r2", "i2")
+    talk.done(response_id="r2")
+    assert request.outcome.response_id == "r2"
 
 
 # --- Another connection -----------------------------------------------------------
@@ -948,10 +1054,11 @@ def test_a_new_connection_is_told_the_conversation_as_text():
     talk.event(heard, item_id="u1", content_index=0, transcript="Count.")
     talk.begin()
     talk.speak("one two three four", ms=1000)
-    talk.do(talk.session.cut_off([Cut(Part("i1", 0), 500, 1000)], talk.now))
+    talk.listen(500)
+    talk.break_in()
     talk.done("cancelled")
     talk.say("Thanks", trigger=False)
-    talk.do(talk.session.lost("1006", talk.now))
+    talk.lose("1006")
     talk.sent.clear()
     talk.now += 2.5
     talk.connect()
@@ -969,7 +1076,7 @@ def test_echoes_of_the_replay_are_not_new_items():
     talk = Talk().connect()
     talk.say("one", trigger=False)
     talk.say("two", trigger=False)
-    talk.do(talk.session.lost("1006", talk.now))
+    talk.lose("1006")
     talk.connect()
     previous = None
     for name, text in (("n1", "one"), ("n2", "two")):
@@ -991,7 +1098,7 @@ def test_of_the_status_messages_only_the_last_is_told_again():
         talk.session.set_status(f"status {number}")
         talk.begin(f"r{number}", f"i{number}")
         talk.done(response_id=f"r{number}")
-    talk.do(talk.session.lost("1006", talk.now))
+    talk.lose("1006")
     talk.sent.clear()
     talk.connect()
     assert [m["item"]["content"][0]["text"] for m in talk.sent[1:]] == ["status 2"]
@@ -1000,8 +1107,10 @@ def test_of_the_status_messages_only_the_last_is_told_again():
 def test_a_connection_that_is_lost_twice_counts_from_the_first_loss():
     """The downtime is the user's."""
     talk = Talk().connect()
-    talk.do(talk.session.lost("1006", 100.0))
-    talk.do(talk.session.lost("refused", 101.0))
+    talk.now = 100.0
+    talk.lose("1006")
+    talk.now = 101.0
+    talk.lose("refused")
     talk.now = 103.0
     talk.connect()
     assert talk.told[-1] == words.ConnectionRestored(3.0, 0)
@@ -1027,12 +1136,8 @@ def call(talk, call_id="c1", response_id="r1", item_id="f1", *, done=True):
 def answer(talk, call_id="c1", output="sunny"):
     """Let a tool of the app answer."""
     result = words.ToolFinished(call_id, "look", output, 0.1)
-    talk.do(talk.session.tool_finished(result, talk.now))
-
-
-def runs(talk):
-    """Return the calls that the stream was to make."""
-    return [d.call.call_id for d in talk.others if isinstance(d, RunTool)]
+    talk.session.tool_finished(result, talk.now)
+    talk.take()
 
 
 def test_tools_are_part_of_the_set_up():
@@ -1047,7 +1152,7 @@ def test_a_tool_is_called_once_and_its_answer_asked_for():
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
     call(talk)
-    assert runs(talk) == ["c1"]
+    assert talk.tools == ["c1"]
     assert talk.types() == []
     assert talk.session.responses.outcomes[0].calls == ("look",)
     answer(talk)
@@ -1067,7 +1172,7 @@ def test_a_call_without_any_announcement_is_made_too():
     talk = Talk().connect()
     place = {"response_id": "r1", "item_id": "f1", "call_id": "c1", "name": "look"}
     talk.event("response.function_call_arguments.done", **place, arguments="{}")
-    assert runs(talk) == ["c1"]
+    assert talk.tools == ["c1"]
 
 
 def test_the_answer_of_a_quick_tool_waits_for_the_response_to_end():
@@ -1115,7 +1220,7 @@ def test_a_new_connection_is_told_of_the_call_before_the_answer():
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
     call(talk)
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     answer(talk)
     assert talk.types() == []
     talk.connect()
@@ -1170,7 +1275,7 @@ def test_a_new_connection_is_told_of_calls_with_their_answers_where_they_were(kn
     """Every new one; else the model would not know what its tools said."""
     talk = talk_with_an_answered_call(**known)
     for _ in range(2):
-        talk.do(talk.session.lost("broken", talk.now))
+        talk.lose("broken")
         talk.connect()
         assert replayed(talk) == REPLAYED
         assert talk.told[-1].replayed == 4
@@ -1188,7 +1293,7 @@ def test_a_call_that_was_answered_meanwhile_is_told_once():
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
     call(talk)
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     talk.connect()
     assert replayed(talk) == []
     answer(talk)
@@ -1200,7 +1305,7 @@ def test_a_call_that_was_answered_meanwhile_is_told_once():
     talk.begin("r2", "i2")
     talk.done(response_id="r2")
     talk.sent.clear()
-    talk.do(talk.session.lost("broken", talk.now))
+    talk.lose("broken")
     talk.connect()
     assert replayed(talk) == both
 
@@ -1209,74 +1314,122 @@ def test_an_interrupted_response_calls_nothing_more():
     """What it still says is not wanted."""
     talk = Talk().connect()
     talk.event("response.created", response={"id": "r1"})
-    talk.do(talk.session.cut_off([], talk.now))
+    talk.interrupt()
     call(talk)
-    assert runs(talk) == []
-
-
-def test_the_awaited_response_moves_on_behind_a_call():
-    """Two questions, of which the first needs a tool: three responses."""
-    talk = Talk().connect()
-    talk.say("First")
-    talk.event("response.created", response={"id": "r1"})
-    talk.say("Second")
-    responses = talk.session.responses
-    assert responses.asked_for == 1
-    call(talk)
-    assert responses.asked_for == 2
-    assert responses.answer_from(0) == 1
+    assert talk.tools == []
 
 
 # --- Push-to-talk -----------------------------------------------------------------
 
 
+def push_to_talk():
+    """Return a connected session with push-to-talk."""
+    input_filter = InputFilter(push_to_talk=True)
+    config = SessionConfig(turn_detection=None)
+    return Talk(config, input_filter=input_filter).connect()
+
+
+def kinds(talk):
+    """Return the types of the sent messages, without audio."""
+    return [kind for kind in talk.types() if kind != "input_audio_buffer.append"]
+
+
 def test_a_turn_of_push_to_talk_is_committed_and_answered():
     """The buffer is clean at its beginning."""
-    talk = Talk(SessionConfig(turn_detection=None)).connect()
-    talk.do(talk.session.start_turn(talk.now))
-    assert talk.others == [Hush()]
-    talk.session.end_turn()
-    assert talk.session.responses.asked_for == 0
-    talk.do(talk.session.commit(100, talk.now))
-    assert talk.types() == [
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.push(100)
+    assert talk.end_turn()
+    request = talk.session.responses.latest
+    assert kinds(talk) == [
         "input_audio_buffer.clear",
         "input_audio_buffer.commit",
         "response.create",
     ]
-    assert talk.session.responses.asked_for == 0
+    talk.begin()
+    talk.done()
+    assert request.outcome.completed
+
+
+def test_a_turn_is_committed_after_all_of_its_audio():
+    """The recorder delivers faster than the websocket takes it."""
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.session.push_audio(bytes(500 * 48), talk.now)
+    talk.end_turn()
+    sent = [m["type"] for m in talk.sent]
+    assert sent.count("input_audio_buffer.append") == 13
+    assert sent[-3:] == [
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "response.create",
+    ]
 
 
 def test_a_turn_waits_for_the_interrupted_response_to_end():
     """The service takes one question at a time."""
-    talk = Talk(SessionConfig(turn_detection=None)).connect()
+    talk = push_to_talk()
     talk.begin()
-    talk.do(talk.session.start_turn(talk.now))
-    talk.do(talk.session.cut_off([], talk.now))
-    talk.session.end_turn()
-    talk.do(talk.session.commit(500, talk.now))
+    talk.start_turn()
+    talk.push(500)
+    talk.end_turn()
     assert "response.create" not in talk.types()
     assert talk.types()[-1] == "input_audio_buffer.commit"
     talk.done("cancelled")
     assert talk.types()[-1] == "response.create"
-    assert talk.session.responses.asked_for == 1
+    assert talk.session.responses.latest.outcome is None
 
 
 def test_a_turn_that_is_lost_with_its_connection_is_answered_as_lost():
     """Whoever waits for the response is told."""
-    talk = Talk(SessionConfig(turn_detection=None)).connect()
-    talk.do(talk.session.start_turn(talk.now))
-    talk.session.end_turn()
-    talk.do(talk.session.commit(99, talk.now))
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.push(200)
+    talk.lose()
+    talk.end_turn()
+    talk.connect()
     assert talk.outcomes() == [Status.LOST]
+    assert talk.session.responses.latest.outcome.status is Status.LOST
     assert "input_audio_buffer.commit" not in talk.types()
+
+
+def test_a_turn_that_ends_while_the_connection_is_lost_is_sent_when_it_is_back():
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.lose()
+    talk.push(200)
+    talk.end_turn()
+    talk.connect()
+    assert talk.types()[-2:] == ["input_audio_buffer.commit", "response.create"]
+
+
+def test_a_turn_that_is_followed_by_another_before_it_was_sent_is_cancelled():
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.lose()
+    talk.push(200)
+    talk.end_turn()
+    talk.start_turn()
+    assert talk.outcomes() == [Status.CANCELLED]
 
 
 def test_a_discarded_turn_is_forgotten():
     """On both sides."""
-    talk = Talk(SessionConfig(turn_detection=None)).connect()
-    talk.do(talk.session.start_turn(talk.now))
-    talk.do(talk.session.discard_turn(talk.now))
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.session.push_audio(bytes(9600), talk.now)
+    assert not talk.end_turn(discard=True)
     assert talk.types() == ["input_audio_buffer.clear"] * 2
+    assert talk.outcomes() == []
+
+
+def test_a_turn_that_is_too_short_is_cancelled():
+    talk = push_to_talk()
+    talk.start_turn()
+    talk.push(99)
+    assert not talk.end_turn()
+    assert talk.outcomes() == [Status.CANCELLED]
+    assert "input_audio_buffer.commit" not in talk.types()
 
 
 # --- Leaving a connection before it expires ---------------------------------------
@@ -1285,7 +1438,7 @@ def test_a_discarded_turn_is_forgotten():
 def expiring(wall=1_000_000.0, lifetime=3600):
     """Return a talk on a connection that the service will end."""
     talk = Talk()
-    talk.do(talk.session.connected(talk.now, wall))
+    talk.open(wall)
     told = {"id": "sess_1", "expires_at": wall + lifetime}
     talk.event("session.created", session=told)
     talk.event("session.updated", session=told)
@@ -1295,7 +1448,9 @@ def expiring(wall=1_000_000.0, lifetime=3600):
 def tick(talk, now):
     """Let the time pass to *now*; return whether the connection is left."""
     talk.now = now
-    return Redial("it would expire", planned=True) in talk.do(talk.session.tick(now))
+    talk.tick(now)
+    closing = talk.session.state is State.CLOSING
+    return closing and talk.session.connection.error is None
 
 
 def test_a_quiet_connection_is_left_a_minute_before_it_expires():
@@ -1327,9 +1482,9 @@ def test_a_connection_is_not_left_while_somebody_says_something():
     answer(talk)
     talk.begin("r2", "i2")
     talk.done(response_id="r2")
-    talk.do(talk.session.start_turn(talk.now))
+    talk.start_turn()
     assert not tick(talk, 100.0 + 3560)
-    talk.do(talk.session.discard_turn(talk.now))
+    talk.end_turn(discard=True)
     assert not tick(talk, 100.0 + 3561.9)
     assert tick(talk, 100.0 + 3562)
 
@@ -1344,25 +1499,23 @@ class Life(Talk):
         super().__init__()
         self.number = 0
         self.questions = 0
+        self.requests = []
         self.is_up = False
         self.pending = []  # calls that were not answered
         self.known = set()  # calls that this connection knows
         self.up()
 
-    def do(self, decisions):
-        for decision in super().do(decisions):
-            match decision:
-                case Hush():
-                    self.do(self.session.cut_off([], self.now))
-                case RunTool(call):
-                    self.pending.append(call.call_id)
-                    self.known.add(call.call_id)
-                case Send({"item": {"type": "function_call", "call_id": call_id}}):
-                    assert call_id not in self.known
-                    self.known.add(call_id)
-                case Send({"item": {"type": "function_call_output", **item}}):
-                    assert item["call_id"] in self.known
-        return decisions
+    def call_tool(self, call_id):
+        self.pending.append(call_id)
+        self.known.add(call_id)
+
+    def send(self, message):
+        match message:
+            case {"item": {"type": "function_call", "call_id": call_id}}:
+                assert call_id not in self.known
+                self.known.add(call_id)
+            case {"item": {"type": "function_call_output", "call_id": call_id}}:
+                assert call_id in self.known
 
     def up(self):
         if not self.is_up:
@@ -1373,18 +1526,18 @@ class Life(Talk):
     def down(self):
         if self.is_up:
             self.is_up = False
-            self.do(self.session.lost("broken", self.now))
+            self.lose()
 
     def ask(self):
         self.questions += 1
-        self.say(f"question {self.questions}")
+        self.requests.append(self.say(f"question {self.questions}"))
 
     def tell(self):
         self.say("by the way", trigger=False)
 
     def start(self):
         """The service begins the response that was asked for, if one was."""
-        if self.is_up and self.session.responses.asked_at is not None:
+        if self.is_up and self.session.responses.sent_at is not None:
             self.number += 1
             self.begin(f"r{self.number}", f"i{self.number}")
 
@@ -1408,27 +1561,27 @@ class Life(Talk):
         if self.pending:
             answer(self, self.pending.pop(0))
 
-    def interrupt(self):
-        self.do(self.session.interrupt(self.now))
-
     def wait(self):
         self.now += 7.0
-        self.do(self.session.tick(self.now))
+        self.tick(self.now)
         if self.session.ready:  # and so it is asked for no sign of life
             self.event("rate_limits.updated")
-        for left in [each for each in self.others if isinstance(each, Redial)]:
-            self.others.remove(left)
-            if left.planned:
+        if self.session.state is State.CLOSING:
+            if self.session.connection.error is None:
                 self.is_up = False
                 self.up()
             else:
                 self.down()
 
+    @property
+    def is_idle(self):
+        return self.session._outbox.is_idle
+
     def settle(self):
         """Let all that is due happen."""
         self.up()
         for _ in range(200):
-            busy = self.session.responses.responding or self.session.queued_texts
+            busy = self.session.responses.responding or not self.is_idle
             if not busy and not self.pending:
                 return
             self.answer_a_call()
@@ -1455,6 +1608,7 @@ def test_whatever_happens_every_question_has_its_end_and_nothing_is_forgotten(ac
     ]
     assert [event.outcome for event in finished] == life.session.responses.outcomes
     assert len(finished) >= life.questions
+    assert all(request.outcome for request in life.requests)
     life.down()
     life.sent.clear()
     life.up()

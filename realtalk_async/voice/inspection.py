@@ -1,0 +1,253 @@
+"""A session's status, history, conversation, metrics, timeline and event log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from realtalk_async.voice.eventlog import EventLog, print_table
+from realtalk_async.voice.metrics import Meter, Metrics
+from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
+from realtalk_async.voice.timeline.marks import write_down
+from realtalk_async.voice.timeline.recorder import Chronicle
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from datetime import datetime
+    from typing import TextIO
+
+    from realtalk_async.logs import Logger
+    from realtalk_async.supervision import ErrorHistory, ProcessManager, ProcessStatus
+    from realtalk_async.voice.audio.recording import Tape
+    from realtalk_async.voice.connection import Connection
+    from realtalk_async.voice.eventlog import Direction, LoggedEvent
+    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.protocol.conversation import Entry
+    from realtalk_async.voice.supervisor import SessionSupervisor
+    from realtalk_async.voice.timeline.recorder import Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What happened in one session; ``str()`` gives a few lines for people."""
+
+    started_at: datetime
+    duration: float
+    """Seconds."""
+    ended_by: str
+    """``stop_streaming``, ``SIGINT``, ``SIGTERM``, or what went wrong."""
+    conversation: tuple[Entry, ...]
+    outcomes: tuple[Outcome, ...]
+    """How each response ended."""
+    restarts: Mapping[str, int]
+    """Number of restarts of recorder, player and connection, if they ran."""
+    sent_audio: float
+    """Seconds of the microphone that the service got."""
+    dropped_audio: float
+    """Seconds of the microphone that were too old when the connection was restored."""
+    played_audio: float
+    """Seconds of responses that were handed to the player."""
+    underruns: int
+    """How often the player ran dry in the middle of a response."""
+    log_path: Path
+    timeline: tuple[Mark, ...] = field(default=(), repr=False)
+    """What happened when; `voice.timeline.render` draws it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON, without the timeline."""
+        return {
+            "started_at": self.started_at.isoformat(),
+            "duration": round(self.duration, 3),
+            "ended_by": self.ended_by,
+            "conversation": [entry.to_dict() for entry in self.conversation],
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "restarts": dict(self.restarts),
+            "sent_audio": round(self.sent_audio, 3),
+            "dropped_audio": round(self.dropped_audio, 3),
+            "played_audio": round(self.played_audio, 3),
+            "underruns": self.underruns,
+            "log_path": str(self.log_path),
+        }
+
+    def __str__(self) -> str:
+        ends = Counter(str(outcome.status) for outcome in self.outcomes)
+        responses = ", ".join(f"{n} {status}" for status, n in ends.items()) or "none"
+        restarted = ", ".join(f"{name} {n}" for name, n in self.restarts.items() if n)
+        return "\n".join(
+            [
+                f"session of {self.duration:.1f} s, ended by {self.ended_by}",
+                f"responses: {responses}",
+                f"restarts: {restarted or 'none'}",
+                f"audio: {self.sent_audio:.1f} s heard, {self.played_audio:.1f} s spoken",
+                f"log: {self.log_path}",
+            ]
+        )
+
+
+class Inspection:
+    """
+    What can be read of a session at any time, also after its end.
+
+    The event log, the metrics and the timeline listen to the session from its start.
+
+    Args:
+        connection: Drives the session, and publishes its events.
+        logger: Where everything is logged.
+        process_manager: The manager of recorder, player and connection.
+    """
+
+    _supervisor: SessionSupervisor
+
+    def __init__(
+        self,
+        connection: Connection,
+        logger: Logger,
+        process_manager: ProcessManager,
+    ) -> None:
+        self.logger = logger
+        """Where everything is logged."""
+        self.process_manager = process_manager
+        """The manager of recorder, player and connection."""
+        self.eventlog = EventLog()
+        """All messages to and from the service."""
+        self._connection = connection
+        self._session = session = connection.session
+        self._bus = bus = connection.bus
+        self._meter = Meter()
+        self._timeline = Chronicle(time.monotonic())
+        session.message_tap = self.eventlog.record
+        session.sound.add(self._meter)
+        session.sound.add(self._timeline)
+        bus.subscribe(self._meter.on_event)
+        bus.subscribe(self._note_in_timeline)
+
+    def _note_in_timeline(self, event: VoiceEvent) -> None:
+        write_down(self._timeline, event, time.monotonic())
+
+    def _record_to(self, recording: Tape) -> None:
+        self._supervisor.recording = recording
+        self._session.sound.add(recording)
+
+    def is_ready(self) -> bool:
+        """Return whether the session is connected, and recorder and player work."""
+        return self._supervisor.is_ready and self._session.ready
+
+    def process_status(self) -> dict[str, ProcessStatus]:
+        """
+        Return the statuses of recorder, player and connection, at any time.
+
+        A manager that was given to the stream adds its other processes.
+        """
+        return self.process_manager.get_statuses()
+
+    def error_history(self, process_name: str | None = None) -> ErrorHistory:
+        """
+        Return the history of one process, or of all, at any time.
+
+        Raises:
+            UnknownProcess: If there is no process of that name.
+        """
+        return self.process_manager.get_error_history(process_name)
+
+    def summary(self) -> Summary:
+        """Return what has happened so far."""
+        session, supervisor = self._session, self._supervisor
+        return Summary(
+            started_at=supervisor.started_at,
+            duration=supervisor.duration,
+            ended_by=supervisor.ended_by,
+            conversation=tuple(self.conversation()),
+            outcomes=tuple(session.responses.outcomes),
+            restarts=self._restarts(),
+            sent_audio=session.sent_audio / BYTES_PER_SECOND,
+            dropped_audio=session.microphone.dropped / BYTES_PER_SECOND,
+            played_audio=session.playback.written / BYTES_PER_SECOND,
+            underruns=session.playback.underruns,
+            log_path=Path(self.logger.path),
+            timeline=self._timeline.marks,
+        )
+
+    def _restarts(self) -> dict[str, int]:
+        statuses = self.process_manager.get_statuses()
+        names = self._supervisor.names
+        return {name: s.restarts for name, s in statuses.items() if name in names}
+
+    def metrics(self) -> Metrics:
+        """
+        Return latencies, amounts of audio and numbers of failures, at any time.
+
+        The cost does not depend on the length of the session.
+        """
+        session, supervisor, meter = self._session, self._supervisor, self._meter
+        microphone, playback = session.microphone, session.playback
+        recorder, recording = supervisor.recorder, supervisor.recording
+        return Metrics(
+            duration=supervisor.duration,
+            connected=session.ready,
+            turns=tuple(meter.turns),
+            barge_ins=tuple(meter.barge_ins),
+            switches=tuple(meter.switches),
+            responses=dict(session.responses.counts),
+            restarts=self._restarts(),
+            sent_audio=session.sent_audio / BYTES_PER_SECOND,
+            waiting_audio=len(microphone) / BYTES_PER_SECOND,
+            dropped_audio=microphone.dropped / BYTES_PER_SECOND,
+            withheld_audio=session.input_filter.withheld / BYTES_PER_SECOND,
+            played_audio=playback.written / BYTES_PER_SECOND,
+            queued_audio=playback.queued / BYTES_PER_SECOND,
+            underruns=playback.underruns,
+            recorder_rate=0.0 if recorder is None else recorder.watch.rate,
+            missed_events=self._bus.missed,
+            unrecorded_audio=0.0 if recording is None else recording.missing,
+        )
+
+    async def save_timeline(self, path: str | os.PathLike[str]) -> None:
+        """
+        Save the timeline as JSON lines, for ``realtalk-async timeline``.
+
+        `voice.timeline.render` draws the file, or a summary.
+
+        Raises:
+            OSError: If *path* cannot be written.
+        """
+        from realtalk_async.voice.timeline import svg  # rarely needed
+
+        marks = self._timeline.marks
+        await anyio.to_thread.run_sync(svg.save, marks, path)
+
+    def view_log(
+        self,
+        pattern: str | None = None,
+        *,
+        direction: Direction | None = None,
+        since: datetime | None = None,
+        n: int | None = None,
+        file: TextIO | None = None,
+    ) -> list[LoggedEvent]:
+        """
+        Print the protocol events that match, one line each, and return them.
+
+        Args:
+            pattern: A regular expression, looked for in the type: ``"^response"``.
+            direction: Only those ``"sent"``, or only those ``"received"``.
+            since: Only those from this time on.
+            n: Only the newest *n*.
+            file: Where to print; standard output if omitted.
+        """
+        found = self.eventlog.find(pattern, direction=direction, since=since, n=n)
+        print_table(found, file)
+        return found
+
+    def conversation(self) -> list[Entry]:
+        """Return the messages in order; interrupted responses as they were heard."""
+        return self._session.conversation.entries()
+
+    def transcript(self) -> str:
+        """Return the conversation as text, one line for each message."""
+        return "\n".join(str(entry) for entry in self.conversation())

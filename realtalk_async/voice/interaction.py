@@ -1,0 +1,321 @@
+"""Taking part in a session: send text, interrupt, push-to-talk, wait for responses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal, overload
+
+from realtalk_async.exceptions import InvalidConfiguration, WaitExpired
+from realtalk_async.voice.inspection import Inspection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+
+    from realtalk_async.event_bus import EventFeed
+    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.protocol.messages import Role
+    from realtalk_async.voice.protocol.responses import Request
+
+
+class ResponseRequest:
+    """
+    A request for a response; await it for the outcome of the response that belongs to it.
+
+    Each request has its own outcome, in whatever order requests and responses of the
+    service's own follow each other:
+
+    - A request waits while another response is under way, or while there is no
+      connection; a request that the service refuses because of another response is sent
+      again.
+    - If the response only calls tools, the outcome is that of the response that follows
+      their results.
+    - An interrupted response is ``cancelled``. If the connection is lost after the
+      request was sent, the outcome is ``lost``: the conversation is replayed, the
+      request is not repeated. Failed and stalled responses are outcomes likewise.
+
+    It may be awaited several times, by several tasks, or not at all. `outcome` and
+    `done` tell its state without waiting.
+    """
+
+    def __init__(
+        self, request: Request, wait: Callable[[Request], Awaitable[Outcome]]
+    ) -> None:
+        self._request = request
+        self._wait = wait
+
+    def __await__(self) -> Generator[object, None, Outcome]:
+        """
+        Wait for the end of the response.
+
+        Raises:
+            ClosedStream: If the session has ended, or ends before.
+
+        Cancellation: Safe; the request remains.
+        """
+        return self._wait(self._request).__await__()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the response ended; ``None`` if it has not."""
+        return self._request.outcome
+
+    def done(self) -> bool:
+        """Return whether the response has ended."""
+        return self._request.outcome is not None
+
+    def __repr__(self) -> str:
+        state = self._request.outcome or self._request.state.value
+        return f"<ResponseRequest {state}>"
+
+
+class Interaction(Inspection):
+    """What an app does in a session, besides starting and stopping it."""
+
+    _microphone: object
+
+    @overload
+    def send_text(
+        self,
+        text: str,
+        role: Role = "user",
+        *,
+        trigger_response: Literal[True],
+    ) -> ResponseRequest: ...
+    @overload
+    def send_text(
+        self,
+        text: str,
+        role: Role = "user",
+        trigger_response: bool = False,  # noqa: FBT001, FBT002
+    ) -> ResponseRequest | None: ...
+    def send_text(
+        self,
+        text: str,
+        role: Role = "user",
+        trigger_response: bool = False,  # noqa: FBT001, FBT002 - the contract's order
+    ) -> ResponseRequest | None:
+        """
+        Send a message in writing.
+
+        It waits while a response is under way or there is no connection, also before
+        the start::
+
+            request = stream.send_text("How are you?", trigger_response=True)
+            outcome = await request
+
+        Args:
+            text: The message; space around it is removed.
+            role: The author: ``user``, ``system`` or ``assistant``.
+            trigger_response: Whether to ask for a response.
+
+        Returns:
+            The request for the response, if there is one. It may be ignored.
+
+        Raises:
+            InvalidConfiguration: If the text is blank or the role unknown.
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        now = time.monotonic()
+        send_text = self._session.send_text
+        request = send_text(text, role, now, trigger_response=trigger_response)
+        self._connection.update()
+        if request is None:
+            return None
+        return ResponseRequest(request, self._wait_for_request)
+
+    def set_status_message(self, text: str) -> None:
+        """
+        Set the system message that is sent after each finished response.
+
+        It is sent again each time until it is changed; an empty *text* ends that.
+        """
+        self._session.set_status(text)
+
+    def interrupt(self) -> None:
+        """
+        Silence the response under way, as the user's voice does.
+
+        Raises:
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        self._session.interrupt(time.monotonic())
+        self._connection.update()
+
+    def mute(self) -> None:
+        """Send silence instead of the microphone until `unmute` is called."""
+        self._session.input_filter.muted = True
+
+    def unmute(self) -> None:
+        """Send the microphone again. Idempotent, as `mute` is."""
+        self._session.input_filter.muted = False
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether the service gets silence instead of the microphone."""
+        return self._session.input_filter.muted
+
+    def start_talking(self) -> None:
+        """
+        Start a turn of push-to-talk: silence the response under way, and listen.
+
+        Raises:
+            InvalidConfiguration: If the service detects the turns, or there is no
+                microphone.
+            ClosedStream: If the session has ended.
+        """
+        self._raise_if_over()
+        input_filter = self._session.input_filter
+        if not input_filter.push_to_talk or self._microphone is None:
+            raise InvalidConfiguration(
+                "push-to-talk needs a microphone and turn_detection=None"
+            )
+        if not input_filter.is_open:
+            self._session.start_turn(time.monotonic())
+            self._connection.update()
+
+    def stop_talking(self, *, discard: bool = False) -> bool:
+        """
+        End the turn of push-to-talk, and ask for a response to it.
+
+        If the connection is lost, the rest of the turn is sent when it is restored.
+
+        Args:
+            discard: Whether to forget the turn instead.
+
+        Returns:
+            Whether a response follows. After a turn shorter than 100 ms, which the
+            service refuses, `wait_for_response` returns a cancelled outcome at once.
+        """
+        input_filter = self._session.input_filter
+        is_talking = input_filter.push_to_talk and input_filter.is_open
+        if self._supervisor.is_closed or not is_talking:
+            return False
+        follows = self._session.end_turn(time.monotonic(), discard=discard)
+        self._connection.update()
+        return follows
+
+    @asynccontextmanager
+    async def push_to_talk(self) -> AsyncGenerator[None, None]:
+        """
+        Send the microphone inside the block, then ask for a response::
+
+            async with stream.push_to_talk():
+                await key_released.wait()
+            outcome = await stream.wait_for_response()
+
+        If the block raises or is cancelled, the turn is forgotten.
+
+        Raises:
+            InvalidConfiguration, ClosedStream: See `start_talking`.
+        """
+        self.start_talking()
+        try:
+            yield
+        except BaseException:
+            self.stop_talking(discard=True)
+            raise
+        self.stop_talking()
+
+    async def wait_for_response(self, timeout: float | None = 60.0) -> Outcome:
+        """
+        Wait for the end of a response: the last one that was requested, or else the one
+        under way, or else the next.
+
+        The last request is the last `send_text` with *trigger_response* or turn of
+        push-to-talk whose outcome was not returned yet. A request that is made during
+        the call takes its place. A response ends when the service has sent it all; it
+        may still play then, see `wait_until_played`. A response that only calls tools
+        does not count, but the response that follows their results.
+
+        Args:
+            timeout: Seconds, or ``None``.
+
+        Returns:
+            How it ended: completed, cancelled, failed, incomplete, lost or stalled.
+
+        Raises:
+            WaitExpired: If none ended in time.
+            ClosedStream: If the session has ended, or ends before.
+        """
+        responses = self._session.responses
+        first = len(responses.outcomes)
+        request: Request | None = None
+
+        def find() -> Outcome | None:
+            nonlocal request
+            request = responses.latest or request
+            return request.outcome if request else responses.first_answer(first)
+
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self._supervisor.wait_for_outcome(find)
+        except TimeoutError:
+            raise WaitExpired(
+                f"no response ended within {timeout:g} s; view_log() shows what came"
+            ) from None
+        responses.handed_out(request)
+        return outcome
+
+    async def _wait_for_request(self, request: Request) -> Outcome:
+        outcome = await self._supervisor.wait_for_outcome(lambda: request.outcome)
+        self._session.responses.handed_out(request)
+        return outcome
+
+    async def wait_until_played(self, timeout: float | None = 60.0) -> None:
+        """
+        Wait until all audio so far has been heard; return at once without a speaker.
+
+        Raises:
+            WaitExpired: If that takes longer than *timeout* seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                playback = self._session.playback
+                # No event tells when audio was heard, only the clock does.
+                while left := playback.remaining(time.monotonic()):  # noqa: ASYNC110
+                    await asyncio.sleep(min(left, 0.1))
+        except TimeoutError:
+            raise WaitExpired(f"still playing after {timeout:g} s") from None
+
+    def subscribe(self, callback: Callable[[VoiceEvent], object]) -> Callable[[], None]:
+        """
+        Call *callback* with each event of the session, at once, in the event loop.
+
+        It must not block. A callback that raises is logged and called again. For events
+        of the processes use ``process_manager.subscribe``.
+
+        Returns:
+            A function that ends the subscription. Idempotent.
+        """
+        return self._bus.subscribe(callback)
+
+    def events(
+        self, *kinds: type[VoiceEvent], size: int = 1000
+    ) -> EventFeed[VoiceEvent]:
+        """
+        Return the events of the session from here on, as an async iterator::
+
+            async for event in stream.events(ResponseFinished, Interrupted):
+                print(event)
+
+        Each iterator has its own queue. If its reader is slow, the oldest events are
+        dropped, and an `EventsMissed` tells their number. It ends with the session.
+
+        Args:
+            kinds: Only events of these classes; all if none is given.
+            size: Number of events that may wait to be read.
+
+        Raises:
+            InvalidConfiguration: If *size* is less than 1.
+        """
+        if size < 1:
+            raise InvalidConfiguration(f"size must be at least 1, not {size}")
+        return self._bus.feed(kinds, size)
+
+    def _raise_if_over(self) -> None:
+        if self._supervisor.is_stopping:
+            raise self._supervisor.closed()

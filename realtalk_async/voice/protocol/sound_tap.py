@@ -1,0 +1,50 @@
+"""The tap on the sound of a session: the recording, timeline and metrics listen to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from realtalk_async.voice.protocol.playback import Part
+
+
+class SoundListener(Protocol):
+    """A listener; all times are in monotonic seconds."""
+
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """The recorder delivered *pcm*."""
+        ...
+
+    def received(self, part: Part, pcm: bytes, at: float) -> None:
+        """The service sent a piece of a response."""
+        ...
+
+    def played(self, part: Part | None, pcm: bytes, at: float) -> None:
+        """The player was given a piece of a response, which is audible from *at* on."""
+        ...
+
+
+class SoundTap:
+    """Passes all sound of a session to its listeners; the event bus carries no sound."""
+
+    def __init__(self) -> None:
+        self._listeners: list[SoundListener] = []
+
+    def add(self, listener: SoundListener) -> None:
+        """Pass all sound to *listener* from now on."""
+        self._listeners.append(listener)
+
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """Pass on a piece from the recorder."""
+        for listener in self._listeners:
+            listener.recorded(pcm, at)
+
+    def received(self, part: Part, pcm: bytes, at: float) -> None:
+        """Pass on a piece from the service."""
+        for listener in self._listeners:
+            listener.received(part, pcm, at)
+
+    def played(self, part: Part | None, pcm: bytes, at: float) -> None:
+        """Pass on a piece that the player was given."""
+        for listener in self._listeners:
+            listener.played(part, pcm, at)
