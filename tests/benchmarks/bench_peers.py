@@ -37,7 +37,6 @@ from bench_supervision import (
     bare,
     captured,
     cpu,
-    in_ms,
     managing,
     program,
     rss,
@@ -45,7 +44,7 @@ from bench_supervision import (
     time_our_exit,
     time_pidfd_exit,
 )
-from measure import Benchmark, Figures, Goal, main
+from measure import Benchmark, Figures, Goal, lateness, main
 
 from realtalk_async.supervision import TEMPORARY, Command
 
@@ -109,56 +108,41 @@ def capture(count, size) -> Subjects:
 YES = ("yes", "x" * 60)
 
 
-async def ticks(sleep, seconds=3.0):
-    """Return the lateness of sleeps of 20 ms."""
-    late, due = [], time.perf_counter()
-    for _ in range(int(seconds / 0.02)):
-        due += 0.02
-        await sleep(max(0.0, due - time.perf_counter()))
-        late.append(max(0.0, time.perf_counter() - due))
-        due = max(due, time.perf_counter() - 0.02)
-    return in_ms(late)
-
-
-async def beside_nothing():
-    return await ticks(asyncio.sleep)
-
-
-async def beside_ours(floods):
+async def our_lateness(floods):
     async with managing() as manager:
         for number in range(floods):
             await manager.start(f"{number}", Command(*YES))
-        return await ticks(asyncio.sleep)
+        return await lateness()
 
 
-async def beside(read, floods):
+async def reader_lateness(read, floods):
     lines = [deque(maxlen=10_000) for _ in range(floods)]
     reading = [asyncio.create_task(read(YES, kept)) for kept in lines]
-    found = await ticks(asyncio.sleep)
+    figures = await lateness()
     for task in reading:
         task.cancel()
-    return found
+    return figures
 
 
-async def beside_trio(floods):
+async def trio_lateness(floods):
     import trio
 
     async with trio.open_nursery() as nursery:
         for _ in range(floods):
             nursery.start_soon(peers.trio_lines, YES, deque(maxlen=10_000))
-        found = await ticks(trio.sleep)
+        figures = await lateness(sleep=trio.sleep)
         nursery.cancel_scope.cancel()
-    return found
+    return figures
 
 
 def floods(count) -> Subjects:
     return {
-        "no children": partial(on_asyncio, beside_nothing),
-        "ours": partial(on_asyncio, beside_ours, count),
-        "asyncio": partial(on_asyncio, beside, peers.asyncio_lines, count),
-        "anyio": partial(on_asyncio, beside, peers.anyio_lines, count),
-        "trio": partial(on_trio, beside_trio, count),
-        "shellous": partial(on_asyncio, beside, peers.shellous_lines, count),
+        "no children": partial(on_asyncio, lateness),
+        "ours": partial(on_asyncio, our_lateness, count),
+        "asyncio": partial(on_asyncio, reader_lateness, peers.asyncio_lines, count),
+        "anyio": partial(on_asyncio, reader_lateness, peers.anyio_lines, count),
+        "trio": partial(on_trio, trio_lateness, count),
+        "shellous": partial(on_asyncio, reader_lateness, peers.shellous_lines, count),
     }
 
 
@@ -328,7 +312,7 @@ def faster_than_asyncio(times):
 
 
 CAPTURE = Goal("s", at_most=0.9, of="bare read loop")
-LATENESS = (Goal("p99 ms", at_most=3), Goal("max ms", at_most=8))
+LATE = (Goal("p99 ms", at_most=3), Goal("max ms", at_most=8))
 BENCHMARKS = (
     Benchmark(
         "capture 100", capture(1_000_000, 100), (CAPTURE, faster_than_asyncio(18))
@@ -340,7 +324,7 @@ BENCHMARKS = (
         warm_up=False,
     ),
     Benchmark("capture 10k", capture(20_000, 10_000), (CAPTURE,), warm_up=False),
-    Benchmark("ten floods", floods(10), LATENESS, warm_up=False),
+    Benchmark("ten floods", floods(10), LATE, warm_up=False),
     Benchmark(
         "exit notice", exit_notices(), (Goal("µs", at_most=1.2, of="bare pidfd"),)
     ),

@@ -33,7 +33,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from measure import Benchmark, Goal, main
+from measure import Benchmark, Goal, lateness, main
 
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import (
@@ -177,54 +177,30 @@ def duration(work):
 # ---- lateness
 
 
-async def tick(late, seconds):
-    """Append the lateness of each of many sleeps of 20 ms to *late*."""
-    due = time.perf_counter()
-    for _ in range(int(seconds / 0.02)):
-        due += 0.02
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        late.append(max(0.0, time.perf_counter() - due))
-        due = max(due, time.perf_counter() - 0.02)
-
-
-def in_ms(late):
-    late = sorted(late)
-    return {"p99 ms": late[int(len(late) * 0.99)] * 1e3, "max ms": late[-1] * 1e3}
-
-
-async def quiet():
-    late = []
-    await tick(late, 3.0)
-    return in_ms(late)
-
-
 async def flooded(count):
-    late = []
     async with managing() as manager:
         for number in range(count):
             await manager.start(f"flood {number}", Command("yes", "x" * 60))
-        await tick(late, 3.0)
-    return in_ms(late)
+        return await lateness()
 
 
 async def exiting(count=1_000):
-    late = []
     async with managing() as manager:
         processes = [
             await manager.start(f"{n}", Command(*SLEEP), restart=TEMPORARY)
             for n in range(count)
         ]
-        ticking = asyncio.ensure_future(tick(late, 3.0))
+        ticking = asyncio.ensure_future(lateness())
         await asyncio.sleep(0.2)
         with subprocess.Popen(["kill", "-9", *(str(each.pid) for each in processes)]):
-            await ticking
+            figures = await ticking
         assert not any(each.status == "running" for each in processes)
-    return in_ms(late)
+    return figures
 
 
 async def gathered(count=200):
     async with managing() as manager:
-        return await beside_ticks(
+        return await lateness_during(
             [manager.start(f"{n}", Command(*SLEEP)) for n in range(count)]
         )
 
@@ -232,7 +208,7 @@ async def gathered(count=200):
 async def gathered_by_asyncio(count=200):
     starts = [asyncio.create_subprocess_exec(*SLEEP) for _ in range(count)]
     children = []
-    figures = await beside_ticks([started(start, children) for start in starts])
+    figures = await lateness_during([started(start, children) for start in starts])
     for child in children:
         child.kill()
         await child.wait()
@@ -243,15 +219,13 @@ async def started(start, children):
     children.append(await start)
 
 
-async def beside_ticks(starts):
-    late = []
-    ticking = asyncio.ensure_future(tick(late, 3.0))
+async def lateness_during(starts):
+    ticking = asyncio.ensure_future(lateness())
     await asyncio.sleep(0.1)
     began = time.perf_counter()
     await asyncio.gather(*starts)
     all_began = time.perf_counter() - began
-    await ticking
-    return {**in_ms(late), "all s": all_began}
+    return {**await ticking, "all s": all_began}
 
 
 # ---- exit notice, restart and spawn
@@ -414,9 +388,9 @@ def captures(name, count, size, *more):
     )
 
 
-def lateness(name, p99, most, **subjects):
+def lateness_of(name, p99, most, **subjects):
     goals = Goal("p99 ms", at_most=p99), Goal("max ms", at_most=most)
-    return Benchmark(name, {"no children": run(quiet), **subjects}, goals)
+    return Benchmark(name, {"no children": run(lateness), **subjects}, goals)
 
 
 BENCHMARKS = (
@@ -439,10 +413,10 @@ BENCHMARKS = (
         rounds=1,
         warm_up=False,
     ),
-    lateness("one flood", 1, 3, ours=run(flooded, 1)),
-    lateness("ten floods", 3, 8, ours=run(flooded, 10)),
-    lateness("many exits", 10, 10, ours=run(exiting)),
-    lateness(
+    lateness_of("one flood", 1, 3, ours=run(flooded, 1)),
+    lateness_of("ten floods", 3, 8, ours=run(flooded, 10)),
+    lateness_of("many exits", 10, 10, ours=run(exiting)),
+    lateness_of(
         "many starts", 5, 10, ours=run(gathered), asyncio=run(gathered_by_asyncio)
     ),
     Benchmark(

@@ -12,6 +12,7 @@ subject that fails is reported on stderr and left out.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import math
@@ -23,13 +24,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 Figures = Mapping[str, float]
 TIMEOUT = 120.0
 """Seconds that one measurement may take."""
+TICK = 0.02
+"""Seconds between two ticks of `lateness`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,25 @@ def interleave(benchmark: Benchmark, rounds: int) -> dict[str, list[Figures]]:
             if number >= warm_up_rounds:
                 found[subject].append(figures)
     return found
+
+
+async def lateness(
+    seconds: float = 3.0, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+) -> dict[str, float]:
+    """
+    Sleep 20 ms at a time, the length of an audio frame; return the lateness in ms.
+
+    A tick that is more than 20 ms late moves the later ones, so that one pause counts once.
+    """
+    late = []
+    due = time.perf_counter()
+    for _ in range(int(seconds / TICK)):
+        due += TICK
+        await sleep(max(0.0, due - time.perf_counter()))
+        late.append(max(0.0, time.perf_counter() - due) * 1e3)
+        due = max(due, time.perf_counter() - TICK)
+    late.sort()
+    return {"p99 ms": late[int(len(late) * 0.99)], "max ms": late[-1]}
 
 
 def aggregate(
