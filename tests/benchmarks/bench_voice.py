@@ -162,12 +162,12 @@ async def barge_ins(stream, service, rounds):
     """Measure responses of 3 s, each interrupted after half a second."""
     figures = []
     for _ in range(rounds):
-        before = len(printed(stream, "empty"))
+        sent = time.monotonic()
         await service.speak(3000)
         await asyncio.sleep(0.5)
         spoke = time.monotonic()
         await service.send("input_audio_buffer.speech_started", item_id="u1")
-        await until(lambda n=before: len(printed(stream, "empty")) > n)
+        await until(lambda sent=sent: printed(stream, "empty")[-1:] > [sent])
         figures.append(printed(stream, "empty")[-1] - spoke)
     return figures
 
