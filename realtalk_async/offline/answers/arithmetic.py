@@ -150,45 +150,30 @@ def read_number(words: list[str], start: int) -> tuple[Fraction, int] | None:
 
 def _read_whole(words: list[str], at: int) -> tuple[int, int] | None:
     """Read "two thousand and forty two"."""
-    total, limit = None, _LIMIT
-    while read := _read_group(words, _past_and(words, at, total)):
-        value, end = read
-        scale = _SCALES.get(_word(words, end), 1)
-        if scale >= limit:
-            break
-        total, at = (total or 0) + value * scale, end + (scale > 1)
-        limit = scale
-        if scale == 1:
-            break
-    return None if total is None else (total, at)
+    total = group = 0
+    room, smallest_scale, end = 1000, _LIMIT, None
+    while True:
+        in_number = end is not None
+        if in_number and room >= 100 and _word(words, at) == "and":
+            at += 1
+        word = _word(words, at)
+        value, scale = _VALUES.get(word, room), _SCALES.get(word, _LIMIT)
+        if value < room and (value or not in_number):
+            # A word adds only what the words before it left open: "twenty" a digit.
+            group, room = group + value, 10 if value >= 20 else 1
+        elif word == "hundred" and 0 < group < 10:
+            group, room = 100 * group, 100
+        elif scale < smallest_scale and group:
+            total, group, room, smallest_scale = total + scale * group, 0, 1000, scale
+        elif word in ("a", "an") and room == 1000 and _is_unit(_word(words, at + 1)):
+            group, room = 1, 1
+        else:
+            return None if end is None else (total + group, end)
+        end = at = at + 1
 
 
-def _read_group(words: list[str], at: int) -> tuple[int, int] | None:
-    """Read a number below a thousand, or the "a" of "a thousand"."""
-    following = _word(words, at + 1)
-    if _word(words, at) in ("a", "an") and (following in {*_SCALES, "hundred"}):
-        count: tuple[int, int] | None = (1, at + 1)
-    else:
-        count = _read_tens(words, at)
-    if count is None or count[0] > 9 or _word(words, count[1]) != "hundred":
-        return count
-    value, end = 100 * count[0], count[1] + 1
-    rest = _read_tens(words, _past_and(words, end, value))
-    return (value + rest[0], rest[1]) if rest else (value, end)
-
-
-def _read_tens(words: list[str], at: int) -> tuple[int, int] | None:
-    """Read a number below a hundred."""
-    value = _VALUES.get(_word(words, at))
-    if value is None:
-        return None
-    unit = _VALUES.get(_word(words, at + 1), 0)
-    return (value + unit, at + 2) if value >= 20 and 0 < unit < 10 else (value, at + 1)
-
-
-def _past_and(words: list[str], at: int, before: int | None) -> int:
-    """Step over the "and" within a number, not the one in front of it."""
-    return at + (before is not None and _word(words, at) == "and")
+def _is_unit(word: str) -> bool:
+    return word == "hundred" or word in _SCALES
 
 
 def _word(words: list[str], at: int) -> str:
@@ -279,4 +264,4 @@ def as_number_word(word: str) -> str:
 
 def ends_in_number(words: list[str]) -> bool:
     """Whether the last of *words* is a number, or the end of one."""
-    return bool(words) and words[-1] in {*_VALUES, "hundred", *_SCALES}
+    return bool(words) and (words[-1] in _VALUES or _is_unit(words[-1]))
