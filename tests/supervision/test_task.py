@@ -158,7 +158,7 @@ async def test_a_stop_ends_a_backoff(manager):
     await one._lifecycle.until(lambda: one.state == "backoff")
     status = await one.stop()
     assert status.state == "exited"
-    assert "while it waited" in status.reason
+    assert "while waiting" in status.reason
     assert one.restarts == 0
 
 
