@@ -205,10 +205,10 @@ def _address(text: str) -> tuple[str, int]:
 
 def _run(spec: AppSpec, options: dict[str, Any]) -> int:
     from realtalk_async.cli.line_format import wants_colour
-    from realtalk_async.cli.runner import Setting
+    from realtalk_async.cli.runner import RunOptions
     from realtalk_async.cli.runner import run as run_spec
 
-    setting = Setting(
+    run_options = RunOptions(
         log=options["log"],
         colour=wants_colour(os.environ, is_terminal=sys.stdout.isatty()),
         stamp=options["stamp"],
@@ -216,7 +216,7 @@ def _run(spec: AppSpec, options: dict[str, Any]) -> int:
         control=not options["no_control"],
         metrics=options["metrics"] and _address(options["metrics"]),
     )
-    return run_spec(spec, setting)
+    return run_spec(spec, run_options)
 
 
 # ---- running apps

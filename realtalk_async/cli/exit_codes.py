@@ -1,18 +1,18 @@
 """
-What the exit code of `realtalk-async run` tells. Pure.
+The exit codes of `realtalk-async run`.
 
 ==========  ==================================================================
-0           all ended as they should
-1 to 125    what was lost first: its own exit status
-126, 127    what was lost first could not be run: not executable, not there
-128 + n     what was lost first was killed by signal n
-2           the file or the command line has mistakes; nothing was run
-129         we were told to end by SIGHUP (the terminal is gone)
-130         … by Ctrl-C: all were ended by their ladders
-137         … by Ctrl-C twice: what was left was killed
-143         … by SIGTERM
-141         nobody reads our output any more
-1           what was lost exited well but too often, or was not well
+0           all processes ended well
+1 to 125    the exit status of the first process that was given up
+126, 127    the first lost process could not be run: not executable, not found
+128 + n     the first lost process was killed by signal n
+1           also: the first lost process exited with 0 too often, or was unhealthy
+2           the file or the options are invalid; nothing was run
+129         SIGHUP: the terminal is gone
+130         Ctrl-C: all processes were stopped by their ladders
+137         Ctrl-C twice: the remaining processes were killed
+143         SIGTERM
+141         the reader of the output is gone
 ==========  ==================================================================
 """
 
@@ -26,11 +26,10 @@ from realtalk_async.supervision import Cause
 if TYPE_CHECKING:
     from realtalk_async.supervision import ProcessStatus
 
-MISTAKEN = 2
-UNREAD = 128 + signal.SIGPIPE
-KILLED = 128 + signal.SIGKILL
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+KILLED = 128 + signal.SIGKILL
+OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 
 def of_signal(number: int) -> int:
@@ -39,7 +38,7 @@ def of_signal(number: int) -> int:
 
 
 def of_loss(status: ProcessStatus) -> int:
-    """Return the exit code for a process that cannot be kept alive."""
+    """Return the exit code for a process that was given up."""
     if status.cause is Cause.SPAWN_FAILED:
         return NOT_FOUND
     code = status.exit_status

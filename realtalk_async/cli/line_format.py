@@ -1,4 +1,4 @@
-"""How the output of several children looks in one terminal: prefix, stamp, colour. Pure."""
+"""Format the lines of several processes for one terminal: time, name, colour."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 Stamp = Literal["time", "iso", "none"]
 
 SYSTEM = "system"
-"""Who speaks when it is no child but the supervisor."""
+"""The name before the notices of the supervisor."""
 
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
-"""The terminal's colours for children, in turn; red is left to what goes wrong."""
+"""The terminal colours of the processes, in turn; red is for failures."""
 
 _RESET = b"\x1b[0m"
 
 
 def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
     """
-    Return whether to use colours: on a terminal, unless the user says otherwise.
+    Return whether to use colours: on a terminal that is not ``dumb``.
 
-    ``NO_COLOR`` forbids them, ``FORCE_COLOR`` wants them elsewhere too (no-color.org,
-    force-color.org); a terminal may say that it is ``dumb``.
+    ``NO_COLOR`` forbids colours, ``FORCE_COLOR`` demands them everywhere (no-color.org,
+    force-color.org).
     """
     if environment.get("NO_COLOR"):
         return False
@@ -35,14 +35,14 @@ def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
     return is_terminal and environment.get("TERM") != "dumb"
 
 
-class Look:
+class LineFormatter:
     """
-    Turns lines of children into lines of ours, each with its end.
+    Formats lines of processes and notices of the supervisor.
 
     Args:
-        names: The children, in the order of the file: that decides their colours.
-        colour: Whether to use any.
-        stamp: How lines are stamped with the time of their arrival.
+        names: The processes, in the order of the file: it determines their colours.
+        colour: Whether to use colours.
+        stamp: The format of the time of arrival.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Look:
         }
 
     def line(self, name: str, line: OutputLine) -> bytes:
-        """Return a child's line; what it holds is passed on byte by byte."""
+        """Return a line of a process; its bytes are unchanged."""
         text = line.text.encode() if line.gap else line.raw.rstrip(b"\r\n")
         if self._colour and b"\x1b[" in text:
-            text += _RESET  # its colours end with its line
+            text += _RESET  # the colours of a process end with its line
         return self._head(name, line.at, self._colours.get(name, 0)) + text + b"\n"
 
     def notice(self, at: datetime, text: str, *, bad: bool = False) -> bytes:
-        """Return a line of the supervisor's own."""
+        """Return a notice of the supervisor as a line."""
         head = self._head(SYSTEM, at, 31 if bad else 0)
         return head + " ".join(text.split()).encode(errors="replace") + b"\n"
 

@@ -1,6 +1,4 @@
-"""
-Run a spec: start, print, and end it, and say by the exit code what happened.
-"""
+"""Run an `AppSpec`: start its processes, wait, stop them, and return the exit code."""
 
 from __future__ import annotations
 
@@ -13,145 +11,109 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.cli import exit_codes
-from realtalk_async.cli.line_format import Look, Stamp
-from realtalk_async.cli.stdout import Out
+from realtalk_async.cli.run_output import RunOutput, is_failure
 from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
 from realtalk_async.logs import Logger
-from realtalk_async.supervision import Cause, ProcessManager, State
+from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Coroutine
     from pathlib import Path
 
     from realtalk_async.cli.config.spec import AppSpec, ProcessSpec
-    from realtalk_async.supervision import ManagedProcess
+    from realtalk_async.cli.line_format import Stamp
 
-STDOUT, STDERR = 1, 2
-
-TURNS = 5
-"""Turns of the loop after which what was captured is on its way to be printed."""
-
-NO_WINDOW = 0.05
-"""Seconds that a single command runs before others may look in."""
+CONTROL_DELAY = 0.05
+"""Seconds before a single command gets a control socket: a short one needs none."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-GOOD = (events.RestartScheduled, events.ProcessRestarted)
-"""What is always said."""
-FULL = (events.ProcessStarted, events.ProcessReady, events.ProcessExited)
-"""What is said as well when there are several processes."""
-BAD = (
-    events.SpawnRefused,
-    events.ProbeFailed,
-    events.Unkillable,
-    events.Degraded,
-    events.ShutdownStarted,
-    events.GuardLost,
-)
-"""What is said in red."""
-
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """How a spec is to be run."""
+class RunOptions:
+    """The options of `realtalk-async run` that are not in the spec."""
 
     log: Path | None = None
-    """The log's path; None makes a temporary one, removed if all goes well."""
+    """The path of the log; None for a temporary log, removed if nothing fails."""
     colour: bool = False
     stamp: Stamp = "time"
     quiet: bool = False
-    """Whether to say nothing but what the children say."""
+    """Whether to print only the output of the processes."""
     control: bool = True
-    """Whether `realtalk-async ps` and its like may look in."""
+    """Whether to serve a control socket."""
     metrics: tuple[str, int] | None = None
-    """Where ``/metrics``, ``/healthz`` and ``/readyz`` are served: host and port."""
+    """Host and port of ``/metrics``, ``/healthz`` and ``/readyz``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that the supervisor says."""
-
-    at: datetime
-    text: str
-    bad: bool = False
-
-
-def run(spec: AppSpec, setting: Setting) -> int:
-    """
-    Run *spec* until it is over, and return the exit code; see `verdict`.
-
-    Args:
-        spec: What to run.
-        setting: How.
-    """
+def run(spec: AppSpec, options: RunOptions) -> int:
+    """Run all processes of a spec until they have ended; return the exit code."""
 
     async def run() -> int:
-        return await Runner(spec, setting).run()
+        return await Runner(spec, options).run()
 
     return asyncio.run(run())
 
 
 class Runner:
     """
-    One run of a spec; made inside the loop that it runs in.
+    One run of a spec; create it in the event loop of the run.
 
     Args:
-        spec: What to run.
-        setting: How.
+        spec: The processes.
+        options: How to run them.
     """
 
-    def __init__(self, spec: AppSpec, setting: Setting) -> None:
+    def __init__(self, spec: AppSpec, options: RunOptions) -> None:
         self._spec = spec
-        self._setting = setting
-        names = [part.name for part in spec.processes]
-        self._look = Look(names, colour=setting.colour, stamp=setting.stamp)
+        self._options = options
         self._manager: ProcessManager | None = None
-        self._over = asyncio.Event()
-        self._out = Out(on_broken=lambda: self._end(exit_codes.UNREAD))
-        self._hurried = asyncio.Event()
-        self._asked = 0
+        self._output = RunOutput(
+            spec,
+            colour=options.colour,
+            stamp=options.stamp,
+            quiet=options.quiet,
+            on_broken=lambda: self._end(exit_codes.OUTPUT_CLOSED),
+            on_printed=self._end_if_all_are_settled,
+        )
+        self._ended = asyncio.Event()
+        self._killed = asyncio.Event()
+        self._signals = 0
         self._code: int | None = None
         self._has_failed = False
-        self._last_word = ""
-        self._held: dict[str, list[Notice]] = {}
+        self._log_to_report: Path | None = None
         self._unstarted = len(spec.processes)
-        self._printing: dict[str, asyncio.Task[None]] = {}
-        self._printed: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
-        """Run it, and return the exit code."""
+        """Run all processes, and return the exit code."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._told_to_end, number)
+            loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._supervise()
-            await self._unless_hurried(self._print_rest())
+            await self._print_rest_unless_killed()
         finally:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
-                if self._asked:
-                    # We are on our way out: a further Ctrl-C must not change the code.
+                if self._signals:
+                    # A further Ctrl-C must not change the exit code any more.
                     signal.signal(number, signal.SIG_IGN)
         return self._code or 0
 
     async def _supervise(self) -> None:
-        """Hold the manager's block until it is over, and clear the log away."""
-        async with Logger(self._setting.log) as logger:
+        """Run the processes inside a logger and a manager; remove a temporary log."""
+        async with Logger(self._options.log) as logger:
             try:
-                await self._hold(logger)
+                await self._manage(logger)
             except CriticalProcessFailed as exc:
-                self._lost(exc.name)
+                self._note_loss(exc.name)
         if self._has_failed:
-            self._last_word = f"the log is {logger.path}"
-        elif self._setting.log is None:
-            # A moment's work, and nothing runs any more.
+            self._log_to_report = logger.path
+        elif self._options.log is None:
+            # The event loop may wait for it: nothing runs any more.
             os.unlink(logger.path)
 
-    async def _hold(self, logger: Logger) -> None:
-        """Hold the manager's block, with all parts in it, until it is over."""
+    async def _manage(self, logger: Logger) -> None:
         spec = self._spec
         async with ProcessManager(
             logger,
@@ -164,266 +126,160 @@ class Runner:
             manager.subscribe(self._on_event)
             async with self._metrics(manager):
                 if spec.is_single_command:
-                    await self._run_parts(manager, self._wait_for_end_of_one(manager))
+                    until = self._wait_with_late_control(manager)
+                    await self._run_processes(manager, until)
                 else:
-                    async with self._window(manager):
-                        await self._run_parts(manager, self._over.wait())
+                    async with self._control(manager):
+                        await self._run_processes(manager, self._ended.wait())
 
-    async def _run_parts(
+    async def _run_processes(
         self, manager: ProcessManager, until: Coroutine[None, None, object]
     ) -> None:
-        """Start all parts, and do not go on before it is over."""
+        """Start all processes, and return when *until* does."""
         starts = [
-            asyncio.create_task(self._start(manager, part))
-            for part in self._spec.processes
+            asyncio.create_task(self._start(manager, process))
+            for process in self._spec.processes
         ]
         try:
-            await asyncio.sleep(0)  # then all are known, and who is critical
-            async with _told_to_systemd(manager):
+            await asyncio.sleep(0)  # then the manager knows all critical processes
+            async with _systemd_notifications(manager):
                 await until
         finally:
             for start in starts:
                 start.cancel()
             await asyncio.wait(starts)
 
-    async def _wait_for_end_of_one(self, manager: ProcessManager) -> None:
-        """Wait, with a window only if it takes longer: opening one takes a moment."""
+    async def _wait_with_late_control(self, manager: ProcessManager) -> None:
+        """Wait for the end; a control socket would take time of a short command."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NO_WINDOW):
-                await self._over.wait()
+            async with asyncio.timeout(CONTROL_DELAY):
+                await self._ended.wait()
                 return
-        async with self._window(manager):
-            await self._over.wait()
+        async with self._control(manager):
+            await self._ended.wait()
 
     @contextlib.asynccontextmanager
     async def _metrics(self, manager: ProcessManager) -> AsyncGenerator[None]:
-        """Serve metrics and health, if that is wanted."""
-        if self._setting.metrics is None:
+        """Serve metrics and health inside the block, if the options ask for it."""
+        if self._options.metrics is None:
             yield
             return
         from realtalk_async.ops import serve_metrics
 
-        host, port = self._setting.metrics
+        host, port = self._options.metrics
         async with serve_metrics(manager, host=host, port=port) as endpoint:
-            self._say(Notice(now_local(), f"metrics and health at {endpoint.url}"))
+            self._output.print_notice(f"metrics and health at {endpoint.url}")
             yield
 
     @contextlib.asynccontextmanager
-    async def _window(self, manager: ProcessManager) -> AsyncGenerator[None]:
-        """Let others look in, if they may."""
+    async def _control(self, manager: ProcessManager) -> AsyncGenerator[None]:
+        """Serve a control socket inside the block, unless the options forbid it."""
         async with contextlib.AsyncExitStack() as stack:
-            if self._setting.control:
+            if self._options.control:
                 from realtalk_async.control import ControlUnavailable, serve_control
 
                 try:
                     await stack.enter_async_context(serve_control(manager))
                 except ControlUnavailable as exc:
-                    what = f"no control socket: {exc}"
-                    self._say(Notice(now_local(), what, bad=True))
+                    self._output.print_notice(f"no control socket: {exc}", bad=True)
             yield
 
-    async def _start(self, manager: ProcessManager, spec: ProcessSpec) -> None:
-        """Start one part; what goes wrong is told by events."""
-        with contextlib.suppress(RealtalkError):
+    async def _start(self, manager: ProcessManager, process: ProcessSpec) -> None:
+        with contextlib.suppress(RealtalkError):  # events report it
             await manager.start(
-                spec.name,
-                spec.command,
-                restart=spec.restart,
-                critical=spec.critical,
-                depends_on=spec.depends_on,
-                devices=spec.devices,
-                device_timeout=spec.device_timeout,
-                probes=spec.probes,
-                ladder=spec.ladder,
-                max_size=spec.max_size,
+                process.name,
+                process.command,
+                restart=process.restart,
+                critical=process.critical,
+                depends_on=process.depends_on,
+                devices=process.devices,
+                device_timeout=process.device_timeout,
+                probes=process.probes,
+                ladder=process.ladder,
+                max_size=process.max_size,
             )
         self._unstarted -= 1
-        self._end_if_nothing_is_left()
+        self._end_if_all_are_settled()
 
-    # ---- how it comes to its end
+    # ---- the end
 
-    def _told_to_end(self, number: int) -> None:
-        """Answer a signal: end all by their ladders; by force, if asked again."""
+    def _on_signal(self, number: int) -> None:
+        """Stop all processes by their ladders; kill them at the second signal."""
         self._end(exit_codes.of_signal(number))
-        self._asked += 1
-        if self._asked > 1:
+        self._signals += 1
+        if self._signals > 1:
             self._code = exit_codes.KILLED
-            self._hurried.set()
+            self._killed.set()
             self._kill_all()
 
     def _kill_all(self) -> None:
-        """Kill whatever is alive; with the manager closing, nothing is restarted."""
+        """Kill all living processes; a manager that closes restarts none."""
         for one in self._manager.processes.values() if self._manager else ():
-            is_there = one.status == "running" or one.state is State.STOPPING
-            if is_there and one.pid is not None:
+            is_alive = one.status == "running" or one.state is State.STOPPING
+            if is_alive and one.pid is not None:
                 process_groups.send_signal(one.pid, signal.SIGKILL)
 
     def _end(self, code: int) -> None:
-        """End the run; the first to know why says the exit code."""
+        """End the run; the first reason gives the exit code."""
         if self._code is None:
             self._code = code
-        self._over.set()
+        self._ended.set()
 
-    def _end_if_nothing_is_left(self) -> None:
+    def _end_if_all_are_settled(self) -> None:
         if self._manager is None or self._unstarted:
             return
         if all(one.is_settled for one in self._manager.processes.values()):
-            self._over.set()
+            self._ended.set()
 
-    def _lost(self, name: str) -> None:
-        """Note that a process cannot be kept alive."""
+    def _note_loss(self, name: str) -> None:
+        """Take the exit code from a process that was given up."""
         if self._code is None and self._manager is not None:
             status = self._manager.processes[name].get_status()
             self._code = exit_codes.of_loss(status)
 
-    # ---- what is printed
-
     def _on_event(self, event: events.Event) -> None:
+        assert self._manager is not None
+        process = self._manager.processes.get(event.process)
         match event:
-            case events.ProcessStarted():
-                self._print_on(event.process)
+            case events.ProcessStarted() if process is not None:
+                self._output.print_output(process)
             case events.Degraded() | events.ShutdownStarted():
-                self._lost(event.process)
-            case events.StopStep() if self._hurried.is_set():
+                self._note_loss(event.process)
+            case events.StopStep() if self._killed.is_set():
                 self._kill_all()
             case events.ProcessGivenUp():
-                # Its owner lets go of it in this very turn of the loop.
-                asyncio.get_running_loop().call_soon(self._end_if_nothing_is_left)
+                # The process is settled at the end of this turn of the event loop.
+                asyncio.get_running_loop().call_soon(self._end_if_all_are_settled)
             case _:
                 pass
-        self._tell(event)
+        self._has_failed = self._has_failed or is_failure(event)
+        self._output.report(event, process)
 
-    def _tell(self, event: events.Event) -> None:
-        """Say what the user wants to know without asking."""
-        if isinstance(event, BAD) or _is_a_death(event):
-            self._has_failed = True
-            self._say_of(event, Notice(event.at, str(event), bad=True))
-        elif isinstance(event, GOOD) or self._is_told_in_full(event):
-            self._say_of(event, Notice(event.at, _in_words(event)))
-
-    def _is_told_in_full(self, event: events.Event) -> bool:
-        again = isinstance(event, events.ProcessStarted) and event.incarnation > 1
-        return (
-            isinstance(event, FULL) and not self._spec.is_single_command and not again
-        )
-
-    def _say_of(self, event: events.Event, notice: Notice) -> None:
-        """Say something of a process: of a death only after its last words."""
-        held = self._held.get(event.process)
-        if held is not None:
-            held.append(notice)
-        elif isinstance(event, events.ProcessExited):
-            self._held[event.process] = [notice]
-            _ = self._print_beside(self._say_in_turn(event.process))
-        else:
-            self._say(notice)
-
-    async def _say_in_turn(self, name: str) -> None:
-        """Say what is held back, when all that was said before is captured."""
-        assert self._manager is not None
-        try:
-            await self._manager.processes[name].wait()
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-        finally:
-            for notice in self._held.pop(name):
-                self._say(notice)
-
-    def _say(self, notice: Notice) -> None:
-        if self._setting.quiet:
-            return
-        if self._spec.is_single_command:
-            self._out.put_nowait(STDERR, f"realtalk-async: {notice.text}\n".encode())
-        else:
-            line = self._look.notice(notice.at, notice.text, bad=notice.bad)
-            self._out.put_nowait(STDOUT, line)
-
-    def _print_on(self, name: str) -> None:
-        """See to it that what this process says from here on is printed."""
-        assert self._manager is not None
-        process = self._manager.processes[name]
-        if self._spec.is_single_command:
-            self._print_by(name, self._pass_on(process))
-        elif name not in self._printing or self._printing[name].done():
-            self._print_by(name, self._print_lines(process))
-
-    def _print_by(self, name: str, work: Coroutine[None, None, None]) -> None:
-        self._printing[name] = self._print_beside(work)
-
-    def _print_beside(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._printed.add(task)
-        task.add_done_callback(self._printed_out)
-        return task
-
-    def _printed_out(self, task: asyncio.Task[None]) -> None:
-        self._printed.discard(task)
-        if not task.cancelled():
-            task.result()
-        self._end_if_nothing_is_left()
-
-    async def _print_lines(self, process: ManagedProcess) -> None:
-        """Print its lines, with its prefix, until it is dead for good."""
-        async for line in process.follow():
-            await self._out.put(STDOUT, self._look.line(process.name, line))
-
-    async def _pass_on(self, process: ManagedProcess) -> None:
-        """Pass on the bytes of its current incarnation, as they come, to the end."""
-        await asyncio.gather(
-            self._copy(process.follow_bytes("stdout"), STDOUT),
-            self._copy(process.follow_bytes("stderr"), STDERR),
-        )
-
-    async def _copy(self, source: AsyncIterator[bytes], descriptor: int) -> None:
-        async for data in source:
-            await self._out.put(descriptor, data)
+    async def _print_rest_unless_killed(self) -> None:
+        """Print the remaining output; give it up at the second signal."""
+        printing = asyncio.create_task(self._print_rest())
+        killed = asyncio.create_task(self._killed.wait())
+        await asyncio.wait([printing, killed], return_when=asyncio.FIRST_COMPLETED)
+        printing.cancel()
+        killed.cancel()
+        self._output.cancel()
+        if printing.done() and not printing.cancelled():
+            printing.result()
 
     async def _print_rest(self) -> None:
-        """Wait until all that was said is printed."""
-        if self._printed:
-            await asyncio.wait(list(self._printed))
-        if self._last_word:
-            self._say(Notice(now_local(), self._last_word, bad=True))
-        await self._out.aclose()
-
-    async def _unless_hurried(self, work: Coroutine[None, None, None]) -> None:
-        """Do it, or give it up when the user cannot wait."""
-        task = asyncio.create_task(work)
-        hurry = asyncio.create_task(self._hurried.wait())
-        await asyncio.wait([task, hurry], return_when=asyncio.FIRST_COMPLETED)
-        for one in (task, hurry, *self._printed):
-            one.cancel()
-        if task.done() and not task.cancelled():
-            task.result()
-
-
-def _is_a_death(event: events.Event) -> bool:
-    """Return whether something died that was not to."""
-    if not isinstance(event, events.ProcessExited):
-        return False
-    return event.cause not in {Cause.FINISHED, Cause.STOPPED, Cause.ESCALATED}
-
-
-def _in_words(event: events.Event) -> str:
-    """Return what a good event says, as short as it can be."""
-    match event:
-        case events.ProcessExited(cause=Cause.FINISHED):
-            return f"{event.process} finished: {event.summary}"
-        case events.ProcessExited():
-            return f"{event.process} ended as asked: {event.summary}"
-        case events.RestartScheduled():
-            return f"{event.process} is restarted in {event.delay:.2f} s"
-        case _:
-            return str(event)
+        await self._output.wait_until_printed()
+        if self._log_to_report is not None:
+            self._output.print_notice(f"the log is {self._log_to_report}", bad=True)
+        await self._output.aclose()
 
 
 @contextlib.asynccontextmanager
-async def _told_to_systemd(manager: ProcessManager) -> AsyncGenerator[None]:
-    """Tell systemd how we are, if we are a service of its."""
+async def _systemd_notifications(manager: ProcessManager) -> AsyncGenerator[None]:
+    """Notify systemd inside the block, if this is a service of type notify."""
     if "NOTIFY_SOCKET" not in os.environ:
         yield
         return
-    from realtalk_async.ops import notify_systemd  # here, for all who are none
+    from realtalk_async.ops import notify_systemd
 
     async with notify_systemd(manager):
         yield

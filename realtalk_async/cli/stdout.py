@@ -1,8 +1,7 @@
 """
-Our own stdout and stderr, written without holding the loop. An edge.
+Write stdout and stderr from a thread, so that they never block the event loop.
 
-A terminal may be halted and a pager may sleep: the children must be supervised all the
-same. So one thread writes, and those who have something to say wait for their turn.
+A terminal may be halted and a pager may not read, but supervision has to go on.
 """
 
 from __future__ import annotations
@@ -18,55 +17,54 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOM = 256 * 1024
-"""Bytes that wait to be written before those who have more are made to wait."""
+MAX_PENDING = 256 * 1024
+"""Bytes in the queue above which `OutputWriter.put` waits."""
 
 
-class Out:
+class OutputWriter:
     """
-    Writes whole pieces, one after the other, never mixed.
+    Writes pieces of output in order, each without interruption by another.
 
     Use it in one event loop; `aclose` ends it.
 
     Args:
-        on_broken: Called in the loop when nobody reads any more; from then on all that
-            comes is dropped.
+        on_broken: Called in the event loop when a write fails, such as to a pipe without
+            a reader; from then on all output is dropped.
     """
 
     def __init__(self, on_broken: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_broken = on_broken
         self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self._pending = 0
         self._room = asyncio.Event()
         self._room.set()
         self._ended = asyncio.Event()
         self._is_broken = False
-        # A daemon: whoever cannot wait for a halted terminal must be able to go.
+        # A daemon: a halted terminal must not keep the process from its exit.
         self._thread = threading.Thread(target=self._write, name="out", daemon=True)
         self._thread.start()
 
     async def put(self, descriptor: int, data: bytes) -> None:
         """
-        Have *data* written to *descriptor*, all in one piece.
+        Queue data, and wait until there is room for more.
 
-        Returns when there is room for more. Cancellation: The data is written all the
-        same.
+        Cancellation: The data stays in the queue.
         """
         self.put_nowait(descriptor, data)
         await self._room.wait()
 
     def put_nowait(self, descriptor: int, data: bytes) -> None:
-        """Have *data* written, however much is waiting already."""
+        """Queue data, however full the queue is."""
         if self._is_broken or not data:
             return
-        self._waiting += len(data)
+        self._pending += len(data)
         self._queue.put((descriptor, data))
-        if self._waiting > ROOM:
+        if self._pending > MAX_PENDING:
             self._room.clear()
 
     async def aclose(self) -> None:
-        """Wait until everything is written. Cancellation: The rest is given up."""
+        """Wait until everything is written. Cancellation: The rest is dropped."""
         self._queue.put(None)
         await self._ended.wait()
         self._thread.join()
@@ -78,13 +76,15 @@ class Out:
             pieces, is_last = self._gather(first)
             if not self._is_broken:
                 self._write_all(pieces)
-            self._tell(partial(self._written, sum(len(one[1]) for one in pieces)))
+            self._call_in_loop(
+                partial(self._written, sum(len(one[1]) for one in pieces))
+            )
             if is_last:
                 break
-        self._tell(self._ended.set)
+        self._call_in_loop(self._ended.set)
 
     def _gather(self, first: tuple[int, bytes]) -> tuple[list[tuple[int, bytes]], bool]:
-        """Return all that waits for the same descriptor, and whether nothing follows."""
+        """Return all pieces in the queue, and whether the writer was closed after them."""
         pieces = [first]
         while not self._queue.empty():
             following = self._queue.get()
@@ -99,20 +99,20 @@ class Out:
                 _write_whole(descriptor, data)
         except OSError:  # a pipe without a reader, a full disk, a closed descriptor
             self._is_broken = True
-            self._tell(self._on_broken)
+            self._call_in_loop(self._on_broken)
 
-    def _tell(self, function: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop did not wait for us
+    def _call_in_loop(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
             self._loop.call_soon_threadsafe(function)
 
     def _written(self, count: int) -> None:
-        self._waiting -= count
-        if self._waiting <= ROOM // 2:
+        self._pending -= count
+        if self._pending <= MAX_PENDING // 2:
             self._room.set()
 
 
 def _joined(pieces: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return the pieces with neighbours for one descriptor made one."""
+    """Join neighbouring pieces for the same descriptor."""
     joined: list[tuple[int, list[bytes]]] = []
     for descriptor, data in pieces:
         if joined and joined[-1][0] == descriptor:

@@ -14,13 +14,13 @@ import time
 import pytest
 
 from realtalk_async.cli import exit_codes
-from realtalk_async.cli.line_format import COLOURS, Look, wants_colour
+from realtalk_async.cli.line_format import COLOURS, LineFormatter, wants_colour
 from realtalk_async.supervision import Cause, ProcessStatus, State
 
 PATIENCE = 40
 """Seconds that a run may take on a busy machine."""
 
-NO_COLOUR_WISH = {"NO_COLOR": "", "FORCE_COLOR": ""}
+NO_COLOUR_SETTINGS = {"NO_COLOR": "", "FORCE_COLOR": ""}
 
 
 @pytest.fixture
@@ -38,15 +38,15 @@ def begin(folder):
 
     def start(*arguments, env=None, **options):
         words = [sys.executable, "-m", "realtalk_async.cli", "run", *arguments]
-        surroundings = {
+        environment = {
             **os.environ,
-            **NO_COLOUR_WISH,
+            **NO_COLOUR_SETTINGS,
             "TMPDIR": str(folder.parent / "temporary"),
             "XDG_RUNTIME_DIR": str(folder.parent),
             **(env or {}),
         }
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        one = subprocess.Popen(words, cwd=folder, env=surroundings, **options)
+        one = subprocess.Popen(words, cwd=folder, env=environment, **options)
         begun.append(one)
         return one
 
@@ -105,20 +105,17 @@ def is_gone(pid):
 # ---- one command
 
 
-def test_one_command_speaks_for_itself(run):
-    """Its bytes are passed on as they are, each to its stream, without a word of ours."""
+def test_the_output_of_a_single_command_is_passed_through(run):
     script = r"printf 'no end \377'; printf err >&2"
     code, out, err = run("--", "sh", "-c", script)
     assert (code, out, err) == (0, b"no end \xff", "err")
 
 
-def test_one_command_reads_our_input(run):
-    """So it can stand in a pipeline."""
+def test_a_single_command_reads_standard_input(run):
     assert run("--", "tr", "a-z", "A-Z", given=b"loud")[:2] == (0, b"LOUD")
 
 
-def test_options_of_the_command_are_its_own(run):
-    """What stands behind -- is never ours."""
+def test_arguments_after_the_dashes_belong_to_the_command(run):
     assert run("--", "echo", "--check", "--", "-h")[1] == b"--check -- -h\n"
 
 
@@ -126,14 +123,12 @@ def test_options_of_the_command_are_its_own(run):
     ("script", "code"), [("exit 3", 3), ("kill -USR1 $$", 128 + signal.SIGUSR1)]
 )
 def test_the_exit_code_is_that_of_the_command(run, script, code):
-    """As shells have it."""
     done, _, err = run("--restart", "temporary", "--", "sh", "-c", script)
     assert done == code
     assert "realtalk-async: sh died" in err
 
 
 def test_a_command_is_restarted_until_it_succeeds(run, folder):
-    """With a word about each death; all is well that ends well."""
     script = "echo >> n; [ $(wc -l < n) -gt 2 ] || exit 1; echo made it"
     code, out, err = run("--", "sh", "-c", script)
     assert (code, out) == (0, b"made it\n")
@@ -141,26 +136,23 @@ def test_a_command_is_restarted_until_it_succeeds(run, folder):
     assert err.count("sh was restarted") == 2
 
 
-def test_a_window_that_cannot_be_opened_stops_nothing(run, folder):
-    """It is told, and the command runs all the same."""
+def test_a_run_goes_on_without_a_control_socket(run, folder):
     (folder.parent / "realtalk-async").write_text("in the way")
     code, out, err = run("--", "sh", "-c", "sleep 2; echo hi")
     assert (code, out) == (0, b"hi\n")
-    assert "nobody can look in" in err
+    assert "no control socket" in err
     (folder / "Procfile").write_text("a: echo hi\n")
-    assert b"nobody can look in" in run()[1]
-    assert b"nobody can look in" not in run("--no-control")[1]
+    assert b"no control socket" in run()[1]
+    assert b"no control socket" not in run("--no-control")[1]
 
 
-def test_quiet_is_quiet(run):
-    """Not a word of ours."""
+def test_quiet_prints_only_the_output_of_the_command(run):
     code, out, err = run("-q", "--max-failures", "0", "--", "sh", "-c", "exit 9")
     assert (code, out, err) == (9, b"", "")
 
 
 @pytest.mark.parametrize(("mode", "code"), [(0o644, 126), (None, 127)])
-def test_a_command_that_is_no_program_is_told_at_once(run, folder, mode, code):
-    """With the code that shells give for it."""
+def test_a_command_that_cannot_be_run_is_reported_at_once(run, folder, mode, code):
     if mode:
         (folder / "thing").touch(mode)
     done, out, err = run("--", "./thing")
@@ -168,8 +160,7 @@ def test_a_command_that_is_no_program_is_told_at_once(run, folder, mode, code):
     assert "./thing" in err
 
 
-def test_the_log_stays_only_if_something_failed(run, folder):
-    """And then its place is told."""
+def test_a_temporary_log_is_kept_only_after_a_failure(run, folder):
     temporary = folder.parent / "temporary"
     assert run("--", "true")[0] == 0
     assert list(temporary.iterdir()) == []
@@ -179,8 +170,7 @@ def test_the_log_stays_only_if_something_failed(run, folder):
     assert "Process died" in log.read_text()
 
 
-def test_a_run_that_is_only_ended_leaves_no_log(begin, folder):
-    """Nothing failed."""
+def test_a_stopped_run_leaves_no_log(begin, folder):
     one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
     read_until(one.stdout, b"ready\n")
     one.send_signal(signal.SIGINT)
@@ -189,14 +179,12 @@ def test_a_run_that_is_only_ended_leaves_no_log(begin, folder):
     assert one.stderr.read() == b""
 
 
-def test_a_log_that_was_asked_for_stays(run, folder):
-    """Whatever happens."""
+def test_a_log_of_a_given_path_is_kept(run, folder):
     assert run("--log", "a.log", "--", "true")[0] == 0
     assert "Process finished" in (folder / "a.log").read_text()
 
 
-def test_a_log_that_cannot_be_written_is_told(run):
-    """Before anything is run."""
+def test_a_log_that_cannot_be_written_is_reported_before_the_start(run):
     code, out, err = run("--log", "no/such/folder/a.log", "--", "echo", "ran")
     assert (code, out) == (2, b"")
     assert "no/such/folder" in err
@@ -245,8 +233,7 @@ def test_a_run_that_is_killed_right_after_the_start_leaves_no_process(
 # ---- signals
 
 
-def test_ctrl_c_ends_it_by_the_ladder(begin):
-    """The child may clean up, and what it says then is still heard."""
+def test_ctrl_c_stops_the_command_by_its_ladder(begin):
     script = "trap 'echo clean; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     one = begin("--", "sh", "-c", script)
     read_until(one.stdout, b"ready\n")
@@ -256,8 +243,7 @@ def test_ctrl_c_ends_it_by_the_ladder(begin):
     assert one.returncode == 130
 
 
-def test_sigterm_ends_it_too(begin):
-    """With the code that says so."""
+def test_sigterm_stops_the_command(begin):
     one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
     read_until(one.stdout, b"ready\n")
     one.terminate()
@@ -265,10 +251,10 @@ def test_sigterm_ends_it_too(begin):
 
 
 def press_ctrl_c_until_it_ends(one):
-    """Return the exit code. Two signals at once are one, so who hurries presses again."""
+    """Return the exit code. Two signals at once count as one, so send further signals."""
     deadline = time.monotonic() + PATIENCE
     while one.poll() is None:
-        assert time.monotonic() < deadline, "it climbs its ladder to the end"
+        assert time.monotonic() < deadline, "it runs its ladder to the end"
         one.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             one.wait(0.2)
@@ -276,7 +262,6 @@ def press_ctrl_c_until_it_ends(one):
 
 
 def test_ctrl_c_twice_kills(begin, folder):
-    """Also several that do not listen, and would be waited for."""
     stubborn = "trap '' TERM INT; echo ready $$; while :; do sleep 0.05; done"
     (folder / "app.toml").write_text(
         "".join(
@@ -292,16 +277,14 @@ def test_ctrl_c_twice_kills(begin, folder):
     assert all(is_gone(int(pid)) for pid in pids)
 
 
-def test_nothing_is_left_if_we_are_killed(begin):
-    """The guard sees to it."""
+def test_the_guard_kills_the_command_if_we_are_killed(begin):
     one = begin("--", "sh", "-c", "echo $$ ready; exec sleep 1000")
     pid = int(read_until(one.stdout, b"ready\n").split()[0])
     one.kill()
     assert is_gone(pid)
 
 
-def test_a_reader_that_goes_ends_the_run(begin):
-    """As SIGPIPE would; nothing floods a pipe that nobody reads."""
+def test_a_closed_output_ends_the_run(begin):
     one = begin("--", "sh", "-c", "echo $$; exec yes")
     pid = int(read_until(one.stdout, b"y\n").split()[0])
     one.stdout.close()
@@ -309,8 +292,7 @@ def test_a_reader_that_goes_ends_the_run(begin):
     assert is_gone(pid)
 
 
-def test_a_reader_that_sleeps_stops_nothing_but_the_printing(begin, folder):
-    """The children are supervised all the same: the dead one comes back."""
+def test_supervision_goes_on_while_the_output_is_not_read(begin, folder):
     (folder / "Procfile").write_text(
         "flood: exec yes\n"
         "other: echo >> starts; [ $(wc -l < starts) -gt 2 ] || exit 1; "
@@ -327,8 +309,7 @@ def test_a_reader_that_sleeps_stops_nothing_but_the_printing(begin, folder):
 # ---- a Procfile
 
 
-def test_a_procfile_runs_as_it_stands(run, folder):
-    """Names, PORT, .env; each line with its stamp and its name."""
+def test_a_procfile_runs_with_names_ports_and_dotenv(run, folder):
     (folder / ".env").write_text('GREETING="hello world"\nPORT=7000\n')
     (folder / "Procfile").write_text(
         "web: echo $GREETING on $PORT from $PS\nlong-worker: echo err >&2\n"
@@ -346,8 +327,7 @@ def test_a_procfile_runs_as_it_stands(run, folder):
     assert b"\x1b" not in out
 
 
-def test_stamps_are_a_matter_of_taste(run, folder):
-    """Also none at all."""
+def test_the_time_stamp_can_be_chosen(run, folder):
     (folder / "Procfile").write_text("a: echo hi\n")
     out = run("-q", "--stamp", "none")[1]
     assert out == b"a      | hi\n"
@@ -355,8 +335,7 @@ def test_stamps_are_a_matter_of_taste(run, folder):
     assert re.fullmatch(rb"\d{4}-\d\d-\d\dT[0-9:.+-]+ a      \| hi\n", out)
 
 
-def test_no_line_is_ever_torn(run, folder):
-    """However the children write: in pieces, at once, without an end."""
+def test_no_line_is_torn(run, folder):
     pieces = textwrap.dedent("""\
         import os, sys
         name = sys.argv[1].encode()
@@ -382,17 +361,15 @@ def test_no_line_is_ever_torn(run, folder):
     assert len(lines) == 3 * 601
 
 
-def test_when_one_cannot_be_kept_alive_all_end(run, folder):
-    """As foreman's users expect; the code is that of the one."""
+def test_all_processes_of_a_procfile_end_when_one_is_given_up(run, folder):
     (folder / "Procfile").write_text("a: exec sleep 1000\nb: exit 7\n")
     code, out, _ = run("--restart", "temporary")
     assert code == 7
     assert b"shutting down because of b" in out
-    assert b"a ended as asked" in out
+    assert b"a was stopped" in out
 
 
-def test_a_death_is_told_after_the_last_words(run, folder):
-    """As one reads: what it said, that it died, what is done about it."""
+def test_an_exit_is_reported_after_the_last_output(run, folder):
     words = "echo one; echo two >&2; echo last words >&2; exit 3"
     (folder / "Procfile").write_text(f"a: {words}\n")
     _, out, _ = run("--max-failures", "1", "--stamp", "none")
@@ -406,8 +383,7 @@ def test_a_death_is_told_after_the_last_words(run, folder):
     assert lines[6].startswith(f"{system} a was restarted")
 
 
-def test_mistakes_are_told_before_anything_runs(run, folder):
-    """Each with its line, on stderr, and code 2."""
+def test_an_invalid_file_is_reported_before_anything_runs(run, folder):
     (folder / "Procfile").write_text("a: touch ran\nwhat\n")
     code, out, err = run()
     assert (code, out) == (2, b"")
@@ -416,7 +392,7 @@ def test_mistakes_are_told_before_anything_runs(run, folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], "no realtalk.toml and no Procfile"),
         (["nosuchfile"], "nosuchfile"),
@@ -426,18 +402,16 @@ def test_mistakes_are_told_before_anything_runs(run, folder):
         (["sleep", "10"], "Got unexpected extra argument"),
     ],
 )
-def test_what_cannot_be_meant_is_told_with_code_2(run, arguments, told):
-    """And what can be."""
+def test_invalid_arguments_give_code_2(run, arguments, expected):
     code, out, err = run(*arguments)
     assert (code, out) == (2, b"")
-    assert told in err
+    assert expected in err
 
 
 # ---- TOML
 
 
-def test_toml_is_run_in_its_order(run, folder):
-    """The second begins when the first says that it is ready."""
+def test_a_process_starts_after_its_dependency_is_ready(run, folder):
     (folder / "realtalk.toml").write_text("""\
         [process.second]
         command = "cat state"
@@ -454,7 +428,6 @@ def test_toml_is_run_in_its_order(run, folder):
 
 
 def test_a_device_has_one_owner_at_a_time(run, folder):
-    """The next one starts when the first is gone."""
     (folder / "app.toml").write_text("""\
         [process.one]
         command = "mkdir lock && sleep 0.3 && rmdir lock"
@@ -469,8 +442,7 @@ def test_a_device_has_one_owner_at_a_time(run, folder):
     assert b"died" not in out, "two had it at a time: mkdir fails then"
 
 
-def test_what_is_not_critical_may_be_lost(run, folder):
-    """The rest goes on; the code tells of the loss."""
+def test_the_run_goes_on_without_a_process_that_is_not_critical(run, folder):
     (folder / "app.toml").write_text("""\
         [process.lost]
         command = ["/no/such/program"]
@@ -491,8 +463,7 @@ def test_what_is_not_critical_may_be_lost(run, folder):
     assert b"| never" not in out
 
 
-def test_a_program_that_is_not_there_ends_the_run_in_the_end(run, folder):
-    """It is tried again first: it may be about to be installed."""
+def test_a_missing_program_is_retried_before_it_is_given_up(run, folder):
     (folder / "app.toml").write_text("""\
         [process.a]
         command = ["/no/such/program"]
@@ -503,8 +474,7 @@ def test_a_program_that_is_not_there_ends_the_run_in_the_end(run, folder):
     assert b"/no/such/program" in out
 
 
-def test_check_draws_the_order_and_runs_nothing(run, folder):
-    """Code 0 if there is nothing wrong."""
+def test_check_prints_the_order_and_runs_nothing(run, folder):
     (folder / "app.toml").write_text("""\
         [process.b]
         command = "touch ran"
@@ -526,8 +496,7 @@ def test_check_draws_the_order_and_runs_nothing(run, folder):
     assert "app.toml:2: process.a.restart: must be one of" in err
 
 
-def test_toml_says_everything_itself(run, folder):
-    """What is for other files is refused, not passed over."""
+def test_restart_options_are_refused_for_toml(run, folder):
     (folder / "app.toml").write_text('[process.a]\ncommand = "true"\n')
     code, _, err = run("app.toml", "--restart", "permanent")
     assert code == 2
@@ -550,8 +519,7 @@ def on_a_terminal(begin, *arguments, env=None):
     return said
 
 
-def test_children_have_colours_on_a_terminal(begin, folder):
-    """Each its own."""
+def test_names_have_colours_on_a_terminal(begin, folder):
     (folder / "Procfile").write_text("a: echo hi\nb: sleep 1000\n")
     (folder / "Procfile").write_text("a: echo hi; sleep 0.1\n")
     env = {"TERM": "xterm"}
@@ -559,7 +527,6 @@ def test_children_have_colours_on_a_terminal(begin, folder):
 
 
 def test_no_color_is_respected(begin, folder):
-    """Also on a terminal."""
     (folder / "Procfile").write_text("a: echo hi; sleep 0.1\n")
     env = {"TERM": "xterm", "NO_COLOR": "1"}
     assert b"\x1b" not in on_a_terminal(begin, env=env)
@@ -577,17 +544,15 @@ def test_no_color_is_respected(begin, folder):
         ({"TERM": "dumb"}, True, False),
     ],
 )
-def test_who_decides_about_colours(environment, is_terminal, colour):
-    """The user before the terminal."""
+def test_colours_depend_on_environment_and_terminal(environment, is_terminal, colour):
     assert wants_colour(environment, is_terminal=is_terminal) is colour
 
 
-def test_colours_are_dealt_out_in_turn():
-    """More children than colours begin again."""
+def test_colours_repeat_when_there_are_more_processes_than_colours():
     names = [f"p{n}" for n in range(len(COLOURS) + 1)]
-    look = Look(names, colour=True)
-    assert look._colours["p0"] == look._colours[names[-1]]
-    assert look._colours["p0"] != look._colours["p1"]
+    formatter = LineFormatter(names, colour=True)
+    assert formatter._colours["p0"] == formatter._colours[names[-1]]
+    assert formatter._colours["p0"] != formatter._colours["p1"]
 
 
 # ---- the exit code
@@ -604,8 +569,7 @@ def test_colours_are_dealt_out_in_turn():
         (Cause.UNKNOWN, "unknown", 1),
     ],
 )
-def test_the_exit_code_tells_of_a_loss(cause, exit_status, code):
-    """Row by row."""
+def test_a_lost_process_gives_its_exit_code(cause, exit_status, code):
     status = ProcessStatus(
         "a", 1, "dead", State.FATAL, 1, None, None, 0.0, 0, exit_status, cause, ""
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realtalk_async.cli import exit_codes
 from realtalk_async.cli.config.dotenv import parse_dotenv, parse_port
 from realtalk_async.cli.config.procfile import BASE_PORT, parse_procfile
 from realtalk_async.cli.config.spec import spec_of_command
@@ -66,7 +67,7 @@ def load_command(argv: tuple[str, ...], restart: RestartOptions) -> AppSpec:
     if shutil.which(argv[0]) is None:
         is_there = os.sep in argv[0] and os.path.exists(argv[0])
         what = "it cannot be executed" if is_there else "there is no such program"
-        code = 126 if is_there else 127
+        code = exit_codes.NOT_EXECUTABLE if is_there else exit_codes.NOT_FOUND
         raise CommandNotFound(f"realtalk-async: {argv[0]}: {what}", code)
     return spec_of_command(argv, restart.policy())
 

@@ -1,0 +1,203 @@
+"""The terminal output of `realtalk-async run`: output of the processes, and notices."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from realtalk_async import events
+from realtalk_async.cli.line_format import LineFormatter, Stamp
+from realtalk_async.cli.stdout import OutputWriter
+from realtalk_async.supervision import Cause
+from realtalk_async.times import now_local
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from datetime import datetime
+
+    from realtalk_async.cli.config.spec import AppSpec
+    from realtalk_async.supervision import ManagedProcess
+
+STDOUT, STDERR = 1, 2
+
+TURNS = 5
+"""Turns of the event loop after which captured output has reached the writer."""
+
+ALWAYS_REPORTED = (events.RestartScheduled, events.ProcessRestarted)
+REPORTED_OF_SEVERAL = (
+    events.ProcessStarted,
+    events.ProcessReady,
+    events.ProcessExited,
+)
+"""Reported as well if there are several processes."""
+FAILURES = (
+    events.SpawnRefused,
+    events.ProbeFailed,
+    events.Unkillable,
+    events.Degraded,
+    events.ShutdownStarted,
+    events.GuardLost,
+)
+"""Reported in red."""
+
+
+def is_failure(event: events.Event) -> bool:
+    """Return whether an event tells of a failure."""
+    if isinstance(event, events.ProcessExited):
+        return event.cause not in {Cause.FINISHED, Cause.STOPPED, Cause.ESCALATED}
+    return isinstance(event, FAILURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line of the supervisor's own."""
+
+    at: datetime
+    text: str
+    bad: bool = False
+
+
+class RunOutput:
+    """
+    Prints the output of all processes, and notices about them.
+
+    The output of a single command is passed through, and notices go to stderr; the lines
+    of several processes, and the notices, go to stdout with time and name.
+
+    Args:
+        spec: The processes.
+        colour: Whether to use colours.
+        stamp: The time stamp of each line.
+        quiet: Whether to print no notices.
+        on_broken: Called when stdout or stderr cannot be written any more.
+        on_printed: Called each time the output of a process is printed to its end.
+    """
+
+    def __init__(
+        self,
+        spec: AppSpec,
+        *,
+        colour: bool,
+        stamp: Stamp,
+        quiet: bool,
+        on_broken: Callable[[], object],
+        on_printed: Callable[[], object],
+    ) -> None:
+        self._is_single_command = spec.is_single_command
+        names = [process.name for process in spec.processes]
+        self._formatter = LineFormatter(names, colour=colour, stamp=stamp)
+        self._quiet = quiet
+        self._writer = OutputWriter(on_broken)
+        self._on_printed = on_printed
+        self._held: dict[str, list[Notice]] = {}
+        self._printers: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def print_output(self, process: ManagedProcess) -> None:
+        """Print the output of a process from here on."""
+        name = process.name
+        if self._is_single_command:
+            self._printers[name] = self._start(self._pass_through(process))
+        elif name not in self._printers or self._printers[name].done():
+            self._printers[name] = self._start(self._print_lines(process))
+
+    def report(self, event: events.Event, process: ManagedProcess | None) -> None:
+        """Print a notice about an event, if users want to know of it."""
+        if is_failure(event):
+            notice = Notice(event.at, str(event), bad=True)
+        elif isinstance(event, ALWAYS_REPORTED) or self._is_reported_of_several(event):
+            notice = Notice(event.at, _describe(event))
+        else:
+            return
+        held = self._held.get(event.process)
+        if held is not None:
+            held.append(notice)
+        elif isinstance(event, events.ProcessExited) and process is not None:
+            self._held[event.process] = [notice]
+            _ = self._start(self._report_after_output(process))
+        else:
+            self._print(notice)
+
+    def _is_reported_of_several(self, event: events.Event) -> bool:
+        # The start of a later incarnation is reported as a restart.
+        again = isinstance(event, events.ProcessStarted) and event.incarnation > 1
+        is_reported = isinstance(event, REPORTED_OF_SEVERAL) and not again
+        return is_reported and not self._is_single_command
+
+    def print_notice(self, text: str, *, bad: bool = False) -> None:
+        """Print a line of the supervisor's own."""
+        self._print(Notice(now_local(), text, bad=bad))
+
+    async def wait_until_printed(self) -> None:
+        """Wait until the output of all processes is passed to the writer."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def aclose(self) -> None:
+        """Wait until everything is written. Cancellation: The rest is dropped."""
+        await self._writer.aclose()
+
+    def cancel(self) -> None:
+        """Print no more output."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _report_after_output(self, process: ManagedProcess) -> None:
+        """Print the notices since an exit after the last output of the process."""
+        try:
+            await process.wait()
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        finally:
+            for notice in self._held.pop(process.name):
+                self._print(notice)
+
+    def _print(self, notice: Notice) -> None:
+        if self._quiet:
+            return
+        if self._is_single_command:
+            line = f"realtalk-async: {notice.text}\n".encode(errors="replace")
+            self._writer.put_nowait(STDERR, line)
+        else:
+            line = self._formatter.notice(notice.at, notice.text, bad=notice.bad)
+            self._writer.put_nowait(STDOUT, line)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+        return task
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()
+        self._on_printed()
+
+    async def _print_lines(self, process: ManagedProcess) -> None:
+        async for line in process.follow():
+            await self._writer.put(STDOUT, self._formatter.line(process.name, line))
+
+    async def _pass_through(self, process: ManagedProcess) -> None:
+        """Pass through the bytes of the current incarnation."""
+        await asyncio.gather(
+            self._copy(process.follow_bytes("stdout"), STDOUT),
+            self._copy(process.follow_bytes("stderr"), STDERR),
+        )
+
+    async def _copy(self, source: AsyncIterator[bytes], descriptor: int) -> None:
+        async for data in source:
+            await self._writer.put(descriptor, data)
+
+
+def _describe(event: events.Event) -> str:
+    match event:
+        case events.ProcessExited(cause=Cause.FINISHED):
+            return f"{event.process} finished: {event.summary}"
+        case events.ProcessExited():
+            return f"{event.process} was stopped: {event.summary}"
+        case events.RestartScheduled():
+            return f"{event.process} is restarted in {event.delay:.2f} s"
+        case _:
+            return str(event)
