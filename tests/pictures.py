@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from realtalk_async import Command, Logger, ProcessManager, RestartPolicy
-from realtalk_async.cli.top.app import View
+from realtalk_async.cli.top.app import LiveView
 from realtalk_async.control import ControlClient, serve_control
 
 PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
@@ -34,7 +34,7 @@ async def draw() -> None:
         fails = Command("sh", "-c", f"sleep 0.7; echo '{BUSY}' >&2; exit 1")
         await manager.start("recorder", fails, restart=POLICY)
         await asyncio.sleep(6)
-        app = View(ControlClient(socket))
+        app = LiveView(ControlClient(socket))
         async with app.run_test(size=SIZE) as pilot:
             await asyncio.sleep(2.5)
             await pilot.press("end", "4")

@@ -1,4 +1,4 @@
-"""The live view of a running app: what it shows, and what its keys do."""
+"""The live view of a running app: its panes and its keys."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static, TabbedContent, TabPane
 
 from realtalk_async.cli.top import panes
-from realtalk_async.cli.top.columns import plain
-from realtalk_async.cli.top.resource_usage import loads
-from realtalk_async.cli.top.rows import ORDERS, Board
-from realtalk_async.cli.top.widgets import Line, Lines, Processes
+from realtalk_async.cli.top.columns import printable
+from realtalk_async.cli.top.resource_usage import read_usage
+from realtalk_async.cli.top.rows import ORDERS, AppState
+from realtalk_async.cli.top.widgets import Line, ProcessTable, TextPane
 from realtalk_async.control import ControlUnavailable, Request
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.logs.query import make_query, search
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from realtalk_async.logs.reverse_reader import Index
 
 PERIOD = 1.0
-"""Seconds between two looks at all processes."""
-GLIMPSE = 0.3
-"""Seconds between two looks at what is shown below the table."""
+"""Seconds between two updates of the table."""
+PANE_PERIOD = 0.3
+"""Seconds between two updates of the pane below the table."""
 OUTPUT = 100
-"""Lines of output that are fetched at a time."""
+"""Lines of output in the pane."""
 WIDTH = 500
-"""Characters of such a line."""
+"""Characters of a line of output."""
 ENTRIES = 200
-"""The newest so many entries of the log are shown."""
+"""Log entries in the pane."""
 
 PANES = {"output": "Output", "log": "Log", "timeline": "Timeline", "report": "Report"}
 LOGS = ("log", "timeline")
@@ -53,7 +53,7 @@ LEVELS = (None, "INFO", "WARNING", "ERROR")
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks whether something is really meant."""
+    """Asks the user to confirm an action."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "dismiss(True)", "Yes"),
@@ -73,23 +73,23 @@ class Confirm(ModalScreen[bool]):
         yield Static(f"{self._question}  \\[y/n]")
 
 
-class View(App[None]):
+class LiveView(App[None]):
     """
     The live view of one app.
 
     Args:
         client: Sends requests to the app.
-        read_only: Whether processes can be looked at only.
+        read_only: Whether the keys that restart and stop are disabled.
     """
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #app { height: 1; background: $primary; color: $text; padding: 0 1; }
-    #app.troubled { background: $error; }
-    Processes { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    #app.failing { background: $error; }
+    ProcessTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     TabbedContent { height: 1fr; }
     TabPane { padding: 0; }
-    Lines { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    TextPane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
     .filter { height: 1; color: $text-muted; padding: 0 1; }
     #pattern { height: 1; border: none; padding: 0 1; display: none; }
     """
@@ -112,31 +112,31 @@ class View(App[None]):
     def __init__(self, client: ControlClient, *, read_only: bool = False) -> None:
         super().__init__()
         self.title = "realtalk-async top"
-        # Held, not queried for: at the app's end they go one by one.
-        self._head = Static("looking …", id="app", markup=False)
-        self._processes = Processes()
+        # Attributes, not queries: at exit textual removes the widgets one by one.
+        self._head = Static("connecting …", id="app", markup=False)
+        self._processes = ProcessTable()
         self._panes = TabbedContent(id="panes")
-        self._lines = {name: Lines(id=f"{name}-lines") for name in PANES}
+        self._lines = {name: TextPane(id=f"{name}-lines") for name in PANES}
         self._captions = {
             name: Static("", classes="filter", markup=False) for name in LOGS
         }
         self._field = Input(placeholder="a regular expression", id="pattern")
         self._client = client
         self._read_only = read_only
-        self._board = Board()
+        self._state = AppState()
         self._order = 0
         self._level = 0
         self._only_selected = False
         self._pattern = ""
         self._stale = asyncio.Event()
         self._shown: tuple[object, ...] = ()
-        """What the pane shows, as far as it is known from outside."""
+        """Identifies the content of the visible pane, to skip equal updates."""
         self._index: Index = {}
 
-    # ---- what is there
+    # ---- layout
 
     def compose(self) -> ComposeResult:
-        """Lay it out: the app, its processes, what the selected one does, the keys."""
+        """Yield the app, its processes, the panes and the keys."""
         yield self._head
         yield self._processes
         with self._panes:
@@ -149,32 +149,32 @@ class View(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start the updates."""
         self._processes.focus()
         self.run_worker(self._watch(), group="watch")
-        self.run_worker(self._keep_pane_fresh(), group="pane")
+        self.run_worker(self._update_pane(), group="pane")
 
     # ---- the processes
 
     async def _watch(self) -> None:
-        """Keep the table true for as long as the app runs."""
+        """Update the table until the app ends."""
         try:
             request = Request("watch", period=PERIOD)
-            async for told in self._client.send_async(request):
+            async for item in self._client.send_async(request):
                 now = time.monotonic()
-                self._board.take(cast("JsonObject", told), now)
-                self._board.measure(loads(), now)
-                self._show_all()
+                self._state.update(cast("JsonObject", item), now)
+                self._state.update_usage(read_usage(), now)
+                self._show_table()
         except ControlUnavailable as exc:
-            self._show_app(f"{exc}: this is what was seen last")
+            self._show_app(f"{exc}: this is its last state")
 
-    def _show_all(self) -> None:
-        self._processes.show(self._board.ordered(ORDERS[self._order]))
-        app = self._board.app
-        running = sum(row.runs for row in self._board.rows.values())
-        counts = f"{running} of {len(self._board.rows)} run"
-        if self._board.troubled:
-            counts += f", {self._board.troubled} in trouble"
+    def _show_table(self) -> None:
+        self._processes.show(self._state.ordered(ORDERS[self._order]))
+        app = self._state.app
+        running = sum(row.runs for row in self._state.rows.values())
+        counts = f"{running} of {len(self._state.rows)} running"
+        if self._state.failing:
+            counts += f", {self._state.failing} failing"
         degraded = cast("dict[str, str]", app["degraded"])
         status = (
             f"{app['status']}: {', '.join(degraded)}" if degraded else app["status"]
@@ -185,66 +185,64 @@ class View(App[None]):
         )
 
     def _show_app(self, text: str) -> None:
-        self._head.update(plain(text))
-        well = self._board.app.get("status") == "running"
-        self._head.set_class(bool(self._board.troubled) or not well, "troubled")
+        self._head.update(printable(text))
+        is_well = self._state.app.get("status") == "running"
+        self._head.set_class(bool(self._state.failing) or not is_well, "failing")
 
-    # ---- what is shown of the selected one
+    # ---- the panes
 
-    async def _keep_pane_fresh(self) -> None:
-        """Show what belongs below the table, again and again; at once if asked to."""
+    async def _update_pane(self) -> None:
+        """Update the visible pane periodically, and at once when it is stale."""
         while True:
             self._stale.clear()
             pane = self._panes.active
             try:
-                await self._freshen(pane)
+                await self._update(pane)
             except (ControlUnavailable, OSError) as exc:
                 self._show(self._lines[pane], (), [Line((str(exc), "dim"))])
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GLIMPSE):
+                async with asyncio.timeout(PANE_PERIOD):
                     await self._stale.wait()
 
-    async def _freshen(self, pane: str) -> None:
+    async def _update(self, pane: str) -> None:
         name = self._processes.selected
         match pane:
             case "output" if name is not None:
-                await self._freshen_output(name)
+                await self._update_output(name)
             case "report" if name is not None:
-                await self._freshen_report(name)
-            case "log" | "timeline" if self._board.app:
-                await self._freshen_log(pane)
+                await self._update_report(name)
+            case "log" | "timeline" if self._state.app:
+                await self._update_log(pane)
             case _:
                 pass
 
-    async def _freshen_output(self, name: str) -> None:
-        row, lines = self._board.rows.get(name), self._lines["output"]
+    async def _update_output(self, name: str) -> None:
+        row, lines = self._state.rows.get(name), self._lines["output"]
         key = ("output", name, row and (row.bytes, row.incarnation))
-        is_another = not self._is_about(name)
-        says_nothing = key == self._shown and row is not None and not row.runs
-        if not is_another and (says_nothing or not lines.follows):
-            return  # who has scrolled back reads on in peace
+        is_new = self._shown[:2] != ("output", name)
+        is_complete = key == self._shown and row is not None and not row.runs
+        # A pane that the user has scrolled back keeps its lines.
+        if not is_new and (is_complete or not lines.follows):
+            return
         request = Request("tail", name=name, n=OUTPUT, width=WIDTH)
-        told = [
+        items = [
             cast("JsonObject", one) async for one in self._client.send_async(request)
         ]
-        self._show(lines, key, panes.output(told), follow=True if is_another else None)
+        self._show(lines, key, panes.output(items), follow=True if is_new else None)
 
-    def _is_about(self, name: str) -> bool:
-        return self._shown[:2] == ("output", name)
-
-    async def _freshen_report(self, name: str) -> None:
-        row = self._board.rows.get(name)
+    async def _update_report(self, name: str) -> None:
+        row = self._state.rows.get(name)
         key = ("report", name, row and (row.state, row.incarnation, row.reason))
         if key == self._shown:
             return
         request = Request("explain", name=name, n=10)
-        async for told in self._client.send_async(request):
-            lines = panes.report(cast("JsonObject", told))
+        async for item in self._client.send_async(request):
+            lines = panes.report(cast("JsonObject", item))
             self._show(self._lines["report"], key, lines, follow=False)
 
-    async def _freshen_log(self, pane: str) -> None:
-        """Read the log from its file: that costs the app nothing."""
-        path = Path(str(self._board.app["log"]))
+    async def _update_log(self, pane: str) -> None:
+        """Read the log from its file, without work for the app."""
+        path = Path(str(self._state.app["log"]))
         level = LEVELS[self._level]
         component = self._processes.selected if self._only_selected else None
         found = os.stat(path)
@@ -255,9 +253,9 @@ class View(App[None]):
         entries = await self._search(path, level, component, pattern or None)
         if pane == "timeline" and self._pattern:
             entries = [one for one in entries if re.search(self._pattern, str(one))]
-        told = panes.log(entries) if pane == "log" else panes.timeline(entries)
-        self._captions[pane].update(self._filter(len(told)))
-        self._show(self._lines[pane], key, told)
+        content = panes.log(entries) if pane == "log" else panes.timeline(entries)
+        self._captions[pane].update(self._filter(len(content)))
+        self._show(self._lines[pane], key, content)
 
     async def _search(
         self, path: Path, level: str | None, component: str | None, pattern: str | None
@@ -270,59 +268,59 @@ class View(App[None]):
             stop.set()
 
     def _filter(self, count: int) -> str:
-        who = self._processes.selected if self._only_selected else "all"
+        component = self._processes.selected if self._only_selected else "all"
         pattern = f"/{self._pattern}/" if self._pattern else "any"
         level = LEVELS[self._level] or "all"
-        return f"level {level}   component {who}   pattern {pattern}   newest {count}"
+        return f"level {level}   component {component}   pattern {pattern}   newest {count}"
 
     def _show(
         self,
-        lines: Lines,
+        pane: TextPane,
         key: tuple[object, ...],
-        told: list[Line],
+        lines: list[Line],
         *,
         follow: bool | None = None,
     ) -> None:
         self._shown = key
-        lines.show(told, follow=follow)
+        pane.show(lines, follow=follow)
 
-    # ---- what the user does
+    # ---- keys
 
-    def _renew(self) -> None:
+    def _mark_stale(self) -> None:
         self._stale.set()
 
-    def on_processes_selected(self, _message: Processes.Selected) -> None:
-        """Show what the newly selected one does."""
-        self._renew()
+    def on_process_table_selected(self, _message: ProcessTable.Selected) -> None:
+        """Update the pane for the selected process."""
+        self._mark_stale()
 
     def on_tabbed_content_tab_activated(
         self, _event: TabbedContent.TabActivated
     ) -> None:
-        """Fill the pane."""
-        self._renew()
+        """Update the new pane."""
+        self._mark_stale()
 
     def action_pane(self, name: str) -> None:
-        """Show another pane."""
+        """Show a pane."""
         self._panes.active = name
 
     def action_order(self) -> None:
-        """Sort by something else."""
+        """Change the order of the table."""
         self._order = (self._order + 1) % len(ORDERS)
-        if self._board.app:
-            self._show_all()
+        if self._state.app:
+            self._show_table()
 
     def action_level(self) -> None:
-        """Show the log's entries of another level."""
+        """Change the level of the log."""
         self._level = (self._level + 1) % len(LEVELS)
         self._show_log()
 
     def action_component(self) -> None:
-        """Show the log's entries of the selected process only, or of all."""
+        """Show the log of the selected process only, or of all components."""
         self._only_selected = not self._only_selected
         self._show_log()
 
     def action_pattern(self) -> None:
-        """Ask for a pattern for the log."""
+        """Show the input of a pattern for the log."""
         self._show_log()
         field = self._field
         field.display = True
@@ -332,10 +330,10 @@ class View(App[None]):
         tabs = self._panes
         if tabs.active not in LOGS:
             tabs.active = "log"
-        self._renew()
+        self._mark_stale()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the pattern, if it is one."""
+        """Use the pattern, if it is valid."""
         try:
             make_query(None, None, event.value, None, None, None)
         except InvalidConfiguration as exc:
@@ -343,37 +341,37 @@ class View(App[None]):
             return
         self._pattern = event.value
         self.action_leave()
-        self._renew()
+        self._mark_stale()
 
     def action_leave(self) -> None:
-        """Go back to the table."""
+        """Return to the table."""
         self._field.display = False
         self._processes.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer no key that does nothing."""
+        """Hide the keys that are disabled."""
         del parameters
         return not (action == "ask" and self._read_only)
 
-    def action_ask(self, what: str) -> None:
-        """Restart or stop the selected process, if that is meant."""
+    def action_ask(self, method: str) -> None:
+        """Restart or stop the selected process after a confirmation."""
         name = self._processes.selected
         if name is None:
             return
 
-        def decide(meant: bool | None) -> None:  # noqa: FBT001 - textual's
-            if meant:
-                self.run_worker(self._do(what, name), group="deeds")
+        def decide(confirmed: bool | None) -> None:  # noqa: FBT001 - textual's
+            if confirmed:
+                self.run_worker(self._do(method, name), group="actions")
 
-        _ = self.push_screen(Confirm(f"{what} {plain(name)!r}?"), decide)
+        _ = self.push_screen(Confirm(f"{method} {printable(name)!r}?"), decide)
 
-    async def _do(self, what: str, name: str) -> None:
-        self.notify(f"{what} {name}: asked for", markup=False, timeout=2)
+    async def _do(self, method: str, name: str) -> None:
+        self.notify(f"{method} {name}: requested", markup=False, timeout=2)
         try:
-            async for told in self._client.send_async(Request(what, name=name)):
-                status = cast("JsonObject", told)
+            async for item in self._client.send_async(Request(method, name=name)):
+                status = cast("JsonObject", item)
                 self.notify(
                     f"{name}: {status['state']}; {status['reason']}", markup=False
                 )
         except ControlUnavailable as exc:
-            self.notify(f"{what} {name}: {exc}", severity="error", markup=False)
+            self.notify(f"{method} {name}: {exc}", severity="error", markup=False)

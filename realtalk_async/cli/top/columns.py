@@ -1,4 +1,4 @@
-"""How a row of the live view looks at any width. Pure."""
+"""The columns of the live view at any width."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 GAP = 1
 """Blanks between two columns."""
 NAME = (8, 28)
-"""The least and the most cells for a name."""
-ROOMY = 120
-"""From this width on, headings are written out."""
-LEAST_LAST = 12
-"""Cells that are left for the last line, at least, as long as a name can be cut."""
+"""The minimum and maximum width of the name."""
+WIDE = 120
+"""From this width on, headings are not abbreviated."""
+MIN_LAST_LINE = 12
+"""The minimum width of the last line, as long as the name can be shortened."""
 
 STATES = {
     "running": "green",
@@ -28,27 +28,27 @@ STATES = {
     "stopping": "yellow",
     "fatal": "bold red",
 }
-"""How states look; all others are dim."""
+"""Styles of states; all other states are dim."""
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)?")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Column(NamedTuple):
-    """One column of figures, which stand at its right side."""
+    """A right-aligned column of figures."""
 
     title: str
     short: str
-    """Where there is no room for the title."""
+    """The title where the screen is narrow."""
     width: int
 
 
 STATE = 8
-"""Cells for the state."""
+"""The width of the state."""
 
 COLUMNS = (
     Column("pid", "pid", 7),
-    Column("life", "life", 4),
+    Column("incarnation", "inc", 4),
     Column("uptime", "uptime", 8),
     Column("restarts", "rst", 3),
     Column("CPU %", "CPU%", 5),
@@ -58,23 +58,23 @@ COLUMNS = (
 
 
 def figures(row: Row, now: float) -> tuple[str, ...]:
-    """Return what stands in the columns; *now* in seconds since the epoch."""
+    """Return the figures of a row; *now* in seconds since the epoch."""
     return (
         _or_dash(row.pid if row.runs else None),
         str(row.incarnation),
         format_hms(row.seconds(now)),
         str(row.restarts),
         _percent(row.cpu),
-        "-" if row.memory is None else human(row.memory),
-        human(row.rate),
+        "-" if row.memory is None else format_bytes(row.memory),
+        format_bytes(row.rate),
     )
 
 
-class Table(NamedTuple):
+class Layout(NamedTuple):
     """The columns at one width."""
 
     name: int
-    """Cells for the name."""
+    """The width of the name."""
     columns: tuple[Column, ...]
 
     def heading(self) -> str:
@@ -85,28 +85,30 @@ class Table(NamedTuple):
         )
 
     def cells(self, row: Row, now: float) -> tuple[str, str, str, str]:
-        """Return name, state, all figures, and the last line, a gap after each."""
+        """Return name, state, all figures, and the last line, each but the last with a gap."""
         gap = " " * GAP
         pairs = zip(figures(row, now), self.columns, strict=True)
         return (
-            _fit(plain(row.name), self.name) + gap,
+            _fit(printable(row.name), self.name) + gap,
             _fit(row.state, STATE) + gap,
             _joined(*(figure.rjust(one.width) for figure, one in pairs)) + gap,
-            plain(row.says),
+            printable(row.last_text),
         )
 
 
-def table(names: list[str], width: int) -> Table:
-    """Return the columns for a screen of *width* cells."""
+def layout(names: list[str], width: int) -> Layout:
+    """Return the columns for a screen of this width."""
     columns: tuple[Column, ...] = COLUMNS
-    if width >= ROOMY:
+    if width >= WIDE:
         columns = tuple(
             one._replace(width=max(one.width, len(one.title))) for one in COLUMNS
         )
     taken = STATE + sum(one.width + GAP for one in columns) + 2 * GAP
-    least, most = NAME
-    longest = max(map(cell_len, names), default=least)
-    return Table(max(least, min(longest, most, width - taken - LEAST_LAST)), columns)
+    shortest, longest = NAME
+    wanted = max(map(cell_len, names), default=shortest)
+    return Layout(
+        max(shortest, min(wanted, longest, width - taken - MIN_LAST_LINE)), columns
+    )
 
 
 def _title(column: Column) -> str:
@@ -131,7 +133,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
 
 
-def human(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Return a number of bytes in at most five characters: ``87``, ``1.2K``, ``34M``."""
     for unit in ("", "K", "M", "G"):
         if count < 1000:
@@ -144,8 +146,8 @@ def human(count: float) -> str:
     return f"{count:.0f}T"
 
 
-def plain(text: str) -> str:
-    """Return what a child has said as one line that moves no cursor and has no colours."""
+def printable(text: str) -> str:
+    """Return output of a process as one line without escape sequences and controls."""
     if text.isprintable():
         return text
     return _CONTROLS.sub("·", _ESCAPES.sub("", text).expandtabs(4))

@@ -1,11 +1,11 @@
-"""What the panes below the table show, as lines with styles. Pure."""
+"""The content of the panes below the table, as lines with styles."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
-from realtalk_async.cli.top.rows import TROUBLE
+from realtalk_async.cli.top.rows import FAILING
 from realtalk_async.cli.top.widgets import Line
 from realtalk_async.logs.serialize import show_json
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from realtalk_async.logs import LogEntry
 
 LEVELS = {"INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
-"""How the levels of the log look."""
+"""Styles of log levels."""
 
 TIMELINE = (
     r"^(Process (started|is ready|is no longer ready|restarted|finished|died|ended|"
@@ -24,13 +24,13 @@ TIMELINE = (
 )
 """The log messages about starts, exits and restarts; see `Event.log_entry`."""
 
-_BIRTHS = ("Process started", "Process restarted", "Process is ready")
-_LEFT_OUT = {"last_lines", "traceback", "command"}
-"""What is too long for a line of the time line; the report has it."""
+_GOOD = ("Process started", "Process restarted", "Process is ready")
+_OMITTED = {"last_lines", "traceback", "command"}
+"""Fields that are too long for a line of the timeline; the report has them."""
 
 
 def output(lines: Iterable[JsonObject]) -> list[Line]:
-    """Return what a process has said: dim stamps, stderr in yellow."""
+    """Return output of a process: times dim, stderr in yellow."""
     return [
         Line(
             (f"{_clock(str(line['at']))} ", "dim"),
@@ -45,7 +45,7 @@ def _clock(moment: str) -> str:
 
 
 def log(entries: Iterable[LogEntry]) -> list[Line]:
-    """Return log entries, coloured by level, without the date."""
+    """Return log entries, coloured by level, with time but no date."""
     return [_entry(entry) for entry in entries]
 
 
@@ -62,45 +62,51 @@ def _entry(entry: LogEntry) -> Line:
 
 
 def timeline(entries: Iterable[LogEntry]) -> list[Line]:
-    """Return lives and deaths: when, who, which life, what."""
-    return [_moment(entry) for entry in entries if not _is_told_twice(entry)]
+    """Return starts, exits and restarts: time, name, incarnation, event."""
+    return [_event(entry) for entry in entries if not _is_repeated(entry)]
 
 
-def _is_told_twice(entry: LogEntry) -> bool:
-    """Return whether it is the start of a later life: that is told as a restart."""
-    life = entry.context.get("incarnation")
-    return entry.message == "Process started" and isinstance(life, int) and life > 1
+def _is_repeated(entry: LogEntry) -> bool:
+    """Return whether an entry is the start of a later incarnation: a restart, too."""
+    incarnation = entry.context.get("incarnation")
+    return (
+        entry.message == "Process started"
+        and isinstance(incarnation, int)
+        and incarnation > 1
+    )
 
 
-def _moment(entry: LogEntry) -> Line:
-    life = entry.context.get("incarnation")
-    who = entry.component if life is None else f"{entry.component}#{life}"
-    shown = (
+def _event(entry: LogEntry) -> Line:
+    incarnation = entry.context.get("incarnation")
+    name = entry.component
+    if incarnation is not None:
+        name += f"#{incarnation}"
+    fields = (
         f"{key} {value}"
         for key, value in entry.context.items()
-        if key not in _LEFT_OUT and key != "incarnation"
+        if key not in _OMITTED and key != "incarnation"
     )
     style = LEVELS[entry.level.value]
-    if entry.message.startswith(_BIRTHS):
+    if entry.message.startswith(_GOOD):
         style = "green"
     return Line(
         (f"{entry.timestamp:%H:%M:%S}  ", "dim"),
-        (f"{who:<16} ", ""),
+        (f"{name:<16} ", ""),
         (entry.message, style),
-        (f"  {', '.join(shown)}", "dim"),
+        (f"  {', '.join(fields)}", "dim"),
     )
 
 
-def report(told: JsonObject) -> list[Line]:
-    """Return why a process is as it is, as `explain` tells it."""
-    first, *rest = str(told["text"]).split("\n")
-    status = cast("JsonObject", told["status"])
-    style = "bold red" if status["state"] in TROUBLE else "bold"
-    return [Line((first, style)), *(_explained(one) for one in rest)]
+def report(explanation: JsonObject) -> list[Line]:
+    """Return the explanation of a process, as `realtalk-async explain` prints it."""
+    first, *rest = str(explanation["text"]).split("\n")
+    status = cast("JsonObject", explanation["status"])
+    style = "bold red" if status["state"] in FAILING else "bold"
+    return [Line((first, style)), *(_report_line(one) for one in rest)]
 
 
-def _explained(line: str) -> Line:
-    """Return a line: what heads a crash report stands out, and so does a key."""
+def _report_line(line: str) -> Line:
+    """Return a line: headings bold, keys dim."""
     if not line.startswith("  "):
         return Line((line, "bold"))
     return Line((line[:12], "dim"), (line[12:], ""))

@@ -1,4 +1,4 @@
-"""What the live view knows of an app's processes, and in which order. Pure."""
+"""The state of an app in the live view: one row per process, and their order."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 Order = Literal["start", "name", "cpu", "memory", "output"]
 ORDERS: tuple[Order, ...] = ("start", "name", "cpu", "memory", "output")
 
-TROUBLE = {"fatal", "backoff"}
-"""States that somebody should look at."""
+FAILING = {"fatal", "backoff"}
+"""States of processes that fail."""
 
 
-class Load(NamedTuple):
-    """What a process and all of its session use now."""
+class Usage(NamedTuple):
+    """CPU and memory of a process and all of its session."""
 
     cpu: float
     """CPU seconds so far."""
     memory: int
-    """Bytes resident; what several share counts for each."""
+    """Resident bytes; memory that processes share counts for each of them."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One process or coroutine."""
+    """A process or a coroutine."""
 
     name: str
     state: str = ""
@@ -37,100 +37,100 @@ class Row:
     started_at: float | None = None
     """Seconds since the epoch."""
     uptime: float | None = None
-    """Seconds that it ran; None while it runs."""
+    """Seconds of the ended incarnation; None while it runs."""
     restarts: int = 0
     exit_status: int | str | None = None
     reason: str = ""
     bytes: int = 0
-    """Said so far on both streams."""
+    """Bytes of output so far, on both streams."""
     last: str = ""
-    """The beginning of the last line."""
+    """The beginning of the last line of output."""
     rate: float = 0.0
-    """Bytes a second, lately."""
+    """Bytes of output per second since the last update."""
     cpu: float | None = None
-    """Percent of a processor, lately."""
+    """Percent of a processor since the last update."""
     memory: int | None = None
 
     @property
     def runs(self) -> bool:
-        """Whether it is alive."""
+        """Whether the process or coroutine runs."""
         return self.uptime is None
 
     def seconds(self, now: float) -> float:
-        """Return how long it runs, or ran; *now* in seconds since the epoch."""
+        """Return the uptime in seconds; *now* in seconds since the epoch."""
         if self.uptime is not None:
             return self.uptime
         return max(0.0, now - self.started_at) if self.started_at else 0.0
 
     @property
-    def says(self) -> str:
-        """Its last line while it runs; else how it ended, or what it waits for."""
+    def last_text(self) -> str:
+        """The last line of output while it runs; else the reason of its state."""
         return self.last if self.runs and self.state == "running" else self.reason
 
 
 _FIELDS = frozenset(Row.__slots__) - {"name", "rate", "cpu", "memory"}
 
 
-class Board:
-    """All rows of one app, kept up to date by what a watch tells."""
+class AppState:
+    """The rows of one app, updated by the items of a watch."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         """By name, in the order of their start."""
         self.app: JsonObject = {}
-        """What is told of the app itself: ``command``, ``pid``, ``status``, ``log``…"""
-        self._said: dict[str, int] = {}
-        self._used: dict[tuple[str, int], float] = {}
-        self._looked = 0.0
-        self._measured = 0.0
+        """``command``, ``pid``, ``status``, ``log`` and so on of the app itself."""
+        self._bytes: dict[str, int] = {}
+        self._cpu: dict[tuple[str, int], float] = {}
+        self._updated_at = 0.0
+        self._usage_at = 0.0
 
-    def take(self, told: JsonObject, now: float) -> None:
+    def update(self, item: JsonObject, now: float) -> None:
         """
-        Take in one answer of a watch.
+        Apply an item of a watch.
 
         Args:
-            told: What has changed.
+            item: The changes since the last item.
             now: Monotonic seconds.
         """
-        for name in cast("list[str]", told["gone"]):
+        for name in cast("list[str]", item["gone"]):
             self.rows.pop(name, None)
-        changed = cast("dict[str, dict[str, Any]]", told["changed"])
+        changed = cast("dict[str, dict[str, Any]]", item["changed"])
         for name, fields in changed.items():
             row = self.rows.setdefault(name, Row(name))
             for key in fields.keys() & _FIELDS:
                 setattr(row, key, fields[key])
-        self.app = {k: v for k, v in told.items() if k not in {"gone", "changed"}}
-        self._note_rates(now - self._looked)
-        self._looked = now
+        self.app = {k: v for k, v in item.items() if k not in {"gone", "changed"}}
+        self._update_rates(now - self._updated_at)
+        self._updated_at = now
 
-    def _note_rates(self, seconds: float) -> None:
+    def _update_rates(self, seconds: float) -> None:
         for name, row in self.rows.items():
-            said = row.bytes - self._said.get(name, row.bytes)
-            row.rate = max(0, said) / seconds
-        self._said = {name: row.bytes for name, row in self.rows.items()}
+            new = row.bytes - self._bytes.get(name, row.bytes)
+            row.rate = max(0, new) / seconds
+        self._bytes = {name: row.bytes for name, row in self.rows.items()}
 
-    def measure(self, loads: Mapping[int, Load], now: float) -> None:
+    def update_usage(self, usages: Mapping[int, Usage], now: float) -> None:
         """
-        Take in what the processes use.
+        Apply the CPU and memory of processes.
 
         Args:
-            loads: By pid.
+            usages: By pid.
             now: Monotonic seconds.
         """
-        seconds, self._measured = now - self._measured, now
-        before, self._used = self._used, {}
+        seconds, self._usage_at = now - self._usage_at, now
+        before, self._cpu = self._cpu, {}
         for name, row in self.rows.items():
-            load = loads.get(row.pid) if row.pid is not None and row.runs else None
-            if load is None or row.pid is None:
+            usage = usages.get(row.pid) if row.pid is not None and row.runs else None
+            if usage is None or row.pid is None:
                 row.cpu = row.memory = None
                 continue
-            used = load.cpu - before.get((name, row.pid), load.cpu)
-            # What a member of the session has used goes with it.
-            row.cpu, row.memory = max(0.0, used) / seconds * 100, load.memory
-            self._used[name, row.pid] = load.cpu
+            used = usage.cpu - before.get((name, row.pid), usage.cpu)
+            # The sum of a session drops when one of its processes ends.
+            row.cpu, row.memory = max(0.0, used) / seconds * 100, usage.memory
+            self._cpu[name, row.pid] = usage.cpu
 
     def ordered(self, order: Order) -> list[Row]:
-        """Return the rows in that order; where it says nothing, in that of their start."""
+        """Return the rows in an order; equal rows in the order of their start."""
         rows = list(self.rows.values())
         match order:
             case "start":
@@ -145,6 +145,6 @@ class Board:
                 return sorted(rows, key=lambda row: -row.rate)
 
     @property
-    def troubled(self) -> int:
-        """How many somebody should look at."""
-        return sum(row.state in TROUBLE for row in self.rows.values())
+    def failing(self) -> int:
+        """The number of failing processes."""
+        return sum(row.state in FAILING for row in self.rows.values())

@@ -1,4 +1,4 @@
-"""The parts of the live view that draw only what is seen, however much there is."""
+"""The widgets of the live view; they draw only the visible lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from realtalk_async.cli.top.columns import STATES, plain, table
+from realtalk_async.cli.top.columns import STATES, layout, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from textual import events
     from textual.binding import BindingType
 
-    from realtalk_async.cli.top.columns import Table
+    from realtalk_async.cli.top.columns import Layout
     from realtalk_async.cli.top.rows import Row
 
-LEAST_ROWS = 5
-"""There is always room for so many processes; for more as there is need."""
+MIN_ROWS = 5
+"""The minimum height of the table."""
 
 HEADING = Style.parse("bold")
 DIM = Style.parse("dim")
@@ -33,8 +33,8 @@ CURSOR = Style.parse("bold on #27415f")
 _STATES = {state: Style.parse(style) for state, style in STATES.items()}
 
 
-class Processes(ScrollView, can_focus=True):
-    """The table of processes; one of them is selected."""
+class ProcessTable(ScrollView, can_focus=True):
+    """The table of processes; one process is selected."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -46,34 +46,34 @@ class Processes(ScrollView, can_focus=True):
     ]
 
     class Selected(Message):
-        """Another process is selected."""
+        """The selected process has changed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._rows: Sequence[Row] = ()
-        self._table: Table = table([], 80)
+        self._layout: Layout = layout([], 80)
         self._now = 0.0
         self.selected: str | None = None
-        """The name of the selected process, if there is any."""
+        """The name of the selected process, if there is one."""
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Show these rows, in this order; whoever was selected stays so."""
+        """Show these rows in this order; the selected process stays selected."""
         self._rows, self._now = rows, time.time()
-        self._lay_out()
+        self._update_layout()
         names = [row.name for row in rows]
         if self.selected not in names:
             self._select(0)
         self.refresh()
 
-    def _lay_out(self) -> None:
-        self._table = table([row.name for row in self._rows], self.size.width)
+    def _update_layout(self) -> None:
+        self._layout = layout([row.name for row in self._rows], self.size.width)
         self.virtual_size = Size(self.size.width, len(self._rows) + 1)
-        self.styles.max_height = max(LEAST_ROWS, len(self._rows)) + 1
+        self.styles.max_height = max(MIN_ROWS, len(self._rows)) + 1
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Lay the columns out anew."""
-        self._lay_out()
-        self._keep_in_sight()
+        """Adapt the columns to the width."""
+        self._update_layout()
+        self._scroll_to_selected()
 
     @property
     def _place(self) -> int:
@@ -84,32 +84,31 @@ class Processes(ScrollView, can_focus=True):
         place = max(0, min(place, len(self._rows) - 1))
         before = self.selected
         self.selected = self._rows[place].name if self._rows else None
-        self._keep_in_sight()
+        self._scroll_to_selected()
         self.refresh()
         if self.selected != before:
             self.post_message(self.Selected())
 
-    def _keep_in_sight(self) -> None:
-        """Scroll as far as is needed to see the selected one."""
-        seen, place, top = (
+    def _scroll_to_selected(self) -> None:
+        height, place, top = (
             max(1, self.size.height - 1),
             self._place,
             self.scroll_offset.y,
         )
-        if not top <= place < top + seen:
-            target = place if place < top else place - seen + 1
+        if not top <= place < top + height:
+            target = place if place < top else place - height + 1
             self.scroll_to(y=target, animate=False)
 
     def action_move(self, by: int) -> None:
-        """Select another one."""
+        """Select the process that many rows below."""
         self._select(self._place + by)
 
     def action_page(self, by: int) -> None:
-        """Select one that is a page away."""
+        """Select the process that many pages below."""
         self._select(self._place + by * max(1, self.size.height - 2))
 
     def on_click(self, event: events.Click) -> None:
-        """Select the one that was clicked on."""
+        """Select the process of the clicked row."""
         if event.y > 0:
             self._select(self.scroll_offset.y + event.y - 1)
 
@@ -117,7 +116,9 @@ class Processes(ScrollView, can_focus=True):
         """Draw one line; the heading stays where it is."""
         width, base = self.size.width, self.rich_style
         if y == 0:
-            return _strip([Segment(self._table.heading(), base + HEADING)], width, base)
+            return _strip(
+                [Segment(self._layout.heading(), base + HEADING)], width, base
+            )
         place = self.scroll_offset.y + y - 1
         if place >= len(self._rows):
             return Strip.blank(width, base)
@@ -126,7 +127,7 @@ class Processes(ScrollView, can_focus=True):
     def _draw(self, row: Row, base: Style) -> Strip:
         if row.name == self.selected:
             base += CURSOR
-        name, state, figures, last = self._table.cells(row, self._now)
+        name, state, figures, last = self._layout.cells(row, self._now)
         segments = [
             Segment(name, base),
             Segment(state, base + _STATES.get(row.state, DIM)),
@@ -137,7 +138,7 @@ class Processes(ScrollView, can_focus=True):
 
 
 class Line:
-    """A line to be shown: parts, each with its style."""
+    """A line of text: parts, each with a style."""
 
     __slots__ = ("parts",)
 
@@ -145,35 +146,35 @@ class Line:
         self.parts: tuple[tuple[str, str], ...] = parts
 
 
-class Lines(ScrollView, can_focus=True):
-    """Lines of text, wrapped; whoever sees the end goes on seeing it."""
+class TextPane(ScrollView, can_focus=True):
+    """Wrapped lines of text; it follows new lines while its end is visible."""
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - textual's
         super().__init__(id=id)
         self._lines: Sequence[Line] = ()
         self._strips: list[Strip] = []
         self.follows: bool = True
-        """Whether the end is seen, and will be when there is more."""
+        """Whether the pane scrolls to the end when there are new lines."""
 
     def show(self, lines: Sequence[Line], *, follow: bool | None = None) -> None:
         """
-        Show these lines instead of those before.
+        Replace all lines.
 
         Args:
-            lines: All of them.
-            follow: Whether to show the end; as before, if not given.
+            lines: The new lines.
+            follow: Whether to follow the end; unchanged if omitted.
         """
         self._lines = lines
         if follow is not None:
             self.follows = follow
-        self._lay_out()
+        self._update_layout()
         if follow is False:
             self.scroll_home(animate=False, immediate=True)
 
-    def _lay_out(self) -> None:
+    def _update_layout(self) -> None:
         width = self.size.width - self.styles.scrollbar_size_vertical
         if width <= 0:
-            return  # it is not seen; when it is, it is resized first
+            return  # not visible; it is resized before it becomes visible
         self._strips = [
             one for line in self._lines for one in self._wrapped(line, width)
         ]
@@ -181,13 +182,15 @@ class Lines(ScrollView, can_focus=True):
         self.virtual_size = Size(width, len(self._strips))
         if follows:
             self.scroll_to(y=len(self._strips), animate=False, immediate=True)
-        self.follows = follows  # it was not the user who has scrolled
+        self.follows = (
+            follows  # `scroll_to` has changed it, but the user did not scroll
+        )
         self.refresh()
 
     def _wrapped(self, line: Line, width: int) -> list[Strip]:
         base = self.rich_style
         segments = [
-            Segment(plain(text), base + Style.parse(style) if style else base)
+            Segment(printable(text), base + Style.parse(style) if style else base)
             for text, style in line.parts
         ]
         whole = Strip(segments)
@@ -195,8 +198,8 @@ class Lines(ScrollView, can_focus=True):
         return [whole.crop(cut, cut + width) for cut in cuts]
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Wrap the lines anew."""
-        self._lay_out()
+        """Wrap the lines for the new width."""
+        self._update_layout()
 
     def scroll_to(
         self,
@@ -204,13 +207,13 @@ class Lines(ScrollView, can_focus=True):
         y: float | None = None,
         **how: Any,  # noqa: ANN401 - textual's
     ) -> None:
-        """Scroll; who leaves the end does so at once, however slowly it is animated."""
+        """Scroll; stop following at the beginning of an animated scroll."""
         if y is not None and y < self.max_scroll_y:
             self.follows = False
         super().scroll_to(x, y, **how)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Note whether the user still sees the end."""
+        """Follow if the end is visible."""
         super().watch_scroll_y(old_value, new_value)
         self.follows = new_value >= self.max_scroll_y
 
@@ -223,7 +226,7 @@ class Lines(ScrollView, can_focus=True):
         return self._strips[place].adjust_cell_length(width, base)
 
     def text(self) -> str:
-        """Return all lines as they were given."""
+        """Return the text of all lines, not wrapped."""
         lines = ("".join(text for text, _ in line.parts) for line in self._lines)
         return "\n".join(lines)
 
