@@ -139,7 +139,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])  # most peers have packages for the oldest
 def bench(session: nox.Session) -> None:
-    """Measure this package beside its peers: ``-- NAME`` for one, ``--rounds 1``."""
+    """Measure this package and others: ``-- NAME`` for one script, ``--rounds 1``."""
     session.install(EXTRAS, *group("bench"))
     session.run("python", "tests/benchmarks/run_all.py", *session.posargs)
     session.run("python", "tests/benchmarks/plots.py")

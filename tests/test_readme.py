@@ -1,4 +1,4 @@
-"""The README and the examples tell the truth: all of them are run."""
+"""Run the code blocks of the README and the examples; check the relative links."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ def blocks(language):
 
 
 def run(*command, cwd, **options):
-    """Run a program as a user would, outside the source tree."""
+    """Run a program outside the source tree, as users do."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
@@ -41,13 +41,11 @@ def run(*command, cwd, **options):
 
 @pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
 def test_readme_blocks_run(code, tmp_path):
-    """As they stand."""
     (tmp_path / "block.py").write_text(code)
     assert run("-W", "error", "block.py", cwd=tmp_path)
 
 
 def test_the_first_two_commands_are_single_lines():
-    """The first runs the demo, the second the tests."""
     first, second = blocks("sh")[:2]
     assert (first.count("\n"), second.count("\n")) == (1, 1)
     assert first.endswith("realtalk-async demo\n")
@@ -62,24 +60,22 @@ def test_relative_links_lead_to_files(page):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_are_short(path):
-    """One idea a file, at most 40 lines."""
+def test_examples_have_a_docstring_and_at_most_40_lines(path):
     source = path.read_text()
     assert source.startswith('"""')
     assert len(source.splitlines()) <= 40
 
 
-ENDING = ["any_command", "inside_an_app", "reading_the_log", "rough_ride"]
+TERMINATING = ["any_command", "inside_an_app", "reading_the_log", "rough_ride"]
 
 
-@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize("name", TERMINATING)
 def test_examples_run(name, tmp_path):
-    """Those that end by themselves."""
     assert run("-W", "error", str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)
 
 
 def test_the_pytest_harness_passes(tmp_path):
-    """In a project of its own, with pytest-asyncio in its strict mode."""
+    """The project has no other files and uses pytest-asyncio in strict mode."""
     shutil.copy(ROOT / "examples" / "test_harness.py", tmp_path)
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
@@ -87,8 +83,9 @@ def test_the_pytest_harness_passes(tmp_path):
     assert "2 passed" in run("-m", "pytest", "-q", cwd=tmp_path)
 
 
-async def test_the_script_runs_until_it_is_interrupted(tmp_path, logger):
-    """Ctrl-C ends it; it prints what was said and what was done."""
+async def test_the_script_runs_until_ctrl_c_and_prints_transcript_and_summary(
+    tmp_path, logger
+):
     microphone, speaker = tmp_path / "mic.wav", tmp_path / "speaker.wav"
     await render_async([("What is seven plus five?", 1.0)], microphone)
     async with Peer() as peer, ProcessManager(logger) as manager:
@@ -105,7 +102,7 @@ async def test_the_script_runs_until_it_is_interrupted(tmp_path, logger):
                 await asyncio.sleep(0.05)  # a second of the answer was played
         os.kill(process.pid, signal.SIGINT)
         status = await process.wait()
-    told = "\n".join(line.text for line in process.get_stdout())
+    output = "\n".join(line.text for line in process.get_stdout())
     assert status.exit_status == 0, process.get_combined_output()
-    assert "Seven plus five is twelve." in told
-    assert "ended by SIGINT" in told
+    assert "Seven plus five is twelve." in output
+    assert "ended by SIGINT" in output
