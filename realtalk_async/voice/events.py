@@ -33,7 +33,7 @@ class Status(enum.StrEnum):
     """The service sent nothing more about the response for too long."""
 
 
-class Trouble(enum.StrEnum):
+class DeviceProblem(enum.StrEnum):
     """The problem of a microphone or a speaker."""
 
     BUSY = "busy"
@@ -408,18 +408,18 @@ class DeviceFailed(VoiceEvent):
 
     kind = "device.failed"
     device: Literal["recorder", "player"]
-    trouble: Trouble
+    problem: DeviceProblem
     reason: str
     """How the program ended, for people."""
     advice: str
     """What the problem means and what to do."""
 
     def log_entry(self) -> EventLogEntry:
-        context = {"problem": str(self.trouble), "advice": self.advice}
+        context = {"problem": str(self.problem), "advice": self.advice}
         return _warning(self.device, "Device failed", **context)
 
     def __str__(self) -> str:
-        return f"{self.device} {self.trouble}: {self.reason}; {self.advice}"
+        return f"{self.device} {self.problem}: {self.reason}; {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from realtalk_async.voice.eventlog import EventLog, print_table
-from realtalk_async.voice.metrics import Meter, Metrics
+from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
-from realtalk_async.voice.timeline.marks import write_down
-from realtalk_async.voice.timeline.recorder import Chronicle
+from realtalk_async.voice.timeline.marks import save
+from realtalk_async.voice.timeline.recorder import TimelineRecorder
 
 if TYPE_CHECKING:
     import os
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ErrorHistory, ProcessManager, ProcessStatus
-    from realtalk_async.voice.audio.recording import Tape
+    from realtalk_async.voice.audio.recording import Recording
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.eventlog import Direction, LoggedEvent
-    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.conversation import Entry
     from realtalk_async.voice.supervisor import SessionSupervisor
-    from realtalk_async.voice.timeline.recorder import Mark
+    from realtalk_async.voice.timeline.marks import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Summary:
     """How often the player ran dry in the middle of a response."""
     log_path: Path
     timeline: tuple[Mark, ...] = field(default=(), repr=False)
-    """What happened when; `voice.timeline.render` draws it."""
+    """What happened when; `voice.timeline.svg.render` draws it."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON, without the timeline."""
@@ -119,18 +118,15 @@ class Inspection:
         self._connection = connection
         self._session = session = connection.session
         self._bus = bus = connection.bus
-        self._meter = Meter()
-        self._timeline = Chronicle(time.monotonic())
+        self._meter = LatencyMeter()
+        self._timeline = TimelineRecorder()
         session.message_tap = self.eventlog.record
         session.sound.add(self._meter)
         session.sound.add(self._timeline)
         bus.subscribe(self._meter.on_event)
-        bus.subscribe(self._note_in_timeline)
+        bus.subscribe(self._timeline.on_event)
 
-    def _note_in_timeline(self, event: VoiceEvent) -> None:
-        write_down(self._timeline, event, time.monotonic())
-
-    def _record_to(self, recording: Tape) -> None:
+    def _record_to(self, recording: Recording) -> None:
         self._supervisor.recording = recording
         self._session.sound.add(recording)
 
@@ -202,7 +198,7 @@ class Inspection:
             played_audio=playback.written / BYTES_PER_SECOND,
             queued_audio=playback.queued / BYTES_PER_SECOND,
             underruns=playback.underruns,
-            recorder_rate=0.0 if recorder is None else recorder.watch.rate,
+            recorder_rate=0.0 if recorder is None else recorder.rate_monitor.rate,
             missed_events=self._bus.missed,
             unrecorded_audio=0.0 if recording is None else recording.missing,
         )
@@ -211,15 +207,12 @@ class Inspection:
         """
         Save the timeline as JSON lines, for ``realtalk-async timeline``.
 
-        `voice.timeline.render` draws the file, or a summary.
+        `voice.timeline.svg.render` draws the file, or a summary.
 
         Raises:
             OSError: If *path* cannot be written.
         """
-        from realtalk_async.voice.timeline import svg  # rarely needed
-
-        marks = self._timeline.marks
-        await anyio.to_thread.run_sync(svg.save, marks, path)
+        await anyio.to_thread.run_sync(save, self._timeline.marks, path)
 
     def view_log(
         self,

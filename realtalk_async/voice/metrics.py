@@ -117,7 +117,7 @@ class Metrics:
 
 
 @dataclass(slots=True)
-class Meter:
+class LatencyMeter:
     """Who takes the times of a session; all in monotonic seconds."""
 
     turns: deque[TurnLatency] = field(

@@ -301,9 +301,9 @@ class Stream(Interaction):
         recorder = self._find_microphone(machine)
         player = self._find_speaker(machine)
         if self._record is not None:
-            from realtalk_async.voice.audio.recording import Tape  # rarely needed
+            from realtalk_async.voice.audio.recording import Recording  # rarely needed
 
-            self._record_to(Tape(self._record, self.logger))
+            self._record_to(Recording(self._record, self.logger))
 
         def when_ready() -> None:
             if task_status is not None:
@@ -331,10 +331,10 @@ class Stream(Interaction):
         if is_program(microphone):
             return Recorder(microphone, machine, self._connection)
         from realtalk_async.voice.audio.callbacks import (
-            FunctionRecorder,  # few have one
+            CallbackRecorder,  # few have one
         )
 
-        return FunctionRecorder(cast("Source", microphone), self._connection)
+        return CallbackRecorder(cast("Source", microphone), self._connection)
 
     def _find_speaker(self, machine: Machine) -> Speaker | None:
         speaker = self._speaker
@@ -344,9 +344,9 @@ class Stream(Interaction):
             return Player(
                 speaker, machine, self._connection, standby=self._keeps_standby
             )
-        from realtalk_async.voice.audio.callbacks import FunctionPlayer  # likewise
+        from realtalk_async.voice.audio.callbacks import CallbackPlayer  # likewise
 
-        return FunctionPlayer(cast("Sink", speaker), self._connection)
+        return CallbackPlayer(cast("Sink", speaker), self._connection)
 
     async def stop_streaming(self) -> None:
         """

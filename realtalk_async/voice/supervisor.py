@@ -28,7 +28,6 @@ from realtalk_async.supervision import RestartPolicy
 from realtalk_async.voice.audio import recorder as recording
 from realtalk_async.voice.connection import FATAL
 from realtalk_async.voice.events import CONNECTION, SESSION
-from realtalk_async.voice.timeline.marks import write_down_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ProcessManager, SupervisedTask
-    from realtalk_async.voice.audio.diagnostics import RateWatch
-    from realtalk_async.voice.audio.recording import Tape
+    from realtalk_async.voice.audio.diagnostics import RateMonitor
+    from realtalk_async.voice.audio.recording import Recording
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.endpoint import Endpoint
     from realtalk_async.voice.events import Outcome
-    from realtalk_async.voice.timeline.recorder import Chronicle
+    from realtalk_async.voice.timeline.recorder import TimelineRecorder
     from realtalk_async.voice.tools import Toolbox
 
 SessionState: TypeAlias = Literal["new", "running", "over"]
@@ -58,10 +57,10 @@ outage is; 0.1 s before the first attempt after a connection that has worked.
 class Microphone(Protocol):
     """A program or a function of the app that records."""
 
-    watch: RateWatch
+    rate_monitor: RateMonitor
 
     @property
-    def heard(self) -> bool:
+    def has_delivered(self) -> bool:
         """Whether it has ever delivered audio."""
         ...
 
@@ -69,7 +68,7 @@ class Microphone(Protocol):
         """Start it, under the name of the recorder."""
         ...
 
-    async def pump(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first: Callable[[], None]) -> None:
         """Pass its audio on until it is given up."""
         ...
 
@@ -114,7 +113,7 @@ class SessionSupervisor:
     def __init__(
         self,
         connection: Connection,
-        timeline: Chronicle,
+        timeline: TimelineRecorder,
         toolbox: Toolbox,
         logger: Logger,
         manager: ProcessManager,
@@ -139,7 +138,7 @@ class SessionSupervisor:
         """The names of connection, player and recorder, in the order of their start."""
         self.recorder: Microphone | None = None
         self.player: Speaker | None = None
-        self.recording: Tape | None = None
+        self.recording: Recording | None = None
         """The recording of both sides, if there is one."""
         self.started_at = datetime.now(UTC).astimezone()
         self._started = self._ended = time.monotonic()
@@ -264,7 +263,7 @@ class SessionSupervisor:
 
     def _on_process_event(self, event: events.Event) -> None:
         """End the session when the connection is given up or the manager shuts down."""
-        write_down_process(self._timeline, event, time.monotonic())
+        self._timeline.on_process_event(event)
         if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
             error = self._connection.error
             given_up = CriticalProcessFailed(CONNECTION, event.reason)
@@ -355,7 +354,7 @@ class SessionSupervisor:
             self._announce_ready()
             await asyncio.Event().wait()
             return
-        await recorder.pump(self._announce_ready)
+        await recorder.deliver(self._announce_ready)
         raise recorder.failure()
 
     async def _record_both_sides(self) -> None:
@@ -379,7 +378,7 @@ class SessionSupervisor:
         if not isinstance(error, CriticalProcessFailed):
             return error
         recorder = self.recorder
-        if error.name == recording.NAME and recorder and not recorder.heard:
+        if error.name == recording.NAME and recorder and not recorder.has_delivered:
             return recorder.failure()
         return self._failure or error
 

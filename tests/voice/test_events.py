@@ -28,7 +28,9 @@ LINES = [
     (tool_finished(failed=False), "INFO", "session", "Tool finished"),
     (tool_finished(failed=True), "WARNING", "session", "Tool failed"),
     (
-        events.DeviceFailed("recorder", events.Trouble.BUSY, "exit status 1", "wait"),
+        events.DeviceFailed(
+            "recorder", events.DeviceProblem.BUSY, "exit status 1", "wait"
+        ),
         "WARNING",
         "recorder",
         "Device failed",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtalk_async.voice.metrics import Meter, TurnLatency, quantile
+from realtalk_async.voice.metrics import LatencyMeter, TurnLatency, quantile
 from realtalk_async.voice.protocol.playback import Part
 
 A, B = Part("a", 0), Part("b", 0)
@@ -10,7 +10,7 @@ A, B = Part("a", 0), Part("b", 0)
 
 def test_a_turn_is_timed_from_the_end_of_the_question():
     """Begun, first output, first sound; each once."""
-    meter = Meter()
+    meter = LatencyMeter()
     meter.asked(10.0)
     meter.began("r1", 10.25)
     meter.came(10.5)
@@ -23,7 +23,7 @@ def test_a_turn_is_timed_from_the_end_of_the_question():
 
 def test_a_response_that_nobody_asked_for_counts_from_its_beginning():
     """As after the answer of a tool."""
-    meter = Meter()
+    meter = LatencyMeter()
     meter.began("r1", 10.0)
     meter.came(10.5, A)
     assert list(meter.turns) == [TurnLatency("r1", 0.0, 0.5)]
@@ -31,7 +31,7 @@ def test_a_response_that_nobody_asked_for_counts_from_its_beginning():
 
 def test_the_sound_of_an_earlier_response_is_not_taken_for_the_newest():
     """It may still play when the next one begins."""
-    meter = Meter()
+    meter = LatencyMeter()
     meter.began("r1", 10.0)
     meter.came(10.0, A)
     meter.began("r2", 11.0)
@@ -46,7 +46,7 @@ def test_the_sound_of_an_earlier_response_is_not_taken_for_the_newest():
 
 def test_sound_without_a_response_is_nothing():
     """Servers that announce nothing."""
-    meter = Meter()
+    meter = LatencyMeter()
     meter.came(1.0, A)
     meter.sounds(A, 1.0)
     assert not meter.turns
@@ -61,7 +61,7 @@ def test_a_quantile_is_one_of_the_values(share, value):
 
 def test_what_is_remembered_is_bounded():
     """A session may be long."""
-    meter = Meter()
+    meter = LatencyMeter()
     for number in range(1500):
         meter.began(str(number), number)
         meter.silenced(40.0)

@@ -501,7 +501,7 @@ async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp
         await stream.wait_for_response(SHORT)
         await stream.wait_until_played(SHORT)
         await stream.save_timeline(tmp_path / "timeline.jsonl")
-    seen = {(mark.lane, mark.kind) for mark in stream.summary().timeline}
+    seen = {(mark.track, mark.kind) for mark in stream.summary().timeline}
     assert seen >= {
         ("connection", "connected"),
         ("recorder", "sound"),
@@ -802,8 +802,8 @@ async def test_a_server_that_goes_away_is_not_the_programs_fault(
                 await asyncio.sleep(0.01)
         lives = stream.error_history("player").processes["player"].incarnations
         assert {life.command.split()[0] for life in lives} == {f"{path}/pw-play"}
-    troubles = [e.trouble for e in seen if isinstance(e, events.DeviceFailed)]
-    assert troubles[1:] == [events.Trouble.SERVER_GONE] * (len(troubles) - 1)
+    troubles = [e.problem for e in seen if isinstance(e, events.DeviceFailed)]
+    assert troubles[1:] == [events.DeviceProblem.SERVER_GONE] * (len(troubles) - 1)
     assert not stream.process_manager.degraded
 
 
@@ -971,7 +971,7 @@ async def test_a_recorder_at_a_wrong_rate_is_replaced_and_named(peer, make):
         await happens(
             stream,
             events.DeviceFailed,
-            lambda event: event.trouble is events.Trouble.WRONG_RATE,
+            lambda event: event.problem is events.DeviceProblem.WRONG_RATE,
         )
     assert "bytes a second, not 48,000" in str(stream.error_history("recorder"))
 
@@ -995,8 +995,8 @@ for _ in range(25) if tries.tell() == 1 else iter(int, 1):
         with anyio.fail_after(SHORT):
             while stream.summary().sent_audio < 1:
                 await asyncio.sleep(0.01)
-    troubles = [e.trouble for e in seen if isinstance(e, events.DeviceFailed)]
-    assert troubles == [events.Trouble.DIED] + [events.Trouble.BUSY] * 10
+    troubles = [e.problem for e in seen if isinstance(e, events.DeviceFailed)]
+    assert troubles == [events.DeviceProblem.DIED] + [events.DeviceProblem.BUSY] * 10
 
 
 async def test_a_recorder_that_exits_with_0_has_failed(peer, make, tmp_path):

@@ -30,8 +30,8 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.voice.audio import player as playing
 from realtalk_async.voice.audio import recorder as recording
-from realtalk_async.voice.audio.diagnostics import RateWatch
-from realtalk_async.voice.events import DeviceFailed, Trouble
+from realtalk_async.voice.audio.diagnostics import RateMonitor
+from realtalk_async.voice.events import DeviceFailed, DeviceProblem
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ _LOOK_EVERY = 0.25
 _PAUSE = 0.01
 
 
-class FunctionFailed(Exception):
+class CallbackError(Exception):
     """A function did not do what a microphone or a speaker does."""
 
 
-class FunctionSilent(FunctionFailed):
+class CallbackTimeout(CallbackError):
     """It took too long."""
 
 
@@ -100,17 +100,17 @@ class Vigil:
         Watch until cancelled.
 
         Raises:
-            FunctionSilent: If something took too long.
+            CallbackTimeout: If something took too long.
         """
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             # However late this is: a loop that stood still was no fault of theirs.
             self._left -= _LOOK_EVERY
             if self._limit is not None and self._left <= 0:
-                raise FunctionSilent(f"nothing came of it for {self._limit:g} s")
+                raise CallbackTimeout(f"nothing came of it for {self._limit:g} s")
 
 
-class FunctionRecorder:
+class CallbackRecorder:
     """
     A microphone that is a function of the app.
 
@@ -133,11 +133,11 @@ class FunctionRecorder:
         self._vigil = Vigil()
         self._heard_until = 0.0  # what came so far, by the clock
         self._on_first: Callable[[], None] = _nothing
-        self.watch = RateWatch()
+        self.rate_monitor = RateMonitor()
         """How fast it delivers."""
 
     @property
-    def heard(self) -> bool:
+    def has_delivered(self) -> bool:
         """Whether it has ever delivered something."""
         return self._connection.session.microphone.received > 0
 
@@ -149,7 +149,7 @@ class FunctionRecorder:
             critical=critical,
         )
 
-    async def pump(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first: Callable[[], None]) -> None:
         """
         Wait until it is dead for good.
 
@@ -158,7 +158,7 @@ class FunctionRecorder:
         """
         assert self._task is not None, "start it first"
         self._on_first = on_first
-        if self.heard:
+        if self.has_delivered:
             on_first()
         await self._task.wait_until_settled()
 
@@ -166,7 +166,7 @@ class FunctionRecorder:
         """Return the error that says why it is dead for good."""
         assert self._task is not None, "start it first"
         reason = self._task.get_status().reason
-        if self.heard:
+        if self.has_delivered:
             report = self._task.get_report()
             return CriticalProcessFailed(recording.NAME, reason, report)
         return AudioUnavailable(
@@ -180,11 +180,11 @@ class FunctionRecorder:
 
         Raises:
             Exception: Whatever the function raised.
-            FunctionFailed: If it ended, hung, or gave something else than bytes.
+            CallbackError: If it ended, hung, or gave something else than bytes.
         """
         microphone = self._connection.session.microphone
         microphone.realign()
-        self.watch.begin(time.monotonic(), microphone.received)
+        self.rate_monitor.begin(time.monotonic(), microphone.received)
         self._heard_until = time.monotonic()
         self._vigil.begin(_FIRST_BYTE)
         try:
@@ -203,7 +203,7 @@ class FunctionRecorder:
                 self._vigil.end()
                 await self._take(pcm)
                 self._vigil.begin(_SILENCE)
-        raise FunctionFailed("it ended; a microphone goes on, with silence if need be")
+        raise CallbackError("it ended; a microphone goes on, with silence if need be")
 
     async def _take(self, pcm: bytes) -> None:
         """Pass a piece on, no faster than the clock."""
@@ -215,7 +215,7 @@ class FunctionRecorder:
             earliest = time.monotonic() - _BEHIND
             until = max(self._heard_until, earliest) + len(sliced) / _SECOND
             self._heard_until = until
-            is_first = not self.heard
+            is_first = not self.has_delivered
             self._connection.push_audio(sliced)
             if is_first:
                 self._on_first()
@@ -239,12 +239,12 @@ class FunctionRecorder:
     async def _take_rate(self) -> None:
         while True:
             await asyncio.sleep(1)
-            self.watch.look(
+            self.rate_monitor.look(
                 time.monotonic(), self._connection.session.microphone.received
             )
 
 
-class FunctionPlayer:
+class CallbackPlayer:
     """
     A speaker that is a function of the app.
 
@@ -288,7 +288,7 @@ class FunctionPlayer:
 
         Raises:
             Exception: Whatever the function raised; that piece is lost.
-            FunctionSilent: If it hung.
+            CallbackTimeout: If it hung.
         """
         self._vigil.end()
         try:
@@ -364,11 +364,11 @@ def _samples(piece: object) -> bytes:
     Return a piece as bytes.
 
     Raises:
-        FunctionFailed: If it is something else.
+        CallbackError: If it is something else.
     """
     if not isinstance(piece, bytes | bytearray | memoryview):
         kind = type(piece).__name__
-        raise FunctionFailed(f"it gave {kind}, not bytes of 16-bit samples")
+        raise CallbackError(f"it gave {kind}, not bytes of 16-bit samples")
     return bytes(cast("bytes", piece))
 
 
@@ -378,9 +378,9 @@ def _tell_failure(
     function: object,
     error: Exception,
 ) -> None:
-    hung = isinstance(error, FunctionSilent)
-    said = str(error) if isinstance(error, FunctionFailed) else repr(error)
-    trouble = Trouble.LOST if hung else Trouble.DIED
+    hung = isinstance(error, CallbackTimeout)
+    said = str(error) if isinstance(error, CallbackError) else repr(error)
+    trouble = DeviceProblem.LOST if hung else DeviceProblem.DIED
     advice = "it hangs" if hung else "look at the app's own code"
     connection.bus.publish(
         DeviceFailed(device, trouble, f"{_name_of(function)}: {said}", advice)

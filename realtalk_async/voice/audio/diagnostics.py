@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision import Cause
-from realtalk_async.voice.events import Trouble
+from realtalk_async.voice.events import DeviceProblem
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
@@ -25,19 +25,21 @@ TOLERANCE = 0.1
 _SHORTEST = 0.5  # seconds that tell something about the rate
 
 _SIGNS = {
-    "device busy": Trouble.BUSY,
-    "no sound server": Trouble.SERVER_GONE,
-    "no such device": Trouble.MISSING,
+    "device busy": DeviceProblem.BUSY,
+    "no sound server": DeviceProblem.SERVER_GONE,
+    "no such device": DeviceProblem.MISSING,
 }
 _ADVICE = {
-    Trouble.BUSY: "another program holds it: it is waited for",
-    Trouble.SERVER_GONE: "its sound server went away: it is waited for",
-    Trouble.MISSING: "there is no such device, or no more: was it unplugged?",
-    Trouble.LOST: "it delivers nothing any more: was it unplugged?",
-    Trouble.WRONG_RATE: "it does not deliver 24 kHz mono of 16 bits in real time",
-    Trouble.DIED: "its program died",
+    DeviceProblem.BUSY: "another program holds it: it is waited for",
+    DeviceProblem.SERVER_GONE: "its sound server went away: it is waited for",
+    DeviceProblem.MISSING: "there is no such device, or no more: was it unplugged?",
+    DeviceProblem.LOST: "it delivers nothing any more: was it unplugged?",
+    DeviceProblem.WRONG_RATE: "it does not deliver 24 kHz mono of 16 bits in real time",
+    DeviceProblem.DIED: "its program died",
 }
-WAITS_FOR = frozenset({Trouble.BUSY, Trouble.SERVER_GONE, Trouble.MISSING})
+WAITS_FOR = frozenset(
+    {DeviceProblem.BUSY, DeviceProblem.SERVER_GONE, DeviceProblem.MISSING}
+)
 """
 Troubles that may pass, of a device that has worked: their tries do not count as failures.
 """
@@ -51,7 +53,7 @@ PAUSE = 0.3
 
 def diagnose(
     report: IncarnationReport, *, is_device: bool, wrong_rate: bool = False
-) -> Trouble:
+) -> DeviceProblem:
     """
     Return what was wrong with a recorder or a player that died.
 
@@ -63,13 +65,13 @@ def diagnose(
     if report.sign is not None and report.sign.kind in _SIGNS:
         return _SIGNS[report.sign.kind]
     if report.cause is Cause.UNHEALTHY:
-        return Trouble.WRONG_RATE if wrong_rate else Trouble.LOST
+        return DeviceProblem.WRONG_RATE if wrong_rate else DeviceProblem.LOST
     if is_device and report.exit_status == 0:
-        return Trouble.SERVER_GONE
-    return Trouble.DIED
+        return DeviceProblem.SERVER_GONE
+    return DeviceProblem.DIED
 
 
-def advise(trouble: Trouble) -> str:
+def advise(trouble: DeviceProblem) -> str:
     """Say what a trouble means."""
     return _ADVICE[trouble]
 
@@ -80,7 +82,7 @@ class Patience:
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def lasts(self, trouble: Trouble, now: float) -> bool:
+    def lasts(self, trouble: DeviceProblem, now: float) -> bool:
         """Return whether a trouble passes by itself, and has not lasted too long."""
         if trouble not in WAITS_FOR:
             return False
@@ -93,7 +95,7 @@ class Patience:
         self._since = None
 
 
-class RateWatch:
+class RateMonitor:
     """
     How fast the microphone delivers, from one look to the next.
 
@@ -127,5 +129,5 @@ class RateWatch:
             return None
         return (
             f"delivers {self.rate:,.0f} bytes a second, not {EXPECTED:,}: "
-            f"{advise(Trouble.WRONG_RATE)}"
+            f"{advise(DeviceProblem.WRONG_RATE)}"
         )

@@ -20,7 +20,7 @@ from realtalk_async.voice.audio import devices
 from realtalk_async.voice.audio.diagnostics import (
     PAUSE,
     Patience,
-    RateWatch,
+    RateMonitor,
     advise,
     diagnose,
 )
@@ -89,7 +89,7 @@ class Recorder:
             grace=_FIRST_BYTE,
             failure_threshold=_WRONG_SECONDS,
         )
-        self.watch = RateWatch()
+        self.rate_monitor = RateMonitor()
         """How fast it delivers."""
         self._wrong = 0  # seconds in a row that were too slow or too fast
         self._revived_for_rate = 0
@@ -113,13 +113,13 @@ class Recorder:
         )
 
     @property
-    def heard(self) -> bool:
+    def has_delivered(self) -> bool:
         """Whether it has ever delivered something."""
         return self._connection.session.microphone.received > 0
 
     async def _check_rate(self, _process: object) -> str | None:
         """Say what is wrong with the bytes of the last second."""
-        wrong = self.watch.look(
+        wrong = self.rate_monitor.look(
             time.monotonic(), self._connection.session.microphone.received
         )
         self._wrong = self._wrong + 1 if wrong else 0
@@ -137,7 +137,11 @@ class Recorder:
         failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
         self._connection.bus.publish(failed)
         process = self._process
-        if process and self.heard and self._patience.lasts(trouble, time.monotonic()):
+        if (
+            process
+            and self.has_delivered
+            and self._patience.lasts(trouble, time.monotonic())
+        ):
             process.reset()
             await asyncio.sleep(PAUSE)
         return self._next_command()
@@ -145,7 +149,7 @@ class Recorder:
     def _next_command(self) -> Command:
         if self.program.resumes:
             self._programs = self._resume()
-        elif not self.heard:
+        elif not self.has_delivered:
             # It never worked: the next candidate may.
             self._current = (self._current + 1) % len(self._programs)
         return _command(self.program)
@@ -155,7 +159,7 @@ class Recorder:
         start = self._connection.session.microphone.received / (1000 * BYTES_PER_MS)
         return devices.find_recorders(self._device, self._machine, start=start)
 
-    async def pump(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first: Callable[[], None]) -> None:
         """
         Pass the audio of the recorder on until it is given up.
 
@@ -174,7 +178,7 @@ class Recorder:
             if process.incarnation != incarnation:
                 incarnation = process.incarnation
                 self._begin_anew()
-            is_first = not self.heard
+            is_first = not self.has_delivered
             self._connection.push_audio(pcm)
             if is_first:
                 on_first()
@@ -183,14 +187,14 @@ class Recorder:
         """Note that another program delivers from here on."""
         microphone = self._connection.session.microphone
         microphone.realign()
-        self.watch.begin(time.monotonic(), microphone.received)
+        self.rate_monitor.begin(time.monotonic(), microphone.received)
         self._patience.renew()
 
     def failure(self) -> AudioUnavailable | CriticalProcessFailed:
         """Return the error that says why nothing more will come."""
         process = self._process
         assert process is not None, "start it first"
-        if self.heard:
+        if self.has_delivered:
             return CriticalProcessFailed(NAME, process.reason, process.get_report())
         said = [line.text for line in process.get_stderr()[-3:]]
         return devices.not_working("microphone", self._programs, process.reason, said)

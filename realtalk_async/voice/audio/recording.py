@@ -32,7 +32,7 @@ _MOST = 20.0  # seconds that wait for the disk: 2 MB
 _LAST_WRITE = 1.0  # seconds that the end of a session waits for the disk
 
 
-class Tape:
+class Recording:
     """
     The recording of one session.
 

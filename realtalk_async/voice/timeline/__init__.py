@@ -1,1 +1,1 @@
-"""The timeline of a session: recorded as marks, drawn as SVG."""
+"""The timeline of a session: its marks, their recorder, and the picture as SVG."""

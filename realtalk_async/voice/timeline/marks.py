@@ -1,89 +1,108 @@
-"""What a voice event, or what happens to a child, is in the time line. Pure."""
+"""The marks of a timeline, and files of them as JSON lines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
-from realtalk_async import events
-from realtalk_async.supervision import Cause
-from realtalk_async.voice import events as words
+import orjson
+
+from realtalk_async.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
-    from realtalk_async.voice.timeline.recorder import Chronicle, Lane
+    from collections.abc import Iterable, Mapping
 
-_CHILDREN: dict[str, Lane] = {
-    "recorder": "recorder",
-    "player": "player",
-    "standby": "player",
-}
+Track: TypeAlias = Literal[
+    "user", "recorder", "connection", "service", "tools", "player", "speaker"
+]
+TRACKS: tuple[Track, ...] = get_args(Track)
+"""In the order of the picture: the way of the audio from the user and back."""
 
-_BY_US = frozenset({Cause.STOPPED, Cause.ESCALATED})
-
-
-def write_down(chronicle: Chronicle, event: words.VoiceEvent, now: float) -> None:
-    """Note what happened in the session."""
-    match event:
-        case words.SpeechStarted():
-            chronicle.open("user", "speech", now)
-        case words.SpeechStopped():
-            chronicle.close("user", "speech", now)
-        case words.UserTranscript():
-            chronicle.note("user", "transcript", now, event.text)
-        case words.ResponseText():
-            chronicle.note_sound("service", "text", now, now, 0.0)
-        case words.ResponseFinished(outcome):
-            told = outcome.text if outcome.completed else str(outcome)
-            chronicle.note("service", str(outcome.status), now, told)
-        case words.Interrupted():
-            heard, came = event.heard_ms / 1000, event.received_ms / 1000
-            told = f"{heard:.1f} of {came:.1f} s heard: {event.text}"
-            chronicle.note("speaker", "interrupted", now, told)
-        case _:
-            _write_down_the_rest(chronicle, event, now)
+_TRACKS: dict[str, Track] = {track: track for track in TRACKS}
 
 
-def _write_down_the_rest(
-    chronicle: Chronicle, event: words.VoiceEvent, now: float
-) -> None:
-    match event:
-        case words.Connected():
-            chronicle.note("connection", "connected", now, str(event))
-            chronicle.open("connection", "up", now)
-        case words.ConnectionLost():
-            chronicle.close("connection", "up", now)
-            chronicle.note("connection", "lost", now, event.reason)
-        case words.ConnectionRecycled():
-            chronicle.close("connection", "up", now)
-            chronicle.note("connection", "recycled", now, str(event))
-        case words.ConnectionRestored():
-            chronicle.note("connection", "restored", now, str(event))
-            chronicle.open("connection", "up", now)
-        case words.ServiceError() | words.ProtocolProblem():
-            chronicle.note("service", "error", now, str(event))
-        case words.ToolCalled():
-            chronicle.open("tools", "call", now, str(event))
-        case words.ToolFinished():
-            chronicle.close("tools", "call", now, str(event))
-        case _:
-            return
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment or a span of time on one track."""
+
+    at: float
+    """Seconds from the session's start."""
+    track: Track
+    kind: str
+    """Such as ``speech``, ``audio``, ``heard``, ``died``, ``restarted``, ``lost``."""
+    text: str = ""
+    until: float | None = None
+    """The end of a span; ``None`` for a moment."""
+    amount: float = 0.0
+    """Seconds of audio in the span; 0 if it has none."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON values, without the empty ones."""
+        fields = dataclasses.asdict(self)
+        for name in ("at", "until", "amount"):
+            fields[name] = fields[name] and round(fields[name], 4)
+        return {name: value for name, value in fields.items() if value or name == "at"}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, object]) -> Mark:
+        """
+        Return the mark that `to_dict` wrote.
+
+        Raises:
+            InvalidConfiguration: If the time or the track is missing or invalid.
+        """
+        at, until, amount = (fields.get(key) for key in ("at", "until", "amount"))
+        track = _TRACKS.get(str(fields.get("track")))
+        if not isinstance(at, int | float) or track is None:
+            raise InvalidConfiguration(f"no valid mark of a timeline: {dict(fields)}")
+        return cls(
+            float(at),
+            track,
+            str(fields.get("kind", "")),
+            str(fields.get("text", "")),
+            float(until) if isinstance(until, int | float) else None,
+            float(amount) if isinstance(amount, int | float) else 0.0,
+        )
 
 
-def write_down_process(chronicle: Chronicle, event: events.Event, now: float) -> None:
-    """Note what happened to the recorder or the player."""
-    lane = _CHILDREN.get(event.process)
-    if lane is None:
-        return
-    match event:
-        case events.ProcessExited(cause=cause) if cause not in _BY_US:
-            chronicle.note(lane, "died", now, event.summary)
-        case events.TaskFailed():
-            chronicle.note(lane, "died", now, event.reason)
-        case events.ProcessRestarted():
-            after = f"after {event.downtime * 1000:.0f} ms"
-            chronicle.note(lane, "revived", now, after)
-        case events.ProcessGivenUp():
-            chronicle.note(lane, "given up", now, event.reason)
-        case events.ProbeFailed():
-            chronicle.note(lane, "failed", now, event.reason)
-        case _:
-            return
+def save(marks: Iterable[Mark], path: str | os.PathLike[str]) -> None:
+    """
+    Write *marks* to a file as JSON lines. Blocks: call it in a thread.
+
+    Raises:
+        OSError: If *path* cannot be written.
+    """
+    lines = b"".join(orjson.dumps(mark.to_dict()) + b"\n" for mark in marks)
+    Path(path).write_bytes(lines)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Mark, ...]:
+    """
+    Read a file that `save` wrote.
+
+    Raises:
+        OSError: If *path* cannot be read.
+        InvalidConfiguration: If a line is no valid mark; the message has its number.
+    """
+    lines = Path(path).read_bytes().splitlines()
+    return tuple(
+        _parse(line, number, path)
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    )
+
+
+def _parse(line: bytes, number: int, path: str | os.PathLike[str]) -> Mark:
+    try:
+        fields: object = orjson.loads(line)
+        if not isinstance(fields, dict):
+            raise InvalidConfiguration("not a JSON object")
+        return Mark.from_dict(cast("Mapping[str, object]", fields))
+    except ValueError as error:
+        raise InvalidConfiguration(
+            f"{os.fspath(path)}, line {number}: {error}; "
+            f"give a file that Stream.save_timeline wrote"
+        ) from error

@@ -1,149 +1,183 @@
-"""
-What happened when in a session, for the picture of its time line. Pure.
-
-Fifty pieces of sound a second in each direction would be too many to keep: pieces of one
-kind that follow each other are one mark.
-"""
+"""Records the timeline of a session as a listener to its events and its audio."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import events
+from realtalk_async.supervision import Cause
+from realtalk_async.voice import events as voice_events
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
+from realtalk_async.voice.timeline.marks import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-Lane: TypeAlias = Literal[
-    "user", "recorder", "connection", "service", "tools", "player", "speaker"
-]
-LANES: tuple[Lane, ...] = get_args(Lane)
-"""From the user's mouth to the user's ear."""
+    from realtalk_async.voice.timeline.marks import Track
 
-_LANES: dict[str, Lane] = {lane: lane for lane in LANES}
+MAX_MARKS = 50_000
+"""Marks in memory: 10 MB, some hours of lively conversation."""
 
-_SEAM = 0.25  # seconds: a shorter hole between two pieces is none
-_MOST = 50_000  # marks: 10 MB, some hours of lively talk
+_MAX_GAP = 0.25  # seconds; pieces of audio with a shorter gap are one mark
 
+_TRACK_OF_PROCESS: dict[str, Track] = {
+    "recorder": "recorder",
+    "player": "player",
+    "standby": "player",
+}
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Something that happened, or went on for some time."""
-
-    at: float
-    """Seconds from the session's start."""
-    lane: Lane
-    kind: str
-    """Such as ``speech``, ``audio``, ``heard``, ``died``, ``revived``, ``lost``."""
-    text: str = ""
-    until: float | None = None
-    """When it ended; ``None`` if it was a moment."""
-    amount: float = 0.0
-    """Seconds of sound in it, if it is sound."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields, ready for JSON; what is empty is left out."""
-        fields = dataclasses.asdict(self)
-        for name in ("at", "until", "amount"):
-            fields[name] = fields[name] and round(fields[name], 4)
-        return {name: value for name, value in fields.items() if value or name == "at"}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> Mark:
-        """
-        Read what `to_dict` wrote.
-
-        Raises:
-            InvalidConfiguration: If it is no mark.
-        """
-        at, until, amount = (fields.get(key) for key in ("at", "until", "amount"))
-        lane = _LANES.get(str(fields.get("lane")))
-        if not isinstance(at, int | float) or lane is None:
-            raise InvalidConfiguration(f"no mark of a time line: {dict(fields)}")
-        return cls(
-            float(at),
-            lane,
-            str(fields.get("kind", "")),
-            str(fields.get("text", "")),
-            float(until) if isinstance(until, int | float) else None,
-            float(amount) if isinstance(amount, int | float) else 0.0,
-        )
+_INTENDED_EXITS = frozenset({Cause.STOPPED, Cause.ESCALATED})
 
 
-class Chronicle:
+class TimelineRecorder:
     """
-    The marks of one session, as they come.
+    Records the marks of one session in a bounded list.
+
+    Audio arrives in fifty pieces a second in each direction, so successive pieces of one
+    kind are joined to one mark.
 
     Args:
-        now: The session's start, in monotonic seconds, as all times here.
+        clock: Returns the time in monotonic seconds.
     """
 
-    def __init__(self, now: float) -> None:
-        self.began_at = now
-        """The session's start; it may be set as long as there are no marks."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.began_at = clock()
+        """The session's start; it may be set while there are no marks."""
         self.dropped = 0
-        """Marks that were too many to be kept."""
+        """The number of oldest marks that were dropped to bound the memory."""
         self._marks: list[Mark] = []
-        self._latest: dict[tuple[Lane, str], int] = {}
+        self._latest: dict[tuple[Track, str], int] = {}
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """All marks, in the order of their beginnings."""
+        """All marks, ordered by their beginning."""
         return tuple(sorted(self._marks, key=lambda mark: mark.at))
 
-    def note(self, lane: Lane, kind: str, now: float, text: str = "") -> None:
-        """Note that something happened."""
-        self._add(Mark(now - self.began_at, lane, kind, text))
+    # --- Marks --------------------------------------------------------------------
 
-    def note_sound(
-        self, lane: Lane, kind: str, start: float, end: float, amount: float
+    def add_moment(self, track: Track, kind: str, now: float, text: str = "") -> None:
+        """Add a moment."""
+        self._add(Mark(now - self.began_at, track, kind, text))
+
+    def add_audio(
+        self, track: Track, kind: str, start: float, end: float, amount: float
     ) -> None:
-        """Note a piece of sound, joined to the last one if it follows it."""
+        """Add a piece of audio: extend the latest span unless there is a gap."""
         start, end = start - self.began_at, end - self.began_at
-        index = self._latest.get((lane, kind))
+        index = self._latest.get((track, kind))
         last = None if index is None else self._marks[index]
-        if index is None or last is None or start - (last.until or 0) > _SEAM:
-            place = self._add(Mark(start, lane, kind, "", end, amount))
-            self._latest[lane, kind] = place
+        if index is None or last is None or start - (last.until or 0) > _MAX_GAP:
+            added = self._add(Mark(start, track, kind, "", end, amount))
+            self._latest[track, kind] = added
             return
         until = max(end, last.until or 0)
         self._marks[index] = replace(last, until=until, amount=last.amount + amount)
 
-    def open(self, lane: Lane, kind: str, now: float, text: str = "") -> None:
-        """Note that something begins; `close` ends it."""
-        place = self._add(Mark(now - self.began_at, lane, kind, text))
-        self._latest[lane, kind] = place
+    def begin(self, track: Track, kind: str, now: float, text: str = "") -> None:
+        """Begin a span; `end` ends it."""
+        added = self._add(Mark(now - self.began_at, track, kind, text))
+        self._latest[track, kind] = added
 
-    def close(self, lane: Lane, kind: str, now: float, text: str = "") -> None:
-        """Note that what was opened ends; nothing if it was not."""
-        index = self._latest.pop((lane, kind), None)
+    def end(self, track: Track, kind: str, now: float, text: str = "") -> None:
+        """End the span that began last; do nothing if none has begun."""
+        index = self._latest.pop((track, kind), None)
         if index is not None:
             mark = self._marks[index]
             until, text = now - self.began_at, text or mark.text
             self._marks[index] = replace(mark, until=until, text=text)
 
-    def recorded(self, pcm: bytes, at: float) -> None:
-        """Note sound from the recorder."""
-        self.note_sound("recorder", "sound", at, at, len(pcm) / BYTES_PER_SECOND)
-
-    def received(self, part: object, pcm: bytes, at: float) -> None:
-        """Note sound from the service."""
-        self.note_sound("service", "audio", at, at, len(pcm) / BYTES_PER_SECOND)
-
-    def played(self, part: object, pcm: bytes, at: float) -> None:
-        """Note sound that is audible from *at* on."""
-        seconds = len(pcm) / BYTES_PER_SECOND
-        self.note_sound("speaker", "heard", at, at + seconds, seconds)
-
     def _add(self, mark: Mark) -> int:
-        """Keep a mark, and return its place."""
-        if len(self._marks) >= _MOST:
-            # The oldest half goes: whoever looks, looks at what has just gone wrong.
-            del self._marks[: _MOST // 2]
+        """Add a mark and return its index."""
+        if len(self._marks) >= MAX_MARKS:
+            # The newest half stays: it shows what has just gone wrong.
+            del self._marks[: MAX_MARKS // 2]
             self._latest.clear()
-            self.dropped += _MOST // 2
+            self.dropped += MAX_MARKS // 2
         self._marks.append(mark)
         return len(self._marks) - 1
+
+    # --- Audio: a listener of the session's sound tap -----------------------------
+
+    def recorded(self, pcm: bytes, at: float) -> None:
+        """Add audio of the recorder."""
+        self.add_audio("recorder", "sound", at, at, len(pcm) / BYTES_PER_SECOND)
+
+    def received(self, part: object, pcm: bytes, at: float) -> None:
+        """Add audio from the service."""
+        self.add_audio("service", "audio", at, at, len(pcm) / BYTES_PER_SECOND)
+
+    def played(self, part: object, pcm: bytes, at: float) -> None:
+        """Add audio that is audible from *at* on."""
+        seconds = len(pcm) / BYTES_PER_SECOND
+        self.add_audio("speaker", "heard", at, at + seconds, seconds)
+
+    # --- Events: a listener of the session's bus and of the manager's -------------
+
+    def on_event(self, event: voice_events.VoiceEvent) -> None:
+        """Record an event of the session."""
+        now = self._clock()
+        match event:
+            case voice_events.SpeechStarted():
+                self.begin("user", "speech", now)
+            case voice_events.SpeechStopped():
+                self.end("user", "speech", now)
+            case voice_events.UserTranscript():
+                self.add_moment("user", "transcript", now, event.text)
+            case voice_events.ResponseText():
+                self.add_audio("service", "text", now, now, 0.0)
+            case voice_events.ResponseFinished(outcome):
+                text = outcome.text if outcome.completed else str(outcome)
+                self.add_moment("service", str(outcome.status), now, text)
+            case voice_events.Interrupted():
+                heard, received = event.heard_ms / 1000, event.received_ms / 1000
+                text = f"{heard:.1f} of {received:.1f} s heard: {event.text}"
+                self.add_moment("speaker", "interrupted", now, text)
+            case voice_events.ServiceError() | voice_events.ProtocolProblem():
+                self.add_moment("service", "error", now, str(event))
+            case voice_events.ToolCalled():
+                self.begin("tools", "call", now, str(event))
+            case voice_events.ToolFinished():
+                self.end("tools", "call", now, str(event))
+            case _:
+                self._on_connection_event(event, now)
+
+    def _on_connection_event(self, event: voice_events.VoiceEvent, now: float) -> None:
+        match event:
+            case voice_events.Connected():
+                self.add_moment("connection", "connected", now, str(event))
+                self.begin("connection", "up", now)
+            case voice_events.ConnectionLost():
+                self.end("connection", "up", now)
+                self.add_moment("connection", "lost", now, event.reason)
+            case voice_events.ConnectionRecycled():
+                self.end("connection", "up", now)
+                self.add_moment("connection", "recycled", now, str(event))
+            case voice_events.ConnectionRestored():
+                self.add_moment("connection", "restored", now, str(event))
+                self.begin("connection", "up", now)
+            case _:
+                return
+
+    def on_process_event(self, event: events.Event) -> None:
+        """Record an event of the recorder or the player; ignore other processes."""
+        track = _TRACK_OF_PROCESS.get(event.process)
+        if track is None:
+            return
+        now = self._clock()
+        match event:
+            case events.ProcessExited(cause=cause) if cause not in _INTENDED_EXITS:
+                self.add_moment(track, "died", now, event.summary)
+            case events.TaskFailed():
+                self.add_moment(track, "died", now, event.reason)
+            case events.ProcessRestarted():
+                text = f"after {event.downtime * 1000:.0f} ms"
+                self.add_moment(track, "restarted", now, text)
+            case events.ProcessGivenUp():
+                self.add_moment(track, "given up", now, event.reason)
+            case events.ProbeFailed():
+                self.add_moment(track, "failed", now, event.reason)
+            case _:
+                return

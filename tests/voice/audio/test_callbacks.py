@@ -18,7 +18,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
 from realtalk_async.voice import Stream
 from realtalk_async.voice.audio import callbacks
-from realtalk_async.voice.events import Trouble
+from realtalk_async.voice.events import DeviceProblem
 
 PATIENCE = 60
 QUESTION = "What is two plus three?"
@@ -180,11 +180,11 @@ async def test_a_microphone_that_raises_is_called_again_and_told_of(make):
     async with stream:
         await until(lambda: stream.summary().sent_audio > 0.2)
         assert stream.summary().restarts["recorder"] == 1
-    assert [(e.device, e.trouble) for e in failed] == [("recorder", Trouble.DIED)]
+    assert [(e.device, e.problem) for e in failed] == [("recorder", DeviceProblem.DIED)]
     assert "OSError('unplugged')" in failed[0].reason
     assert "unplugged" in str(stream.error_history("recorder"))
     (mark,) = [m for m in stream.summary().timeline if m.kind == "died"]
-    assert mark.lane == "recorder"
+    assert mark.track == "recorder"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ async def test_a_microphone_that_blocks_blocks_nobody_and_is_called_again(make):
         await until(lambda: stream.summary().sent_audio > sent + 0.2)
         stream.send_text(QUESTION, trigger_response=True)
         assert (await stream.wait_for_response(PATIENCE)).text == ANSWER
-    assert failed[0].trouble is Trouble.LOST
+    assert failed[0].problem is DeviceProblem.LOST
     assert "0.5 s" in failed[0].reason
     assert threading.main_thread() not in threads
 
@@ -326,7 +326,7 @@ async def test_a_speaker_that_raises_is_called_again_with_what_comes_next(make):
         await stream.wait_for_response(PATIENCE)
         await stream.wait_until_played(PATIENCE)
         assert stream.summary().restarts["player"] == 1
-    assert [(e.device, e.trouble) for e in failed] == [("player", Trouble.DIED)]
+    assert [(e.device, e.problem) for e in failed] == [("player", DeviceProblem.DIED)]
     assert stream.summary().played_audio > len(lost[0]) / 48_000
 
 
@@ -364,7 +364,7 @@ async def test_a_speaker_that_hangs_is_called_again(make):
         assert stream.is_ready()
         played = stream.summary().played_audio
         await until(lambda: stream.summary().played_audio > played)
-    assert failed[0].trouble is Trouble.LOST
+    assert failed[0].problem is DeviceProblem.LOST
 
 
 async def test_a_session_ends_while_both_block(make):

@@ -11,11 +11,11 @@ from realtalk_async.voice.audio.diagnostics import (
     PATIENCE,
     WAITS_FOR,
     Patience,
-    RateWatch,
+    RateMonitor,
     advise,
     diagnose,
 )
-from realtalk_async.voice.events import Trouble
+from realtalk_async.voice.events import DeviceProblem
 
 
 def report(cause=Cause.FAILED, exit_status=1, sign=None):
@@ -27,13 +27,13 @@ def report(cause=Cause.FAILED, exit_status=1, sign=None):
 @pytest.mark.parametrize(
     ("last", "trouble"),
     [
-        (report(sign="device busy"), Trouble.BUSY),
-        (report(sign="no sound server"), Trouble.SERVER_GONE),
-        (report(sign="no such device"), Trouble.MISSING),
-        (report(sign="out of memory"), Trouble.DIED),
-        (report(Cause.FINISHED, 0), Trouble.SERVER_GONE),
-        (report(Cause.UNHEALTHY, -15), Trouble.LOST),
-        (report(Cause.FAILED, -9), Trouble.DIED),
+        (report(sign="device busy"), DeviceProblem.BUSY),
+        (report(sign="no sound server"), DeviceProblem.SERVER_GONE),
+        (report(sign="no such device"), DeviceProblem.MISSING),
+        (report(sign="out of memory"), DeviceProblem.DIED),
+        (report(Cause.FINISHED, 0), DeviceProblem.SERVER_GONE),
+        (report(Cause.UNHEALTHY, -15), DeviceProblem.LOST),
+        (report(Cause.FAILED, -9), DeviceProblem.DIED),
     ],
 )
 def test_each_end_of_a_device_program_has_its_meaning(last, trouble):
@@ -44,13 +44,13 @@ def test_each_end_of_a_device_program_has_its_meaning(last, trouble):
 
 def test_a_command_of_the_app_that_exits_with_0_has_only_died():
     """It may know nothing of sound servers."""
-    assert diagnose(report(Cause.FINISHED, 0), is_device=False) is Trouble.DIED
+    assert diagnose(report(Cause.FINISHED, 0), is_device=False) is DeviceProblem.DIED
 
 
 def test_a_wrong_rate_is_told_from_silence():
     """Both were ended by us."""
     unwell = report(Cause.UNHEALTHY, -15)
-    assert diagnose(unwell, is_device=True, wrong_rate=True) is Trouble.WRONG_RATE
+    assert diagnose(unwell, is_device=True, wrong_rate=True) is DeviceProblem.WRONG_RATE
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_wrong_rate_is_told_from_silence():
 )
 def test_ten_percent_are_tolerated(share, well):
     """Slower and faster."""
-    watch = RateWatch(100.0, 5000)
+    watch = RateMonitor(100.0, 5000)
     wrong = watch.look(101.0, 5000 + round(48_000 * share))
     assert (wrong is None) is well
     assert watch.rate == round(48_000 * share)
@@ -69,7 +69,7 @@ def test_ten_percent_are_tolerated(share, well):
 
 def test_each_look_counts_from_the_last_one():
     """And from the first one of each recorder."""
-    watch = RateWatch(100.0)
+    watch = RateMonitor(100.0)
     assert watch.look(101.0, 24_000) is not None
     assert watch.look(102.0, 72_000) is None
     assert watch.look(102.3, 172_000) is None  # too short to tell anything
@@ -79,11 +79,13 @@ def test_each_look_counts_from_the_last_one():
 
 def test_silence_is_judged_elsewhere():
     """By its own probe, which is quicker."""
-    assert RateWatch(100.0).look(101.0, 0) is None
+    assert RateMonitor(100.0).look(101.0, 0) is None
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 20), st.sampled_from(list(Trouble))), max_size=30)
+    st.lists(
+        st.tuples(st.floats(0, 20), st.sampled_from(list(DeviceProblem))), max_size=30
+    )
 )
 def test_a_device_is_waited_for_from_its_first_trouble_for_so_long(troubles):
     """By hand: half a minute from the first one that passes by itself."""
@@ -98,7 +100,7 @@ def test_a_device_is_waited_for_from_its_first_trouble_for_so_long(troubles):
 def test_patience_is_renewed_when_the_device_works_again():
     """The next trouble has all of it."""
     patience = Patience()
-    assert patience.lasts(Trouble.BUSY, 100.0)
-    assert not patience.lasts(Trouble.BUSY, 100.0 + PATIENCE)
+    assert patience.lasts(DeviceProblem.BUSY, 100.0)
+    assert not patience.lasts(DeviceProblem.BUSY, 100.0 + PATIENCE)
     patience.renew()
-    assert patience.lasts(Trouble.BUSY, 200.0)
+    assert patience.lasts(DeviceProblem.BUSY, 200.0)

@@ -44,7 +44,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-SERVER_GONE = words.Trouble.SERVER_GONE
+SERVER_GONE = words.DeviceProblem.SERVER_GONE
 
 RAW = ("--raw", "--format=s16le", "--rate=24000", "--channels=1")
 SECOND = 1000 * BYTES_PER_MS
@@ -332,7 +332,7 @@ async def test_a_microphone_that_goes_silent_is_found_out(
         assert stream.is_ready()
     exited = watch.of(events.ProcessExited, "recorder")[0]
     assert exited.cause == "ended by us: unhealthy"
-    assert failures(watch, "recorder") == [words.Trouble.LOST]
+    assert failures(watch, "recorder") == [words.DeviceProblem.LOST]
     assert watch.of(events.ProcessExited, "player")[:-1] == []
 
 
@@ -354,7 +354,7 @@ async def test_a_speaker_that_plays_nothing_is_found_out(
         assert stream.is_ready()
     exited = watch.of(events.ProcessExited, "player")[0]
     assert exited.cause == "ended by us: unhealthy"
-    assert failures(watch, "player") == [words.Trouble.LOST]
+    assert failures(watch, "player") == [words.DeviceProblem.LOST]
 
 
 async def sounds(path, frames):
@@ -460,7 +460,7 @@ async def responses(stream):
 def failures(watch, device):
     """Return what was wrong with that device, each time."""
     found = watch.of(words.DeviceFailed)
-    return [event.trouble for event in found if event.device == device]
+    return [event.problem for event in found if event.device == device]
 
 
 def given_up(watch, recorder):

@@ -10,7 +10,7 @@ import pytest
 
 from realtalk_async.exceptions import AudioUnavailable
 from realtalk_async.voice.audio import recording, wav
-from realtalk_async.voice.audio.recording import Tape
+from realtalk_async.voice.audio.recording import Recording
 
 SECOND = 48_000
 PATIENCE = 60
@@ -54,7 +54,7 @@ async def until(condition):
 async def test_a_stalled_disk_costs_bounded_memory_and_is_told_once(path, logger):
     """The session goes on; what was not kept is silence, and counted."""
     disk = Disk()
-    tape = Tape(path, logger, extend=disk.extend)
+    tape = Recording(path, logger, extend=disk.extend)
     disk.works.clear()
     running = asyncio.create_task(tape.run())
     tape.recorded(bytes(SECOND), time.monotonic())
@@ -82,7 +82,7 @@ async def test_a_stalled_disk_costs_bounded_memory_and_is_told_once(path, logger
 async def test_a_disk_that_never_works_again_does_not_hold_up_the_end(path, logger):
     """What is there stays valid."""
     disk = Disk()
-    tape = Tape(path, logger, extend=disk.extend)
+    tape = Recording(path, logger, extend=disk.extend)
     tape.recorded(bytes(SECOND), time.monotonic())
     disk.works.clear()
     running = asyncio.create_task(tape.run())
@@ -98,7 +98,7 @@ async def test_a_disk_that_never_works_again_does_not_hold_up_the_end(path, logg
 
 async def test_a_file_that_somebody_spoils_ends_the_recording_only(path, logger):
     """It is said once."""
-    tape = Tape(path, logger)
+    tape = Recording(path, logger)
     path.write_text("mine now")
     running = asyncio.create_task(tape.run())
     with anyio.fail_after(PATIENCE):
@@ -113,4 +113,4 @@ async def test_a_file_that_somebody_spoils_ends_the_recording_only(path, logger)
 async def test_a_path_that_cannot_be_written_is_said_at_once(tmp_path, logger):
     """Before anything is started."""
     with pytest.raises(AudioUnavailable, match="No such file"):
-        Tape(tmp_path / "missing" / "both.wav", logger)
+        Recording(tmp_path / "missing" / "both.wav", logger)
