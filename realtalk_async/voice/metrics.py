@@ -1,6 +1,4 @@
-"""
-How a session performs: latencies of its turns, sound sent and played, what went wrong. Pure.
-"""
+"""Metrics of a session: latencies of its turns, audio sent and played, failures."""
 
 from __future__ import annotations
 
@@ -18,24 +16,25 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.playback import Part
 
-_REMEMBERED = 1000  # turns, and interruptions
+_MAX_KEPT = 1000  # turns, interruptions and switches
 
 
 @dataclass(frozen=True, slots=True)
 class TurnLatency:
     """
-    How long one response took, in seconds from the end of the question.
+    The latency of one response, in seconds from the end of the user's turn.
 
-    That is when the service heard the user stop, or when we asked for the response.
+    The turn ends when the service detects the end of speech, or when the client requests
+    the response.
     """
 
     response_id: str
     started: float
-    """Until the service began it."""
+    """Until the service started the response."""
     first_output: float | None = None
-    """Until its first text or sound came."""
+    """Until its first text or audio arrived."""
     first_sound: float | None = None
-    """Until its first sound left the speaker, as far as that is known."""
+    """Until its first audio left the speaker, as far as that is known."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
@@ -43,7 +42,7 @@ class TurnLatency:
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """Return the value below which *share* of *values* lie; ``None`` if there is none."""
+    """Return the quantile *share* of *values*; ``None`` if there are no values."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -52,53 +51,53 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One session in numbers, up to now; sound is in seconds."""
+    """The metrics of one session up to now; audio is in seconds."""
 
     duration: float
     """Seconds."""
     connected: bool
     turns: tuple[TurnLatency, ...]
-    """Of the last 1,000 responses, oldest first."""
+    """The last 1,000 responses, oldest first."""
     barge_ins: tuple[float, ...]
     """
-    Of the last 1,000 interruptions, the milliseconds from our knowing of it until the
-    player has played what it had.
+    For each of the last 1,000 interruptions, the milliseconds from its detection until the
+    player was silent.
     """
     switches: tuple[float, ...]
     """
-    Of the last 1,000 times that the standby player took over, the seconds from when it
-    was noticed that the other one was gone to the first write that it took.
+    For each of the last 1,000 times that the standby player took over, the seconds from the
+    detection of the failure to the first write to the standby.
     """
     responses: Mapping[str, int]
-    """How many responses ended in which way."""
+    """The number of responses by their final status."""
     restarts: Mapping[str, int]
-    """How often recorder, player and connection were revived."""
+    """The number of restarts of recorder, player and connection."""
     sent_audio: float
-    """Of the microphone, what the service got."""
+    """Audio of the microphone that was sent."""
     waiting_audio: float
-    """Of the microphone, what waits to be sent."""
+    """Audio of the microphone that waits to be sent."""
     dropped_audio: float
-    """Of the microphone, what was too old when the connection came back."""
+    """Audio of the microphone that was too old when the connection was restored."""
     withheld_audio: float
-    """Of the microphone, what the service was not to hear."""
+    """Audio of the microphone that was muted."""
     played_audio: float
-    """Of the responses, what was handed to the player."""
+    """Audio of responses that was written to the player."""
     queued_audio: float
-    """Of the responses, what waits to be played."""
+    """Audio of responses that waits to be played."""
     underruns: int
-    """How often the player ran dry in the middle of a response."""
+    """How often the player ran out of audio in the middle of a response."""
     recorder_rate: float
-    """Bytes a second, when last looked at; 48,000 is right."""
+    """Bytes a second in the last measured period; 48,000 is right."""
     missed_events: int
-    """Events that readers of `Stream.events` were too slow for."""
+    """Events that were dropped because readers of `Stream.events` were too slow."""
     unrecorded_audio: float = 0.0
-    """Of both sides, what the recording has silence for: its disk took nothing."""
+    """Audio that the recording lacks because the disk was too slow."""
 
     def latency(self, share: float) -> float | None:
         """
-        Return the seconds to the first sound, or else output, of *share* of the responses.
+        Return the quantile *share* of the seconds to the first audio, or else first output.
 
-        ``metrics.latency(0.5)`` is the median; ``None`` if there was none.
+        ``metrics.latency(0.5)`` is the median; ``None`` if there was no response.
         """
         firsts = (t.first_sound or t.first_output for t in self.turns)
         return quantile([first for first in firsts if first is not None], share)
@@ -118,76 +117,80 @@ class Metrics:
 
 @dataclass(slots=True)
 class LatencyMeter:
-    """Who takes the times of a session; all in monotonic seconds."""
+    """Measures latencies as a listener to a session's events and audio."""
 
     turns: deque[TurnLatency] = field(
-        default_factory=lambda: deque[TurnLatency](maxlen=_REMEMBERED)
+        default_factory=lambda: deque[TurnLatency](maxlen=_MAX_KEPT)
     )
     barge_ins: deque[float] = field(
-        default_factory=lambda: deque[float](maxlen=_REMEMBERED)
+        default_factory=lambda: deque[float](maxlen=_MAX_KEPT)
     )
     switches: deque[float] = field(
-        default_factory=lambda: deque[float](maxlen=_REMEMBERED)
+        default_factory=lambda: deque[float](maxlen=_MAX_KEPT)
     )
-    _asked_at: float | None = None
-    _zero: float = 0.0  # the end of the question that the last turn answers
-    _sounds: Part | None = None
+    _requested_at: float | None = None
+    _turn_ended_at: float = 0.0  # the end of the turn that the last response answers
+    _first_part: Part | None = None
 
-    def asked(self, now: float) -> None:
-        """A question has ended: spoken, or in writing."""
-        self._asked_at = now
+    def turn_ended(self, now: float) -> None:
+        """Note the end of the user's turn, spoken or written."""
+        self._requested_at = now
 
-    def began(self, response_id: str, now: float) -> None:
-        """A response began; one that nobody asked for counts from here."""
-        self._zero = now if self._asked_at is None else self._asked_at
-        self._asked_at = self._sounds = None
-        self.turns.append(TurnLatency(response_id, now - self._zero))
+    def response_started(self, response_id: str, now: float) -> None:
+        """Note the start of a response; without a turn its latency counts from here."""
+        self._turn_ended_at = now if self._requested_at is None else self._requested_at
+        self._requested_at = self._first_part = None
+        self.turns.append(TurnLatency(response_id, now - self._turn_ended_at))
 
-    def came(self, now: float, part: Part | None = None) -> None:
-        """Text of the newest response came, or sound, which belongs to *part*."""
+    def output_arrived(self, now: float, part: Part | None = None) -> None:
+        """Note text of the newest response, or its audio, which belongs to *part*."""
         if not self.turns:
             return
-        if self._sounds is None:
-            self._sounds = part
+        if self._first_part is None:
+            self._first_part = part
         if self.turns[-1].first_output is None:
-            self.turns[-1] = replace(self.turns[-1], first_output=now - self._zero)
+            self.turns[-1] = replace(
+                self.turns[-1], first_output=now - self._turn_ended_at
+            )
 
-    def sounds(self, part: Part | None, at: float) -> None:
-        """A piece of *part* is heard from *at* on."""
-        is_newest = part is not None and part == self._sounds
+    def audible(self, part: Part | None, at: float) -> None:
+        """Note that audio of *part* is audible from *at* on."""
+        is_newest = part is not None and part == self._first_part
         if is_newest and self.turns[-1].first_sound is None:
-            self.turns[-1] = replace(self.turns[-1], first_sound=at - self._zero)
+            self.turns[-1] = replace(
+                self.turns[-1], first_sound=at - self._turn_ended_at
+            )
 
-    def silenced(self, level_ms: float) -> None:
-        """A response was interrupted while the player had so much to play."""
-        self.barge_ins.append(level_ms)
+    def interrupted(self, audible_ms: float) -> None:
+        """Note an interruption after which the player is audible for *audible_ms*."""
+        self.barge_ins.append(audible_ms)
 
-    # --- Listening ----------------------------------------------------------------
+    # --- Listeners ----------------------------------------------------------------
 
     def on_event(self, event: VoiceEvent) -> None:
-        """Take the time of an event."""
+        """Note an event of the session."""
         now = time.monotonic()
         match event:
             case events.ResponseRequested() | events.SpeechStopped():
-                self.asked(now)
+                self.turn_ended(now)
             case events.ResponseStarted():
-                self.began(event.response_id, now)
+                self.response_started(event.response_id, now)
             case events.ResponseText():
-                self.came(now)
+                self.output_arrived(now)
             case events.PlaybackCleared():
-                self.silenced(event.audible_ms)
+                self.interrupted(event.audible_ms)
             case events.PlayerSwitched():
                 self.switches.append(event.seconds)
             case _:
                 return
 
     def recorded(self, pcm: bytes, at: float) -> None:
-        """Do nothing: the microphone has no latency here."""
+        """Do nothing: the recorder's audio has no latency here."""
 
     def received(self, part: Part, pcm: bytes, at: float) -> None:
-        """Take the time of the first sound from the service."""
-        self.came(at, part)
+        """Note audio from the service."""
+        self.output_arrived(at, part)
 
     def played(self, part: Part | None, pcm: bytes, at: float) -> None:
-        """Take the time of the first sound from the speaker."""
-        self.sounds(part, at)
+        """Note audio of the speaker."""
+        self.audible(part, at)

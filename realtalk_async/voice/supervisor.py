@@ -68,7 +68,7 @@ class Microphone(Protocol):
         """Start it, under the name of the recorder."""
         ...
 
-    async def deliver(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first_audio: Callable[[], None]) -> None:
         """Pass its audio on until it is given up."""
         ...
 

@@ -1,9 +1,9 @@
 """
-Functions of the app as microphone and speaker: tasks under the same manager.
+Callbacks of the app as microphone and speaker: supervised tasks instead of programs.
 
-They are held to the rules of programs. One that raises, ends, hangs or gives something
-else than bytes has failed: an event tells it, and it is called again by the same policy.
-A function that is not async runs in a thread, where it may block.
+A callback that raises, ends, hangs or returns something other than bytes has failed: an event
+is published, and the restart policy of the programs decides when it is called again. A
+function that is not async runs in a thread, where it may block.
 """
 
 from __future__ import annotations
@@ -45,42 +45,42 @@ Source: TypeAlias = (
     | Callable[[], AsyncIterable[bytes] | Iterator[bytes] | Awaitable[bytes] | bytes]
 )
 """
-A microphone: a generator function, async or not, which is called anew when it has failed;
-any async iterable; or a function, async or not, that returns the next piece each time.
+A microphone: a generator function, async or not, that is called again after a failure; an
+async iterable; or a function, async or not, that returns the next piece of audio.
 """
 
 Sink: TypeAlias = Callable[[bytes], object]
-"""A speaker: a function, async or not, that is given each piece when it is due."""
+"""A speaker: a function, async or not, that gets each piece of audio when it is due."""
 
 _SECOND = 1000 * BYTES_PER_MS
-_SLICE = 100 * BYTES_PER_MS  # what is taken at once of a larger piece
-_AHEAD = 0.1  # seconds that a source may be faster than the clock
-_BEHIND = 2.0  # seconds of delay that it may make up for: as much as is kept
+_SLICE = 100 * BYTES_PER_MS  # a larger piece is split into slices
+_MAX_LEAD = 0.1  # seconds that a source may be faster than real time
+_MAX_LAG = 2.0  # seconds of delay that a source may catch up: as much as is buffered
 
-_FIRST_BYTE = 3.0  # seconds that a source may take to begin
-_SILENCE = 2.0  # seconds that it may take between two pieces
-_STALL = 2.0  # seconds that a sink may take for one piece
-_LOOK_EVERY = 0.25
-_PAUSE = 0.01
+_STARTUP_TIME = 3.0  # seconds that a source may take for the first piece
+_MAX_SILENCE = 2.0  # seconds that a source may take for a further piece
+_CALL_TIMEOUT = 2.0  # seconds that a sink may take for one piece
+_CHECK_PERIOD = 0.25  # seconds
+_EMPTY_PAUSE = 0.01  # seconds after an empty piece
 
 
 class CallbackError(Exception):
-    """A function did not do what a microphone or a speaker does."""
+    """A callback ended, or returned something other than bytes."""
 
 
 class CallbackTimeout(CallbackError):
-    """It took too long."""
+    """A callback took too long."""
 
 
 def _name_of(function: object) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-class Vigil:
+class Watchdog:
     """
-    Watches over the time that a function takes.
+    Limits the time that a callback takes.
 
-    Of the time in which our own loop was late nothing counts.
+    Time in which the event loop itself was late does not count.
     """
 
     def __init__(self) -> None:
@@ -88,140 +88,146 @@ class Vigil:
         self._left = 0.0
 
     def begin(self, limit: float) -> None:
-        """From here on, something is waited for, so many seconds."""
+        """Begin to wait for the callback, for at most *limit* seconds."""
         self._limit = self._left = limit
 
     def end(self) -> None:
-        """It came."""
+        """End the wait: the callback has returned."""
         self._limit = None
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """
-        Watch until cancelled.
+        Check the time until cancelled.
 
         Raises:
-            CallbackTimeout: If something took too long.
+            CallbackTimeout: If the callback took too long.
         """
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            # However late this is: a loop that stood still was no fault of theirs.
-            self._left -= _LOOK_EVERY
+            await asyncio.sleep(_CHECK_PERIOD)
+            # Count one period, however late this is: the loop may have been blocked.
+            self._left -= _CHECK_PERIOD
             if self._limit is not None and self._left <= 0:
-                raise CallbackTimeout(f"nothing came of it for {self._limit:g} s")
+                raise CallbackTimeout(f"no result for {self._limit:g} s")
 
 
 class CallbackRecorder:
     """
-    A microphone that is a function of the app.
+    A microphone that is a callback of the app.
 
-    It is asked for more no faster than real time, so that a file may be given at once.
+    It is called no faster than real time, so it may return the pieces of a file at once.
 
     Args:
-        source: The function.
-        connection: Who is given what is heard.
+        source: The callback.
+        connection: Gets the audio.
 
     Raises:
-        InvalidConfiguration: If *source* is no function.
+        InvalidConfiguration: If *source* is neither callable nor an async iterable.
     """
 
     def __init__(self, source: Source, connection: Connection) -> None:
         if not (callable(source) or _is_iterable(source)):
-            raise _nonsense("microphone", source)
+            raise _invalid_device("microphone", source)
         self._source = source
         self._connection = connection
         self._task: SupervisedTask | None = None
-        self._vigil = Vigil()
-        self._heard_until = 0.0  # what came so far, by the clock
-        self._on_first: Callable[[], None] = _nothing
+        self._watchdog = Watchdog()
+        self._audio_until = 0.0  # when the audio so far ends, in monotonic seconds
+        self._on_first_audio: Callable[[], None] = _nothing
         self.rate_monitor = RateMonitor()
-        """How fast it delivers."""
+        """The rate at which audio arrives."""
 
     @property
     def has_delivered(self) -> bool:
-        """Whether it has ever delivered something."""
+        """Whether the callback has ever delivered audio."""
         return self._connection.session.microphone.received > 0
 
     async def start(self, manager: ProcessManager, *, critical: bool) -> None:
-        """Start it under *manager*."""
+        """Start the recorder under *manager*."""
         self._task = await manager.start_task(
             *(recording.NAME, self._record),
             restart=recording.RESTART,
             critical=critical,
         )
 
-    async def deliver(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first_audio: Callable[[], None]) -> None:
         """
-        Wait until it is dead for good.
+        Wait until the recorder is given up.
 
         Args:
-            on_first: Called when it has delivered something for the first time.
+            on_first_audio: Called when audio arrives for the first time.
         """
-        assert self._task is not None, "start it first"
-        self._on_first = on_first
+        assert self._task is not None, "not started"
+        self._on_first_audio = on_first_audio
         if self.has_delivered:
-            on_first()
+            on_first_audio()
         await self._task.wait_until_settled()
 
     def failure(self) -> AudioUnavailable | CriticalProcessFailed:
-        """Return the error that says why it is dead for good."""
-        assert self._task is not None, "start it first"
+        """Return the error that says why the recorder was given up."""
+        assert self._task is not None, "not started"
         reason = self._task.get_status().reason
         if self.has_delivered:
             report = self._task.get_report()
             return CriticalProcessFailed(recording.NAME, reason, report)
         return AudioUnavailable(
-            f"the microphone's function {_name_of(self._source)} does not work: "
+            f"the microphone callback {_name_of(self._source)} does not work: "
             f"{reason}; error_history('recorder') has its traceback"
         )
 
     async def _record(self) -> None:
         """
-        Be the microphone, for one life.
+        Record for one incarnation.
 
         Raises:
-            Exception: Whatever the function raised.
-            CallbackError: If it ended, hung, or gave something else than bytes.
+            Exception: The error that the callback raised.
+            CallbackError: If it ended, hung, or returned something other than bytes.
         """
         microphone = self._connection.session.microphone
         microphone.realign()
-        self.rate_monitor.begin(time.monotonic(), microphone.received)
-        self._heard_until = time.monotonic()
-        self._vigil.begin(_FIRST_BYTE)
+        self.rate_monitor.reset(time.monotonic(), microphone.received)
+        self._audio_until = time.monotonic()
+        self._watchdog.begin(_STARTUP_TIME)
         try:
-            await first_of(self._take_all(), self._vigil.keep(), self._take_rate())
+            await first_of(
+                self._receive_all(), self._watchdog.run(), self._measure_rate()
+            )
         except Exception as error:
-            _tell_failure(self._connection, "recorder", self._source, error)
+            _report_failure(self._connection, "recorder", self._source, error)
             raise
 
-    async def _take_all(self) -> None:
+    async def _receive_all(self) -> None:
         async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
                 pcm = _samples(piece)
                 if not pcm:
-                    await asyncio.sleep(_PAUSE)  # who gives nothing may do so for ever
+                    await asyncio.sleep(
+                        _EMPTY_PAUSE
+                    )  # else this loop might never yield
                     continue
-                self._vigil.end()
-                await self._take(pcm)
-                self._vigil.begin(_SILENCE)
-        raise CallbackError("it ended; a microphone goes on, with silence if need be")
+                self._watchdog.end()
+                await self._forward(pcm)
+                self._watchdog.begin(_MAX_SILENCE)
+        raise CallbackError(
+            "it ended; a microphone must continue, with silence if necessary"
+        )
 
-    async def _take(self, pcm: bytes) -> None:
+    async def _forward(self, pcm: bytes) -> None:
         """Pass a piece on, no faster than the clock."""
         for start in range(0, len(pcm), _SLICE):
-            sliced = pcm[start : start + _SLICE]
-            ahead = self._heard_until - time.monotonic() - _AHEAD
-            if ahead > 0:
-                await asyncio.sleep(ahead)
-            earliest = time.monotonic() - _BEHIND
-            until = max(self._heard_until, earliest) + len(sliced) / _SECOND
-            self._heard_until = until
+            part = pcm[start : start + _SLICE]
+            lead = self._audio_until - time.monotonic() - _MAX_LEAD
+            if lead > 0:
+                await asyncio.sleep(lead)
+            earliest = time.monotonic() - _MAX_LAG
+            until = max(self._audio_until, earliest) + len(part) / _SECOND
+            self._audio_until = until
             is_first = not self.has_delivered
-            self._connection.push_audio(sliced)
+            self._connection.push_audio(part)
             if is_first:
-                self._on_first()
+                self._on_first_audio()
 
     async def _pieces(self) -> AsyncGenerator[object, None]:
-        """Yield what the function gives, whatever kind of function it is."""
+        """Yield the pieces of the callback, of whichever kind it is."""
         source = self._source
         if _is_iterable(source):
             async for piece in source:
@@ -233,87 +239,86 @@ class CallbackRecorder:
                     yield piece
         else:
             async with _Caller(_reader(source), "microphone") as call:
-                while (given := await call()) != b"":
-                    yield given
+                while (piece := await call()) != b"":
+                    yield piece
 
-    async def _take_rate(self) -> None:
+    async def _measure_rate(self) -> None:
         while True:
             await asyncio.sleep(1)
-            self.rate_monitor.look(
+            self.rate_monitor.check(
                 time.monotonic(), self._connection.session.microphone.received
             )
 
 
 class CallbackPlayer:
     """
-    A speaker that is a function of the app.
+    A speaker that is a callback of the app.
 
-    It is called with what is due: pieces of whole samples, at most 60 ms beyond what
-    the clock has played (200 ms once it ran dry). When the user breaks in, it is not
-    called any more; it need not take anything back.
+    It gets the audio that is due, in whole samples, at most 60 ms ahead of real time (200 ms
+    after an underrun). An interruption ends the calls; the callback need not drop audio.
 
     Args:
-        sink: The function.
-        connection: Whose playback is played.
+        sink: The callback.
+        connection: Gives the audio that is due.
 
     Raises:
-        InvalidConfiguration: If *sink* is no function.
+        InvalidConfiguration: If *sink* is not callable.
     """
 
     names: tuple[str, ...] = (playing.NAME,)
 
     def __init__(self, sink: Sink, connection: Connection) -> None:
         if not callable(sink):
-            raise _nonsense("speaker", sink)
+            raise _invalid_device("speaker", sink)
         self._sink = sink
         self._connection = connection
         self._task: SupervisedTask | None = None
-        self._vigil = Vigil()
+        self._watchdog = Watchdog()
 
     async def start(self, manager: ProcessManager) -> None:
-        """Start it under *manager*."""
+        """Start the player under *manager*."""
         self._task = await manager.start_task(
             *(playing.NAME, self._play), restart=recording.RESTART
         )
 
     async def play(self) -> None:
-        """Wait until it is dead for good; then there is no speaker any more."""
-        assert self._task is not None, "start it first"
+        """Wait until the player is given up, then report that there is no speaker."""
+        assert self._task is not None, "not started"
         await self._task.wait_until_settled()
         self._connection.speaker_lost()
 
     async def _play(self) -> None:
         """
-        Be the speaker, for one life.
+        Play for one incarnation.
 
         Raises:
-            Exception: Whatever the function raised; that piece is lost.
+            Exception: The error that the callback raised; its piece is lost.
             CallbackTimeout: If it hung.
         """
-        self._vigil.end()
+        self._watchdog.end()
         try:
-            await first_of(self._give_all(), self._vigil.keep())
+            await first_of(self._play_all(), self._watchdog.run())
         except Exception as error:
-            _tell_failure(self._connection, "player", self._sink, error)
+            _report_failure(self._connection, "player", self._sink, error)
             raise
 
-    async def _give_all(self) -> None:
+    async def _play_all(self) -> None:
         async with _Caller(self._sink, "speaker") as call:
             while True:
                 chunk = self._connection.audio_due()
                 if not chunk:
                     await self._connection.wait_for_audio()
                     continue
-                self._vigil.begin(_STALL)
+                self._watchdog.begin(_CALL_TIMEOUT)
                 await call(chunk)
-                self._vigil.end()
+                self._watchdog.end()
 
     async def finish_file(self) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing: a callback writes no file."""
 
 
 class _Caller:
-    """Calls a function, async or not; one that is not in a thread, which it ends."""
+    """Calls a function: an async one in the loop, any other one in its own thread."""
 
     def __init__(self, function: Callable[..., object], what: str) -> None:
         self._call = function
@@ -337,7 +342,7 @@ class _Caller:
 
 
 def _is_async(function: object) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - an object with an async one
+    call = getattr(function, "__call__", None)  # noqa: B004 - the object may be callable
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
@@ -346,12 +351,12 @@ def _is_iterable(source: object) -> TypeGuard[AsyncIterable[bytes]]:
 
 
 def _is_async_generator(function: object) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004 - likewise
+    call = getattr(function, "__call__", None)  # noqa: B004 - the object may be callable
     return inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(call)
 
 
 def _reader(source: object) -> Callable[[], object]:
-    """Return the function that gives the next piece, or nothing at the end."""
+    """Return a function that returns the next piece, or ``b""`` at the end."""
     function = cast("Callable[[], object]", source)
     if not inspect.isgeneratorfunction(source):
         return function
@@ -361,35 +366,35 @@ def _reader(source: object) -> Callable[[], object]:
 
 def _samples(piece: object) -> bytes:
     """
-    Return a piece as bytes.
+    Return a piece of audio as bytes.
 
     Raises:
-        CallbackError: If it is something else.
+        CallbackError: If *piece* is no bytes-like object.
     """
     if not isinstance(piece, bytes | bytearray | memoryview):
         kind = type(piece).__name__
-        raise CallbackError(f"it gave {kind}, not bytes of 16-bit samples")
+        raise CallbackError(f"it returned {kind}, not bytes of 16-bit samples")
     return bytes(cast("bytes", piece))
 
 
-def _tell_failure(
+def _report_failure(
     connection: Connection,
     device: Literal["recorder", "player"],
     function: object,
     error: Exception,
 ) -> None:
     hung = isinstance(error, CallbackTimeout)
-    said = str(error) if isinstance(error, CallbackError) else repr(error)
-    trouble = DeviceProblem.LOST if hung else DeviceProblem.DIED
-    advice = "it hangs" if hung else "look at the app's own code"
+    reason = str(error) if isinstance(error, CallbackError) else repr(error)
+    problem = DeviceProblem.LOST if hung else DeviceProblem.DIED
+    advice = "the callback hangs" if hung else "check the code of the callback"
     connection.bus.publish(
-        DeviceFailed(device, trouble, f"{_name_of(function)}: {said}", advice)
+        DeviceFailed(device, problem, f"{_name_of(function)}: {reason}", advice)
     )
 
 
-def _nonsense(what: str, given: object) -> InvalidConfiguration:
+def _invalid_device(what: str, value: object) -> InvalidConfiguration:
     return InvalidConfiguration(
-        f"{given!r} cannot be a {what}: give the path of an audio file, a command as a "
+        f"{value!r} cannot be a {what}: give the path of an audio file, a command as a "
         f"list, a function, 'default' or None"
     )
 

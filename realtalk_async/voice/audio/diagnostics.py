@@ -1,10 +1,10 @@
 """
-What is wrong with a microphone or a speaker, and what follows from it. Pure.
+Diagnoses the problem of a microphone or a speaker, and decides whether to wait for it.
 
-A device that is busy, or whose sound server is gone, comes back if one waits; one that
-vanished leaves its program alive and mute; one that records at another rate would be
-heard as garble. The programs tell the first two in their last words, sox and ffmpeg the
-second one by exiting with status 0, and the other two only their bytes can tell.
+A busy device and a missing sound server are often temporary; the program's last output
+names them, or sox and ffmpeg exit with status 0. When a device is unplugged, its program
+keeps running without audio. Audio at a wrong rate is unintelligible. The last two problems
+show only in the bytes that arrive.
 """
 
 from __future__ import annotations
@@ -18,52 +18,53 @@ from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 if TYPE_CHECKING:
     from realtalk_async.supervision import IncarnationReport
 
-EXPECTED = 1000 * BYTES_PER_MS
+EXPECTED_RATE = 1000 * BYTES_PER_MS
 """Bytes a second."""
 TOLERANCE = 0.1
+"""The share by which the rate may differ."""
 
-_SHORTEST = 0.5  # seconds that tell something about the rate
+_MIN_PERIOD = 0.5  # seconds; the rate over a shorter period says nothing
 
-_SIGNS = {
+_PROBLEM_OF_SIGN = {
     "device busy": DeviceProblem.BUSY,
     "no sound server": DeviceProblem.SERVER_GONE,
     "no such device": DeviceProblem.MISSING,
 }
 _ADVICE = {
-    DeviceProblem.BUSY: "another program holds it: it is waited for",
-    DeviceProblem.SERVER_GONE: "its sound server went away: it is waited for",
-    DeviceProblem.MISSING: "there is no such device, or no more: was it unplugged?",
-    DeviceProblem.LOST: "it delivers nothing any more: was it unplugged?",
-    DeviceProblem.WRONG_RATE: "it does not deliver 24 kHz mono of 16 bits in real time",
-    DeviceProblem.DIED: "its program died",
+    DeviceProblem.BUSY: "another program holds the device; waiting for it",
+    DeviceProblem.SERVER_GONE: "the sound server has ended; waiting for it",
+    DeviceProblem.MISSING: "the device does not exist: was it unplugged?",
+    DeviceProblem.LOST: "no audio passes any more: was the device unplugged?",
+    DeviceProblem.WRONG_RATE: "the audio is not 24 kHz mono of 16 bits in real time",
+    DeviceProblem.DIED: "the program died",
 }
-WAITS_FOR = frozenset(
+TEMPORARY_PROBLEMS = frozenset(
     {DeviceProblem.BUSY, DeviceProblem.SERVER_GONE, DeviceProblem.MISSING}
 )
 """
-Troubles that may pass, of a device that has worked: their tries do not count as failures.
+Problems that are waited out if the device has worked before: retries are no failures.
 """
 
-PATIENCE = 30.0
-"""Seconds for which a device that worked before may be busy, or without its server."""
+RETRY_WINDOW = 30.0
+"""Seconds for which a temporary problem is waited out."""
 
-PAUSE = 0.3
-"""Seconds between two tries of a device that is waited for."""
+RETRY_PAUSE = 0.3
+"""Seconds between two retries."""
 
 
 def diagnose(
     report: IncarnationReport, *, is_device: bool, wrong_rate: bool = False
 ) -> DeviceProblem:
     """
-    Return what was wrong with a recorder or a player that died.
+    Return the problem of a recorder or a player that died.
 
     Args:
-        report: Its last life.
-        is_device: Whether it is about a device, not a file or a command of the app.
-        wrong_rate: Whether we ended it for that.
+        report: The incarnation that died.
+        is_device: Whether it used a device, as opposed to a file or the app's own command.
+        wrong_rate: Whether it was ended because of its rate.
     """
-    if report.sign is not None and report.sign.kind in _SIGNS:
-        return _SIGNS[report.sign.kind]
+    if report.sign is not None and report.sign.kind in _PROBLEM_OF_SIGN:
+        return _PROBLEM_OF_SIGN[report.sign.kind]
     if report.cause is Cause.UNHEALTHY:
         return DeviceProblem.WRONG_RATE if wrong_rate else DeviceProblem.LOST
     if is_device and report.exit_status == 0:
@@ -71,63 +72,63 @@ def diagnose(
     return DeviceProblem.DIED
 
 
-def advise(trouble: DeviceProblem) -> str:
-    """Say what a trouble means."""
-    return _ADVICE[trouble]
+def advise(problem: DeviceProblem) -> str:
+    """Return what a problem means."""
+    return _ADVICE[problem]
 
 
-class Patience:
-    """How long a device that has worked before is waited for."""
+class RetryWindow:
+    """Bounds how long a temporary problem is waited out."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
-    def lasts(self, trouble: DeviceProblem, now: float) -> bool:
-        """Return whether a trouble passes by itself, and has not lasted too long."""
-        if trouble not in WAITS_FOR:
+    def allows(self, problem: DeviceProblem, now: float) -> bool:
+        """Return whether *problem* is temporary and the window is not over."""
+        if problem not in TEMPORARY_PROBLEMS:
             return False
         if self._since is None:
             self._since = now
-        return now - self._since < PATIENCE
+        return now - self._since < RETRY_WINDOW
 
-    def renew(self) -> None:
-        """Note that the device works again."""
+    def reset(self) -> None:
+        """Begin a new window at the next problem: the device works again."""
         self._since = None
 
 
 class RateMonitor:
     """
-    How fast the microphone delivers, from one look to the next.
+    Measures the rate at which the microphone delivers audio.
 
     Args:
-        now: The time of the first look.
-        received: Bytes that had come then.
+        now: When the first period begins, in monotonic seconds.
+        received: Bytes that had been delivered by then.
     """
 
     def __init__(self, now: float = 0.0, received: int = 0) -> None:
         self.rate = 0.0
-        """Bytes a second, between the last two looks."""
-        self._looked_at = now
+        """Bytes a second in the last period."""
+        self._began_at = now
         self._received = received
 
-    def begin(self, now: float, received: int) -> None:
-        """Begin anew, with another recorder."""
-        self._looked_at, self._received = now, received
+    def reset(self, now: float, received: int) -> None:
+        """Begin a new period, with a new recorder."""
+        self._began_at, self._received = now, received
 
-    def look(self, now: float, received: int) -> str | None:
+    def check(self, now: float, received: int) -> str | None:
         """
-        Return what is wrong with the rate, or ``None``.
+        End a period of at least half a second; return what is wrong with its rate.
 
-        Silence is not this one's to judge, and less than half a second tells nothing.
+        ``None`` if the rate is right, or if nothing arrived: a probe detects silence.
         """
-        elapsed, came = now - self._looked_at, received - self._received
-        if elapsed < _SHORTEST:
+        elapsed, delivered = now - self._began_at, received - self._received
+        if elapsed < _MIN_PERIOD:
             return None
-        self.begin(now, received)
-        self.rate = came / elapsed
-        if not came or abs(self.rate / EXPECTED - 1) <= TOLERANCE:
+        self.reset(now, received)
+        self.rate = delivered / elapsed
+        if not delivered or abs(self.rate / EXPECTED_RATE - 1) <= TOLERANCE:
             return None
         return (
-            f"delivers {self.rate:,.0f} bytes a second, not {EXPECTED:,}: "
+            f"delivers {self.rate:,.0f} bytes a second, not {EXPECTED_RATE:,}: "
             f"{advise(DeviceProblem.WRONG_RATE)}"
         )

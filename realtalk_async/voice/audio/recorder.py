@@ -1,10 +1,9 @@
 """
-The recorder: a child whose stdout is the microphone.
+The recorder: a child process whose stdout is the microphone.
 
-It is never left dead: one that exits in a session has failed, also with status 0, as
-sox and ffmpeg exit when the sound server goes away. One that lives and delivers
-nothing, as all programs do when their device vanishes, is found out by its silence, and
-one that delivers at another rate by its bytes a second.
+Every exit during a session is a failure, also with status 0: sox and ffmpeg exit so when the
+sound server ends. A program whose device was unplugged keeps running; a probe for silence
+finds it, and a probe for the rate finds audio at a wrong sample rate.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from realtalk_async.exceptions import CriticalProcessFailed, ProcessDead
 from realtalk_async.supervision import Command, Ladder, Probe, RestartPolicy
 from realtalk_async.voice.audio import devices
 from realtalk_async.voice.audio.diagnostics import (
-    PAUSE,
-    Patience,
+    RETRY_PAUSE,
     RateMonitor,
+    RetryWindow,
     advise,
     diagnose,
 )
@@ -50,15 +49,15 @@ RESTART = RestartPolicy(
     jitter=False,
     success_statuses=frozenset(),
 )
-"""At once the first time; a busy device or a lost server is waited out for 2.5 s."""
+"""Restarts at once the first time; seven failures in a row take 2.5 s."""
 
 LADDER = Ladder((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
-"""ffmpeg takes 0.3 to 0.8 s to end what it plays in real time (measured, 12 stops)."""
+"""ffmpeg takes 0.3 to 0.8 s to stop when it plays in real time (12 stops measured)."""
 
-_SILENCE = 2.0  # seconds: a device that vanished leaves its program alive and mute
-_FIRST_BYTE = 3.0  # seconds that a program may take to begin
-_WRONG_SECONDS = 3  # in a row: one alone may be the machine's, or a hiccup made up for
-_REVIVALS_FOR_RATE = 2  # after these, who records at a wrong rate is left to do so
+_MAX_SILENCE = 2.0  # seconds without audio
+_STARTUP_TIME = 3.0  # seconds until the first audio
+_MAX_WRONG_SECONDS = 3  # in a row; a single one may be a short delay of the machine
+_MAX_RATE_RESTARTS = 2  # after these, a wrong rate is tolerated
 
 
 class Recorder:
@@ -66,12 +65,12 @@ class Recorder:
     The microphone of one session.
 
     Args:
-        device: What to record from; not ``None``.
+        device: The device or file to record from; not ``None``.
         machine: Where to look for programs.
-        connection: Who is given what is heard.
+        connection: Gets the audio.
 
     Raises:
-        AudioUnavailable: If there is no program, or no such file.
+        AudioUnavailable: If there is no program, or the file does not exist.
     """
 
     def __init__(
@@ -83,25 +82,25 @@ class Recorder:
         self._programs = devices.find_recorders(device, machine)
         self._current = 0
         self._process: ManagedProcess | None = None
-        self._silence = Probe.silence(_SILENCE, grace=_FIRST_BYTE)
+        self._silence = Probe.silence(_MAX_SILENCE, grace=_STARTUP_TIME)
         self._in_time = Probe(
             *("in time", self._check_rate),
-            grace=_FIRST_BYTE,
-            failure_threshold=_WRONG_SECONDS,
+            grace=_STARTUP_TIME,
+            failure_threshold=_MAX_WRONG_SECONDS,
         )
         self.rate_monitor = RateMonitor()
-        """How fast it delivers."""
-        self._wrong = 0  # seconds in a row that were too slow or too fast
-        self._revived_for_rate = 0
-        self._patience = Patience()
+        """The rate at which audio arrives."""
+        self._wrong_seconds = 0  # in a row with a wrong rate
+        self._rate_restarts = 0
+        self._retry_window = RetryWindow()
 
     @property
     def program(self) -> AudioProgram:
-        """The program in use, or the one to be tried next."""
+        """The current program; the next one to be tried if there is no process."""
         return self._programs[self._current]
 
     async def start(self, manager: ProcessManager, *, critical: bool) -> None:
-        """Start it under *manager*; then `pump` tells when it delivers."""
+        """Start the recorder under *manager*."""
         self._process = await manager.start(
             NAME,
             _command(self.program),
@@ -114,62 +113,59 @@ class Recorder:
 
     @property
     def has_delivered(self) -> bool:
-        """Whether it has ever delivered something."""
+        """Whether the recorder has ever delivered audio."""
         return self._connection.session.microphone.received > 0
 
     async def _check_rate(self, _process: object) -> str | None:
-        """Say what is wrong with the bytes of the last second."""
-        wrong = self.rate_monitor.look(
+        """Return what is wrong with the rate of the last second, or ``None``."""
+        wrong = self.rate_monitor.check(
             time.monotonic(), self._connection.session.microphone.received
         )
-        self._wrong = self._wrong + 1 if wrong else 0
+        self._wrong_seconds = self._wrong_seconds + 1 if wrong else 0
         if wrong is None:
             return None
-        return wrong if self._revived_for_rate < _REVIVALS_FOR_RATE else None
+        return wrong if self._rate_restarts < _MAX_RATE_RESTARTS else None
 
     async def _recover(self, report: IncarnationReport) -> Command:
-        """Return what to run in the place of the dead one."""
-        wrong_rate = self._wrong >= _WRONG_SECONDS
-        self._wrong = 0
-        self._revived_for_rate += wrong_rate
+        """Return the command of the next incarnation."""
+        wrong_rate = self._wrong_seconds >= _MAX_WRONG_SECONDS
+        self._wrong_seconds = 0
+        self._rate_restarts += wrong_rate
         is_device = self._device == devices.DEFAULT
-        trouble = diagnose(report, is_device=is_device, wrong_rate=wrong_rate)
-        failed = DeviceFailed(NAME, trouble, report.summary, advise(trouble))
+        problem = diagnose(report, is_device=is_device, wrong_rate=wrong_rate)
+        failed = DeviceFailed(NAME, problem, report.summary, advise(problem))
         self._connection.bus.publish(failed)
         process = self._process
-        if (
-            process
-            and self.has_delivered
-            and self._patience.lasts(trouble, time.monotonic())
-        ):
+        may_retry = self._retry_window.allows
+        if process and self.has_delivered and may_retry(problem, time.monotonic()):
             process.reset()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
         return self._next_command()
 
     def _next_command(self) -> Command:
         if self.program.resumes:
             self._programs = self._resume()
         elif not self.has_delivered:
-            # It never worked: the next candidate may.
+            # This program has never worked: try the next one.
             self._current = (self._current + 1) % len(self._programs)
         return _command(self.program)
 
     def _resume(self) -> list[AudioProgram]:
-        """Return what plays the file on from where the dead one ended."""
+        """Return a program that continues the file where the last incarnation ended."""
         start = self._connection.session.microphone.received / (1000 * BYTES_PER_MS)
         return devices.find_recorders(self._device, self._machine, start=start)
 
-    async def deliver(self, on_first: Callable[[], None]) -> None:
+    async def deliver(self, on_first_audio: Callable[[], None]) -> None:
         """
         Pass the audio of the recorder on until it is given up.
 
         Args:
-            on_first: Called when it has delivered something for the first time.
+            on_first_audio: Called when audio arrives for the first time.
         """
         process = self._process
-        assert process is not None, "start it first"
+        assert process is not None, "not started"
         incarnation = process.incarnation
-        self._begin_anew()
+        self._begin_incarnation()
         while True:
             try:
                 pcm = await process.receive()
@@ -177,27 +173,27 @@ class Recorder:
                 return
             if process.incarnation != incarnation:
                 incarnation = process.incarnation
-                self._begin_anew()
+                self._begin_incarnation()
             is_first = not self.has_delivered
             self._connection.push_audio(pcm)
             if is_first:
-                on_first()
+                on_first_audio()
 
-    def _begin_anew(self) -> None:
-        """Note that another program delivers from here on."""
+    def _begin_incarnation(self) -> None:
+        """Reset the measurements: audio of a new incarnation follows."""
         microphone = self._connection.session.microphone
         microphone.realign()
-        self.rate_monitor.begin(time.monotonic(), microphone.received)
-        self._patience.renew()
+        self.rate_monitor.reset(time.monotonic(), microphone.received)
+        self._retry_window.reset()
 
     def failure(self) -> AudioUnavailable | CriticalProcessFailed:
-        """Return the error that says why nothing more will come."""
+        """Return the error that says why the recorder was given up."""
         process = self._process
-        assert process is not None, "start it first"
+        assert process is not None, "not started"
         if self.has_delivered:
             return CriticalProcessFailed(NAME, process.reason, process.get_report())
-        said = [line.text for line in process.get_stderr()[-3:]]
-        return devices.not_working("microphone", self._programs, process.reason, said)
+        stderr = [line.text for line in process.get_stderr()[-3:]]
+        return devices.not_working("microphone", self._programs, process.reason, stderr)
 
 
 def _command(program: AudioProgram) -> Command:

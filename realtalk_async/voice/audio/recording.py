@@ -1,9 +1,9 @@
 """
-Both sides of a session in a stereo WAV, which is valid at any time.
+Records both sides of a session to a stereo WAV file that is valid at any time.
 
-The file is written twice a second, in a thread, and its header says each time how long
-it is: if the app is killed, all but the last second is there. A disk that takes nothing
-holds nobody up: what it does not take in time is silence in the file, counted and told.
+A thread writes the file and its header twice a second, so a killed app loses at most the last
+second. A slow disk does not delay the session: audio that it does not take in time becomes
+silence in the file, and is counted and logged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.concurrency.blocking_call import Blocking
 from realtalk_async.exceptions import AudioUnavailable
 from realtalk_async.voice.audio import wav
-from realtalk_async.voice.audio.stereo_mix import Mix
+from realtalk_async.voice.audio.stereo_mix import StereoMix
 from realtalk_async.voice.events import SESSION
 from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
 
-_EVERY = 0.5  # seconds between two writes
+_WRITE_PERIOD = 0.5  # seconds
 _CHANNELS = 2
-_MOST = 20.0  # seconds that wait for the disk: 2 MB
-_LAST_WRITE = 1.0  # seconds that the end of a session waits for the disk
+_MAX_PENDING = 20.0  # seconds of audio that wait for the disk: 2 MB
+_LAST_WRITE_TIMEOUT = 1.0  # seconds
 
 
 class Recording:
@@ -37,12 +37,12 @@ class Recording:
     The recording of one session.
 
     Args:
-        path: The file to write; one that is there is replaced.
-        logger: Who is told of what goes wrong; the session goes on.
-        extend: What writes, see `wavfile.extend`.
+        path: The file to write; an existing file is overwritten.
+        logger: Gets an entry for each problem; the session continues without recording.
+        extend: Appends to the file, as `wav.extend` does.
 
     Raises:
-        AudioUnavailable: If it cannot be written.
+        AudioUnavailable: If the file cannot be written.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Recording:
         self.path = Path(path)
         """The file."""
         self.missing = 0.0
-        """Seconds that are silence in it, because the disk took nothing."""
+        """Seconds of silence in the file in place of audio that the disk did not take."""
         self._logger = logger
         self._extend = extend
         self._thread: Blocking | None = None
-        self._mix = Mix(time.monotonic())
+        self._mix = StereoMix(time.monotonic())
         self._works = True
-        self._full_since: float | None = None
+        self._gap_since: float | None = None
         try:
             self.path.write_bytes(wav.header(_CHANNELS))
         except OSError as error:
@@ -71,55 +71,59 @@ class Recording:
             ) from error
 
     @property
-    def waiting(self) -> float:
-        """Seconds that wait for the disk."""
-        return self._mix.held / SAMPLE_RATE
+    def pending(self) -> float:
+        """Seconds of audio that wait for the disk."""
+        return self._mix.pending / SAMPLE_RATE
 
     def recorded(self, pcm: bytes, at: float) -> None:
-        """Add sound from the recorder."""
+        """Add audio of the recorder."""
         if self._has_room(at):
-            self._mix.hear(pcm, at)
+            self._mix.add_user(pcm, at)
 
     def received(self, part: object, pcm: bytes, at: float) -> None:
-        """Do nothing: the recording has the responses as far as they are played."""
+        """Do nothing: the recording has only the played part of a response."""
 
     def played(self, part: object, pcm: bytes, at: float) -> None:
-        """Add a piece of a response that is audible from *at* on."""
+        """Add audio of a response that is audible from *at* on."""
         if self._has_room(time.monotonic()):
-            self._mix.play(pcm, at)
+            self._mix.add_response(pcm, at)
 
     def _has_room(self, now: float) -> bool:
-        if self._works and self._full_since is None and self.waiting >= _MOST:
-            self._full_since = now
-            self._complain("The disk is too slow: the recording has a gap from here on")
-        return self._works and self._full_since is None
+        if self._works and self._gap_since is None and self.pending >= _MAX_PENDING:
+            self._gap_since = now
+            self._report("The disk is too slow: the recording has a gap from here on")
+        return self._works and self._gap_since is None
 
     async def run(self) -> None:
-        """Write until cancelled; `finish` then writes the rest."""
+        """Write until cancelled; `finish` writes the rest."""
         while self._works:
-            await asyncio.sleep(_EVERY)
-            if self._full_since is None:
+            await asyncio.sleep(_WRITE_PERIOD)
+            if self._gap_since is None:
                 await self._write(self._mix.take(time.monotonic()))
             else:
                 await self._write(self._mix.finish())
-                await self._close_gap(self._full_since)
+                await self._close_gap(self._gap_since)
 
     async def _close_gap(self, since: float) -> None:
-        """Go on after a gap: what was not kept is silence."""
+        """Continue after a gap, which becomes silence."""
         now = time.monotonic()
-        self._full_since = None
+        self._gap_since = None
         self.missing += now - since
-        self._complain("The recording goes on", missing=round(now - since, 1))
+        self._report(
+            "The recording continues after a gap", missing=round(now - since, 1)
+        )
         await self._write(b"", self._mix.skip(now))
 
     async def finish(self) -> None:
-        """Write what is left, in a second at most. Idempotent."""
+        """Write the rest, for 1 s at most. Idempotent."""
         if self._works:
             try:
-                async with asyncio.timeout(_LAST_WRITE):
+                async with asyncio.timeout(_LAST_WRITE_TIMEOUT):
                     await self._write(self._mix.finish())
             except TimeoutError:
-                self._complain("The disk is too slow: the recording has no end")
+                self._report(
+                    "The disk is too slow: the end of the recording is missing"
+                )
         self._works = False
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -127,13 +131,13 @@ class Recording:
 
     async def _write(self, frames: bytes, silence: int = 0) -> None:
         if self._thread is None:
-            self._thread = Blocking(self._extend, "realtalk tape")
+            self._thread = Blocking(self._extend, "realtalk recording")
         try:
             await self._thread(self.path, frames, silence)
         except (OSError, wav.NotWav) as error:
             self._works = False
-            self._complain("The recording ends here", error=str(error))
+            self._report("The recording ends here", error=str(error))
 
-    def _complain(self, message: str, **context: object) -> None:
+    def _report(self, message: str, **context: object) -> None:
         log = self._logger.error if "error" in context else self._logger.warning
         log(SESSION, message, {"path": str(self.path), **context})

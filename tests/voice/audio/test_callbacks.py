@@ -1,5 +1,3 @@
-"""Functions of the app as microphone and speaker: the same rules as for programs."""
-
 import asyncio
 import threading
 import time
@@ -20,7 +18,7 @@ from realtalk_async.voice import Stream
 from realtalk_async.voice.audio import callbacks
 from realtalk_async.voice.events import DeviceProblem
 
-PATIENCE = 60
+TIMEOUT = 60
 QUESTION = "What is two plus three?"
 ANSWER = "Two plus three is five."
 FRAME = 960  # bytes in 20 ms
@@ -28,7 +26,7 @@ FRAME = 960  # bytes in 20 ms
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """The samples of one spoken question, and then silence."""
+    """Return a spoken question followed by silence."""
     path = tmp_path_factory.mktemp("speech") / "question.wav"
     render([(QUESTION, 0.5)], path)
     with wave.open(str(path)) as file:
@@ -37,14 +35,14 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 async def peer():
-    """The other side of the wire."""
+    """Yield an offline peer."""
     async with Peer(pace=0) as peer:
         yield peer
 
 
 @pytest.fixture
 def make(peer, tmp_path):
-    """Return what makes a stream to that peer, without sound."""
+    """Return a function that makes a stream to the peer, by default without audio."""
 
     def make(**options):
         silent = {"microphone": None, "speaker": None}
@@ -55,7 +53,7 @@ def make(peer, tmp_path):
 
 
 async def silence():
-    """Be a microphone in a silent room."""
+    """Yield silence in real time."""
     while True:
         yield bytes(FRAME)
         await asyncio.sleep(0.02)
@@ -71,8 +69,7 @@ def failures(stream):
 
 
 async def until(condition):
-    """Wait until *condition* is true."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -81,10 +78,10 @@ async def until(condition):
 
 
 def forms(speech):
-    """Return that speech as a microphone of each kind, by name."""
+    """Return *speech* as a microphone of each kind, by the name of the kind."""
 
     async def generator():
-        yield speech  # all at once: it is taken no faster than real time
+        yield speech  # all at once: it is read no faster than real time
         async for frame in silence():
             yield frame
 
@@ -132,12 +129,11 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_microphone_may_be_any_kind_of_function(kind, make, speech):
-    """What it gives is heard, in its own time."""
+async def test_microphone_may_be_any_kind_of_callback(kind, make, speech):
     made = forms(speech)
     stream = make(microphone=made[kind])
     async with stream:
-        outcome = await stream.wait_for_response(PATIENCE)
+        outcome = await stream.wait_for_response(TIMEOUT)
         status = stream.process_status()["recorder"]
         assert (status.status, status.pid) == ("running", None)
     assert outcome.text == ANSWER
@@ -146,8 +142,7 @@ async def test_a_microphone_may_be_any_kind_of_function(kind, make, speech):
     await made["generator"].aclose()
 
 
-async def test_a_microphone_is_taken_no_faster_than_real_time(make):
-    """However much it gives."""
+async def test_microphone_callback_is_read_no_faster_than_real_time(make):
     given = 0
 
     async def generator():
@@ -162,15 +157,14 @@ async def test_a_microphone_is_taken_no_faster_than_real_time(make):
     assert given / 48_000 < time.monotonic() - began + 0.5
 
 
-async def test_a_microphone_that_raises_is_called_again_and_told_of(make):
-    """With its traceback in the history."""
-    lives = 0
+async def test_microphone_callback_that_raises_is_reported_and_called_again(make):
+    calls = 0
 
     async def generator():
-        nonlocal lives
-        lives += 1
+        nonlocal calls
+        calls += 1
         yield bytes(FRAME)
-        if lives == 1:
+        if calls == 1:
             raise OSError("unplugged")
         async for frame in silence():
             yield frame
@@ -191,14 +185,15 @@ async def test_a_microphone_that_raises_is_called_again_and_told_of(make):
     ("bad", "why"),
     [
         (lambda: b"", "it ended"),
-        (lambda: "text", "gave str, not bytes"),
-        (lambda: None, "gave NoneType, not bytes"),
+        (lambda: "text", "returned str, not bytes"),
+        (lambda: None, "returned NoneType, not bytes"),
         (lambda: 1 / 0, "ZeroDivisionError"),
         (lambda: next(iter(())), "StopIteration"),
     ],
 )
-async def test_a_microphone_that_never_works_is_said_at_the_start(bad, why, make):
-    """After it was called again and again."""
+async def test_microphone_callback_that_never_works_is_an_error_at_the_start(
+    bad, why, make
+):
     stream = make(microphone=bad)
     with pytest.raises(AudioUnavailable, match=f"lambda.*{why}"):
         async with stream:
@@ -206,20 +201,19 @@ async def test_a_microphone_that_never_works_is_said_at_the_start(bad, why, make
     assert stream.summary().restarts["recorder"] > 3
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_microphone_that_gives_nothing_again_and_again_is_silent(make):
-    """It does not hold the loop either."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_microphone_callback_that_yields_only_empty_pieces_times_out(make):
+    """Nor does it block the event loop."""
 
     async def generator():
         while True:
             yield b""
 
-    with pytest.raises(AudioUnavailable, match=r"nothing came of it for 0\.5 s"):
+    with pytest.raises(AudioUnavailable, match=r"no result for 0\.5 s"):
         await make(microphone=generator).start_streaming()
 
 
-async def test_a_microphone_that_ends_for_good_ends_the_session(make):
-    """As a recorder does that cannot be revived."""
+async def test_microphone_callback_that_is_given_up_ends_the_session(make):
     rest = [bytes(FRAME)] * 10
 
     async def read():
@@ -228,19 +222,20 @@ async def test_a_microphone_that_ends_for_good_ends_the_session(make):
     with pytest.raises(CriticalProcessFailed, match="it ended"):
         async with make(microphone=read) as stream:
             with pytest.raises(ClosedStream, match="it ended"):
-                await stream.wait_for_response(PATIENCE)
+                await stream.wait_for_response(TIMEOUT)
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """Have functions taken for hung soon."""
-    for name in ("_FIRST_BYTE", "_SILENCE", "_STALL"):
+def short_timeouts(monkeypatch):
+    """Set all timeouts of callbacks to 0.5 s."""
+    for name in ("_STARTUP_TIME", "_MAX_SILENCE", "_CALL_TIMEOUT"):
         monkeypatch.setattr(callbacks, name, 0.5)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_microphone_that_blocks_blocks_nobody_and_is_called_again(make):
-    """It hangs in its thread; the loop goes on."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_blocked_microphone_callback_does_not_block_the_loop_and_is_called_again(
+    make,
+):
     hang, calls, threads = threading.Event(), 0, set()
 
     def read():
@@ -248,7 +243,7 @@ async def test_a_microphone_that_blocks_blocks_nobody_and_is_called_again(make):
         calls += 1
         threads.add(threading.current_thread())
         if calls == 3:
-            hang.wait(PATIENCE)
+            hang.wait(TIMEOUT)
         time.sleep(0.02)
         return bytes(FRAME)
 
@@ -260,7 +255,7 @@ async def test_a_microphone_that_blocks_blocks_nobody_and_is_called_again(make):
         sent = stream.summary().sent_audio
         await until(lambda: stream.summary().sent_audio > sent + 0.2)
         stream.send_text(QUESTION, trigger_response=True)
-        assert (await stream.wait_for_response(PATIENCE)).text == ANSWER
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
     assert failed[0].problem is DeviceProblem.LOST
     assert "0.5 s" in failed[0].reason
     assert threading.main_thread() not in threads
@@ -270,8 +265,7 @@ async def test_a_microphone_that_blocks_blocks_nobody_and_is_called_again(make):
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_a_speaker_may_be_a_function(is_async, make):
-    """It is given whole samples, no faster than they play."""
+async def test_speaker_callback_gets_whole_samples_in_real_time(is_async, make):
     played, times = bytearray(), []
 
     def play(pcm):
@@ -284,18 +278,17 @@ async def test_a_speaker_may_be_a_function(is_async, make):
     stream = make(speaker=play_async if is_async else play)
     async with stream:
         stream.send_text(QUESTION, trigger_response=True)
-        assert (await stream.wait_for_response(PATIENCE)).text == ANSWER
-        await stream.wait_until_played(PATIENCE)
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
+        await stream.wait_until_played(TIMEOUT)
         assert stream.process_status()["player"].status == "running"
     assert len(played) == stream.summary().played_audio * 48_000
     assert len(played) % 2 == 0
     assert any(played)
-    # All but what it may be ahead was waited for.
+    # The speaker may be ahead of real time by less than half a second.
     assert times[-1] - times[0] > len(played) / 48_000 - 0.5
 
 
-async def test_a_speaker_is_not_called_any_more_once_the_user_broke_in(make):
-    """And the service learns how much it was given."""
+async def test_interruption_ends_the_calls_of_the_speaker_and_truncates_the_item(make):
     played = bytearray()
     stream = make(speaker=played.extend)
     async with stream:
@@ -303,15 +296,15 @@ async def test_a_speaker_is_not_called_any_more_once_the_user_broke_in(make):
         await until(lambda: played)
         stream.interrupt()
         before = len(played)
-        await stream.wait_for_response(PATIENCE)
-        await stream.wait_until_played(PATIENCE)
-        assert len(played) <= before + 200 * 48  # the piece that was on its way
+        await stream.wait_for_response(TIMEOUT)
+        await stream.wait_until_played(TIMEOUT)
+        assert len(played) <= before + 200 * 48  # the piece that was being played
         cuts = stream.eventlog.find("truncate$", direction="sent")
     assert cuts[0].data["audio_end_ms"] <= len(played) // 48
 
 
-async def test_a_speaker_that_raises_is_called_again_with_what_comes_next(make):
-    """One piece is lost, and told of."""
+async def test_speaker_callback_that_raises_is_reported_and_called_again(make):
+    """One piece is lost."""
     lost = []
 
     async def play(pcm):
@@ -323,32 +316,29 @@ async def test_a_speaker_that_raises_is_called_again_with_what_comes_next(make):
     failed = failures(stream)
     async with stream:
         stream.send_text(QUESTION, trigger_response=True)
-        await stream.wait_for_response(PATIENCE)
-        await stream.wait_until_played(PATIENCE)
+        await stream.wait_for_response(TIMEOUT)
+        await stream.wait_until_played(TIMEOUT)
         assert stream.summary().restarts["player"] == 1
     assert [(e.device, e.problem) for e in failed] == [("player", DeviceProblem.DIED)]
     assert stream.summary().played_audio > len(lost[0]) / 48_000
 
 
-async def test_a_speaker_that_never_works_leaves_a_conversation_in_writing(make):
-    """Degraded, and it says so."""
-
+async def test_session_continues_degraded_if_the_speaker_callback_never_works(make):
     def play(pcm):
         raise OSError("no device")
 
     async with make(speaker=play) as stream:
         stream.send_text("Tell me a story.", trigger_response=True)
         await until(lambda: "player" in stream.process_manager.degraded)
-        await stream.wait_until_played(PATIENCE)
+        await stream.wait_until_played(TIMEOUT)
         stream.interrupt()
-        await stream.wait_for_response(PATIENCE)
+        await stream.wait_for_response(TIMEOUT)
         stream.send_text(QUESTION, trigger_response=True)
-        assert (await stream.wait_for_response(PATIENCE)).text == ANSWER
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_speaker_that_hangs_is_called_again(make):
-    """The loop goes on meanwhile."""
+@pytest.mark.usefixtures("short_timeouts")
+async def test_speaker_callback_that_hangs_is_called_again(make):
     hung = []
 
     async def play(pcm):
@@ -367,8 +357,7 @@ async def test_a_speaker_that_hangs_is_called_again(make):
     assert failed[0].problem is DeviceProblem.LOST
 
 
-async def test_a_session_ends_while_both_block(make):
-    """Both threads are waited for, for a moment."""
+async def test_session_ends_while_the_microphone_callback_blocks(make):
     entered, go_on = threading.Event(), threading.Event()
     frames = [bytes(FRAME)] * 3
 
@@ -376,7 +365,7 @@ async def test_a_session_ends_while_both_block(make):
         if frames:
             return frames.pop()
         entered.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(TIMEOUT)
         return bytes(FRAME)
 
     began = time.monotonic()
@@ -389,22 +378,20 @@ async def test_a_session_ends_while_both_block(make):
 
 
 @pytest.mark.parametrize("option", ["microphone", "speaker"])
-async def test_what_is_no_function_is_refused(option, make):
-    """With what would do."""
+async def test_invalid_microphone_or_speaker_is_refused(option, make):
     with pytest.raises(InvalidConfiguration, match=f"7 cannot be a {option}"):
         await make(**{option: 7}).start_streaming()
 
 
-async def test_a_loop_that_stood_still_is_no_fault_of_a_function(monkeypatch):
-    """Only the time in which it could have come counts."""
-    vigil = callbacks.Vigil()
-    vigil.begin(1.0)
-    keeping = asyncio.create_task(vigil.keep())
+async def test_watchdog_does_not_count_the_time_of_a_blocked_loop(monkeypatch):
+    watchdog = callbacks.Watchdog()
+    watchdog.begin(1.0)
+    running = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
     real = asyncio.get_running_loop().time
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: real() + 3600)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert not keeping.done()
-    keeping.cancel()
-    await asyncio.wait([keeping])
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])

@@ -1,5 +1,3 @@
-"""What is wrong with a device, by its last words and by its bytes a second."""
-
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +6,10 @@ from hypothesis import strategies as st
 
 from realtalk_async.supervision import Cause
 from realtalk_async.voice.audio.diagnostics import (
-    PATIENCE,
-    WAITS_FOR,
-    Patience,
+    RETRY_WINDOW,
+    TEMPORARY_PROBLEMS,
     RateMonitor,
+    RetryWindow,
     advise,
     diagnose,
 )
@@ -19,13 +17,13 @@ from realtalk_async.voice.events import DeviceProblem
 
 
 def report(cause=Cause.FAILED, exit_status=1, sign=None):
-    """Return the last life of a program, as far as it matters."""
+    """Return the fields of a report that a diagnosis needs."""
     sign = sign and SimpleNamespace(kind=sign)
     return SimpleNamespace(cause=cause, exit_status=exit_status, sign=sign)
 
 
 @pytest.mark.parametrize(
-    ("last", "trouble"),
+    ("last", "problem"),
     [
         (report(sign="device busy"), DeviceProblem.BUSY),
         (report(sign="no sound server"), DeviceProblem.SERVER_GONE),
@@ -36,19 +34,19 @@ def report(cause=Cause.FAILED, exit_status=1, sign=None):
         (report(Cause.FAILED, -9), DeviceProblem.DIED),
     ],
 )
-def test_each_end_of_a_device_program_has_its_meaning(last, trouble):
-    """sox and ffmpeg exit with 0 when the sound server goes away."""
-    assert diagnose(last, is_device=True) is trouble
-    assert advise(trouble)
+def test_exit_of_a_device_program_is_diagnosed(last, problem):
+    """sox and ffmpeg exit with 0 when the sound server ends."""
+    assert diagnose(last, is_device=True) is problem
+    assert advise(problem)
 
 
-def test_a_command_of_the_app_that_exits_with_0_has_only_died():
-    """It may know nothing of sound servers."""
+def test_own_command_that_exits_with_0_has_died():
+    """Such a command need not use a sound server."""
     assert diagnose(report(Cause.FINISHED, 0), is_device=False) is DeviceProblem.DIED
 
 
-def test_a_wrong_rate_is_told_from_silence():
-    """Both were ended by us."""
+def test_wrong_rate_is_distinguished_from_silence():
+    """The supervisor ends the program in both cases."""
     unwell = report(Cause.UNHEALTHY, -15)
     assert diagnose(unwell, is_device=True, wrong_rate=True) is DeviceProblem.WRONG_RATE
 
@@ -57,29 +55,27 @@ def test_a_wrong_rate_is_told_from_silence():
     ("share", "well"),
     [(1.0, True), (0.91, True), (1.09, True), (0.89, False), (1.11, False), (4, False)],
 )
-def test_ten_percent_are_tolerated(share, well):
-    """Slower and faster."""
-    watch = RateMonitor(100.0, 5000)
-    wrong = watch.look(101.0, 5000 + round(48_000 * share))
+def test_rate_may_differ_by_10_percent(share, well):
+    monitor = RateMonitor(100.0, 5000)
+    wrong = monitor.check(101.0, 5000 + round(48_000 * share))
     assert (wrong is None) is well
-    assert watch.rate == round(48_000 * share)
+    assert monitor.rate == round(48_000 * share)
     if wrong is not None:
         assert f"{round(48_000 * share):,} bytes a second, not 48,000" in wrong
 
 
-def test_each_look_counts_from_the_last_one():
-    """And from the first one of each recorder."""
-    watch = RateMonitor(100.0)
-    assert watch.look(101.0, 24_000) is not None
-    assert watch.look(102.0, 72_000) is None
-    assert watch.look(102.3, 172_000) is None  # too short to tell anything
-    watch.begin(110.0, 172_000)
-    assert watch.look(111.0, 220_000) is None
+def test_each_check_ends_a_period_and_reset_begins_a_new_one():
+    monitor = RateMonitor(100.0)
+    assert monitor.check(101.0, 24_000) is not None
+    assert monitor.check(102.0, 72_000) is None
+    assert monitor.check(102.3, 172_000) is None  # too short a period
+    monitor.reset(110.0, 172_000)
+    assert monitor.check(111.0, 220_000) is None
 
 
-def test_silence_is_judged_elsewhere():
-    """By its own probe, which is quicker."""
-    assert RateMonitor(100.0).look(101.0, 0) is None
+def test_silence_is_no_wrong_rate():
+    """A probe of its own detects silence earlier."""
+    assert RateMonitor(100.0).check(101.0, 0) is None
 
 
 @given(
@@ -87,20 +83,18 @@ def test_silence_is_judged_elsewhere():
         st.tuples(st.floats(0, 20), st.sampled_from(list(DeviceProblem))), max_size=30
     )
 )
-def test_a_device_is_waited_for_from_its_first_trouble_for_so_long(troubles):
-    """By hand: half a minute from the first one that passes by itself."""
-    patience, now, since = Patience(), 100.0, None
-    for pause, one in troubles:
+def test_retry_window_lasts_30_s_from_the_first_temporary_problem(problems):
+    window, now, since = RetryWindow(), 100.0, None
+    for pause, one in problems:
         now += pause
-        passes = one in WAITS_FOR
-        since = now if passes and since is None else since
-        assert patience.lasts(one, now) == (passes and now - since < PATIENCE)
+        temporary = one in TEMPORARY_PROBLEMS
+        since = now if temporary and since is None else since
+        assert window.allows(one, now) == (temporary and now - since < RETRY_WINDOW)
 
 
-def test_patience_is_renewed_when_the_device_works_again():
-    """The next trouble has all of it."""
-    patience = Patience()
-    assert patience.lasts(DeviceProblem.BUSY, 100.0)
-    assert not patience.lasts(DeviceProblem.BUSY, 100.0 + PATIENCE)
-    patience.renew()
-    assert patience.lasts(DeviceProblem.BUSY, 200.0)
+def test_retry_window_begins_anew_when_the_device_has_worked():
+    window = RetryWindow()
+    assert window.allows(DeviceProblem.BUSY, 100.0)
+    assert not window.allows(DeviceProblem.BUSY, 100.0 + RETRY_WINDOW)
+    window.reset()
+    assert window.allows(DeviceProblem.BUSY, 200.0)

@@ -1,10 +1,10 @@
 """
-Real sound paths: a sound server of its own, real recorders and players.
+Sessions with real recorders and players on a sound server that each test starts.
 
-The machine needs no sound card: PulseAudio runs with two null sinks, ``mic``, whose
-monitor is the microphone, and ``spk``, whose monitor hears what the speaker plays. What
-is not installed (``apt-get install pulseaudio pulseaudio-utils sox libsox-fmt-pulse``)
-is not tested.
+The machine needs no sound card: PulseAudio runs with two null sinks. The monitor of ``mic``
+is the microphone; the monitor of ``spk`` records what the speaker plays. Tests of programs
+that are not installed are skipped
+(``apt-get install pulseaudio pulseaudio-utils sox libsox-fmt-pulse``).
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from realtalk_async.offline.speech.sphinx import SphinxRecogniser
 from realtalk_async.offline.speech.voice import synthesise
 from realtalk_async.offline.speech.voice_detector import VoiceDetector
 from realtalk_async.voice import Stream
-from realtalk_async.voice import events as words
+from realtalk_async.voice import events as voice_events
 from realtalk_async.voice.audio import devices, diagnostics
 
-PATIENCE = 60
-"""Seconds that nothing of this takes on any machine."""
+TIMEOUT = 60
+"""Seconds that no step takes on any machine."""
 
 SERVER = {
     name: shutil.which(name) for name in ("pulseaudio", "pactl", "parec", "pacat")
@@ -44,7 +44,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-SERVER_GONE = words.DeviceProblem.SERVER_GONE
+SERVER_GONE = voice_events.DeviceProblem.SERVER_GONE
 
 RAW = ("--raw", "--format=s16le", "--rate=24000", "--channels=1")
 SECOND = 1000 * BYTES_PER_MS
@@ -59,11 +59,10 @@ LONG = "Say one two three four five six seven eight nine ten eleven twelve."
 
 class SoundServer:
     """
-    A PulseAudio of its own, with nothing of the machine's or the user's.
+    A PulseAudio server that uses nothing of the machine or the user.
 
     Args:
-        folder: Where its socket and all that it keeps are; a short path, for the
-            socket's sake.
+        folder: The folder of its socket and files; a socket needs a short path.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,13 +90,13 @@ class SoundServer:
         return self
 
     def start(self) -> None:
-        """Start the server, with both devices; also after it was killed."""
+        """Start or restart the server with both devices."""
         native = f"module-native-protocol-unix socket={self._socket} auth-anonymous=1"
         self._process = self._spawn(
             *(SERVER["pulseaudio"], "-n", "--daemonize=no", "--exit-idle-time=-1"),
             *("--disable-shm=yes", "-L", native),
         )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not self._socket.exists():
             assert self._process.poll() is None, "the sound server did not start"
             assert time.monotonic() < deadline
@@ -119,24 +118,23 @@ class SoundServer:
         """
         Run ``pactl`` and return what it prints.
 
-        It blocks, and so does all that uses it, and `start`: no session in this thread
-        gives anything up meanwhile, however long it takes.
+        This blocks the event loop, so a session gives up nothing meanwhile.
         """
         environment = {**os.environ, **self.environment, "LC_ALL": "C"}
         argv = (SERVER["pactl"], *arguments)
         done = subprocess.run(
-            argv, env=environment, check=True, capture_output=True, timeout=PATIENCE
+            argv, env=environment, check=True, capture_output=True, timeout=TIMEOUT
         )
         return done.stdout.decode().strip()
 
     def plug_in(self) -> None:
-        """Have both devices."""
+        """Create both devices."""
         for name in ("spk", "mic"):
             self._sinks[name] = self.control(
                 *("load-module", "module-null-sink", f"sink_name={name}"),
                 *("rate=24000", "channels=1", "format=s16le"),
             )
-            # Without a stream of little latency a null sink works 2 s at a time.
+            # Without a low-latency stream a null sink processes 2 s at a time.
             with Path("/dev/zero").open("rb") as silence:
                 self._spawn(
                     *(SERVER["pacat"], "-d", name, "--latency-msec=10", *RAW),
@@ -144,26 +142,26 @@ class SoundServer:
                 )
 
     def unplug(self) -> None:
-        """Take both devices away at once, as a cable would."""
+        """Remove both devices."""
         self.control("unload-module", "module-null-sink")
 
     def unplug_microphone(self) -> None:
-        """Take the one away, and leave the speaker."""
+        """Remove the microphone only."""
         self.control("unload-module", self._sinks["mic"])
 
     def suspend(self, name: str, *, on: bool = True) -> None:
-        """Have a device, and its monitor, do nothing; or have it work again."""
+        """Suspend a device with its monitor, or resume it."""
         self.control("suspend-sink", name, str(int(on)))
 
     def say(self, path: Path) -> subprocess.Popen:
-        """Speak into the microphone; return who does."""
+        """Play *path* into the microphone; return the process."""
         return self._spawn(
             SERVER["pacat"], "-d", "mic", "--latency-msec=500", *RAW, str(path)
         )
 
     @contextmanager
     def listening(self, path: Path):
-        """Write all that the speaker plays to *path*."""
+        """Write everything that the speaker plays to *path*."""
         with path.open("wb") as file:
             argv = (SERVER["parec"], "-d", "spk.monitor", "--latency-msec=20", *RAW)
             child = self._spawn(*argv, stdout=file)
@@ -171,21 +169,21 @@ class SoundServer:
             end(child)
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server."""
         assert self._process is not None
         end(self._process)
         self._socket.unlink()
 
 
 def end(child: subprocess.Popen) -> None:
-    """Kill *child* and wait until it is gone."""
+    """Kill *child* and reap it."""
     child.kill()
-    child.wait(PATIENCE)
+    child.wait(TIMEOUT)
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """The sound server of this test; it is also that of all children of this test."""
+    """Yield a sound server that all children of this test use."""
     for name in ("DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     # Not `tmp_path`: a socket's path has at most 107 characters.
@@ -198,17 +196,17 @@ def server(monkeypatch):
         yield server
 
 
-# --- What is tested with it -------------------------------------------------------
+# --- Sessions ---------------------------------------------------------------------
 
 
 @pytest.fixture(params=["parec", "sox", "ffmpeg"])
 def recorder(request, monkeypatch, tmp_path):
-    """The program that records, and its partner that plays: no others are found."""
+    """Return a recorder's name; only it and its player are on the PATH."""
     name = request.param
     if name == "ffmpeg":
         if devices.find_bundled_ffmpeg() is None:
             pytest.skip("not installed: imageio-ffmpeg")
-        programs = []  # the bundled one is no matter of the PATH
+        programs = []  # the bundled ffmpeg is not found by the PATH
     else:
         programs = {"parec": ["parec", "pacat"], "sox": ["sox"]}[name]
     only_these(programs, monkeypatch, tmp_path)
@@ -216,7 +214,7 @@ def recorder(request, monkeypatch, tmp_path):
 
 
 def only_these(programs, monkeypatch, tmp_path):
-    """Have a PATH with nothing else on it."""
+    """Set a PATH with *programs* only."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for program in programs:
@@ -228,12 +226,12 @@ def only_these(programs, monkeypatch, tmp_path):
 
 
 EXIT_STATUS = {"parec": 1, "sox": 0, "ffmpeg": 0}
-"""What a recorder exits with when its server or its device is gone."""
+"""The exit status of a recorder whose server or device is gone."""
 
 
 @pytest.fixture
 def question(tmp_path):
-    """A spoken question with silence around it."""
+    """Return a file with a spoken question between silence."""
     path = tmp_path / "question.raw"
     path.write_bytes(bytes(SECOND // 2) + synthesise(QUESTION) + bytes(SECOND))
     return path
@@ -241,105 +239,106 @@ def question(tmp_path):
 
 @pytest.fixture
 async def stream(server, recorder, tmp_path):
-    """A session with the machine's own microphone and speaker, and its peer."""
+    """Yield a session with the default microphone and speaker, and a peer."""
     async with Peer(pace=0) as peer:
         yield Stream(url=peer.url, logger=Logger(tmp_path / "app.log"))
 
 
 class Watch:
-    """All that happens to a session and its children, in order."""
+    """Collects the events of a session and its children in order."""
 
     def __init__(self, stream: Stream) -> None:
         self.seen: list = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         stream.subscribe(self._note)
         stream.process_manager.subscribe(self._note)
 
     def _note(self, event) -> None:
         self.seen.append(event)
-        self._news.set()
+        self._changed.set()
 
     def of(self, kind, process=None) -> list:
-        """Return what happened of that kind, to that process."""
+        """Return the events of a type, of one process if it is given."""
         found = [event for event in self.seen if isinstance(event, kind)]
         return [e for e in found if process is None or e.process == process]
 
     async def until(self, condition):
-        """Wait until *condition* is true, and return it."""
-        with anyio.fail_after(PATIENCE):
+        """Wait until *condition* is true and return its value."""
+        with anyio.fail_after(TIMEOUT):
             while not (found := condition()):
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
         return found
 
     async def answered(self, text: str) -> None:
-        """Wait until that was a response."""
+        """Wait until a response has this text."""
         await self.until(
-            lambda: text in [e.outcome.text for e in self.of(words.ResponseFinished)]
+            lambda: (
+                text in [e.outcome.text for e in self.of(voice_events.ResponseFinished)]
+            )
         )
 
 
 def voiced(pcm: bytes) -> int:
-    """Return how many frames of 20 ms hold a voice."""
+    """Return the number of 20 ms frames with a voice."""
     whole = pcm[: len(pcm) // FRAME_BYTES * FRAME_BYTES]
     return sum(VoiceDetector().detect(whole, 0.5)) if whole else 0
 
 
 def hear(pcm: bytes) -> list[str]:
-    """Return the words in *pcm*."""
-    ear = SphinxRecogniser()
-    ear.feed(pcm)
-    return ear.finish().split()
+    """Return the words that a recogniser finds in *pcm*."""
+    recogniser = SphinxRecogniser()
+    recogniser.feed(pcm)
+    return recogniser.finish().split()
 
 
-async def test_a_question_is_heard_and_answered_aloud(
+async def test_spoken_question_gets_a_spoken_answer(
     server, stream, recorder, question, tmp_path
 ):
-    """From the microphone's device, over the wire, to the speaker's device."""
     heard = tmp_path / "heard.raw"
     expected = voiced(synthesise(ANSWER))
     with server.listening(heard):
         async with stream:
             program = stream.process_status()["recorder"]
             server.say(question)
-            outcome = await stream.wait_for_response(PATIENCE)
+            outcome = await stream.wait_for_response(TIMEOUT)
             await sounds(heard, expected * 0.9)
     assert program.status == "running"
     assert outcome.text == ANSWER
     assert stream.conversation()[0].content == QUESTION
-    # A busy machine may tear a word; it does not make up others.
+    # On a busy machine the recogniser may miss some words.
     understood = {"two", "plus", "three", "is", "five"} & set(hear(heard.read_bytes()))
     assert len(understood) >= 3
     assert stream.summary().restarts == {"connection": 0, "player": 0, "recorder": 0}
 
 
-async def test_a_microphone_that_goes_silent_is_found_out(
+async def test_recorder_of_a_silent_device_is_restarted(
     server, stream, recorder, question
 ):
-    """Its program lives, says nothing and delivers nothing; a new one delivers."""
+    """Its program keeps running without audio and without an error."""
     watch = Watch(stream)
     async with stream:
         speaker = server.say(question)
-        await watch.until(lambda: watch.of(words.SpeechStarted))
+        await watch.until(lambda: watch.of(voice_events.SpeechStarted))
         server.suspend("mic")
         await watch.until(lambda: watch.of(events.ProbeFailed, "recorder"))
         end(speaker)
         server.suspend("mic", on=False)
         await watch.until(lambda: watch.of(events.ProcessRestarted, "recorder"))
-        await watch.until(lambda: watch.of(words.SpeechStopped))
+        await watch.until(lambda: watch.of(voice_events.SpeechStopped))
         server.say(question)
         await watch.answered(ANSWER)
         assert stream.is_ready()
     exited = watch.of(events.ProcessExited, "recorder")[0]
     assert exited.cause == "ended by us: unhealthy"
-    assert failures(watch, "recorder") == [words.DeviceProblem.LOST]
+    assert failures(watch, "recorder") == [voice_events.DeviceProblem.LOST]
     assert watch.of(events.ProcessExited, "player")[:-1] == []
 
 
-async def test_a_speaker_that_plays_nothing_is_found_out(
+async def test_player_of_a_suspended_device_is_restarted(
     server, stream, recorder, tmp_path
 ):
-    """Its program takes no more; a new one plays on what is still to come."""
+    """Its program accepts no more input; the next one plays the rest."""
     watch = Watch(stream)
     heard = tmp_path / "heard.raw"
     async with stream:
@@ -354,28 +353,27 @@ async def test_a_speaker_that_plays_nothing_is_found_out(
         assert stream.is_ready()
     exited = watch.of(events.ProcessExited, "player")[0]
     assert exited.cause == "ended by us: unhealthy"
-    assert failures(watch, "player") == [words.DeviceProblem.LOST]
+    assert failures(watch, "player") == [voice_events.DeviceProblem.LOST]
 
 
 async def sounds(path, frames):
-    """Wait until so many frames of 20 ms with a voice were heard."""
-    with anyio.fail_after(PATIENCE):
+    """Wait until *path* has so many 20 ms frames with a voice."""
+    with anyio.fail_after(TIMEOUT):
         while voiced(path.read_bytes()) < frames:
             await asyncio.sleep(0.1)
 
 
-async def test_devices_that_are_unplugged_and_plugged_in_again(
+async def test_session_continues_after_devices_were_unplugged_and_plugged_in(
     server, stream, recorder, question
 ):
-    """In mid-sentence; recorder and player die of it, and are revived."""
     watch = Watch(stream)
     async with stream:
         server.say(question)
-        await watch.until(lambda: watch.of(words.SpeechStarted))
+        await watch.until(lambda: watch.of(voice_events.SpeechStarted))
         server.unplug()
         server.plug_in()
         await watch.until(lambda: watch.of(events.ProcessRestarted, "recorder"))
-        await watch.until(lambda: watch.of(words.SpeechStopped))
+        await watch.until(lambda: watch.of(voice_events.SpeechStopped))
         server.say(question)
         await watch.answered(ANSWER)
         assert stream.is_ready()
@@ -384,21 +382,20 @@ async def test_devices_that_are_unplugged_and_plugged_in_again(
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """Have no recorder waited for; by default it is for half a minute."""
-    monkeypatch.setattr(diagnostics, "PATIENCE", 1.0)
+def short_retry_window(monkeypatch):
+    """Wait 1 s instead of 30 s for a device."""
+    monkeypatch.setattr(diagnostics, "RETRY_WINDOW", 1.0)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_devices_that_stay_away_end_the_session(
+@pytest.mark.usefixtures("short_retry_window")
+async def test_devices_that_stay_unplugged_end_the_session(
     server, stream, recorder, question
 ):
-    """With the recorder as the reason, after it was tried again and again."""
     watch = Watch(stream)
     with pytest.raises(CriticalProcessFailed, match="recorder") as caught:
         async with stream:
             server.say(question)
-            await watch.until(lambda: watch.of(words.SpeechStarted))
+            await watch.until(lambda: watch.of(voice_events.SpeechStarted))
             server.unplug()
             with pytest.raises(ClosedStream):
                 await responses(stream)
@@ -407,11 +404,11 @@ async def test_devices_that_stay_away_end_the_session(
     given_up(watch, recorder)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_sound_server_killed_in_mid_response_ends_the_session(
+@pytest.mark.usefixtures("short_retry_window")
+async def test_killed_sound_server_ends_the_session(
     server, stream, recorder, question, tmp_path
 ):
-    """Whatever status its programs exit with: both have failed."""
+    """Recorder and player have failed, whatever their exit status is."""
     watch = Watch(stream)
     heard = tmp_path / "heard.raw"
     with pytest.raises(CriticalProcessFailed, match="recorder"):
@@ -426,23 +423,22 @@ async def test_a_sound_server_killed_in_mid_response_ends_the_session(
     given_up(watch, recorder)
     assert watch.of(events.ProcessExited, "player")[0].cause == "failed"
     assert failures(watch, "recorder")[0] == SERVER_GONE
-    if recorder != "ffmpeg":  # as a player it says nothing that tells
+    if recorder != "ffmpeg":  # ffmpeg as a player prints no reason
         assert failures(watch, "player")[0] == SERVER_GONE
 
 
-async def test_a_sound_server_that_comes_back_is_waited_for(
+async def test_session_continues_after_the_sound_server_was_restarted(
     server, stream, recorder, question, tmp_path
 ):
-    """Killed in mid-sentence; what is said to the next one is answered aloud."""
     watch = Watch(stream)
     heard = tmp_path / "heard.raw"
     async with stream:
         server.say(question)
-        await watch.until(lambda: watch.of(words.SpeechStarted))
+        await watch.until(lambda: watch.of(voice_events.SpeechStarted))
         server.kill()
         await watch.until(lambda: failures(watch, "recorder"))
         server.start()
-        await watch.until(lambda: watch.of(words.SpeechStopped))
+        await watch.until(lambda: watch.of(voice_events.SpeechStopped))
         with server.listening(heard):
             server.say(question)
             await watch.answered(ANSWER)
@@ -452,29 +448,29 @@ async def test_a_sound_server_that_comes_back_is_waited_for(
 
 
 async def responses(stream):
-    """Wait for one response after the other, for ever."""
+    """Wait for responses until the session ends."""
     while True:
-        await stream.wait_for_response(PATIENCE)
+        await stream.wait_for_response(TIMEOUT)
 
 
 def failures(watch, device):
-    """Return what was wrong with that device, each time."""
-    found = watch.of(words.DeviceFailed)
+    """Return the problems of a device in order."""
+    found = watch.of(voice_events.DeviceFailed)
     return [event.problem for event in found if event.device == device]
 
 
 def given_up(watch, recorder):
-    """Check that the recorder failed, was tried again, and was given up."""
+    """Check that the recorder failed, was restarted, and was given up."""
     exited = watch.of(events.ProcessExited, "recorder")
     assert (exited[0].exit_status, exited[0].cause) == (EXIT_STATUS[recorder], "failed")
     assert len(exited) > 3
     assert len(watch.of(events.ProcessGivenUp, "recorder")) == 1
 
 
-async def test_a_recorder_that_the_sound_server_moves_goes_on(
+async def test_recorder_continues_when_the_sound_server_moves_it(
     server, monkeypatch, tmp_path
 ):
-    """PulseAudio gives it another device if there is one: it is not even noticed."""
+    """PulseAudio moves the recorder to another device, without an interruption."""
     only_these(["parec", "pacat"], monkeypatch, tmp_path)
     async with (
         Peer(pace=0) as peer,
@@ -482,7 +478,7 @@ async def test_a_recorder_that_the_sound_server_moves_goes_on(
     ):
         server.unplug_microphone()
         before = stream.summary().sent_audio
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             while stream.summary().sent_audio < before + 3:
                 await asyncio.sleep(0.1)
         assert stream.is_ready()

@@ -1,5 +1,3 @@
-"""A recording of both sides, on disks of all kinds."""
-
 import asyncio
 import threading
 import time
@@ -13,17 +11,17 @@ from realtalk_async.voice.audio import recording, wav
 from realtalk_async.voice.audio.recording import Recording
 
 SECOND = 48_000
-PATIENCE = 60
+TIMEOUT = 60
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the recording is."""
+    """Return the path of the recording."""
     return tmp_path / "both.wav"
 
 
 class Disk:
-    """One that takes nothing while it is held up."""
+    """A disk that blocks each write while `works` is not set."""
 
     def __init__(self):
         self.works = threading.Event()
@@ -31,86 +29,84 @@ class Disk:
         self.works.set()
 
     def extend(self, path, frames, silence):
-        """Write, once it works."""
+        """Write when the disk works."""
         self.asked.set()
-        self.works.wait(PATIENCE)
+        self.works.wait(TIMEOUT)
         wav.extend(path, frames, silence)
 
 
 def frames_in(path):
-    """Return how many frames a WAV holds, by its header and by its size."""
+    """Return the number of frames of a WAV file; its size must agree."""
     with wave.open(str(path)) as file:
         assert path.stat().st_size == 44 + 4 * file.getnframes()
         return file.getnframes()
 
 
 async def until(condition):
-    """Wait until *condition* is true."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def test_a_stalled_disk_costs_bounded_memory_and_is_told_once(path, logger):
-    """The session goes on; what was not kept is silence, and counted."""
+async def test_stalled_disk_costs_bounded_memory_and_is_logged_once(path, logger):
+    """Audio that was not written becomes silence, and its duration is counted."""
     disk = Disk()
-    tape = Recording(path, logger, extend=disk.extend)
+    both = Recording(path, logger, extend=disk.extend)
     disk.works.clear()
-    running = asyncio.create_task(tape.run())
-    tape.recorded(bytes(SECOND), time.monotonic())
+    running = asyncio.create_task(both.run())
+    both.recorded(bytes(SECOND), time.monotonic())
     await until(disk.asked.is_set)
     for _ in range(100):
-        tape.recorded(bytes(SECOND), time.monotonic())
-        tape.played(None, bytes(SECOND), 0.0)
-    assert tape.waiting <= recording._MOST + 1
-    said = await logger.get_logs(level="WARNING", component="session")
-    assert [entry.message.split(":")[0] for entry in said] == ["The disk is too slow"]
+        both.recorded(bytes(SECOND), time.monotonic())
+        both.played(None, bytes(SECOND), 0.0)
+    assert both.pending <= recording._MAX_PENDING + 1
+    entries = await logger.get_logs(level="WARNING", component="session")
+    assert [entry.message.split(":")[0] for entry in entries] == [
+        "The disk is too slow"
+    ]
     disk.works.set()
-    await until(lambda: tape.missing)
-    assert tape.waiting == 0
+    await until(lambda: both.missing)
+    assert both.pending == 0
     before = frames_in(path)
-    assert before >= recording._MOST * SECOND / 2
-    tape.recorded(b"\1\0" * 24_000, time.monotonic())
+    assert before >= recording._MAX_PENDING * SECOND / 2
+    both.recorded(b"\1\0" * 24_000, time.monotonic())
     running.cancel()
     await asyncio.wait([running])
-    await tape.finish()
+    await both.finish()
     assert frames_in(path) >= before + 24_000
-    (end,) = await logger.get_logs(pattern="goes on")
-    assert end.context["missing"] == pytest.approx(tape.missing, abs=0.06)
+    (end,) = await logger.get_logs(pattern="continues")
+    assert end.context["missing"] == pytest.approx(both.missing, abs=0.06)
 
 
-async def test_a_disk_that_never_works_again_does_not_hold_up_the_end(path, logger):
-    """What is there stays valid."""
+async def test_disk_that_never_works_again_does_not_delay_the_end(path, logger):
     disk = Disk()
-    tape = Recording(path, logger, extend=disk.extend)
-    tape.recorded(bytes(SECOND), time.monotonic())
+    both = Recording(path, logger, extend=disk.extend)
+    both.recorded(bytes(SECOND), time.monotonic())
     disk.works.clear()
-    running = asyncio.create_task(tape.run())
+    running = asyncio.create_task(both.run())
     await until(disk.asked.is_set)
     running.cancel()
     await asyncio.wait([running])
-    with anyio.fail_after(PATIENCE):
-        await tape.finish()
-    assert await logger.get_logs(pattern="no end")
+    with anyio.fail_after(TIMEOUT):
+        await both.finish()
+    assert await logger.get_logs(pattern="end of the recording")
     assert frames_in(path) == 0
     disk.works.set()
 
 
-async def test_a_file_that_somebody_spoils_ends_the_recording_only(path, logger):
-    """It is said once."""
-    tape = Recording(path, logger)
+async def test_overwritten_file_ends_only_the_recording(path, logger):
+    both = Recording(path, logger)
     path.write_text("mine now")
-    running = asyncio.create_task(tape.run())
-    with anyio.fail_after(PATIENCE):
+    running = asyncio.create_task(both.run())
+    with anyio.fail_after(TIMEOUT):
         await running
-    tape.recorded(bytes(SECOND), time.monotonic())
-    await tape.finish()
-    (said,) = await logger.get_logs(level="ERROR")
-    assert said.message == "The recording ends here"
+    both.recorded(bytes(SECOND), time.monotonic())
+    await both.finish()
+    (entry,) = await logger.get_logs(level="ERROR")
+    assert entry.message == "The recording ends here"
     assert path.read_text() == "mine now"
 
 
-async def test_a_path_that_cannot_be_written_is_said_at_once(tmp_path, logger):
-    """Before anything is started."""
+async def test_unwritable_path_is_an_error_at_once(tmp_path, logger):
     with pytest.raises(AudioUnavailable, match="No such file"):
         Recording(tmp_path / "missing" / "both.wav", logger)
