@@ -506,7 +506,7 @@ async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp
         ("connection", "connected"),
         ("recorder", "sound"),
         ("recorder", "died"),
-        ("recorder", "revived"),
+        ("recorder", "restarted"),
         ("user", "speech"),
         ("user", "transcript"),
         ("service", "audio"),

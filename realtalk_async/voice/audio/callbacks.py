@@ -239,8 +239,8 @@ class CallbackRecorder:
                     yield piece
         else:
             async with _Caller(_reader(source), "microphone") as call:
-                while (piece := await call()) != b"":
-                    yield piece
+                while (result := await call()) != b"":
+                    yield result
 
     async def _measure_rate(self) -> None:
         while True:
