@@ -340,14 +340,16 @@ async def test_an_unknown_path_lists_the_known_paths(manager):
 
 
 async def test_the_endpoint_can_be_mounted_as_a_wsgi_application(manager):
-    said = []
+    responses = []
     async with Collector(manager) as collector:
         pages = application(collector)
         environ = {"PATH_INFO": "/healthz", "REQUEST_METHOD": "GET"}
-        body = await asyncio.to_thread(pages, environ, lambda *one: said.append(one))
+        body = await asyncio.to_thread(
+            pages, environ, lambda *one: responses.append(one)
+        )
         assert collector.check("liveness").ok  # in the loop, without waiting for it
         assert collector.snapshot().samples  # what is known
-    assert said[0][0] == "200 OK"
+    assert responses[0][0] == "200 OK"
     assert json.loads(b"".join(body))["ok"]
 
 

@@ -74,9 +74,9 @@ async def test_the_last_values_are_exported_once_after_the_block(
         await one.wait()
     points = await read(reader)
     assert points["realtalk.process.exits", "finished", "one"].value == 1
-    told = {name for name, *_ in await read(reader)}
+    exported = {name for name, *_ in await read(reader)}
     histograms = {one.name for one in catalogue.SUPERVISION if one.kind == "histogram"}
-    assert told <= histograms
+    assert exported <= histograms
 
 
 async def test_prometheus_names_are_those_of_the_official_exporter(manager):

@@ -80,13 +80,13 @@ def test_each_event_is_counted_once(event, metric, labels):
 
 
 def test_recovery_and_probe_failure_are_observed_and_passed_to_the_exporter():
-    registry, told = MetricRegistry(), []
-    registry.on_observation = lambda *value: told.append(value)
+    registry, observed = MetricRegistry(), []
+    registry.on_observation = lambda *value: observed.append(value)
     registry.on_event(events.ProcessRestarted(process="mic", pid=1, downtime=0.02))
     registry.on_event(
         events.ProbeFailed(process="mic", probe="silence", reason="", after=0.6)
     )
-    assert told == [
+    assert observed == [
         (catalogue.RECOVERY, ("mic",), 0.02),
         (catalogue.DETECTION, ("mic", "probe"), 0.6),
     ]
@@ -123,7 +123,7 @@ def test_metric_names_suit_opentelemetry_and_prometheus():
     declared = {
         one for one in vars(catalogue).values() if isinstance(one, catalogue.Metric)
     }
-    assert declared == set(metrics), "every metric is told of"
+    assert declared == set(metrics), "every metric is exported"
     assert len({one.name for one in metrics}) == len(metrics)
     for one in metrics:
         assert one.name.startswith("realtalk.")

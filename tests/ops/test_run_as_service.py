@@ -49,23 +49,23 @@ def test_a_run_notifies_systemd(begin, tmp_path):
         systemd.bind(address)
         systemd.settimeout(30)
         one = begin(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"})
-        said = ""
-        while "READY=1" not in said or "1 of 1 running" not in said:
-            said += systemd.recv(4096).decode() + "\n"
-        assert "WATCHDOG=1" in said
+        output = ""
+        while "READY=1" not in output or "1 of 1 running" not in output:
+            output += systemd.recv(4096).decode() + "\n"
+        assert "WATCHDOG=1" in output
         one.send_signal(signal.SIGTERM)
-        while "STOPPING=1" not in said:
-            said += systemd.recv(4096).decode() + "\n"
+        while "STOPPING=1" not in output:
+            output += systemd.recv(4096).decode() + "\n"
     one.stdout.read()
     assert one.wait(30) == 143
 
 
 def test_a_run_serves_metrics_and_health(begin):
     one = begin("--metrics", "0")
-    said = ""
-    while "mic started" not in said:
-        said += one.stdout.readline()
-    url = re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", said)[1]
+    output = ""
+    while "mic started" not in output:
+        output += one.stdout.readline()
+    url = re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", output)[1]
     with urllib.request.urlopen(f"{url}/readyz", timeout=20) as answer:
         assert json.load(answer)["critical"] == {"mic": "running"}
     with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
@@ -77,13 +77,13 @@ def test_a_run_serves_metrics_and_health(begin):
 
 
 @pytest.mark.parametrize(
-    ("where", "told"), [("soon", "no port"), ("192.0.2.1:0", "Cannot assign")]
+    ("where", "message"), [("soon", "no port"), ("192.0.2.1:0", "Cannot assign")]
 )
 def test_an_invalid_metrics_address_ends_with_exit_code_2_before_anything_starts(
-    begin, where, told
+    begin, where, message
 ):
     one = begin("--metrics", where)
-    said = one.stdout.read()
+    output = one.stdout.read()
     assert one.wait(30) == 2
-    assert told in said
-    assert "started" not in said
+    assert message in output
+    assert "started" not in output

@@ -1,4 +1,4 @@
-"""How the public names are used, for the type checkers: checked, never run."""
+"""Typical uses of the public names: type checkers check this file, nothing runs it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from realtalk_async.testing.virtual_time import VirtualTimeLoop
 
 
 async def supervise(logger: Logger) -> None:
-    """Start, look at, and end processes."""
+    """Start, inspect and stop processes."""
     async with ProcessManager(logger, check_interval=0.5) as manager:
         process = await manager.start(
             "mic",
@@ -73,16 +73,16 @@ async def supervise(logger: Logger) -> None:
 
 
 async def resume(report: IncarnationReport) -> Command | None:
-    """Go on where the dead one stopped."""
+    """Continue where the last incarnation stopped."""
     return Command("play", report.stdout[-1].text) if report.failed else None
 
 
 async def connect() -> None:
-    """Do what a supervised coroutine does."""
+    """A supervised coroutine."""
 
 
 async def log() -> None:
-    """Write and ask."""
+    """Write and query the log."""
     async with Logger("app.log") as logger:
         logger.info("app", "Started")
         logger.log("WARNING", "app", "Slow", {"ms": 12})
@@ -92,21 +92,21 @@ async def log() -> None:
 
 
 async def samples() -> AsyncGenerator[bytes, None]:
-    """Be a microphone."""
+    """An async microphone callback."""
     yield bytes(960)
 
 
 async def play(pcm: bytes) -> None:
-    """Be a speaker."""
+    """A speaker callback."""
 
 
 def read() -> bytes:
-    """Be a microphone that blocks."""
+    """A microphone callback that blocks."""
     return bytes(960)
 
 
 async def talk() -> None:
-    """Hold a session."""
+    """Run a session."""
     heard = bytearray()
     for stream in (
         Stream(microphone=samples, speaker=play),
@@ -125,18 +125,18 @@ async def talk() -> None:
 
 
 async def serve(manager: ProcessManager, stream: Stream) -> None:
-    """Put an app into service."""
+    """Export metrics and notify systemd."""
     async with (
         serve_metrics(manager, stream=stream, host="0.0.0.0", port=0) as endpoint,
         export_metrics(manager) as collector,
-        notify_systemd(manager) as listens,
+        notify_systemd(manager) as has_socket,
     ):
         assert_type(endpoint.url, str)
         assert_type(endpoint.port, int)
         assert_type(collector.check("readiness").ok, bool)
-        assert_type(listens, bool)
+        assert_type(has_socket, bool)
 
 
 def jump() -> None:
-    """Test in virtual time."""
+    """Make a loop with virtual time."""
     assert_type(VirtualTimeLoop(real_wait=0.01).time(), float)
