@@ -23,7 +23,7 @@ os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 agents = pytest.importorskip("agents", reason="openai-agents: nox -s peer_clients")
 realtime = pytest.importorskip("agents.realtime")
 
-PATIENCE = 60
+TIMEOUT = 60
 SILENCE = bytes(48_000)
 MODEL = "gpt-realtime-2.1"
 
@@ -55,7 +55,7 @@ class AgentSession:
 
     async def until(self, condition):
         """Read up to the first event that meets *condition*; return it."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async for event in self.session:
                 assert event.type != "error", event
                 self.events.append(event)
@@ -173,7 +173,7 @@ async def test_the_sdk_gets_transcript_audio_and_item_for_a_spoken_question(peer
     base = peer.url.removesuffix("/realtime")
     seen = {}
     async with AsyncOpenAI(api_key="any", websocket_base_url=base) as sdk:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with sdk.realtime.connect(model=MODEL) as connection:
                 await connection.session.update(
                     session={
