@@ -91,8 +91,9 @@ async def test_a_session_reports_responses_latency_and_readiness(logger):
             assert "the voice session is not ready" in report.reasons
             async with stream:
                 assert (await asyncio.to_thread(collector.check, "readiness")).ok
-                stream.send_text("What is seven plus five?", trigger_response=True)
-                outcome = await stream.wait_for_response(timeout=30)
+                outcome = await stream.send_text(
+                    "What is seven plus five?", trigger_response=True
+                )
                 assert outcome.completed
                 snapshot = await asyncio.to_thread(collector.snapshot)
     assert snapshot.samples[catalogue.RESPONSES] == {("completed",): 1}

@@ -31,6 +31,7 @@ from realtalk_async import (
 )
 from realtalk_async.ops import export_metrics, notify_systemd, serve_metrics
 from realtalk_async.testing.virtual_time import VirtualTimeLoop
+from realtalk_async.voice import Outcome
 
 
 async def supervise(logger: Logger) -> None:
@@ -117,8 +118,9 @@ async def talk() -> None:
         assert_type(stream.is_ready(), bool)
     async with Stream(url="ws://127.0.0.1:1/v1/realtime", microphone=None) as stream:
         assert_type(stream, Stream)
-        stream.send_text("hello", "user", trigger_response=True)
+        request = stream.send_text("hello", "user", trigger_response=True)
         print((await stream.wait_for_response(timeout=5)).text)
+        assert_type(await request, Outcome)
         assert_type(stream.process_status(), dict[str, ProcessStatus])
         assert_type(stream.error_history(), ErrorHistory)
     assert_type(await Stream().start_streaming("key", "model", "voice"), Summary)
