@@ -254,7 +254,7 @@ async def test_the_name_of_a_dead_process_is_reused_with_a_warning_and_its_histo
     second = manager.register_process(process, "one")
     await second.wait()
     assert manager.processes["one"] is second is not first
-    [entry] = await manager.logger.get_logs(pattern="takes over")
+    [entry] = await manager.logger.get_logs(pattern="reuses the name")
     assert entry.level == "WARNING"
     history = manager.get_error_history("one")["one"]
     outputs = [record.stdout[0].text for record in history.incarnations]
