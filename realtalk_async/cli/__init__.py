@@ -1,4 +1,4 @@
-"""The command line `realtalk-async`: the commands are in `commands`."""
+"""The command line `realtalk-async`; `commands` has the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from realtalk_async.cli.commands import main as commands
     except ModuleNotFoundError as exc:  # pragma: no cover - only without the extra
-        sys.exit(f"{exc}; install what it needs: pip install 'realtalk-async[cli]'")
+        sys.exit(f"{exc}; install the command line: pip install 'realtalk-async[cli]'")
     except KeyboardInterrupt:  # pragma: no cover - within the first milliseconds
         sys.exit(130)
     commands()

@@ -410,18 +410,18 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
 
     from rich.console import Console
 
-    from realtalk_async.cli import tables as show
-    from realtalk_async.cli.demo import Setting
+    from realtalk_async.cli.demo import DemoOptions
     from realtalk_async.cli.demo import run as run_demo
+    from realtalk_async.cli.demo_output import DemoPrinter
 
     folder = out or Path(tempfile.mkdtemp(prefix="realtalk-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
-    account = show.Account(Console(highlight=False))
-    account.console.print(
+    printer = DemoPrinter(Console(highlight=False))
+    printer.console.print(
         "[bold]realtalk-async demo[/bold]: a supervised voice conversation, offline\n"
     )
-    setting = Setting(folder, microphone=mic, speaker=speaker)
-    sys.exit(asyncio.run(run_demo(setting, account)))
+    options = DemoOptions(folder, microphone=mic, speaker=speaker)
+    sys.exit(asyncio.run(run_demo(options, printer)))
 
 
 @main.command(

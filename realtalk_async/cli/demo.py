@@ -1,8 +1,8 @@
 """
-The demo: a supervised voice conversation, a child that dies in it, and what is told.
+The demo: a supervised voice conversation in which the recorder is killed.
 
-Everything is real: the peer hears and answers over a websocket, recorder and player are
-programs on pipes, and the recorder is killed with SIGKILL in the middle of a sentence.
+The offline peer hears and answers over a websocket, recorder and player are programs on
+pipes, and the recorder gets SIGKILL in the middle of a sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.cli import tables
+from realtalk_async.cli.demo_output import (
+    DemoPrinter,
+    error_table,
+    process_table,
+    transcript_table,
+)
 from realtalk_async.exceptions import RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Spoken, render_async
@@ -39,39 +44,39 @@ SCRIPT = (
     ("Can you count from one to five?", 5.5),
     ("What is twenty minus eight?", 4.0),
 )
-"""What the user says, each with the seconds of silence that follow it."""
+"""The sentences of the user, each with the seconds of silence after it."""
 
-FATAL_SENTENCE = 2
-"""In the middle of this one, counted from 1, the recorder is killed."""
+KILL_IN_SENTENCE = 2
+"""The sentence, counted from 1, in which the recorder is killed."""
 
-PATIENCE = 60.0
-"""Seconds after which the conversation counts as failed."""
+CONVERSATION_TIMEOUT = 60.0
+"""Seconds after which the conversation has failed."""
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code that shells give after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What the demo is asked to do."""
+class DemoOptions:
+    """The options of `realtalk-async demo`."""
 
     folder: Path
-    """Where log and WAV files go."""
+    """The folder of the log and the WAV files."""
     microphone: str | None = None
-    """A WAV file, ``default`` for the machine's; None speaks the script."""
+    """A WAV file, or ``default`` for the machine's; None for the spoken script."""
     speaker: str | None = None
     """
-    A WAV file, ``default`` for the machine's; None writes ``speaker.wav``, unless the
-    microphone is the machine's: then who speaks also wants to hear.
+    A WAV file, or ``default`` for the machine's. None for ``speaker.wav``, or for the
+    machine's if the microphone is the machine's, too.
     """
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far the conversation has come."""
+    """The progress of the conversation."""
 
     heard: int = 0
-    """Sentences whose beginning the peer has heard."""
+    """Sentences whose start the peer has detected."""
     answered: int = 0
     killed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,25 +87,25 @@ class Demo:
     One run of the demo.
 
     Args:
-        setting: What it is asked to do.
-        account: Where it tells what happens.
+        options: The options.
+        printer: Prints the events.
     """
 
-    def __init__(self, setting: Setting, account: tables.Account) -> None:
-        self._setting = setting
-        self._account = account
+    def __init__(self, options: DemoOptions, printer: DemoPrinter) -> None:
+        self._options = options
+        self._printer = printer
         self._progress = Progress()
         self._spoken: list[Spoken] = []
         self._stream: Stream | None = None
         self._manager: ProcessManager | None = None
-        self._log = setting.folder / "demo.log"
-        self._microphone = setting.microphone or str(setting.folder / "microphone.wav")
-        is_live = setting.microphone == DEFAULT
-        unheard = DEFAULT if is_live else str(setting.folder / "speaker.wav")
-        self._speaker = setting.speaker or unheard
+        self._log = options.folder / "demo.log"
+        self._microphone = options.microphone or str(options.folder / "microphone.wav")
+        is_live = options.microphone == DEFAULT
+        unheard = DEFAULT if is_live else str(options.folder / "speaker.wav")
+        self._speaker = options.speaker or unheard
 
     async def run(self) -> int:
-        """Run it, print what came of it, and return the exit code."""
+        """Run the demo, print its results, and return the exit code."""
         loop = asyncio.get_running_loop()
         work = loop.create_task(self._converse())
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,14 +114,16 @@ class Demo:
         try:
             code = await work
         except asyncio.CancelledError:
-            self._account.tell("demo", "interrupted: everything was stopped", "warn")
+            self._printer.print_line(
+                "demo", "interrupted: everything was stopped", "warn"
+            )
             code = INTERRUPTED
         except RealtalkError as exc:
-            self._account.tell("demo", str(exc), "bad")
+            self._printer.print_line("demo", str(exc), "bad")
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
-        self._conclude(code)
+        self._print_results(code)
         return code
 
     async def _converse(self) -> int:
@@ -136,12 +143,12 @@ class Demo:
             )
             self._stream.subscribe(self._on_voice_event)
             async with self._stream:
-                if self._setting.microphone is not None:
+                if self._options.microphone is not None:
                     return await self._listen_until_interrupted()
                 return await self._follow_script()
 
     async def _start_peer(self) -> str:
-        """Start the offline peer as a child, and return where it listens."""
+        """Start the offline peer as a child, and return its URL."""
         assert self._manager is not None
         command = Command(sys.executable, "-m", "realtalk_async.offline", "--port", "0")
         peer = await self._manager.start(
@@ -155,34 +162,35 @@ class Demo:
         return line.text.rpartition(" ")[2]
 
     async def _prepare_script(self) -> None:
-        """Speak the script into the WAV that serves as the microphone."""
-        if self._setting.microphone is None:
+        """Render the script as the WAV file that serves as the microphone."""
+        if self._options.microphone is None:
             self._spoken = await render_async(SCRIPT, self._microphone)
             words = sum(len(one.text.split()) for one in self._spoken)
-            self._account.tell(
+            self._printer.print_line(
                 "demo", f"the microphone: {words} words in {self._microphone}", "quiet"
             )
 
     async def _listen_until_interrupted(self) -> int:
-        self._account.tell("demo", "speak; Ctrl-C ends the conversation")
+        self._printer.print_line("demo", "speak; Ctrl-C ends the conversation")
         await asyncio.Event().wait()
         return 0
 
     async def _follow_script(self) -> int:
-        """Wait until every sentence is answered; kill the recorder on the way."""
+        """Wait until every sentence is answered; kill the recorder in one of them."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CONVERSATION_TIMEOUT):
                 while self._progress.answered < len(SCRIPT):
                     self._progress.changed.clear()
                     await self._progress.changed.wait()
-                    if self._progress.heard == FATAL_SENTENCE:
+                    if self._progress.heard == KILL_IN_SENTENCE:
                         await self._kill_recorder()
-                await self._let_it_be_heard()
+                assert self._stream is not None
+                await self._stream.wait_until_played()
         except TimeoutError:
-            self._account.tell(
+            self._printer.print_line(
                 "demo",
                 f"only {self._progress.answered} of {len(SCRIPT)} sentences were "
-                f"answered in {PATIENCE:g} s",
+                f"answered in {CONVERSATION_TIMEOUT:g} s",
                 "bad",
             )
             return 1
@@ -194,54 +202,57 @@ class Demo:
         if self._progress.killed:
             return
         self._progress.killed = True
-        sentence = self._spoken[FATAL_SENTENCE - 1]
-        # The peer hears its beginning; this much later the user is in the middle of it.
+        sentence = self._spoken[KILL_IN_SENTENCE - 1]
+        # The peer has just detected its start.
         await asyncio.sleep((sentence.end - sentence.start) / 3)
         recorder = self._manager.processes["recorder"]
-        told = f"kill -9 {recorder.pid}: the recorder, in mid-sentence"
-        self._account.tell("demo", told, "bad")
+        text = f"kill -9 {recorder.pid}: the recorder, in mid-sentence"
+        self._printer.print_line("demo", text, "bad")
         recorder.send_signal(signal.SIGKILL)
 
-    async def _let_it_be_heard(self) -> None:
-        """Give the player the time to speak the last answer to its end."""
-        assert self._stream is not None
-        await self._stream.wait_until_played()
-
-    # ---- telling
+    # ---- output
 
     def _on_process_event(self, event: events.Event) -> None:
         match event:
             case events.ProcessStarted(incarnation=1):
                 program = event.command.split(" ")[0].rpartition("/")[2]
-                self._account.tell(
+                self._printer.print_line(
                     event.process, f"started, pid {event.pid}: {program}", "quiet"
                 )
             case events.ProcessReady():
-                self._account.tell(event.process, f"ready after {event.after:.1f} s")
+                self._printer.print_line(
+                    event.process, f"ready after {event.after:.1f} s"
+                )
             case events.ProcessExited(cause=Cause.STOPPED | Cause.ESCALATED):
-                self._account.tell(event.process, "stopped", "quiet")
+                self._printer.print_line(event.process, "stopped", "quiet")
             case events.ProcessExited():
                 last = event.last_lines[-1] if event.last_lines else ""
                 words = f"its last line: {last}" if last else "without output"
-                self._account.tell(
+                self._printer.print_line(
                     event.process, f"died: {event.summary}, {words}", "bad"
                 )
             case events.ProcessRestarted():
                 how = (
                     f"restarted: pid {event.pid}, {event.downtime * 1000:.0f} ms later"
                 )
-                self._account.tell(event.process, how, "good")
+                self._printer.print_line(event.process, how, "good")
             case events.ProbeFailed():
-                self._account.tell(event.process, f"not well: {event.reason}", "warn")
+                self._printer.print_line(
+                    event.process, f"unhealthy: {event.reason}", "warn"
+                )
             case events.RestartFailed():
                 how = f"not restarted: {event.reason}"
-                self._account.tell(event.process, how, "warn")
+                self._printer.print_line(event.process, how, "warn")
             case events.ProcessGivenUp():
-                self._account.tell(event.process, f"given up: {event.reason}", "bad")
+                self._printer.print_line(
+                    event.process, f"given up: {event.reason}", "bad"
+                )
             case events.SpawnRefused():
-                self._account.tell(event.process, event.error, "bad")
+                self._printer.print_line(event.process, event.error, "bad")
             case events.TaskFailed():
-                self._account.tell(event.process, f"failed: {event.reason}", "bad")
+                self._printer.print_line(
+                    event.process, f"failed: {event.reason}", "bad"
+                )
             case _:
                 pass
 
@@ -250,32 +261,32 @@ class Demo:
             case SpeechStarted():
                 self._progress.heard += 1
             case UserTranscript():
-                self._account.tell("you", event.text, "you")
+                self._printer.print_line("you", event.text, "you")
             case ResponseFinished():
                 self._progress.answered += event.outcome.completed
-                self._account.tell("model", event.outcome.text, "model")
+                self._printer.print_line("model", event.outcome.text, "model")
             case Interrupted():
-                self._account.tell("model", str(event), "warn")
+                self._printer.print_line("model", str(event), "warn")
             case _:
                 return
         self._progress.changed.set()
 
-    def _conclude(self, code: int) -> None:
-        """Print what there is, however far it came."""
-        console = self._account.console
+    def _print_results(self, code: int) -> None:
+        """Print all results, also of an incomplete conversation."""
+        console = self._printer.console
         if self._stream is not None:
             console.print()
-            console.print(tables.conversation(self._stream.conversation()))
+            console.print(transcript_table(self._stream.conversation()))
         if self._manager is not None:
             console.print()
-            console.print(tables.processes(self._manager.get_statuses()))
+            console.print(process_table(self._manager.get_statuses()))
             console.print()
-            console.print(tables.errors(self._manager.get_error_history()))
+            console.print(error_table(self._manager.get_error_history()))
         console.print()
         console.print(f"log      {self._log}", soft_wrap=True, highlight=False)
         console.print(f"speaker  {self._speaker}", soft_wrap=True, highlight=False)
         if self._stream is not None:
-            picture = self._setting.folder / "timeline.svg"
+            picture = self._options.folder / "timeline.svg"
             picture.write_text(svg.render(self._stream.summary()))
             console.print(f"picture  {picture}", soft_wrap=True, highlight=False)
         if code == 0:
@@ -284,6 +295,6 @@ class Demo:
             console.print("The conversation did not complete.", style="bold red")
 
 
-def run(setting: Setting, account: tables.Account) -> Coroutine[None, None, int]:
-    """Return the coroutine that runs the demo and returns its exit code."""
-    return Demo(setting, account).run()
+def run(options: DemoOptions, printer: DemoPrinter) -> Coroutine[None, None, int]:
+    """Return a coroutine that runs the demo and returns the exit code."""
+    return Demo(options, printer).run()

@@ -30,7 +30,6 @@ def started(text):
 
 
 async def test_the_demo_completes_although_its_recorder_is_killed(manager, tmp_path):
-    """Detected, logged with its last words, restarted; the conversation goes on."""
     process = await manager.start("demo", demo(tmp_path))
     status = await process.wait()
     text = text_of(process)
@@ -68,7 +67,6 @@ MOMENTS = [
 async def test_ctrl_c_ends_all_children_and_prints_what_there_is(
     moment, manager, tmp_path
 ):
-    """At any moment, within 3 s."""
     process = await manager.start("demo", demo(tmp_path))
     await process.wait_for_line(moment, timeout=60)
     os.kill(process.pid, signal.SIGINT)
@@ -84,8 +82,7 @@ async def test_ctrl_c_ends_all_children_and_prints_what_there_is(
         assert process_groups.read_process(pid) is None
 
 
-async def test_a_recorder_that_is_missing_says_how_to_get_one(logger, tmp_path):
-    """And the exit code tells."""
+async def test_a_missing_audio_file_is_reported_with_exit_code_1(logger, tmp_path):
     async with ProcessManager(logger) as manager:
         command = Command(
             sys.executable,

@@ -1,5 +1,3 @@
-"""The command line, as a user types it."""
-
 import re
 import subprocess
 import sys
@@ -19,30 +17,27 @@ def realtalk(*arguments):
     )
 
 
-def test_it_tells_its_version_and_its_commands():
-    """Help is a help."""
+def test_version_and_help_are_printed():
     assert realtalk("--version").stdout.split()[-1] == __version__
-    told = realtalk("--help").stdout
+    help_text = realtalk("--help").stdout
     for command in ("demo", "explain", "history", "logs", "peer", "ps", "restart"):
-        assert command in told
+        assert command in help_text
         assert realtalk(command, "--help").returncode == 0
     for command in ("run", "stop", "tail"):
-        assert command in told
+        assert command in help_text
 
 
-def test_a_mistake_is_told_with_exit_code_2():
-    """By the library that reads the command line."""
+def test_an_invalid_option_gives_exit_code_2():
     done = realtalk("peer", "--port", "many")
     assert done.returncode == 2
     assert "many" in done.stderr
 
 
-def test_the_peer_tells_of_its_faults_and_refuses_others():
-    """All of them, with what they do; a mistake is told in one line."""
-    told = realtalk("peer", "--list-faults")
-    assert (told.returncode, told.stderr) == (0, "")
+def test_the_peer_lists_its_faults_and_refuses_unknown_faults():
+    done = realtalk("peer", "--list-faults")
+    assert (done.returncode, done.stderr) == (0, "")
     for kind in ("drop", "badbase64", "refuse", "response.done"):
-        assert kind in told.stdout
+        assert kind in done.stdout
     done = realtalk("peer", "--port=0", "--fault=drop:5", "--fault=explode")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -50,8 +45,7 @@ def test_the_peer_tells_of_its_faults_and_refuses_others():
 
 
 @pytest.mark.timeout(60)
-async def test_the_peer_runs_alone(manager):
-    """Ready, at the place that it names; ended by SIGTERM without a word of complaint."""
+async def test_the_peer_runs_until_sigterm(manager):
     command = Command(sys.executable, "-m", "realtalk_async.cli", "peer", "--port", "0")
     ready = Probe.line("peer ready on", timeout=30)
     peer = await manager.start("peer", command, probes=[ready])
@@ -62,8 +56,7 @@ async def test_the_peer_runs_alone(manager):
     assert len(peer.get_stderr()) == 0
 
 
-def test_a_saved_time_line_is_drawn(tmp_path):
-    """Beside its file, or wherever it is to go; nonsense is told in one line."""
+def test_a_saved_timeline_is_drawn(tmp_path):
     marks = tmp_path / "session.jsonl"
     marks.write_text("")
     done = realtalk("timeline", str(marks))

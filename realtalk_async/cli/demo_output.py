@@ -1,4 +1,4 @@
-"""How things look in a terminal: one line an event, one table a question."""
+"""The terminal output of the demo: one line per event, and tables at its end."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ STYLES = {
 }
 
 
-class Account:
+class DemoPrinter:
     """
-    Tells what happens, one line each, with the seconds since it began.
+    Prints one line per event, with the seconds since the start of the demo.
 
     Args:
-        console: Where to; colours are used only if it is a terminal.
+        console: The output; it has colours only if it is a terminal.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._began = time.monotonic()
+        self._start = time.monotonic()
 
-    def tell(self, who: str, what: str, style: str = "") -> None:
-        """Print one line."""
-        seconds = time.monotonic() - self._began
+    def print_line(self, source: str, text: str, style: str = "") -> None:
+        """Print one line: time, source, text."""
+        seconds = time.monotonic() - self._start
         line = Text()
         line.append(f"{seconds:6.1f} s  ", STYLES["quiet"])
-        line.append(f"{who:<11}", STYLES.get(who, "bold"))
-        line.append(what, STYLES.get(style, style))
+        line.append(f"{source:<11}", STYLES.get(source, "bold"))
+        line.append(text, STYLES.get(style, style))
         self.console.print(line, soft_wrap=True)
 
 
-def conversation(entries: Iterable[Entry]) -> Table:
-    """Return who said what."""
+def transcript_table(entries: Iterable[Entry]) -> Table:
+    """Return the transcript of a conversation."""
     table = _table("Transcript", "role", "medium", "content")
     for entry in entries:
         mark = " [interrupted]" if entry.interrupted else ""
@@ -61,8 +61,8 @@ def conversation(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def processes(statuses: Mapping[str, ProcessStatus]) -> Table:
-    """Return one line a process."""
+def process_table(statuses: Mapping[str, ProcessStatus]) -> Table:
+    """Return one row for each process."""
     table = _table(
         "Processes", "name", "state", "pid", "uptime", "restarts", "exit", "reason"
     )
@@ -79,21 +79,27 @@ def processes(statuses: Mapping[str, ProcessStatus]) -> Table:
     return table
 
 
-def errors(history: ErrorHistory) -> Table:
-    """Return one line for each incarnation that failed, and for what was done about it."""
-    table = _table("Error history", "when", "process", "what", "then")
+def error_table(history: ErrorHistory) -> Table:
+    """Return one row for each failed incarnation, with the restarts after it."""
+    table = _table("Error history", "time", "process", "failure", "restart")
     for process in history.filter(failed=True).values():
-        for life in process.failures:
-            tries = [one for one in process.attempts if one.after == life.incarnation]
-            then = "; ".join(
+        for failed in process.failures:
+            attempts = [
+                one for one in process.attempts if one.after == failed.incarnation
+            ]
+            restart = "; ".join(
                 f"restarted: {one.detail}"
                 if one.succeeded
                 else f"not restarted: {one.detail}"
-                for one in tries
+                for one in attempts
             )
-            when = life.ended_at.strftime("%H:%M:%S") if life.ended_at else "-"
-            what = f"incarnation {life.incarnation}: {life.summary}"
-            table.add_row(when, life.process, what, then or "left as it is")
+            time_of_end = (
+                failed.ended_at.strftime("%H:%M:%S") if failed.ended_at else "-"
+            )
+            failure = f"incarnation {failed.incarnation}: {failed.summary}"
+            table.add_row(
+                time_of_end, failed.process, failure, restart or "not restarted"
+            )
     if not table.row_count:
         table.add_row("-", "-", "nothing failed", "-")
     return table
