@@ -104,7 +104,7 @@ class Spool:
     # For the log calls
 
     def append(self, line: bytes) -> None:
-        """Take a whole line, newline included; it survives SIGKILL from here on."""
+        """Take a whole line, newline included; it survives SIGKILL unless it overflows."""
         with self._lock:
             if not self.full:
                 try:
