@@ -540,7 +540,7 @@ async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):
     process = ManagedProcess(programs.runs(), "child", logger)
     await process.start()
     assert (await process.wait_for_line("^rea")).text == "ready"
-    with pytest.raises(WaitExpired, match="last line was 'ready'"):
+    with pytest.raises(WaitExpired, match="newest line is 'ready'"):
         await process.wait_for_line("never", timeout=0.05)
     await process.stop()
     with pytest.raises(ProcessDead):
