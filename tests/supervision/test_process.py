@@ -551,7 +551,7 @@ async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):
     ("command", "path", "hint"),
     [
         (Command("no-such-program-here"), "no-such-program-here", "PATH"),
-        (Command("/etc/passwd"), "/etc/passwd", "executed"),
+        (Command("/etc/passwd"), "/etc/passwd", "executable"),
         (Command("/tmp"), "/tmp", "directory"),
         (Command("true", cwd="/no/such/dir"), "/no/such/dir", "working directory"),
     ],
