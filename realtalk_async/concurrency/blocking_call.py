@@ -1,8 +1,8 @@
 """
-A function that may block, called in a thread of its own. An edge.
+Calls of a function that may block, in a daemon thread.
 
-The thread is a daemon, which no pool's is: a function that never returns, as a read
-from a device that is gone, must not keep the app from its end.
+The threads of a pool are no daemons: a function that never returns, such as a read from a
+lost device, would prevent the exit of the app.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _Job: TypeAlias = tuple["asyncio.Future[object]", tuple[object, ...]]
 
 class Blocking:
     """
-    Calls *function* for those who await it; the calls are made one after the other.
+    Calls a function in a thread; await the object to get the result. Calls never overlap.
 
     Args:
-        function: What is called.
-        name: The thread's name.
+        function: The function.
+        name: The name of the thread.
     """
 
     def __init__(self, function: Callable[..., object], name: str) -> None:
@@ -34,7 +34,7 @@ class Blocking:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ended = asyncio.Event()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     async def __call__(self, *arguments: object) -> object:
@@ -42,10 +42,10 @@ class Blocking:
         Call the function, and return what it returns.
 
         Raises:
-            Exception: What the function raised; a `RuntimeError` in the place of what
-                would end more than a task.
+            Exception: The exception of the function. A `RuntimeError` replaces exceptions
+                that would end more than a task, such as `SystemExit`.
 
-        Cancellation: The call goes on, and its result is dropped.
+        Cancellation: The call continues, and its result is dropped.
         """
         answer: asyncio.Future[object] = self._loop.create_future()
         self._jobs.put((answer, arguments))
@@ -56,26 +56,28 @@ class Blocking:
                 _drop(answer.result())
             raise
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answer, arguments = job
             try:
                 result = self._function(*arguments)
             except BaseException as error:  # noqa: BLE001 - it is raised in the loop
-                self._tell(_fail, answer, error)
+                self._call_in_loop(_fail, answer, error)
             else:
-                self._tell(_succeed, answer, result)
-        self._tell(self._ended.set)
+                self._call_in_loop(_succeed, answer, result)
+        self._call_in_loop(self._ended.set)
 
-    def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+    def _call_in_loop(
+        self, callback: Callable[..., object], *arguments: object
+    ) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     async def aclose(self, grace: float = 1.0) -> bool:
         """
         End the thread; return whether it has ended within *grace* seconds.
 
-        Cancellation: Only the waiting is given up.
+        Cancellation: The thread still ends after its current call.
         """
         self._jobs.put(None)
         try:
@@ -83,7 +85,7 @@ class Blocking:
                 await self._ended.wait()
         except TimeoutError:
             return False
-        self._thread.join()  # it has nothing left to do
+        self._thread.join()  # its last statement has run
         return True
 
 
@@ -95,7 +97,7 @@ def _succeed(answer: asyncio.Future[object], result: object) -> None:
 
 
 def _drop(result: object) -> None:
-    """Let nobody warn of a coroutine that will not be awaited."""
+    """Close a coroutine, which would otherwise warn that it was never awaited."""
     if inspect.iscoroutine(result):
         result.close()
 
@@ -104,7 +106,7 @@ def _fail(answer: asyncio.Future[object], error: BaseException) -> None:
     if answer.done():
         return
     if isinstance(error, StopIteration) or not isinstance(error, Exception):
-        # No future takes the one; the others would end the loop, not this thread.
+        # A future refuses StopIteration; SystemExit and the like would end the loop.
         named = RuntimeError(f"the function raised {error!r}")
         named.__cause__, error = error, named
     answer.set_exception(error)

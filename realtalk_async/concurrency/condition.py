@@ -1,4 +1,4 @@
-"""Waiting for something to become true, without polling and without missing it."""
+"""Wait for a condition without polling and without missing a change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Condition:
-    """Wakes all who wait for a condition, whenever something has changed."""
+    """Wakes all waiting tasks whenever the state has changed."""
 
     __slots__ = ("_next",)
 
@@ -18,7 +18,7 @@ class Condition:
         self._next: asyncio.Future[None] | None = None
 
     def notify(self) -> None:
-        """Let all who wait look again."""
+        """Wake all waiting tasks."""
         if self._next is not None and not self._next.done():
             self._next.set_result(None)
 
@@ -29,13 +29,13 @@ class Condition:
         await asyncio.shield(self._next)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until *condition* holds; it is asked at once and at every change."""
+        """Wait until *condition* returns True; it is called now and after each change."""
         while not condition():
             await self.wait()
 
 
 class LightEvent:
-    """A yes or no that can be waited for: an `asyncio.Event` that costs little memory."""
+    """An `asyncio.Event` that costs little memory."""
 
     __slots__ = ("_changed", "_is_set")
 
@@ -48,15 +48,15 @@ class LightEvent:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all who wait."""
+        """Set the event, and wake all waiting tasks."""
         self._is_set = True
         self._changed.notify()
 
     def clear(self) -> None:
-        """Set it back."""
+        """Reset the event."""
         self._is_set = False
 
     async def wait(self) -> None:
-        """Wait until it is set; those who wait see it also if it is set back at once."""
+        """Wait until the event is set; a reset right after it does not lose the wake-up."""
         if not self._is_set:
             await self._changed.wait()

@@ -1,4 +1,4 @@
-"""Tasks that end no later than the one who runs them. Knows nothing of processes."""
+"""A set of long-lived tasks with one owner, which ends them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 class TaskSet:
     """
-    A group of tasks, for thousands that live long: one task each, and nothing beside it.
+    A set of tasks that the owner ends with `aclose`; it suits thousands of tasks.
 
-    Unlike in a task group, one that fails does not cancel the others: whoever runs the
-    crew is told, and ends it in good order.
+    Unlike in an `asyncio.TaskGroup`, a failed task does not cancel the others: the owner
+    is notified and shuts down in its own order.
 
     Args:
         on_failure: Called when a task has raised.
@@ -29,10 +29,10 @@ class TaskSet:
         """Run *work* as a task."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._note_end)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
@@ -40,11 +40,11 @@ class TaskSet:
 
     @property
     def names(self) -> list[str]:
-        """The names of those that run."""
+        """The names of the running tasks."""
         return [task.get_name() for task in self._tasks]
 
     def cancel(self) -> None:
-        """Cancel all of them, without waiting."""
+        """Cancel all tasks, without waiting."""
         for task in self._tasks:
             task.cancel()
 
@@ -53,13 +53,13 @@ class TaskSet:
         Cancel all tasks and wait for their end.
 
         Raises:
-            BaseException: What the first one that failed has raised.
+            BaseException: The exception of the first task that failed.
 
-        Cancellation: All have been cancelled; only the waiting is given up.
+        Cancellation: All tasks are cancelled; some may not have ended yet.
         """
         while self._tasks:
             self.cancel()
             await asyncio.wait(self._tasks)
-            await asyncio.sleep(0)  # each takes its own leave of us
+            await asyncio.sleep(0)  # the done callbacks remove the tasks
         if self._failure is not None:
             raise self._failure

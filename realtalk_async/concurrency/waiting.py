@@ -1,6 +1,4 @@
-"""
-Waiting for several things, and waiting to the end in spite of a cancellation.
-"""
+"""Wait for the first of several coroutines, or to the end in spite of a cancellation."""
 
 from __future__ import annotations
 
@@ -15,12 +13,12 @@ if TYPE_CHECKING:
 
 async def first_of(*works: Coroutine[object, object, object]) -> None:
     """
-    Run all *works* until the first one ends, then end the others.
+    Run all coroutines until the first one ends, then cancel the others.
 
     Raises:
-        BaseException: What the first one to end raised.
+        BaseException: The exception of the first one.
 
-    Cancellation: All are cancelled and waited for.
+    Cancellation: All are cancelled and awaited.
     """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
@@ -36,13 +34,13 @@ async def first_of(*works: Coroutine[object, object, object]) -> None:
 
 async def to_the_end(work: Coroutine[object, object, object]) -> None:
     """
-    Await *work*, which must be bounded, however often we are cancelled meanwhile.
+    Await *work*, which must be bounded, in spite of any number of cancellations.
 
     Raises:
-        BaseException: What *work* raised.
+        BaseException: The exception of *work*.
 
-    Cancellation: Held back until *work* has ended, then raised. The scope holds back
-    those of anyio, the loop those of asyncio, which know no shield.
+    Cancellation: Raised after *work* has ended. The scope defers cancellations by anyio,
+    the loop those by asyncio, which ignores anyio's shield.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -58,5 +56,5 @@ async def to_the_end(work: Coroutine[object, object, object]) -> None:
 
 
 async def settled(task: asyncio.Task[None]) -> None:
-    """Wait until *task* has ended, whatever it raised."""
+    """Wait until *task* has ended; its exception is not raised."""
     await asyncio.wait([task])

@@ -1,8 +1,8 @@
 """
-One thread for what would block the loop, ended with its owner.
+A thread for blocking jobs, which ends with its owner.
 
-Jobs run one after the other in the order in which they were given, so a thing that
-only jobs touch needs no lock.
+Jobs run one after the other, in the order of submission: an object that only jobs use
+needs no lock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Worker:
     A thread that starts with the first job and ends with `aclose`.
 
     Args:
-        name: The thread's name.
+        name: The name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,19 +38,19 @@ class Worker:
         self._closed = False
 
     def post(self, job: Callable[[], object]) -> None:
-        """Have *job* done and do not wait for it; what it raises is logged."""
+        """Queue *job* without waiting for it; its exception is logged."""
         if not self._closed:
             future = self._running().submit(self._unless_closed, job)
-            future.add_done_callback(_report)
+            future.add_done_callback(_log_error)
 
     def run(self, job: Callable[[], Result]) -> asyncio.Future[Result]:
         """
-        Have *job* done; it is queued when this returns, awaiting gives its result.
+        Queue *job* and return a future of its result.
 
         Raises:
             RuntimeError: If the worker was closed.
 
-        Cancellation: A job that has begun is carried through, its result is dropped.
+        Cancellation: A job that has started continues, and its result is dropped.
         """
         if self._closed:
             raise RuntimeError(f"the worker {self._name!r} is closed")
@@ -58,7 +58,7 @@ class Worker:
 
     async def aclose(self) -> None:
         """
-        Let the running job end, drop those that were only posted, end the thread.
+        Wait for the running job, drop the queued ones, and end the thread.
 
         Idempotent. Takes as long as the running job.
         """
@@ -67,7 +67,7 @@ class Worker:
         if executor is None:
             return
         # Joining a busy thread would block the loop: wait for a last, empty job first.
-        last = executor.submit(_nothing)
+        last = executor.submit(_do_nothing)
         executor.shutdown(wait=False)
         with anyio.CancelScope(shield=True), contextlib.ExitStack() as stack:
             stack.callback(executor.shutdown, wait=True)
@@ -83,10 +83,10 @@ class Worker:
             job()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     return
 
 
-def _report(future: Future[None]) -> None:
+def _log_error(future: Future[None]) -> None:
     if not future.cancelled() and (error := future.exception()):
-        _log.error("a job of the speech worker failed", exc_info=error)
+        _log.error("a queued job of a worker thread failed", exc_info=error)

@@ -47,15 +47,15 @@ class DeviceLeases:
 
         Cancellation: The request is withdrawn.
         """
-        if not devices or self.table.ask(name, devices):
+        if not devices or self.table.request(name, devices):
             return
         self._on_wait(name, self.blockers(name))
         self._deadlines[name] = time.monotonic() + seconds
         try:
             async with asyncio.timeout(seconds):
-                await self._changed.wait_until(lambda: not self.table.waits(name))
+                await self._changed.wait_until(lambda: not self.table.is_waiting(name))
         except TimeoutError:
-            if self.table.waits(name):
+            if self.table.is_waiting(name):
                 raise DeviceBusy(name, self.blockers(name), seconds) from None
         finally:
             self._deadlines.pop(name, None)

@@ -59,7 +59,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         """Return the seconds since the incarnation last wrote to *stream*, or began."""
         return self._capture.silent_for(stream)
 
-    def bytes_heard(self, stream: StreamName) -> tuple[int, float]:
+    def bytes_received(self, stream: StreamName) -> tuple[int, float]:
         """Return the number of bytes of *stream*, and the monotonic time now."""
         return self._capture.volume(stream, 0).size, time.monotonic()
 

@@ -103,7 +103,7 @@ class Supervisor:
         """Register a process or task."""
         name = child.name
         self.registry.add(child)
-        self.order.depend(name, dependencies)
+        self.order.set_dependencies(name, dependencies)
         self.degraded.pop(name, None)
         self.critical.discard(name)
         if critical:
@@ -310,7 +310,7 @@ class Supervisor:
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Continue without a process that was given up, or shut down if it is critical."""
-        self.order.leave(name)
+        self.order.cancel_turn(name)
         if name not in self._unkillable:  # a survivor may still hold the device
             self.device_leases.release(name)
         if given_up is None or self.ending.is_set():

@@ -35,7 +35,7 @@ from realtalk_async.supervision.policy.restart import (
     StayDown,
     classify,
 )
-from realtalk_async.supervision.probing.runner import Asking, stop_asking
+from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
 from realtalk_async.supervision.reports.report import recognise
 from realtalk_async.supervision.status import State
 from realtalk_async.times import now_local
@@ -91,7 +91,7 @@ class ProcessLifecycle(Lifecycle):
         )
         self.options = options
         self.command = source if isinstance(source, Command) else None
-        self.probe_runners: tuple[Asking, ...] = ()
+        self.probe_runners: tuple[ProbeRunner, ...] = ()
         """The probes of the current incarnation."""
         self._stuck_probes: tuple[asyncio.Task[None], ...] = ()
         self._busy_retries = (
@@ -293,7 +293,7 @@ class ProcessLifecycle(Lifecycle):
 
     def _stay_down(self) -> StayDown:
         if self._busy_retries is not None:
-            self._busy_retries.forget()
+            self._busy_retries.reset()
         return super()._stay_down()
 
     def _decide_by_policy(self, now: float, share: float) -> Decision:
@@ -309,7 +309,7 @@ class ProcessLifecycle(Lifecycle):
                 how = record.summary
         if self._busy_retries is not None and record is not None:
             if not self._device_was_busy(record, cause):
-                self._busy_retries.forget()
+                self._busy_retries.reset()
             elif again := self._busy_retries.retry(record.uptime, now, share):
                 return again
             else:
@@ -407,19 +407,19 @@ class ProcessLifecycle(Lifecycle):
             for one in self.probe_runners
         ]
 
-    def _make_runner(self, record: IncarnationRecord, probe: Probe) -> Asking:
-        return Asking(
+    def _make_runner(self, record: IncarnationRecord, probe: Probe) -> ProbeRunner:
+        return ProbeRunner(
             probe,
             self._supervised,
             on_ready=lambda: self._on_ready(record),
             on_unready=lambda reason: self._on_readiness_lost(record, probe, reason),
-            on_unwell=lambda reason, after: self._on_unhealthy(
+            on_unhealthy=lambda reason, after: self._on_unhealthy(
                 record, probe, reason, after
             ),
         )
 
     async def _stop_probes(self, probe_tasks: list[asyncio.Task[None]]) -> None:
-        stuck = await stop_asking(probe_tasks)
+        stuck = await stop_probes(probe_tasks)
         self._stuck_probes = (
             *(one for one in self._stuck_probes if not one.done()),
             *stuck,
@@ -432,7 +432,7 @@ class ProcessLifecycle(Lifecycle):
 
     def _on_ready(self, record: IncarnationRecord) -> None:
         all_are_content = all(
-            one.health.is_content
+            one.health.is_passing
             for one in self.probe_runners
             if one.health.probe.purpose == "readiness"
         )

@@ -1,7 +1,8 @@
 """
-Who holds which device, who waits for it, and how long a busy one is waited out. Pure.
+Exclusive devices: which process holds one, which processes wait, how long to retry.
 
-A device is whatever only one process can have at a time: a sound card, a port, a file.
+A device is a resource that only one process can use at a time: a sound card, a port, a
+file.
 """
 
 from __future__ import annotations
@@ -11,33 +12,33 @@ from dataclasses import dataclass, field
 from realtalk_async.supervision.policy.restart import Restart
 
 DEVICE_BUSY = "device busy"
-"""What a crash report says of a program that found its device taken."""
+"""The kind of failure of a program whose device another program uses."""
 
 DEVICE_TIMEOUT = 30.0
-"""Seconds to wait for a device unless something else is said."""
+"""Seconds to wait for a device, by default."""
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 2.0
-"""Seconds between two tries to have a device that another program holds; doubled."""
+"""Seconds between two tries for a device that another program uses; doubled each time."""
 
 
 @dataclass(slots=True)
 class LeaseTable:
-    """The devices that are held, and the queue for them."""
+    """The devices in use, and the queue for them."""
 
     holders: dict[str, str] = field(default_factory=dict[str, str])
-    """Who holds a device, by its name."""
+    """The process that holds a device, by the name of the device."""
     queue: dict[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )
-    """Who waits for which devices, the first one first."""
+    """The devices that each waiting process wants, in order of arrival."""
 
-    def ask(self, name: str, devices: tuple[str, ...]) -> bool:
+    def request(self, name: str, devices: tuple[str, ...]) -> bool:
         """
-        Ask for devices, all or none of them.
+        Request devices, all or none of them.
 
         Returns:
-            True if *name* holds them now; otherwise it has a place in the queue.
+            True if *name* holds them now; otherwise it is in the queue.
         """
         if all(self.holders.get(device) == name for device in devices):
             return True
@@ -45,18 +46,18 @@ class LeaseTable:
         return name in self._grant()
 
     def withdraw(self, name: str) -> None:
-        """Leave the queue; those behind may move up."""
+        """Leave the queue; processes behind *name* may get their devices."""
         if self.queue.pop(name, None) is not None:
             self._grant()
 
     def release(self, name: str) -> None:
-        """Give back all that *name* holds; those who wait are served in their order."""
+        """Release all devices of *name*, and grant them to the queue in order."""
         self.holders = {d: who for d, who in self.holders.items() if who != name}
         self.withdraw(name)
         self._grant()
 
-    def waits(self, name: str) -> bool:
-        """Return whether *name* stands in the queue."""
+    def is_waiting(self, name: str) -> bool:
+        """Return whether *name* is in the queue."""
         return name in self.queue
 
     def held_by(self, name: str) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ class LeaseTable:
         return tuple(device for device, who in self.holders.items() if who == name)
 
     def blockers(self, name: str) -> dict[str, str]:
-        """Return who holds, or is to have before *name*, each device it waits for."""
+        """Return, for each device that *name* waits for, the process that has precedence."""
         found: dict[str, str] = {}
         for device in self.queue.get(name, ()):
             before = self.holders.get(device) or self._first_for(device)
@@ -76,34 +77,34 @@ class LeaseTable:
         return next(name for name, wanted in self.queue.items() if device in wanted)
 
     def _grant(self) -> list[str]:
-        """Serve the queue in order; nobody is overtaken by one who wants the same."""
-        served: list[str] = []
+        """Grant devices in order of arrival; no process overtakes another for a device."""
+        granted: list[str] = []
         taken = set(self.holders)
         for name, devices in list(self.queue.items()):
             if taken.isdisjoint(devices):
                 self.holders |= dict.fromkeys(devices, name)
                 del self.queue[name]
-                served.append(name)
+                granted.append(name)
             taken.update(devices)
-        return served
+        return granted
 
 
 @dataclass(slots=True)
 class RetryWindow:
-    """How long a device that a stranger holds is waited out."""
+    """How long a process retries to get a device that another program uses."""
 
     seconds: float
-    """After that each further try that fails counts as a crash."""
+    """Length of the window; each failed try after it counts as a crash."""
     since: float | None = None
-    """When it was first found busy, in monotonic seconds."""
+    """When the device was first busy, in monotonic seconds."""
     tries: int = 0
 
     def retry(self, uptime: float, now: float, share: float) -> Restart | None:
         """
-        Return when to try again after a death for a busy device; None if that is over.
+        Return the next try after an exit for a busy device; None after the window.
 
         Args:
-            uptime: Seconds that the process lived: if it lived long, it had the device.
+            uptime: Seconds that the process ran: after a long run it had the device.
             now: Monotonic seconds.
             share: A random number in [0, 1) for the jitter.
         """
@@ -117,11 +118,11 @@ class RetryWindow:
         delay = full * (0.5 + share / 2)
         return Restart(
             delay,
-            f"{DEVICE_BUSY} for {waited:.1f} s of {self.seconds:g} s that are waited out; "
+            f"{DEVICE_BUSY} for {waited:.1f} s, retried for {self.seconds:g} s; "
             f"not counted as a failure, next start in {delay:.2f} s",
             counted=False,
         )
 
-    def forget(self) -> None:
-        """Note that it died of something else, or that it was told to."""
+    def reset(self) -> None:
+        """End the window: the process was stopped, or it failed for another reason."""
         self.since = None

@@ -1,8 +1,8 @@
 """
-How many restarts all processes together may need in a while (OTP's intensity). Pure.
+The limit of restarts of all processes together within a window (OTP's intensity).
 
-Each process has a policy of its own; this is for what no policy of one can see: that
-everything fails, a little here and a little there.
+The restart policy of a single process cannot see that many processes fail, each of them
+rarely.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Intensity:
-    """The restarts of the last while, and how many are allowed."""
+    """The restarts within the window, and their limit."""
 
     most: int | None
-    """So many restarts are allowed within the window; None: any number."""
+    """The number of restarts allowed within the window; None: any number."""
     window: float
     """Seconds."""
     restarts: deque[tuple[float, str]] = field(default_factory=deque[tuple[float, str]])
-    """When, in monotonic seconds, and of which process."""
+    """The time of each, in monotonic seconds, and the process."""
 
     def add(self, name: str, now: float) -> str:
         """
         Count one more restart.
 
         Args:
-            name: Of which process.
+            name: The process.
             now: Monotonic seconds.
 
         Returns:
-            Why that is too many, "" if it is not.
+            The reason if the limit is exceeded, otherwise "".
         """
         if self.most is None:
             return ""
@@ -40,7 +40,7 @@ class Intensity:
         return self._too_many(now) if count > self.most else ""
 
     def within(self, now: float) -> int:
-        """Return how many restarts there were within the window."""
+        """Return the number of restarts within the window."""
         while self.restarts and self.restarts[0][0] <= now - self.window:
             self.restarts.popleft()
         return len(self.restarts)

@@ -1,8 +1,8 @@
 """
-How a process is ended: steps of growing force, and when each is due. Pure.
+The stop ladder: the signals that end a process group, and the wait after each.
 
-A step goes to the whole process group. What a step waits for is that the group is empty
-of all but zombies; when its time is up, the next step is taken.
+A step sends its signal to the whole process group and waits until only zombies are left in
+it. The next step follows when the wait is over.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.exit_status import signal_name
 
 CLOSE_STDIN = 0
-"""The gentlest step: end the child's input. No signal has this number."""
+"""The gentlest step: close the child's stdin. No signal has this number."""
 
 GENTLE = {CLOSE_STDIN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Send one signal (or close stdin), then wait so long for the group to empty."""
+    """Send one signal (or close stdin), then wait for the group to end."""
 
     signal: int
     wait: float
@@ -33,12 +33,12 @@ class Step:
 
 class Ladder:
     """
-    The steps by which a process group is ended.
+    The steps that end a process group.
 
     Args:
-        *steps: Pairs of (signal, seconds to wait after it). `CLOSE_STDIN` stands for the
-            end of the child's input. SIGKILL with one second is added if it is not the
-            last step, so that a ladder always ends what it can.
+        *steps: Pairs of (signal, seconds to wait after it). `CLOSE_STDIN` closes the
+            child's stdin instead. SIGKILL with one second is added if it is not the last
+            step.
 
     Raises:
         InvalidConfiguration: If a signal is unknown or a wait is negative.
@@ -50,7 +50,7 @@ class Ladder:
                 raise InvalidConfiguration(f"no signal has the number {number}")
             if not wait >= 0:
                 raise InvalidConfiguration(
-                    f"a ladder waits 0 seconds or more after {signal_name(number)}, "
+                    f"the wait after {signal_name(number)} must be 0 seconds or more, "
                     f"not {wait}"
                 )
         if not steps or steps[-1][0] != signal.SIGKILL:
@@ -59,7 +59,7 @@ class Ladder:
 
     @property
     def longest(self) -> float:
-        """Seconds that all steps take together if none of them helps."""
+        """Seconds that all steps take together if none of them ends the group."""
         return sum(step.wait for step in self.steps)
 
     def __eq__(self, other: object) -> bool:
@@ -73,10 +73,10 @@ class Ladder:
 
 
 GRACEFUL = Ladder((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0))
-"""What is used unless something else is said: 5 s as in Docker's and trio's tradition."""
+"""The default: 5 s, as in Docker and trio."""
 
 AT_ONCE = Ladder((signal.SIGKILL, 2.0))
-"""Without any grace."""
+"""SIGKILL at once."""
 
 SWIFT = Ladder((signal.SIGTERM, 0.5), (signal.SIGKILL, 1.0))
-"""For what has nothing to save."""
+"""For programs that have nothing to save."""

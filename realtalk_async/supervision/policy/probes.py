@@ -1,8 +1,8 @@
 """
-Whether a living process does its work: what is asked, how often, and the verdict. Pure.
+Probes: checks of a running process, how often they run, and when the process is unhealthy.
 
-A probe answers with None when all is well and with a reason when it is not. `Health`
-counts answers and comes to a verdict; who asks, and when, is the process's own task.
+A check returns None when it passes and a reason when it fails. `Health` counts the
+results; a `ProbeRunner` runs the checks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Probed(Protocol):
-    """What a probe may ask of the process that it looks at."""
+    """The part of a process that a check may use."""
 
     @property
     def name(self) -> str:
@@ -33,8 +33,8 @@ class Probed(Protocol):
         """Seconds since the current incarnation last wrote to *stream*, or began."""
         ...
 
-    def bytes_heard(self, stream: StreamName) -> tuple[int, float]:
-        """Return the bytes that *stream* has brought, and until when (monotonic)."""
+    def bytes_received(self, stream: StreamName) -> tuple[int, float]:
+        """Return the bytes received from *stream*, and the time of the count (monotonic)."""
         ...
 
     def last_line(self, stream: StreamName) -> str:
@@ -49,42 +49,43 @@ class Probed(Protocol):
 Check = Callable[[Probed], Awaitable[str | None]]
 Purpose = Literal["readiness", "liveness"]
 
-CALM = 1.0
-"""Seconds, at least, between two questions to a process that is ready."""
+READY_PERIOD = 1.0
+"""The shortest period, in seconds, of a readiness probe once it passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """
-    A question asked of a process again and again.
+    A periodic check of a process.
 
-    Until its *readiness* probes are content a process is ``starting``. They are asked on,
-    once a second at most: if one is not content any more the process is ``starting``
-    again. A *liveness* probe is asked once its grace is over. A verdict of either kind
-    ends the process, and the restart policy decides what follows.
+    A process is ``starting`` until its *readiness* probes pass. They run on, once a
+    second at most: if one of them fails, the process is ``starting`` again. A *liveness*
+    probe runs once its grace is over. If a probe of either kind fails
+    `failure_threshold` times in a row, the process is unhealthy: it is ended, and the
+    restart policy decides what follows.
     """
 
     name: str
     check: Check
     purpose: Purpose = "liveness"
     period: float = 1.0
-    """Seconds between two questions."""
+    """Seconds between two checks."""
     timeout: float = 5.0
-    """Seconds that one answer may take; a hung one is cancelled and counts as a failure."""
+    """Seconds that one check may take; a longer one is cancelled and counts as a failure."""
     grace: float = 0.0
-    """Seconds after the spawn in which a liveness probe is not asked."""
+    """Seconds after the spawn in which a liveness probe does not run."""
     failure_threshold: int = 1
-    """So many failures in a row are a verdict."""
+    """Failures in a row after which the process is unhealthy."""
     last_sign: Callable[[Probed], float] | None = None
-    """Tells the seconds since the last sign of health, if that is not a good answer."""
+    """Returns the seconds since the last sign of health; default: since the last pass."""
     once: bool = False
-    """Whether it is not asked again once it is content: what it asks cannot be lost."""
-    anew: Callable[[], Check] | None = None
-    """Makes the check for each incarnation, where a check has to remember something."""
+    """Whether the probe ends when it passes: its condition cannot be lost."""
+    make_check: Callable[[], Check] | None = None
+    """Makes a check for each incarnation, if a check has state."""
 
     def begin(self) -> Check:
-        """Return what to ask of one incarnation."""
-        return self.check if self.anew is None else self.anew()
+        """Return the check for one incarnation."""
+        return self.check if self.make_check is None else self.make_check()
 
     def __post_init__(self) -> None:
         for name in ("period", "timeout"):
@@ -104,13 +105,13 @@ class Probe:
         cls, seconds: float, stream: StreamName = "stdout", *, grace: float = 3.0
     ) -> Probe:
         """
-        Return a liveness probe for output freshness: alive but silent is not well.
+        Return a liveness probe for output freshness: a silent process is unhealthy.
 
         Args:
-            seconds: So long may *stream* be silent.
-            stream: Which one is to be heard.
-            grace: Seconds after the spawn in which silence is forgiven: 3 s until the
-                first byte, as audio programs need when a sound server has to start.
+            seconds: The longest silence of *stream*.
+            stream: The stream.
+            grace: Seconds after the spawn in which silence is allowed. Audio programs
+                need up to 3 s until the first byte if a sound server has to start.
         """
 
         async def check(process: Probed) -> str | None:
@@ -118,8 +119,8 @@ class Probe:
             if silent <= seconds:
                 return None
             last = process.last_line(stream) if stream == "stderr" else ""
-            said = f"; its last line was {last!r}" if last else ""
-            return f"silent on {stream} for {silent:.2f} s, {seconds:g} allowed{said}"
+            quote = f"; its last line was {last!r}" if last else ""
+            return f"silent on {stream} for {silent:.2f} s, {seconds:g} allowed{quote}"
 
         return cls(
             "silence",
@@ -141,35 +142,35 @@ class Probe:
         failure_threshold: int = 2,
     ) -> Probe:
         """
-        Return a liveness probe for a stream that has to flow: alive but slow is not well.
+        Return a liveness probe for a constant stream: a slow process is unhealthy.
 
-        A microphone brings 48,000 bytes a second (24 kHz, 16 bit, mono), whatever is
-        said: ``Probe.rate(0.9 * 48_000)``. Binary streams are measured as well; what is
-        not read because its consumer is slow counts as not flowing.
+        A microphone always yields 48,000 bytes a second (24 kHz, 16 bit, mono):
+        ``Probe.rate(0.9 * 48_000)``. Binary streams are measured as well; bytes that are
+        not read because their consumer is slow do not count.
 
         Args:
-            bytes_per_second: The least that is well.
-            stream: Which one is to flow.
-            window: Seconds over which it is measured.
+            bytes_per_second: The lowest rate of a healthy process.
+            stream: The stream.
+            window: Seconds over which the rate is measured.
             grace: Seconds after the spawn in which it is not measured.
-            failure_threshold: So many failures in a row, a quarter of a window apart,
-                are a verdict.
+            failure_threshold: Failures in a row, a quarter of a window apart, after which
+                the process is unhealthy.
 
         Raises:
-            InvalidConfiguration: If a number makes no sense.
+            InvalidConfiguration: If a number is not positive.
         """
         if not (bytes_per_second > 0 and window > 0):
             raise InvalidConfiguration(
-                f"a rate is more than 0 bytes/s over more than 0 s, not "
+                f"a rate must be more than 0 bytes/s over more than 0 s, not "
                 f"{bytes_per_second} bytes/s over {window} s"
             )
         period = max(0.02, window / 4)
 
-        def anew() -> Check:
-            meter = Meter(window, gap=2 * period)
+        def make_check() -> Check:
+            meter = RateMeter(window, gap=2 * period)
 
             async def check(process: Probed) -> str | None:
-                rate = meter.read(*process.bytes_heard(stream))
+                rate = meter.read(*process.bytes_received(stream))
                 if rate is None or rate >= bytes_per_second:
                     return None
                 return (
@@ -181,22 +182,22 @@ class Probe:
 
         return cls(
             "rate",
-            anew(),
+            make_check(),
             period=period,
             timeout=1.0,
             grace=grace,
             failure_threshold=failure_threshold,
-            anew=anew,
+            make_check=make_check,
         )
 
     @classmethod
     def line(cls, pattern: str, *, timeout: float = 10.0) -> Probe:
         """
-        Return a readiness probe: ready when it has printed a line that matches.
+        Return a readiness probe that passes when the process prints a matching line.
 
         Args:
             pattern: A regular expression, searched in each line of both streams.
-            timeout: Seconds after which the process counts as failed.
+            timeout: Seconds after which the process is unhealthy.
         """
         re.compile(pattern)
 
@@ -219,16 +220,16 @@ class Probe:
         failure_threshold: int = 3,
     ) -> Probe:
         """
-        Return a probe that asks the app itself.
+        Return a probe that calls a function of the app.
 
         Args:
-            function: Sync and quick, or async. All is well when it returns True or None;
-                False, or raising, is a failure.
+            function: Sync and quick, or async. The probe passes when it returns True or
+                None; False or an exception is a failure.
             purpose: ``readiness`` or ``liveness``.
-            period: Seconds between two questions.
-            timeout: Seconds that an answer may take.
-            grace: Seconds after the spawn without a question.
-            failure_threshold: So many failures in a row are a verdict.
+            period: Seconds between two checks.
+            timeout: Seconds that a check may take.
+            grace: Seconds after the spawn without a check.
+            failure_threshold: Failures in a row after which the process is unhealthy.
         """
         name = getattr(function, "__name__", "call")
 
@@ -245,51 +246,51 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The answers of one probe so far."""
+    """The results of one probe so far."""
 
     probe: Probe
     failures: int = 0
     """In a row."""
     reason: str = ""
-    """Why the last answer was a failure; "" if it was none."""
-    is_content: bool = False
-    """Whether the last answer was that all is well."""
+    """Why the last check failed; "" if it passed."""
+    is_passing: bool = False
+    """Whether the last check passed."""
 
-    def hear(self, reason: str | None) -> Health:
-        """Return the health after one more answer."""
+    def record(self, reason: str | None) -> Health:
+        """Return the health after one more result."""
         if reason is None:
-            return Health(self.probe, is_content=True)
+            return Health(self.probe, is_passing=True)
         return Health(self.probe, self.failures + 1, reason)
 
-    def begin_anew(self) -> Health:
+    def without_failures(self) -> Health:
         """Return the health without the failures so far: the host was suspended."""
-        return Health(self.probe, is_content=self.is_content)
+        return Health(self.probe, is_passing=self.is_passing)
 
     @property
     def pause(self) -> float:
-        """Seconds until the next question."""
-        ready = self.is_content and self.probe.purpose == "readiness"
-        return max(self.probe.period, CALM) if ready else self.probe.period
+        """Seconds until the next check."""
+        ready = self.is_passing and self.probe.purpose == "readiness"
+        return max(self.probe.period, READY_PERIOD) if ready else self.probe.period
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to be asked."""
-        return self.failed or (self.is_content and self.probe.once)
+        """Whether the probe needs no further check."""
+        return self.failed or (self.is_passing and self.probe.once)
 
     @property
     def failed(self) -> bool:
-        """Whether the verdict is that the process is not well."""
+        """Whether the process is unhealthy."""
         return self.failures >= self.probe.failure_threshold
 
 
-class Meter:
+class RateMeter:
     """
-    How fast something flows, read again and again.
+    The rate of a counter over a moving window.
 
     Args:
-        window: Seconds over which it is measured.
-        gap: If so many seconds pass between two readings, our own loop was late: what was
-            not read meanwhile may be our own fault, and measuring begins anew.
+        window: Seconds over which the rate is measured.
+        gap: Seconds between two readings after which the measurement restarts: the event
+            loop was late, and bytes may be unread for that reason.
     """
 
     def __init__(self, window: float, gap: float) -> None:
@@ -299,7 +300,7 @@ class Meter:
 
     def read(self, total: int, now: float) -> float | None:
         """
-        Return the units a second over the last window; None before there was a whole one.
+        Return the units a second over the last window; None during the first window.
 
         Args:
             total: Units so far.
@@ -317,15 +318,15 @@ class Meter:
         return (total - before) / (now - began)
 
 
-def too_late_to_judge(probe: Probe, late: float) -> bool:
+def is_too_late(probe: Probe, late: float) -> bool:
     """
-    Return whether a question came so late that its answer says nothing.
+    Return whether a check was so late that its result means nothing.
 
-    If our own loop stood still, output may lie unread in the pipe: the silence may be
-    ours. The next question, one period later, is asked as usual.
+    If the event loop was blocked, the output of the process may be unread in the pipe.
+    The next check runs one period later.
 
     Args:
-        probe: Which probe.
-        late: Seconds by which the question came after its time.
+        probe: The probe.
+        late: Seconds by which the check was late.
     """
     return late > max(0.1, probe.period / 2)

@@ -1,9 +1,9 @@
 """
-When a dead process starts again, after what wait, and when that ends. Pure.
+The restart decision: whether a dead process restarts, after which delay, when to give up.
 
-The failure score decays with time (thejerf/suture): each failure adds one to what is left
-of the score, which halves every ``decay`` seconds. A process that fails once an hour is
-revived for ever; one that fails at once, again and again, is given up.
+The failure score decays with time (thejerf/suture): each failure adds one to the score,
+and the score halves every ``decay`` seconds. A process that fails once an hour restarts
+for ever; a process that fails again and again at once is given up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
-"""Who is restarted with a process: nobody; those started after it; all others."""
+"""The processes that restart with one: none; those started after it; all others."""
 
 Mode = Literal["permanent", "transient", "temporary"]
 
@@ -31,7 +31,7 @@ class RestartPolicy:
     When to restart a process.
 
     Raises:
-        InvalidConfiguration: If a number is out of its bounds; the message says which.
+        InvalidConfiguration: If a number is out of bounds; the message names it.
     """
 
     mode: Mode = "transient"
@@ -43,18 +43,18 @@ class RestartPolicy:
     first_delay: float = 0.1
     """Seconds of the first backoff; doubled for each further failure."""
     max_delay: float = 30.0
-    """No backoff is longer, in seconds."""
+    """Seconds of the longest backoff."""
     jitter: bool = True
-    """Draw each wait evenly between 0 and the backoff (full jitter)."""
+    """Draw each delay evenly between 0 and the backoff (full jitter)."""
     success_statuses: frozenset[int] = frozenset({0})
-    """Exit statuses that are no failure."""
+    """Exit statuses that do not count as a failure."""
     fatal_statuses: frozenset[int] = frozenset()
-    """Exit statuses after which a restart would be of no use: give up at once."""
+    """Exit statuses after which a restart would be useless: give up at once."""
 
     def __post_init__(self) -> None:
         if self.mode not in {"permanent", "transient", "temporary"}:
             raise InvalidConfiguration(
-                f"mode is 'permanent', 'transient' or 'temporary', not {self.mode!r}"
+                f"mode must be 'permanent', 'transient' or 'temporary', not {self.mode!r}"
             )
         for name, low in (("max_failures", 0), ("first_delay", 0), ("max_delay", 0)):
             if not getattr(self, name) >= low:
@@ -70,7 +70,7 @@ class RestartPolicy:
 
         Args:
             failures: The failure score, this failure included.
-            share: A random number in [0, 1), the dice of the jitter.
+            share: A random number in [0, 1) for the jitter.
         """
         exponent = min(max(failures - 1, 0.0), 64.0)
         full = min(self.max_delay, self.first_delay * float(2.0**exponent))
@@ -78,7 +78,7 @@ class RestartPolicy:
 
 
 PERMANENT = RestartPolicy("permanent")
-"""Restart whatever happens: for what must always be there, such as a recorder."""
+"""Restart after every exit: for a process that must always run, such as a recorder."""
 TRANSIENT = RestartPolicy("transient")
 """Restart after a failure: for a job that may finish."""
 TEMPORARY = RestartPolicy("temporary")
@@ -87,14 +87,14 @@ TEMPORARY = RestartPolicy("temporary")
 
 @dataclass(frozen=True, slots=True)
 class FailureScore:
-    """The failures so far, faded with time."""
+    """The failures so far, decayed with time."""
 
     failures: float = 0.0
     at: float = 0.0
-    """When `failures` was right, in monotonic seconds."""
+    """The time to which `failures` applies, in monotonic seconds."""
 
     def left(self, now: float, decay: float) -> float:
-        """Return what is left of it now."""
+        """Return the score at *now*."""
         return self.failures * float(0.5 ** (max(0.0, now - self.at) / decay))
 
     def fail(self, now: float, decay: float) -> FailureScore:
@@ -104,29 +104,29 @@ class FailureScore:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Start again after a wait."""
+    """Start again after a delay."""
 
     delay: float
     """Seconds."""
     reason: str
     counted: bool = True
-    """Whether it follows a failure: not if the app, or others, brought it about."""
+    """Whether it follows a failure, and not a request or the restart of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class StayDown:
-    """Leave it dead: that is as it should be."""
+    """Do not restart: the process has done its work, or was stopped."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Leave it dead although it failed."""
+    """Do not restart although the process has failed."""
 
     reason: str
     allowed: bool = True
-    """Whether the policy would have restarted it, had it been of any use."""
+    """Whether the policy allows restarts at all."""
 
 
 Decision = Restart | StayDown | GiveUp
@@ -136,12 +136,12 @@ def restarted_together(
     name: str, order: Sequence[str], strategy: Strategy
 ) -> tuple[str, ...]:
     """
-    Return who is restarted when *name* is, itself included, in the order of their start.
+    Return the processes that restart with *name*, including it, in the order of start.
 
     Args:
-        name: Whose restart is due.
-        order: All names, in the order of their start.
-        strategy: Who belongs together.
+        name: The process that is to restart.
+        order: All names, in the order of start.
+        strategy: Selects the processes that restart with it.
     """
     if strategy == "one_for_one":
         return (name,)
@@ -151,7 +151,7 @@ def restarted_together(
 
 @dataclass(slots=True)
 class RestartDecider:
-    """Decide what follows each death of one process, and remember the score."""
+    """Decides what follows each exit of one process, and keeps its failure score."""
 
     policy: RestartPolicy
     score: FailureScore = field(default_factory=FailureScore)
@@ -165,14 +165,14 @@ class RestartDecider:
         how: str = "",
     ) -> Decision:
         """
-        Return what to do about a death.
+        Return what follows an exit.
 
         Args:
             cause: Why the process ended.
-            exit_status: How it ended; None if it could not be started.
+            exit_status: None if the process could not be started.
             now: Monotonic seconds.
             share: A random number in [0, 1) for the jitter.
-            how: How it ended in words, if the exit status does not say it best.
+            how: Describes the end, if the exit status is not the best description.
         """
         if cause in {Cause.STOPPED, Cause.ESCALATED}:
             return StayDown("it was stopped")
@@ -185,7 +185,7 @@ class RestartDecider:
             return GiveUp(f"{how}; its policy says never to restart it", allowed=False)
         if exit_status in policy.fatal_statuses:
             return GiveUp(f"{how}, which its policy lists as fatal")
-        # An early clean exit of a permanent process counts too: it must not spin.
+        # A clean exit of a permanent process counts too: its restarts must not spin.
         self.score = self.score.fail(now, policy.decay)
         if self.score.failures > policy.max_failures:
             return GiveUp(self._too_many(how))
@@ -210,12 +210,12 @@ class RestartDecider:
         return describe_exit(exit_status)
 
     def failures_left(self, now: float) -> float:
-        """Return how many more failures at once it takes to be given up."""
+        """Return the number of further failures, at once, that lead to giving up."""
         left = self.policy.max_failures - self.score.left(now, self.policy.decay)
         return math.floor(max(left, 0.0)) + 1 if math.isfinite(left) else math.inf
 
     def rule(self, now: float) -> str:
-        """Return by which rule it decides, with its numbers."""
+        """Return the rule of the policy in words, with its numbers."""
         policy = self.policy
         when = _RULES[policy.mode]
         if policy.mode == "temporary":
@@ -250,11 +250,11 @@ def classify(
     Return why an incarnation ended.
 
     Args:
-        exit_status: How it ended; None if it never ran.
-        policy: Says which exit statuses are a success.
-        stopped: Whether we were ending it.
-        escalated: Whether that took SIGKILL after a softer step.
-        unhealthy: Whether we were ending it because a probe failed.
+        exit_status: None if the incarnation never ran.
+        policy: Lists the exit statuses that are a success.
+        stopped: Whether the app stopped it.
+        escalated: Whether the stop took SIGKILL after a softer step.
+        unhealthy: Whether it was ended because a probe failed.
     """
     if exit_status is None:
         return Cause.SPAWN_FAILED

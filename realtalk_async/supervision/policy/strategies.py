@@ -1,4 +1,4 @@
-"""Who depends on whom, and who goes first where several are restarted together. Pure."""
+"""The order of starts: dependencies, and turns in a restart of several processes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 class StartOrder:
-    """What must run before what: for good (dependencies), or for once (turns)."""
+    """The processes that must run before others: always (dependencies), or once (turns)."""
 
     def __init__(self) -> None:
         self._needs: dict[str, tuple[str, ...]] = {}
         self._turns: dict[str, str] = {}
 
-    # ---- for good
+    # ---- dependencies
 
-    def depend(self, name: str, needs: tuple[str, ...]) -> None:
-        """Note what *name* depends on; what it depended on before is forgotten."""
+    def set_dependencies(self, name: str, needs: tuple[str, ...]) -> None:
+        """Set the processes that *name* depends on, in place of earlier ones."""
         self._needs[name] = needs
 
     def needs(self, name: str) -> tuple[str, ...]:
-        """Return what *name* depends on directly."""
+        """Return the direct dependencies of *name*."""
         return self._needs.get(name, ())
 
     def all_needs(self, name: str) -> set[str]:
-        """Return all that *name* depends on, itself or by way of others."""
+        """Return the direct and indirect dependencies of *name*."""
         found: set[str] = set()
         new = {*self.needs(name)}
         while new:
@@ -39,10 +39,10 @@ class StartOrder:
 
     def reject_cycles(self, name: str, needs: tuple[str, ...]) -> None:
         """
-        Raise an error if *name*, depending on *needs*, would depend on itself.
+        Raise an error if *name* would depend on itself through *needs*.
 
         Raises:
-            InvalidConfiguration: If so; it names the two.
+            InvalidConfiguration: If it would; the message names both processes.
         """
         for need in needs:
             if name == need or name in self.all_needs(need):
@@ -52,10 +52,10 @@ class StartOrder:
 
     def arrange(self, names: Iterable[str]) -> list[str]:
         """
-        Return *names* with each after those that it depends on, otherwise as they are.
+        Return *names* with each after its dependencies, otherwise in the given order.
 
-        That is the order of their start, unless one was started anew, under its old
-        name, while others depended on it.
+        The given order is the order of start. It differs from the result only if a name
+        was started again while other processes depended on it.
         """
         wanted = dict.fromkeys(names)
         arranged: dict[str, None] = {}
@@ -70,25 +70,25 @@ class StartOrder:
             place(name)
         return [name for name in arranged if name in wanted]
 
-    # ---- for once
+    # ---- turns
 
     def set_restart_order(self, names: Iterable[str]) -> None:
-        """Have each of *names* wait, at its next start, for the one before it."""
+        """Make each of *names* wait, at its next start, for the name before it."""
         self._turns.update((after, before) for before, after in pairwise(names))
 
-    def leave(self, name: str) -> None:
-        """Have *name* wait for nobody's turn."""
+    def cancel_turn(self, name: str) -> None:
+        """Make *name* wait for no other process at its next start."""
         self._turns.pop(name, None)
 
     def take_turn(self, name: str, present: Iterable[str]) -> str | None:
         """
-        Return whom *name* has to wait for now, once; None if for nobody.
+        Return the process that *name* must wait for, once; None if there is none.
 
-        One that comes later by now is not waited for, so nobody waits in a circle.
+        A process that comes after *name* by now does not count: waits never form a cycle.
 
         Args:
-            name: Who is about to start.
-            present: All names, in the order of their start.
+            name: The process that is about to start.
+            present: All names, in the order of start.
         """
         before = self._turns.pop(name, None)
         if before is None:

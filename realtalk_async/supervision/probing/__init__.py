@@ -1,1 +1,1 @@
-"""Run probes against a running process."""
+"""Run probes against a running process; probes for ports, pages and programs."""

@@ -1,4 +1,4 @@
-"""Probes that ask the world: does a port answer, does a page, does a program. An edge."""
+"""Probes that check a TCP port, a web page or the exit status of a program."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
 
-PATIENT = 100
-"""Failures in a row that a readiness probe forgives, every 0.1 s: ten seconds."""
+READINESS_FAILURES = 100
+"""Failures in a row that a readiness probe allows, every 0.1 s: ten seconds."""
 
-DYING = 1.0
-"""Seconds that a program which was killed may take to be gone."""
+KILL_TIMEOUT = 1.0
+"""Seconds that a killed program may take to exit."""
 
-LAST = 200
-"""Bytes of a program's last words that a verdict quotes."""
+QUOTED = 200
+"""Bytes of a program's newest output that the reason of a failure quotes."""
 
 
 def tcp_probe(
@@ -37,19 +37,19 @@ def tcp_probe(
     period: float = 0.1,
     timeout: float = 1.0,
     grace: float = 0.0,
-    failure_threshold: int = PATIENT,
+    failure_threshold: int = READINESS_FAILURES,
 ) -> Probe:
     """
-    Return a probe that is content when somebody listens at a TCP port.
+    Return a probe that passes when a server listens at a TCP port.
 
     Args:
         port: The port.
         host: A name or an address.
         purpose: ``readiness`` or ``liveness``.
-        period: Seconds between two questions; one that is ready is asked once a second.
+        period: Seconds between two checks; at least a second once the process is ready.
         timeout: Seconds that the connection may take.
-        grace: Seconds after the spawn without a question.
-        failure_threshold: So many failures in a row are a verdict.
+        grace: Seconds after the spawn without a check.
+        failure_threshold: Failures in a row after which the process is unhealthy.
     """
 
     async def check(_process: Probed) -> str | None:
@@ -68,21 +68,21 @@ def http_probe(
     period: float = 0.1,
     timeout: float = 1.0,
     grace: float = 0.0,
-    failure_threshold: int = PATIENT,
+    failure_threshold: int = READINESS_FAILURES,
 ) -> Probe:
     """
-    Return a probe that is content when a page answers with a status of 200 to 399.
+    Return a probe that passes when a page answers with a status of 200 to 399.
 
     Args:
         url: ``http://…`` or ``https://…``.
-        purpose: As for `tcp_probe`, like all that follow.
+        purpose: As for `tcp_probe`, like the other arguments.
         period: Seconds.
         timeout: Seconds.
         grace: Seconds.
         failure_threshold: In a row.
 
     Raises:
-        InvalidConfiguration: If it is no such URL.
+        InvalidConfiguration: If *url* is not a URL of that kind.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -98,7 +98,7 @@ def http_probe(
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
         try:
             writer.write(request)
-            return _judge_status(await reader.readline())
+            return _check_status(await reader.readline())
         finally:
             await _close(writer)
 
@@ -106,11 +106,11 @@ def http_probe(
     return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
 
 
-def _judge_status(line: bytes) -> str | None:
-    """Return None if an HTTP status line tells of success, else what it tells."""
+def _check_status(line: bytes) -> str | None:
+    """Return None if an HTTP status line reports success, otherwise the status."""
     words = line.split(maxsplit=2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        return f"it does not speak HTTP: {line[:LAST]!r}"
+        return f"the answer is not HTTP: {line[:QUOTED]!r}"
     if 200 <= int(words[1]) < 400:
         return None
     return b" ".join(words[1:]).decode(errors="replace").strip()
@@ -132,13 +132,13 @@ def exec_probe(
     failure_threshold: int = 3,
 ) -> Probe:
     """
-    Return a probe that is content when a program exits with 0.
+    Return a probe that passes when a program exits with status 0.
 
-    One that hangs past its timeout is killed, with its whole group.
+    A program that exceeds the timeout is killed with its whole group.
 
     Args:
-        command: The program; what it says last is quoted when it fails.
-        purpose: As for `tcp_probe`, like all that follow.
+        command: The program; the reason of a failure quotes its newest output.
+        purpose: As for `tcp_probe`, like the other arguments.
         period: Seconds.
         timeout: Seconds.
         grace: Seconds.
@@ -146,16 +146,18 @@ def exec_probe(
     """
 
     async def check(_process: Probed) -> str | None:
-        said = bytearray()
+        output = bytearray()
 
-        def hear(_stream: StreamName, data: bytes | memoryview, _now: float) -> None:
-            said.extend(data)
-            del said[:-LAST]
+        def keep_end(
+            _stream: StreamName, data: bytes | memoryview, _now: float
+        ) -> None:
+            output.extend(data)
+            del output[:-QUOTED]
 
         running = spawn(
             command,
             extra_env={},
-            on_data=hear,
+            on_data=keep_end,
             get_memory=_no_memory,
             on_exit=_do_nothing,
         )
@@ -166,11 +168,11 @@ def exec_probe(
         finally:
             if running.child.exit_status is None:
                 process_groups.send_signal(running.child.pid, signal.SIGKILL)
-                await asyncio.wait([running.child.exited], timeout=DYING)
+                await asyncio.wait([running.child.exited], timeout=KILL_TIMEOUT)
             running.close()
         if running.child.exit_status == 0:
             return None
-        last = said.decode(errors="replace").strip()
+        last = output.decode(errors="replace").strip()
         how = describe_exit(running.child.exit_status)
         return f"{how}: {last}" if last else how
 

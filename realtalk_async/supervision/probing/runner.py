@@ -1,4 +1,4 @@
-"""Putting the questions of a `Probe`, again and again, until it comes to a verdict."""
+"""Run the check of a `Probe` periodically until the process is found unhealthy."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from realtalk_async.supervision.policy.probes import (
     Health,
     Probe,
     Probed,
-    too_late_to_judge,
+    is_too_late,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 0.5
-"""Seconds that a question which was cancelled may take to end."""
+CANCEL_TIMEOUT = 0.5
+"""Seconds that a cancelled check may take to end."""
 
-NAP = 0.1
-"""Seconds; the host was not suspended if its two clocks differ by no more."""
+SUSPEND_THRESHOLD = 0.1
+"""Seconds by which the two clocks of a host that was not suspended may differ."""
 
-AWAKENING = 3
-"""Periods without a question after the host was suspended, if the grace is no longer."""
+RESUME_PERIODS = 3
+"""Periods without a check after the host was suspended, unless the grace is longer."""
 
 
-class Asking:
+class ProbeRunner:
     """
-    One probe that is put to one life of a process, until it comes to its verdict.
+    Runs one probe against one incarnation of a process.
 
     Args:
-        probe: What to ask.
-        process: Of whom.
-        on_ready: Called when a readiness probe is content, each time anew.
-        on_unready: Called with the reason when it is not content any more.
-        on_unwell: Called when the process is found not to be well, with the reason and
-            the seconds since the last sign that it was.
+        probe: The probe.
+        process: The process.
+        on_ready: Called each time that a readiness probe begins to pass.
+        on_unready: Called with the reason when a readiness probe no longer passes.
+        on_unhealthy: Called when the process is found unhealthy, with the reason and the
+            seconds since the last sign of health.
     """
 
     def __init__(
@@ -48,75 +48,77 @@ class Asking:
         *,
         on_ready: Callable[[], object],
         on_unready: Callable[[str], object],
-        on_unwell: Callable[[str, float], object],
+        on_unhealthy: Callable[[str, float], object],
     ) -> None:
         self.health = Health(probe)
         self.due: float | None = None
-        """When the next question is put, in seconds of the loop's clock."""
+        """When the next check runs, in seconds of the loop's clock."""
         self._process = process
         self._on_ready = on_ready
         self._on_unready = on_unready
-        self._on_unwell = on_unwell
-        self._well = 0.0
-        self._asleep = 0.0
+        self._on_unhealthy = on_unhealthy
+        self._last_healthy = 0.0
+        self._suspended = 0.0
 
     async def run(self) -> None:
-        """Ask again and again."""
+        """Run the check until the process is unhealthy, or needs no further check."""
         probe, loop = self.health.probe, asyncio.get_running_loop()
         check = probe.begin()
         # Probes of many processes must not fall on the same moment.
         phase = probe.period * random.random()  # noqa: S311 - a phase needs no secrecy
-        self.due = self._well = loop.time()
-        self._asleep = _asleep()
+        self.due = self._last_healthy = loop.time()
+        self._suspended = _suspended_time()
         if probe.purpose == "liveness":
             self.due += probe.grace + phase
         while not self.health.is_over:
             await asyncio.sleep(self.due - loop.time())
-            asked = loop.time()
-            late, self.due = asked - self.due, asked + self.health.pause
+            started = loop.time()
+            late, self.due = started - self.due, started + self.health.pause
             if self._host_was_suspended():
-                self.health = self.health.begin_anew()
-                self.due = asked + max(probe.grace, AWAKENING * probe.period)
-                continue  # programs and devices wake up as slowly as they start
-            if self._can_wait and too_late_to_judge(probe, late):
+                self.health = self.health.without_failures()
+                self.due = started + max(probe.grace, RESUME_PERIODS * probe.period)
+                continue  # programs and devices resume as slowly as they start
+            if self._may_skip and is_too_late(probe, late):
                 continue
-            reason = await _put_question(check, self._process, probe.timeout)
-            if _was_told_to_stop():
+            reason = await _run_check(check, self._process, probe.timeout)
+            if _is_cancelling():
                 return
-            took_too_long = loop.time() - asked - probe.timeout
-            if reason is not None and too_late_to_judge(probe, took_too_long):
-                continue  # our loop stood still while it was being answered
-            self._hear(reason, loop.time())
-            self.due = asked + self.health.pause
+            overrun = loop.time() - started - probe.timeout
+            if reason is not None and is_too_late(probe, overrun):
+                continue  # the loop was blocked while the check ran
+            self._record(reason, loop.time())
+            self.due = started + self.health.pause
         self.due = None
 
     def _host_was_suspended(self) -> bool:
-        """Return whether that was so since this was asked last."""
-        before, self._asleep = self._asleep, _asleep()
-        return self._asleep - before > NAP
+        """Return whether the host was suspended since the last call."""
+        before, self._suspended = self._suspended, _suspended_time()
+        return self._suspended - before > SUSPEND_THRESHOLD
 
     @property
-    def _can_wait(self) -> bool:
-        """Whether a question may be left out: not while somebody waits for readiness."""
-        return self.health.is_content or self.health.probe.purpose == "liveness"
+    def _may_skip(self) -> bool:
+        """Whether a check may be skipped: not while the app waits for readiness."""
+        return self.health.is_passing or self.health.probe.purpose == "liveness"
 
-    def _hear(self, reason: str | None, now: float) -> None:
-        """Take an answer, and tell what it changes."""
-        before, self.health = self.health, self.health.hear(reason)
+    def _record(self, reason: str | None, now: float) -> None:
+        """Record a result, and report the changes that it brings."""
+        before, self.health = self.health, self.health.record(reason)
         if reason is None:
-            self._well = now
-            if before.probe.purpose == "readiness" and not before.is_content:
+            self._last_healthy = now
+            if before.probe.purpose == "readiness" and not before.is_passing:
                 self._on_ready()
             return
-        if before.probe.purpose == "readiness" and before.is_content:
+        if before.probe.purpose == "readiness" and before.is_passing:
             self._on_unready(reason)
         if self.health.failed:
             sign = before.probe.last_sign
-            self._on_unwell(reason, sign(self._process) if sign else now - self._well)
+            self._on_unhealthy(
+                reason, sign(self._process) if sign else now - self._last_healthy
+            )
 
 
-def _asleep() -> float:
-    """Return the seconds that the host has been suspended since it was booted."""
+def _suspended_time() -> float:
+    """Return the seconds that the host has been suspended since it booted."""
     try:
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):  # not on Linux
@@ -124,36 +126,36 @@ def _asleep() -> float:
     return since_boot - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-def _was_told_to_stop() -> bool:
-    """Return whether we were cancelled and the app's own code has swallowed it."""
+def _is_cancelling() -> bool:
+    """Return whether this task was cancelled and the app's check has swallowed that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def _put_question(check: Check, process: Probed, timeout: float) -> str | None:
-    """Return None if all is well, otherwise the reason."""
+async def _run_check(check: Check, process: Probed, timeout: float) -> str | None:
+    """Return None if the check passes, otherwise the reason."""
     try:
         async with asyncio.timeout(timeout):
             return await check(process)
     except TimeoutError as exc:
         return str(exc) or f"no answer within {timeout:g} s"
-    except Exception as exc:  # noqa: BLE001 - whatever the app's own code raises
+    except Exception as exc:  # noqa: BLE001 - the app's check may raise anything
         return f"{type(exc).__name__}: {exc}"
 
 
-async def stop_asking(
-    questions: list[asyncio.Task[None]],
+async def stop_probes(
+    probe_tasks: list[asyncio.Task[None]],
 ) -> set[asyncio.Task[None]]:
     """
-    Cancel all that is being asked.
+    Cancel the tasks of all probes.
 
     Returns:
-        Those that did not end within `PATIENCE`: they swallow cancellations, and nothing
-        can end them.
+        The tasks that did not end within `CANCEL_TIMEOUT`: their checks swallow
+        cancellations, and nothing can end them.
     """
-    for task in questions:
+    for task in probe_tasks:
         task.cancel()
-    if not questions:
+    if not probe_tasks:
         return set()
-    _, deaf = await asyncio.wait(questions, timeout=PATIENCE)
-    return deaf
+    _, stuck_probes = await asyncio.wait(probe_tasks, timeout=CANCEL_TIMEOUT)
+    return stuck_probes

@@ -44,7 +44,9 @@ async def test_a_probe_that_swallows_its_cancellation_is_a_task_that_is_left(
     manager, monkeypatch
 ):
     """Until it ends at last."""
-    monkeypatch.setattr("realtalk_async.supervision.probing.runner.PATIENCE", 0.01)
+    monkeypatch.setattr(
+        "realtalk_async.supervision.probing.runner.CANCEL_TIMEOUT", 0.01
+    )
     release, asked = asyncio.Event(), asyncio.Event()
 
     async def deaf():

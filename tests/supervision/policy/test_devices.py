@@ -43,8 +43,8 @@ def test_whatever_is_asked_for_nobody_shares_starves_or_overtakes(deeds):
     """One holder a device; all or nothing; first come, first served."""
     table = LeaseTable()
     for deed, name, devices in deeds:
-        if deed == "ask" and not table.waits(name) and not table.held_by(name):
-            table.ask(name, tuple(devices))
+        if deed == "ask" and not table.is_waiting(name) and not table.held_by(name):
+            table.request(name, tuple(devices))
         elif deed == "give back":
             table.release(name)
         elif deed == "withdraw":
@@ -64,10 +64,10 @@ def test_whatever_is_asked_for_nobody_shares_starves_or_overtakes(deeds):
 def test_who_comes_first_is_served_first():
     """Also if the later one would need less."""
     table = LeaseTable()
-    assert table.ask("a", ("x",))
-    assert not table.ask("b", ("x", "y"))
-    assert not table.ask("c", ("y",))
-    assert table.ask("a", ("x",)), "a restart keeps what it has"
+    assert table.request("a", ("x",))
+    assert not table.request("b", ("x", "y"))
+    assert not table.request("c", ("y",))
+    assert table.request("a", ("x",)), "a restart keeps what it has"
     assert table.blockers("b") == {"x": "a"}
     assert table.blockers("c") == {"y": "b"}
     table.release("a")
@@ -88,7 +88,7 @@ def test_a_stranger_is_waited_out_with_growing_waits_and_then_no_more():
     assert now - 100 >= 10
     assert patience.retry(11.0, now, 0.0).delay == 0.05
     assert patience.retry(0.0, now + 10, 0.0) is None
-    patience.forget()
+    patience.reset()
     assert patience.retry(0.0, now + 10, 0.0).delay == 0.05
     assert RetryWindow(0.0).retry(0.0, now, 0.0) is None
 

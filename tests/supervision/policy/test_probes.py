@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision import Probe
 from realtalk_async.supervision.policy.probes import (
-    CALM,
+    READY_PERIOD,
     Health,
-    Meter,
-    too_late_to_judge,
+    RateMeter,
+    is_too_late,
 )
 from realtalk_async.supervision.probing import runner as asking_module
-from realtalk_async.supervision.probing.runner import Asking, stop_asking
+from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -37,7 +37,7 @@ class Asked:
     def last_line(self, _stream):
         return self.last
 
-    def bytes_heard(self, _stream):
+    def bytes_received(self, _stream):
         return next(self.flow)
 
     async def wait_for_line(self, pattern, _timeout):
@@ -48,12 +48,12 @@ class Asked:
 
 def asking(probe, told, process=None):
     """Return the asking of a probe; what it tells is (what, reason, seconds)."""
-    return Asking(
+    return ProbeRunner(
         probe,
         process or Asked(),
         on_ready=lambda: told.append(("ready",)),
         on_unready=lambda reason: told.append(("unready", reason)),
-        on_unwell=lambda *decision: told.append(("unwell", *decision)),
+        on_unhealthy=lambda *decision: told.append(("unwell", *decision)),
     )
 
 
@@ -64,7 +64,7 @@ async def decision(probe, process=None):
     async with asyncio.timeout(10):
         while not told:
             await asyncio.sleep(0)
-    await stop_asking([question])
+    await stop_probes([question])
     [(what, *rest)] = told
     return True if what == "ready" else rest[0]
 
@@ -76,7 +76,7 @@ def test_the_verdict_falls_with_so_many_failures_in_a_row(answers, threshold):
     row = 0
     for well in answers:
         row = 0 if well else row + 1
-        health = health.hear(None if well else "no")
+        health = health.record(None if well else "no")
         assert health.failed == (row >= threshold)
 
 
@@ -154,7 +154,7 @@ async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeyp
     """B3: what failed before is forgotten, and the grace begins anew."""
     probe_runners, asleep = [], [0.0]
     monkeypatch.setattr(
-        "realtalk_async.supervision.probing.runner._asleep", lambda: asleep[0]
+        "realtalk_async.supervision.probing.runner._suspended_time", lambda: asleep[0]
     )
     loop = asyncio.get_running_loop()
 
@@ -172,9 +172,9 @@ async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeyp
 
 async def test_how_long_the_host_was_suspended_is_known():
     """It does not change while nobody suspends it."""
-    before = asking_module._asleep()
+    before = asking_module._suspended_time()
     assert before >= -0.001
-    assert asking_module._asleep() == pytest.approx(before, abs=0.05)
+    assert asking_module._suspended_time() == pytest.approx(before, abs=0.05)
 
 
 async def test_one_good_answer_forgives_what_was_before():
@@ -198,7 +198,7 @@ async def test_a_liveness_probe_waits_for_its_grace():
     task = loop.create_task(asking(probe, []).run())
     while not probe_runners:
         await asyncio.sleep(0.005)
-    assert await stop_asking([task]) == set()
+    assert await stop_probes([task]) == set()
     assert time.monotonic() - began >= 0.1
 
 
@@ -225,14 +225,16 @@ async def test_no_verdict_falls_while_our_own_loop_was_late():
 )
 def test_a_question_that_came_too_late_says_nothing(period, late, expected):
     """By more than half a period, and more than 0.1 s."""
-    assert too_late_to_judge(Probe("x", None, period=period), late) is expected
+    assert is_too_late(Probe("x", None, period=period), late) is expected
 
 
 async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
     monkeypatch,
 ):
     """It must not hold up the end of the process."""
-    monkeypatch.setattr("realtalk_async.supervision.probing.runner.PATIENCE", 0.05)
+    monkeypatch.setattr(
+        "realtalk_async.supervision.probing.runner.CANCEL_TIMEOUT", 0.05
+    )
     release = asyncio.Event()
 
     async def stuck():
@@ -244,10 +246,10 @@ async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
 
     task = asyncio.get_running_loop().create_task(stuck())
     await asyncio.sleep(0)
-    assert await stop_asking([task]) == {task}
+    assert await stop_probes([task]) == {task}
     release.set()
     await task
-    assert await stop_asking([]) == set()
+    assert await stop_probes([]) == set()
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
     monkeypatch,
 ):
     """Scenario 23: each change is told, and so many failures in a row are a verdict."""
-    monkeypatch.setattr("realtalk_async.supervision.policy.probes.CALM", 0.0)
+    monkeypatch.setattr("realtalk_async.supervision.policy.probes.READY_PERIOD", 0.0)
     answers = iter([False, True, True, False, True, False, False, False])
     probe = Probe.call(
         lambda: next(answers), purpose="readiness", period=0.01, failure_threshold=3
@@ -309,11 +311,11 @@ def test_one_that_is_ready_is_left_in_peace():
     probe = Probe.call(print, purpose="readiness", period=0.1)
     health = Health(probe)
     assert health.pause == 0.1
-    assert health.hear(None).pause == CALM
-    assert health.hear(None).hear("no").pause == 0.1
-    assert Health(Probe.call(print, period=0.1)).hear(None).pause == 0.1
+    assert health.record(None).pause == READY_PERIOD
+    assert health.record(None).record("no").pause == 0.1
+    assert Health(Probe.call(print, period=0.1)).record(None).pause == 0.1
     assert (
-        Health(Probe.call(print, purpose="readiness", period=9.0)).hear(None).pause
+        Health(Probe.call(print, purpose="readiness", period=9.0)).record(None).pause
         == 9.0
     )
 
@@ -332,7 +334,7 @@ async def test_a_line_that_was_printed_is_not_asked_for_again():
 )
 def test_a_rate_is_what_counting_by_hand_says(steps, window):
     """Over at least one window, and less than one reading more."""
-    meter = Meter(window, gap=1.0)
+    meter = RateMeter(window, gap=1.0)
     now, total, readings = 0.0, 0, []
     for pause, brought in steps:
         now, total = now + pause, total + brought
@@ -348,7 +350,7 @@ def test_a_rate_is_what_counting_by_hand_says(steps, window):
 
 def test_a_rate_is_measured_anew_after_our_own_loop_was_late():
     """What was not read meanwhile may be our own fault."""
-    meter = Meter(1.0, gap=0.5)
+    meter = RateMeter(1.0, gap=0.5)
     assert [meter.read(0, now) for now in (0.0, 0.5)] == [None] * 2
     assert meter.read(100, 1.0) == 100.0
     assert meter.read(100, 1.75) is None

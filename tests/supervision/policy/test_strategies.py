@@ -13,8 +13,8 @@ NAMES = "abcde"
 def test_what_depends_on_what_is_found_by_way_of_others():
     """And a circle is refused with the two that would close it."""
     order = StartOrder()
-    order.depend("b", ("a",))
-    order.depend("c", ("b",))
+    order.set_dependencies("b", ("a",))
+    order.set_dependencies("c", ("b",))
     assert order.needs("c") == ("b",)
     assert order.all_needs("c") == {"a", "b"}
     for name, need in (("a", "c"), ("a", "a")):
@@ -36,7 +36,7 @@ def test_nobody_ever_waits_in_a_circle(wishes, present):
             order.reject_cycles(name, needs)
         except InvalidConfiguration:
             continue
-        order.depend(name, needs)
+        order.set_dependencies(name, needs)
     order.set_restart_order(order.arrange(present))
     waits = {
         name: {*order.needs(name), order.take_turn(name, present)} - {None}
@@ -57,8 +57,8 @@ def test_nobody_ever_waits_in_a_circle(wishes, present):
 def test_each_comes_after_those_it_depends_on():
     """Also if they were started anew, and so later; otherwise nothing is moved."""
     order = StartOrder()
-    order.depend("b", ("a",))
-    order.depend("c", ("b",))
+    order.set_dependencies("b", ("a",))
+    order.set_dependencies("c", ("b",))
     assert order.arrange("dabc") == ["d", "a", "b", "c"]
     assert order.arrange("bcda") == ["a", "b", "c", "d"]
     assert order.arrange("cda") == ["a", "c", "d"], (
@@ -70,7 +70,7 @@ def test_a_turn_is_waited_for_once_and_only_by_those_who_came_later():
     """One that came later under its name is waited for by nobody."""
     order = StartOrder()
     order.set_restart_order(["a", "b", "c"])
-    order.leave("c")
+    order.cancel_turn("c")
     assert order.take_turn("b", ["a", "b"]) == "a"
     assert order.take_turn("b", ["a", "b"]) is None
     assert order.take_turn("c", ["a", "b", "c"]) is None

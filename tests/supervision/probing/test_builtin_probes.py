@@ -73,8 +73,8 @@ async def test_a_port_that_never_answers_is_a_verdict(manager):
         (b"HTTP/1.0 302 Found\r\n\r\n", None),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "503 Service Unavailable"),
         (b"HTTP/1.1 404\r\n\r\n", "404"),
-        (b"220 mail.example ESMTP\r\n", "it does not speak HTTP: b'220 mail"),
-        (b"", "it does not speak HTTP: b''"),
+        (b"220 mail.example ESMTP\r\n", "the answer is not HTTP: b'220 mail"),
+        (b"", "the answer is not HTTP: b''"),
     ],
 )
 async def test_a_page_answers_with_its_status(answer, reason):

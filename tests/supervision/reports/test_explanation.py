@@ -35,7 +35,7 @@ def forecast(state=State.RUNNING, **fields):
     return Forecast(status=status, **{**none, **common, **fields})
 
 
-FLAKY = Health(Probe.call(print, failure_threshold=3)).hear("no")
+FLAKY = Health(Probe.call(print, failure_threshold=3)).record("no")
 
 NEXT = {
     "a start that is due": (
