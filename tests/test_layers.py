@@ -46,7 +46,17 @@ INNER_LAYERS: dict[str, str] = {
         subprocess_compat
         manager
     """,
-    "voice": "",
+    "voice": """
+        events  endpoint
+        protocol  event_bus
+        eventlog  tools  timeline  metrics  websocket
+        connection
+        audio
+        supervisor
+        inspection
+        interaction
+        stream
+    """,
 }
 
 # The other side of the wire knows nothing of the client; supervision knows no sound.

@@ -52,72 +52,75 @@ class Stream(Interaction):
     """
     One voice conversation with a realtime service.
 
-    A whole script is ``asyncio.run(Stream().start_streaming())``. Inside an app::
+    ``asyncio.run(Stream().start_streaming())`` is a whole script. Inside an app::
 
         async with Stream(url=url, microphone="question.wav") as stream:
             outcome = await stream.wait_for_response()
             print(outcome.text)
 
-    Recorder, player and connection are supervised together, and each is revived alone.
-    A recorder that dies, or goes silent, is revived; a connection that breaks is dialled
-    again and told the conversation as text; without a player the conversation goes on in
-    writing. A recorder or a connection that cannot be revived ends the session.
+    Recorder, player and connection are supervised together, and each is restarted
+    alone. A recorder that dies or goes silent is restarted; a broken connection is
+    replaced, and the conversation is replayed as text; without a player the conversation
+    continues as text. A recorder or a connection that cannot be restarted ends the
+    session.
 
     The block may be entered in one task and left in another, as fixtures do.
 
     Args:
-        logger: Where everything is logged; if omitted the manager's, or one of its own.
-        process_manager: Who supervises; one of its own if omitted. One that is given
-            must be running, and is left running at the end. Its strategy holds for
-            these three too; it has room for one session at a time.
+        logger: The log; by default the manager's, or a new one.
+        process_manager: The manager; by default a new one. A given manager must be
+            running, and is left running at the end; its restart strategy applies to the
+            session, and it has room for one session at a time.
         url: The address of the service; by default OpenAI's. That of an offline peer
             is such as ``ws://127.0.0.1:8765/v1/realtime``.
         api_key: The key; by default the environment's ``OPENAI_API_KEY``, which is
             sent to OpenAI only.
         model: The model.
         voice: The voice of the responses.
-        instructions: What the model is to be; the service's own if omitted.
+        instructions: The system prompt; by default the service's own.
         microphone: ``"default"``; the path of an audio file, which is played in real
-            time and followed by silence; a command of your own, as a list, that writes
-            samples to its stdout; or ``None`` for a session without. Samples are signed
-            16-bit little-endian mono at 24 kHz, 48 bytes a millisecond. It may also be
-            a function: a generator function that yields samples, or a function that
-            returns the next ones; one that is not async is called in a thread. It is
-            asked for no more than real time. One that raises, ends or gives nothing for
-            2 s has failed like a program, and is called again by the same policy.
+            time and followed by silence; a command as a list, which writes samples to
+            its stdout; or ``None`` for a session without. Samples are signed 16-bit
+            little-endian mono at 24 kHz, 48 bytes a millisecond. It may also be a
+            function: a generator function that yields samples, or a function that
+            returns the next ones; a function that is not async is called in a thread.
+            It is called no faster than real time. A function that raises, ends or gives
+            nothing for 2 s has failed like a program, and is restarted by the same
+            policy.
         speaker: Likewise: the path of a WAV file to write, a command that reads
-            samples from its stdin, or a function that is given them when they are due,
-            at most 60 ms ahead of what has been played (200 ms once it was too late).
-            When the user breaks in, nothing more comes; what holds sound back itself
-            drops it at an `Interrupted`. One that raises or takes more than 2 s is
-            called again, with what comes next. Without a speaker the responses are text.
-        turn_detection: How the service finds the turns; ``None`` for push-to-talk:
-            the service then hears nothing outside `push_to_talk`.
-        half_duplex: Whether the service hears silence while a response is played. For a
-            loudspeaker in the room without echo cancellation; the user's voice cannot
-            break into a response then.
-        transcription: The model that writes down what the user says, or ``None``.
-        standby: Whether a second player stands by to take over when the first one dies,
-            within milliseconds; the device must allow two. Not for files and functions.
-        prebuffer_ms: How much of a response must have come before it is played, for a
+            samples from its stdin, or a function that gets them when they are due, at
+            most 60 ms ahead of the played audio (200 ms after an underrun). After an
+            interruption it gets no more of the response; a function with a buffer of
+            its own clears it at an `Interrupted`. A function that raises or takes more
+            than 2 s is called again, with the next piece. Without a speaker the
+            responses are text.
+        turn_detection: How the service detects turns; ``None`` for push-to-talk: the
+            service then gets audio only during `push_to_talk`.
+        half_duplex: Whether the service gets silence while a response is audible. For a
+            loudspeaker in the room without echo cancellation; the user cannot interrupt
+            a response then.
+        transcription: The model that transcribes the user's speech, or ``None``.
+        standby: Whether a second player stands by to take over within milliseconds when
+            the first one dies; the device must allow two. Not for files and functions.
+        prebuffer_ms: How much of a response must have arrived before it is played, for a
             service or a network that is hardly faster than the voice; no response waits
             longer than that.
-        record: The path of a stereo WAV for both sides: the user left, as the recorder
-            gave it, and right the responses, as far as they were heard. It is valid at
-            any time but for the last second, also if the app is killed. A disk that
-            takes nothing for 20 s leaves a gap, which is silence, counted and logged.
+        record: The path of a stereo WAV for both sides: the recorder left, the responses
+            right, as far as they were played. It is valid at any time but for the last
+            second, also if the app is killed. A disk that takes nothing for 20 s leaves
+            a gap of silence, which is counted and logged.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
-        stall_after: Seconds without a word about a response after which it is given up;
-            and of a service, after which it is asked whether it is still there. One
-            that does not say so within 5 s is dialled again.
+        stall_after: Seconds without an event of a response after which it is given up;
+            and seconds without any message after which the service is asked for a sign
+            of life. If it gives none within 5 s, the connection is replaced.
         handle_signals: Whether Ctrl-C and SIGTERM end the session like
             `stop_streaming`. By default they do where `start_streaming` is awaited
             directly, in the main thread, and the app has no handlers of its own.
 
     Raises:
         LogUnavailable: If no log can be written.
-        InvalidConfiguration: If an argument makes no sense.
+        InvalidConfiguration: If an argument is invalid.
     """
 
     def __init__(
@@ -200,8 +203,8 @@ class Stream(Interaction):
         Start the session, and wait until it is ready.
 
         Raises:
-            StreamError: What `start_streaming` raises; `ClosedStream` if the session
-                is stopped meanwhile.
+            StreamError: See `start_streaming`; `ClosedStream` if the session is stopped
+                meanwhile.
         """
         runner = asyncio.create_task(self._start(), name="realtalk-async stream")
         runner.add_done_callback(lambda _: self._bus.notify())
@@ -226,7 +229,7 @@ class Stream(Interaction):
         Stop the session.
 
         Raises:
-            StreamError, CriticalProcessFailed: What ended the session meanwhile, unless
+            StreamError, CriticalProcessFailed: If the session failed meanwhile, unless
                 the block itself raised.
         """
         await to_the_end(self._end_runner())
@@ -255,7 +258,7 @@ class Stream(Interaction):
         If it runs already, wait for its end.
 
         Args:
-            api_key: Instead of that of the constructor.
+            api_key: Replaces the constructor's.
             model: Likewise.
             voice: Likewise.
             task_status: For ``task_group.start(stream.start_streaming)``, which
@@ -265,14 +268,13 @@ class Stream(Interaction):
             What happened.
 
         Raises:
-            MissingApiKey: If the service needs a key and there is none; nothing was
-                started.
+            MissingApiKey: If the service needs a key and there is none.
             AudioUnavailable: If there is no microphone or speaker that works.
             AuthenticationRefused: If the service refuses the key.
             ServiceUnreachable: If the service cannot be reached at the start.
             ServiceRefused: If the service ended the session for good.
             CriticalProcessFailed: If the recorder or the connection could not be
-                revived.
+                restarted.
             ClosedStream: If the session has ended before: a stream is one session.
 
         Cancellation: All children are ended first, within 3 s.
@@ -352,10 +354,10 @@ class Stream(Interaction):
         """
         End the session and all its children, within 3 s. Idempotent, from any task.
 
-        Before the start there is nothing to stop. How the session went is told where
-        it was started.
+        Before the start it does nothing. An error of the session is raised where the
+        session was started.
 
-        Cancellation: Only the waiting is given up; the end goes on.
+        Cancellation: Only the waiting ends; the session still stops.
         """
         if self._supervisor.state == "running":
             self._supervisor.request_stop("stop_streaming")

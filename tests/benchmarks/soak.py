@@ -159,7 +159,7 @@ def history_of(stream, manager):
         session.responses.outcomes,
         stream._timeline.marks,
         stream._meter,
-        session.playback._tallies,
+        session.playback._sizes,
         manager.get_error_history().to_dict(),
     )
     return size_of(kept)

@@ -50,14 +50,14 @@ class Entry:
 
 
 class AnsweredCall(NamedTuple):
-    """A tool that was called and has answered; the app's users do not see it."""
+    """A tool call and its result; it is not shown to users."""
 
     item_id: str
     call_id: str
     name: str
     arguments: str
     answer_id: str
-    """The item of the answer, which stands right behind the call."""
+    """The item of the result, which stands right behind the call."""
     output: str
 
 
@@ -80,7 +80,7 @@ class _Item:
 
 
 def cut_text(text: str, fraction: float) -> str:
-    """Return the first *fraction* of *text*, about, ending with a whole word."""
+    """Return about the first *fraction* of *text*, up to the end of a word."""
     size = int(len(text) * min(1.0, max(0.0, fraction)))
     head = text[:size]
     between_words = size == len(text) or text[size].isspace() or head[-1:].isspace()
@@ -91,7 +91,7 @@ def cut_text(text: str, fraction: float) -> str:
 
 
 class Conversation:
-    """All messages of one session, over all its connections."""
+    """The items of one session, over all its connections."""
 
     def __init__(self) -> None:
         self._items: dict[str, _Item] = {}
@@ -111,14 +111,14 @@ class Conversation:
         medium: Medium = "text",
     ) -> None:
         """
-        Add an item, or learn more about one that is known.
+        Add an item, or complete what is known of it.
 
         Args:
-            item_id: The service's id, or ours if the service took it over.
-            role: Who speaks.
-            previous: The id of the item before it, even if that is not known yet;
-                ``None`` if it is the first, or nothing is known.
-            medium: Whether it was spoken.
+            item_id: The id of the service, or that of the client for its own items.
+            role: The author.
+            previous: The id of the item before it, which may not be known yet; ``None``
+                for the first item, or if the service does not tell.
+            medium: The form of the message.
         """
         item = self._items.get(item_id)
         if item is None:
@@ -131,29 +131,29 @@ class Conversation:
             item.medium = medium
 
     def append_text(self, item_id: str, index: int, delta: str) -> None:
-        """Add to the text of a response; ignored once it was interrupted."""
+        """Append to the text of a part; ignored once the item was interrupted."""
         item = self._items.get(item_id)
         if item is not None and not item.interrupted:
             item.parts[index] = item.parts.get(index, "") + delta
 
     def set_text(self, item_id: str, index: int, text: str) -> None:
-        """Set the text of a part, as it is in the end; ignored once interrupted."""
+        """Set the final text of a part; ignored once the item was interrupted."""
         item = self._items.get(item_id)
         if item is not None and not item.interrupted:
             item.parts[index] = text
 
     def finish(self, item_id: str) -> None:
-        """Note that nothing more will be added to an item."""
+        """Note that an item is complete."""
         if item_id in self._items:
             self._items[item_id].complete = True
 
     def interrupt(self, item_id: str, fraction: float) -> str:
         """
-        Cut a response to the *fraction* of it that was heard, and mark it.
+        Cut a response to the *fraction* that was heard, and mark it.
 
         Returns:
-            What is left of its text. The place of the cut is an estimate: speech is
-            taken to run evenly through the text.
+            The rest of its text. The place of the cut is an estimate that assumes an
+            even speed of speech.
         """
         item = self._items.get(item_id)
         if item is None:
@@ -168,13 +168,13 @@ class Conversation:
         self, item_id: str, called: ToolCalled, output: str, answer_id: str
     ) -> AnsweredCall:
         """
-        Note what a tool answered.
+        Add the result of a tool.
 
         Args:
-            item_id: The item of the call; if the service did not say, it stands last.
+            item_id: The item of the call; if it is empty, the call stands last.
             called: The call.
-            output: What the service is told.
-            answer_id: The item of the answer.
+            output: The result for the service.
+            answer_id: The item of the result.
         """
         item_id = item_id or called.call_id
         self.add(item_id, "assistant")
@@ -186,26 +186,26 @@ class Conversation:
         return call
 
     def delete(self, item_id: str) -> None:
-        """Remove an item from what is shown; those that follow it keep their place."""
+        """Hide an item; the items that follow it keep their place."""
         if item_id in self._items:
             self._items[item_id].deleted = True
 
     def settle(self) -> None:
-        """Note that nothing more will be added to any item: the connection is gone."""
+        """Note that all items are complete: the connection is gone."""
         for item in self._items.values():
             item.complete = True
 
     def text(self, item_id: str) -> str:
-        """Return the text of an item; empty if it has none, or is not known."""
+        """Return the text of an item; empty if the item has none or is unknown."""
         item = self._items.get(item_id)
         return item.content if item else ""
 
     def entries(self) -> list[Entry]:
-        """Return what was said, in order; items without words are left out."""
+        """Return the messages in order, without empty items."""
         return [self._entry(item) for item in self._ordered() if self._is_shown(item)]
 
     def history(self) -> list[Entry | AnsweredCall]:
-        """Return what was said, and which tools have answered, in order."""
+        """Return the messages and the tool calls with their results, in order."""
         return [
             item.call or self._entry(item)
             for item in self._ordered()
@@ -229,10 +229,9 @@ class Conversation:
         """
         Yield the items in the order of the conversation.
 
-        An item whose predecessor is not known (yet) starts a row of its own, in the
-        order of arrival; so does the first item of another connection. Of two items
-        that name the same predecessor the later one was inserted right behind it, and
-        so stands first.
+        An item whose predecessor is unknown starts a chain of its own, in the order of
+        arrival; so does the first item of another connection. If two items name the same
+        predecessor, the later one was inserted right behind it and stands first.
         """
         followers: dict[str | None, list[_Item]] = {}
         for item in self._items.values():
@@ -245,7 +244,7 @@ class Conversation:
             seen.add(item.item_id)
             yield item
             waiting.extend(followers.get(item.item_id, []))
-        # Items that name each other in a circle hang on nothing: last, as they came.
+        # Items that name each other in a cycle come last, in the order of arrival.
         yield from (i for i in self._items.values() if i.item_id not in seen)
 
 

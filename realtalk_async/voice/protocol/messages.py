@@ -1,9 +1,9 @@
 """
-The realtime protocol's words: what we send, what the service sends us. Pure.
+The messages of the OpenAI Realtime protocol (GA), to and from the service.
 
-We speak the GA form of the OpenAI Realtime protocol and understand the beta names
-too, which Azure and other servers still use. The reference for all shapes is the
-official SDK's ``openai.types.realtime``; the tests hold every message against it.
+The beta names of server events, which Azure and other servers still use, are understood
+too. The reference for all shapes is the official SDK's ``openai.types.realtime``; the
+tests validate every message with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT_TRANSCRIPTION = "gpt-transcribe"
 ROLES: tuple[Role, ...] = get_args(Role)
 
 Message: TypeAlias = dict[str, object]
-"""A message to the service, before its ``event_id`` is added."""
+"""A message to the service."""
 
 FATAL_CODES = frozenset(
     {
@@ -40,7 +40,7 @@ FATAL_CODES = frozenset(
         "invalid_api_key",
     }
 )
-"""Errors that no second try can mend: the session ends with `ServiceRefused`."""
+"""Errors that another try would not mend: the session ends with `ServiceRefused`."""
 
 IGNORED = frozenset(
     {
@@ -79,7 +79,7 @@ _GA_NAMES = {
 
 
 class Malformed(ValueError):
-    """What the service sent is not an event; the session goes on without it."""
+    """A message of the service is not an event; the session continues without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,17 @@ class ServerEvent:
 
     type: str
     data: Mapping[str, object]
-    """All of it, as it came; its ``type`` may still be the beta name."""
+    """The whole message; its ``type`` may still be the beta name."""
 
     def get(self, *path: str) -> object:
-        """Return what lies at *path* (keys of nested objects), or ``None``."""
+        """Return the value at *path* (keys of nested objects), or ``None``."""
         value: object = self.data
         for key in path:
             value = _fields(value).get(key)
         return value
 
     def within(self, *path: str) -> ServerEvent:
-        """Return the object at *path*, to be read likewise; empty if there is none."""
+        """Return the object at *path*; an empty one if there is none."""
         return ServerEvent(path[-1], _fields(self.get(*path)))
 
     def text(self, *path: str) -> str:
@@ -108,7 +108,7 @@ class ServerEvent:
 
     @property
     def index(self) -> int:
-        """Its ``content_index``; 0 if it does not say."""
+        """Its ``content_index``; 0 if there is none."""
         return int(self.number("content_index") or 0)
 
     def number(self, *path: str) -> float | None:
@@ -119,20 +119,20 @@ class ServerEvent:
         return value
 
     def objects(self, *path: str) -> list[dict[str, object]]:
-        """Return the objects in the list at *path*; anything else is left out."""
+        """Return the objects in the list at *path*, without other values."""
         value = self.get(*path)
         items = cast("list[object]", value) if isinstance(value, list) else []
         return [cast("dict[str, object]", o) for o in items if isinstance(o, dict)]
 
 
 def _fields(value: object) -> Mapping[str, object]:
-    """Return *value* if it is an object of JSON, else an empty one."""
+    """Return *value* if it is a JSON object, else an empty one."""
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def parse(raw: bytes | str) -> ServerEvent:
     """
-    Read one event of the service.
+    Parse one message of the service.
 
     Raises:
         Malformed: If it is not JSON, not an object, or has no ``type``.
@@ -165,7 +165,7 @@ def decode_audio(text: str) -> bytes:
 
 def encode(message: Mapping[str, object]) -> bytes:
     """
-    Write *message* as JSON.
+    Encode *message* as JSON.
 
     A lone surrogate in a text, which JSON cannot carry, becomes a question mark.
     """
@@ -186,20 +186,20 @@ def _without_surrogates(value: object) -> object:
     return value
 
 
-# --- What a session is to be ------------------------------------------------------
+# --- The configuration of a session -----------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ServerVad:
-    """The service finds the turns by volume. Times are in milliseconds."""
+    """The service detects turns by volume; times are in milliseconds."""
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
     create_response: bool = True
-    """Answer by itself when the user's turn ends."""
+    """Whether the service responds when the user's turn ends."""
     interrupt_response: bool = True
-    """Cancel the response that is under way when the user begins to speak."""
+    """Whether the service cancels the response under way when the user speaks."""
 
     def to_message(self) -> Message:
         """Return the ``turn_detection`` object."""
@@ -215,7 +215,7 @@ class ServerVad:
 
 @dataclass(frozen=True, slots=True)
 class SemanticVad:
-    """The service finds the end of a turn by what was said."""
+    """The service detects the end of a turn by the words."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
@@ -233,17 +233,17 @@ class SemanticVad:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What we ask of the service once connected, and again after a reconnect."""
+    """The configuration that the service gets on each new connection."""
 
     model: str = DEFAULT_MODEL
     voice: str = DEFAULT_VOICE
     """It cannot change once the service has spoken."""
     instructions: str | None = None
-    """``None`` leaves the service's own."""
+    """``None`` for the default of the service."""
     modality: Literal["audio", "text"] = "audio"
-    """How it answers; a spoken answer always comes with its transcript."""
+    """The form of the responses; audio always comes with its transcript."""
     transcription: str | None = DEFAULT_TRANSCRIPTION
-    """The model that writes down what the user said; ``None`` for none."""
+    """The model that transcribes the user's speech; ``None`` for none."""
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=ServerVad)
     """``None`` is push-to-talk: commit, then ask for a response."""
     tools: tuple[Message, ...] = ()
@@ -296,17 +296,17 @@ def append_audio(pcm: bytes) -> Message:
 
 
 def commit_audio() -> Message:
-    """End the user's turn by hand; the buffer must hold at least 100 ms."""
+    """Return the message that commits the user's turn of at least 100 ms."""
     return {"type": "input_audio_buffer.commit"}
 
 
 def clear_audio() -> Message:
-    """Forget what was heard since the last turn."""
+    """Return the message that clears the audio since the last turn."""
     return {"type": "input_audio_buffer.clear"}
 
 
 def create_item(item_id: str, role: Role, text: str) -> Message:
-    """Add a text message to the conversation, under an id of ours."""
+    """Return the message that adds a text to the conversation."""
     kind = "output_text" if role == "assistant" else "input_text"
     item: Message = {
         "id": item_id,
@@ -318,7 +318,7 @@ def create_item(item_id: str, role: Role, text: str) -> Message:
 
 
 def repeat_call(item_id: str, call_id: str, name: str, arguments: str) -> Message:
-    """Tell a new connection of a call that was made on an earlier one."""
+    """Return the message that replays a tool call on a new connection."""
     return {
         "type": "conversation.item.create",
         "item": {
@@ -332,7 +332,7 @@ def repeat_call(item_id: str, call_id: str, name: str, arguments: str) -> Messag
 
 
 def answer_call(item_id: str, call_id: str, output: str) -> Message:
-    """Tell what a tool answered, under an id of ours."""
+    """Return the message that adds the result of a tool."""
     return {
         "type": "conversation.item.create",
         "item": {
@@ -345,7 +345,7 @@ def answer_call(item_id: str, call_id: str, output: str) -> Message:
 
 
 def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Message:
-    """Tell how much of a spoken response was really heard."""
+    """Return the message that truncates a response to the audio that was heard."""
     return {
         "type": "conversation.item.truncate",
         "item_id": item_id,
@@ -355,10 +355,10 @@ def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Messag
 
 
 def create_response() -> Message:
-    """Ask for a response."""
+    """Return the message that asks for a response."""
     return {"type": "response.create"}
 
 
 def cancel_response(response_id: str) -> Message:
-    """End a response that is under way."""
+    """Return the message that cancels a response."""
     return {"type": "response.cancel", "response_id": response_id}

@@ -1,4 +1,4 @@
-"""What the recorder delivers on its way to the service: filtered, then buffered."""
+"""The buffer between recorder and service, and the filter in front of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from realtalk_async.voice.protocol.pcm import BYTES_PER_MS, whole_samples
 
 class InputFilter:
     """
-    Between the recorder and the service.
-
-    It works on whole samples, so that none is torn where it opens or closes.
+    Decides which audio of the recorder the service gets, in whole samples.
 
     Args:
-        push_to_talk: Let nothing through but between `open` and `close`.
-        half_duplex: Let silence through while a response is played, for without echo
-            cancellation the service would hear itself. The user's voice cannot break
-            into a response then.
+        push_to_talk: Pass audio only between `open` and `close`.
+        half_duplex: Pass silence while a response is audible: without echo cancellation
+            the service would hear itself. The user cannot interrupt a response then.
     """
 
     def __init__(
@@ -24,17 +21,17 @@ class InputFilter:
         self.push_to_talk = push_to_talk
         self.half_duplex = half_duplex
         self.muted = False
-        """Let silence through: the service still hears that a turn has ended."""
+        """Pass silence, by which the service still detects the end of a turn."""
         self.is_open = not push_to_talk
-        """Whether anything goes through."""
+        """Whether audio passes."""
         self.withheld = 0
-        """Bytes that the service was not to hear."""
+        """Number of bytes that the service did not get."""
         self.passed = 0
-        """Bytes that went through since it was last opened, silence among them."""
+        """Number of bytes that passed since `open`, silence included."""
         self._half = b""
 
     def open(self) -> None:
-        """Begin a turn of push-to-talk."""
+        """Start a turn of push-to-talk."""
         self.is_open = True
         self.passed = 0
 
@@ -43,16 +40,16 @@ class InputFilter:
         self.is_open = False
 
     def realign(self) -> None:
-        """Forget half a sample: its other half died with the recorder."""
+        """Drop half a sample, whose other half was lost with the recorder."""
         self._half = b""
 
     def apply(self, pcm: bytes, *, playing: bool = False) -> bytes:
         """
-        Return what the service may hear of *pcm*, which may be of any size.
+        Return the audio for the service.
 
         Args:
-            pcm: What the recorder gave.
-            playing: Whether a response is being heard.
+            pcm: Audio of the recorder, of any size.
+            playing: Whether a response is audible.
         """
         whole = self._half + pcm
         size = len(whole) & ~1
@@ -69,12 +66,12 @@ class InputFilter:
 
 class MicrophoneBuffer:
     """
-    What the recorder gave and the service has not yet taken.
+    Audio of the recorder that was not sent yet.
 
-    Recorders write in odd sizes (2.5 to 85 ms were seen, half samples among them);
-    the service gets pieces of *least_ms* to *most_ms*. While nobody takes, the last
-    *keep_ms* are kept and the rest is counted as dropped. What the service is not to
-    hear stops at the *input_filter*.
+    Recorders write odd sizes (2.5 to 85 ms were measured, half samples among them); the
+    service gets pieces of *least_ms* to *most_ms*. Without a connection the last
+    *keep_ms* are kept, and older audio is counted as dropped. The *input_filter* decides
+    which audio gets into the buffer.
     """
 
     def __init__(
@@ -91,15 +88,15 @@ class MicrophoneBuffer:
         self._keep = keep_ms * BYTES_PER_MS
         self._pending = bytearray()
         self.received = 0
-        """Bytes the recorder gave, in all its lives."""
+        """Number of bytes from the recorder, over all its incarnations."""
         self.dropped = 0
-        """Bytes that were too old to be kept."""
+        """Number of bytes that were too old to be kept."""
 
     def __len__(self) -> int:
         return len(self._pending)
 
     def push(self, pcm: bytes, *, playing: bool = False) -> None:
-        """Add what the recorder gave, while a response is *playing* or not."""
+        """Add audio of the recorder; *playing* tells whether a response is audible."""
         self.received += len(pcm)
         self._pending += self.filter.apply(pcm, playing=playing)
         excess = len(self._pending) - self._keep
@@ -108,12 +105,12 @@ class MicrophoneBuffer:
             self.dropped += excess
 
     def realign(self) -> None:
-        """Forget half a sample: its other half died with the recorder."""
+        """Drop half a sample, whose other half was lost with the recorder."""
         self.filter.realign()
 
     @property
     def ready(self) -> bool:
-        """Whether `take` has something to give."""
+        """Whether `take` has a piece."""
         return len(self._pending) >= self._least
 
     def take(self, *, rest: bool = False) -> bytes:
@@ -121,7 +118,7 @@ class MicrophoneBuffer:
         Return the next piece, whole samples; empty if there is not enough yet.
 
         Args:
-            rest: Whether less than usual is enough, for no more will come.
+            rest: Whether a shorter piece will do, because the turn has ended.
         """
         if not self.ready and not rest:
             return b""
@@ -131,6 +128,6 @@ class MicrophoneBuffer:
         return piece
 
     def clear(self) -> None:
-        """Forget what is pending, and count it as dropped."""
+        """Drop the pending audio, and count it."""
         self.dropped += len(self._pending)
         self._pending.clear()

@@ -1,7 +1,7 @@
 """
-Playback of responses: how much may be written to the player, and how much was heard.
+The playback buffer: how much may be written to the player, and how much was heard.
 
-Every method that needs the time is given ``now``, in monotonic seconds.
+Methods that depend on the time take ``now``, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from realtalk_async.voice.protocol.pcm import (
 
 
 class Part(NamedTuple):
-    """A place in the conversation that audio belongs to."""
+    """The part of an item that audio belongs to."""
 
     item_id: str
     content_index: int
 
 
 class Cut(NamedTuple):
-    """What was cut off of one part by clearing the queue."""
+    """A part whose audio was not played to its end."""
 
     part: Part
     heard_ms: int
-    """How much of it was heard, to the millisecond below."""
+    """How much of it was heard, rounded down."""
     received_ms: int
-    """How much of it had come."""
+    """How much of it had been received."""
 
 
 @dataclass(slots=True)
@@ -42,8 +42,8 @@ class _Piece:
 
 
 @dataclass(slots=True)
-class _Tally:
-    """One part's bytes: come, and handed to the player."""
+class _PartSizes:
+    """Number of bytes of one part."""
 
     received: int = 0
     written: int = 0
@@ -51,23 +51,23 @@ class _Tally:
 
 class Playback:
     """
-    What is still to be played, and how fast it may be written.
+    Audio that is still to be played, and how fast it may be written.
 
-    Audio comes faster than it plays (12 s in 0.3 s), and a player would take all of
-    it. So at most *ahead_ms* are written beyond what the clock has played, and the
-    rest waits here, where the user's voice can clear it. What was written is as good
-    as heard: nobody takes it back from the player.
+    Audio arrives faster than it plays (12 s in 0.3 s), and a player would take all of
+    it. So at most *ahead_ms* are written beyond the audio that was played, and the rest
+    waits here, where an interruption drops it. Written audio counts as heard, because
+    the player cannot give it back.
 
-    After an underrun the lead grows to *ahead_after_underrun_ms*, for this machine
-    cannot keep the smaller one.
+    After an underrun *ahead_after_underrun_ms* are written ahead: this machine is too
+    slow for less.
 
     Args:
         ahead_ms: How far to write ahead of the clock.
         ahead_after_underrun_ms: How far, once the player ran dry in mid-response.
-        latency_ms: What the player needs from its pipe to the ear; it is taken off
-            what was written to tell what was heard.
-        prebuffer_ms: How much of a response must have come before it is begun, where it
-            comes slowly; no response waits longer than that for it.
+        latency_ms: Milliseconds from the player's pipe to the ear; the audio of this
+            time was written and not heard yet.
+        prebuffer_ms: How much of a response must have arrived before it is played, if
+            it arrives slowly; no response waits longer than that.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class Playback:
         self._ahead = ahead_ms * BYTES_PER_MS
         self._ahead_after_underrun = ahead_after_underrun_ms * BYTES_PER_MS
         self.latency_ms = latency_ms
-        """What the player needs from its pipe to the ear; it may change."""
+        """Milliseconds from the player's pipe to the ear; it may change."""
         self._prebuffer = prebuffer_ms * BYTES_PER_MS
-        self._waits_until = -math.inf  # when what is prebuffered is played anyway
+        self._waits_until = -math.inf  # then prebuffered audio is played anyway
         self._queue: deque[_Piece] = deque()
-        self._tallies: dict[Part, _Tally] = {}
+        self._sizes: dict[Part, _PartSizes] = {}
         self._playing: Part | None = None
         self._empty_at = -math.inf  # when the player will have played what it has
         self._odd: dict[Part, bytes] = {}
         self._dried = False  # the queue was emptied while its part was unfinished
         self.queued = 0
-        """Bytes that wait to be written."""
+        """Number of bytes that wait to be written."""
         self.written = 0
-        """Bytes handed to the player in all."""
+        """Number of bytes that were written to the player."""
         self.underruns = 0
-        """How often the player ran dry in the middle of a response."""
+        """Number of times that the player ran dry in the middle of a response."""
 
     def push(self, part: Part, pcm: bytes, now: float) -> None:
-        """Queue what the service sent, in any size; half samples are carried over."""
+        """Queue audio of any size; half samples are carried over."""
         whole = self._odd.pop(part, b"") + pcm
         size = whole_samples(len(whole))
         if size < len(whole):
@@ -111,13 +111,13 @@ class Playback:
         self._dried = False
         if not self._queue and now >= self._empty_at:
             self._waits_until = now + self._prebuffer / BYTES_PER_SECOND
-        self._tallies.setdefault(part, _Tally()).received += size
+        self._sizes.setdefault(part, _PartSizes()).received += size
         self._queue.append(_Piece(part, whole[:size]))
         self.queued += size
 
     @property
     def playing(self) -> Part | None:
-        """What was written last."""
+        """The part that was written last."""
         return self._playing
 
     def level_ms(self, now: float) -> float:
@@ -126,10 +126,10 @@ class Playback:
 
     def due(self, now: float) -> bytes:
         """
-        Return what may be written now, whole samples; empty if it is too early.
+        Return the audio that may be written now, whole samples; empty if too early.
 
-        It is too early until half the lead has been played: else each microsecond
-        would be worth a write of its own.
+        It is too early until half of the audio ahead was played, which keeps the number
+        of writes small.
         """
         if self.level_ms(now) > self._refill_at_ms or self._is_prebuffering(now):
             return b""
@@ -152,7 +152,7 @@ class Playback:
         if not piece.pcm:
             self._queue.popleft()
         self._playing = piece.part
-        self._tallies[piece.part].written += len(taken)
+        self._sizes[piece.part].written += len(taken)
         return taken
 
     def _written(self, size: int, now: float) -> None:
@@ -167,56 +167,56 @@ class Playback:
 
     def wait(self, now: float) -> float | None:
         """
-        Return the seconds until `due` is worth asking again.
+        Return the seconds until `due` may have audio.
 
-        ``None`` means not before something is pushed.
+        ``None`` means not before audio is pushed.
         """
         if not self._queue:
             return None
-        # A little later than needed: a timer that fires early would only ask again.
+        # A little later than needed: an early timer would only be set again.
         if self._is_prebuffering(now):
             return self._waits_until - now + 0.001
         return max(0.0, (self.level_ms(now) - self._refill_at_ms) / 1000) + 0.001
 
     def remaining(self, now: float) -> float:
-        """Return the seconds until all that came so far has been heard."""
+        """Return the seconds until all audio so far has been heard."""
         level = max(0.0, self._empty_at + self.latency_ms / 1000 - now)
         if self._is_prebuffering(now):
             level = max(level, self._waits_until - now)
         return level + self.queued / BYTES_PER_SECOND
 
     def received_ms(self, part: Part) -> int:
-        """Return how much of *part* has come, in whole milliseconds."""
-        tally = self._tallies.get(part)
-        return tally.received // BYTES_PER_MS if tally else 0
+        """Return how much of *part* was received, in whole milliseconds."""
+        sizes = self._sizes.get(part)
+        return sizes.received // BYTES_PER_MS if sizes else 0
 
     def heard_ms(self, part: Part, now: float) -> int:
         """Return how much of *part* was heard, in whole milliseconds."""
-        tally = self._tallies.get(part)
-        if tally is None:
+        sizes = self._sizes.get(part)
+        if sizes is None:
             return 0
-        heard = tally.written
+        heard = sizes.written
         if part == self._playing:
             heard -= round(self._unheard(now) * BYTES_PER_SECOND)
         return max(0, heard) // BYTES_PER_MS
 
     def _unheard(self, now: float) -> float:
         """
-        Return the seconds that were written and cannot be counted as heard.
+        Return the seconds of written audio that do not count as heard.
 
-        What lies in the pipe sounds whatever happens, so only the player's own
-        latency is taken off, and that only while it has not yet passed.
+        Audio in the pipe is played in any case, so only the player's own latency is
+        subtracted, as long as it has not passed.
         """
         latency = self.latency_ms / 1000
         return min(latency, max(0.0, self._empty_at + latency - now))
 
     def clear(self, now: float) -> list[Cut]:
         """
-        Drop all that waits.
+        Drop the queued audio.
 
         Returns:
-            What was cut off, in the order of its coming; empty if all that came has
-            been written, for then nothing was kept from the user.
+            The parts that were cut, in the order of their arrival; none if all audio so
+            far was written.
         """
         parts = dict.fromkeys(piece.part for piece in self._queue)
         cuts = [

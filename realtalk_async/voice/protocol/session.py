@@ -137,9 +137,11 @@ class Session:
 
     @property
     def has_message(self) -> bool:
-        """Whether `next_message` may have a message."""
-        turn_ends = self._turn.state is TurnState.ENDING
-        return bool(self._outbox) or self.microphone.ready or turn_ends
+        """Whether `next_message` has a message."""
+        has_audio = self.microphone.ready or self._turn.state is TurnState.ENDING
+        return (
+            bool(self._outbox) and self.connection.is_open or self.ready and has_audio
+        )
 
     def next_message(self, now: float) -> Message | None:
         """Remove and return the next message for the service; ``None`` if none is due."""

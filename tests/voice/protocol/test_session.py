@@ -297,6 +297,19 @@ def test_a_refused_set_up_ends_the_session_with_the_reason():
     assert talk.error == "invalid_value: no such voice"
 
 
+def test_audio_waits_for_the_configuration():
+    """Also on a new connection; the writer of the websocket is not woken before."""
+    talk = Talk()
+    talk.push(100)
+    assert not talk.session.has_message
+    talk.open()
+    assert not talk.session.has_message
+    assert talk.types() == []
+    talk.event("session.updated", session={"id": "sess_1"})
+    assert talk.types() == ["input_audio_buffer.append"] * 3
+    assert not talk.session.has_message
+
+
 # --- A spoken turn ----------------------------------------------------------------
 
 
