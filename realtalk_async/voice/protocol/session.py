@@ -138,10 +138,10 @@ class Session:
     @property
     def has_message(self) -> bool:
         """Whether `next_message` has a message."""
+        if self._outbox and self.connection.is_open:
+            return True
         has_audio = self.microphone.ready or self._turn.state is TurnState.ENDING
-        return (
-            bool(self._outbox) and self.connection.is_open or self.ready and has_audio
-        )
+        return self.ready and has_audio
 
     def next_message(self, now: float) -> Message | None:
         """Remove and return the next message for the service; ``None`` if none is due."""
@@ -156,8 +156,7 @@ class Session:
 
     def _next_audio(self, now: float) -> Message | None:
         turn_ends = self._turn.state is TurnState.ENDING
-        pcm = self.microphone.take(rest=turn_ends)
-        if pcm:
+        if pcm := self.microphone.take(rest=turn_ends):
             self.sent_audio += len(pcm)
             self._turn.sent += len(pcm)
             return self._outbox.audio(pcm)
