@@ -136,7 +136,7 @@ class DeviceBusy(RealtalkError):
         listed = ", ".join(f"{device!r}: {who}" for device, who in holders.items())
         super().__init__(
             f"{name!r} waited {seconds:g} s for a device that another process holds "
-            f"({listed}); stop that process, or raise device_timeout"
+            f"({listed}); stop that process, or raise device_patience"
         )
 
 

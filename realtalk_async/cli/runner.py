@@ -193,7 +193,7 @@ class Runner:
                 critical=process.critical,
                 depends_on=process.depends_on,
                 devices=process.devices,
-                device_timeout=process.device_timeout,
+                device_patience=process.device_patience,
                 probes=process.probes,
                 ladder=process.ladder,
                 max_size=process.max_size,

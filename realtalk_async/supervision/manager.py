@@ -14,7 +14,7 @@ import anyio
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.policy.devices import DEVICE_TIMEOUT
+from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import (
@@ -306,7 +306,7 @@ class ProcessManager(SubprocessMethods):
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_timeout: float = DEVICE_TIMEOUT,
+        device_patience: float = DEVICE_PATIENCE,
         probes: Iterable[Probe] = (),
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
@@ -328,7 +328,7 @@ class ProcessManager(SubprocessMethods):
                 and its group is empty: a restart does not release them. If it exits with
                 the message that a device is busy, the start is retried and does not
                 count as a failure.
-            device_timeout: Seconds to wait or retry; afterwards it counts as a failure.
+            device_patience: Seconds to wait or retry; afterwards it counts as a failure.
             probes: The checks of its readiness and health.
             recover: Called before each restart with the report of the last incarnation;
                 returns the next command or process, which can continue from its state.
@@ -356,7 +356,7 @@ class ProcessManager(SubprocessMethods):
         _must_be_a_command(name, command)
         self._registry.check_free(name)
         dependencies = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_timeout)
+        wanted = _devices(name, devices, device_patience)
         managed = ManagedProcess(
             command,
             name,
@@ -367,9 +367,9 @@ class ProcessManager(SubprocessMethods):
             ladder=ladder,
             probes=tuple(probes),
             devices=wanted,
-            device_timeout=device_timeout,
+            device_patience=device_patience,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, dependencies, wanted, device_timeout
+                name, dependencies, wanted, device_patience
             ),
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
@@ -387,7 +387,7 @@ class ProcessManager(SubprocessMethods):
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
-        device_timeout: float = DEVICE_TIMEOUT,
+        device_patience: float = DEVICE_PATIENCE,
         fatal: tuple[type[BaseException], ...] = (),
     ) -> SupervisedTask:
         """
@@ -400,7 +400,7 @@ class ProcessManager(SubprocessMethods):
             critical: Whether the app cannot run without it.
             depends_on: Names that must be running before it is called.
             devices: Devices that it uses exclusively, as for `start`.
-            device_timeout: Seconds to wait for them; then it is given up.
+            device_patience: Seconds to wait for them; then it is given up.
             fatal: Exceptions after which it is not called again.
 
         Raises:
@@ -414,7 +414,7 @@ class ProcessManager(SubprocessMethods):
         self._must_be_open()
         self._registry.check_free(name)
         dependencies = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_timeout)
+        wanted = _devices(name, devices, device_patience)
         task = SupervisedTask(
             function,
             name,
@@ -422,7 +422,7 @@ class ProcessManager(SubprocessMethods):
             restart=restart,
             fatal=fatal,
             wait_for_dependencies=self._supervisor.dependency_waiter(
-                name, dependencies, wanted, device_timeout
+                name, dependencies, wanted, device_patience
             ),
             earlier=self._registry.last_incarnation_of(name),
         )
@@ -462,7 +462,9 @@ def _devices(name: str, devices: Iterable[str], timeout: float) -> tuple[str, ..
             f"devices of {name!r} must be a sequence: write ({devices!r},)"
         )
     if not timeout >= 0:
-        raise InvalidConfiguration(f"device_timeout must be 0 s or more, not {timeout}")
+        raise InvalidConfiguration(
+            f"device_patience must be 0 s or more, not {timeout}"
+        )
     return tuple(dict.fromkeys(devices))
 
 

@@ -34,7 +34,7 @@ from realtalk_async.supervision.lifecycle.supervisor_port import (
     SupervisorPort,
 )
 from realtalk_async.supervision.output.capture import Capture
-from realtalk_async.supervision.policy.devices import DEVICE_TIMEOUT
+from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
@@ -84,7 +84,7 @@ class ManagedProcess(ProcessStreams):
         devices: Devices that only one process can use at a time. If it exits with the
             message that a device is busy, it is restarted, and this does not count as a
             failure …
-        device_timeout: … for so many seconds.
+        device_patience: … for so many seconds.
         wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
             one of them is dead. A manager passes it.
         earlier: The number of earlier incarnations under the same name.
@@ -108,7 +108,7 @@ class ManagedProcess(ProcessStreams):
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
         devices: tuple[str, ...] = (),
-        device_timeout: float = DEVICE_TIMEOUT,
+        device_patience: float = DEVICE_PATIENCE,
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
@@ -132,7 +132,7 @@ class ManagedProcess(ProcessStreams):
                     drain,
                     wait_for_dependencies,
                     devices,
-                    device_timeout,
+                    device_patience,
                 ),
                 supervisor=StandalonePort(logger) if supervisor is None else supervisor,
                 capture=capture,

@@ -128,7 +128,7 @@ class Supervisor:
         name: str,
         dependencies: tuple[str, ...],
         devices: tuple[str, ...],
-        device_timeout: float,
+        device_patience: float,
     ) -> Callable[[], Awaitable[None]] | None:
         """Return a function that waits until *name* may be started."""
 
@@ -137,7 +137,7 @@ class Supervisor:
                 await self.registry.find(dependency).wait_until_running()
             await self._wait_for_turn(name)
             # Devices come last: no process holds a device while it waits for a dependency.
-            await self.device_leases.acquire(name, devices, device_timeout)
+            await self.device_leases.acquire(name, devices, device_patience)
             if self.ending.is_set():  # a closing manager stops every child
                 await asyncio.get_running_loop().create_future()
 

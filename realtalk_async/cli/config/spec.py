@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.restart import Strategy
 
 
-DEVICE_TIMEOUT = 30.0
+DEVICE_PATIENCE = 30.0
 """Seconds to wait for devices, as for `ProcessManager.start`."""
 
 
@@ -64,7 +64,7 @@ class ProcessSpec:
     critical: bool = False
     depends_on: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
-    device_timeout: float = DEVICE_TIMEOUT
+    device_patience: float = DEVICE_PATIENCE
     probes: tuple[Probe, ...] = ()
     ladder: Ladder = GRACEFUL
     max_size: int = MAX_SIZE

@@ -105,7 +105,7 @@ def _process(
         critical=table.critical,
         depends_on=tuple(table.depends_on),
         devices=tuple(table.devices),
-        device_timeout=table.device_timeout,
+        device_patience=table.device_patience,
         probes=tuple(table.probes),
         ladder=table.ladder,
         max_size=table.max_size,

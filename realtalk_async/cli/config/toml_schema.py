@@ -21,7 +21,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from realtalk_async.cli.config.spec import DEVICE_TIMEOUT
+from realtalk_async.cli.config.spec import DEVICE_PATIENCE
 from realtalk_async.cli.config.toml_lines import Path
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import (
@@ -327,7 +327,7 @@ class ProcessTable(Table):
     critical: Flag = False
     depends_on: Texts = []
     devices: Texts = []
-    device_timeout: Number = DEVICE_TIMEOUT
+    device_patience: Number = DEVICE_PATIENCE
     probes: list[Annotated[Probe, PlainValidator(_read_probe)]] = []
     ladder: Annotated[Ladder, PlainValidator(_read_ladder)] = GRACEFUL
     max_size: Bytes = MAX_SIZE

@@ -30,7 +30,7 @@ class SupervisionOptions:
     """
     devices: tuple[str, ...] = ()
     """Devices that the process uses exclusively."""
-    device_timeout: float = 0.0
+    device_patience: float = 0.0
     """Seconds of retries while another program holds one of its devices."""
 
     @property

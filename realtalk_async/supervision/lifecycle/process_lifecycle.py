@@ -95,7 +95,7 @@ class ProcessLifecycle(Lifecycle):
         """The probes of the current incarnation."""
         self._stuck_probes: tuple[asyncio.Task[None], ...] = ()
         self._busy_retries = (
-            RetryWindow(options.device_timeout) if options.devices else None
+            RetryWindow(options.device_patience) if options.devices else None
         )
         self._logger = logger
         self._supervised = supervised
@@ -313,7 +313,7 @@ class ProcessLifecycle(Lifecycle):
             elif again := self._busy_retries.retry(record.uptime, now, share):
                 return again
             else:
-                how = f"{record.summary}; {DEVICE_BUSY} for longer than device_timeout"
+                how = f"{record.summary}; {DEVICE_BUSY} for longer than device_patience"
         return self.decider.decide(cause, status, now, share, how)
 
     def _device_was_busy(self, record: IncarnationRecord, cause: Cause) -> bool:

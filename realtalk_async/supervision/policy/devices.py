@@ -14,7 +14,7 @@ from realtalk_async.supervision.policy.restart import Restart
 DEVICE_BUSY = "device busy"
 """The kind of failure of a program whose device another program uses."""
 
-DEVICE_TIMEOUT = 30.0
+DEVICE_PATIENCE = 30.0
 """Seconds to wait for a device, by default."""
 
 FIRST_WAIT = 0.1

@@ -36,7 +36,7 @@ ladder = [["INT", 0.5], ["SIGTERM", 2]]
 probes = [{ line = "ready", timeout = 30 }, { silence = 5, stream = "stderr" }]
 max_size = 1000
 devices = ["hw:0", "hw:1"]
-device_timeout = 5
+device_patience = 5
 
 [process.db]
 command = "exec db"
@@ -65,7 +65,7 @@ def test_every_option_of_a_process_has_a_key():
     assert [probe.purpose for probe in app.probes] == ["readiness", "liveness"]
     assert app.max_size == 1000
     assert app.devices == ("hw:0", "hw:1")
-    assert app.device_timeout == 5
+    assert app.device_patience == 5
 
 
 def test_every_built_in_probe_has_a_key():
@@ -93,8 +93,8 @@ def test_a_missing_key_has_the_default_of_process_manager():
     assert process.ladder == GRACEFUL
     assert process.max_size == MAX_SIZE
     assert process.devices == ()
-    default = inspect.signature(ProcessManager.start).parameters["device_timeout"]
-    assert process.device_timeout == default.default
+    default = inspect.signature(ProcessManager.start).parameters["device_patience"]
+    assert process.device_patience == default.default
     assert not process.critical
 
 

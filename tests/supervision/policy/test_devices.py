@@ -149,14 +149,14 @@ async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
             "late",
             programs.runs(),
             devices=["mic"],
-            device_timeout=0.1,
+            device_patience=0.1,
             restart=RestartPolicy(max_failures=0),
         )
     assert time.monotonic() - began >= 0.1
     assert str(caught.value) == (
         f"'late' waited 0.1 s for a device that another process holds "
         f"('mic': 'one' (running, pid {one.pid})); stop that process, or raise "
-        f"device_timeout"
+        f"device_patience"
     )
     assert manager.processes["late"].state == "fatal"
     task = asyncio.ensure_future(
@@ -177,7 +177,7 @@ async def test_a_task_may_hold_a_device_too(manager):
     await manager.start_task("link", asyncio.Event().wait, devices=["port"])
     with pytest.raises(DeviceBusy, match="'port': 'link'"):
         await manager.start_task(
-            "other", asyncio.Event().wait, devices=["port"], device_timeout=0.01
+            "other", asyncio.Event().wait, devices=["port"], device_patience=0.01
         )
     await manager.stop("link")
     one = await manager.start("one", programs.runs(), devices=["port"])
@@ -210,12 +210,12 @@ async def test_a_stranger_that_holds_it_for_ever_is_not_waited_for_for_ever(mana
         "mic",
         programs.shell(BUSY),
         devices=["hw:0"],
-        device_timeout=0.2,
+        device_patience=0.2,
         restart=RestartPolicy(max_failures=0),
     )
     status = await one.wait_until_settled()
     assert status.state == "fatal"
-    assert "device busy for longer than device_timeout; failure score" in status.reason
+    assert "device busy for longer than device_patience; failure score" in status.reason
     assert one.incarnation >= 2
 
 
@@ -239,7 +239,7 @@ async def test_a_busy_device_is_a_failure_like_any_other_otherwise(
     ("options", "said"),
     [
         ({"devices": "hw:0"}, "write \\('hw:0',\\)"),
-        ({"devices": ["x"], "device_timeout": -1}, "0 s or more"),
+        ({"devices": ["x"], "device_patience": -1}, "0 s or more"),
     ],
 )
 async def test_devices_that_make_no_sense_are_refused(manager, options, said):
