@@ -210,7 +210,7 @@ def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"mode": "sometimes"}, "mode is"),
+        ({"mode": "sometimes"}, "mode must be"),
         ({"max_failures": -1}, "max_failures must be at least 0"),
         ({"first_delay": -0.1}, "first_delay"),
         ({"max_delay": float("nan")}, "max_delay"),
