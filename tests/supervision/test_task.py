@@ -341,7 +341,7 @@ async def test_the_history_contains_the_exception_of_each_incarnation(manager):
     assert [attempt.after for attempt in history.attempts] == [1, 2]
     report = history.failures[0]
     assert report.last_lines[-1].text == "ConnectionResetError: hung up"
-    assert report.command.startswith("async test_its_history")
+    assert report.command.startswith("async test_the_history")
     assert "hung up" in str(report)
     assert history.to_dict()["exit_statuses"] == [None] * 3
     assert "net" in manager.get_error_history()
