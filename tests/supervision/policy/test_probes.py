@@ -137,8 +137,7 @@ async def test_a_function_of_the_app_answers_or_raises(kind, answer, reason):
     assert await decision(probe) == (reason or True)
 
 
-async def test_a_question_that_hangs_is_cancelled_and_counts():
-    """With the time it was given."""
+async def test_a_probe_that_hangs_is_cancelled_and_counts_as_a_failure():
     probe_runners = []
 
     async def hang():
@@ -147,7 +146,8 @@ async def test_a_question_that_hangs_is_cancelled_and_counts():
 
     probe = Probe.call(hang, period=0.01, timeout=0.02, failure_threshold=3)
     assert await decision(probe) == "no answer within 0.02 s"
-    assert len(probe_runners) == 3
+    # A try during which the event loop was late does not count.
+    assert len(probe_runners) >= 3
 
 
 async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeypatch):
