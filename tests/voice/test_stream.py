@@ -451,7 +451,7 @@ async def test_events_can_be_iterated_over_until_the_end(peer, make):
     assert [event.outcome.text async for event in responses] == [ANSWER]
     kinds = [event.kind async for event in everything]
     assert kinds[0] == "connection.opened"
-    assert kinds[-1] == "reply.finished"
+    assert kinds[-1] == "response.finished"
     assert await anext(slow) == events.EventsMissed(len(kinds) - 1)
     assert stream.metrics().missed_events == len(kinds) - 1
     assert [event async for event in stream.events()] == []
