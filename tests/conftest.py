@@ -30,11 +30,14 @@ REALTIME = {
     "cli/test_runner",
     "cli/top/test_app",
     "control/test_server",
-    "offline/speech/test_recogniser",
+    "offline/speech/test_engine",
+    "offline/speech/test_script",
+    "offline/speech/test_sphinx",
+    "offline/speech/test_voice",
+    "offline/speech/test_voice_detector",
     "offline/speech/test_whisper",
     "offline/test_main",
     "offline/test_official_clients",
-    "offline/test_script",
     "offline/test_server",
     "offline/test_server_thread",
     "ops/test_examples",
@@ -47,9 +50,16 @@ REALTIME = {
     "voice/audio/test_callbacks",
     "voice/audio/test_real_devices",
     "voice/test_fault_phases",
+    "voice/test_interaction",
     "voice/test_soak",
     "voice/test_stream",
 }
+
+
+def pytest_configure():
+    missing = [name for name in REALTIME if not (TESTS / f"{name}.py").exists()]
+    if missing:
+        raise pytest.UsageError(f"REALTIME names files that do not exist: {missing}")
 
 
 def pytest_collection_modifyitems(items):
