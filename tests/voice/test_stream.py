@@ -1307,7 +1307,7 @@ async def test_a_connection_that_has_worked_is_dialled_again_at_once(make, monke
     async with Peer(pace=0) as peer, make(peer.url) as stream:
         first = "failure score 1.0 of"
         assert [first in why for why in await drops(peer, stream, 3)] == [1, 0, 0]
-        monkeypatch.setattr(link, "PROVEN", 0.0)
+        monkeypatch.setattr(link, "_PROVEN", 0.0)
         assert [first in why for why in await drops(peer, stream, 5)] == [1] * 5
 
 
