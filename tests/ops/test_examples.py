@@ -65,7 +65,7 @@ def check(arguments, tmp_path):
     words = [*arguments[:-1], "--check", str(tmp_path / "realtalk.toml")]
     command = [sys.executable, "-m", "realtalk_async.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "1 process(es), no mistakes" in done.stdout, done.stderr
+    assert "1 process, no problems" in done.stdout, done.stderr
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")

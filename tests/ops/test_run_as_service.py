@@ -77,7 +77,7 @@ def test_a_run_serves_metrics_and_health(begin):
 
 
 @pytest.mark.parametrize(
-    ("where", "message"), [("soon", "no port"), ("192.0.2.1:0", "Cannot assign")]
+    ("where", "message"), [("soon", "neither a PORT"), ("192.0.2.1:0", "Cannot assign")]
 )
 def test_an_invalid_metrics_address_ends_with_exit_code_2_before_anything_starts(
     begin, where, message
