@@ -56,8 +56,8 @@ what it supports:
   speech     server_vad; semantic_vad as a silence that depends on the eagerness;
              push-to-talk (turn_detection: null); interruption; idle_timeout_ms
   answers    as audio or text (output_modalities): sums, counting, time, date,
-             "say …", "tell me a story"; it repeats any other question. Instructions of a
-             response that begin with "Say:" give the words
+             "say …", "tell me a story"; it repeats any other question.
+             Instructions of a response that begin with "Say:" give the words
   tools      it calls a tool that the question names, or as tool_choice demands, and
              speaks the output
   items      create, retrieve, delete, truncate; it recognises audio inside them
