@@ -101,7 +101,7 @@ def _unreachable(where: str, error: Exception) -> ServiceUnreachable:
     if isinstance(error, ssl.SSLError):
         advice = "its certificate is not trusted here: check the clock and the proxy"
     elif isinstance(error, ConnectionRefusedError):
-        advice = "nobody listens there: is the peer running, is the port right?"
+        advice = "no server listens there: is the peer running, is the port right?"
     elif isinstance(error, OSError):
         advice = "check the network and the address"
     else:

@@ -37,10 +37,14 @@ async def test_ps_gives_the_app_and_every_process(manager, socket_path):
 
 
 async def test_tail_gives_the_newest_lines_of_both_streams(manager, socket_path):
-    command = programs.shell(
-        "for n in 1 2 3; do echo o$n; sleep 0.05; echo e$n >&2; done"
-    )
-    await (await manager.start("app", command)).wait()
+    # Each line is answered before the next: two pipes have no order of their own.
+    script = "for n in 1 2 3; do echo o$n; read _; echo e$n >&2; read _; done"
+    app = await manager.start("app", programs.shell(script, stdin=True))
+    for number in "123":
+        for stream in "oe":
+            await app.wait_for_line(f"^{stream}{number}$")
+            await app.send(b"\n")
+    await app.wait()
     lines = await send(socket_path, "tail", name="app", n=3)
     assert [one["text"] for one in lines][-1] == "e3"
     assert len(lines) == 3

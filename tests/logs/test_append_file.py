@@ -152,9 +152,9 @@ async def test_rotation_inside_the_block_loses_nothing(path):
     """Scenario 26."""
     async with Logger(path, max_bytes=10_000, backups=99) as logger:
         for number in range(2_000):
-            logger.info("a", str(number))
+            write = logger.info("a", str(number))
             if number % 100 == 0:
-                await asyncio.sleep(0.005)
+                await write
         found = await logger.get_logs()
     assert [entry.message for entry in found] == [str(n) for n in range(2_000)]
     assert len(os.listdir(path.parent)) > 5

@@ -34,7 +34,7 @@ class ResponseEvents:
     Args:
         conversation: Receives the text.
         items: Adds the items of a response to the conversation.
-        outbox: Is told of tool calls, whose results it sends.
+        outbox: Receives the tool calls, and sends their results.
         responses: The responses under way.
         turn: The user's turn, which a response answers.
         publish: Called with each event for the app.

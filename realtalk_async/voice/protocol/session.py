@@ -53,7 +53,7 @@ _NOTHING_TO_CANCEL = "response_cancel_not_active"
 LEAST_TURN_MS = 100
 """The service refuses a shorter turn."""
 
-_ECHO = 0.2  # seconds for which a room echoes a response after its end
+_ECHO = 0.2  # seconds for which the microphone may hear the end of a response
 
 
 class Session:

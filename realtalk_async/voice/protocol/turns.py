@@ -44,7 +44,7 @@ class Turn:
 
     @property
     def awaits_response(self) -> bool:
-        """Whether the service owes a response that nobody requested."""
+        """Whether the service will respond without a request of the client."""
         return self.state is TurnState.COMMITTED
 
     @property
