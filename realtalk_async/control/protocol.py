@@ -84,7 +84,7 @@ class Request:
                 raise InvalidConfiguration(f"no such key {key!r}: {', '.join(_TYPES)}")
             if not _has_type(value, _TYPES[key]):
                 raise InvalidConfiguration(f"{key!r} is not {_TYPES[key].__name__}")
-        request = cls(**{"method": "", **fields})  # type: ignore[arg-type] # as just seen
+        request = cls(**{"method": "", **fields})  # type: ignore[arg-type] # checked above
         _check_values(request)
         return request
 
