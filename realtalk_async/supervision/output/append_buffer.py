@@ -32,7 +32,7 @@ up to `spill.LARGEST_SEGMENT`.
 """
 
 LAST_LINES_SIZE = 4 * 1024
-"""Bytes of the newest output that last words hold, also beyond `max_size`."""
+"""Bytes of the newest output that the last lines may use, also beyond `max_size`."""
 
 
 def whole_characters(data: bytes) -> int:
