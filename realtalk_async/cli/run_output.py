@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.cli.config.spec import AppSpec
-    from realtalk_async.supervision import ManagedProcess
+    from realtalk_async.supervision import ManagedProcess, OutputLine
 
 STDOUT, STDERR = 1, 2
 
@@ -97,10 +97,13 @@ class RunOutput:
     def print_output(self, process: ManagedProcess) -> None:
         """Print the output of a process from here on."""
         name = process.name
+        # The output may arrive before the new task runs, so its start is noted here.
         if self._is_single_command:
-            self._printers[name] = self._start(self._pass_through(process))
+            stdout = process.follow_bytes("stdout")
+            stderr = process.follow_bytes("stderr")
+            self._printers[name] = self._start(self._pass_through(stdout, stderr))
         elif name not in self._printers or self._printers[name].done():
-            self._printers[name] = self._start(self._print_lines(process))
+            self._printers[name] = self._start(self._print_lines(name, process.follow()))
 
     def report(self, event: events.Event, process: ManagedProcess | None) -> None:
         """Print a notice about an event, if users want to know of it."""
@@ -175,16 +178,14 @@ class RunOutput:
             task.result()
         self._on_printed()
 
-    async def _print_lines(self, process: ManagedProcess) -> None:
-        async for line in process.follow():
-            await self._writer.put(STDOUT, self._formatter.line(process.name, line))
+    async def _print_lines(self, name: str, lines: AsyncIterator[OutputLine]) -> None:
+        async for line in lines:
+            await self._writer.put(STDOUT, self._formatter.line(name, line))
 
-    async def _pass_through(self, process: ManagedProcess) -> None:
-        """Pass through the bytes of the current incarnation."""
-        await asyncio.gather(
-            self._copy(process.follow_bytes("stdout"), STDOUT),
-            self._copy(process.follow_bytes("stderr"), STDERR),
-        )
+    async def _pass_through(
+        self, stdout: AsyncIterator[bytes], stderr: AsyncIterator[bytes]
+    ) -> None:
+        await asyncio.gather(self._copy(stdout, STDOUT), self._copy(stderr, STDERR))
 
     async def _copy(self, source: AsyncIterator[bytes], descriptor: int) -> None:
         async for data in source:

@@ -1,0 +1,60 @@
+from realtalk_async.cli.config.spec import AppSpec
+from realtalk_async.cli.run_output import RunOutput
+from realtalk_async.supervision.output.capture import Capture
+
+
+class Child:
+    """A process whose output the test writes itself."""
+
+    def __init__(self):
+        self.name = "mic"
+        self.capture = Capture("mic", max_size=1000, on_error=print)
+        self.capture.begin(1, binary=False)
+        self.capture.is_over = False
+
+    def follow(self):
+        return self.capture.follow(history=False)
+
+    def follow_bytes(self, stream):
+        return self.capture.follow_bytes(stream)
+
+    def print(self, text):
+        self.capture.append("stdout", text, 0.0)
+
+    def restart(self):
+        self.capture.end()
+        self.capture.begin(2, binary=False)
+
+    def exit(self):
+        self.capture.is_over = True
+        self.capture.end()
+
+
+async def printed(capfdbinary, child, *, is_single_command):
+    spec = AppSpec(file="" if is_single_command else "app.toml", processes=())
+    output = RunOutput(
+        spec,
+        colour=False,
+        stamp="none",
+        quiet=False,
+        on_broken=print,
+        on_printed=int,
+    )
+    output.print_output(child)
+    child.print(b"the first line\n")  # before the task that prints has run
+    if not is_single_command:
+        child.restart()
+    child.exit()
+    await output.wait_until_printed()
+    await output.aclose()
+    return capfdbinary.readouterr().out
+
+
+async def test_output_that_arrives_at_once_is_printed(capfdbinary):
+    out = await printed(capfdbinary, Child(), is_single_command=False)
+    assert b"the first line" in out
+
+
+async def test_output_that_arrives_at_once_is_passed_through(capfdbinary):
+    out = await printed(capfdbinary, Child(), is_single_command=True)
+    assert out == b"the first line\n"
