@@ -154,7 +154,7 @@ def plots(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """Draw the README's picture of the live view."""
+    """Draw the README's pictures: a timeline and the live view."""
     session.install(EXTRAS)
     session.run("python", "tests/pictures.py")
 

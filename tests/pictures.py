@@ -1,28 +1,41 @@
-"""Draw the README's picture of the live view: ``nox -s pictures``."""
+"""Draw the README's pictures, a timeline and the live view: ``nox -s pictures``."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from realtalk_async import Command, Logger, ProcessManager, RestartPolicy
 from realtalk_async.cli.top.app import LiveView
 from realtalk_async.control import ControlClient, serve_control
 
-PICTURE = Path(__file__).parent.parent / ".github" / "top.svg"
+ROOT = Path(__file__).parent.parent
+TIMELINE = ROOT / ".github" / "timeline.svg"
+LIVE_VIEW = ROOT / ".github" / "top.svg"
 SIZE = (112, 28)
 BUSY = "arecord: main:850: audio open error: Device or resource busy"
 CHILDREN = {
     "peer": "echo 'peer ready on ws://127.0.0.1:8765/v1/realtime'; exec sleep 600",
     "player": "while sleep 0.2; do echo 'frame: level -23.4 dB, 0 underruns'; done",
-    "transcoder": "exec yes 'size= 812kB time=00:00:41.60 bitrate= 160.0kbits/s'",
+    "transcoder": "while sleep 0.1; do echo 'size= 812kB time=00:00:41.60'; done",
     "metrics": "sleep 1; while sleep 1; do echo 'GET /metrics 200'; done",
 }
 POLICY = RestartPolicy("transient", max_failures=2, first_delay=0.3)
 
 
-async def draw() -> None:
+def draw_timeline() -> None:
+    """Run the example of a rough conversation, and draw the timeline that it saves."""
+    with tempfile.TemporaryDirectory() as folder:
+        example = ROOT / "examples" / "rough_ride.py"
+        subprocess.run([sys.executable, example], cwd=folder, check=True)
+        draw = ["-m", "realtalk_async.cli", "timeline", "ride.jsonl", "--out", TIMELINE]
+        subprocess.run([sys.executable, *draw], cwd=folder, check=True)
+
+
+async def draw_live_view() -> None:
     """Run an app whose recorder finds its device busy; save the live view of it."""
     async with (
         Logger() as logger,
@@ -41,10 +54,11 @@ async def draw() -> None:
             while manager.processes["recorder"].state != "fatal":
                 await asyncio.sleep(0.05)
             await asyncio.sleep(2)
-            PICTURE.write_text(app.export_screenshot())
+            LIVE_VIEW.write_text(app.export_screenshot())
     logger.path.unlink()
 
 
 if __name__ == "__main__":
     sys.argv = ["app.py"]  # the app name that the view shows
-    asyncio.run(draw())
+    draw_timeline()
+    asyncio.run(draw_live_view())

@@ -419,6 +419,7 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     printer = DemoPrinter(Console(highlight=False))
     printer.console.print(
         "[bold]realtalk-async demo[/bold]: a supervised voice conversation, offline\n"
+        "peer: the offline model; recorder: the microphone; player: the speaker\n"
     )
     options = DemoOptions(folder, microphone=mic, speaker=speaker)
     sys.exit(asyncio.run(run_demo(options, printer)))

@@ -227,9 +227,9 @@ class Demo:
                 self._printer.print_line(event.process, "stopped", "quiet")
             case events.ProcessExited():
                 last = event.last_lines[-1] if event.last_lines else ""
-                words = f"its last line: {last}" if last else "without output"
+                words = f"its last line: {last}" if last else "it wrote no text"
                 self._printer.print_line(
-                    event.process, f"died: {event.summary}, {words}", "bad"
+                    event.process, f"died: {event.summary}; {words}", "bad"
                 )
             case events.ProcessRestarted():
                 how = (

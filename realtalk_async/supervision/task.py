@@ -83,7 +83,10 @@ class TaskLifecycle(Lifecycle):
 
     async def _start_next(self) -> None:
         died = self.number
-        name = getattr(self._function, "__qualname__", repr(self._function))
+        function = self._function
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__qualname__", repr(function))
         record = self._begin_record(f"async {name}()", is_task=True)
         if died:
             self.restarts += 1
@@ -151,7 +154,7 @@ class TaskLifecycle(Lifecycle):
             how = f"it did not end within {CANCEL_TIMEOUT:g} s of its stop"
             return Cause.UNKNOWN, how
         if self._stop.is_set():
-            return Cause.STOPPED, "stopped by us"
+            return Cause.STOPPED, "it was stopped"
         if record.stopping:
             return Cause.STOPPED, record.group_restart
         if work.cancelled():

@@ -180,7 +180,7 @@ class LiveView(App[None]):
             f"{app['status']}: {', '.join(degraded)}" if degraded else app["status"]
         )
         self._show_app(
-            f"{status}  {counts}  by {ORDERS[self._order]}  "
+            f"{status}  {counts}  sorted by {ORDERS[self._order]}  "
             f"pid {app['pid']}  {app['command']}"
         )
 

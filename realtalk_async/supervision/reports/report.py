@@ -159,7 +159,7 @@ class IncarnationReport:
         if self.usage:
             lines.append(
                 f"  used      {self.usage.user:.3f} s user, {self.usage.system:.3f} s "
-                f"system, {self.usage.peak_memory / 2**20:.1f} MiB"
+                f"system, at most {self.usage.peak_memory / 2**20:.1f} MiB"
             )
         lines.append(
             "  timeline  "
