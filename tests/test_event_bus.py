@@ -52,7 +52,7 @@ async def test_a_waiting_reader_is_woken_by_an_event_and_by_the_end():
     reader = asyncio.create_task(anext(feed))
     await anyio.wait_all_tasks_blocked()
     feed.push(text(1))
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         assert await reader == text(1)
 
     async def read_all():
@@ -61,7 +61,7 @@ async def test_a_waiting_reader_is_woken_by_an_event_and_by_the_end():
     rest = asyncio.create_task(read_all())
     await anyio.wait_all_tasks_blocked()
     feed.close()
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         assert await rest == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from realtalk_async import Command, Logger, ProcessManager
 from realtalk_async.supervision.kernel import process_groups
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 
 def demo(folder):
@@ -68,7 +68,7 @@ async def test_ctrl_c_ends_all_children_and_prints_what_there_is(
     moment, manager, tmp_path
 ):
     process = await manager.start("demo", demo(tmp_path))
-    await process.wait_for_line(moment, timeout=60)
+    await process.wait_for_line(moment, timeout=240)
     os.kill(process.pid, signal.SIGINT)
     began = time.monotonic()
     status = await process.wait()

@@ -13,7 +13,7 @@ from realtalk_async.cli.commands import main
 from realtalk_async.control import serve_control
 from realtalk_async.testing import programs
 
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 @pytest.fixture(autouse=True)

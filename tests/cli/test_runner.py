@@ -17,7 +17,7 @@ from realtalk_async.cli import exit_codes
 from realtalk_async.cli.line_format import COLOURS, LineFormatter, wants_colour
 from realtalk_async.supervision import Cause, ProcessStatus, State
 
-PATIENCE = 40
+PATIENCE = 120
 """Seconds that a run may take on a busy machine."""
 
 NO_COLOUR_SETTINGS = {"NO_COLOR": "", "FORCE_COLOR": ""}

@@ -8,7 +8,7 @@ import pytest
 
 from realtalk_async.concurrency.blocking_call import Blocking
 
-PATIENCE = 20
+PATIENCE = 120
 
 
 async def test_calls_are_made_one_after_the_other_in_one_thread():

@@ -6,8 +6,6 @@ import pytest
 
 from realtalk_async.concurrency.condition import Condition, LightEvent
 
-pytestmark = pytest.mark.timeout(20)
-
 
 async def turns(count=3):
     for _ in range(count):

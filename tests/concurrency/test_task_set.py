@@ -6,8 +6,6 @@ import pytest
 
 from realtalk_async.concurrency.task_set import TaskSet
 
-pytestmark = pytest.mark.timeout(20)
-
 
 async def for_ever():
     await asyncio.Event().wait()

@@ -13,7 +13,7 @@ from realtalk_async.control import (
 )
 from realtalk_async.testing import programs
 
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 async def test_apps_are_found_and_asked_by_methods(manager, socket_path):

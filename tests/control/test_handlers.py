@@ -13,7 +13,7 @@ from realtalk_async.control import (
 )
 from realtalk_async.testing import programs
 
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 async def send(path, method, **fields):

@@ -9,7 +9,7 @@ from realtalk_async.control import (
     protocol,
 )
 
-TIMEOUT = 30
+TIMEOUT = 120
 TEXTS = st.text(max_size=8)
 
 

@@ -20,7 +20,7 @@ from realtalk_async.control.server import Connections, may_connect
 from realtalk_async.control.sockets import find_sockets
 from realtalk_async.testing import programs
 
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 async def send(path, method, **fields):

@@ -222,7 +222,7 @@ async def test_lines_wait_while_the_path_cannot_be_opened(path, what, capsys):
             path.rmdir()
         else:
             path.unlink()
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             while not await logger.flush():
                 pass
     assert messages(path) == ["2"]
@@ -239,7 +239,7 @@ async def test_lines_wait_while_the_process_has_no_free_descriptor(path, capsys)
             assert await logger.info("a", "2") is False
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             while not await logger.flush():
                 pass
     assert messages(path) == ["2"]
@@ -284,7 +284,7 @@ def test_a_write_waits_for_the_lock_of_another_process(path):
         fcntl.flock(other, fcntl.LOCK_EX)
 
         def release():
-            locked.wait(10)
+            locked.wait(120)
             os.write(other.fileno(), b"[2025-05-13 14:30:22] [INFO] [other] first\n")
             fcntl.flock(other, fcntl.LOCK_UN)
 
@@ -292,5 +292,5 @@ def test_a_write_waits_for_the_lock_of_another_process(path):
         thread.start()
         locked.set()
         logger.info("a", "second")
-        thread.join(10)
+        thread.join(120)
     assert "second" in messages(path)

@@ -98,7 +98,7 @@ async def test_lines_wait_for_a_full_disk_and_an_await_returns_false(
         assert await logger.error("a", "3") is False
         assert await logger.flush() is False
         disk.room = 1_000_000
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             while not await logger.info("a", "4"):
                 pass
     assert messages(path)[:3] == ["1", "2", "3"]
@@ -117,7 +117,7 @@ async def test_waiting_lines_are_written_without_another_call_once_there_is_room
         disk = FullDisk(monkeypatch)
         assert not await logger.info("a", "1")
         disk.room = 1_000_000
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             while not path.stat().st_size:
                 await asyncio.sleep(0.01)
     assert messages(path) == ["1"]
@@ -177,7 +177,7 @@ async def test_memory_is_bounded_and_every_dropped_line_is_counted_in_the_log(
         disk = FullDisk(monkeypatch)
         pending = logger.info("a", "the first")
         sent = 1
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             while not pending.lines_dropped:
                 logger.info("a", "x" * 100)
                 sent += 1
@@ -185,7 +185,7 @@ async def test_memory_is_bounded_and_every_dropped_line_is_counted_in_the_log(
         logger.error("a", "important")
         disk.room = 10_000_000
         assert await pending is False
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             while not await logger.flush():
                 pass
     reports = [entry for entry in notices(path) if "dropped" in entry.message]
@@ -216,7 +216,7 @@ async def main():
             logger.info("a", str(number))
         refused = not await logger.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not await logger.flush():
                 pass
         print("refused" if refused else "taken")
@@ -229,7 +229,7 @@ def test_a_temporary_limit_of_the_file_size_loses_no_line(path):
         [sys.executable, "-c", LIMITED, str(path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert ran.stdout == "refused\n"

@@ -55,7 +55,7 @@ def run_together(path, processes, count, *more):
         child.stdin.write(b"go\n")
         child.stdin.flush()
     for child in children:
-        child.communicate(timeout=50)
+        child.communicate(timeout=120)
         assert child.returncode == 0
 
 
@@ -200,7 +200,7 @@ def test_no_line_is_lost_when_a_process_ends_except_by_a_kill(tmp_path, how, que
         [sys.executable, "-c", program, str(path), queue],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     lines = path.read_text().splitlines()
@@ -234,7 +234,7 @@ def test_awaited_lines_and_all_earlier_lines_survive_sigkill(tmp_path):
     assert child.stdout is not None
     acknowledged = [int(child.stdout.readline()) for _ in range(50)]
     child.send_signal(signal.SIGKILL)
-    acknowledged += [int(line) for line in child.communicate(timeout=30)[0].split()]
+    acknowledged += [int(line) for line in child.communicate(timeout=120)[0].split()]
     assert child.returncode == -signal.SIGKILL
     entries = [parse_line(line) for line in path.read_text().splitlines()]
     found = [entry.message for entry in entries if entry is not None]

@@ -24,7 +24,7 @@ async def program(*arguments: str):
         *COMMAND, *arguments, stdout=pipe, stderr=pipe
     )
     try:
-        with anyio.fail_after(60):
+        with anyio.fail_after(240):
             yield child
     finally:
         if child.returncode is None:
@@ -79,7 +79,7 @@ async def test_the_import_error_without_websockets_names_the_extra():
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", hidden, stderr=pipe
     )
-    with anyio.fail_after(60):
+    with anyio.fail_after(240):
         _, err = await child.communicate()
     assert child.returncode == 1
     assert b"pip install 'realtalk-async[offline]'" in err

@@ -23,7 +23,7 @@ os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 agents = pytest.importorskip("agents", reason="openai-agents: nox -s peer_clients")
 realtime = pytest.importorskip("agents.realtime")
 
-TIMEOUT = 60
+TIMEOUT = 240
 SILENCE = bytes(48_000)
 MODEL = "gpt-realtime-2.1"
 

@@ -27,7 +27,7 @@ Event: TypeAlias = dict[str, Any]
 
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 SILENCE = bytes(48_000)
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def ask(peer, text):
         ):
             socket.send(json.dumps(event))
         while True:
-            event = json.loads(socket.recv(timeout=30))
+            event = json.loads(socket.recv(timeout=120))
             answer += event.get("delta", "")
             if event["type"] == "response.done":
                 return answer
@@ -33,7 +33,7 @@ def test_the_peer_serves_in_a_thread_that_ends_with_the_block():
     threads = threading.active_count()
     with PeerThread() as peer:
         assert ask(peer, "What is two plus two?") == "Two plus two is four."
-        assert peer.wait_received("response.create", timeout=30).connection == 1
+        assert peer.wait_received("response.create", timeout=120).connection == 1
         assert peer.types(1) == ["conversation.item.create", "response.create"]
         assert [event.type for event in peer.received] == peer.types()
         assert "ws://127.0.0.1" in repr(peer)

@@ -15,8 +15,6 @@ from realtalk_async.ops import export_metrics
 from realtalk_async.ops import metrics as catalogue
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(60)
-
 AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
 
 
@@ -52,7 +50,7 @@ async def test_an_exit_is_exported_as_counters_and_histograms_with_our_bounds(
         mic = await manager.start("mic", programs.runs(), restart=AT_ONCE)
         await mic.wait_for_line("ready")
         mic.send_signal(9)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while mic.restarts < 1:
                 await asyncio.sleep(0.01)
         points = await read(reader)
@@ -110,7 +108,7 @@ def test_without_opentelemetry_the_error_names_the_extra():
         "asyncio.run(main())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240
     )
     assert "pip install 'realtalk-async[otel]'" in done.stderr
 
@@ -124,6 +122,6 @@ def test_a_collector_loads_neither_exporter_nor_the_voice_package():
         "print(found)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240
     )
     assert done.stdout == "[]\n", done.stderr

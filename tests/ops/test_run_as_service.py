@@ -11,8 +11,6 @@ import urllib.request
 
 import pytest
 
-pytestmark = pytest.mark.timeout(60)
-
 PROCFILE = "mic: echo ready; exec sleep 1000\n"
 
 
@@ -57,7 +55,7 @@ def test_a_run_notifies_systemd(begin, tmp_path):
         while "STOPPING=1" not in output:
             output += systemd.recv(4096).decode() + "\n"
     one.stdout.read()
-    assert one.wait(30) == 143
+    assert one.wait(120) == 143
 
 
 def test_a_run_serves_metrics_and_health(begin):
@@ -66,14 +64,14 @@ def test_a_run_serves_metrics_and_health(begin):
     while "mic started" not in output:
         output += one.stdout.readline()
     url = re.search(r"metrics and health at (http://127\.0\.0\.1:\d+)", output)[1]
-    with urllib.request.urlopen(f"{url}/readyz", timeout=20) as answer:
+    with urllib.request.urlopen(f"{url}/readyz", timeout=120) as answer:
         assert json.load(answer)["critical"] == {"mic": "running"}
-    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=120) as answer:
         running = 'realtalk_process_state{process="mic",state="running"} 1.0'
         assert running in answer.read().decode()
     one.send_signal(signal.SIGTERM)
     one.stdout.read()
-    assert one.wait(30) == 143
+    assert one.wait(120) == 143
 
 
 @pytest.mark.parametrize(
@@ -84,6 +82,6 @@ def test_an_invalid_metrics_address_ends_with_exit_code_2_before_anything_starts
 ):
     one = begin("--metrics", where)
     output = one.stdout.read()
-    assert one.wait(30) == 2
+    assert one.wait(120) == 2
     assert message in output
     assert "started" not in output

@@ -13,8 +13,6 @@ from realtalk_async.ops.voice_metrics import VoiceMetricsListener
 from realtalk_async.voice import events
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 
-pytestmark = pytest.mark.timeout(60)
-
 NOTHING = dict.fromkeys(
     [
         "duration",

@@ -18,8 +18,6 @@ from realtalk_async.supervision import (
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(60)
-
 MOST = 400
 """Turns of the loop in which every operation here must have come to its end."""
 
@@ -62,7 +60,7 @@ async def sweep(operation, check, *, times=1):
 
 async def group_ended(pid):
     """Wait until the kernel has removed a killed group."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while process_groups.living_members(pid):
             await asyncio.sleep(0.001)
 
@@ -123,7 +121,7 @@ async def test_a_cancelled_stop_continues(logger):
         await one.stop()
 
     async def check():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await one._lifecycle.until(lambda: one.is_settled)
         assert not process_groups.living_members(one.pid)
         await one.start()

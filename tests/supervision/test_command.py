@@ -14,8 +14,6 @@ from realtalk_async.supervision.command import explain_refusal, spawn
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(20)
-
 
 def descriptors():
     return set(os.listdir("/proc/self/fd"))

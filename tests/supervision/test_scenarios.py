@@ -36,7 +36,7 @@ from realtalk_async.supervision import (
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import leaks, programs
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 PIPE = asyncio.subprocess.PIPE
 SOON = Ladder((signal.SIGTERM, 0.2), (signal.SIGKILL, 10.0))
@@ -71,7 +71,7 @@ class Environment:
         """Start a process and wait for its ``ready``."""
         one = await self.manager.start(name, command, **options)
         if ready:
-            await one.wait_for_line("^ready", timeout=30)
+            await one.wait_for_line("^ready", timeout=120)
         return one
 
     def published(self, *kinds, process=None):
@@ -220,7 +220,7 @@ async def app_is_killed(env):
     assert len(process_groups.find_tagged(tag)) == 2
     app.kill()
     await app.communicate()
-    async with asyncio.timeout(8):  # about 1 s on an idle machine
+    async with asyncio.timeout(120):
         while process_groups.find_tagged(tag):
             await asyncio.sleep(0.02)
 
@@ -334,7 +334,7 @@ async def no_descriptors(env):
         for descriptor in taken:
             os.close(descriptor)
     await one.wait_until_running()
-    await one.wait_for_line("ready", timeout=30)
+    await one.wait_for_line("ready", timeout=120)
 
 
 # ---- restarts
@@ -382,7 +382,7 @@ async def stopped_early(env):
         await asyncio.sleep(0)
     spawned = len(env.published("started"))
     for name in ("waiting", "backoff", "starting"):
-        async with asyncio.timeout(5):  # about 50 ms on an idle machine
+        async with asyncio.timeout(120):
             status = await env.manager.stop(name)
         assert status.state == "exited"
     await asyncio.gather(starting, waiting)
@@ -426,7 +426,7 @@ async def bad_callbacks(env):
         programs.runs(), ready=False, restart=AT_ONCE, recover=hangs, probes=[probe]
     )
     await one._lifecycle.until(lambda: one.status == "dead")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(120):
         await one.stop()
     assert process_groups.living_members(one.pid) == []
     [record] = one.get_history().incarnations
@@ -599,7 +599,7 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
 
 @row(22, "the ready line comes late, never, or after a flood")
 async def ready_lines(env):
-    probe = Probe.line("^ready", timeout=20)
+    probe = Probe.line("^ready", timeout=120)
     late = await env.start(
         programs.shell("sleep 0.2; echo ready; exec sleep 1000"), "late", probes=[probe]
     )
@@ -714,7 +714,7 @@ async def binds_a_port(env):
     for record in range(2, 6):
         os.kill(one.pid, signal.SIGKILL)  # its child still holds the port
         await one._lifecycle.until(lambda record=record: one.incarnation == record)
-        await one.wait_for_line("ready", timeout=30)
+        await one.wait_for_line("ready", timeout=120)
     assert one.get_history().exit_statuses == [-9] * 4 + [None]
 
 
@@ -788,7 +788,7 @@ async def daemon(env):
         "os.wait()"
     )
     one = await env.start(programs.python(script), ready=False)
-    pid = int((await one.wait_for_line("^[0-9]+", timeout=30)).text)
+    pid = int((await one.wait_for_line("^[0-9]+", timeout=120)).text)
     await settled(one)
     assert one.get_report().cause == "finished"
     [escapee] = (await env.manager.leak_report()).escapees

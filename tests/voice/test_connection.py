@@ -129,7 +129,7 @@ async def test_messages_go_both_ways_as_text_with_the_key_in_the_header():
             await connection.send(message)
 
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(120),
         server(echo) as endpoint,
         dial(endpoint) as connection,
     ):
@@ -145,7 +145,7 @@ async def test_a_message_of_ten_megabytes_comes_through():
         await connection.send("x" * 10_000_000)
 
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(120),
         server(flood) as endpoint,
         dial(endpoint) as connection,
     ):
@@ -155,7 +155,7 @@ async def test_a_message_of_ten_megabytes_comes_through():
 async def refusal(process_request):
     """Return the error that a refused handshake becomes."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(120),
         server(silent, process_request=process_request) as endpoint,
     ):
         with pytest.raises(Exception) as caught:
@@ -203,7 +203,7 @@ async def test_nobody_listening_is_said_as_such():
         free.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{free.getsockname()[1]}/v1/realtime?model=m"
     with pytest.raises(ServiceUnreachable, match="is the peer running"):
-        async with asyncio.timeout(20), dial(Endpoint(url, {}, local=True)):
+        async with asyncio.timeout(120), dial(Endpoint(url, {}, local=True)):
             pass
 
 
@@ -215,7 +215,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up():
         url = f"ws://127.0.0.1:{mute.getsockname()[1]}/"
         with pytest.raises(ServiceUnreachable, match=r"within 0\.2 s"):
             async with (
-                asyncio.timeout(20),
+                asyncio.timeout(120),
                 dial(Endpoint(url, {}, local=True), open_timeout=0.2),
             ):
                 pass
@@ -231,7 +231,7 @@ async def test_a_server_that_speaks_something_else_is_said_as_such():
         writer.close()
         await writer.wait_closed()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         running = await asyncio.start_server(greet, "127.0.0.1", 0)
         async with running:
             port = running.sockets[0].getsockname()[1]
@@ -250,7 +250,7 @@ async def end_of(close):
         await close(connection)
 
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(120),
         server(handler) as endpoint,
         dial(endpoint) as connection,
     ):

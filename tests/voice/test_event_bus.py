@@ -22,6 +22,6 @@ async def test_a_waiting_task_evaluates_its_condition_after_each_change(logger):
     await anyio.wait_all_tasks_blocked()
     assert not waiting.done()
     bus.notify()
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         await waiting
     assert evaluated == [0, 1, 2]

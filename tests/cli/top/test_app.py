@@ -21,7 +21,7 @@ from realtalk_async.cli.top.widgets import ProcessTable, TextPane
 from realtalk_async.control import ControlClient, Request, serve_control
 from realtalk_async.control.handlers import Differ
 
-TIMEOUT = 8
+TIMEOUT = 120
 SIZES = [(80, 24), (200, 60)]
 CHATTY = Command("sh", "-c", "echo out; echo err >&2; exec sleep 60")
 FAILS = Command("sh", "-c", "echo 'cannot open device' >&2; exit 3")

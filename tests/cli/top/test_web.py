@@ -12,7 +12,7 @@ import time
 import pytest
 from websockets.sync.client import connect
 
-PATIENCE = 40
+PATIENCE = 120
 CLI = [sys.executable, "-m", "realtalk_async.cli"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

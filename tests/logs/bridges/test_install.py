@@ -167,7 +167,7 @@ def test_a_warning_printed_by_a_real_python_child_is_recognised(log):
         [sys.executable, "-W", "always", "-c", "import warnings; warnings.warn('old')"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     found = [parse_python_warning(line) for line in child.stderr.splitlines()]
@@ -215,7 +215,7 @@ def test_an_exception_that_ends_the_app_is_its_last_entry(tmp_path):
         [sys.executable, "-c", FAILS, str(path)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert child.returncode == 1

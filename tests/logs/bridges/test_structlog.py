@@ -139,7 +139,7 @@ def test_structlog_is_imported_only_when_it_is_used(tmp_path):
     subprocess.run(
         [sys.executable, "-c", LAZY, str(path)],
         stdout=subprocess.DEVNULL,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     found = [parse_line(line) for line in path.read_text().splitlines()]

@@ -10,7 +10,7 @@ TAIL = bytes(48 * 500)
 
 async def test_audio_fed_after_the_end_of_an_utterance_belongs_to_the_next():
     engine = SpeechEngine()
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         await engine.load()
         pcm = LEAD + await engine.synthesise("Good morning.") + TAIL
         recogniser = engine.new_recogniser()

@@ -49,7 +49,7 @@ def test_an_unknown_recogniser_is_refused():
 @needs_model
 async def test_speech_is_recognised_and_silence_has_no_words():
     engine = SpeechEngine("whisper")
-    with anyio.fail_after(120):
+    with anyio.fail_after(240):
         await engine.load()
         recogniser = engine.new_recogniser()
         for _ in range(2):

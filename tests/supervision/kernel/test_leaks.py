@@ -5,14 +5,10 @@ import os
 import signal
 import threading
 
-import pytest
-
 from realtalk_async.supervision import Probe, ProcessManager
 from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
 from realtalk_async.supervision.kernel.leaks import IncarnationResources, find_leaks
 from realtalk_async.testing import programs
-
-pytestmark = pytest.mark.timeout(30)
 
 
 async def test_what_runs_is_no_leak_and_afterwards_nothing_is_left(logger):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_orphans.py"
 

@@ -12,8 +12,6 @@ from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(20)
-
 PIPE = asyncio.subprocess.PIPE
 
 
@@ -33,7 +31,7 @@ async def group(command):
 
 async def until(condition):
     """Wait for what the kernel does in its own time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -9,8 +9,6 @@ import pytest
 from realtalk_async.supervision.kernel import spawn_limiter
 from realtalk_async.supervision.kernel.spawn_limiter import SpawnLimiter
 
-pytestmark = pytest.mark.timeout(20)
-
 
 class Turns:
     """Counts the turns of the loop."""
@@ -70,7 +68,7 @@ async def test_a_turn_that_is_cancelled_is_the_next_ones(after):
         await asyncio.sleep(0)
     for task in tasks[2:5]:
         task.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await asyncio.wait(tasks)
     assert {0, 1, 5} <= set(spawned)
     await one.wait_for_turn()

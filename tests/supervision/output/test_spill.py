@@ -23,7 +23,7 @@ SEGMENT = bytearray(b"x" * 1000)
 
 def settle(store):
     """Wait until nothing more is being written."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while store.is_writing:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -95,7 +95,7 @@ def test_a_store_that_is_forgotten_gives_the_space_back():
 
 def thread_has_ended():
     """Wait until there is no writing thread."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while any(one.name.startswith("realtalk-spill") for one in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -122,7 +122,7 @@ def test_stores_take_turns(monkeypatch):
 
     def note(store):
         slow.set()
-        go_on.wait(10)
+        go_on.wait(120)
         order.append(store)
         return whole(store)
 
@@ -130,7 +130,7 @@ def test_stores_take_turns(monkeypatch):
     flood, other = SpillStore(budget=0), SpillStore(budget=0)
     for _ in range(5):
         flood.add(SEGMENT, len(SEGMENT))
-    assert slow.wait(10)
+    assert slow.wait(120)
     other.add(SEGMENT, len(SEGMENT))
     go_on.set()
     settle(flood)
@@ -155,7 +155,7 @@ def test_a_full_disk_costs_no_output_at_first(monkeypatch, step):
     for _ in range(20):
         store.add(SEGMENT, len(SEGMENT))
     settle(store)
-    assert space.wait(10)  # a child that has to wait would do so for ever
+    assert space.wait(120)  # a child that has to wait would do so for ever
     assert errors == [full]
     assert not store.is_full
     assert told(store, 20) == [SEGMENT] * 20
@@ -202,7 +202,7 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
     whole = os.pwrite
 
     def slow(*arguments):
-        go_on.wait(10)
+        go_on.wait(120)
         return whole(*arguments)
 
     monkeypatch.setattr(os, "pwrite", slow)
@@ -212,7 +212,7 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
         store.add(SEGMENT, len(SEGMENT))
     assert store.bytes_in_memory == 7_000
     go_on.set()
-    assert space.wait(10)
+    assert space.wait(120)
     assert not store.is_full
     settle(store)
 

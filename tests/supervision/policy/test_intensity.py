@@ -20,8 +20,6 @@ from realtalk_async.supervision import (
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(30)
-
 FOR_EVER = RestartPolicy(first_delay=0.0, max_failures=1e9)
 
 

@@ -19,8 +19,6 @@ from realtalk_async.supervision.policy.probes import (
 from realtalk_async.supervision.probing import runner as asking_module
 from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
 
-pytestmark = pytest.mark.timeout(20)
-
 
 class Asked:
     """A process that can be asked."""
@@ -61,7 +59,7 @@ async def decision(probe, process=None):
     """Ask until something is told: True for ready, the reason for not well."""
     told = []
     question = asyncio.ensure_future(asking(probe, told, process).run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not told:
             await asyncio.sleep(0)
     await stop_probes([question])
@@ -274,13 +272,13 @@ async def test_a_verdict_tells_how_long_ago_all_was_well():
         return False
 
     probe = Probe.call(function, period=0.02, failure_threshold=3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asking(probe, told).run()
     [(_, _, after)] = told
     assert 0.04 <= after <= loop.time() - well[-1] <= loop.time() - began
     silent = Asked()
     silent.silent = 7.0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asking(Probe.silence(0.1, grace=0), told, silent).run()
     assert told[-1][2] == 7.0
 
@@ -295,7 +293,7 @@ async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
         lambda: next(answers), purpose="readiness", period=0.01, failure_threshold=3
     )
     told = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asking(probe, told).run()
     assert [what for what, *_ in told] == [
         "ready",
@@ -323,7 +321,7 @@ def test_one_that_is_ready_is_left_in_peace():
 async def test_a_line_that_was_printed_is_not_asked_for_again():
     """It cannot be lost."""
     told = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asking(Probe.line("^ready"), told, Asked(last="ready")).run()
     assert told == [("ready",)]
 

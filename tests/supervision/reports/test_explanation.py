@@ -21,8 +21,6 @@ from realtalk_async.supervision.reports.explanation import (
 from realtalk_async.supervision.status import ProcessStatus, State
 from realtalk_async.testing import programs
 
-pytestmark = pytest.mark.timeout(30)
-
 LATER = RestartPolicy(first_delay=1000, max_delay=1000, jitter=False)
 
 

@@ -22,8 +22,6 @@ from realtalk_async.supervision.status import ProcessStatus, State
 from realtalk_async.testing import programs
 from realtalk_async.times import format_duration, format_hms, now_local
 
-pytestmark = pytest.mark.timeout(20)
-
 NOON = now_local().replace(hour=12, minute=0, second=0, microsecond=0)
 
 

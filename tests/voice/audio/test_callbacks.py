@@ -18,7 +18,7 @@ from realtalk_async.voice import Stream
 from realtalk_async.voice.audio import callbacks
 from realtalk_async.voice.events import DeviceProblem
 
-TIMEOUT = 60
+TIMEOUT = 240
 QUESTION = "What is two plus three?"
 ANSWER = "Two plus three is five."
 FRAME = 960  # bytes in 20 ms

@@ -166,7 +166,7 @@ def test_player_overwrites_the_file_with_what_is_played(tmp_path, where):
     path.write_bytes(b"an old recording")
     pcm = os.urandom(48_000)
     (program,) = find_players(str(path), where)
-    subprocess.run(program.argv, input=pcm, check=True, timeout=20)
+    subprocess.run(program.argv, input=pcm, check=True, timeout=120)
     start = 44 if where is BARE else path.read_bytes().index(b"data") + 8
     assert path.read_bytes()[start:] == pcm
 
@@ -176,7 +176,7 @@ def test_file_of_a_killed_writer_is_continued(tmp_path):
     path = tmp_path / "out.wav"
     path.write_bytes(wav.header() + b"\1\2" * 100)
     program = devices.continue_file(path)
-    subprocess.run(program.argv, input=b"\3\4" * 100, check=True, timeout=20)
+    subprocess.run(program.argv, input=b"\3\4" * 100, check=True, timeout=120)
     assert path.read_bytes()[44:] == b"\1\2" * 100 + b"\3\4" * 100
 
 

@@ -31,7 +31,7 @@ from realtalk_async.voice import Stream
 from realtalk_async.voice import events as voice_events
 from realtalk_async.voice.audio import devices, diagnostics
 
-TIMEOUT = 60
+TIMEOUT = 240
 """Seconds that no step takes on any machine."""
 
 SERVER = {
@@ -41,7 +41,7 @@ MISSING = [name for name, path in SERVER.items() if path is None]
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(540),
 ]
 
 SERVER_GONE = voice_events.DeviceProblem.SERVER_GONE

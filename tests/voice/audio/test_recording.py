@@ -11,7 +11,7 @@ from realtalk_async.voice.audio import recording, wav
 from realtalk_async.voice.audio.recording import Recording
 
 SECOND = 48_000
-TIMEOUT = 60
+TIMEOUT = 240
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_written_file_is_a_wav_with_all_bytes(tmp_path):
     path = tmp_path / "out.wav"
     pcm = os.urandom(SECOND)
     with script("write", path, stdin=subprocess.PIPE) as process:
-        process.communicate(pcm, timeout=20)
+        process.communicate(pcm, timeout=120)
         assert process.returncode == 0
     assert frames_of(path) == pcm
 
@@ -87,7 +87,7 @@ def test_second_writer_appends_to_the_file(tmp_path):
     path = tmp_path / "out.wav"
     for pcm in (b"\1\2" * 500, b"\3\4" * 500):
         with script("write", path, stdin=subprocess.PIPE) as process:
-            process.communicate(pcm, timeout=20)
+            process.communicate(pcm, timeout=120)
     assert frames_of(path) == b"\1\2" * 500 + b"\3\4" * 500
 
 
@@ -97,7 +97,7 @@ def test_repair_after_sigkill_keeps_all_whole_samples(tmp_path):
         feed(process, b"\1\2" * 500 + b"\3")
         wait_for_size(path, 44 + 1001)
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=120)
     assert wav.repair(path)
     assert frames_of(path) == b"\1\2" * 500
 
@@ -114,7 +114,7 @@ def test_header_is_updated_while_the_writer_runs(tmp_path):
             feed(process, bytes(2))
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=120)
     assert len(frames_of(path)) >= SECOND
 
 
@@ -125,14 +125,14 @@ def test_terminated_writer_leaves_a_valid_wav(tmp_path, number):
         feed(process, b"\1\2" * 500)
         wait_for_size(path, 44 + 1000)
         process.send_signal(number)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
     assert frames_of(path) == b"\1\2" * 500
 
 
 def test_error_of_an_unwritable_file_names_the_path(tmp_path):
     path = tmp_path / "missing" / "out.wav"
     with script("write", path, stdin=subprocess.PIPE) as process:
-        _, stderr = process.communicate(b"", timeout=20)
+        _, stderr = process.communicate(b"", timeout=120)
         assert process.returncode == 1
     assert str(path).encode() in stderr
     assert b"No such file" in stderr
@@ -223,7 +223,7 @@ def test_other_formats_are_converted_with_pitch_and_loudness_kept(
 @pytest.mark.parametrize("arguments", [[], ["play", "x"], ["read"]])
 def test_wrong_arguments_print_the_usage_and_exit_with_2(arguments):
     with script(*arguments) as process:
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=120)
         assert process.returncode == 2
     assert b"usage" in stderr
 
@@ -234,7 +234,7 @@ def test_error_of_an_unreadable_file_names_the_path(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with script("read", path, stdout=subprocess.PIPE) as process:
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=120)
         assert process.returncode == 1
     assert str(path).encode() in stderr
 
@@ -244,5 +244,5 @@ def test_reader_exits_with_0_when_its_stdout_is_closed(tmp_path):
     with script("read", path, stdout=subprocess.PIPE) as process:
         process.stdout.read(960)
         process.stdout.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
         assert process.stderr.read() == b""
