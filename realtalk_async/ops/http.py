@@ -119,11 +119,23 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def verify_request(self, request: object, client_address: object) -> bool:
         return self._free_slots.acquire(blocking=False)
 
+    def process_request(self, request: Request, client_address: object) -> None:
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was started that would free the slot
+            self._free_slots.release()
+            raise
+
     def process_request_thread(self, request: Request, client_address: object) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            self.finish_request(request, client_address)
+        except Exception:  # noqa: BLE001 - as in the base class
+            self.handle_error(request, client_address)
         finally:
+            # Before the connection ends: a client that has read to the end of its answer
+            # may connect again at once and must find its slot free.
             self._free_slots.release()
+            self.shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore a client that disconnects before it has read the answer."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from realtalk_async import PERMANENT, Command, Probe, ProcessManager, RestartPol
 from realtalk_async.exceptions import CriticalProcessFailed
 from realtalk_async.ops import Collector, application, metrics, serve_metrics
 from realtalk_async.ops import collector as collector_module
+from realtalk_async.ops import http as http_module
 from realtalk_async.ops.http import MAX_CLIENTS
 from realtalk_async.ops.registry import NameLimiter
 from realtalk_async.testing import programs
@@ -29,8 +31,7 @@ AT_ONCE = RestartPolicy("permanent", first_delay=0, max_failures=100)
 
 
 def fetch(url, accept="text/plain"):
-    """Return status, body and seconds of one request."""
-    began = time.monotonic()
+    """Return status and body of one request."""
     request = urllib.request.Request(url, headers={"Accept": accept})
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
@@ -38,12 +39,12 @@ def fetch(url, accept="text/plain"):
     except urllib.error.HTTPError as error:
         with error:
             status, body = error.code, error.read()
-    return status, body.decode(), time.monotonic() - began
+    return status, body.decode()
 
 
 async def get(endpoint, path):
     """Return status and body of a page."""
-    status, body, _ = await asyncio.to_thread(fetch, endpoint.url + path)
+    status, body = await asyncio.to_thread(fetch, endpoint.url + path)
     return status, json.loads(body) if path != "/metrics" else body
 
 
@@ -137,9 +138,9 @@ async def test_both_exposition_formats_are_accepted_by_the_official_parsers(mana
         await manager.start("mic", programs.exits(3), restart=PERMANENT)
         await until(lambda: manager.processes["mic"].restarts >= 1)
         url = f"{endpoint.url}/metrics"
-        _, plain, _ = await asyncio.to_thread(fetch, url)
+        _, plain = await asyncio.to_thread(fetch, url)
         accept = "application/openmetrics-text; version=1.0.0"
-        _, strict, _ = await asyncio.to_thread(fetch, url, accept)
+        _, strict = await asyncio.to_thread(fetch, url, accept)
     assert strict.endswith("# EOF\n")
     names = {family.name for family in parse_openmetrics(strict)}
     assert "realtalk_process_recovery_duration_seconds" in names
@@ -254,12 +255,10 @@ async def test_a_hanging_loop_fails_health_checks_at_once_and_can_still_be_scrap
         async with asyncio.timeout(120):
             while (await get(endpoint, "/healthz"))[0] != 200:
                 await asyncio.sleep(0.01)  # it turns again, and all is well
-    for status, body, seconds in answers[:2]:
+    for status, body in answers[:2]:
         assert status == 503
         assert "the event loop hangs" in json.loads(body)["reasons"][0]
-        assert seconds < 0.3 + 5  # the bound, and what a busy machine adds
-    assert answers[1][2] < answers[0][2] + 5
-    status, body, _ = answers[2]
+    status, body = answers[2]
     assert status == 200
     assert 'realtalk_process_state{process="mic",state="running"} 1.0' in body
     overdue = [
@@ -269,33 +268,63 @@ async def test_a_hanging_loop_fails_health_checks_at_once_and_can_still_be_scrap
     assert before["realtalk_loop_overdue_seconds",] < float(overdue[0].split()[1])
 
 
+def read_to_end(endpoint):
+    """Return what the server sends until it ends the connection; b"" if it refuses."""
+    with socket.create_connection((endpoint.host, endpoint.port), 120) as client:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return client.makefile("rb").read()
+    return b""
+
+
 async def test_slow_clients_delay_no_others_and_clients_beyond_the_limit_are_refused(
-    manager,
+    manager, monkeypatch
 ):
+    monkeypatch.setattr(http_module._Handler, "timeout", 240.0)
     async with serve_metrics(manager, port=0) as endpoint:
         where = endpoint.host, endpoint.port
-        slow = [socket.create_connection(where, 5) for _ in range(MAX_CLIENTS - 1)]
-        assert (await get(endpoint, "/healthz"))[0] == 200
-        slow.append(socket.create_connection(where, 5))
-
-        def is_refused():
-            with contextlib.suppress(OSError):
-                return fetch(f"{endpoint.url}/healthz")[0] != 200
-            return True
-
-        refused = await asyncio.to_thread(is_refused)
+        slow = [socket.create_connection(where, 120) for _ in range(MAX_CLIENTS - 1)]
+        assert b" 200 OK" in await asyncio.to_thread(read_to_end, endpoint)
+        # The server accepts connections in their order, so that it counts this one next.
+        slow.append(socket.create_connection(where, 120))
+        assert await asyncio.to_thread(read_to_end, endpoint) == b""
         for one in slow:
             one.close()
-        assert refused
-
-        def is_served():
-            with contextlib.suppress(OSError):
-                return fetch(f"{endpoint.url}/healthz")[0] == 200
-            return False
-
         async with asyncio.timeout(120):
-            while not await asyncio.to_thread(is_served):
+            while not await asyncio.to_thread(read_to_end, endpoint):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_client_finds_its_slot_free_once_it_has_read_its_answer_to_the_end(
+    manager, monkeypatch
+):
+    """However slowly the thread of the server ends the connection."""
+    whole = http_module._Server.shutdown_request
+
+    def slowly(server, request):
+        whole(server, request)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(http_module._Server, "shutdown_request", slowly)
+    monkeypatch.setattr(http_module, "MAX_CLIENTS", 1)
+    async with serve_metrics(manager, port=0) as endpoint:
+        for _ in range(3):
+            assert b" 200 OK" in await asyncio.to_thread(read_to_end, endpoint)
+
+
+async def test_a_client_whose_thread_cannot_be_started_leaves_its_slot_free(
+    manager, monkeypatch
+):
+    monkeypatch.setattr(http_module, "MAX_CLIENTS", 1)
+    async with serve_metrics(manager, port=0) as endpoint:
+        with monkeypatch.context() as patch:
+
+            def fails(_server, _request, _address):
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(socketserver.ThreadingMixIn, "process_request", fails)
+            assert await asyncio.to_thread(read_to_end, endpoint) == b""
+        assert b" 200 OK" in await asyncio.to_thread(read_to_end, endpoint)
 
 
 async def test_a_cancelled_block_leaves_neither_thread_nor_port(manager):
