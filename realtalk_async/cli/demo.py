@@ -23,7 +23,7 @@ from realtalk_async.cli.demo_output import (
 from realtalk_async.exceptions import RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Spoken, render_async
-from realtalk_async.supervision import SWIFT, Cause, Command, Probe, ProcessManager
+from realtalk_async.supervision import Cause, Command, Probe, ProcessManager
 from realtalk_async.voice import (
     Interrupted,
     ResponseFinished,
@@ -156,7 +156,6 @@ class Demo:
             command,
             critical=True,
             probes=[Probe.line("peer ready on", timeout=30.0)],
-            ladder=SWIFT,
         )
         line = await peer.wait_for_line("peer ready on")
         return line.text.rpartition(" ")[2]

@@ -103,7 +103,9 @@ class RunOutput:
             stderr = process.follow_bytes("stderr")
             self._printers[name] = self._start(self._pass_through(stdout, stderr))
         elif name not in self._printers or self._printers[name].done():
-            self._printers[name] = self._start(self._print_lines(name, process.follow()))
+            self._printers[name] = self._start(
+                self._print_lines(name, process.follow())
+            )
 
     def report(self, event: events.Event, process: ManagedProcess | None) -> None:
         """Print a notice about an event, if users want to know of it."""

@@ -85,7 +85,10 @@ class ProcessStatus:
         }
 
     def __str__(self) -> str:
-        state = f"{self.name}: {self.status} ({self.state})"
+        state = "" if self.status == str(self.state) else f" ({self.state})"
         pid = f", pid {self.pid}" if self.pid is not None else ""
         up = f", up {format_hms(self.uptime)}" if self.status == "running" else ""
-        return f"{state}{pid}{up}, restarts {self.restarts}; {self.reason}"
+        why = "" if self.reason == str(self.state) else f"; {self.reason}"
+        return (
+            f"{self.name}: {self.status}{state}{pid}{up}, restarts {self.restarts}{why}"
+        )
