@@ -1,4 +1,4 @@
-"""A function that may block, in a thread of its own."""
+"""`BlockingCall`: a function that may block, called in a thread."""
 
 import asyncio
 import threading
@@ -8,11 +8,11 @@ import pytest
 
 from realtalk_async.concurrency.blocking_call import Blocking
 
-PATIENCE = 120
+TIMEOUT = 120
 
 
-async def test_calls_are_made_one_after_the_other_in_one_thread():
-    """And their results come back in order."""
+async def test_calls_run_one_after_the_other_in_one_thread():
+    """The results are returned in order."""
     threads = []
 
     def double(number):
@@ -37,8 +37,8 @@ async def test_calls_are_made_one_after_the_other_in_one_thread():
         (StopIteration(), RuntimeError),
     ],
 )
-async def test_what_the_function_raises_is_raised(error, kind):
-    """In the caller's task, as something that a task can raise; and no more than once."""
+async def test_an_exception_of_the_function_is_raised_once_in_the_task(error, kind):
+    """StopIteration becomes an exception that a task can raise."""
     errors = [error]
 
     def read():
@@ -54,17 +54,16 @@ async def test_what_the_function_raises_is_raised(error, kind):
     await call.aclose()
 
 
-async def test_a_call_that_hangs_holds_nobody_up():
-    """Whoever waits may give up; the end waits for a moment only."""
+async def test_a_call_that_hangs_can_be_cancelled_and_delays_the_end_only_briefly():
     entered, go_on = threading.Event(), threading.Event()
 
     def hang():
         entered.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(TIMEOUT)
 
     call = Blocking(hang, "hanger")
     waiting = asyncio.create_task(call())
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not entered.is_set():
             await asyncio.sleep(0.01)
         waiting.cancel()
@@ -73,8 +72,8 @@ async def test_a_call_that_hangs_holds_nobody_up():
     go_on.set()
 
 
-async def test_a_coroutine_that_nobody_awaits_any_more_is_closed():
-    """It would be warned of."""
+async def test_a_coroutine_of_a_cancelled_call_is_closed():
+    """Python would warn of it otherwise."""
     made = []
 
     async def read():

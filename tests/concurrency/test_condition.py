@@ -1,4 +1,4 @@
-"""Waiting for something to become true."""
+"""Waiting until a condition is true."""
 
 import asyncio
 
@@ -12,8 +12,7 @@ async def turns(count=3):
         await asyncio.sleep(0)
 
 
-async def test_all_who_wait_are_woken_when_the_condition_holds():
-    """And only then."""
+async def test_all_waiting_tasks_are_woken_when_the_condition_is_true():
     changes, values = Condition(), []
     waiting = [
         asyncio.ensure_future(changes.wait_until(lambda: len(values) >= 2))
@@ -27,14 +26,14 @@ async def test_all_who_wait_are_woken_when_the_condition_holds():
         assert [task.done() for task in waiting] == [done] * 3
 
 
-async def test_what_holds_already_is_not_waited_for():
-    """Not even for a turn of the loop."""
+async def test_a_true_condition_is_not_waited_for():
+    """Not even for one turn of the loop."""
     with pytest.raises(StopIteration):
         Condition().wait_until(lambda: True).send(None)
 
 
-async def test_one_who_is_cancelled_does_not_take_the_others_along():
-    """They share what they wait for."""
+async def test_a_cancelled_task_does_not_cancel_the_other_waiting_tasks():
+    """They share one future."""
     changes = Condition()
     one, two = (asyncio.ensure_future(changes.wait()) for _ in range(2))
     await turns()
@@ -46,8 +45,8 @@ async def test_one_who_is_cancelled_does_not_take_the_others_along():
     changes.notify()
 
 
-async def test_a_flag_can_be_set_waited_for_and_set_back():
-    """As asyncio's own."""
+async def test_a_light_event_can_be_set_awaited_and_cleared():
+    """As `asyncio.Event`."""
     flag = LightEvent()
     waiting = asyncio.ensure_future(flag.wait())
     await turns()

@@ -1,4 +1,4 @@
-"""Tasks that end no later than the one who runs them."""
+"""`TaskSet`: tasks that end before their owner does."""
 
 import asyncio
 
@@ -11,8 +11,7 @@ async def for_ever():
     await asyncio.Event().wait()
 
 
-async def test_closing_cancels_all_and_waits_for_their_end():
-    """Also for what they do in the end."""
+async def test_closing_cancels_all_tasks_and_waits_for_their_end():
     ended = []
 
     async def slow():
@@ -31,8 +30,7 @@ async def test_closing_cancels_all_and_waits_for_their_end():
     await task_set.aclose()
 
 
-async def test_one_that_begins_another_while_it_ends_is_waited_for_as_well():
-    """Nobody is left."""
+async def test_closing_also_waits_for_a_task_that_a_cancelled_task_starts():
     task_set, born = TaskSet(print), []
 
     async def begets():
@@ -47,8 +45,8 @@ async def test_one_that_begins_another_while_it_ends_is_waited_for_as_well():
     assert [task.cancelled() for task in born] == [True, True]
 
 
-async def test_a_failure_is_told_at_once_and_raised_at_the_end():
-    """The others go on until then; the first failure is the one that counts."""
+async def test_an_exception_is_reported_at_once_and_raised_at_the_end():
+    """The other tasks go on until then; the first exception is raised."""
     told = []
     task_set = TaskSet(lambda: told.append(1))
 
@@ -65,8 +63,7 @@ async def test_a_failure_is_told_at_once_and_raised_at_the_end():
     assert other.cancelled()
 
 
-async def test_those_who_end_by_themselves_are_forgotten():
-    """Thousands come and go."""
+async def test_ended_tasks_are_released():
     task_set = TaskSet(print)
     await task_set.add(asyncio.sleep(0), "short")
     await asyncio.sleep(0)

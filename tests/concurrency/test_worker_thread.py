@@ -1,4 +1,4 @@
-"""One thread for what would block the loop."""
+"""`WorkerThread`: one thread for blocking jobs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ NAME = "realtalk-test-worker"
 
 
 def threads() -> list[str]:
-    """Return the names of this test's threads."""
     return [t.name for t in threading.enumerate() if t.name.startswith(NAME)]
 
 
-async def test_jobs_run_in_their_order_on_one_thread():
-    """Whether they are waited for or not."""
+async def test_jobs_run_in_order_on_one_thread():
     done: list[tuple[int, str]] = []
     worker = Worker(NAME)
 
@@ -36,8 +34,7 @@ async def test_jobs_run_in_their_order_on_one_thread():
     await worker.aclose()
 
 
-async def test_no_thread_before_the_first_job_nor_after_the_end():
-    """It is the worker's own."""
+async def test_the_thread_begins_with_the_first_job_and_ends_with_the_worker():
     worker = Worker(NAME)
     assert threads() == []
     with anyio.fail_after(120):
@@ -47,8 +44,7 @@ async def test_no_thread_before_the_first_job_nor_after_the_end():
     assert threads() == []
 
 
-async def test_closing_waits_for_the_job_that_runs_and_drops_the_others():
-    """A posted job that has not begun never does."""
+async def test_closing_waits_for_the_running_job_and_drops_the_others():
     worker, group_started, release = Worker(NAME), threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -71,8 +67,7 @@ async def test_closing_waits_for_the_job_that_runs_and_drops_the_others():
     assert threads() == []
 
 
-async def test_the_loop_runs_while_a_job_is_waited_for():
-    """Closing too leaves it free."""
+async def test_the_loop_runs_while_a_job_runs_and_while_the_worker_closes():
     worker, release = Worker(NAME), threading.Event()
     ticks = 0
     with anyio.fail_after(120):
@@ -86,8 +81,7 @@ async def test_the_loop_runs_while_a_job_is_waited_for():
     assert ticks == 20
 
 
-async def test_a_closed_worker_takes_no_more():
-    """It says so to who waits."""
+async def test_a_job_for_a_closed_worker_raises():
     worker = Worker(NAME)
     await worker.aclose()
     worker.post(lambda: pytest.fail("ran"))
@@ -96,8 +90,7 @@ async def test_a_closed_worker_takes_no_more():
     assert threads() == []
 
 
-async def test_what_a_posted_job_raises_is_logged(caplog):
-    """Nobody waits for it."""
+async def test_an_exception_of_a_posted_job_is_logged(caplog):
     worker = Worker(NAME)
     with caplog.at_level(logging.ERROR), anyio.fail_after(120):
         worker.post(lambda: 1 // 0)
@@ -106,8 +99,7 @@ async def test_what_a_posted_job_raises_is_logged(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_what_a_job_raises_comes_to_who_waits():
-    """As it is."""
+async def test_an_exception_of_a_job_is_raised_in_the_waiting_task():
     worker = Worker(NAME)
     with anyio.fail_after(120), pytest.raises(ZeroDivisionError):
         await worker.run(lambda: 1 // 0)

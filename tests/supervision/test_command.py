@@ -27,13 +27,13 @@ async def spawned(command, **environment):
     """Run a command to its end, and return (status, stdout, stderr)."""
     output = {"stdout": b"", "stderr": b""}
 
-    def heard(stream, data, _now):
+    def received(stream, data, _now):
         output[stream] += data
 
     running = spawn(
         command,
         extra_env=environment,
-        on_data=heard,
+        on_data=received,
         get_memory=no_buffer,
         on_exit=lambda _child: None,
     )

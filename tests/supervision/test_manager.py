@@ -43,7 +43,7 @@ SLOW = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
 
 
 @pytest.fixture
-def heard(manager):
+def received(manager):
     found = []
     manager.subscribe(found.append)
     return found
@@ -55,9 +55,9 @@ def listening(manager):
     return found
 
 
-def published(heard, *kinds):
+def published(received, *kinds):
     """Return (kind, process) of the events of these kinds."""
-    return [(one.kind, one.process) for one in heard if one.kind in kinds]
+    return [(one.kind, one.process) for one in received if one.kind in kinds]
 
 
 async def settled(*processes):
@@ -81,11 +81,11 @@ async def test_the_end_of_the_block_stops_all_in_the_reverse_order_of_their_star
     logger,
 ):
     async with ProcessManager(logger) as manager:
-        heard = listening(manager)
+        received = listening(manager)
         for name in ("one", "two", "three"):
             await manager.start(name, programs.runs())
         assert manager.status == "running"
-    stopped = published(heard, "process.stopped")
+    stopped = published(received, "process.stopped")
     assert [name for _, name in stopped] == ["three", "two", "one"]
     assert manager.status == "closed"
     assert {one.exit_status for one in manager.processes.values()} == {-15}
@@ -296,7 +296,7 @@ async def test_start_returns_a_running_process_with_all_its_options(manager):
     assert one.exit_status == -2
 
 
-async def test_a_process_is_started_when_its_dependencies_are_ready(manager, heard):
+async def test_a_process_is_started_when_its_dependencies_are_ready(manager, received):
     server = programs.shell("read line; echo ready; exec sleep 1000", stdin=True)
     starting = asyncio.ensure_future(
         manager.start("server", server, probes=[Probe.line("ready")])
@@ -312,7 +312,7 @@ async def test_a_process_is_started_when_its_dependencies_are_ready(manager, hea
     assert manager.processes["client"].reason == "waiting for its dependencies"
     await manager.processes["server"].send(b"\n")
     await asyncio.gather(starting, client)
-    order = published(heard, "process.started", "process.ready")
+    order = published(received, "process.started", "process.ready")
     assert order == [
         ("process.started", "server"),
         ("process.ready", "server"),
@@ -421,13 +421,13 @@ async def test_the_history_contains_each_incarnation_of_each_process(manager):
 # ---- restarting
 
 
-async def test_a_process_is_restarted_by_name(manager, heard):
+async def test_a_process_is_restarted_by_name(manager, received):
     one = await manager.start("one", programs.exits(1), restart=TEMPORARY)
     await settled(one)
     assert await manager.restart_process("one", programs.runs) is True
     assert one.incarnation == 2
     assert await manager.restart_process("one") is False
-    assert ("process.restarted", "one") in published(heard, "process.restarted")
+    assert ("process.restarted", "one") in published(received, "process.restarted")
 
 
 async def test_a_recovery_function_receives_the_report(manager):
@@ -451,7 +451,7 @@ async def _line_of_life(one, number):
 
 @pytest.mark.parametrize("kind", ["raises", "hangs", "returns nonsense"])
 async def test_the_command_is_run_again_if_the_recovery_function_fails(
-    manager, heard, kind, monkeypatch
+    manager, received, kind, monkeypatch
 ):
     monkeypatch.setattr(
         "realtalk_async.supervision.lifecycle.app_callbacks.CALLBACK_TIMEOUT", 0.05
@@ -469,7 +469,7 @@ async def test_the_command_is_run_again_if_the_recovery_function_fails(
     )
     await settled(one)
     assert one.incarnation == 2
-    assert [name for _, name in published(heard, "callback.failed")] == ["one"]
+    assert [name for _, name in published(received, "callback.failed")] == ["one"]
 
 
 # ---- health checks
@@ -485,7 +485,7 @@ async def test_all_are_checked_periodically(manager):
 
 @pytest.mark.parametrize("kind", ["hangs", "raises", "swallows its cancellation"])
 async def test_a_probe_that_hangs_or_raises_affects_only_its_own_process(
-    manager, heard, kind
+    manager, received, kind
 ):
     """That process is restarted by its policy."""
     release = asyncio.Event()
@@ -508,10 +508,12 @@ async def test_a_probe_that_hangs_or_raises_affects_only_its_own_process(
     ):  # it never ends, but its process can be stopped
         await asyncio.sleep(0.1)
         await manager.stop("one")
-        assert published(heard, "callback.failed") == [("callback.failed", "one")]
+        assert published(received, "callback.failed") == [("callback.failed", "one")]
     else:
         await one._lifecycle.until(lambda: one.restarts == 1)
-        failed = next(event for event in heard if event.kind == "process.probe_failed")
+        failed = next(
+            event for event in received if event.kind == "process.probe_failed"
+        )
         reason = "ZeroDivisionError" if kind == "raises" else "no answer within 0.05 s"
         assert reason in failed.reason
         assert one.get_history().incarnations[0].cause == "ended by us: unhealthy"
@@ -523,7 +525,7 @@ async def test_a_probe_that_hangs_or_raises_affects_only_its_own_process(
 
 
 async def test_the_manager_is_degraded_until_a_process_that_was_given_up_runs_again(
-    manager, heard
+    manager, received
 ):
     other = await manager.start("other", programs.runs())
     one = await manager.start("one", programs.exits(1), restart=AT_ONCE)
@@ -532,7 +534,7 @@ async def test_the_manager_is_degraded_until_a_process_that_was_given_up_runs_ag
     assert manager.status == "degraded"
     assert "failure score 4.0 exceeds 3" in manager.degraded["one"]
     assert other.status == "running"
-    assert published(heard, "manager.degraded") == [("manager.degraded", "one")]
+    assert published(received, "manager.degraded") == [("manager.degraded", "one")]
     [entry] = await manager.logger.get_logs(pattern="Going on without one")
     assert entry.level == "WARNING"
     one.reset()
@@ -543,7 +545,7 @@ async def test_the_manager_is_degraded_until_a_process_that_was_given_up_runs_ag
 async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     with pytest.raises(CriticalProcessFailed) as caught:
         async with ProcessManager(logger) as manager:
-            heard = listening(manager)
+            received = listening(manager)
             for name in ("one", "two"):
                 await manager.start(name, programs.runs())
             await manager.start(
@@ -554,7 +556,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
             )
             await manager.start("four", programs.runs())
             await for_ever()
-    order = published(heard, "manager.shutdown", "process.stopped")
+    order = published(received, "manager.shutdown", "process.stopped")
     assert order == [
         ("manager.shutdown", "three"),
         ("process.stopped", "four"),
@@ -567,7 +569,7 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     assert isinstance(report, IncarnationReport)
     assert report.last_lines[0].text == "my last word"
     assert manager.status == "failed"
-    given_up = next(event for event in heard if event.kind == "process.given_up")
+    given_up = next(event for event in received if event.kind == "process.given_up")
     assert given_up.critical is True
     assert asyncio.current_task().cancelling() == 0, "only the block is cancelled"
 
@@ -647,7 +649,7 @@ async def test_no_process_is_restarted_while_the_manager_closes(logger):
 # ---- events
 
 
-async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
+async def test_each_step_is_an_event_and_a_log_entry(manager, received):
     one = await manager.start("one", programs.exits(3), restart=AT_ONCE)
     await settled(one)
     round_of_one = [
@@ -656,7 +658,7 @@ async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
         "process.started",
         "process.restarted",
     ]
-    assert [event.kind for event in heard if event.process == "one"] == [
+    assert [event.kind for event in received if event.process == "one"] == [
         "process.started",
         *round_of_one * 3,
         "process.exited",
@@ -673,7 +675,7 @@ async def test_each_step_is_an_event_and_a_log_entry(manager, heard):
     assert "failure score 1.0 of 3" in entries[2].context["reason"]
 
 
-async def test_a_subscriber_that_raises_is_logged_and_called_again(manager, heard):
+async def test_a_subscriber_that_raises_is_logged_and_called_again(manager, received):
     called = []
 
     def bad(event):
@@ -683,7 +685,9 @@ async def test_a_subscriber_that_raises_is_logged_and_called_again(manager, hear
     unsubscribe = manager.subscribe(bad)
     one = await manager.start("one", programs.exits(0))
     await settled(one)
-    assert len(called) == len([event for event in heard if event.process == "one"]) == 2
+    assert (
+        len(called) == len([event for event in received if event.process == "one"]) == 2
+    )
     errors = await manager.logger.get_logs(level="ERROR", component="manager")
     assert "ZeroDivisionError" in errors[0].context["error"]
     unsubscribe()
@@ -878,18 +882,20 @@ async def test_the_order_holds_after_a_dependency_was_registered_again(
             await user._lifecycle.until(lambda: user.restarts == 1)
             for one in manager.processes.values():
                 await one.wait_until_running()
-        heard = listening(manager)
-    stopped = published(heard, "process.stopped")
+        received = listening(manager)
+    stopped = published(received, "process.stopped")
     assert [name for _, name in stopped] == ["other", "user", "need"]
 
 
-async def test_kill_ends_the_whole_group_at_once_and_no_restart_follows(manager, heard):
+async def test_kill_ends_the_whole_group_at_once_and_no_restart_follows(
+    manager, received
+):
     one = await manager.start("one", programs.forks(2), restart=NEVER_MIND)
     await one.wait_for_line("ready")
     status = await one.kill()
     assert (status.state, status.exit_status) == ("exited", -9)
     assert status.cause == "stopped by us"
-    steps = [event for event in heard if isinstance(event, events.StopStep)]
+    steps = [event for event in received if isinstance(event, events.StopStep)]
     assert [(step.step, step.members) for step in steps] == [("SIGKILL", 3)]
     assert process_groups.living_members(one.pid) == []
     assert (await one.kill()).state == "exited"

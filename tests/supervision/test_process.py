@@ -522,16 +522,16 @@ async def test_binary_stdout_reaches_its_consumer_while_stderr_is_captured(logge
 async def test_follow_yields_every_line_across_restarts(logger):
     process = ManagedProcess(programs.echoes(), "child", logger)
     await process.start()
-    heard = []
+    received = []
     lines = process.follow()
     await process.send(b"one\n")
-    heard.append((await anext(lines)).text)
+    received.append((await anext(lines)).text)
     await process.send(b"two\nthr")
-    heard.append((await anext(lines)).text)
+    received.append((await anext(lines)).text)
     await process.send(b"ee\nfour")
     process.close_stdin()
-    heard += [line.text async for line in lines]
-    assert heard == ["one", "two", "three", "four"]
+    received += [line.text async for line in lines]
+    assert received == ["one", "two", "three", "four"]
 
 
 async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):

@@ -64,8 +64,8 @@ class Environment:
     def __init__(self, manager, folder):
         self.manager, self.folder = manager, folder
         self.logger = manager.logger
-        self.heard = []
-        manager.subscribe(self.heard.append)
+        self.received = []
+        manager.subscribe(self.received.append)
 
     async def start(self, command, name="child", *, ready=True, **options):
         """Start a process and wait for its ``ready``."""
@@ -78,7 +78,7 @@ class Environment:
         """Return the events of these kinds."""
         return [
             event
-            for event in self.heard
+            for event in self.received
             if event.kind in {f"process.{kind}" for kind in kinds}
             and process in {None, event.process}
         ]
@@ -89,7 +89,7 @@ class Environment:
     def kinds(self, name="child"):
         """Return the kinds of all events of a process, without their common prefix."""
         return [
-            e.kind.removeprefix("process.") for e in self.heard if e.process == name
+            e.kind.removeprefix("process.") for e in self.received if e.process == name
         ]
 
 
@@ -564,13 +564,13 @@ async def policies(env):
 async def test_21_strategies_restart_in_the_exact_order(logger, strategy, together):
     """Processes that are restarted together end in reverse order and start in order."""
     async with ProcessManager(logger, strategy=strategy) as manager:
-        heard = []
+        received = []
         for name in ("one", "two", "three"):
             await manager.start(
                 name, programs.runs(), restart=AT_ONCE, probes=[Probe.line("ready")]
             )
         two = manager.processes["two"]
-        manager.subscribe(heard.append)
+        manager.subscribe(received.append)
         os.kill(two.pid, signal.SIGKILL)
         for name in together:
             one = manager.processes[name]
@@ -578,7 +578,7 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
             await one.wait_until_running()
         order = [
             (e.kind.removeprefix("process."), e.process)
-            for e in heard
+            for e in received
             if e.kind in {"process.exited", "process.started", "process.ready"}
         ]
         wait_for_dependencies = [name for name in reversed(together) if name != "two"]
@@ -589,8 +589,8 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
         ]
         restarts = {name: one.restarts for name, one in manager.processes.items()}
         assert restarts == {name: int(name in together) for name in restarts}
-        heard.clear()
-    stopped = [e.process for e in heard if e.kind == "process.stopped"]
+        received.clear()
+    stopped = [e.process for e in received if e.kind == "process.stopped"]
     assert stopped == ["three", "two", "one"], "and all of it ends in reverse order"
 
 

@@ -35,12 +35,12 @@ async def settled(one):
     assert (await one.wait_until_settled()).status == "dead"
 
 
-def kinds(heard):
-    return [event.kind for event in heard]
+def kinds(received):
+    return [event.kind for event in received]
 
 
 @pytest.fixture
-def heard(manager):
+def received(manager):
     found = []
     manager.subscribe(found.append)
     return found
@@ -65,7 +65,7 @@ async def test_a_task_runs_until_it_is_stopped(manager):
     assert "link exited" in repr(one)
 
 
-async def test_a_task_that_raises_is_called_again(manager, heard):
+async def test_a_task_that_raises_is_called_again(manager, received):
     calls = []
 
     async def fails_twice():
@@ -77,7 +77,7 @@ async def test_a_task_that_raises_is_called_again(manager, heard):
     one = await manager.start_task("link", fails_twice, restart=AT_ONCE)
     await one._lifecycle.until(lambda: one.restarts == 2)
     assert one.state == "running"
-    failed = [event for event in heard if isinstance(event, events.TaskFailed)]
+    failed = [event for event in received if isinstance(event, events.TaskFailed)]
     assert [event.reason for event in failed] == [
         "ConnectionError: lost 1",
         "ConnectionError: lost 2",
@@ -88,7 +88,7 @@ async def test_a_task_that_raises_is_called_again(manager, heard):
 
 
 async def test_a_task_that_always_fails_is_given_up_and_the_manager_is_degraded(
-    manager, heard
+    manager, received
 ):
     async def fails():
         raise OSError("no")
@@ -99,7 +99,7 @@ async def test_a_task_that_always_fails_is_given_up_and_the_manager_is_degraded(
     assert isinstance(one.error, OSError)
     assert "failure score 4.0 exceeds 3" in manager.degraded["link"]
     assert manager.status == "degraded"
-    assert kinds(heard)[-2:] == ["process.given_up", "manager.degraded"]
+    assert kinds(received)[-2:] == ["process.given_up", "manager.degraded"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The websocket: where it goes, and what each refusal means. Real sockets."""
+"""The websocket: endpoint, handshake, messages, and the meaning of each refusal."""
 
 import asyncio
 import http
@@ -30,8 +30,8 @@ async def server(handler, **options):
         yield Endpoint(url, {"Authorization": "Bearer sk-secret"}, local=True)
 
 
-def answering(status, body=""):
-    """Return what refuses each handshake with *status*."""
+def refusing(status, body=""):
+    """Return a handler that refuses each handshake with *status*."""
 
     def refuse(connection, request):
         return connection.respond(http.HTTPStatus(status), body)
@@ -40,7 +40,7 @@ def answering(status, body=""):
 
 
 async def silent(connection):
-    """Say nothing."""
+    """Accept, and send nothing."""
     await connection.wait_closed()
 
 
@@ -48,22 +48,20 @@ async def silent(connection):
 
 
 def test_the_real_service_gets_the_model_and_the_key_of_the_environment():
-    """And no beta header: that API is switched off."""
+    """The beta header is not sent: the service has switched that API off."""
     endpoint = find_endpoint(None, None, "gpt-x", {"OPENAI_API_KEY": " sk-1 "})
     assert endpoint.url == "wss://api.openai.com/v1/realtime?model=gpt-x"
     assert endpoint.headers == {"Authorization": "Bearer sk-1"}
     assert not endpoint.local
 
 
-def test_a_key_that_is_given_wins():
-    """Over the environment."""
+def test_a_given_key_overrides_the_environment():
     endpoint = find_endpoint(None, "sk-2", "m", {"OPENAI_API_KEY": "sk-1"})
     assert endpoint.headers == {"Authorization": "Bearer sk-2"}
 
 
 @pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": "  "}])
-def test_a_missing_key_is_said_with_the_variable_and_the_offline_peer(environ):
-    """Before anything is started."""
+def test_the_error_of_a_missing_key_names_the_variable_and_the_offline_peer(environ):
     with pytest.raises(MissingApiKey) as caught:
         find_endpoint(None, None, "m", environ)
     assert "OPENAI_API_KEY" in str(caught.value)
@@ -72,22 +70,22 @@ def test_a_missing_key_is_said_with_the_variable_and_the_offline_peer(environ):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:1", "[::1]:8765"])
-def test_a_local_peer_needs_no_key_and_is_not_sent_one(host):
-    """The key of the environment is for the service alone."""
+def test_a_local_peer_needs_no_key_and_gets_none(host):
+    """The key of the environment is for the service only."""
     url = f"ws://{host}/v1/realtime"
     endpoint = find_endpoint(url, None, "m", {"OPENAI_API_KEY": "sk-1"})
     assert endpoint == Endpoint(f"{url}?model=m", {}, local=True)
 
 
-def test_the_key_of_the_environment_never_goes_to_a_stranger():
-    """Nor to a name that only looks like the service's."""
+def test_the_key_of_the_environment_is_sent_to_the_service_only():
+    """A host whose name only resembles the service's does not get it."""
     for host in ("example.org", "api.openai.com.example.org", "notopenai.com"):
         with pytest.raises(MissingApiKey):
             find_endpoint(f"wss://{host}/", None, "m", {"OPENAI_API_KEY": "sk-1"})
 
 
 def test_azure_has_its_own_header_variable_and_model():
-    """The deployment in the address stays."""
+    """The deployment in the address is unchanged."""
     url = "wss://res.openai.azure.com/openai/v1/realtime?model=mine"
     endpoint = find_endpoint(url, None, "m", {"AZURE_OPENAI_API_KEY": "az"})
     assert endpoint.url == url
@@ -96,29 +94,26 @@ def test_azure_has_its_own_header_variable_and_model():
         find_endpoint(url, None, "m", {"OPENAI_API_KEY": "sk-1"})
 
 
-def test_other_words_of_the_query_stay():
-    """As the faults of the offline peer."""
+def test_other_parameters_of_the_query_are_kept():
+    """Such as the faults of the offline peer."""
     endpoint = find_endpoint(f"{LOCAL}?fault=drop", None, "a b", {})
     assert endpoint.url == f"{LOCAL}?fault=drop&model=a+b"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "ws://", "peer", "127.0.0.1:80"])
-def test_what_is_no_address_is_refused(url):
-    """With an example of one."""
+def test_an_invalid_address_is_refused_with_an_example(url):
     with pytest.raises(InvalidConfiguration, match="ws://127"):
         find_endpoint(url, "key", "m", {})
 
 
-def test_the_key_is_never_shown():
-    """Not in what is printed or logged of the endpoint."""
+def test_the_repr_of_an_endpoint_contains_no_key():
     assert "sk-1" not in repr(find_endpoint(None, "sk-1", "m", {}))
 
 
 # --- Dialling ---------------------------------------------------------------------
 
 
-async def test_messages_go_both_ways_as_text_with_the_key_in_the_header():
-    """Bytes in, bytes out; on the wire they are text frames."""
+async def test_messages_are_text_frames_and_the_key_is_in_the_header():
     seen = []
 
     async def echo(connection):
@@ -138,9 +133,7 @@ async def test_messages_go_both_ways_as_text_with_the_key_in_the_header():
     assert seen == ["Bearer sk-secret", None, '{"text": "ü"}']
 
 
-async def test_a_message_of_ten_megabytes_comes_through():
-    """A long response in one piece."""
-
+async def test_a_message_of_ten_megabytes_is_received():
     async def flood(connection):
         await connection.send("x" * 10_000_000)
 
@@ -153,7 +146,7 @@ async def test_a_message_of_ten_megabytes_comes_through():
 
 
 async def refusal(process_request):
-    """Return the error that a refused handshake becomes."""
+    """Return the error of a refused handshake."""
     async with (
         asyncio.timeout(120),
         server(silent, process_request=process_request) as endpoint,
@@ -166,9 +159,8 @@ async def refusal(process_request):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_said_as_such(status):
-    """With the service's own words."""
-    error = await refusal(answering(status, '{"error": "bad\nkey"}'))
+async def test_the_error_of_a_refused_key_contains_the_text_of_the_service(status):
+    error = await refusal(refusing(status, '{"error": "bad\nkey"}'))
     assert isinstance(error, AuthenticationRefused)
     assert f"HTTP {status}" in str(error)
     assert "bad key" in str(error)
@@ -182,23 +174,21 @@ async def test_a_refused_key_is_said_as_such(status):
         (400, "billing_hard_limit_reached", "billing_hard_limit_reached"),
     ],
 )
-async def test_a_refusal_for_good_carries_its_code(status, body, code):
-    """It is not tried again."""
-    error = await refusal(answering(status, body))
+async def test_a_fatal_refusal_has_its_code(status, body, code):
+    """The session does not dial again."""
+    error = await refusal(refusing(status, body))
     assert isinstance(error, ServiceRefused)
     assert error.code == code
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_service_that_is_busy_may_be_tried_again(status):
-    """Another time it may let us in."""
-    error = await refusal(answering(status))
+async def test_the_refusal_of_a_busy_service_is_not_fatal(status):
+    error = await refusal(refusing(status))
     assert isinstance(error, ServiceUnreachable)
     assert str(status) in str(error)
 
 
-async def test_nobody_listening_is_said_as_such():
-    """With the address and what to look at."""
+async def test_the_error_of_a_closed_port_has_the_address_and_advice():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{free.getsockname()[1]}/v1/realtime?model=m"
@@ -207,8 +197,7 @@ async def test_nobody_listening_is_said_as_such():
             pass
 
 
-async def test_a_server_that_accepts_and_says_nothing_is_given_up():
-    """Within the time allowed."""
+async def test_a_handshake_without_an_answer_times_out():
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -221,8 +210,8 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up():
                 pass
 
 
-async def test_a_server_that_speaks_something_else_is_said_as_such():
-    """A mail server, perhaps."""
+async def test_the_error_of_another_protocol_says_so():
+    """The server may be a mail server."""
 
     async def greet(reader, writer):
         writer.write(b"220 mail.example.org\r\n\r\n")
@@ -243,8 +232,8 @@ async def test_a_server_that_speaks_something_else_is_said_as_such():
 # --- The end of a connection ------------------------------------------------------
 
 
-async def end_of(close):
-    """Return the error that the end of a connection becomes, in both directions."""
+async def closing_error(close):
+    """Return the error of a closed connection, for receiving and sending."""
 
     async def handler(connection):
         await close(connection)
@@ -262,26 +251,24 @@ async def end_of(close):
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 3999])
-async def test_no_end_but_ours_is_clean(code):
-    """1001 is how a session ends after an hour; 1000 is not our doing either."""
-    error = await end_of(lambda connection: connection.close(code, "bye"))
+async def test_every_close_by_the_service_is_an_error(code):
+    """1001 ends a session after an hour; also 1000 was not the client's close."""
+    error = await closing_error(lambda connection: connection.close(code, "bye"))
     assert isinstance(error, ServiceUnreachable)
     assert f"{code}: bye" in str(error)
 
 
-async def test_a_close_with_a_fatal_code_is_for_good():
-    """As the beta API's switch-off says it."""
-    error = await end_of(lambda c: c.close(4000, "beta_api_shape_disabled"))
+async def test_a_close_with_a_fatal_code_is_a_fatal_error():
+    """The switched-off beta API sends such a code."""
+    error = await closing_error(lambda c: c.close(4000, "beta_api_shape_disabled"))
     assert isinstance(error, ServiceRefused)
     assert error.code == "beta_api_shape_disabled"
 
 
-async def test_a_connection_that_is_torn_is_said_as_such():
-    """No close frame came."""
-
+async def test_the_error_of_a_connection_without_a_close_frame_says_so():
     async def tear(connection):
         connection.transport.abort()
 
-    error = await end_of(tear)
+    error = await closing_error(tear)
     assert isinstance(error, ServiceUnreachable)
     assert "broke" in str(error)

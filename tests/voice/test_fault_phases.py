@@ -1,13 +1,13 @@
 """
-Every fault of the offline peer in every phase of a turn: the table of what becomes of it.
+Every fault of the offline peer in every phase of a turn: a table of the results.
 
 Each cell is a session of its own, with the real peer on a real websocket and with real
-programs as microphone and speaker. Of each it is asked:
+programs as microphone and speaker. A cell checks:
 
-- was the fault told, by exactly one event of the right type, or by none if it is harmless?
-- did all that waits for a response get its outcome, and the right one?
-- is the session alive: is the next question answered? Or, where going on is of no use,
-  did it end with the reason?
+- Exactly one event of the right type reports the fault, or none if it is harmless.
+- A caller that waits for a response gets the right outcome.
+- The session answers the next question, or it ended with the reason if the fault is
+  fatal.
 
 ``python tests/voice/test_fault_phases.py`` runs the whole table and prints it.
 """
@@ -44,22 +44,22 @@ QUESTION = "What is two plus three?"
 ANSWER = "Two plus three is five."
 STORY = "Tell me a story."
 WEATHER = "How is the weather in Oslo?"
-HURRY = 0.3
-"""Seconds that are waited for what will never come, instead of half a minute."""
+SHORT_TIMEOUT = 0.3
+"""Seconds for a message that a fault withholds, instead of half a minute."""
 
 BOUND = 120
-"""Seconds for anything: the machine may be busy; nothing here waits for its clock."""
+"""Seconds for any step: the machine may be busy, and no test waits for the full time."""
 
-# Silence in real time; whenever it is told to, it speaks, faster than anybody could.
+# Silence in real time; at SIGUSR1 the question, faster than real time.
 MICROPHONE = """
 import os, signal, sys, time
 pcm = open(sys.argv[1], "rb").read()
-told = []
-signal.signal(signal.SIGUSR1, lambda *_: told.append(1))
+requests = []
+signal.signal(signal.SIGUSR1, lambda *_: requests.append(1))
 due = time.monotonic()
 while True:
-    while told:
-        told.pop()
+    while requests:
+        requests.pop()
         for at in range(0, len(pcm), 9600):
             os.write(1, pcm[at : at + 9600])
             time.sleep(0.005)
@@ -75,7 +75,7 @@ SPEAKER = ("sh", "-c", "exec cat >/dev/null")
 
 @dataclass
 class Scene:
-    """One cell while it is played."""
+    """One cell while it runs."""
 
     peer: Peer
     stream: Stream
@@ -84,31 +84,30 @@ class Scene:
     tool_may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, event):
-        """Keep an event; what is dialled again is in no hurry."""
+        """Record an event; a new connection gets long timeouts again."""
         self.seen.append(event)
         if isinstance(event, events.ConnectionLost):
-            hurry(self.stream, BOUND)
+            shorten_timeouts(self.stream, BOUND)
 
     async def until(self, kind, count=1):
-        """Wait until so many events of a kind were told."""
+        """Wait for *count* events of a kind."""
         await until(lambda: self.count(kind) >= count)
 
     def count(self, kind):
-        """Return how many events of a kind were told."""
+        """Return the number of events of a kind."""
         return sum(isinstance(event, kind) for event in self.seen)
 
     def ask(self, text=QUESTION):
-        """Ask in writing."""
+        """Ask a question as text."""
         self.stream.send_text(text, trigger_response=True)
 
     async def speak(self):
-        """Have the microphone say the question."""
+        """Let the microphone speak the question."""
         await until(lambda: self.stream.is_ready())
         os.kill(self.stream.process_status()["recorder"].pid, signal.SIGUSR1)
 
 
 async def until(condition):
-    """Wait for *condition*."""
     async with asyncio.timeout(BOUND):
         while not condition():
             await asyncio.sleep(0.002)
@@ -161,25 +160,25 @@ async def while_reconnecting(scene, fault):
 
 @dataclass(frozen=True)
 class Phase:
-    """A moment of a conversation at which faults strike."""
+    """A moment of a conversation in which a fault happens."""
 
     name: str
     event: str
-    """Of the peer, at which they strike."""
+    """The event of the peer at which the fault happens."""
     reach: object
-    """Brings the conversation there, with the fault armed."""
+    """Brings the conversation to this phase, with the fault armed."""
     kinds: frozenset[str]
-    """The faults that there can be."""
+    """The kinds of faults that are possible here."""
     sound: bool = True
     spoken: bool = False
     asks: bool = True
-    """Whether a response is due by then."""
+    """Whether a response has been requested by then."""
     pace: float = 0
-    """Seconds of sound that the peer sends per second; 0 is as fast as can be."""
+    """Seconds of audio that the peer sends in a second; 0: as fast as possible."""
 
     @property
     def is_answering(self):
-        """Whether a response is under way, or promised."""
+        """Whether a response is under way or requested."""
         return self.event.startswith(("response.", "input_audio_buffer."))
 
 
@@ -205,15 +204,15 @@ PHASES = (
         spoken=True,
     ),
     Phase(
-        *("text comes", "response.output_text.delta:2", while_answering, EVENTS | ENDS),
+        *("text", "response.output_text.delta:2", while_answering, EVENTS | ENDS),
         sound=False,
     ),
     Phase(
-        *("words come", "response.output_audio_transcript.delta:2", while_answering),
+        *("transcript", "response.output_audio_transcript.delta:2", while_answering),
         EVENTS | ENDS,
     ),
     Phase(
-        *("sound comes", "response.output_audio.delta:2", while_answering),
+        *("audio", "response.output_audio.delta:2", while_answering),
         EVENTS | ENDS | {"badbase64"},
     ),
     Phase("response ends", "response.done", while_answering, EVENTS | ENDS),
@@ -258,10 +257,10 @@ FAULTS = (
 )
 
 
-# --- What must become of it -------------------------------------------------------
+# --- The expected results ---------------------------------------------------------
 
 
-TELLING = (
+REPORTING_EVENTS = (
     events.ConnectionLost,
     events.ProtocolProblem,
     events.ServiceError,
@@ -272,7 +271,7 @@ TELLING = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault in a phase."""
+    """One fault in one phase."""
 
     fault: str
     phase: Phase
@@ -287,7 +286,7 @@ class Cell:
 
     @property
     def text(self):
-        """The fault as the peer is told it."""
+        """The fault as the peer parses it."""
         if self.kind == "refuse":
             return self.fault
         if self.kind in ENDS:
@@ -295,8 +294,8 @@ class Cell:
         return f"{self.fault}@{self.phase.event}"
 
     @property
-    def told(self):
-        """The type of the one event that tells of it; None if its outcome does."""
+    def reported(self):
+        """The type of the event that reports the fault; None if the outcome does."""
         match self.kind:
             case "drop" | "close" | "stall":
                 return events.ConnectionLost
@@ -305,37 +304,39 @@ class Cell:
             case "unknown":
                 return events.UnknownEvent
             case "binary" if self.phase.event == "now":
-                return events.UnknownEvent  # the frame holds one
+                return events.UnknownEvent  # the frame contains one
             case "error":
                 return events.ServiceError
         return None
 
     @property
     def breaks(self):
-        """Whether it breaks the connection."""
-        return self.told is events.ConnectionLost or self.argument == "session_expired"
+        """Whether the fault breaks the connection."""
+        return (
+            self.reported is events.ConnectionLost or self.argument == "session_expired"
+        )
 
     @property
     def unconfirmed(self):
-        """Whether it makes the service confirm no set-up, which is told too."""
+        """Whether the service does not confirm the configuration, which is an event too."""
         kinds = ("stall", "malformed", "missing")
         return self.phase.event == "session.updated" and self.kind in kinds
 
     @property
     def hangs(self):
-        """Whether something that is waited for never comes."""
+        """Whether an awaited message never arrives."""
         waited_for = ("response.done", "session.updated")
         lacks = self.kind in ("missing", "malformed") and self.phase.event in waited_for
         return self.kind == "stall" or lacks
 
     @property
     def is_fatal(self):
-        """Whether it is of no use to go on."""
+        """Whether the session cannot go on."""
         return self.argument in CLOSE_CODES and self.argument != "session_expired"
 
     @property
     def ends_with(self):
-        """The exception, and what it says, with which it ends; None if it goes on."""
+        """The exception that ends the session, and a part of its text; or None."""
         if self.is_fatal:
             return ServiceRefused, self.argument
         if self.fault == "refuse-401":
@@ -350,7 +351,7 @@ class Cell:
 
     @property
     def waited(self):
-        """What who waits for a response gets; None if there is none yet to wait for."""
+        """The outcome or error of a waiting caller; None if it cannot wait yet."""
         phase = self.phase
         if self.is_fatal or self.ends_with:
             if phase.reach is None:
@@ -380,19 +381,19 @@ class Cell:
         return f"{self.fault} {self.phase.name}".replace(" ", "_")
 
 
-def cells():
-    """All that there can be."""
+def all_cells():
+    """Return every possible cell."""
     for fault, phase in itertools.product(FAULTS, PHASES):
         cell = Cell(fault, phase)
         if cell.kind in phase.kinds:
             yield cell
 
 
-CELLS = tuple(cells())
+CELLS = tuple(all_cells())
 
 
 def share():
-    """Every third of each fault, and one at least: what is played by default."""
+    """Return a third of the cells of each fault, at least one: the default."""
     by_fault = itertools.groupby(CELLS, lambda cell: cell.fault)
     for number, (_, some) in enumerate(by_fault):
         group = list(some)
@@ -402,31 +403,31 @@ def share():
 SHARE = tuple(share())
 
 
-# --- Playing it -------------------------------------------------------------------
+# --- Running a cell ---------------------------------------------------------------
 
 
 @dataclass
-class Played:
-    """What became of a cell."""
+class CellResult:
+    """The result of a cell."""
 
     seen: list[events.VoiceEvent]
     outcomes: tuple[events.Outcome, ...]
     error: BaseException | None = None
     alive: bool = False
     waited: object = None
-    """What the waiter got: an outcome, or an exception."""
+    """The outcome that the waiting caller got, or an exception."""
 
     @property
-    def told(self):
-        return [event for event in self.seen if tells(event)]
+    def reported(self):
+        return [event for event in self.seen if reports_fault(event)]
 
     def __str__(self):
-        said = [type(event).__name__ for event in self.told]
+        said = [type(event).__name__ for event in self.reported]
         return f"{said} {self.waited} {self.error!r} alive={self.alive}"
 
 
-def hurry(stream, seconds):
-    """Have *stream* wait only so long for what will not come."""
+def shorten_timeouts(stream, seconds):
+    """Shorten the timeouts of *stream* for messages that a fault withholds."""
     session = stream._session
     connection = session.connection
     session.responses._stall_after = session.responses._cancel_grace = seconds
@@ -439,7 +440,7 @@ def hurry(stream, seconds):
 
 
 async def play(cell, folder, pcm):
-    """Play a cell, and tell what became of it."""
+    """Run a cell, and return its result."""
     phase = cell.phase
     command = [sys.executable, "-I", "-S", "-c", MICROPHONE, str(pcm)]
     async with Peer(pace=phase.pace) as peer:
@@ -460,23 +461,23 @@ async def play(cell, folder, pcm):
         )
         scene = Scene(peer, stream, [], called, may_answer)
         stream.subscribe(scene.note)
-        played = Played(scene.seen, ())
+        result = CellResult(scene.seen, ())
         try:
             async with asyncio.timeout(BOUND):
-                await converse(cell, scene, played)
+                await converse(cell, scene, result)
         except (StreamError, TimeoutError) as error:
-            played.error = error
-        played.outcomes = stream.summary().outcomes
-    return played
+            result.error = error
+        result.outcomes = stream.summary().outcomes
+    return result
 
 
-async def converse(cell, scene, played):
-    """Hold the conversation of a cell."""
+async def converse(cell, scene, result):
+    """Run the conversation of a cell."""
     stream, peer, phase = scene.stream, scene.peer, cell.phase
     if phase.reach is None:
         peer.fault(cell.text)
         if cell.hangs:
-            stream._session.connection._timeout = HURRY
+            stream._session.connection._timeout = SHORT_TIMEOUT
     async with stream:
         waiting = asyncio.create_task(stream.wait_for_response(BOUND))
         try:
@@ -484,33 +485,33 @@ async def converse(cell, scene, played):
                 await phase.reach(scene, cell.text)
                 await until(lambda: not peer._faults._armed)
             if cell.hangs:
-                hurry(stream, HURRY)
+                shorten_timeouts(stream, SHORT_TIMEOUT)
             if not (cell.unconfirmed and cell.kind == "stall"):
                 await settle(cell, scene)
                 if cell.unconfirmed:
-                    hurry(stream, BOUND)
+                    shorten_timeouts(stream, BOUND)
             if not (cell.ends_with or phase.asks):
                 scene.ask()
             if not cell.ends_with:
                 scene.tool_may_answer.set()
-            (played.waited,) = await asyncio.gather(waiting, return_exceptions=True)
+            (result.waited,) = await asyncio.gather(waiting, return_exceptions=True)
             if not cell.ends_with:
                 await settle(cell, scene)
-                hurry(stream, BOUND)
-                played.alive = await answers(scene)
+                shorten_timeouts(stream, BOUND)
+                result.alive = await answers(scene)
         finally:
             waiting.cancel()
             await asyncio.wait([waiting])
 
 
 async def settle(cell, scene):
-    """Wait until the fault was told, and mended."""
+    """Wait until the fault was reported and the session has recovered."""
     stream = scene.stream
     if cell.ends_with:
         await until(lambda: stream.summary().ended_by)
         return
-    if cell.told is not None:
-        await scene.until(cell.told)
+    if cell.reported is not None:
+        await scene.until(cell.reported)
     if cell.breaks or cell.phase.reach is while_reconnecting:
         lost = 1 + (cell.phase.reach is while_reconnecting and cell.breaks)
         await scene.until(events.ConnectionLost, lost)
@@ -519,52 +520,58 @@ async def settle(cell, scene):
 
 
 async def answers(scene):
-    """Return whether the next question is answered: what session is alive does that."""
+    """Return whether the session answers the next question."""
     stream = scene.stream
     scene.ask()
     outcome = await stream.wait_for_response(BOUND)
     return (outcome.status, outcome.text) == (Status.COMPLETED, ANSWER)
 
 
-def judge(cell, played):
-    """Return what is wrong with what became of a cell; nothing if it is as it should."""
+def find_errors(cell, result):
+    """Return the deviations of a cell from its expected result."""
     wrong = []
     if cell.ends_with:
         kind, said = cell.ends_with
-        if not (isinstance(played.error, kind) and said in str(played.error)):
-            wrong.append(f"ended with {played.error!r}")
-    elif played.error or not played.alive:
-        wrong.append(f"did not live on: {played.error!r}")
-    allowed = {cell.told, None}
-    told = collections.Counter(type(event) for event in played.told)
+        if not (isinstance(result.error, kind) and said in str(result.error)):
+            wrong.append(f"ended with {result.error!r}")
+    elif result.error or not result.alive:
+        wrong.append(f"did not go on: {result.error!r}")
+    allowed = {cell.reported, None}
+    reported = collections.Counter(type(event) for event in result.reported)
     if cell.phase.reach is while_reconnecting:
-        told[events.ConnectionLost] -= 1  # the one that began it
+        reported[events.ConnectionLost] -= 1  # the first loss
     if cell.unconfirmed:
-        told[events.ProtocolProblem] -= 1
-    if cell.told and told[cell.told] != 1 and not (cell.ends_with and not told):
-        wrong.append(f"told {told[cell.told]} times by {cell.told.__name__}")
-    others = {k: n for k, n in told.items() if n > 0 and k not in allowed}
+        reported[events.ProtocolProblem] -= 1
+    if (
+        cell.reported
+        and reported[cell.reported] != 1
+        and not (cell.ends_with and not reported)
+    ):
+        wrong.append(
+            f"reported {reported[cell.reported]} times by {cell.reported.__name__}"
+        )
+    others = {k: n for k, n in reported.items() if n > 0 and k not in allowed}
     if cell.argument == "session_expired":
-        others.pop(events.ConnectionLost, None)  # it follows
+        others.pop(events.ConnectionLost, None)  # the close that follows
     if others:
-        wrong.append(f"told also by {others}")
+        wrong.append(f"also reported by {others}")
     begun = [
-        e.response_id for e in played.seen if isinstance(e, events.ResponseStarted)
+        e.response_id for e in result.seen if isinstance(e, events.ResponseStarted)
     ]
-    ended = [o.response_id for o in played.outcomes if o.response_id]
+    ended = [o.response_id for o in result.outcomes if o.response_id]
     if sorted(begun) != sorted(ended):
         wrong.append(f"{begun} began, {ended} ended")
-    waited, due = played.waited, cell.waited
+    waited, due = result.waited, cell.waited
     got = waited.status if isinstance(waited, events.Outcome) else type(waited)
     if due is not None and got != due:
-        wrong.append(f"who waited for {due} got {waited!r}")
+        wrong.append(f"expected {due}, got {waited!r}")
     return wrong
 
 
-def tells(event):
-    """Whether an event tells of a fault."""
-    barred = "conversation_already_has_active_response"  # no fault: asked again
-    return isinstance(event, TELLING) and getattr(event, "code", "") != barred
+def reports_fault(event):
+    """Return whether an event reports a fault."""
+    barred = "conversation_already_has_active_response"  # repeated, not reported
+    return isinstance(event, REPORTING_EVENTS) and getattr(event, "code", "") != barred
 
 
 # --- The table --------------------------------------------------------------------
@@ -572,7 +579,7 @@ def tells(event):
 
 @pytest.fixture(scope="session")
 def pcm(tmp_path_factory):
-    """The question, as samples."""
+    """Return the samples of the question."""
     return speak_into(tmp_path_factory.mktemp("fault-phases"))
 
 
@@ -585,14 +592,16 @@ def speak_into(folder):
 
 
 @pytest.mark.parametrize("cell", SHARE, ids=str)
-async def test_a_fault_in_a_phase_is_told_once_and_survived(cell, tmp_path, pcm):
-    """Or it ends the session with the reason; nobody waits for ever."""
-    played = await play(cell, tmp_path, pcm)
-    assert not judge(cell, played), str(played)
+async def test_a_fault_in_a_phase_is_reported_once_and_the_session_goes_on(
+    cell, tmp_path, pcm
+):
+    """Or the session ends with the reason; no caller waits for ever."""
+    result = await play(cell, tmp_path, pcm)
+    assert not find_errors(cell, result), str(result)
 
 
 async def run(chosen, at_once):
-    """Play cells, some at once; yield each with what became of it."""
+    """Run the cells, several at once; yield each with its result."""
     gate, results = asyncio.Semaphore(at_once), {}
     with tempfile.TemporaryDirectory() as name:
         pcm = await asyncio.to_thread(speak_into, Path(name))
@@ -604,7 +613,7 @@ async def run(chosen, at_once):
                 try:
                     results[cell] = await play(cell, folder, pcm)
                 except Exception as error:
-                    results[cell] = Played([], (), error)
+                    results[cell] = CellResult([], (), error)
 
         async with asyncio.TaskGroup() as tasks:
             for number, cell in enumerate(chosen):
@@ -613,8 +622,8 @@ async def run(chosen, at_once):
 
 
 def print_table(results):
-    """Print what who waited got in each cell, and whether all is as it should be."""
-    wrong = {cell: judge(cell, played) for cell, played in results.items()}
+    """Print the outcome that a waiting caller got in each cell, and all deviations."""
+    wrong = {cell: find_errors(cell, result) for cell, result in results.items()}
     by_place = {(cell.fault, cell.phase): cell for cell in results}
     phases = [phase for phase in PHASES if any(cell.phase is phase for cell in results)]
     width = max(map(len, FAULTS))
@@ -622,7 +631,7 @@ def print_table(results):
     for fault in FAULTS:
         row = [by_place.get((fault, phase)) for phase in phases]
         if any(row):
-            shown = (tell(cell, results, wrong) if cell else "-" for cell in row)
+            shown = (cell_text(cell, results, wrong) if cell else "-" for cell in row)
             print(f"{fault:{width}}", *(f"{text:>12}" for text in shown))
     for cell, problems in wrong.items():
         if problems:
@@ -630,22 +639,22 @@ def print_table(results):
     return sum(map(bool, wrong.values()))
 
 
-def tell(cell, results, wrong):
-    """What to show of a cell: the outcome, or that it ended with the reason."""
-    played = results[cell]
+def cell_text(cell, results, wrong):
+    """Return the text of a cell in the table."""
+    result = results[cell]
     if wrong[cell]:
         return "WRONG"
     if cell.ends_with:
         return "ended"
-    waited = played.waited
+    waited = result.waited
     return str(waited.status) if isinstance(waited, events.Outcome) else "alive"
 
 
 def main():
-    """Play all cells and print the table."""
+    """Run all cells and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--at-once", type=int, default=4, help="sessions at a time")
-    parser.add_argument("-k", default="", help="only cells whose name has this")
+    parser.add_argument("-k", default="", help="only cells whose name contains this")
     options = parser.parse_args()
     chosen = [cell for cell in CELLS if options.k in str(cell)]
     began = time.monotonic()
@@ -653,8 +662,8 @@ def main():
     wrong, seconds = print_table(results), time.monotonic() - began
     ended = sum(bool(cell.ends_with) for cell in results)
     print(
-        f"\n{len(results)} cells in {seconds:.0f} s: {len(results) - wrong} as they "
-        f"should be; {len(results) - ended} sessions lived on, {ended} ended with the "
+        f"\n{len(results)} cells in {seconds:.0f} s: {len(results) - wrong} as "
+        f"expected; {len(results) - ended} sessions went on, {ended} ended with the "
         f"reason, {wrong} wrong"
     )
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""Many descriptors behind one: they take turns, and none is forgotten."""
+"""`FairPoller`: the loop watches one descriptor for all pipes, which take turns."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from realtalk_async.testing import programs
 
 @pytest.fixture(params=["epoll", "no epoll"])
 def kind(request, monkeypatch):
-    """With what Linux has, and as where there is nothing of the kind."""
+    """The poller with epoll, and the fallback of systems without it."""
     if request.param == "no epoll":
         monkeypatch.delattr(select, "epoll")
     return request.param
@@ -26,7 +26,7 @@ def kind(request, monkeypatch):
 
 @pytest.fixture
 def pipes():
-    """Five pipes in which a byte waits."""
+    """Return five pipes that each contain one byte."""
     made = [os.pipe() for _ in range(5)]
     for _, writing in made:
         os.write(writing, b"x")
@@ -37,8 +37,7 @@ def pipes():
 
 
 @pytest.mark.usefixtures("kind")
-async def test_one_is_called_as_long_as_it_is_readable(pipes):
-    """And no more once it was removed."""
+async def test_a_callback_is_called_until_its_descriptor_is_removed(pipes):
     one, called = FairPoller(asyncio.get_running_loop()), []
     one.add(pipes[0], lambda: called.append(True))
     while len(called) < 3:
@@ -51,7 +50,9 @@ async def test_one_is_called_as_long_as_it_is_readable(pipes):
     assert len(called) == seen
 
 
-async def test_those_without_time_in_one_turn_are_first_in_the_next(pipes, monkeypatch):
+async def test_descriptors_that_got_no_time_in_a_turn_are_first_in_the_next(
+    pipes, monkeypatch
+):
     """So that none waits for ever, however busy the others are."""
     monkeypatch.setattr(fair_poller, "BUDGET", 0.0)
     one, called, turns = FairPoller(asyncio.get_running_loop()), [], 0
@@ -69,8 +70,7 @@ async def test_those_without_time_in_one_turn_are_first_in_the_next(pipes, monke
         one.remove(descriptor)
 
 
-async def test_a_call_that_fails_keeps_nobody_waiting(pipes):
-    """It is its own trouble."""
+async def test_a_callback_that_raises_does_not_stop_the_others(pipes):
     one, called, troubles = FairPoller(asyncio.get_running_loop()), [], []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
@@ -88,8 +88,8 @@ async def test_a_call_that_fails_keeps_nobody_waiting(pipes):
         one.remove(descriptor)
 
 
-async def test_what_is_watched_may_be_removed_by_another(pipes):
-    """As a death closes its pipes; with the last one, the watch itself is gone."""
+async def test_a_callback_may_remove_other_descriptors(pipes):
+    """An exit closes all pipes of its child; the poller closes with the last of them."""
     before = len(os.listdir("/proc/self/fd"))
     one, called = FairPoller(asyncio.get_running_loop()), []
 
@@ -107,8 +107,8 @@ async def test_what_is_watched_may_be_removed_by_another(pipes):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_what_cannot_be_watched_leaves_nothing(tmp_path):
-    """A file, for example; the others go on."""
+async def test_a_refused_descriptor_leaves_nothing(tmp_path):
+    """epoll refuses a regular file, for example."""
     before = len(os.listdir("/proc/self/fd"))
     one = FairPoller(asyncio.get_running_loop())
     with (tmp_path / "file").open("w") as file:
@@ -119,9 +119,7 @@ async def test_what_cannot_be_watched_leaves_nothing(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_each_loop_has_a_watch_of_its_own_and_takes_it_along():
-    """Nothing is kept of a loop that is gone."""
-
+def test_each_loop_has_its_own_poller_and_frees_it_at_its_end():
     async def look():
         assert fair_poller.get_fair_poller() is fair_poller.get_fair_poller()
         return weakref.ref(fair_poller.get_fair_poller())
@@ -133,10 +131,7 @@ def test_each_loop_has_a_watch_of_its_own_and_takes_it_along():
 
 
 @pytest.mark.usefixtures("kind")
-async def test_deaths_that_must_wait_for_the_next_turn_are_all_seen(
-    logger, monkeypatch
-):
-    """Without any time only one a turn is; none is forgotten."""
+async def test_every_exit_is_noticed_with_one_callback_per_turn(logger, monkeypatch):
     monkeypatch.setattr(fair_poller, "BUDGET", 0.0)
     processes = [
         ManagedProcess(programs.runs(), f"{n}", logger, restart=TEMPORARY)

@@ -1,4 +1,4 @@
-"""No orphan: the app is a real process that is killed, and nothing of it stays."""
+"""No orphans: a real app is killed with SIGKILL, and none of its processes survives."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ BODIES = {
 
 
 def app(body, log_path):
-    """Return an app as a command: it says its children's pids and waits."""
+    """Return the command of an app that prints the pids of its children and waits."""
     body = textwrap.indent(textwrap.dedent(body).strip(), " " * 8)
     ending = textwrap.indent(
         textwrap.dedent(
@@ -76,7 +76,7 @@ def app(body, log_path):
 
 
 async def killed(command, until):
-    """Run an app until it has said so, kill it, and return what it said."""
+    """Run an app until it has printed its line, kill it, and return the line."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdout=asyncio.subprocess.PIPE
     )
@@ -109,7 +109,7 @@ def still_there(tag, pids):
 
 
 async def gone(tag, pids=()):
-    """Wait until nobody is left."""
+    """Wait until no process is left."""
     deadline = time.monotonic() + 120
     while left := still_there(tag, pids):
         assert time.monotonic() < deadline, left
@@ -117,18 +117,18 @@ async def gone(tag, pids=()):
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_an_app_that_is_killed_leaves_nobody_behind(body, log_path):
-    """Scenario 6: within a second, and several where the machine is busy."""
+async def test_no_child_survives_sigkill_of_the_app(body, log_path):
+    """Scenario 6: within a second, or several if the machine is busy."""
     said = await killed(app(body, log_path), "pids")
     assert pids_in(said)
     await gone(tag_in(said), pids_in(said))
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 20, 4))
-async def test_an_app_that_is_killed_while_it_spawns_leaves_nobody(
+async def test_no_child_survives_sigkill_of_the_app_during_a_spawn(
     milliseconds, log_path
 ):
-    """Scenario 6: the guard knows the tag before there is a child."""
+    """Scenario 6: the guard knows the tag before the first child exists."""
     body = """
         for n in range(1000):
             print('spawning', flush=True)
@@ -147,11 +147,10 @@ async def test_an_app_that_is_killed_while_it_spawns_leaves_nobody(
         await process.communicate()
     await gone(tag)
     await asyncio.sleep(0.05)
-    assert process_groups.find_tagged(tag) == [], "nor does anybody come later"
+    assert process_groups.find_tagged(tag) == [], "no process is spawned afterwards"
 
 
-async def test_the_guard_goes_with_the_manager(logger):
-    """And a manager without one has none."""
+async def test_the_guard_ends_with_the_manager(logger):
     async with ProcessManager(logger) as manager:
         guard = manager._guard.pid
         assert process_groups.read_process(guard).alive
@@ -161,14 +160,14 @@ async def test_the_guard_goes_with_the_manager(logger):
         assert manager.environment == {}
 
 
-async def test_a_guard_that_is_killed_is_said_and_replaced(manager, log_path):
-    """And the new one knows those who were there before."""
-    heard = []
-    manager.subscribe(heard.append)
+async def test_a_killed_guard_is_logged_and_replaced(manager, log_path):
+    """The new guard also ends the children that are older than itself."""
+    received = []
+    manager.subscribe(received.append)
     wiped = await manager.start("one", programs.shell("exec env -i sleep 1000"))
     before = manager._guard.pid
     os.kill(before, signal.SIGKILL)
-    while not (lost := [one for one in heard if isinstance(one, events.GuardLost)]):
+    while not (lost := [one for one in received if isinstance(one, events.GuardLost)]):
         await asyncio.sleep(0.01)
     assert f"pid {before} ended with status -9; replaced by pid" in lost[0].reason
     assert manager._guard.pid != before
@@ -177,8 +176,7 @@ async def test_a_guard_that_is_killed_is_said_and_replaced(manager, log_path):
     assert entry.message == "The guard process died and was replaced"
 
 
-async def test_an_app_whose_guard_was_killed_is_guarded_by_the_next(log_path):
-    """Both killed, one after the other."""
+async def test_no_child_survives_sigkill_of_the_guard_and_then_of_the_app(log_path):
     body = """
         one = await manager.start('one', programs.ignores_sigterm())
         await one.wait_for_line('ready')
@@ -191,8 +189,8 @@ async def test_an_app_whose_guard_was_killed_is_guarded_by_the_next(log_path):
     await gone(tag_in(said), pids_in(said))
 
 
-async def test_a_guard_that_dies_again_and_again_is_not_replaced_for_ever():
-    """And children go on without one: spawning still works."""
+async def test_a_guard_that_always_dies_is_given_up():
+    """Children can still be started, without a guard."""
     lost = []
     guard = Guard(lost.append)
     guard.start()
@@ -208,18 +206,19 @@ async def test_a_guard_that_dies_again_and_again_is_not_replaced_for_ever():
     guard.kill_now()
 
 
-async def test_a_guard_that_cannot_be_started_is_an_error_and_leaves_nothing(
+async def test_a_guard_that_cannot_be_started_is_an_error_of_entering_the_manager(
     monkeypatch, logger
 ):
-    """At the start of the manager, not later."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(FileNotFoundError):
         async with ProcessManager(logger):
             pass
 
 
-async def test_an_app_that_is_gone_before_its_guard_has_come_up_is_heard_out(log_path):
-    """What it has told lies in the pipe."""
+async def test_a_guard_reads_all_reports_of_an_app_that_died_before_it_was_ready(
+    log_path,
+):
+    """The reports are still in the pipe."""
     body = """
         manager._guard._child.send_signal(19)
         one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
@@ -233,7 +232,7 @@ async def test_an_app_that_is_gone_before_its_guard_has_come_up_is_heard_out(log
     await gone(tag_in(said), pids_in(said))
 
 
-async def test_the_guard_spares_a_process_that_has_got_a_reported_pid():
+async def test_the_guard_does_not_kill_a_process_that_reuses_a_reported_pid():
     other = await asyncio.create_subprocess_exec("sleep", "1000")
     try:
         start = guard_process.read_stat(other.pid)[19]
@@ -246,7 +245,7 @@ async def test_the_guard_spares_a_process_that_has_got_a_reported_pid():
 
 
 async def test_descendants_of_a_supervised_app_are_ended_with_it(manager, log_path):
-    """Its own guard has another tag, and outlives it just long enough."""
+    """The guard of that app has a tag of its own, so it lives long enough to do this."""
     body = """
         one = await manager.start('inner', programs.ignores_sigterm())
         await one.wait_for_line('ready')
@@ -258,8 +257,8 @@ async def test_descendants_of_a_supervised_app_are_ended_with_it(manager, log_pa
     await gone(tag, pids_in(line.text))
 
 
-def test_the_guardian_is_a_script_of_the_standard_library_alone():
-    """So that it starts in milliseconds, without the package."""
+def test_the_guard_process_imports_only_the_standard_library():
+    """So that it starts within milliseconds."""
     source = (Path(process_groups.__file__).parent / "guard_process.py").read_text()
     modules = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
     assert modules <= set(sys.stdlib_module_names)

@@ -1,4 +1,4 @@
-"""`leak_report`: what is left although it should be gone."""
+"""`leak_report`: resources that outlived their child."""
 
 import asyncio
 import os
@@ -11,8 +11,7 @@ from realtalk_async.supervision.kernel.leaks import IncarnationResources, find_l
 from realtalk_async.testing import programs
 
 
-async def test_what_runs_is_no_leak_and_afterwards_nothing_is_left(logger):
-    """Nor are the dead that were buried."""
+async def test_neither_running_nor_ended_children_are_leaks(logger):
     async with ProcessManager(logger) as manager:
         await manager.start("forks", programs.forks(3))
         await manager.start("pipes", programs.echoes())
@@ -25,8 +24,8 @@ async def test_what_runs_is_no_leak_and_afterwards_nothing_is_left(logger):
     assert set(map(tuple, report.to_dict().values())) == {()}
 
 
-async def test_a_daemon_that_left_its_session_is_found_while_it_runs(manager):
-    """By its tag; a manager without a guard has none."""
+async def test_a_daemon_in_another_session_is_found_by_its_tag(manager):
+    """A manager without a guard has no tag."""
     one = await manager.start("one", programs.daemonizes())
     line = await one.wait_for_line("^[0-9]+")
     report = await manager.leak_report()
@@ -36,16 +35,15 @@ async def test_a_daemon_that_left_its_session_is_found_while_it_runs(manager):
     os.kill(int(line.text), signal.SIGKILL)
 
 
-async def test_a_probe_that_swallows_its_cancellation_is_a_task_that_is_left(
+async def test_a_probe_that_ignores_its_cancellation_is_a_leaked_task_until_it_ends(
     manager, monkeypatch
 ):
-    """Until it ends at last."""
     monkeypatch.setattr(
         "realtalk_async.supervision.probing.runner.CANCEL_TIMEOUT", 0.01
     )
     release, asked = asyncio.Event(), asyncio.Event()
 
-    async def deaf():
+    async def ignores_cancellation():
         asked.set()
         while not release.is_set():
             try:
@@ -53,21 +51,25 @@ async def test_a_probe_that_swallows_its_cancellation_is_a_task_that_is_left(
             except asyncio.CancelledError:
                 continue
 
-    probe = Probe.call(deaf, purpose="readiness")
+    probe = Probe.call(ignores_cancellation, purpose="readiness")
     starting = asyncio.ensure_future(
         manager.start("one", programs.runs(), probes=[probe])
     )
     await asked.wait()
     await manager.stop("one")
     await starting
-    assert (await manager.leak_report()).tasks == ("one: probe deaf of one",)
+    assert (await manager.leak_report()).tasks == (
+        "one: probe ignores_cancellation of one",
+    )
     release.set()
     while await manager.leak_report():
         await asyncio.sleep(0.005)
 
 
-async def test_what_is_left_of_a_dead_one_is_named_with_its_life(manager):
-    """Members of its group, descriptors; but not if the number was given anew."""
+async def test_group_members_and_descriptors_are_reported_with_their_incarnation(
+    manager,
+):
+    """Another process may reuse the number of either."""
     one = await manager.start("one", programs.forks(1))
     await one.wait_for_line("ready")
     over = IncarnationResources("mic#2", one.pid, is_over=True, descriptors=(7,))
@@ -80,8 +82,7 @@ async def test_what_is_left_of_a_dead_one_is_named_with_its_life(manager):
     assert find_leaks([over, anew], "", ()).children == ()
 
 
-async def test_a_thread_that_waits_for_a_dead_child_is_found():
-    """And one that waits for a living one is not."""
+async def test_only_a_thread_that_waits_for_a_dead_child_is_a_leak():
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name=f"{THREAD_NAME_PREFIX}12345")
     thread.start()

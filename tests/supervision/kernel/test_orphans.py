@@ -1,4 +1,4 @@
-"""No orphan: forty apps are killed with SIGKILL, ten of them by what they spawn."""
+"""SIGKILL of forty apps, ten of each of four kinds, leaves no orphan."""
 
 import json
 import os
@@ -14,8 +14,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_orphans.py"
 
 
 @pytest.mark.parametrize(("name", "tries"), [("anywhere", 30), ("at a spawn", 10)])
-def test_whoever_is_killed_leaves_nobody_behind(name, tries):
-    """Scenario 6: how quick that is, and two hundred of them: `nox -s bench -- orphans`."""
+def test_no_child_survives_sigkill_of_the_app(name, tries):
+    """Scenario 6; ``nox -s bench -- orphans`` kills two hundred apps and measures the time."""
     done = subprocess.run(
         [sys.executable, SCRIPT, "--measure", name, "ours"],
         env={**os.environ, "ORPHAN_TRIES": str(tries)},

@@ -1,4 +1,4 @@
-"""Our ends of a child's pipes: what is read when, and how much of it."""
+"""The ends of a child's pipes in this process: the sizes and times of reads."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from realtalk_async.supervision.kernel.pipes import PipeReader, PipeWriter
 
 @pytest.fixture
 def pipe():
-    """A pipe whose writing end the test holds."""
+    """Yield a pipe whose writing end the test holds."""
     reading, writing = os.pipe()
     yield reading, writing
     for end in (reading, writing):
@@ -22,23 +22,23 @@ def pipe():
             os.close(end)
 
 
-class Ear:
-    """Hears what a reader reads."""
+class Receiver:
+    """Collects the bytes of a reader."""
 
     def __init__(self, size=1 << 16):
         self.chunks, self.ends = [], []
         self.memory = memoryview(bytearray(size))
 
-    def hear(self, stream, data, _now):
+    def receive(self, stream, data, _now):
         assert stream == "stdout"
         self.chunks.append(bytes(data))
 
     def read(self, descriptor, *, memory=True):
-        """Return a reader that it listens to."""
+        """Return a reader that delivers to this receiver."""
         return PipeReader(
             descriptor,
             "stdout",
-            self.hear,
+            self.receive,
             get_memory=lambda _: self.memory if memory else None,
             on_end=lambda: self.ends.append(True),
         )
@@ -50,86 +50,82 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
-async def test_bytes_are_read_into_the_room_that_is_offered(pipe):
-    """One bounded read each time."""
-    ear = Ear(4)
-    reader = ear.read(pipe[0])
+async def test_bytes_are_read_into_the_offered_buffer(pipe):
+    receiver = Receiver(4)
+    reader = receiver.read(pipe[0])
     os.write(pipe[1], b"abcdefg")
-    await until(lambda: len(ear.chunks) == 2)
-    assert ear.chunks == [b"abcd", b"efg"]
+    await until(lambda: len(receiver.chunks) == 2)
+    assert receiver.chunks == [b"abcd", b"efg"]
     os.close(pipe[1])
     assert await reader.ended is True
 
 
-async def test_a_closed_reader_has_not_reached_the_end(pipe):
-    """It says so."""
-    reader = Ear().read(pipe[0], memory=False)
+async def test_a_closed_reader_reports_that_it_has_not_reached_the_end(pipe):
+    reader = Receiver().read(pipe[0], memory=False)
     reader.close()
     reader.close()
     assert await reader.ended is False
 
 
-async def test_a_dribble_is_read_a_breath_at_a_time(pipe):
-    """Many lines for the price of one, and none of them lost."""
-    ear = Ear()
-    reader = ear.read(pipe[0])
+async def test_lines_that_arrive_quickly_are_read_in_batches(pipe):
+    receiver = Receiver()
+    reader = receiver.read(pipe[0])
     for number in range(2_000):
         os.write(pipe[1], b"%04d\n" % number)
         await asyncio.sleep(0)
     os.close(pipe[1])
     assert await reader.ended is True
-    assert b"".join(ear.chunks) == b"".join(b"%04d\n" % n for n in range(2_000))
-    assert len(ear.chunks) < 1_000
+    assert b"".join(receiver.chunks) == b"".join(b"%04d\n" % n for n in range(2_000))
+    assert len(receiver.chunks) < 1_000
 
 
-@pytest.mark.parametrize("deed", ["close", "pause", "read_to_end"])
-async def test_a_breath_does_not_outlive_its_reader(pipe, deed):
-    """Closed, paused or let go while it waits."""
-    reader = Ear().read(pipe[0], memory=False)
+@pytest.mark.parametrize("call", ["close", "pause", "read_to_end"])
+async def test_a_delayed_read_is_cancelled_when_its_reader_is_closed_or_paused(
+    pipe, call
+):
+    reader = Receiver().read(pipe[0], memory=False)
     while reader._batch_timer is None:
         os.write(pipe[1], b"x")
         await asyncio.sleep(0)
-    getattr(reader, deed)()
+    getattr(reader, call)()
     assert reader._batch_timer is None
     reader.close()
     assert await reader.ended is False
 
 
-async def test_a_paused_reader_leaves_the_rest_in_the_pipe(pipe):
-    """Until it is resumed."""
-    ear = Ear(4)
-    reader = ear.read(pipe[0])
+async def test_a_paused_reader_leaves_the_rest_in_the_pipe_until_it_is_resumed(pipe):
+    receiver = Receiver(4)
+    reader = receiver.read(pipe[0])
     os.write(pipe[1], b"abcdefgh")
-    await until(lambda: ear.chunks)
+    await until(lambda: receiver.chunks)
     reader.pause()
-    heard = list(ear.chunks)
+    received = list(receiver.chunks)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert ear.chunks == heard
+    assert receiver.chunks == received
     reader.resume()
-    await until(lambda: b"".join(ear.chunks) == b"abcdefgh")
+    await until(lambda: b"".join(receiver.chunks) == b"abcdefgh")
     reader.close()
 
 
-async def test_the_pipe_of_a_child_that_fills_it_again_and_again_grows(pipe):
-    """Not that of one who has said much once: larger pipes are scarce."""
+async def test_a_pipe_that_is_full_repeatedly_is_enlarged(pipe):
+    """A pipe that is full once is not: the system limits the memory of large pipes."""
     size = partial(fcntl.fcntl, pipe[0], fcntl.F_GETPIPE_SZ)
-    ear, before = Ear(1 << 20), size()
-    reader = ear.read(pipe[0])
+    receiver, before = Receiver(1 << 20), size()
+    reader = receiver.read(pipe[0])
     os.write(pipe[1], bytes(before))
-    await until(lambda: ear.chunks)
+    await until(lambda: receiver.chunks)
     assert size() == before
     while size() == before:
         os.write(pipe[1], bytes(before))
-        read = len(ear.chunks)
-        while len(ear.chunks) == read:
+        read = len(receiver.chunks)
+        while len(receiver.chunks) == read:
             await asyncio.sleep(0)
     assert size() == pipes.LARGE_PIPE
     reader.close()
 
 
-async def test_a_writer_whose_reader_is_gone_says_so(pipe):
-    """And so does a closed one."""
+async def test_a_write_to_a_closed_pipe_raises(pipe):
     os.close(pipe[0])
     writer = PipeWriter(pipe[1])
     with pytest.raises(BrokenPipeError):
@@ -139,8 +135,7 @@ async def test_a_writer_whose_reader_is_gone_says_so(pipe):
         await writer.write(b"x", [0])
 
 
-async def test_closing_wakes_a_writer_that_waits(pipe):
-    """It has written what fitted."""
+async def test_closing_ends_a_waiting_write(pipe):
     writer = PipeWriter(pipe[1])
     progress = [0]
     writing = asyncio.ensure_future(writer.write(bytes(1_000_000), progress))

@@ -1,4 +1,4 @@
-"""Process groups as the kernel shows them."""
+"""Process groups in the kernel's process table."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ PIPE = asyncio.subprocess.PIPE
 
 @contextlib.asynccontextmanager
 async def group(command):
-    """Run a command as the leader of its own group, and end all of it in the end."""
+    """Run a command as the leader of its own group; kill the group at the end."""
     process = await command()
     try:
         await process.stdout.readline()
@@ -30,14 +30,12 @@ async def group(command):
 
 
 async def until(condition):
-    """Wait for what the kernel does in its own time."""
     async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.005)
 
 
-async def test_all_members_of_a_group_are_found():
-    """And nobody else."""
+async def test_exactly_the_members_of_a_group_are_found():
     async with group(programs.forks(3)) as leader:
         members = process_groups.living_members(leader.pid)
         assert len(members) == 4
@@ -46,8 +44,8 @@ async def test_all_members_of_a_group_are_found():
         assert os.getpid() not in [one.pid for one in members]
 
 
-async def test_a_zombie_is_a_member_but_does_not_live():
-    """``killpg`` succeeds for it; that is no life."""
+async def test_a_zombie_is_a_member_but_is_not_alive():
+    """``killpg`` succeeds for a zombie."""
     child = subprocess.Popen(["true"], start_new_session=True)
     pid = child.pid
     try:
@@ -61,8 +59,8 @@ async def test_a_zombie_is_a_member_but_does_not_live():
     assert process_groups.read_process(pid) is None
 
 
-async def test_a_stopped_group_is_woken_to_receive_a_soft_signal():
-    """A stopped process keeps it pending otherwise."""
+async def test_a_stopped_group_is_continued_to_receive_sigterm():
+    """The signal of a stopped process stays pending otherwise."""
     async with group(programs.cleans_up(0)) as leader:
         process_groups.send_signal(leader.pid, signal.SIGSTOP)
         await until(lambda: process_groups.read_process(leader.pid).state == "T")
@@ -70,16 +68,15 @@ async def test_a_stopped_group_is_woken_to_receive_a_soft_signal():
         assert await leader.wait() == 0
 
 
-async def test_signals_to_nobody_do_nothing():
-    """It may be gone at any time."""
+async def test_a_signal_to_an_ended_group_does_nothing():
     process = await asyncio.create_subprocess_exec("true", start_new_session=True)
     await process.wait()
     process_groups.send_signal(process.pid, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("name", ["plain", "a) R 1 (b", "ü \\ n"])
-async def test_a_name_may_hold_anything(tmp_path, name):
-    """Parentheses, blanks and letters as in the stat line itself."""
+async def test_a_process_name_may_contain_any_characters(tmp_path, name):
+    """Parentheses, spaces and letters also occur in the stat line itself."""
     program = tmp_path / name[:15]
     program.symlink_to("/bin/sleep")
     process = await asyncio.create_subprocess_exec(str(program), "1000")
@@ -94,8 +91,7 @@ async def test_a_name_may_hold_anything(tmp_path, name):
         await process.wait()
 
 
-async def test_a_tag_finds_all_descendants_wherever_they_went():
-    """Daemons too."""
+async def test_a_tag_finds_all_descendants_also_daemons():
     tag = f"REALTALK_TEST_TAG=x{os.getpid()}"
     name, _, value = tag.partition("=")
     command = programs.daemonizes()
@@ -109,8 +105,7 @@ async def test_a_tag_finds_all_descendants_wherever_they_went():
         assert await leader.wait() == -9
 
 
-def test_what_cannot_be_ended_does_not_hold_us_up(monkeypatch):
-    """Its patience is bounded."""
+def test_a_process_that_cannot_be_ended_delays_the_kill_only_by_its_bound(monkeypatch):
     immortal = [ProcessInfo(2**22 + 1, "x", "D", 0, 0, 0)]
     monkeypatch.setattr(process_groups, "find_tagged", lambda _tag: immortal)
     process_groups.kill_tagged("tag", 0.02)

@@ -1,4 +1,4 @@
-"""Sharing the loop: one spawn a turn."""
+"""`SpawnLimiter`: one spawn in each turn of the event loop."""
 
 import asyncio
 import gc
@@ -34,15 +34,13 @@ async def turns():
     counter.stop()
 
 
-async def test_who_is_alone_does_not_wait(turns):
-    """Not even for one turn."""
+async def test_a_single_spawn_does_not_wait(turns):
     before = turns.count
     await SpawnLimiter().wait_for_turn()
     assert turns.count == before
 
 
-async def test_those_who_come_together_take_turns_in_order(turns):
-    """No two in one turn of the loop."""
+async def test_simultaneous_spawns_happen_in_order_one_each_turn(turns):
     one, spawned = SpawnLimiter(), []
 
     async def spawn(number):
@@ -55,8 +53,7 @@ async def test_those_who_come_together_take_turns_in_order(turns):
 
 
 @pytest.mark.parametrize("after", range(8))
-async def test_a_turn_that_is_cancelled_is_the_next_ones(after):
-    """Whether it had come or not: nobody waits for ever."""
+async def test_a_cancelled_spawn_passes_its_turn_to_the_next(after):
     one, spawned = SpawnLimiter(), []
 
     async def spawn(number):
@@ -74,9 +71,7 @@ async def test_a_turn_that_is_cancelled_is_the_next_ones(after):
     await one.wait_for_turn()
 
 
-def test_each_loop_has_a_pace_of_its_own_and_takes_it_along():
-    """Nothing is kept of a loop that is gone."""
-
+def test_each_loop_has_its_own_limiter_and_frees_it_at_its_end():
     async def look():
         assert spawn_limiter.get_spawn_limiter() is spawn_limiter.get_spawn_limiter()
         return weakref.ref(spawn_limiter.get_spawn_limiter())

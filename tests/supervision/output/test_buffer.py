@@ -1,4 +1,4 @@
-"""Captured output: any bytes, cut in any way, come back as the same lines."""
+"""Captured output: any bytes in chunks of any sizes give the same lines."""
 
 import codecs
 import itertools
@@ -27,7 +27,7 @@ from realtalk_async.supervision.output.spill import LARGEST_SEGMENT, SpillStore
 
 CLOCK = Clock(wall=1_000_000.0, monotonic=0.0)
 
-# Mostly what divides lines, so that short examples have many of them.
+# Mostly line separators, so that short examples have many lines.
 anything = st.lists(
     st.sampled_from([b"\n", b"\r\n", b"\r", b"a", b"\x00", b"\xc3\xa9", b"\xff"])
     | st.binary(max_size=20),
@@ -35,8 +35,8 @@ anything = st.lists(
 ).map(b"".join)
 
 
-def model(data):
-    """Return the lines of *data*, the naive way."""
+def expected_lines(data):
+    """Return the lines of *data*, computed in the simplest way."""
     *whole, rest = data.split(b"\n")
     return [line + b"\n" for line in whole] + ([rest] if rest else [])
 
@@ -48,7 +48,7 @@ def cut(data, places):
 
 
 def filled(data, places=(), **options):
-    """Return a buffer that was given *data*, chunk n at second n."""
+    """Return a buffer that received chunk n of *data* at second n."""
     buffer = OutputBuffer("stdout", clock=CLOCK, **options)
     buffer.begin(1)
     for second, chunk in enumerate(cut(data, places)):
@@ -62,7 +62,7 @@ def raws(lines):
 
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch, request):
-    """Let segments be closed after a few bytes, so that short examples have many."""
+    """Close segments after a few bytes, so that short examples have several."""
     if "real_sizes" not in request.fixturenames:
         monkeypatch.setattr(append_buffer, "BLOCK", 16)
         monkeypatch.setattr(append_buffer, "SMALLEST_SEGMENT", 8)
@@ -76,24 +76,25 @@ def real_sizes():
     """Leave the sizes as they are."""
 
 
-# ---- the same lines, however they were cut
+# ---- the same lines from chunks of any sizes
 
 
 @given(anything, st.lists(st.integers(0, 10_000)))
 def test_any_chunking_gives_the_same_lines(data, places):
-    """Joined, they are the stream, byte for byte."""
+    """Joined, they are the stream byte for byte."""
     lines = OutputLines(filled(data, places))
     told = raws(lines)
     assert b"".join(told) == data
     assert raws(reversed(lines)) == told[::-1]
     assert len(lines) == len(told)
-    if max(map(len, model(data)), default=0) < 32:  # no line is so long that it is cut
-        assert told == model(data)
+    if (
+        max(map(len, expected_lines(data)), default=0) < 32
+    ):  # no line is so long that it is cut
+        assert told == expected_lines(data)
 
 
 @given(anything, st.lists(st.integers(0, 10_000)), st.data())
-def test_indices_and_slices_are_those_of_a_list(data, places, draw):
-    """Negative ones, steps, and beyond the ends."""
+def test_indices_and_slices_work_as_on_a_list(data, places, draw):
     lines = OutputLines(filled(data, places))
     expected = list(lines)
     bound = st.none() | st.integers(-12, 12)
@@ -108,8 +109,7 @@ def test_indices_and_slices_are_those_of_a_list(data, places, draw):
 
 
 @given(anything, st.lists(st.integers(0, 10_000)))
-def test_a_line_is_stamped_with_the_arrival_of_the_chunk_that_ended_it(data, places):
-    """And numbered in the order of arrival."""
+def test_a_line_has_the_time_and_number_of_the_chunk_that_ended_it(data, places):
     chunks = cut(data, places)
     ends = [sum(map(len, chunks[: n + 1])) for n in range(len(chunks))]
     offset = 0
@@ -126,8 +126,7 @@ def test_a_line_is_stamped_with_the_arrival_of_the_chunk_that_ended_it(data, pla
     st.none() | st.integers(-1, 12),
     st.none() | st.integers(-1, 12),
 )
-def test_a_time_window_holds_what_was_complete_in_it(data, places, first, last):
-    """From *since* on, and before *until*."""
+def test_since_is_inclusive_and_until_is_exclusive(data, places, first, last):
     lines = OutputLines(filled(data, places))
     zero = datetime.fromtimestamp(CLOCK.wall).astimezone()
     since = None if first is None else zero + timedelta(seconds=first)
@@ -140,14 +139,13 @@ def test_a_time_window_holds_what_was_complete_in_it(data, places, first, last):
 
 
 def test_a_time_without_a_zone_is_refused():
-    """It would be somebody's guess."""
     with pytest.raises(InvalidConfiguration, match="time zone"):
         OutputLines(filled(b"x\n")).between(datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 @given(st.lists(anything, max_size=4), st.lists(st.integers(0, 10_000)))
 def test_each_incarnation_has_its_own_lines(lives, places):
-    """A line that one life left unfinished is not continued by the next."""
+    """The next incarnation does not continue an unfinished line."""
     buffer = OutputBuffer("stderr", clock=CLOCK)
     for number, data in enumerate(lives, 1):
         buffer.begin(number)
@@ -169,8 +167,7 @@ def test_each_incarnation_has_its_own_lines(lives, places):
 
 @given(anything, anything, st.lists(st.integers(0, 10_000)))
 @example(b"\r\r\xc3\xa9\0\0\0\0\n\n\n\n\n\n\r", b"\n", [])
-def test_a_sequence_is_a_snapshot(before, after, places):
-    """What comes later does not show, not even in its last line."""
+def test_a_sequence_does_not_change_when_output_arrives(before, after, places):
     buffer = filled(before, places)
     lines = OutputLines(buffer)
     told = raws(lines)
@@ -187,7 +184,7 @@ def test_a_sequence_is_a_snapshot(before, after, places):
 
 @given(anything, st.lists(st.integers(0, 10_000)))
 def test_following_finds_every_complete_line_once(data, places):
-    """However the reader's turns fall between the chunks."""
+    """Wherever the chunks end between two reads."""
     buffer = OutputBuffer("stdout", clock=CLOCK)
     buffer.begin(1)
     found, place = [], buffer.next_line()
@@ -207,18 +204,19 @@ def test_following_finds_every_complete_line_once(data, places):
 
 
 @given(anything, anything, st.lists(st.integers(0, 10_000)))
-def test_the_next_line_is_the_one_that_is_not_complete_yet(before, after, places):
-    """A follower that begins in the middle of a line is told all of it."""
+def test_a_follower_that_begins_within_a_line_gets_the_whole_line(
+    before, after, places
+):
     buffer = filled(before, places)
     place = buffer.next_line()
-    partial = b"" if before.endswith(b"\n") else (model(before) or [b""])[-1]
+    partial = b"" if before.endswith(b"\n") else (expected_lines(before) or [b""])[-1]
     assert place == len(before) - len(partial) or len(partial) >= 64
     assert place == buffer.line_start(buffer.size)
 
 
 @given(st.lists(st.binary(max_size=3), max_size=40), st.integers(1, 50))
-def test_the_newest_lines_are_the_end_of_all(pieces, count):
-    """Whether a glance finds them or a longer look."""
+def test_newest_lines_are_the_last_lines(pieces, count):
+    """Also if they are in more than the newest segment."""
     buffer = filled(b"\n".join(pieces), [])
     assert OutputLines(buffer)[-count:] == list(OutputLines(buffer))[-count:]
 
@@ -227,8 +225,8 @@ def test_the_newest_lines_are_the_end_of_all(pieces, count):
 
 
 @given(anything, st.lists(st.integers(0, 10_000)), st.integers(1, 60))
-def test_beyond_max_size_bytes_are_counted_and_shown_as_one_gap(data, places, limit):
-    """At the end, with their number; last words are the newest all the same."""
+def test_bytes_beyond_max_size_are_counted_and_shown_as_one_gap(data, places, limit):
+    """The gap comes last; the last lines are nevertheless the newest ones."""
     buffer = filled(data, places, max_size=limit)
     lines = OutputLines(buffer)
     kept = [line for line in lines if not line.gap]
@@ -237,12 +235,11 @@ def test_beyond_max_size_bytes_are_counted_and_shown_as_one_gap(data, places, li
     gaps = [line for line in lines if line.gap]
     assert [gap.gap for gap in gaps] == ([buffer.dropped] if buffer.dropped else [])
     assert list(lines)[len(kept) :] == gaps == lines[len(kept) :]
-    words = b"".join(line.raw for line in buffer.last_lines(1, 1000))
-    assert words == data
+    last = b"".join(line.raw for line in buffer.last_lines(1, 1000))
+    assert last == data
 
 
-def test_each_life_has_a_gap_of_its_own():
-    """And its own last words, also those that were not kept."""
+def test_each_incarnation_has_its_own_gap_and_last_lines():
     buffer = OutputBuffer("stdout", clock=CLOCK, max_size=4)
     for number, data in enumerate([b"abc\ndef\n", b"ghi\njk", b""], 1):
         buffer.begin(number)
@@ -262,7 +259,7 @@ def test_each_life_has_a_gap_of_its_own():
 
 @pytest.mark.usefixtures("real_sizes")
 def test_last_lines_are_bounded():
-    """One line of a megabyte does not go into the log."""
+    """So that a line of a megabyte does not go into the log."""
     data = b"first\n" + b"x" * 100_000 + b"\nlast"
     buffer = filled(data)
     assert raws(buffer.last_lines(1)) == [b"last"]
@@ -274,8 +271,8 @@ def test_last_lines_are_bounded():
 
 
 @pytest.mark.usefixtures("real_sizes")
-def test_ten_megabytes_without_a_newline_come_as_flagged_slices():
-    """Scenario 8: byte-exact when joined, and no slice cuts a character."""
+def test_ten_megabytes_without_a_newline_become_continued_slices():
+    """Scenario 8: joined, they are exact, and no slice splits a character."""
     data = "é€𝄞x".encode() * 1_000_000
     buffer = filled(data, range(0, len(data), 65_521))
     lines = list(OutputLines(buffer))
@@ -288,11 +285,11 @@ def test_ten_megabytes_without_a_newline_come_as_flagged_slices():
 
 
 @given(st.binary(max_size=8))
-def test_a_cut_never_falls_into_a_character(data):
-    """Bytes that are not UTF-8 are taken as they are."""
+def test_slices_do_not_split_characters(data):
+    """Bytes that are not UTF-8 are kept as they are."""
     whole = whole_characters(data)
     assert len(data) - whole <= 3
-    # An incremental decoder keeps exactly what is not a whole character yet.
+    # An incremental decoder keeps exactly the bytes of an incomplete character.
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     decoder.decode(data)
     pending = len(decoder.getstate()[0])
@@ -302,8 +299,8 @@ def test_a_cut_never_falls_into_a_character(data):
         assert whole == len(data) - pending
 
 
-def test_only_what_is_truly_invalid_becomes_a_replacement_character():
-    """Scenario 9: a character cut by a read is whole again; raw bytes are intact."""
+def test_only_invalid_bytes_become_replacement_characters():
+    """Scenario 9: a character that two reads split is whole; raw bytes are unchanged."""
     data = b"caf\xc3\xa9 \xff\xfe \xe2\x82\xac\n"
     for place in range(len(data)):
         [line] = OutputLines(filled(data, [place]))
@@ -313,7 +310,7 @@ def test_only_what_is_truly_invalid_becomes_a_replacement_character():
 
 @pytest.mark.usefixtures("real_sizes")
 def test_memory_stays_within_its_budget(monkeypatch):
-    """What is beyond it lies on the disk, and any of it can be read."""
+    """The rest is on the disk, and any part of it can be read."""
     monkeypatch.setattr(spill, "_map_memory", bytearray)  # which tracemalloc sees
     store = SpillStore(budget=1 << 20)
     buffer = OutputBuffer("stdout", clock=CLOCK, store=store)
@@ -336,12 +333,11 @@ def test_memory_stays_within_its_budget(monkeypatch):
         assert lines[number].raw == line % (number % 400_000)
 
 
-# ---- both streams, and what a line says of itself
+# ---- both streams; the text of a line
 
 
 @given(st.lists(st.tuples(st.booleans(), anything), max_size=10))
 def test_two_streams_are_interleaved_in_the_order_of_arrival(chunks):
-    """As their chunks came."""
     arrivals = iter(range(1000))
     streams = {
         name: OutputBuffer(name, clock=CLOCK, next_sequence=lambda: next(arrivals))
@@ -357,8 +353,8 @@ def test_two_streams_are_interleaved_in_the_order_of_arrival(chunks):
     assert [line.sequence for line in told] == sorted(line.sequence for line in told)
 
 
-def test_a_line_is_shown_as_in_the_note():
-    """``[2025-05-13 14:30:22] text``, and ready for JSON."""
+def test_the_text_of_a_line_has_its_time_and_its_dict_is_ready_for_json():
+    """``[2025-05-13 14:30:22] text``"""
     [line] = OutputLines(filled(b"hello\r\n"))
     when = datetime.fromtimestamp(CLOCK.wall).astimezone()
     assert str(line) == f"[{when:%Y-%m-%d %H:%M:%S}] hello"
@@ -373,7 +369,7 @@ def test_a_line_is_shown_as_in_the_note():
     }
 
 
-def test_a_buffer_without_output_is_empty_and_says_so():
+def test_a_buffer_without_output_is_empty():
     """Before the first incarnation too."""
     buffer = OutputBuffer("stdout", clock=CLOCK)
     assert (
@@ -386,7 +382,7 @@ def test_a_buffer_without_output_is_empty_and_says_so():
     assert "stdout 0 bytes" in repr(OutputLines(buffer))
 
 
-# ---- warnings among the lines
+# ---- Python warnings
 
 
 @given(
@@ -399,8 +395,7 @@ def test_a_buffer_without_output_is_empty_and_says_so():
     st.lists(st.integers(0, 10_000)),
 )
 @settings(max_examples=200)
-def test_each_warning_is_told_once_and_when_its_line_is_complete(kinds, places):
-    """However it was cut."""
+def test_each_python_warning_is_reported_once_when_its_line_is_complete(kinds, places):
     buffer = OutputBuffer("stderr", clock=CLOCK)
     finder, told = PythonWarningFinder(buffer), []
     data = b"".join(kind % n for n, kind in enumerate(kinds))
@@ -418,7 +413,7 @@ def test_each_warning_is_told_once_and_when_its_line_is_complete(kinds, places):
 
 
 @pytest.mark.usefixtures("real_sizes")
-def test_a_warning_after_megabytes_of_noise_is_told():
+def test_a_python_warning_after_megabytes_of_output_is_reported():
     """Also at the very end, without a newline."""
     buffer = OutputBuffer("stderr", clock=CLOCK)
     finder, told = PythonWarningFinder(buffer), []
@@ -432,8 +427,10 @@ def test_a_warning_after_megabytes_of_noise_is_told():
 
 
 @given(anything, st.lists(st.integers(0, 1000)), st.lists(st.integers(0, 9)))
-def test_a_volume_never_shrinks_and_comes_to_all_lines(data, places, budgets):
-    """However little may be looked through at a time."""
+def test_the_count_of_lines_never_decreases_and_reaches_all_lines(
+    data, places, budgets
+):
+    """However few bytes one call may look through."""
     buffer = OutputBuffer("stdout", clock=CLOCK)
     buffer.begin(1)
     before = buffer.volume(1 << 20)
@@ -448,8 +445,8 @@ def test_a_volume_never_shrinks_and_comes_to_all_lines(data, places, budgets):
 
 
 @pytest.mark.usefixtures("real_sizes")
-def test_a_volume_looks_through_no_more_than_it_may():
-    """A flood is counted in several goes; what was dropped is told."""
+def test_counting_looks_through_a_limited_number_of_bytes():
+    """The lines of a flood are counted in several calls; dropped bytes are counted too."""
     data = b"again and again\n" * 100_000
     buffer = filled(data, max_size=len(data) - 100)
     first = buffer.volume(BLOCK)

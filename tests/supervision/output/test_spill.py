@@ -1,4 +1,4 @@
-"""Old output on the disk: complete, bounded in memory, and gone with us."""
+"""Old output on the disk: complete, bounded in memory, and removed with its buffer."""
 
 import errno
 import gc
@@ -22,7 +22,7 @@ SEGMENT = bytearray(b"x" * 1000)
 
 
 def settle(store):
-    """Wait until nothing more is being written."""
+    """Wait until the writer thread has nothing left to write."""
     deadline = time.monotonic() + 120
     while store.is_writing:
         assert time.monotonic() < deadline
@@ -33,15 +33,14 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-def told(store, count):
+def filled(store, count):
     """Return what lies in a store of segments of 1,000 bytes."""
     return [store.read(at, at + 1_000) for at in range(0, count * 1_000, 1_000)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=400), max_size=30), st.integers(0, 500))
 @settings(deadline=None)
-def test_every_segment_comes_back_wherever_it_lies(segments, budget):
-    """From memory or from the file, whole or in part."""
+def test_every_segment_is_read_back_from_memory_and_from_the_file(segments, budget):
     store = SpillStore(budget=budget)
     for segment in segments:
         store.add(bytearray(segment + b"not used"), len(segment))
@@ -59,7 +58,7 @@ def test_every_segment_comes_back_wherever_it_lies(segments, budget):
 
 
 def test_nothing_is_written_below_the_budget():
-    """A child that says little costs no file and no thread."""
+    """A child with little output costs neither a file nor a thread."""
     before = descriptors()
     store = SpillStore(budget=10_000)
     for _ in range(10):
@@ -69,7 +68,7 @@ def test_nothing_is_written_below_the_budget():
 
 
 def test_the_file_has_no_name():
-    """Nothing to clean up, however the app ends."""
+    """So that nothing has to be removed, however the app ends."""
     before = descriptors()
     names = set(os.listdir(tempfile.gettempdir()))
     store = SpillStore(budget=0)
@@ -81,8 +80,7 @@ def test_the_file_has_no_name():
     assert not [name for name in new if name.startswith("realtalk-")]
 
 
-def test_a_store_that_is_forgotten_gives_the_space_back():
-    """Output lives as long as somebody can ask for it."""
+def test_a_store_that_is_garbage_collected_frees_its_disk_space():
     before = descriptors()
     store = SpillStore(budget=0)
     store.add(SEGMENT, len(SEGMENT))
@@ -94,15 +92,14 @@ def test_a_store_that_is_forgotten_gives_the_space_back():
 
 
 def thread_has_ended():
-    """Wait until there is no writing thread."""
     deadline = time.monotonic() + 120
     while any(one.name.startswith("realtalk-spill") for one in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def test_the_thread_ends_with_its_work():
-    """One for all stores, and only while something is to be written."""
+def test_the_writer_thread_ends_when_nothing_is_left_to_write():
+    """All stores share it."""
     stores = [SpillStore(budget=0) for _ in range(5)]
     for store in stores:
         store.add(SEGMENT, len(SEGMENT))
@@ -112,11 +109,11 @@ def test_the_thread_ends_with_its_work():
     thread_has_ended()
     stores[0].add(SEGMENT, len(SEGMENT))  # there is another one when it is needed again
     settle(stores[0])
-    assert told(stores[0], 2) == [SEGMENT] * 2
+    assert filled(stores[0], 2) == [SEGMENT] * 2
 
 
-def test_stores_take_turns(monkeypatch):
-    """A flood does not keep the others waiting until it has ended."""
+def test_stores_take_turns_to_be_written(monkeypatch):
+    """So that a flood does not delay the other stores until its end."""
     order, whole = [], SpillStore.write_oldest
     slow, go_on = threading.Event(), threading.Event()
 
@@ -139,8 +136,7 @@ def test_stores_take_turns(monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["open", "write"])
-def test_a_full_disk_costs_no_output_at_first(monkeypatch, step):
-    """Told once; everything stays where it is, in memory."""
+def test_a_full_disk_is_reported_once_and_the_output_stays_in_memory(monkeypatch, step):
     full = OSError(errno.ENOSPC, "No space left on device")
 
     def refuse(*_args, **_options):
@@ -158,11 +154,11 @@ def test_a_full_disk_costs_no_output_at_first(monkeypatch, step):
     assert space.wait(120)  # a child that has to wait would do so for ever
     assert errors == [full]
     assert not store.is_full
-    assert told(store, 20) == [SEGMENT] * 20
+    assert filled(store, 20) == [SEGMENT] * 20
 
 
-def test_what_neither_the_disk_nor_memory_can_hold_is_counted(monkeypatch):
-    """And the disk is not filled to its last byte, nor the memory."""
+def test_segments_beyond_disk_and_memory_are_dropped_and_counted(monkeypatch):
+    """A reserve of the disk stays free."""
     nearly_full = os.statvfs_result((4096, 4096, 1 << 20, 0, 50_000, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _file: nearly_full)
     errors = []
@@ -183,8 +179,8 @@ def test_what_neither_the_disk_nor_memory_can_hold_is_counted(monkeypatch):
     assert (last.raw, gap.gap) == (line, buffer.dropped)
 
 
-def test_a_write_that_is_cut_short_goes_on(monkeypatch):
-    """As the kernel may do at any time."""
+def test_a_short_write_is_continued(monkeypatch):
+    """The kernel may write fewer bytes than it was given."""
     whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:7], at))
     store = SpillStore(budget=0)
@@ -193,11 +189,11 @@ def test_a_write_that_is_cut_short_goes_on(monkeypatch):
         store.add(segment, len(segment))
     settle(store)
     assert store.bytes_in_memory == 0
-    assert told(store, 5) == segments
+    assert filled(store, 5) == segments
 
 
-def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
-    """So that memory stays bounded: the child waits until there is room again."""
+def test_a_slow_disk_is_reported_and_its_child_waits(monkeypatch):
+    """So that memory stays bounded."""
     go_on, space = threading.Event(), threading.Event()
     whole = os.pwrite
 
@@ -217,8 +213,8 @@ def test_a_disk_that_falls_behind_is_told_and_waited_for(monkeypatch):
     settle(store)
 
 
-def test_memory_that_was_written_is_used_again():
-    """Fresh memory is dearer than what is read into it; in the end it is given back."""
+def test_the_memory_of_written_segments_is_used_again():
+    """Fresh memory costs more than the read into it; in the end it is freed."""
     store = SpillStore(budget=0)
     segment = store.new_segment(spill.LARGEST_SEGMENT)
     segment[:1_000] = SEGMENT
@@ -226,5 +222,5 @@ def test_memory_that_was_written_is_used_again():
     settle(store)
     assert store.new_segment(spill.LARGEST_SEGMENT) is segment
     assert store.new_segment(spill.LARGEST_SEGMENT) is not segment
-    assert told(store, 1) == [SEGMENT]
+    assert filled(store, 1) == [SEGMENT]
     thread_has_ended()

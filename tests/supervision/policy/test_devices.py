@@ -1,4 +1,4 @@
-"""Exclusive devices: one holder at a time, a queue, and strangers that are waited out."""
+"""Exclusive devices: one holder at a time, a queue, and waiting for busy devices."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ BUSY = "echo 'arecord: main: audio open error: Device or resource busy' >&2; exi
 
 
 @pytest.fixture
-def heard(manager):
+def received(manager):
     found = []
     manager.subscribe(found.append)
     return found
@@ -31,36 +31,36 @@ def heard(manager):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["ask", "give back", "withdraw"]),
+            st.sampled_from(["request", "release", "withdraw"]),
             st.sampled_from("abcd"),
             st.lists(st.sampled_from("xyz"), min_size=1, unique=True),
         )
     )
 )
-def test_whatever_is_asked_for_nobody_shares_starves_or_overtakes(deeds):
-    """One holder a device; all or nothing; first come, first served."""
+def test_no_device_has_two_holders_and_the_queue_is_in_order_of_requests(steps):
+    """A request gets all of its devices or none."""
     table = LeaseTable()
-    for deed, name, devices in deeds:
-        if deed == "ask" and not table.is_waiting(name) and not table.held_by(name):
+    for step, name, devices in steps:
+        if step == "request" and not table.is_waiting(name) and not table.held_by(name):
             table.request(name, tuple(devices))
-        elif deed == "give back":
+        elif step == "release":
             table.release(name)
-        elif deed == "withdraw":
+        elif step == "withdraw":
             table.withdraw(name)
         taken = set(table.holders)
         for waiting, wanted in table.queue.items():
             assert table.held_by(waiting) == ()
-            assert table.blockers(waiting), "whoever waits has a reason"
+            assert table.blockers(waiting), "a waiting process has a reason"
             assert not taken.isdisjoint(wanted)
             taken |= set(wanted)
     while table.holders:
         for name in set(table.holders.values()):
             table.release(name)
-    assert table.queue == {}, "in the end everybody is served"
+    assert table.queue == {}, "in the end no request waits"
 
 
-def test_who_comes_first_is_served_first():
-    """Also if the later one would need less."""
+def test_the_first_request_is_granted_first():
+    """Even if the later one needs fewer devices."""
     table = LeaseTable()
     assert table.request("a", ("x",))
     assert not table.request("b", ("x", "y"))
@@ -74,28 +74,30 @@ def test_who_comes_first_is_served_first():
     assert table.held_by("c") == ("y",)
 
 
-def test_a_stranger_is_waited_out_with_growing_waits_and_then_no_more():
-    """And a new episode begins when it had the device, or died of something else."""
-    patience = RetryWindow(10.0)
+def test_the_retry_window_has_growing_delays_and_an_end():
+    """It begins anew when the device worked, or when the process died of another cause."""
+    window = RetryWindow(10.0)
     delays, now = [], 100.0
-    while again := patience.retry(0.0, now, share=1.0):
+    while again := window.retry(0.0, now, share=1.0):
         delays.append(again.delay)
         assert not again.counted
         now += again.delay
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0])
     assert now - 100 >= 10
-    assert patience.retry(11.0, now, 0.0).delay == 0.05
-    assert patience.retry(0.0, now + 10, 0.0) is None
-    patience.reset()
-    assert patience.retry(0.0, now + 10, 0.0).delay == 0.05
+    assert window.retry(11.0, now, 0.0).delay == 0.05
+    assert window.retry(0.0, now + 10, 0.0) is None
+    window.reset()
+    assert window.retry(0.0, now + 10, 0.0).delay == 0.05
     assert RetryWindow(0.0).retry(0.0, now, 0.0) is None
 
 
 # ---- on real processes
 
 
-async def test_a_new_owner_starts_when_the_old_group_is_gone(manager, heard):
-    """B9: also a member of it that ignores SIGTERM."""
+async def test_the_next_holder_starts_when_the_whole_group_of_the_last_one_has_ended(
+    manager, received
+):
+    """B9: also a member that ignores SIGTERM."""
     script = (
         "(trap '' TERM; echo ready; while :; do sleep 0.05; done) & exec sleep 1000"
     )
@@ -112,9 +114,9 @@ async def test_a_new_owner_starts_when_the_old_group_is_gone(manager, heard):
             left.extend(process_groups.living_members(old.pid))
 
     manager.subscribe(look)
-    while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:
+    while not [one for one in received if isinstance(one, events.DeviceAwaited)]:
         await asyncio.sleep(0)
-    [waiting] = [one for one in heard if isinstance(one, events.DeviceAwaited)]
+    [waiting] = [one for one in received if isinstance(one, events.DeviceAwaited)]
     assert waiting.holders == {"hw:0": f"'old' (running, pid {old.pid})"}
     assert manager.processes["new"].pid is None
     await old.stop()
@@ -122,8 +124,8 @@ async def test_a_new_owner_starts_when_the_old_group_is_gone(manager, heard):
     assert left == []
 
 
-async def test_a_restart_keeps_its_device(manager, heard):
-    """A crash must not change who has the microphone."""
+async def test_a_restart_keeps_its_device(manager, received):
+    """A crash must not change the holder of the microphone."""
     one = await manager.start("one", programs.runs(), devices=["mic"], restart=AT_ONCE)
     other = asyncio.ensure_future(
         manager.start("other", programs.runs(), devices=["mic"])
@@ -134,12 +136,12 @@ async def test_a_restart_keeps_its_device(manager, heard):
     assert manager.processes["other"].pid is None
     await one.kill()
     await other
-    started = [e.process for e in heard if isinstance(e, events.ProcessStarted)]
+    started = [e.process for e in received if isinstance(e, events.ProcessStarted)]
     assert started == ["one", "one", "one", "other"]
 
 
-async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
-    """It counts as a failure; a stop while it waits wins."""
+async def test_the_wait_for_a_device_times_out_and_names_its_holder(manager):
+    """A timeout counts as a failure; a stop ends the wait."""
     one = await manager.start("one", programs.runs(), devices=["mic"])
     began = time.monotonic()
     with pytest.raises(DeviceBusy) as caught:
@@ -167,11 +169,11 @@ async def test_waiting_for_a_device_has_an_end_and_says_who_has_it(manager):
     await task
     await one.stop()
     other = await manager.start("other", programs.runs(), devices=["mic"])
-    assert other.state == "running", "those who have gone are in nobody's way"
+    assert other.state == "running", "a stopped process holds and awaits nothing"
 
 
-async def test_a_task_may_hold_a_device_too(manager):
-    """B10: the same rules."""
+async def test_a_task_may_hold_a_device(manager):
+    """B10: the rules are those of processes."""
     await manager.start_task("link", asyncio.Event().wait, devices=["port"])
     with pytest.raises(DeviceBusy, match="'port': 'link'"):
         await manager.start_task(
@@ -182,8 +184,10 @@ async def test_a_task_may_hold_a_device_too(manager):
     assert one.state == "running"
 
 
-async def test_a_device_that_a_stranger_holds_is_waited_out(manager, heard, tmp_path):
-    """B9: it counts as no crash, whatever the policy allows."""
+async def test_a_start_is_repeated_while_another_program_holds_the_device(
+    manager, received, tmp_path
+):
+    """B9: these attempts are no failures, whatever the policy is."""
     script = f"[ -e {tmp_path}/free ] || {{ {BUSY}; }}; echo ready; exec sleep 1000"
     one = await manager.start(
         "mic",
@@ -195,15 +199,14 @@ async def test_a_device_that_a_stranger_holds_is_waited_out(manager, heard, tmp_
     (tmp_path / "free").touch()
     await one._lifecycle.until(lambda: one.restarts == 2)
     await one.wait_for_line("ready")
-    scheduled = [e for e in heard if isinstance(e, events.RestartScheduled)]
+    scheduled = [e for e in received if isinstance(e, events.RestartScheduled)]
     assert all("not counted as a failure" in one.reason for one in scheduled)
     report = one.get_history().incarnations[0]
     assert (report.sign.kind, report.exit_status) == ("device busy", 1)
     assert one.get_status().state == "running"
 
 
-async def test_a_stranger_that_holds_it_for_ever_is_not_waited_for_for_ever(manager):
-    """Then it counts."""
+async def test_a_device_that_stays_busy_becomes_a_failure(manager):
     one = await manager.start(
         "mic",
         programs.shell(BUSY),
@@ -224,10 +227,9 @@ async def test_a_stranger_that_holds_it_for_ever_is_not_waited_for_for_ever(mana
         ({"restart": TEMPORARY, "devices": ["hw:0"]}, "it is never to be restarted"),
     ],
 )
-async def test_a_busy_device_is_a_failure_like_any_other_otherwise(
+async def test_a_busy_device_is_a_failure_for_processes_without_devices_or_restarts(
     manager, options, why
 ):
-    """One that says so without having a device, or that is run once only."""
     one = await manager.start("mic", programs.shell(BUSY), **options)
     await one.wait_until_settled()
     assert one.incarnation == 1, why
@@ -240,15 +242,14 @@ async def test_a_busy_device_is_a_failure_like_any_other_otherwise(
         ({"devices": ["x"], "device_patience": -1}, "0 s or more"),
     ],
 )
-async def test_devices_that_make_no_sense_are_refused(manager, options, said):
-    """And nothing is registered."""
+async def test_invalid_devices_are_refused(manager, options, said):
+    """Nothing is registered."""
     with pytest.raises(InvalidConfiguration, match=said):
         await manager.start("mic", programs.runs(), **options)
     assert dict(manager.processes) == {}
 
 
-async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
-    """Devices beside dependencies and strategies: nobody waits in a circle."""
+async def test_devices_dependencies_and_strategies_together_cause_no_deadlock(logger):
     async with ProcessManager(logger, strategy="one_for_all") as manager:
         for name in ("a", "b", "c"):
             await manager.start(
@@ -266,19 +267,19 @@ async def test_all_come_to_their_turn_whoever_is_restarted_with_whom(logger):
                 await one.wait_until_running()
 
 
-async def test_a_device_that_comes_free_while_all_ends_starts_nobody(logger):
-    """One that waits is earlier in the order of starts than who has it."""
+async def test_a_device_that_is_released_during_the_shutdown_starts_no_process(logger):
+    """The waiting process was started earlier than the holder."""
     async with ProcessManager(logger) as manager:
-        heard = []
-        manager.subscribe(heard.append)
+        received = []
+        manager.subscribe(received.append)
         early = await manager.start("early", programs.runs(), devices=["mic"])
         await early.stop()
         slow = await manager.start("slow to end", programs.cleans_up(0.2))
         await slow.wait_for_line("ready")
         await manager.start("holder", programs.runs(), devices=["mic"])
         again = asyncio.ensure_future(early.restart())
-        while not [one for one in heard if isinstance(one, events.DeviceAwaited)]:
+        while not [one for one in received if isinstance(one, events.DeviceAwaited)]:
             await asyncio.sleep(0)
     assert await again is False
-    started = [e.process for e in heard if isinstance(e, events.ProcessStarted)]
+    started = [e.process for e in received if isinstance(e, events.ProcessStarted)]
     assert started == ["early", "slow to end", "holder"]

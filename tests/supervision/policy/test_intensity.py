@@ -1,4 +1,4 @@
-"""How many restarts all processes together may need: counted by hand, and for real."""
+"""The limit of restarts of all processes together: as numbers, and with real processes."""
 
 import asyncio
 
@@ -24,8 +24,10 @@ FOR_EVER = RestartPolicy(first_delay=0.0, max_failures=1e9)
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(0, 5), st.integers(1, 40))
-def test_it_is_too_many_exactly_when_counting_by_hand_says_so(pauses, most, window):
-    """Those older than the window do not count."""
+def test_the_limit_is_exceeded_exactly_when_counting_by_hand_says_so(
+    pauses, most, window
+):
+    """Restarts older than the window do not count."""
     intensity, now, moments = Intensity(most, window), 0, []
     for pause in pauses:
         now += pause
@@ -36,14 +38,13 @@ def test_it_is_too_many_exactly_when_counting_by_hand_says_so(pauses, most, wind
 
 
 def test_without_a_limit_nothing_is_counted():
-    """So that it costs nothing."""
     intensity = Intensity(None, 1.0)
     assert [intensity.add("one", 0.0) for _ in range(100)] == [""] * 100
     assert intensity.within(0.0) == 0
 
 
-def test_it_is_told_who_needed_how_many():
-    """The one that failed most comes first."""
+def test_the_message_has_the_number_of_restarts_of_each_process():
+    """The process with the most restarts comes first."""
     intensity = Intensity(2, 10.0)
     for name, now in (("mic", 1.0), ("player", 2.0)):
         assert intensity.add(name, now) == ""
@@ -53,12 +54,12 @@ def test_it_is_told_who_needed_how_many():
     )
 
 
-async def test_too_many_restarts_of_all_together_end_the_app_in_order(logger):
-    """Each alone is within its own limit, and none is critical."""
-    heard = []
+async def test_too_many_restarts_of_all_processes_end_the_app_in_order(logger):
+    """Each is within its own limit, and none is critical."""
+    received = []
     with pytest.raises(TooManyRestarts) as caught:
         async with ProcessManager(logger, max_restarts=3, window=1000) as manager:
-            manager.subscribe(heard.append)
+            manager.subscribe(received.append)
             await manager.start("well", programs.runs())
             for name in ("one", "two"):
                 await manager.start(name, programs.exits(7), restart=FOR_EVER)
@@ -70,7 +71,7 @@ async def test_too_many_restarts_of_all_together_end_the_app_in_order(logger):
     assert (error.report.exit_status, error.name in {"one", "two"}) == (7, True)
     assert "exit status 7" in str(error)
     assert "more than max_restarts=3 in 1000 s" in str(error)
-    [shutdown] = [one for one in heard if isinstance(one, events.ShutdownStarted)]
+    [shutdown] = [one for one in received if isinstance(one, events.ShutdownStarted)]
     assert shutdown.process == error.name
     assert manager.status == "failed"
     assert manager.processes[error.name].state == "fatal"
@@ -79,8 +80,8 @@ async def test_too_many_restarts_of_all_together_end_the_app_in_order(logger):
     assert restarts == 3
 
 
-async def test_what_the_app_itself_asks_for_does_not_count(logger):
-    """Nor does a task more than a process."""
+async def test_restarts_that_the_app_requests_do_not_count(logger):
+    """Neither of processes nor of tasks."""
     async with ProcessManager(logger, max_restarts=0) as manager:
         one = await manager.start("one", programs.runs(), restart=FOR_EVER)
         await one.stop()
@@ -101,7 +102,6 @@ async def fails():
 @pytest.mark.parametrize(
     "arguments", [{"max_restarts": -1}, {"max_restarts": 1, "window": 0}]
 )
-async def test_a_limit_that_makes_no_sense_is_refused(logger, arguments):
-    """At once."""
+async def test_an_invalid_limit_is_refused(logger, arguments):
     with pytest.raises(InvalidConfiguration, match="must be 0 or more"):
         ProcessManager(logger, **arguments)

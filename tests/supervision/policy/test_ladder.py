@@ -1,4 +1,4 @@
-"""How a process is ended: the steps as data, and the climbing of them."""
+"""The steps that end a process: as data, and applied to a group."""
 
 import asyncio
 import signal
@@ -24,7 +24,6 @@ steps = st.lists(
 
 @given(steps)
 def test_every_ladder_ends_with_sigkill_and_keeps_its_other_steps(given_steps):
-    """So that it ends what can be ended."""
     ladder = Ladder(*given_steps)
     assert ladder.steps[-1].signal == signal.SIGKILL
     pairs = [(step.signal, step.wait) for step in ladder.steps]
@@ -35,8 +34,7 @@ def test_every_ladder_ends_with_sigkill_and_keeps_its_other_steps(given_steps):
     assert hash(ladder) == hash(Ladder(*pairs))
 
 
-def test_a_ladder_reads_well():
-    """In logs and in messages."""
+def test_the_text_of_a_ladder_lists_its_steps():
     ladder = Ladder((CLOSE_STDIN, 0.5), (signal.SIGTERM, 2))
     assert repr(ladder) == "close stdin 0.5 s → SIGTERM 2 s → SIGKILL 1 s"
     assert GRACEFUL.longest == 7.0
@@ -48,28 +46,27 @@ def test_a_ladder_reads_well():
 @pytest.mark.parametrize(
     "step", [(1000, 1.0), (-3, 1.0), (signal.SIGTERM, -1.0), (15, float("nan"))]
 )
-def test_a_step_that_makes_no_sense_is_refused(step):
-    """Before anything is to be ended by it."""
+def test_an_invalid_step_is_refused(step):
     with pytest.raises(InvalidConfiguration):
         Ladder(step)
 
 
-class Group:
-    """A group of processes, each of which goes at the signal that it respects."""
+class FakeGroup:
+    """Process group whose members each end at certain signals only."""
 
     owns_group = True
 
     def __init__(self, *respects):
         self.exited = asyncio.get_running_loop().create_future()
         self.left = dict(enumerate(respects))  # 0 is the leader
-        self.heard = []
+        self.received = []
 
     @property
     def alive(self):
         return 0 in self.left
 
     def signal(self, number):
-        self.heard.append(number)
+        self.received.append(number)
         self.left = {n: one for n, one in self.left.items() if one != number}
         if not self.alive and not self.exited.done():
             self.exited.set_result(None)
@@ -85,37 +82,37 @@ class Group:
 
 
 @pytest.mark.parametrize(
-    ("respects", "heard", "survivors"),
+    ("respects", "received", "survivors"),
     [
         ((), [], 0),
         ((CLOSE_STDIN,), [0], 0),
         ((signal.SIGTERM,), [0, 15], 0),
         ((signal.SIGTERM, CLOSE_STDIN), [0, 15], 0),
-        # The leader goes first, and the ladder goes on for those who stay.
+        # The leader ends first; the ladder goes on for the other members.
         ((CLOSE_STDIN, signal.SIGTERM), [0, 15], 0),
         ((CLOSE_STDIN, signal.SIGKILL, signal.SIGTERM), [0, 15, 9], 0),
         ((None,), [0, 15, 9], 1),
         ((CLOSE_STDIN, None, None), [0, 15, 9], 2),
     ],
 )
-async def test_steps_are_taken_until_the_group_is_empty(respects, heard, survivors):
-    """And who is left in the end is named, with the state that it is in."""
-    group, told = Group(*respects), []
+async def test_steps_are_taken_until_the_group_is_empty(respects, received, survivors):
+    """Survivors are returned with their states."""
+    group, told = FakeGroup(*respects), []
     ladder = Ladder((CLOSE_STDIN, 0.01), (signal.SIGTERM, 0.01), (signal.SIGKILL, 0.01))
 
     def on_step(step, members):
         told.append((step.signal, members))
 
     left = await run_ladder(group, ladder, on_step)
-    assert group.heard == heard == [number for number, _ in told]
-    assert [members for _, members in told][:1] == [len(respects)][: len(heard)]
+    assert group.received == received == [number for number, _ in told]
+    assert [members for _, members in told][:1] == [len(respects)][: len(received)]
     assert len(left) == survivors
     assert all("state D" in one for one in left)
 
 
 async def test_a_step_ends_as_soon_as_the_group_is_empty():
-    """The time of a step is what it may take, not what it takes."""
-    group = Group(signal.SIGTERM)
+    """Its time is a maximum."""
+    group = FakeGroup(signal.SIGTERM)
     async with asyncio.timeout(120):
         assert (
             await run_ladder(group, Ladder((signal.SIGTERM, 1000)), lambda *_: None)
@@ -123,6 +120,5 @@ async def test_a_step_ends_as_soon_as_the_group_is_empty():
         )
 
 
-def test_a_step_is_named_by_its_signal():
-    """Also if it has no name."""
+def test_the_name_of_a_step_is_that_of_its_signal_or_its_number():
     assert str(Step(int(signal.SIGRTMIN) + 1, 1.0)) == "signal 35"

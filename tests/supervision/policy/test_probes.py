@@ -1,4 +1,4 @@
-"""Probes: what is asked, when an answer counts, and the verdict."""
+"""Probes: when they are asked, which answers count, and the decision."""
 
 import asyncio
 import re
@@ -16,12 +16,12 @@ from realtalk_async.supervision.policy.probes import (
     RateMeter,
     is_too_late,
 )
-from realtalk_async.supervision.probing import runner as asking_module
+from realtalk_async.supervision.probing import runner as runner_module
 from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
 
 
-class Asked:
-    """A process that can be asked."""
+class FakeProcess:
+    """A process that probes can ask."""
 
     name = "mic"
 
@@ -44,11 +44,11 @@ class Asked:
         raise ProcessDead(self.name, "wait for it", "exit status 1")
 
 
-def asking(probe, told, process=None):
-    """Return the asking of a probe; what it tells is (what, reason, seconds)."""
+def new_runner(probe, told, process=None):
+    """Return a runner of the probe; each report is (what, reason, seconds)."""
     return ProbeRunner(
         probe,
-        process or Asked(),
+        process or FakeProcess(),
         on_ready=lambda: told.append(("ready",)),
         on_unready=lambda reason: told.append(("unready", reason)),
         on_unhealthy=lambda *decision: told.append(("unwell", *decision)),
@@ -56,9 +56,9 @@ def asking(probe, told, process=None):
 
 
 async def decision(probe, process=None):
-    """Ask until something is told: True for ready, the reason for not well."""
+    """Run a probe until it decides: True for ready, the reason for failed."""
     told = []
-    question = asyncio.ensure_future(asking(probe, told, process).run())
+    question = asyncio.ensure_future(new_runner(probe, told, process).run())
     async with asyncio.timeout(120):
         while not told:
             await asyncio.sleep(0)
@@ -68,8 +68,9 @@ async def decision(probe, process=None):
 
 
 @given(st.lists(st.booleans()), st.integers(1, 5))
-def test_the_verdict_falls_with_so_many_failures_in_a_row(answers, threshold):
-    """Counted by hand."""
+def test_a_probe_has_failed_after_the_given_number_of_failures_in_a_row(
+    answers, threshold
+):
     health = Health(Probe("x", None, failure_threshold=threshold))
     row = 0
     for well in answers:
@@ -78,30 +79,30 @@ def test_the_verdict_falls_with_so_many_failures_in_a_row(answers, threshold):
         assert health.failed == (row >= threshold)
 
 
-async def test_silence_is_told_with_its_length_and_the_last_line():
+async def test_the_reason_of_silence_has_its_length_and_the_last_line():
     """Scenario 24."""
     probe = Probe.silence(2.0)
-    assert await probe.check(Asked(silent=2.0)) is None
-    assert await probe.check(Asked(silent=2.25)) == (
+    assert await probe.check(FakeProcess(silent=2.0)) is None
+    assert await probe.check(FakeProcess(silent=2.25)) == (
         "silent on stdout for 2.25 s, 2 allowed"
     )
     probe = Probe.silence(2.0, "stderr")
-    reason = await probe.check(Asked(silent=3.0, last="buffer underrun"))
+    reason = await probe.check(FakeProcess(silent=3.0, last="buffer underrun"))
     assert reason.endswith("its last line was 'buffer underrun'")
 
 
 @pytest.mark.parametrize(("seconds", "period"), [(0.01, 0.02), (2.0, 0.5), (60, 1.0)])
-def test_silence_is_asked_for_four_times_in_its_time(seconds, period):
-    """But not more often than every 20 ms, nor less than every second."""
+def test_silence_is_checked_four_times_within_its_time(seconds, period):
+    """At intervals of 20 ms at least and 1 s at most."""
     assert Probe.silence(seconds).period == period
 
 
-async def test_a_line_makes_ready_and_a_death_before_it_does_not():
+async def test_a_process_is_ready_at_its_line_and_not_if_it_dies_before():
     """Scenario 22."""
     probe = Probe.line("^listening")
     assert probe.purpose == "readiness"
-    assert await decision(probe, Asked(last="listening on 80")) is True
-    assert "exit status 1" in await decision(probe, Asked(last="x"))
+    assert await decision(probe, FakeProcess(last="listening on 80")) is True
+    assert "exit status 1" in await decision(probe, FakeProcess(last="x"))
     with pytest.raises(re.error):
         Probe.line("(")
 
@@ -117,8 +118,8 @@ async def test_a_line_makes_ready_and_a_death_before_it_does_not():
         (ValueError("odd"), "ValueError: odd"),
     ],
 )
-async def test_a_function_of_the_app_answers_or_raises(kind, answer, reason):
-    """True or None is well; whatever it raises is a reason."""
+async def test_a_probe_function_succeeds_with_true_or_none(kind, answer, reason):
+    """An exception or any other result is the reason of a failure."""
 
     def answer_now():
         if isinstance(answer, Exception):
@@ -148,8 +149,8 @@ async def test_a_probe_that_hangs_is_cancelled_and_counts_as_a_failure():
     assert len(probe_runners) >= 3
 
 
-async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeypatch):
-    """B3: what failed before is forgotten, and the grace begins anew."""
+async def test_a_suspended_host_resets_failures_and_grace(monkeypatch):
+    """B3."""
     probe_runners, asleep = [], [0.0]
     monkeypatch.setattr(
         "realtalk_async.supervision.probing.runner._suspended_time", lambda: asleep[0]
@@ -168,15 +169,13 @@ async def test_no_verdict_falls_for_a_while_after_the_host_was_suspended(monkeyp
     assert probe_runners[1] - probe_runners[0] >= 0.2
 
 
-async def test_how_long_the_host_was_suspended_is_known():
-    """It does not change while nobody suspends it."""
-    before = asking_module._suspended_time()
+async def test_the_time_of_suspension_does_not_change_while_the_host_runs():
+    before = runner_module._suspended_time()
     assert before >= -0.001
-    assert asking_module._suspended_time() == pytest.approx(before, abs=0.05)
+    assert runner_module._suspended_time() == pytest.approx(before, abs=0.05)
 
 
-async def test_one_good_answer_forgives_what_was_before():
-    """Only failures in a row are a verdict."""
+async def test_a_success_resets_the_count_of_failures():
     answers = iter([False, False, True, False, False, False])
     probe = Probe.call(lambda: next(answers), period=0.01)
     await decision(probe)
@@ -193,15 +192,15 @@ async def test_a_liveness_probe_waits_for_its_grace():
         grace=0.1,
         failure_threshold=1,
     )
-    task = loop.create_task(asking(probe, []).run())
+    task = loop.create_task(new_runner(probe, []).run())
     while not probe_runners:
         await asyncio.sleep(0.005)
     assert await stop_probes([task]) == set()
     assert time.monotonic() - began >= 0.1
 
 
-async def test_no_verdict_falls_while_our_own_loop_was_late():
-    """Scenario 25: what was found meanwhile may be ours."""
+async def test_failures_during_a_late_event_loop_do_not_count():
+    """Scenario 25: the lateness may have caused them."""
     answers = []
 
     async def stalls_us_once():
@@ -221,15 +220,15 @@ async def test_no_verdict_falls_while_our_own_loop_was_late():
     ("period", "late", "expected"),
     [(1.0, 0.4, False), (1.0, 0.6, True), (0.02, 0.09, False), (0.02, 0.11, True)],
 )
-def test_a_question_that_came_too_late_says_nothing(period, late, expected):
-    """By more than half a period, and more than 0.1 s."""
+def test_a_late_answer_does_not_count(period, late, expected):
+    """Later than half a period and 0.1 s."""
     assert is_too_late(Probe("x", None, period=period), late) is expected
 
 
-async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
+async def test_a_probe_that_ignores_its_cancellation_is_abandoned_and_counted(
     monkeypatch,
 ):
-    """It must not hold up the end of the process."""
+    """It must not delay the end of the process."""
     monkeypatch.setattr(
         "realtalk_async.supervision.probing.runner.CANCEL_TIMEOUT", 0.05
     )
@@ -254,14 +253,13 @@ async def test_a_question_that_swallows_cancellation_is_left_behind_and_counted(
     "arguments",
     [{"period": 0}, {"timeout": 0}, {"grace": -1}, {"failure_threshold": 0}],
 )
-def test_a_probe_that_makes_no_sense_is_refused(arguments):
-    """With its name."""
+def test_an_invalid_probe_is_refused_with_its_name(arguments):
     with pytest.raises(InvalidConfiguration, match="'x'"):
         Probe("x", None, **arguments)
 
 
-async def test_a_verdict_tells_how_long_ago_all_was_well():
-    """Since the last good answer, or since the last sign that the probe knows of."""
+async def test_a_failure_has_the_seconds_since_the_last_sign_of_life():
+    """A sign is the last success, or the last sign that the probe itself knows."""
     loop, told = asyncio.get_running_loop(), []
     began, well = loop.time(), []
 
@@ -273,20 +271,20 @@ async def test_a_verdict_tells_how_long_ago_all_was_well():
 
     probe = Probe.call(function, period=0.02, failure_threshold=3)
     async with asyncio.timeout(120):
-        await asking(probe, told).run()
+        await new_runner(probe, told).run()
     [(_, _, after)] = told
     assert 0.04 <= after <= loop.time() - well[-1] <= loop.time() - began
-    silent = Asked()
+    silent = FakeProcess()
     silent.silent = 7.0
     async with asyncio.timeout(120):
-        await asking(Probe.silence(0.1, grace=0), told, silent).run()
+        await new_runner(Probe.silence(0.1, grace=0), told, silent).run()
     assert told[-1][2] == 7.0
 
 
-async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
+async def test_lost_readiness_is_reported_before_the_failure(
     monkeypatch,
 ):
-    """Scenario 23: each change is told, and so many failures in a row are a verdict."""
+    """Scenario 23: each change is reported; the given number of failures in a row decides."""
     monkeypatch.setattr("realtalk_async.supervision.policy.probes.READY_PERIOD", 0.0)
     answers = iter([False, True, True, False, True, False, False, False])
     probe = Probe.call(
@@ -294,7 +292,7 @@ async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
     )
     told = []
     async with asyncio.timeout(120):
-        await asking(probe, told).run()
+        await new_runner(probe, told).run()
     assert [what for what, *_ in told] == [
         "ready",
         "unready",
@@ -304,8 +302,7 @@ async def test_readiness_is_asked_on_and_its_loss_is_told_before_the_verdict(
     ]
 
 
-def test_one_that_is_ready_is_left_in_peace():
-    """Eager while somebody waits for it, once a second when it is ready."""
+def test_readiness_is_asked_often_before_it_is_reached_and_once_a_second_afterwards():
     probe = Probe.call(print, purpose="readiness", period=0.1)
     health = Health(probe)
     assert health.pause == 0.1
@@ -318,11 +315,11 @@ def test_one_that_is_ready_is_left_in_peace():
     )
 
 
-async def test_a_line_that_was_printed_is_not_asked_for_again():
+async def test_a_readiness_line_is_asked_for_only_until_it_is_printed():
     """It cannot be lost."""
     told = []
     async with asyncio.timeout(120):
-        await asking(Probe.line("^ready"), told, Asked(last="ready")).run()
+        await new_runner(Probe.line("^ready"), told, FakeProcess(last="ready")).run()
     assert told == [("ready",)]
 
 
@@ -330,8 +327,8 @@ async def test_a_line_that_was_printed_is_not_asked_for_again():
     st.lists(st.tuples(st.floats(0.01, 0.5), st.integers(0, 1000)), min_size=1),
     st.floats(0.5, 3.0),
 )
-def test_a_rate_is_what_counting_by_hand_says(steps, window):
-    """Over at least one window, and less than one reading more."""
+def test_a_rate_agrees_with_counting_by_hand(steps, window):
+    """Over at least one window, and less than one window and one reading."""
     meter = RateMeter(window, gap=1.0)
     now, total, readings = 0.0, 0, []
     for pause, brought in steps:
@@ -346,8 +343,8 @@ def test_a_rate_is_what_counting_by_hand_says(steps, window):
         assert rate == pytest.approx((total - had) / (now - began))
 
 
-def test_a_rate_is_measured_anew_after_our_own_loop_was_late():
-    """What was not read meanwhile may be our own fault."""
+def test_a_rate_is_measured_anew_after_the_event_loop_was_late():
+    """The lateness may have delayed the reads."""
     meter = RateMeter(1.0, gap=0.5)
     assert [meter.read(0, now) for now in (0.0, 0.5)] == [None] * 2
     assert meter.read(100, 1.0) == 100.0
@@ -356,12 +353,12 @@ def test_a_rate_is_measured_anew_after_our_own_loop_was_late():
     assert meter.read(300, 2.75) == 200.0
 
 
-async def test_a_slow_stream_is_told_with_its_rate():
+async def test_the_reason_of_a_slow_stream_has_its_rate():
     """Each incarnation is measured for itself."""
     probe = Probe.rate(48_000, window=1.0)
     assert (probe.period, probe.purpose, probe.grace) == (0.25, "liveness", 3.0)
     for _ in range(2):
-        process, check = Asked(), probe.begin()
+        process, check = FakeProcess(), probe.begin()
         process.flow = iter([(0, 10.0), (100, 10.5), (30_000, 11.0)])
         assert [await check(process) for _ in range(3)] == [
             None,

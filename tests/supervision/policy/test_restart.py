@@ -1,4 +1,4 @@
-"""Restart decisions, with numbers in and numbers out."""
+"""Restart decisions: numbers in, numbers out."""
 
 import math
 
@@ -72,8 +72,8 @@ def test_every_policy_decides_on_every_kind_of_exit(policy, kind, expected_type)
         assert decision.allowed is False, "the policy itself says never"
 
 
-def test_delays_follow_the_policy_to_the_number():
-    """Scenario 12: it dies at once, for ever; the score hardly fades meanwhile."""
+def test_the_delays_are_exactly_those_of_the_policy():
+    """Scenario 12: a process that dies at once, for ever; its score hardly decays."""
     policy = RestartPolicy(
         max_failures=5, first_delay=0.1, max_delay=0.5, jitter=False, decay=1e9
     )
@@ -105,7 +105,7 @@ def test_one_crash_an_hour_is_never_given_up():
     st.floats(0.1, 100),
 )
 def test_it_gives_up_exactly_when_counting_by_hand_says_so(pauses, most, decay):
-    """Each failure weighs half as much every *decay* seconds."""
+    """The weight of a failure halves every *decay* seconds."""
     decider = RestartDecider(RestartPolicy(max_failures=most, decay=decay))
     times, now = [], 0.0
     for pause in pauses:
@@ -125,8 +125,9 @@ def test_it_gives_up_exactly_when_counting_by_hand_says_so(pauses, most, decay):
     st.floats(0, 100),
     st.booleans(),
 )
-def test_a_delay_is_never_out_of_bounds(failures, share, first, most, jitter):
-    """And without jitter the dice do not matter."""
+def test_delays_are_within_their_bounds_and_not_random_without_jitter(
+    failures, share, first, most, jitter
+):
     policy = RestartPolicy(first_delay=first, max_delay=most, jitter=jitter)
     delay = policy.delay(failures, share)
     assert 0 <= delay <= most
@@ -135,13 +136,13 @@ def test_a_delay_is_never_out_of_bounds(failures, share, first, most, jitter):
         assert delay == policy.delay(failures, 0.0)
 
 
-def test_full_jitter_draws_from_nought_to_the_backoff():
-    """So that twenty children that died together do not start together."""
+def test_full_jitter_gives_delays_from_0_to_the_backoff():
+    """So that twenty children that died together do not restart together."""
     policy = RestartPolicy(first_delay=1.0)
     assert [policy.delay(1, share) for share in (0.0, 0.25, 0.5)] == [0.0, 0.25, 0.5]
 
 
-def test_success_and_fatal_statuses_are_what_the_policy_says():
+def test_success_and_fatal_statuses_are_those_of_the_policy():
     """As systemd's SuccessExitStatus and RestartPreventExitStatus."""
     policy = RestartPolicy(
         success_statuses=frozenset({0, 3, -15}), fatal_statuses=frozenset({78})
@@ -156,23 +157,20 @@ def test_success_and_fatal_statuses_are_what_the_policy_says():
     assert "lists as fatal" in decision.reason
 
 
-def test_a_permanent_process_that_finishes_again_and_again_does_not_spin():
-    """A clean exit counts too."""
+def test_a_permanent_process_that_always_exits_with_0_backs_off():
     decider = RestartDecider(RestartPolicy("permanent", max_failures=2))
     verdicts = [decider.decide(Cause.FINISHED, 0, 0.0, 0.0) for _ in range(3)]
     assert [type(decision) for decision in verdicts] == [Restart, Restart, GiveUp]
 
 
-def test_a_limit_of_nought_gives_up_at_the_first_failure():
-    """The edge of the range."""
+def test_a_limit_of_0_gives_up_at_the_first_failure():
     decision = RestartDecider(RestartPolicy(max_failures=0)).decide(
         Cause.FAILED, 1, 0.0, 0.0
     )
     assert isinstance(decision, GiveUp)
 
 
-def test_a_reset_forgets_all_failures():
-    """And the first delay is due again."""
+def test_a_reset_restores_the_score_and_the_first_delay():
     decider = RestartDecider(
         RestartPolicy(jitter=False, first_delay=1.0, max_failures=2)
     )
@@ -184,8 +182,7 @@ def test_a_reset_forgets_all_failures():
     assert decision.delay == 1.0
 
 
-def test_a_clock_that_stands_still_does_no_harm():
-    """Nor does one that goes backwards."""
+def test_decisions_tolerate_a_clock_that_stands_still_or_goes_back():
     assert FailureScore(1.0, 10.0).fail(5.0, 30.0) == FailureScore(2.0, 5.0)
 
 
@@ -199,8 +196,7 @@ def test_a_clock_that_stands_still_does_no_harm():
         (Cause.UNKNOWN, "unknown", "other code reaped the process"),
     ],
 )
-def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):
-    """In words, with the numbers."""
+def test_the_text_of_a_decision_has_the_exit_and_the_next_step(cause, status, said):
     policy = RestartPolicy(jitter=False, first_delay=0.25)
     decision = RestartDecider(policy).decide(cause, status, 0.0, 0.0)
     assert said in decision.reason
@@ -217,7 +213,6 @@ def test_a_verdict_says_how_it_ended_and_what_comes_next(cause, status, said):
         ({"decay": 0}, "decay must be more than 0 s"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(arguments, said):
-    """With the argument's name."""
+def test_an_invalid_policy_is_refused_with_the_argument(arguments, said):
     with pytest.raises(InvalidConfiguration, match=said):
         RestartPolicy(**arguments)

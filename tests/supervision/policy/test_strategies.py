@@ -1,4 +1,4 @@
-"""Dependencies and turns: who waits for whom, and that nobody waits in a circle."""
+"""Dependencies and start turns: which process waits for which, without a deadlock."""
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,8 @@ from realtalk_async.supervision.policy.strategies import StartOrder
 NAMES = "abcde"
 
 
-def test_what_depends_on_what_is_found_by_way_of_others():
-    """And a circle is refused with the two that would close it."""
+def test_indirect_dependencies_are_found_and_a_cycle_is_refused():
+    """The error names the two processes that would close the cycle."""
     order = StartOrder()
     order.set_dependencies("b", ("a",))
     order.set_dependencies("c", ("b",))
@@ -27,8 +27,8 @@ def test_what_depends_on_what_is_found_by_way_of_others():
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), max_size=12),
     st.permutations(NAMES),
 )
-def test_nobody_ever_waits_in_a_circle(wishes, present):
-    """Whatever is depended on, and whoever is restarted with whom."""
+def test_turns_never_form_a_cycle(wishes, present):
+    """For any dependencies and any sets of processes that are restarted together."""
     order = StartOrder()
     for name, need in wishes:
         needs = (*order.needs(name), need)
@@ -54,8 +54,8 @@ def test_nobody_ever_waits_in_a_circle(wishes, present):
     assert waits == {}
 
 
-def test_each_comes_after_those_it_depends_on():
-    """Also if they were started anew, and so later; otherwise nothing is moved."""
+def test_each_process_comes_after_its_dependencies():
+    """Also if a dependency was registered again, and so later; the rest keeps its order."""
     order = StartOrder()
     order.set_dependencies("b", ("a",))
     order.set_dependencies("c", ("b",))
@@ -66,8 +66,8 @@ def test_each_comes_after_those_it_depends_on():
     )
 
 
-def test_a_turn_is_waited_for_once_and_only_by_those_who_came_later():
-    """One that came later under its name is waited for by nobody."""
+def test_only_later_processes_wait_for_a_turn_and_only_once():
+    """No process waits for a later process that reuses the name."""
     order = StartOrder()
     order.set_restart_order(["a", "b", "c"])
     order.cancel_turn("c")

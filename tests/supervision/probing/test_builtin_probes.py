@@ -1,4 +1,4 @@
-"""Probes that ask the world: a port, a page, a program."""
+"""Built-in probes of a port, a page and a program."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ def free_port():
         return one.getsockname()[1]
 
 
-async def asked(probe):
-    """Return the answer to one question: None, or the reason."""
+async def check_once(probe):
+    """Return the answer of one check: None, or the reason of its failure."""
     try:
         async with asyncio.timeout(probe.timeout):
             return await probe.check(None)
@@ -45,18 +45,18 @@ async def serve(answer):
     return server, server.sockets[0].getsockname()[1]
 
 
-async def test_a_process_is_ready_when_its_port_answers(manager):
-    """And not before; a port that is free refuses."""
+async def test_a_process_is_ready_as_soon_as_its_port_accepts(manager):
     port = free_port()
     probe = tcp_probe(port)
-    assert await asked(probe) == "ConnectionRefusedError"
+    assert await check_once(probe) == "ConnectionRefusedError"
     one = await manager.start("server", programs.binds(port), probes=[probe])
     assert one.state == "running"
-    assert await asked(probe) is None
+    assert await check_once(probe) is None
 
 
-async def test_a_port_that_never_answers_is_a_verdict(manager):
-    """With the name of the probe."""
+async def test_a_port_that_never_accepts_is_a_failure_with_the_name_of_the_probe(
+    manager,
+):
     probe = tcp_probe(free_port(), period=0.01, failure_threshold=3)
     with pytest.raises(GaveUp, match=r"tcp 127\.0\.0\.1"):
         await manager.start(
@@ -75,17 +75,15 @@ async def test_a_port_that_never_answers_is_a_verdict(manager):
         (b"", "the answer is not HTTP: b''"),
     ],
 )
-async def test_a_page_answers_with_its_status(answer, reason):
-    """200 to 399 is content."""
+async def test_the_statuses_200_to_399_of_a_page_are_a_success(answer, reason):
     server, port = await serve(answer)
     async with server:
-        found = await asked(http_probe(f"http://127.0.0.1:{port}/health?full=1"))
+        found = await check_once(http_probe(f"http://127.0.0.1:{port}/health?full=1"))
     assert found is None if reason is None else found.startswith(reason)
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "localhost:80"])
-def test_what_is_no_url_is_refused(url):
-    """At once, not at the first question."""
+def test_an_invalid_url_is_refused_by_the_constructor(url):
     with pytest.raises(InvalidConfiguration, match="URL"):
         http_probe(url)
 
@@ -99,20 +97,19 @@ def test_what_is_no_url_is_refused(url):
         (programs.shell("kill -9 $$"), "killed by SIGKILL"),
     ],
 )
-async def test_a_program_answers_with_its_status(command, reason):
-    """And with what it said last."""
-    assert await asked(exec_probe(command)) == reason
+async def test_the_reason_of_a_failed_program_has_its_status_and_last_line(
+    command, reason
+):
+    assert await check_once(exec_probe(command)) == reason
 
 
-async def test_a_program_that_is_missing_is_a_failure_like_any_other():
-    """Nothing is left open."""
+async def test_a_missing_program_is_a_failure_and_leaves_no_descriptor():
     before = len(os.listdir("/proc/self/fd"))
-    assert await asked(exec_probe(Command("/no/such"))) == "FileNotFoundError"
+    assert await check_once(exec_probe(Command("/no/such"))) == "FileNotFoundError"
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_a_program_that_hangs_is_killed_with_all_its_group(tmp_path):
-    """When its question is cancelled."""
+async def test_a_cancelled_check_kills_the_group_of_its_program(tmp_path):
     pid_file = tmp_path / "pid"
     command = programs.shell(f"echo $$ > {pid_file}; sleep 1000 & sleep 1000")
     question = asyncio.ensure_future(exec_probe(command).check(None))
@@ -125,8 +122,10 @@ async def test_a_program_that_hangs_is_killed_with_all_its_group(tmp_path):
             await asyncio.sleep(0.01)
 
 
-async def test_a_process_whose_program_says_no_is_restarted(manager, tmp_path):
-    """Scenario 23, by a program of its own."""
+async def test_a_process_is_restarted_when_the_program_of_its_probe_fails(
+    manager, tmp_path
+):
+    """Scenario 23."""
     well = tmp_path / "well"
     well.touch()
     probe = exec_probe(Command("test", "-e", well), period=0.02, failure_threshold=2)

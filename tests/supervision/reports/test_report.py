@@ -71,7 +71,7 @@ def history(name, *records):
     return ProcessHistory(status, records, attempts, ((NOON, "refused", "it runs"),))
 
 
-# ---- what a failure looks like
+# ---- signs of known failures
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_unknown_failure_has_no_sign():
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "text"),
     [
         (0, "exit status 0"),
         (3, "exit status 3"),
@@ -115,8 +115,8 @@ def test_an_unknown_failure_has_no_sign():
         (None, "never ran"),
     ],
 )
-def test_an_exit_status_is_described_by_the_name_of_the_signal(status, words):
-    assert describe_exit(status) == words
+def test_an_exit_status_is_described_by_the_name_of_the_signal(status, text):
+    assert describe_exit(status) == text
 
 
 def test_durations_and_signals_are_formatted_for_people():

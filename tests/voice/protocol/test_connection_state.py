@@ -1,4 +1,4 @@
-"""When the service is asked for a sign of life, and when a connection is replaced."""
+"""The keepalive and the lifetime of a connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def new_keepalive(*, answers: bool = True) -> Keepalive:
     return keepalive
 
 
-def test_a_silent_service_is_asked_once_and_then_lost():
+def test_a_silent_service_gets_one_keepalive_and_is_then_lost():
     keepalive = new_keepalive()
     assert (keepalive.ask_at, keepalive.lost_at) == (130.0, None)
     keepalive.asked(131.0)
@@ -22,7 +22,7 @@ def test_a_silent_service_is_asked_once_and_then_lost():
     assert keepalive.silent_for(136.0) == 36.0
 
 
-def test_each_message_is_a_sign_of_life():
+def test_each_message_restarts_the_keepalive():
     keepalive = new_keepalive()
     assert not keepalive.has_received
     keepalive.asked(130.0)
@@ -31,13 +31,13 @@ def test_each_message_is_a_sign_of_life():
     assert (keepalive.ask_at, keepalive.lost_at) == (164.0, None)
 
 
-def test_a_service_that_never_confirmed_anything_is_not_asked():
-    """It would not answer, and be left for that."""
+def test_a_service_that_never_confirmed_anything_gets_no_keepalive():
+    """It would not answer, and its connection would be closed for that."""
     assert new_keepalive(answers=False).ask_at is None
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=30))
-def test_the_service_is_lost_only_after_it_was_asked_and_sent_nothing(steps):
+def test_the_service_is_lost_only_if_it_sent_nothing_after_the_keepalive(steps):
     keepalive, now, asked, received = new_keepalive(), 100.0, None, 100.0
     for is_message, delay in steps:
         now += delay

@@ -1,4 +1,4 @@
-"""The conversation: its order, its late transcripts, its cuts."""
+"""The conversation: order, late transcripts, truncation."""
 
 import itertools
 
@@ -10,19 +10,19 @@ from realtalk_async.voice.protocol.conversation import Conversation, cut_text
 
 
 def order(conversation):
-    """Return the ids in the order in which they are shown."""
+    """Return the ids in the order of the conversation."""
     return [entry.item_id for entry in conversation.entries()]
 
 
 def say(conversation, item_id, previous=None, role="user"):
-    """Add an item whose words are its id."""
+    """Add an item whose text is its id."""
     conversation.add(item_id, role, previous)
     conversation.set_text(item_id, 0, item_id)
 
 
 @pytest.mark.parametrize("arrival", list(itertools.permutations("abcd")))
-def test_a_chain_is_in_order_whatever_the_order_of_arrival(arrival):
-    """Each names the one before it."""
+def test_a_chain_of_items_is_in_order_for_any_order_of_arrival(arrival):
+    """Each item names its predecessor."""
     conversation = Conversation()
     previous = {"a": None, "b": "a", "c": "b", "d": "c"}
     for item_id in arrival:
@@ -30,23 +30,22 @@ def test_a_chain_is_in_order_whatever_the_order_of_arrival(arrival):
     assert order(conversation) == ["a", "b", "c", "d"]
 
 
-def test_an_insertion_stands_right_behind_the_item_it_names():
-    """As the service inserted it, pushing the others down."""
+def test_an_inserted_item_follows_its_predecessor_immediately():
     conversation = Conversation()
     for item_id, previous in [("a", None), ("b", "a"), ("c", "b"), ("x", "a")]:
         say(conversation, item_id, previous)
     assert order(conversation) == ["a", "x", "b", "c"]
 
 
-def test_items_without_a_predecessor_stand_in_the_order_of_arrival():
-    """As from a server that never says what comes before."""
+def test_items_without_a_predecessor_are_in_the_order_of_arrival():
+    """Some servers never name a predecessor."""
     conversation = Conversation()
     for item_id in "abc":
         say(conversation, item_id)
     assert order(conversation) == ["a", "b", "c"]
 
 
-def test_a_predecessor_may_be_learnt_later():
+def test_a_later_event_may_name_the_predecessor():
     """The first event about an item often does not name it."""
     conversation = Conversation()
     say(conversation, "b")
@@ -62,16 +61,16 @@ def test_a_predecessor_may_be_learnt_later():
         max_size=20,
     )
 )
-def test_no_item_is_lost_or_doubled_whatever_the_links(links):
-    """Circles, unknown predecessors, and an item that names itself."""
+def test_no_item_is_lost_or_doubled_for_any_predecessors(links):
+    """Cycles, unknown predecessors, and an item that names itself."""
     conversation = Conversation()
     for item_id, previous in links:
         say(conversation, item_id, previous)
     assert sorted(order(conversation)) == sorted({item_id for item_id, _ in links})
 
 
-def test_a_late_transcript_stands_where_it_was_said():
-    """It came after the response to it."""
+def test_a_late_transcript_is_at_the_place_of_its_item():
+    """It arrives after the response to it."""
     conversation = Conversation()
     conversation.add("u", "user", None, medium="audio")
     conversation.add("r", "assistant", "u", medium="audio")
@@ -84,8 +83,7 @@ def test_a_late_transcript_stands_where_it_was_said():
     ]
 
 
-def test_deltas_add_up_and_the_end_replaces_them():
-    """The final text is the service's last word."""
+def test_the_final_text_replaces_the_deltas():
     conversation = Conversation()
     conversation.add("r", "assistant")
     conversation.append_text("r", 0, "Hel")
@@ -96,8 +94,8 @@ def test_deltas_add_up_and_the_end_replaces_them():
     assert conversation.text("r") == "Hello, there"
 
 
-def test_an_interrupted_response_keeps_what_was_heard_and_says_so():
-    """Later words about it change nothing."""
+def test_an_interrupted_response_keeps_the_text_that_was_heard():
+    """Later events about it change nothing."""
     conversation = Conversation()
     conversation.add("r", "assistant", medium="audio")
     conversation.set_text("r", 0, "one two three four")
@@ -112,8 +110,8 @@ def test_an_interrupted_response_keeps_what_was_heard_and_says_so():
 
 @settings(deadline=None)
 @given(st.text(), st.floats(0, 1))
-def test_a_cut_is_a_beginning_and_ends_with_a_whole_word(text, fraction):
-    """Never in the middle of one, and never longer than its share."""
+def test_a_cut_text_is_a_prefix_that_ends_with_a_whole_word(text, fraction):
+    """It is no longer than its share."""
     cut = cut_text(text, fraction)
     assert text.startswith(cut)
     assert len(cut) <= len(text) * fraction + 1
@@ -125,13 +123,11 @@ def test_a_cut_is_a_beginning_and_ends_with_a_whole_word(text, fraction):
     ("fraction", "left"),
     [(0, ""), (0.3, "one"), (0.7, "one two"), (0.95, "one two"), (1, "one two six")],
 )
-def test_a_cut_by_numbers(fraction, left):
-    """By hand."""
+def test_examples_of_cut_texts(fraction, left):
     assert cut_text("one two six", fraction) == left
 
 
-def test_deleted_items_vanish_and_their_followers_stay_in_place():
-    """The chain goes through what is gone."""
+def test_the_followers_of_a_deleted_item_keep_their_place():
     conversation = Conversation()
     for item_id, previous in [("a", None), ("b", "a"), ("c", "b"), ("d", None)]:
         say(conversation, item_id, previous)
@@ -139,8 +135,7 @@ def test_deleted_items_vanish_and_their_followers_stay_in_place():
     assert order(conversation) == ["a", "c", "d"]
 
 
-def test_what_is_told_of_unknown_items_is_ignored():
-    """No item begins by its end."""
+def test_events_about_unknown_items_are_ignored():
     conversation = Conversation()
     conversation.set_text("x", 0, "text")
     conversation.append_text("x", 0, "text")

@@ -1,4 +1,4 @@
-"""The words of the protocol: reading what the service sends, writing what we send."""
+"""Messages of the protocol: parsing server events, building client events."""
 
 import base64
 
@@ -38,20 +38,19 @@ MESSAGES = [
 
 
 def official(message):
-    """Return *message* as the official SDK reads it."""
+    """Return *message* as the official SDK parses it."""
     return OFFICIAL.validate_json(messages.encode({**message, "event_id": "evt_1"}))
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m["type"])
-def test_every_message_is_one_of_the_official_sdk(message):
-    """The SDK's own types accept it, and read from it what we wrote."""
+def test_the_official_sdk_parses_every_message_unchanged(message):
     read = official(message)
     assert read.type == message["type"]
     assert read.to_dict(mode="json") == {**message, "event_id": "evt_1"}
 
 
-def test_the_session_says_its_type_and_both_formats_with_their_rate():
-    """What a server guesses wrong garbles everything."""
+def test_the_session_has_its_type_and_both_formats_with_their_rate():
+    """A wrong guess of the server would garble all audio."""
     session = messages.session_update(SessionConfig())["session"]
     pcm = {"type": "audio/pcm", "rate": 24000}
     assert session["type"] == "realtime"
@@ -63,7 +62,7 @@ def test_the_session_says_its_type_and_both_formats_with_their_rate():
 
 
 def test_push_to_talk_is_an_explicit_null():
-    """Leaving it out would keep the service's own turn detection."""
+    """Without the field the service would keep its turn detection."""
     session = SessionConfig(turn_detection=None).to_message()
     assert (
         orjson.loads(orjson.dumps(session))["audio"]["input"]["turn_detection"] is None
@@ -91,16 +90,14 @@ def test_beta_names_are_read_as_ga_names(beta, ga):
     "raw",
     [b"", b"{", b"[]", b"1", b"null", b"{}", b'{"type": 5}', b"\xff", '{"type":""}'],
 )
-def test_what_is_not_an_event_is_malformed(raw):
-    """It is named, not passed on as something else."""
+def test_a_frame_that_is_no_event_is_malformed(raw):
     with pytest.raises(Malformed):
         messages.parse(raw)
 
 
 @settings(deadline=None)
 @given(st.binary())
-def test_parsing_never_raises_anything_else(raw):
-    """Whatever comes over the wire."""
+def test_parsing_raises_no_other_exception(raw):
     try:
         event = messages.parse(raw)
     except Malformed:
@@ -109,7 +106,7 @@ def test_parsing_never_raises_anything_else(raw):
 
 
 def test_fields_of_the_wrong_type_read_as_absent():
-    """So that no event can break the session by its shape."""
+    """So that no event can break the session."""
     event = ServerEvent("x", {"a": {"b": 5, "flag": True}, "list": [{}, 1], "s": "t"})
     assert event.text("a", "b") == ""
     assert event.text("s", "deeper") == ""
@@ -124,15 +121,13 @@ def test_fields_of_the_wrong_type_read_as_absent():
 
 @settings(deadline=None)
 @given(st.binary())
-def test_audio_comes_back_as_it_was_sent(pcm):
-    """Base64 both ways."""
+def test_audio_survives_base64_unchanged(pcm):
     message = messages.append_audio(pcm)
     assert messages.decode_audio(str(message["audio"])) == pcm
 
 
 @pytest.mark.parametrize("text", ["%%%", "A", "AAA", "ÄÖ", "AA AA"])
 def test_bad_base64_is_malformed(text):
-    """And not half of the audio."""
     with pytest.raises(Malformed):
         messages.decode_audio(text)
 
@@ -140,7 +135,7 @@ def test_bad_base64_is_malformed(text):
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=20))
 def test_any_text_can_be_sent(text):
-    """Lone surrogates included: JSON cannot carry them, so they become "?"."""
+    """JSON cannot contain lone surrogates, so they become "?"."""
     raw = messages.encode(messages.create_item("item_1", "user", text))
     sent = orjson.loads(raw)["item"]["content"][0]["text"]
     assert sent == text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What of the microphone the service may hear, by numbers."""
+"""The input of the microphone: gate, pieces and buffer."""
 
 import pytest
 from hypothesis import given, settings
@@ -9,15 +9,14 @@ from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuff
 SOUND = b"\1\2" * 100
 
 
-def test_a_plain_gate_lets_everything_through():
-    """It has nothing to do."""
+def test_a_gate_without_conditions_passes_all_audio():
     input_filter = InputFilter()
     assert input_filter.apply(SOUND, playing=True) == SOUND
     assert (input_filter.withheld, input_filter.passed) == (0, 200)
 
 
-def test_who_is_muted_is_heard_as_silence():
-    """The service still hears time pass, and that a turn has ended."""
+def test_a_muted_microphone_sends_silence():
+    """So that the service detects the passing time and the end of a turn."""
     input_filter = InputFilter()
     input_filter.muted = True
     assert input_filter.apply(SOUND) == bytes(200)
@@ -26,15 +25,15 @@ def test_who_is_muted_is_heard_as_silence():
     assert input_filter.withheld == 200
 
 
-def test_half_duplex_is_silence_while_a_response_is_heard():
-    """Else the service would hear itself."""
+def test_half_duplex_sends_silence_while_a_response_is_played():
+    """The service would hear its own response otherwise."""
     input_filter = InputFilter(half_duplex=True)
     assert input_filter.apply(SOUND, playing=True) == bytes(200)
     assert input_filter.apply(SOUND, playing=False) == SOUND
 
 
-def test_push_to_talk_lets_nothing_through_but_turns():
-    """No byte of what was said before, and a count of each turn."""
+def test_push_to_talk_passes_only_the_audio_of_turns():
+    """And counts the bytes of each turn."""
     input_filter = InputFilter(push_to_talk=True)
     assert input_filter.apply(SOUND) == b""
     input_filter.open()
@@ -49,8 +48,7 @@ def test_push_to_talk_lets_nothing_through_but_turns():
 
 @pytest.mark.parametrize("push_to_talk", [False, True])
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30))
-def test_no_sample_is_torn_wherever_the_gate_opens(push_to_talk, pieces):
-    """Every sample is numbered; all that come through are whole ones, in order."""
+def test_the_gate_passes_only_whole_samples_in_order(push_to_talk, pieces):
     input_filter = InputFilter(push_to_talk=push_to_talk)
     sound = b"".join(n.to_bytes(2, "little") for n in range(1, 200))
     heard, at = b"", 0
@@ -65,8 +63,8 @@ def test_no_sample_is_torn_wherever_the_gate_opens(push_to_talk, pieces):
     assert len(heard) + input_filter.withheld == at - at % 2
 
 
-def test_half_a_sample_dies_with_its_recorder():
-    """The next one begins with a whole one."""
+def test_half_a_sample_of_an_ended_recorder_is_dropped():
+    """The next recorder begins with a whole one."""
     input_filter = InputFilter()
     assert input_filter.apply(b"\1\2\3") == b"\1\2"
     input_filter.realign()
@@ -79,7 +77,7 @@ MS = 48
 
 
 def test_pieces_are_twenty_to_forty_milliseconds():
-    """Too little waits for more; too much goes in pieces."""
+    """Less audio waits for more; more audio is split."""
     buffer = MicrophoneBuffer()
     buffer.push(bytes(19 * MS))
     assert buffer.take() == b""
@@ -89,8 +87,8 @@ def test_pieces_are_twenty_to_forty_milliseconds():
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=5000), max_size=30))
-def test_every_byte_comes_out_in_order_and_in_whole_samples(chunks):
-    """Whatever sizes the recorder writes in."""
+def test_every_byte_is_sent_in_order_and_in_whole_samples(chunks):
+    """For all sizes of the recorder's writes."""
     buffer = MicrophoneBuffer(keep_ms=10_000)
     taken = []
     for chunk in chunks:
@@ -120,8 +118,8 @@ def test_the_last_two_seconds_are_kept_and_the_rest_is_counted(sizes):
     assert buffer.dropped % 2 == 0
 
 
-def test_the_buffer_forgets_half_a_sample_of_a_dead_recorder():
-    """Else every sample of the next one would be cut in two."""
+def test_the_buffer_drops_half_a_sample_of_an_ended_recorder():
+    """Every sample of the next recorder would be split otherwise."""
     buffer = MicrophoneBuffer()
     buffer.push(b"\1\2\3")
     buffer.realign()
@@ -130,8 +128,7 @@ def test_the_buffer_forgets_half_a_sample_of_a_dead_recorder():
     assert buffer.take()[:4] == b"\1\2\4\5"
 
 
-def test_the_rest_of_a_turn_may_be_shorter_than_usual():
-    """When no more will come."""
+def test_the_last_piece_of_a_turn_may_be_shorter():
     buffer = MicrophoneBuffer()
     buffer.push(bytes(5 * MS))
     assert buffer.take() == b""

@@ -1,4 +1,4 @@
-"""How much is played, and how much was heard, by numbers."""
+"""Playback: the amounts of audio that are written ahead, and that were heard."""
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ B = Part("b", 0)
 
 
 def test_only_the_lead_is_written_ahead_of_the_clock():
-    """The rest waits where it can be cleared."""
+    """The rest stays in the queue, where it can be cleared."""
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(1000 * MS), now=10.0)
     assert len(playback.due(10.0)) == 60 * MS
@@ -27,8 +27,8 @@ def test_only_the_lead_is_written_ahead_of_the_clock():
     assert playback.remaining(10.040) == pytest.approx(0.960, abs=0.001)
 
 
-def test_writes_are_few_and_not_small():
-    """However often one asks: else each microsecond would be a write of its own."""
+def test_writes_have_a_minimum_size():
+    """However often the buffer is asked."""
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(1000 * MS), now=0.0)
     writes = [len(playback.due(step / 10_000)) for step in range(10_000)]
@@ -37,16 +37,15 @@ def test_writes_are_few_and_not_small():
     assert min(sizes[:-1]) >= 29
 
 
-def test_nothing_to_play_means_nothing_to_wait_for():
-    """Until something is pushed."""
+def test_an_empty_buffer_has_no_time_of_its_next_write():
     playback = Playback()
     assert playback.due(1.0) == b""
     assert playback.wait(1.0) is None
     assert playback.remaining(1.0) == 0
 
 
-def test_clearing_the_queue_tells_what_was_heard():
-    """Twelve seconds came at once; the user broke in after one."""
+def test_clearing_the_queue_returns_the_milliseconds_that_were_heard():
+    """Twelve seconds arrived at once; the user interrupted after one."""
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(12_000 * MS), now=0.0)
     for step in range(51):
@@ -58,8 +57,7 @@ def test_clearing_the_queue_tells_what_was_heard():
     assert playback.due(1.5) == b""
 
 
-def test_the_players_latency_is_not_heard_yet():
-    """What it needs from its pipe to the ear."""
+def test_audio_within_the_players_latency_was_not_heard():
     playback = Playback(ahead_ms=60, latency_ms=40)
     playback.push(A, bytes(1000 * MS), now=0.0)
     playback.due(0.0)
@@ -67,8 +65,7 @@ def test_the_players_latency_is_not_heard_yet():
     assert playback.clear(0.0) == [Cut(A, 20, 1000)]
 
 
-def test_what_was_written_whole_is_no_interruption():
-    """The user speaks while the last syllable sounds."""
+def test_a_response_that_was_written_completely_is_not_interrupted():
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(50 * MS), now=0.0)
     playback.due(0.0)
@@ -76,8 +73,8 @@ def test_what_was_written_whole_is_no_interruption():
     assert playback.heard_ms(A, 0.01) == 50
 
 
-def test_each_part_that_waits_is_cut_for_itself():
-    """One half heard, the next not at all, an earlier one whole."""
+def test_each_queued_part_is_truncated_on_its_own():
+    """One half heard, the next not at all, an earlier one completely."""
     playback = Playback(ahead_ms=60)
     whole = Part("whole", 0)
     playback.push(whole, bytes(30 * MS), now=0.0)
@@ -87,8 +84,7 @@ def test_each_part_that_waits_is_cut_for_itself():
     assert playback.clear(0.0) == [Cut(A, 30, 100), Cut(B, 0, 100)]
 
 
-def test_an_underrun_in_mid_response_makes_the_lead_larger():
-    """This machine, or this network, cannot keep the small one."""
+def test_an_underrun_within_a_response_makes_the_lead_larger():
     playback = Playback(ahead_ms=60, ahead_after_underrun_ms=200)
     playback.push(A, bytes(20 * MS), now=0.0)
     playback.due(0.0)
@@ -98,7 +94,6 @@ def test_an_underrun_in_mid_response_makes_the_lead_larger():
 
 
 def test_silence_between_responses_is_no_underrun():
-    """The player is meant to run dry there."""
     playback = Playback(ahead_ms=60)
     playback.push(A, bytes(20 * MS), now=0.0)
     playback.due(0.0)
@@ -114,8 +109,7 @@ def test_silence_between_responses_is_no_underrun():
         max_size=40,
     )
 )
-def test_all_is_played_once_in_order_and_never_faster_than_the_clock(pushes):
-    """The clock cannot be overtaken by more than the lead."""
+def test_all_audio_is_written_once_in_order_at_most_the_lead_ahead_of_the_clock(pushes):
     now, playback, written = 100.0, Playback(ahead_ms=60), 0
     for pcm, pause, part in pushes:
         playback.push(part, pcm, now)
@@ -133,8 +127,8 @@ def test_all_is_played_once_in_order_and_never_faster_than_the_clock(pushes):
     assert all(0 <= cut.heard_ms <= cut.received_ms for cut in cuts)
 
 
-def test_half_samples_are_carried_from_delta_to_delta():
-    """A server may cut its audio anywhere."""
+def test_half_samples_are_joined_across_deltas():
+    """A server may split its audio anywhere."""
     playback = Playback()
     playback.push(A, b"\1\2\3", now=0.0)
     playback.push(A, b"\4\5\6", now=0.0)
@@ -144,8 +138,7 @@ def test_half_samples_are_carried_from_delta_to_delta():
 # --- Prebuffering -----------------------------------------------------------------
 
 
-def test_a_response_is_begun_when_enough_of_it_has_come():
-    """Then it goes on as usual."""
+def test_a_response_begins_to_play_when_its_prebuffer_is_full():
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(50 * MS), now=10.0)
     assert playback.due(10.0) == b""
@@ -157,7 +150,7 @@ def test_a_response_is_begun_when_enough_of_it_has_come():
 
 
 def test_a_short_response_waits_no_longer_than_its_prebuffer():
-    """No more may come."""
+    """The response may be complete."""
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(20 * MS), now=10.0)
     assert playback.remaining(10.0) == pytest.approx(0.12)
@@ -166,7 +159,7 @@ def test_a_short_response_waits_no_longer_than_its_prebuffer():
 
 
 def test_each_response_is_prebuffered_anew():
-    """Once what came before was played."""
+    """If the earlier audio has been played."""
     playback = Playback(ahead_ms=60, prebuffer_ms=100)
     playback.push(A, bytes(100 * MS), now=10.0)
     playback.due(10.0)

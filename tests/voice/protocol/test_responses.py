@@ -108,8 +108,8 @@ def test_a_refusal_without_a_request_changes_nothing(responses):
     assert not responses.must_repeat
 
 
-def test_our_own_items_are_known_again():
-    """By their id, or by their words if the server gives ids of its own."""
+def test_items_of_the_client_are_recognised():
+    """By their id, or by their text if the server assigns its own ids."""
     own_items = OwnItems()
     for item_id in ("a", "b", "c"):
         own_items.expect(item_id, "Hello" if item_id != "c" else "Bye")
@@ -126,7 +126,7 @@ def test_our_own_items_are_known_again():
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["one", "two", "three"]), max_size=10))
 def test_own_items_under_foreign_ids_map_one_to_one_in_order(texts):
-    """However often the same is said."""
+    """Also if several have the same text."""
     own_items = OwnItems()
     for number, text in enumerate(texts):
         own_items.expect(f"ours{number}", text)
