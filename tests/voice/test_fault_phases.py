@@ -48,7 +48,7 @@ SHORT_TIMEOUT = 0.3
 """Seconds for a message that a fault withholds, instead of half a minute."""
 
 BOUND = 120
-"""Seconds for any step: the machine may be busy, and no test waits for the full time."""
+"""Seconds for any step; only a test that fails waits for so long."""
 
 # Silence in real time; at SIGUSR1 the question, faster than real time.
 MICROPHONE = """
@@ -318,7 +318,7 @@ class Cell:
 
     @property
     def unconfirmed(self):
-        """Whether the service does not confirm the configuration, which is an event too."""
+        """Whether the service does not confirm the configuration, which is an event."""
         kinds = ("stall", "malformed", "missing")
         return self.phase.event == "session.updated" and self.kind in kinds
 

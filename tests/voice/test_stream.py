@@ -1,4 +1,4 @@
-"""Whole sessions: the offline peer, real recorders and players, real signals."""
+"""Sessions with the offline peer, real recorders and players, and real signals."""
 
 import array
 import asyncio
@@ -31,12 +31,12 @@ from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice import Status, Stream, events
-from realtalk_async.voice import connection as link
+from realtalk_async.voice import connection as connection_module
 from realtalk_async.voice.audio import wav
 from realtalk_async.voice.timeline import svg
 
-SHORT = 240
-"""Seconds: the machine may be busy; none of these tests waits for a clock of its own."""
+TIMEOUT = 240
+"""Seconds for any step; only a test that fails waits for so long."""
 
 QUESTION = "What is two plus three?"
 ANSWER = "Two plus three is five."
@@ -44,7 +44,7 @@ ANSWER = "Two plus three is five."
 
 @pytest.fixture(scope="module")
 def question(tmp_path_factory):
-    """A WAV in which somebody asks one question, and when."""
+    """Return a WAV with one spoken question, and its times."""
     path = tmp_path_factory.mktemp("speech") / "question.wav"
     (spoken,) = render([(QUESTION, 1.0)], path)
     return path, spoken
@@ -52,14 +52,14 @@ def question(tmp_path_factory):
 
 @pytest.fixture
 async def peer(question):
-    """The other side of the wire, talking as fast as it can; its model is loaded."""
+    """Yield a peer that sends audio as fast as possible; its recogniser is loaded."""
     async with Peer(pace=0) as peer:
         yield peer
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Return what makes a stream without sound, which logs to this test's folder."""
+    """Return a function that makes a stream without audio; its log is in *tmp_path*."""
 
     def make(url, **options):
         silent = {"microphone": None, "speaker": None}
@@ -70,14 +70,14 @@ def make(tmp_path):
 
 
 def observe(stream):
-    """Return the list to which all events of *stream* are added."""
+    """Return a list that receives all events of *stream*."""
     seen = []
     stream.subscribe(seen.append)
     return seen
 
 
 async def happens(stream, kind, condition=lambda event: True):
-    """Wait until an event of *kind* is told that meets *condition*."""
+    """Wait for an event of *kind* that meets *condition*."""
     arrived = asyncio.Event()
 
     def look(event):
@@ -85,7 +85,7 @@ async def happens(stream, kind, condition=lambda event: True):
             arrived.set()
 
     unsubscribe = stream.subscribe(look)
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         await arrived.wait()
     unsubscribe()
 
@@ -101,16 +101,15 @@ def sent_texts(peer, connection):
 
 
 async def ask(stream, text=QUESTION):
-    """Ask in writing, and return how the response ended."""
+    """Ask a question as text, and return the outcome of its response."""
     stream.send_text(text, trigger_response=True)
-    return await stream.wait_for_response(SHORT)
+    return await stream.wait_for_response(TIMEOUT)
 
 
 # --- A conversation ---------------------------------------------------------------
 
 
-async def test_a_conversation_in_writing(peer, make):
-    """Ready inside the block; what was said can be read at any time, also after it."""
+async def test_a_text_conversation_can_be_read_during_and_after_the_block(peer, make):
     stream = make(peer.url)
     assert not stream.is_ready()
     assert stream.process_status() == {}
@@ -129,16 +128,17 @@ async def test_a_conversation_in_writing(peer, make):
     assert "1 completed" in str(stream.summary())
 
 
-async def test_a_spoken_conversation(peer, make, question, tmp_path):
-    """A WAV asks, a WAV has the answer."""
+async def test_a_question_in_a_wav_gets_an_answer_in_a_wav(
+    peer, make, question, tmp_path
+):
     path, _ = question
     speaker = tmp_path / "answer.wav"
     stream = make(peer.url, microphone=path, speaker=str(speaker))
     seen = observe(stream)
     async with stream:
         assert set(stream.process_status()) == {"recorder", "player", "connection"}
-        outcome = await stream.wait_for_response(SHORT)
-        await stream.wait_until_played(SHORT)
+        outcome = await stream.wait_for_response(TIMEOUT)
+        await stream.wait_until_played(TIMEOUT)
     assert outcome.text == ANSWER
     assert outcome.first_output_at is not None
     assert [e.medium for e in stream.conversation()] == ["audio", "audio"]
@@ -154,19 +154,19 @@ async def test_a_spoken_conversation(peer, make, question, tmp_path):
     assert stream.summary().restarts == {"connection": 0, "player": 0, "recorder": 0}
 
 
-async def test_a_recorder_killed_in_mid_sentence_is_replaced_and_nothing_is_missed(
+async def test_a_recorder_killed_within_a_sentence_is_replaced_and_no_audio_is_lost(
     peer, make, question, tmp_path
 ):
-    """The new one goes on where the old one ended; the sentence is understood."""
+    """The next one continues where it ended, so the sentence is recognised."""
     path, spoken = question
     stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
     middle = (spoken.start + spoken.end) / 2 * 48_000
     async with stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while stream.summary().sent_audio * 48_000 < middle:
                 await asyncio.sleep(0.01)
         os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
-        outcome = await stream.wait_for_response(SHORT)
+        outcome = await stream.wait_for_response(TIMEOUT)
     assert outcome.text == ANSWER
     assert stream.summary().restarts["recorder"] == 1
     history = stream.error_history("recorder")
@@ -175,29 +175,28 @@ async def test_a_recorder_killed_in_mid_sentence_is_replaced_and_nothing_is_miss
     assert "died" in entries[0].message or "killed" in str(entries[0])
 
 
-async def test_a_player_killed_in_mid_response_is_replaced_and_goes_on_in_its_file(
+async def test_a_player_killed_within_a_response_is_replaced_and_continues_its_file(
     peer, make, tmp_path
 ):
-    """What it had taken is kept."""
     speaker = tmp_path / "answer.wav"
     stream = make(peer.url, speaker=speaker)
     async with stream:
         await ask(stream)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while stream.summary().played_audio < 0.5:
                 await asyncio.sleep(0.01)
         os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
-        await stream.wait_until_played(SHORT)
+        await stream.wait_until_played(TIMEOUT)
         assert stream.is_ready()
     assert stream.summary().restarts["player"] == 1
     with wave.open(str(speaker)) as file:
         played = file.getnframes() / file.getframerate()
-    # At most what lay in the dead one's pipe is missing.
+    # Only audio in the pipe of the dead player may be missing.
     assert played == pytest.approx(stream.summary().played_audio, abs=0.4)
     assert played > 1
 
 
-async def test_the_users_voice_breaks_into_a_response(peer, make, tmp_path):
+async def test_the_users_voice_interrupts_a_response(peer, make, tmp_path):
     """The rest is not played, and the service learns how much was heard."""
     path = tmp_path / "in.wav"
     first, second = render(
@@ -225,7 +224,7 @@ async def test_the_users_voice_breaks_into_a_response(peer, make, tmp_path):
     stream = make(peer.url, microphone=microphone, speaker=tmp_path / "out.wav")
     seen = observe(stream)
     async with stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not any(isinstance(e, events.Interrupted) for e in seen):
                 await asyncio.sleep(0.01)
             while ANSWER not in [o.text for o in stream.summary().outcomes]:
@@ -240,49 +239,46 @@ async def test_the_users_voice_breaks_into_a_response(peer, make, tmp_path):
     ]
 
 
-async def test_the_app_can_silence_a_response(make, tmp_path):
-    """As the user's voice does."""
+async def test_the_app_can_interrupt_a_response(make, tmp_path):
     async with (
         Peer(pace=1) as peer,
         make(peer.url, speaker=tmp_path / "out.wav") as stream,
     ):
         stream.send_text("Say a b c d e f g h i j k l m.", trigger_response=True)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while stream.summary().played_audio < 0.2:
                 await asyncio.sleep(0.01)
         stream.interrupt()
-        outcome = await stream.wait_for_response(SHORT)
+        outcome = await stream.wait_for_response(TIMEOUT)
         assert outcome.status is Status.CANCELLED
         played = stream.summary().played_audio
-        await stream.wait_until_played(SHORT)
+        await stream.wait_until_played(TIMEOUT)
         assert stream.summary().played_audio == played
         assert stream.conversation()[-1].interrupted
 
 
 async def test_the_status_message_follows_each_response(peer, make):
-    """As a system message."""
     async with make(peer.url) as stream:
         stream.set_status_message("It is noon.")
         await ask(stream)
         await ask(stream)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while [r for r, _ in sent_texts(peer, 1)].count("system") < 2:
                 await asyncio.sleep(0.01)
     assert [role for role, _ in sent_texts(peer, 1)] == ["user", "system"] * 2
 
 
 async def test_texts_written_before_the_start_are_sent(peer, make):
-    """They wait for the connection."""
     stream = make(peer.url)
     stream.send_text(QUESTION, trigger_response=True)
     async with stream:
-        assert (await stream.wait_for_response(SHORT)).text == ANSWER
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
     with pytest.raises(ClosedStream):
         stream.send_text("too late")
 
 
-async def test_a_tool_of_the_app_is_called_and_its_answer_told(peer, make):
-    """The answer is what is waited for, not the call; a slow tool keeps nobody waiting."""
+async def test_a_tool_is_called_and_its_output_answered(peer, make):
+    """A caller waits for the answer, not for the call; a slow tool delays no other."""
     asked = asyncio.Event()
     go_on = asyncio.Event()
 
@@ -295,18 +291,18 @@ async def test_a_tool_of_the_app_is_called_and_its_answer_told(peer, make):
     stream = make(peer.url, tools=[get_weather])
     async with stream:
         stream.send_text("How is the weather in Oslo?", trigger_response=True)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             await asked.wait()
         assert len(stream.summary().outcomes) <= 1
         go_on.set()
-        outcome = await stream.wait_for_response(SHORT)
+        outcome = await stream.wait_for_response(TIMEOUT)
     assert outcome.text == "The answer is: sky clear."
     assert [o.calls for o in stream.summary().outcomes] == [("get_weather",), ()]
 
 
-async def test_a_new_connection_knows_what_the_tools_said(make):
-    """The call and its answer stand where they were said."""
-
+async def test_a_new_connection_gets_the_calls_and_outputs_of_tools_in_their_place(
+    make,
+):
     async def get_weather(city: str) -> str:
         return f"clear in {city}"
 
@@ -332,8 +328,7 @@ async def test_a_new_connection_knows_what_the_tools_said(make):
     assert not await stream.logger.get_logs(pattern="reports an error")
 
 
-async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
-    """Nothing is left."""
+async def test_a_tool_that_hangs_is_cancelled_at_the_end_of_the_session(peer, make):
     asked = asyncio.Event()
 
     async def get_weather() -> None:
@@ -342,7 +337,7 @@ async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
 
     async with make(peer.url, tools=[get_weather]) as stream:
         stream.send_text("How is the weather?", trigger_response=True)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             await asked.wait()
 
 
@@ -350,7 +345,7 @@ async def test_a_tool_that_hangs_is_ended_with_the_session(peer, make):
 
 
 def loud(path):
-    """Return for each channel of a WAV its first and last loud second, or None."""
+    """Return the first and last loud second of each channel of a WAV, or None."""
     with wave.open(str(path)) as file:
         samples = array.array("h", file.readframes(file.getnframes()))
         channels = file.getnchannels()
@@ -362,38 +357,38 @@ def loud(path):
     return sides
 
 
-async def test_both_sides_are_recorded(peer, make, question, tmp_path):
-    """The user left, the response right, one after the other."""
+async def test_the_recording_has_the_user_left_and_the_response_right(
+    peer, make, question, tmp_path
+):
     path, _ = question
     record, speaker = tmp_path / "both.wav", tmp_path / "answer.wav"
     stream = make(peer.url, microphone=path, speaker=speaker, record=record)
     async with stream:
-        assert (await stream.wait_for_response(SHORT)).text == ANSWER
-        await stream.wait_until_played(SHORT)
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
+        await stream.wait_until_played(TIMEOUT)
     (asked, asked_until), (answered, answered_until) = loud(record)
     assert asked < asked_until < answered < answered_until
     ((began, ended),) = loud(speaker)
-    # Never less; more where a busy machine let the player run dry.
+    # Never less; more if the player ran empty on a busy machine.
     assert answered_until - answered > ended - began - 0.1
 
 
-async def test_a_recording_that_cannot_be_written_is_said_at_once(peer, make, tmp_path):
-    """Before anything is started."""
+async def test_an_unwritable_recording_is_an_error_before_anything_starts(
+    peer, make, tmp_path
+):
     stream = make(peer.url, record=tmp_path / "missing" / "both.wav")
     with pytest.raises(AudioUnavailable, match=r"both\.wav.*No such file"):
         await stream.start_streaming()
     assert stream.process_status() == {}
 
 
-async def test_a_recording_that_breaks_off_leaves_the_session_alone(
-    peer, make, tmp_path
-):
-    """It is said once."""
+async def test_a_recording_that_fails_does_not_end_the_session(peer, make, tmp_path):
+    """It is logged once."""
     record = tmp_path / "both.wav"
     stream = make(peer.url, record=record)
     async with stream:
         record.unlink()
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not await stream.logger.get_logs(pattern="recording ends"):
                 await asyncio.sleep(0.05)
         assert (await ask(stream)).completed
@@ -414,8 +409,8 @@ asyncio.run(main())
 """
 
 
-async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp_path):
-    """All but the last second is there."""
+async def test_a_recording_is_valid_after_sigkill_of_the_app(peer, question, tmp_path):
+    """It lacks at most the last second."""
     path, spoken = question
     record = tmp_path / "both.wav"
     arguments = [peer.url, str(path), str(tmp_path / "out.wav"), str(record)]
@@ -423,7 +418,7 @@ async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp
         sys.executable, "-c", KILLED, *arguments, cwd=tmp_path, env={**os.environ}
     )
     frames = 0
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         while frames < (spoken.end + 0.5) * 24_000:
             await asyncio.sleep(0.1)
             if record.exists() and record.stat().st_size >= 44:
@@ -441,7 +436,7 @@ async def test_a_recording_is_valid_after_the_app_was_killed(peer, question, tmp
 
 
 async def test_events_can_be_iterated_over_until_the_end(peer, make):
-    """Each reader has its own queue; one that is given up costs nothing."""
+    """Each reader has its own queue; a reader that ended early costs nothing."""
     stream = make(peer.url)
     everything, responses = stream.events(), stream.events(events.ResponseFinished)
     slow = stream.events(size=1)
@@ -459,14 +454,15 @@ async def test_events_can_be_iterated_over_until_the_end(peer, make):
         stream.events(size=0)
 
 
-async def test_a_session_in_numbers(peer, make, question, tmp_path):
-    """Ready for JSON, at any time."""
+async def test_the_metrics_of_a_session_are_ready_for_json_at_any_time(
+    peer, make, question, tmp_path
+):
     path, _ = question
     stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
     assert stream.metrics().latency(0.5) is None
     async with stream:
-        await stream.wait_for_response(SHORT)
-        await stream.wait_until_played(SHORT)
+        await stream.wait_for_response(TIMEOUT)
+        await stream.wait_until_played(TIMEOUT)
         metrics = stream.metrics()
         assert metrics.connected
     (turn,) = metrics.turns
@@ -480,26 +476,27 @@ async def test_a_session_in_numbers(peer, make, question, tmp_path):
     assert again["restarts"]["recorder"] == 0
 
 
-async def test_an_interruption_is_timed(peer, make, tmp_path):
-    """What the player had at most, and its own latency."""
+async def test_an_interruption_has_the_players_delay_and_its_own_latency(
+    peer, make, tmp_path
+):
     stream = make(peer.url, speaker=tmp_path / "answer.wav")
     async with stream:
         stream.send_text("Say one two three four five six.", trigger_response=True)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.summary().played_audio:
                 await asyncio.sleep(0.01)
         stream.interrupt()
     assert all(0 < ms <= 200 for ms in stream.metrics().barge_ins)
 
 
-async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp_path):
-    """At its end from the summary, and at any time from a file."""
+async def test_the_timeline_of_a_session_can_be_drawn(peer, make, question, tmp_path):
+    """From the summary, and at any time from a file."""
     path, _ = question
     stream = make(peer.url, microphone=path, speaker=tmp_path / "answer.wav")
     async with stream:
         os.kill(stream.process_status()["recorder"].pid, signal.SIGKILL)
-        await stream.wait_for_response(SHORT)
-        await stream.wait_until_played(SHORT)
+        await stream.wait_for_response(TIMEOUT)
+        await stream.wait_until_played(TIMEOUT)
         await stream.save_timeline(tmp_path / "timeline.jsonl")
     seen = {(mark.track, mark.kind) for mark in stream.summary().timeline}
     assert seen >= {
@@ -519,13 +516,13 @@ async def test_the_time_line_of_a_session_can_be_drawn(peer, make, question, tmp
     assert svg.render(stream.summary()).startswith("<svg")
 
 
-async def test_a_player_that_stands_by_takes_over_in_mid_response(peer, make):
-    """The dead one is revived to stand by, until the other one dies in its turn."""
+async def test_a_standby_player_takes_over_within_a_response(peer, make):
+    """The dead player is restarted as the standby of the other one."""
     command = ["sh", "-c", "exec cat >/dev/null"]
     stream = make(peer.url, speaker=command, standby=True, prebuffer_ms=40)
     async with stream:
         await ask(stream, "Tell me a story.")
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             for victim in ("player", "standby"):
                 played = stream.summary().played_audio
                 while stream.summary().played_audio < played + 0.2:
@@ -545,21 +542,22 @@ async def test_a_player_that_stands_by_takes_over_in_mid_response(peer, make):
 
 @pytest.fixture(scope="module")
 def sentence(tmp_path_factory):
-    """A WAV in which somebody asks at once."""
+    """Return a WAV with a question at its beginning."""
     path = tmp_path_factory.mktemp("speech") / "sentence.wav"
     (spoken,) = render([(QUESTION, 0.5)], path)
     return path, spoken
 
 
 async def sends(stream, seconds):
-    """Wait until so much of the microphone was sent."""
-    with anyio.fail_after(SHORT):
+    """Wait until so many seconds of the microphone were sent."""
+    with anyio.fail_after(TIMEOUT):
         while stream.summary().sent_audio < seconds:
             await asyncio.sleep(0.01)
 
 
-async def test_push_to_talk(peer, make, sentence):
-    """What is said in the block is answered; outside of it nothing is heard."""
+async def test_only_audio_within_a_push_to_talk_block_is_sent_and_answered(
+    peer, make, sentence
+):
     path, spoken = sentence
     recorder = f"sleep 0.5; exec {sys.executable} {wav.__file__} read {path}"
     silence = f"{sys.executable} -c 'import os,sys; os.write(1, bytes(48_000))'"
@@ -569,7 +567,7 @@ async def test_push_to_talk(peer, make, sentence):
         assert stream.summary().sent_audio == 0
         async with stream.push_to_talk():
             await sends(stream, spoken.end + 0.3)
-        outcome = await stream.wait_for_response(SHORT)
+        outcome = await stream.wait_for_response(TIMEOUT)
         assert outcome.text == ANSWER
         sent = stream.summary().sent_audio
         with pytest.raises(ZeroDivisionError):
@@ -578,8 +576,8 @@ async def test_push_to_talk(peer, make, sentence):
                 raise ZeroDivisionError
         stream.start_talking()
         assert not stream.stop_talking()  # too short
-        assert not stream.stop_talking()  # it was not begun
-        outcome = await stream.wait_for_response(SHORT)
+        assert not stream.stop_talking()  # there is no turn
+        outcome = await stream.wait_for_response(TIMEOUT)
         assert outcome.status is Status.CANCELLED
         assert "shorter than 100 ms" in outcome.reason
     assert stream.eventlog.find("commit$", direction="sent")[0].type
@@ -589,8 +587,9 @@ async def test_push_to_talk(peer, make, sentence):
         stream.start_talking()
 
 
-async def test_push_to_talk_is_refused_where_the_service_finds_the_turns(peer, make):
-    """Or where nothing could be heard."""
+async def test_push_to_talk_is_refused_with_turn_detection_or_without_a_microphone(
+    peer, make
+):
     async with make(peer.url) as stream:
         with pytest.raises(InvalidConfiguration, match="turn_detection"):
             stream.start_talking()
@@ -600,8 +599,9 @@ async def test_push_to_talk_is_refused_where_the_service_finds_the_turns(peer, m
             stream.start_talking()
 
 
-async def test_who_is_muted_is_not_heard(peer, make, question):
-    """The service gets silence for as long."""
+async def test_a_muted_microphone_sends_silence_of_the_same_duration(
+    peer, make, question
+):
     path, spoken = question
     stream = make(peer.url, microphone=path)
     seen = observe(stream)
@@ -614,10 +614,10 @@ async def test_who_is_muted_is_not_heard(peer, make, question):
     assert not [e for e in seen if isinstance(e, events.SpeechStarted)]
 
 
-async def test_with_half_duplex_a_response_is_not_heard_by_the_service(
+async def test_with_half_duplex_the_response_in_the_microphone_starts_no_turn(
     peer, make, tmp_path
 ):
-    """The microphone hears the loudspeaker all the time; no turn comes of it."""
+    """The microphone receives the loudspeaker all the time."""
     noise = "import os, time\nwhile 1: os.write(1, os.urandom(960)); time.sleep(.02)"
     stream = make(
         peer.url,
@@ -629,7 +629,7 @@ async def test_with_half_duplex_a_response_is_not_heard_by_the_service(
         await ask(stream)
         session = stream._session
         withheld = session.input_filter.withheld
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while session.input_filter.withheld == withheld:
                 await asyncio.sleep(0.01)
             await stream.wait_until_played()
@@ -639,14 +639,14 @@ async def test_with_half_duplex_a_response_is_not_heard_by_the_service(
                 await asyncio.sleep(0.01)
 
 
-async def test_a_connection_is_left_before_it_expires(peer, make):
-    """As planned, without an error; what the microphone gave meanwhile is kept."""
+async def test_a_connection_is_replaced_before_it_expires(peer, make):
+    """Without an error; the audio of the microphone is kept meanwhile."""
     silence = "import os, time\nwhile 1: os.write(1, bytes(960)); time.sleep(.02)"
     command = [sys.executable, "-c", silence]
     stream = make(f"{peer.url}?lifetime=3", microphone=command)
     seen = observe(stream)
     async with stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not any(isinstance(e, events.ConnectionRestored) for e in seen):
                 await asyncio.sleep(0.01)
         assert (await ask(stream)).completed
@@ -656,8 +656,7 @@ async def test_a_connection_is_left_before_it_expires(peer, make):
     assert not await stream.logger.get_logs(level="ERROR")
 
 
-async def test_the_event_log_can_be_viewed(peer, make):
-    """Filtered, readable, and returned as well."""
+async def test_view_log_prints_and_returns_filtered_events(peer, make):
     async with make(peer.url) as stream:
         await ask(stream)
     out = io.StringIO()
@@ -668,11 +667,11 @@ async def test_the_event_log_can_be_viewed(peer, make):
     assert stream.eventlog[0].type in ("session.update", "session.created")
 
 
-# --- What cannot begin ------------------------------------------------------------
+# --- Errors of the start ----------------------------------------------------------
 
 
-async def test_a_missing_key_is_said_before_anything_is_started(make, monkeypatch):
-    """It names the variable and the offline peer; nothing was spawned."""
+async def test_a_missing_key_is_an_error_before_anything_starts(make, monkeypatch):
+    """It names the variable and the offline peer."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     stream = make(None)
     with pytest.raises(MissingApiKey, match="OPENAI_API_KEY"):
@@ -684,7 +683,7 @@ async def test_a_missing_key_is_said_before_anything_is_started(make, monkeypatc
 
 
 async def test_a_refused_key_ends_the_start(peer, make):
-    """It is not tried again, and no sound is started."""
+    """The session does not dial again, and starts no audio."""
     stream = make(peer.url, api_key="sk-refused", speaker=["cat"])
     with pytest.raises(AuthenticationRefused, match="refused the key"):
         async with stream:
@@ -694,31 +693,33 @@ async def test_a_refused_key_ends_the_start(peer, make):
         await stream.start_streaming()
 
 
-async def test_a_service_that_is_not_there_ends_the_start(make):
-    """At once: it is more likely a mistake than an outage."""
+async def test_an_unreachable_service_ends_the_start(make):
+    """At once: a mistake is likelier than an outage."""
     async with Peer() as peer:
         url = peer.url
     with pytest.raises(ServiceUnreachable, match="is the peer running"):
         await make(url).start_streaming()
 
 
-async def test_a_service_that_refuses_the_set_up_says_why(peer, make):
-    """As for a voice that it does not have."""
+async def test_the_error_of_a_refused_configuration_has_the_reason_of_the_service(
+    peer, make
+):
     stream = make(f"{peer.url}?fault=error-insufficient_quota@session.updated")
     with pytest.raises(ServiceRefused, match="insufficient_quota"):
         await stream.start_streaming()
 
 
-async def test_a_missing_recorder_is_said_before_anything_is_started(peer, make):
-    """With what to do about it."""
+async def test_a_missing_recorder_is_an_error_with_advice_before_anything_starts(
+    peer, make
+):
     stream = make(peer.url, microphone=["no-such-recorder"])
     with pytest.raises(AudioUnavailable, match="no-such-recorder"):
         await stream.start_streaming()
     assert stream.process_status() == {}
 
 
-async def test_a_recorder_that_cannot_record_is_said_with_its_last_words(peer, make):
-    """It was tried again, for a device may be busy for a moment."""
+async def test_the_error_of_a_failed_recorder_has_its_last_lines(peer, make):
+    """It was restarted before, because a device may be busy for a moment."""
     script = "echo 'Device or resource busy' >&2; exit 1"
     stream = make(peer.url, microphone=["sh", "-c", script])
     with pytest.raises(AudioUnavailable, match="Device or resource busy"):
@@ -727,8 +728,7 @@ async def test_a_recorder_that_cannot_record_is_said_with_its_last_words(peer, m
     assert "Device or resource busy" in str(stream.error_history("recorder"))
 
 
-async def test_a_player_that_cannot_play_is_said_with_its_last_words(peer, make):
-    """Likewise."""
+async def test_the_error_of_a_failed_player_has_its_last_lines(peer, make):
     script = "echo 'Connection failure' >&2; exit 1"
     stream = make(peer.url, speaker=["sh", "-c", script])
     with pytest.raises(AudioUnavailable, match="Connection failure"):
@@ -736,17 +736,17 @@ async def test_a_player_that_cannot_play_is_said_with_its_last_words(peer, make)
 
 
 def program(folder, name, script):
-    """Make a program of that *name*; return its folder."""
+    """Create a program of that *name*; return its folder."""
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(folder)
 
 
-async def test_the_default_devices_are_those_of_the_first_program_that_works(
+async def test_the_first_program_that_works_is_chosen(
     peer, make, tmp_path, monkeypatch
 ):
-    """The best one is installed, but its server does not run: the next is tried."""
+    """The best program is installed, but its sound server does not run."""
     program(tmp_path, "pw-record", "echo 'no server' >&2; exit 1")
     program(tmp_path, "pw-play", "echo 'no server' >&2; exit 1")
     program(tmp_path, "parec", "exec cat /dev/zero")
@@ -761,15 +761,15 @@ async def test_the_default_devices_are_those_of_the_first_program_that_works(
     assert f"{path}/pacat" in histories["player"]
 
 
-async def test_a_player_and_its_standby_are_the_first_program_that_works(
+async def test_the_first_program_that_works_is_chosen_for_a_player_and_its_standby(
     peer, make, tmp_path, monkeypatch
 ):
-    """Both fail with the best one; neither skips the next because of the other."""
+    """Both fail with the best program; neither skips the next program."""
     program(tmp_path, "pw-play", "echo 'no server' >&2; exit 1")
     path = program(tmp_path, "pacat", "exec cat >/dev/null")
     monkeypatch.setenv("PATH", path, prepend=os.pathsep)
     async with make(peer.url, speaker="default", standby=True) as stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while min(s.uptime for s in stream.process_status().values()) < 0.5:
                 await asyncio.sleep(0.01)
         for name in ("player", "standby"):
@@ -780,10 +780,10 @@ async def test_a_player_and_its_standby_are_the_first_program_that_works(
             ]
 
 
-async def test_a_server_that_goes_away_is_not_the_programs_fault(
+async def test_a_program_that_has_worked_is_kept_when_its_sound_server_ends(
     peer, make, tmp_path, monkeypatch
 ):
-    """The program that worked is tried until it works again, however quickly it dies."""
+    """It is restarted until it works again, however quickly it dies."""
     gone = tmp_path / "gone"
     dies = f"test -e {gone} && {{ echo 'Connection refused' >&2; exit 1; }}"
     path = program(tmp_path, "pw-play", f"{dies}; exec cat >/dev/null")
@@ -794,7 +794,7 @@ async def test_a_server_that_goes_away_is_not_the_programs_fault(
     async with stream:
         gone.touch()
         os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while len([e for e in seen if isinstance(e, events.DeviceFailed)]) < 10:
                 await asyncio.sleep(0.01)
             gone.unlink()
@@ -807,10 +807,9 @@ async def test_a_server_that_goes_away_is_not_the_programs_fault(
     assert not stream.process_manager.degraded
 
 
-async def test_a_machine_without_devices_is_told_what_to_do(
+async def test_the_error_without_devices_names_all_programs_and_their_last_lines(
     peer, make, tmp_path, monkeypatch
 ):
-    """Every candidate was tried; the message names them, and their last words."""
     path = program(tmp_path, "arecord", "echo 'audio open error: no such' >&2; exit 1")
     program(tmp_path, "sox", "echo 'can not open audio device' >&2; exit 2")
     monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
@@ -852,17 +851,16 @@ ALIVE = [
 
 
 @pytest.mark.parametrize(("fault", "expected"), ALIVE, ids=[f for f, _ in ALIVE])
-async def test_every_fault_ends_in_one_outcome_and_a_live_session(
+async def test_every_fault_gives_one_outcome_and_the_next_question_is_answered(
     fault, expected, peer, make
 ):
-    """The next question is answered."""
     stream = make(peer.url, speaker=["sh", "-c", "cat >/dev/null"], stall_after=1.0)
     seen = observe(stream)
     peer.fault(fault)
     async with stream:
         assert (await ask(stream)).status is expected
         if fault.startswith("stall"):
-            return  # the peer says nothing ever again on this connection
+            return  # the peer sends nothing more on this connection
         outcome = await ask(stream, "What is ten minus four?")
         assert outcome.status is Status.COMPLETED
         assert outcome.text == "Ten minus four is six."
@@ -873,7 +871,7 @@ async def test_every_fault_ends_in_one_outcome_and_a_live_session(
 
 
 async def test_a_lost_connection_is_restored_with_the_conversation(peer, make):
-    """Told again as text, on a new connection."""
+    """The conversation is replayed as text on a new connection."""
     stream = make(peer.url)
     seen = observe(stream)
     async with stream:
@@ -898,7 +896,7 @@ async def test_a_lost_connection_is_restored_with_the_conversation(peer, make):
 
 
 async def test_a_fatal_error_ends_the_session_with_the_reason(peer, make):
-    """Whoever waits is told too."""
+    """Waiting callers get the reason too."""
     stream = make(peer.url)
     peer.fault("error-insufficient_quota@response.created")
 
@@ -907,7 +905,7 @@ async def test_a_fatal_error_ends_the_session_with_the_reason(peer, make):
             outcome = await ask(stream)
             assert outcome.status is Status.LOST
             with pytest.raises(ClosedStream):
-                await stream.wait_for_response(SHORT)
+                await stream.wait_for_response(TIMEOUT)
 
     with pytest.raises(ServiceRefused, match="insufficient_quota") as caught:
         await talk()
@@ -916,7 +914,7 @@ async def test_a_fatal_error_ends_the_session_with_the_reason(peer, make):
     assert peer.connections == 1
 
 
-# --- Children that are lost for good ----------------------------------------------
+# --- Children that are given up ---------------------------------------------------
 
 ONCE = """
 import os, sys, time
@@ -929,10 +927,10 @@ while not os.path.exists(sys.argv[1]):
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "given"])
-async def test_a_recorder_that_is_lost_for_good_ends_the_session(
+async def test_a_recorder_that_is_given_up_ends_the_session(
     peer, make, tmp_path, shared
 ):
-    """Under a manager of its own, and under one that is given, which goes on."""
+    """A manager that the app passed goes on."""
     gone = tmp_path / "gone"
     argv = [sys.executable, "-c", ONCE, str(gone)]
     async with Logger(tmp_path / "m.log") as logger, ProcessManager(logger) as manager:
@@ -943,7 +941,7 @@ async def test_a_recorder_that_is_lost_for_good_ends_the_session(
             async with stream:
                 gone.touch()
                 with pytest.raises(ClosedStream):
-                    await stream.wait_for_response(SHORT)
+                    await stream.wait_for_response(TIMEOUT)
 
         with pytest.raises(CriticalProcessFailed, match="recorder") as caught:
             await talk()
@@ -952,19 +950,19 @@ async def test_a_recorder_that_is_lost_for_good_ends_the_session(
         assert manager.status in ("running", "degraded")
 
 
-async def test_a_recorder_that_lives_and_says_nothing_is_replaced(peer, make, question):
-    """As all programs do when their device vanishes."""
+async def test_a_silent_recorder_is_replaced(peer, make, question):
+    """Recorders are silent when their device vanishes."""
     async with make(peer.url, microphone=question[0]) as stream:
         os.kill(stream.process_status()["recorder"].pid, signal.SIGSTOP)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.process_status()["recorder"].restarts:
                 await asyncio.sleep(0.01)
-        assert (await stream.wait_for_response(SHORT)).text == ANSWER
+        assert (await stream.wait_for_response(TIMEOUT)).text == ANSWER
         assert "silent on stdout" in str(stream.error_history("recorder"))
 
 
-async def test_a_recorder_at_a_wrong_rate_is_replaced_and_named(peer, make):
-    """It would be heard as garble."""
+async def test_a_recorder_with_a_wrong_rate_is_replaced_and_reported(peer, make):
+    """Its audio would be garbled."""
     fast = "import os, time\nwhile 1: os.write(1, bytes(9600)); time.sleep(.02)"
     stream = make(peer.url, microphone=[sys.executable, "-c", fast])
     async with stream:
@@ -976,8 +974,9 @@ async def test_a_recorder_at_a_wrong_rate_is_replaced_and_named(peer, make):
     assert "bytes a second, not 48,000" in str(stream.error_history("recorder"))
 
 
-async def test_a_busy_device_is_waited_for_without_counting(peer, make, tmp_path):
-    """Far more often than failures are allowed; then it records again."""
+async def test_restarts_for_a_busy_device_do_not_count_as_failures(
+    peer, make, tmp_path
+):
     tries = tmp_path / "tries"
     child = f"""
 import os, sys, time
@@ -992,7 +991,7 @@ for _ in range(25) if tries.tell() == 1 else iter(int, 1):
     stream = make(peer.url, microphone=[sys.executable, "-c", child])
     seen = observe(stream)
     async with stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while stream.summary().sent_audio < 1:
                 await asyncio.sleep(0.01)
     troubles = [e.problem for e in seen if isinstance(e, events.DeviceFailed)]
@@ -1000,43 +999,42 @@ for _ in range(25) if tries.tell() == 1 else iter(int, 1):
 
 
 async def test_a_recorder_that_exits_with_0_has_failed(peer, make, tmp_path):
-    """As sox and ffmpeg do when the sound server goes away."""
+    """sox and ffmpeg exit with 0 when the sound server ends."""
     argv = ["sh", "-c", "head -c 96000 /dev/zero"]
     async with make(peer.url, microphone=argv) as stream:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.process_status()["recorder"].restarts:
                 await asyncio.sleep(0.01)
         errors = await stream.logger.get_logs(level="ERROR", component="recorder")
         assert errors
 
 
-async def test_a_player_that_is_lost_for_good_leaves_a_conversation_in_writing(
+async def test_a_session_without_a_player_goes_on_degraded_as_text(
     peer, make, tmp_path
 ):
-    """Degraded, and it says so."""
     gone = tmp_path / "gone"
     script = f"test -e {gone} && exit 1; exec cat >/dev/null"
     async with make(peer.url, speaker=["sh", "-c", script]) as stream:
         gone.touch()
         os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while "player" not in stream.process_manager.degraded:
                 await asyncio.sleep(0.01)
         assert (await ask(stream)).text == ANSWER
-        await stream.wait_until_played(SHORT)
+        await stream.wait_until_played(TIMEOUT)
 
 
-async def test_a_player_that_takes_nothing_is_replaced(peer, make, tmp_path):
-    """Alive and deaf, as one whose device vanished."""
+async def test_a_player_that_reads_no_input_is_replaced(peer, make, tmp_path):
+    """Players do this when their device vanishes."""
     deaf = tmp_path / "deaf"
     deaf.touch()
     script = f"test -e {deaf} && {{ rm {deaf}; exec 0<&-; sleep 600; }}; cat >/dev/null"
     async with make(peer.url, speaker=["sh", "-c", script]) as stream:
         await ask(stream)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while stream.process_status()["player"].restarts < 1:
                 await asyncio.sleep(0.01)
-        await stream.wait_until_played(SHORT)
+        await stream.wait_until_played(TIMEOUT)
         assert stream.is_ready()
 
 
@@ -1044,7 +1042,7 @@ async def test_a_player_that_takes_nothing_is_replaced(peer, make, tmp_path):
 
 
 async def test_start_streaming_runs_until_stopped_and_returns_a_summary(peer, make):
-    """Stopped from another task; stopping again changes nothing."""
+    """A second stop changes nothing."""
     stream = make(peer.url)
     await stream.stop_streaming()  # nothing to stop yet
     async with anyio.create_task_group() as tasks:
@@ -1055,7 +1053,7 @@ async def test_start_streaming_runs_until_stopped_and_returns_a_summary(peer, ma
             await stream.stop_streaming()
 
         tasks.start_soon(stop)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             summary = await stream.start_streaming()
     assert summary.ended_by == "stop_streaming"
     assert [outcome.text for outcome in summary.outcomes] == [ANSWER]
@@ -1065,8 +1063,9 @@ async def test_start_streaming_runs_until_stopped_and_returns_a_summary(peer, ma
     await stream.stop_streaming()
 
 
-async def test_the_arguments_of_the_start_win(peer, make):
-    """As in the package this one follows."""
+async def test_arguments_of_start_streaming_override_those_of_the_constructor(
+    peer, make
+):
     stream = make(peer.url)
     async with anyio.create_task_group() as tasks:
 
@@ -1076,7 +1075,7 @@ async def test_the_arguments_of_the_start_win(peer, make):
             await stream.stop_streaming()
 
         tasks.start_soon(stop)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             await stream.start_streaming("sk-1", "gpt-other", "cedar")
     session = peer.received[0].event["session"]
     assert session["audio"]["output"]["voice"] == "cedar"
@@ -1084,29 +1083,29 @@ async def test_the_arguments_of_the_start_win(peer, make):
     assert connected.data["session"]["model"] == "gpt-other"
 
 
-async def test_a_second_start_waits_with_the_first(peer, make):
-    """And returns the same."""
+async def test_a_second_start_waits_for_the_first_and_returns_the_same(peer, make):
     stream = make(peer.url)
     async with stream:
         joined = asyncio.create_task(stream.start_streaming())
         await asyncio.sleep(0)
         assert not joined.done()
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         assert (await joined).ended_by == "stop_streaming"
 
 
-async def test_a_task_group_can_start_it(peer, make):
-    """It returns when the session is ready."""
+async def test_a_session_can_be_started_in_a_task_group(peer, make):
+    """`start` returns when the session is ready."""
     async with anyio.create_task_group() as tasks:
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             stream = await tasks.start(make(peer.url).start_streaming)
             assert stream.is_ready()
             assert (await ask(stream)).text == ANSWER
         await stream.stop_streaming()
 
 
-async def test_a_task_group_that_is_cancelled_ends_it(peer, make, question):
-    """With all its children."""
+async def test_a_cancelled_task_group_ends_the_session_with_its_children(
+    peer, make, question
+):
     stream = make(peer.url, microphone=question[0])
     async with anyio.create_task_group() as tasks:
         await tasks.start(stream.start_streaming)
@@ -1118,15 +1117,14 @@ async def test_a_task_group_that_is_cancelled_ends_it(peer, make, question):
 async def test_the_block_may_be_left_in_another_task(peer, make, question):
     """As fixtures do."""
     stream = make(peer.url, microphone=question[0])
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         await asyncio.create_task(stream.__aenter__())
         assert stream.is_ready()
         await asyncio.create_task(stream.__aexit__(None, None, None))
     assert not stream.is_ready()
 
 
-async def test_a_session_that_has_ended_cannot_be_entered_again(peer, make):
-    """It is said, instead of a block in which nothing works."""
+async def test_an_ended_session_cannot_be_entered_again(peer, make):
     stream = make(peer.url)
     async with stream:
         pass
@@ -1136,13 +1134,13 @@ async def test_a_session_that_has_ended_cannot_be_entered_again(peer, make):
 
 
 async def test_a_manager_that_closes_ends_the_session(peer, tmp_path, make):
-    """Whoever waits for a response is told; nobody waits for ever."""
+    """A caller that waits for a response gets an error."""
     async with Logger(tmp_path / "app.log") as logger:
         manager = ProcessManager(logger)
         await manager.__aenter__()
         stream = make(peer.url, logger=logger, process_manager=manager)
         running = asyncio.create_task(stream.start_streaming())
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.is_ready():
                 await asyncio.sleep(0.01)
             waiting = asyncio.create_task(stream.wait_for_response(None))
@@ -1155,7 +1153,7 @@ async def test_a_manager_that_closes_ends_the_session(peer, tmp_path, make):
 
 
 async def test_a_subscriber_may_interrupt_at_an_interruption(peer, make):
-    """It is over at once, and so it does not go round in circles."""
+    """The response has ended by then, so this is no endless loop."""
     stream = make(peer.url, speaker=["sh", "-c", "exec cat >/dev/null"])
     seen = observe(stream)
     stream.subscribe(
@@ -1163,21 +1161,21 @@ async def test_a_subscriber_may_interrupt_at_an_interruption(peer, make):
     )
     async with stream:
         stream.send_text("Tell me a story.", trigger_response=True)
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.summary().played_audio:
                 await asyncio.sleep(0.01)
         stream.interrupt()
-        await stream.wait_for_response(SHORT)
+        await stream.wait_for_response(TIMEOUT)
     assert len([e for e in seen if isinstance(e, events.Interrupted)]) == 1
 
 
-async def test_a_session_that_is_stopped_before_it_is_ready_was_never_entered(
+async def test_a_stop_before_the_session_is_ready_is_an_error_of_entering_it(
     peer, make
 ):
-    """Its recorder lives and says nothing; somebody loses patience."""
+    """Its recorder is silent, so it never becomes ready."""
     stream = make(peer.url, microphone=["sh", "-c", "exec sleep 600"])
     entering = asyncio.create_task(stream.__aenter__())
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         while "recorder" not in stream.process_status():
             await asyncio.sleep(0.01)
         await stream.stop_streaming()
@@ -1185,8 +1183,9 @@ async def test_a_session_that_is_stopped_before_it_is_ready_was_never_entered(
             await entering
 
 
-async def test_an_error_in_the_block_is_raised_and_everything_is_ended(peer, make):
-    """The app's own error, not one of ours."""
+async def test_an_exception_in_the_block_is_raised_after_everything_has_ended(
+    peer, make
+):
     with pytest.raises(ZeroDivisionError):
         async with make(peer.url):
             1 / 0  # noqa: B018
@@ -1200,7 +1199,7 @@ STEPS = [0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 55, 75, 100, 150]
 async def test_cancelling_at_any_step_leaves_nothing(
     steps, functions, peer, make, question
 ):
-    """No child, no descriptor, no task, no thread: the guard of this suite looks."""
+    """The leak check of the suite finds children, descriptors, tasks and threads."""
     stream = make(peer.url, microphone=question[0], speaker=["sh", "-c", "cat >&2"])
     if functions:
         stream = make(peer.url, microphone=lambda: bytes(960), speaker=print)
@@ -1209,7 +1208,7 @@ async def test_cancelling_at_any_step_leaves_nothing(
     for _ in range(steps):
         await asyncio.sleep(0)
     running.cancel()
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         await asyncio.wait([running])
     assert running.cancelled()
     for status in stream.process_status().values():
@@ -1218,8 +1217,8 @@ async def test_cancelling_at_any_step_leaves_nothing(
     assert not [task for task in left if "peer" not in repr(task)] or not left
 
 
-async def test_children_that_will_not_end_are_ended(peer, make, tmp_path):
-    """Both ignore all that is gentle; the end takes no more than 3 s of waiting."""
+async def test_children_that_ignore_all_gentle_signals_are_killed(peer, make, tmp_path):
+    """Within 3 s."""
     both = tmp_path / "both are deaf"
     deaf, ever = "trap '' TERM INT HUP", "while :; do sleep 0.01; done"
     wait = f"while [ ! -e '{both}' ]; do sleep 0.01; done"
@@ -1230,13 +1229,13 @@ async def test_children_that_will_not_end_are_ended(peer, make, tmp_path):
         began = time.monotonic()
         await stream.stop_streaming()
         took = time.monotonic() - began
-    assert took < 5  # 1.5 s of them are ours, the rest is a busy machine's
+    assert took < 5  # 1.5 s of waiting; the rest for a busy machine
     statuses = stream.process_status()
     assert {s.exit_status for n, s in statuses.items() if n != "connection"} == {-9}
 
 
-async def test_a_manager_and_a_logger_that_are_given_go_on(peer, tmp_path):
-    """The session stops what it started, and nothing else."""
+async def test_the_manager_and_logger_of_the_app_outlive_the_session(peer, tmp_path):
+    """The session stops only its own children."""
     async with (
         Logger(tmp_path / "app.log") as logger,
         ProcessManager(logger) as manager,
@@ -1258,7 +1257,7 @@ async def test_a_manager_and_a_logger_that_are_given_go_on(peer, tmp_path):
 
 
 def pids(stream):
-    """Return the pid and the incarnation of each of the three."""
+    """Return pid and incarnation of connection, recorder and player."""
     statuses = stream.process_status()
     return {name: (s.pid, s.incarnation) for name, s in statuses.items()}
 
@@ -1269,8 +1268,7 @@ QUIET = [
 ]
 
 
-async def test_each_of_the_three_is_revived_alone(make):
-    """A lost connection leaves recorder and player alone, and the other way round."""
+async def test_connection_recorder_and_player_are_restarted_independently(make):
     async with Peer(pace=0) as peer:
         stream = make(peer.url, microphone=QUIET, speaker=["sh", "-c", "cat >&2"])
         async with stream:
@@ -1282,7 +1280,7 @@ async def test_each_of_the_three_is_revived_alone(make):
             assert after == before
             before = pids(stream)
             os.kill(before["recorder"][0], signal.SIGKILL)
-            with anyio.fail_after(SHORT):
+            with anyio.fail_after(TIMEOUT):
                 while not stream.process_status()["recorder"].restarts:
                     await asyncio.sleep(0.01)
             after = pids(stream)
@@ -1291,7 +1289,7 @@ async def test_each_of_the_three_is_revived_alone(make):
 
 
 async def drops(peer, stream, times):
-    """Break the connection again and again; return why it was dialled when it was."""
+    """Break the connection repeatedly; return when and why it was dialled again."""
     reasons = []
     stream.process_manager.subscribe(
         lambda e: reasons.append(e.reason) if isinstance(e, RestartScheduled) else None
@@ -1303,16 +1301,16 @@ async def drops(peer, stream, times):
 
 
 async def test_a_connection_that_has_worked_is_dialled_again_at_once(make, monkeypatch):
-    """However often it breaks; one that never works is left more and more time."""
+    """However often it breaks; the delays grow only if it never works."""
     async with Peer(pace=0) as peer, make(peer.url) as stream:
         first = "failure score 1.0 of"
         assert [first in why for why in await drops(peer, stream, 3)] == [1, 0, 0]
-        monkeypatch.setattr(link, "_PROVEN", 0.0)
+        monkeypatch.setattr(connection_module, "_PROVEN", 0.0)
         assert [first in why for why in await drops(peer, stream, 5)] == [1] * 5
 
 
-async def test_a_managers_strategy_holds_for_a_session_too(tmp_path, make):
-    """Who wants the children anew with the connection gives a manager that does that."""
+async def test_the_strategy_of_a_manager_applies_to_a_session(tmp_path, make):
+    """Such as one that restarts the children with the connection."""
     async with (
         Peer(pace=0) as peer,
         Logger(tmp_path / "app.log") as logger,
@@ -1323,16 +1321,17 @@ async def test_a_managers_strategy_holds_for_a_session_too(tmp_path, make):
         async with stream:
             peer.fault("drop@now")
             await happens(stream, events.ConnectionRestored)
-            with anyio.fail_after(SHORT):
+            with anyio.fail_after(TIMEOUT):
                 while list(stream.summary().restarts.values()) != [1, 1, 1]:
                     await asyncio.sleep(0.01)
             assert (await ask(stream)).text == ANSWER
-            await stream.wait_until_played(SHORT)
+            await stream.wait_until_played(TIMEOUT)
     assert list(stream.summary().restarts) == ["connection", "player", "recorder"]
 
 
-async def test_two_sessions_in_one_app(peer, make, tmp_path):
-    """Each has its own children; in one manager there is room for one at a time."""
+async def test_two_sessions_run_in_one_app_but_only_one_in_each_manager(
+    peer, make, tmp_path
+):
     async with make(peer.url) as one, make(peer.url) as two:
         assert (await ask(one)).text == (await ask(two)).text == ANSWER
         three = make(peer.url, process_manager=one.process_manager)
@@ -1363,7 +1362,7 @@ print("done", flush=True)
 async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number):
     """It returns its summary, exits with 0, and leaves no child."""
     argv = [sys.executable, "-c", SCRIPT, peer.url, str(question[0])]
-    with anyio.fail_after(SHORT):
+    with anyio.fail_after(TIMEOUT):
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         ready = await process.stdout.readline()
         recorder = int(ready.split()[1])
@@ -1375,14 +1374,13 @@ async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number
         os.kill(recorder, 0)
 
 
-async def test_handlers_of_the_app_are_left_alone(peer, make):
-    """And Python's own are put back."""
+async def test_signal_handlers_of_the_app_are_kept_and_pythons_restored(peer, make):
     before = signal.getsignal(signal.SIGINT)
     mine = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         stream = make(peer.url)
         running = asyncio.create_task(stream.start_streaming())
-        with anyio.fail_after(SHORT):
+        with anyio.fail_after(TIMEOUT):
             while not stream.is_ready():
                 await asyncio.sleep(0.01)
             assert signal.getsignal(signal.SIGTERM).__name__ == "<lambda>"
@@ -1393,11 +1391,11 @@ async def test_handlers_of_the_app_are_left_alone(peer, make):
         signal.signal(signal.SIGTERM, mine)
 
 
-# --- The small print --------------------------------------------------------------
+# --- Details ----------------------------------------------------------------------
 
 
 async def test_waiting_for_a_response_is_bounded(peer, make):
-    """It is told when none comes, and when none can come any more."""
+    """The wait raises if no response comes, or if none can come any more."""
     async with make(peer.url) as stream:
         with pytest.raises(WaitExpired, match=r"0\.05 s"):
             await stream.wait_for_response(0.05)
@@ -1410,16 +1408,16 @@ async def test_waiting_for_a_response_is_bounded(peer, make):
 
 
 async def test_a_response_under_way_at_the_end_is_lost(peer, make):
-    """And whoever waits for it learns that."""
+    """A waiting caller gets that outcome."""
     async with make(f"{peer.url}?fault=stall@response.created") as stream:
         stream.send_text(QUESTION, trigger_response=True)
-        waiting = asyncio.create_task(stream.wait_for_response(SHORT))
+        waiting = asyncio.create_task(stream.wait_for_response(TIMEOUT))
         await asyncio.sleep(0)
     assert (await waiting).status is Status.LOST
 
 
 async def test_a_subscriber_that_raises_is_logged_and_called_again(peer, make):
-    """And one that left is not."""
+    """An unsubscribed one is not called."""
     stream = make(peer.url)
     calls = []
 
@@ -1440,8 +1438,7 @@ async def test_a_subscriber_that_raises_is_logged_and_called_again(peer, make):
     assert len(errors) == before
 
 
-async def test_questions_about_unknown_processes_name_the_known_ones(peer, make):
-    """At any time."""
+async def test_the_error_of_an_unknown_process_names_the_known_ones(peer, make):
     async with make(peer.url, speaker=["sh", "-c", "cat >/dev/null"]) as stream:
         with pytest.raises(UnknownProcess, match="player"):
             stream.error_history("sox")
@@ -1457,14 +1454,14 @@ async def test_questions_about_unknown_processes_name_the_known_ones(peer, make)
         ({"prebuffer_ms": -1}, "prebuffer_ms"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_at_once(option, said, tmp_path):
-    """And no log is left behind."""
+def test_an_invalid_option_is_refused_before_a_log_is_created(option, said, tmp_path):
     with pytest.raises(InvalidConfiguration, match=said):
         Stream(**option)
 
 
-async def test_a_session_logs_where_its_manager_does(peer, manager, logger):
-    """Unless it is told otherwise."""
+async def test_a_session_uses_the_logger_of_its_manager_unless_it_has_its_own(
+    peer, manager, logger
+):
     options = {"url": peer.url, "microphone": None, "speaker": None}
     async with Stream(process_manager=manager, **options) as stream:
         assert stream.logger is logger
@@ -1472,8 +1469,7 @@ async def test_a_session_logs_where_its_manager_does(peer, manager, logger):
     assert entries[-1].message == "Session ended"
 
 
-async def test_nonsense_is_refused(make):
-    """Where the mistake is."""
+async def test_invalid_arguments_of_methods_are_refused(make):
     stream = make("http://example.org")
     with pytest.raises(InvalidConfiguration):
         await stream.start_streaming()
