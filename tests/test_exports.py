@@ -91,8 +91,8 @@ asyncio.run(main())
 
 def test_no_module_is_loaded_while_children_start_and_exit(tmp_path):
     """Loading a module blocks the loop for longer than an audio frame."""
-    words = [sys.executable, "-c", PROGRAM, str(tmp_path / "log")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in {"[]", "['resource']"}  # `os.wait4` asks for that one
 
 

@@ -43,8 +43,8 @@ echo ready; exec sleep 1000"
         [process."what [it] is"]
         command = "echo hello; exec sleep 1000"
         """)
-    words = [sys.executable, "-m", "realtalk_async.cli", "run", "app.toml"]
-    one = subprocess.Popen(words, cwd=here, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "realtalk_async.cli", "run", "app.toml"]
+    one = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, text=True)
     said = ""
     while "| ready" not in said or "| hello" not in said:
         said += (line := one.stdout.readline())
@@ -57,9 +57,9 @@ echo ready; exec sleep 1000"
 
 
 def realtalk(*arguments, code=0):
-    """Return what a command prints."""
-    words = [sys.executable, "-m", "realtalk_async.cli", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+    """Return the output of a command."""
+    command = [sys.executable, "-m", "realtalk_async.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 

@@ -17,7 +17,7 @@ from realtalk_async.cli import exit_codes
 from realtalk_async.cli.line_format import COLOURS, LineFormatter, wants_colour
 from realtalk_async.supervision import Cause, ProcessStatus, State
 
-PATIENCE = 120
+TIMEOUT = 120
 """Seconds that a run may take on a busy machine."""
 
 NO_COLOUR_SETTINGS = {"NO_COLOR": "", "FORCE_COLOR": ""}
@@ -25,7 +25,7 @@ NO_COLOUR_SETTINGS = {"NO_COLOR": "", "FORCE_COLOR": ""}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where the command line is used; temporary files go beside it."""
+    """Return the working folder of the command line."""
     (tmp_path / "here").mkdir()
     (tmp_path / "temporary").mkdir()
     return tmp_path / "here"
@@ -33,11 +33,11 @@ def folder(tmp_path):
 
 @pytest.fixture
 def begin(folder):
-    """Return what begins `realtalk-async run`; whatever is left is killed."""
+    """Return a function that begins `realtalk-async run`; kill all runs at the end."""
     begun = []
 
     def start(*arguments, env=None, **options):
-        words = [sys.executable, "-m", "realtalk_async.cli", "run", *arguments]
+        command = [sys.executable, "-m", "realtalk_async.cli", "run", *arguments]
         environment = {
             **os.environ,
             **NO_COLOUR_SETTINGS,
@@ -46,7 +46,7 @@ def begin(folder):
             **(env or {}),
         }
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        one = subprocess.Popen(words, cwd=folder, env=environment, **options)
+        one = subprocess.Popen(command, cwd=folder, env=environment, **options)
         begun.append(one)
         return one
 
@@ -62,22 +62,22 @@ def begin(folder):
 
 @pytest.fixture
 def run(begin):
-    """Return what does a whole run, and tells code, stdout and stderr."""
+    """Return a function that runs to the end and returns code, stdout and stderr."""
 
     def go(*arguments, given=None, **options):
         if given is not None:
             options["stdin"] = subprocess.PIPE
         one = begin(*arguments, **options)
-        out, err = one.communicate(given, timeout=PATIENCE)
+        out, err = one.communicate(given, timeout=TIMEOUT)
         return one.returncode, out, err.decode()
 
     return go
 
 
 def read_until(stream, wanted):
-    """Read a pipe or terminal until it has said something; return all of it."""
+    """Read a pipe or terminal up to a text; return everything that was read."""
     descriptor = stream if isinstance(stream, int) else stream.fileno()
-    said, deadline = b"", time.monotonic() + PATIENCE
+    said, deadline = b"", time.monotonic() + TIMEOUT
     while wanted not in said:
         ready, _, _ = select.select([descriptor], [], [], deadline - time.monotonic())
         assert ready, f"{wanted!r} did not come: {said!r}"
@@ -90,7 +90,7 @@ def read_until(stream, wanted):
 
 
 def is_gone(pid):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         try:
             with open(f"/proc/{pid}/stat") as stat:
@@ -174,7 +174,7 @@ def test_a_stopped_run_leaves_no_log(begin, folder):
     one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
     read_until(one.stdout, b"ready\n")
     one.send_signal(signal.SIGINT)
-    assert one.wait(PATIENCE) == 130
+    assert one.wait(TIMEOUT) == 130
     assert list((folder.parent / "temporary").iterdir()) == []
     assert one.stderr.read() == b""
 
@@ -221,7 +221,7 @@ def test_a_run_that_is_killed_right_after_the_start_leaves_no_process(
 ):
     pids = folder / "pids"
     started = begin("--", "sh", "-c", f"echo $$ >> {pids}; exec sleep 62")
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (pids.exists() and pids.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -238,7 +238,7 @@ def test_ctrl_c_stops_the_command_by_its_ladder(begin):
     one = begin("--", "sh", "-c", script)
     read_until(one.stdout, b"ready\n")
     one.send_signal(signal.SIGINT)
-    out, _ = one.communicate(timeout=PATIENCE)
+    out, _ = one.communicate(timeout=TIMEOUT)
     assert out == b"clean\n"
     assert one.returncode == 130
 
@@ -247,12 +247,12 @@ def test_sigterm_stops_the_command(begin):
     one = begin("--", "sh", "-c", "echo ready; exec sleep 1000")
     read_until(one.stdout, b"ready\n")
     one.terminate()
-    assert one.wait(PATIENCE) == 143
+    assert one.wait(TIMEOUT) == 143
 
 
 def press_ctrl_c_until_it_ends(one):
     """Return the exit code. Two signals at once count as one, so send further signals."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while one.poll() is None:
         assert time.monotonic() < deadline, "it runs its ladder to the end"
         one.send_signal(signal.SIGINT)
@@ -288,7 +288,7 @@ def test_a_closed_output_ends_the_run(begin):
     one = begin("--", "sh", "-c", "echo $$; exec yes")
     pid = int(read_until(one.stdout, b"y\n").split()[0])
     one.stdout.close()
-    assert one.wait(PATIENCE) == 141
+    assert one.wait(TIMEOUT) == 141
     assert is_gone(pid)
 
 
@@ -296,11 +296,11 @@ def test_supervision_goes_on_while_the_output_is_not_read(begin, folder):
     (folder / "Procfile").write_text(
         "flood: exec yes\n"
         "other: echo >> starts; [ $(wc -l < starts) -gt 2 ] || exit 1; "
-        "touch revived; exec sleep 1000\n"
+        "touch restarted; exec sleep 1000\n"
     )
     one = begin()
-    deadline = time.monotonic() + PATIENCE
-    while not (folder / "revived").exists():
+    deadline = time.monotonic() + TIMEOUT
+    while not (folder / "restarted").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert press_ctrl_c_until_it_ends(one) == 137
@@ -370,8 +370,8 @@ def test_all_processes_of_a_procfile_end_when_one_is_given_up(run, folder):
 
 
 def test_an_exit_is_reported_after_the_last_output(run, folder):
-    words = "echo one; echo two >&2; echo last words >&2; exit 3"
-    (folder / "Procfile").write_text(f"a: {words}\n")
+    script = "echo one; echo two >&2; echo last words >&2; exit 3"
+    (folder / "Procfile").write_text(f"a: {script}\n")
     _, out, _ = run("--max-failures", "1", "--stamp", "none")
     lines = [line.split(": ")[0] for line in out.decode().splitlines()]
     a, system = "a      |", "system |"
@@ -507,13 +507,13 @@ def test_restart_options_are_refused_for_toml(run, folder):
 
 
 def on_a_terminal(begin, *arguments, env=None):
-    """Return what a run shows on a terminal."""
+    """Return the output of a run on a terminal."""
     ours, theirs = pty.openpty()
     try:
         one = begin(*arguments, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
         said = read_until(ours, b"finished")
-        assert one.wait(PATIENCE) == 0
+        assert one.wait(TIMEOUT) == 0
     finally:
         os.close(ours)
     return said

@@ -73,7 +73,7 @@ def test_who_may_connect():
     assert not may_connect(1000, 0)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 async def test_another_user_gets_an_error(manager):
     where = f"\0realtalk-test-{os.getpid()}"  # a name without any file or mode
     with socket.socket(socket.AF_UNIX) as listening:

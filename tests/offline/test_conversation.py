@@ -29,7 +29,7 @@ def item(item_id: str, text: str = "") -> Item:
 
 
 def created(body: object) -> Item:
-    """Return what a client's item becomes."""
+    """Return the item that the conversation creates from a client's item."""
     return item_from_client(body, lambda kind: f"{kind}_1")
 
 

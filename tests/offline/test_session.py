@@ -200,7 +200,7 @@ def test_the_recogniser_gets_the_padding_and_the_speech():
     assert started["audio_start_ms"] == 1080 - 400  # 300 of padding, 100 of onset
     assert (
         client.fed_bytes == len(SECOND) + 320 * 48
-    )  # padding, and what the onset took
+    )  # the padding and the time of the onset
 
 
 def test_the_answer_is_requested_after_recognition():

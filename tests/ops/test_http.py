@@ -251,7 +251,7 @@ async def test_a_hanging_loop_fails_health_checks_at_once_and_can_still_be_scrap
         asking.start()
         asked.set()
         while asking.is_alive():
-            time.sleep(0.01)  # what a callback should never do
+            time.sleep(0.01)  # a callback must not block
         async with asyncio.timeout(120):
             while (await get(endpoint, "/healthz"))[0] != 200:
                 await asyncio.sleep(0.01)  # it turns again, and all is well
@@ -375,7 +375,7 @@ async def test_the_endpoint_can_be_mounted_as_a_wsgi_application(manager):
             pages, environ, lambda *one: responses.append(one)
         )
         assert collector.check("liveness").ok  # in the loop, without waiting for it
-        assert collector.snapshot().samples  # what is known
+        assert collector.snapshot().samples  # the last snapshot
     assert responses[0][0] == "200 OK"
     assert json.loads(b"".join(body))["ok"]
 

@@ -21,9 +21,9 @@ def begin(tmp_path):
 
     def start(*arguments, env=None):
         (tmp_path / "Procfile").write_text(PROCFILE)
-        words = [sys.executable, "-m", "realtalk_async.cli", "run", "--no-control"]
+        command = [sys.executable, "-m", "realtalk_async.cli", "run", "--no-control"]
         one = subprocess.Popen(
-            [*words, *arguments],
+            [*command, *arguments],
             cwd=tmp_path,
             env={**os.environ, **(env or {})},
             stdout=subprocess.PIPE,

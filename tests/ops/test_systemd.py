@@ -281,7 +281,7 @@ asyncio.run(main())
     async with asyncio.timeout(120):
         while process_groups.living_members(
             mic
-        ):  # the guard ends what the app has left
+        ):  # the guard kills the children of the app
             await asyncio.sleep(0.01)
 
 

@@ -428,10 +428,10 @@ def test_virtual_timers_fire_in_order():
 
 def test_ready_events_precede_a_virtual_timer():
     async def main():
-        loop, heard = asyncio.get_running_loop(), []
+        loop, received = asyncio.get_running_loop(), []
         reading, writing = os.pipe()
         loop.add_reader(
-            reading, lambda: heard.append((os.read(reading, 9), loop.time()))
+            reading, lambda: received.append((os.read(reading, 9), loop.time()))
         )
         os.write(writing, b"x")
         began = loop.time()
@@ -439,7 +439,7 @@ def test_ready_events_precede_a_virtual_timer():
         loop.remove_reader(reading)
         os.close(reading)
         os.close(writing)
-        return heard == [(b"x", began)]
+        return received == [(b"x", began)]
 
     assert virtual_time.run(main())
 

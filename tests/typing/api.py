@@ -108,10 +108,10 @@ def read() -> bytes:
 
 async def talk() -> None:
     """Run a session."""
-    heard = bytearray()
+    received = bytearray()
     for stream in (
         Stream(microphone=samples, speaker=play),
-        Stream(microphone=samples(), speaker=heard.extend),
+        Stream(microphone=samples(), speaker=received.extend),
         Stream(microphone=read, speaker="out.wav"),
         Stream(microphone=["parec"], speaker=None),
     ):

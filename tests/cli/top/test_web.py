@@ -12,24 +12,24 @@ import time
 import pytest
 from websockets.sync.client import connect
 
-PATIENCE = 120
+TIMEOUT = 120
 CLI = [sys.executable, "-m", "realtalk_async.cli"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(3 * PATIENCE)]
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(3 * TIMEOUT)]
 
 
 @contextlib.contextmanager
-def running(*words, **rest):
+def running(*arguments, **rest):
     """Run one of our programs for as long as the block."""
     with subprocess.Popen(
-        [*CLI, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **rest
+        [*CLI, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **rest
     ) as child:
         try:
             yield child
         finally:
             child.terminate()
-            child.wait(PATIENCE)
+            child.wait(TIMEOUT)
 
 
 def as_bytes(frame):
@@ -44,7 +44,7 @@ def free_port():
 
 def until(condition):
     """Wait for a condition that another process brings about."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
@@ -52,7 +52,7 @@ def until(condition):
 
 def answers(port):
     with contextlib.suppress(OSError):
-        one = http.client.HTTPConnection("localhost", port, timeout=PATIENCE)
+        one = http.client.HTTPConnection("localhost", port, timeout=TIMEOUT)
         try:
             one.request("GET", "/")
             return one.getresponse().status == 200
@@ -80,7 +80,7 @@ def test_a_browser_is_sent_the_view(served):
     """As a terminal's bytes over the websocket; without keys that act."""
     seen = b""
     with connect(f"ws://localhost:{served}/ws?width=100&height=30") as browser:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while b"a-word" not in seen:
             seen += as_bytes(browser.recv(timeout=deadline - time.monotonic()))
     assert b"talker" in seen
@@ -115,7 +115,7 @@ def test_chromium_shows_it_and_its_keys_work(served, tmp_path):
 
 def wait(page, condition):
     """Let the page work until it is as expected."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         page.wait_for_timeout(50)
