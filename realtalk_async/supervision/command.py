@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWriter
-from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
+from realtalk_async.supervision.kernel.spawn import (
+    NewProcess,
+    current_guard,
+    spawn_process,
+    with_default_signals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +28,22 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
+
+NOT_INHERITED: dict[str, None] = dict.fromkeys(
+    (
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_PIDFDID",
+    )
+)
+"""
+What systemd tells the app alone, see sd_notify(3) and sd_listen_fds(3). A child that had
+these variables would report itself ready, or alive, in the name of the app.
+"""
 
 
 class Command:
@@ -97,8 +118,20 @@ class Command:
         return dict(self._options)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the child's environment: the app's, with `env` and *extra* applied."""
-        merged: dict[str, str | None] = {**os.environ, **self.env, **(extra or {})}
+        """
+        Return the child's environment: the app's, with `env` and *extra* applied.
+
+        The variables of the app's own service manager (`NOT_INHERITED`) are left out,
+        unless `env` has them.
+        """
+        guard = current_guard.get()
+        merged: dict[str, str | None] = {
+            **os.environ,
+            **NOT_INHERITED,
+            **self.env,
+            **(guard.environment if guard else {}),
+            **(extra or {}),
+        }
         return {name: value for name, value in merged.items() if value is not None}
 
     async def __call__(self) -> asyncio.subprocess.Process:
@@ -108,10 +141,13 @@ class Command:
         Raises:
             SpawnFailed: If the operating system refuses.
         """
+        env, argv = self.environment(), self.argv
         try:
+            if self._options.get("restore_signals", True):
+                argv = tuple(with_default_signals(argv, env, self.cwd))
             return await asyncio.create_subprocess_exec(
-                *self.argv,
-                env=self.environment(),
+                *argv,
+                env=env,
                 cwd=self.cwd,
                 stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -199,14 +235,21 @@ def spawn(
     on_exit: Callable[[ChildProcess], None],
 ) -> Running:
     """
-    Start a command in a new session, in one synchronous step of about 1 ms.
+    Start a command in a new session, in one synchronous step of about 0.3 ms.
 
     Raises:
-        OSError: If the operating system refuses; no descriptor is left open then.
+        OSError: If the operating system refuses, or cannot watch the child; neither the
+            child nor a descriptor is left then, and *on_exit* is not called.
     """
+    is_handed_over = False
+
+    def report_exit(child: ChildProcess) -> None:
+        if is_handed_over:
+            on_exit(child)
+
     new, ours = _spawn_with_pipes(command, extra_env)
     try:
-        child = ChildProcess(new, on_exit)
+        child = ChildProcess(new, report_exit)
     except BaseException:
         _close_all(ours)
         raise
@@ -215,7 +258,7 @@ def spawn(
         for name in STREAMS:
             if name in ours:
                 readers[name] = PipeReader(
-                    ours.pop(name),
+                    ours.pop(name),  # the reader closes it, whatever happens
                     name,
                     on_data,
                     get_memory=get_memory,
@@ -228,6 +271,7 @@ def spawn(
         _close_all(ours)
         raise
     stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
+    is_handed_over = True
     return Running(child, stdin, readers)
 
 
@@ -284,6 +328,10 @@ def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
         return SpawnFailed(name, error, cwd, "the working directory does not exist")
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         hint = "no descriptor is left: close some, or raise the limit (ulimit -n)"
+    elif error.errno == errno.ENOSPC:
+        hint = (
+            "it cannot be watched: raise the limit fs.epoll.max_user_watches (sysctl)"
+        )
     elif error.errno in {errno.EAGAIN, errno.ENOMEM}:
         hint = "the system cannot start another process now; retry later"
     elif error.errno == errno.EINVAL:

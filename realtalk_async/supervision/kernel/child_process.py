@@ -56,10 +56,7 @@ class ChildProcess:
         self.ended: float | None = None
         """When the exit status was read, in monotonic seconds."""
         self._exited: asyncio.Future[None] | None = None
-        # This object reaps the program. Popen's destructor must not try: the pid may
-        # belong to another process by then.
-        new.popen.returncode = 0
-        self.pid = new.popen.pid
+        self.pid = new.pid
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
         self._poller = get_fair_poller()

@@ -49,8 +49,13 @@ class FairPoller:
             epoll = select.epoll()
             self._loop.add_reader(epoll.fileno(), self._poll)
             self._epoll = epoll
-        self._epoll.register(descriptor, select.EPOLLIN)
         self._callbacks[descriptor] = callback
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except OSError:
+            del self._callbacks[descriptor]
+            self._close_if_unused()
+            raise
 
     def remove(self, descriptor: int) -> None:
         """
@@ -63,7 +68,10 @@ class FairPoller:
             return
         if self._callbacks.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
-        if not self._callbacks:
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._epoll is not None and not self._callbacks:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
