@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 # Tests of sound, speech, whole sessions and programs: they need real time and two cores.
 REALTIME = {
     "cli/test_demo",
-    "cli/test_main",
+    "cli/test_commands",
     "cli/test_runner",
     "cli/top/test_app",
     "control/test_server",

@@ -11,6 +11,7 @@ from realtalk_async.control import (
     ControlUnavailable,
     Request,
 )
+from realtalk_async.control.handlers import Differ
 from realtalk_async.testing import programs
 
 TIMEOUT = 120
@@ -192,3 +193,42 @@ async def test_a_failed_restart_gives_its_reason(manager, socket_path, tmp_path)
     program.unlink()
     with pytest.raises(ControlUnavailable, match="No such file"):
         await send(socket_path, "restart", name="app")
+
+
+def test_an_item_has_only_the_changed_fields():
+    differ = Differ()
+    one, two = {"state": "running", "bytes": 0}, {"state": "running", "bytes": 5}
+    assert differ.compare({"a": one, "b": one}) == {
+        "changed": {"a": one, "b": one},
+        "gone": [],
+    }
+    assert differ.compare({"a": two, "b": one}) == {
+        "changed": {"a": {"bytes": 5}},
+        "gone": [],
+    }
+    assert differ.compare({"b": one}) == {"changed": {}, "gone": ["a"]}
+
+
+async def test_a_watch_gives_the_app_and_then_its_changes(manager, socket_path):
+    for number in range(5):
+        await manager.start(f"idle-{number}", Command("sleep", "60"))
+    items = ControlClient(socket_path).send_async(Request("watch", period=0.1))
+    with anyio.fail_after(TIMEOUT):
+        first = await anext(items)
+        assert set(first["changed"]) == {f"idle-{number}" for number in range(5)}
+        assert first["pid"] == os.getpid()
+        assert (await anext(items))["changed"] == {}
+        await manager.stop("idle-3")
+        while not (changed := (await anext(items))["changed"]):
+            pass
+    assert set(changed) == {"idle-3"}
+    await items.aclose()
+
+
+async def test_lines_are_cut_at_the_requested_width(manager, socket_path):
+    wide = Command("sh", "-c", "printf '%0100000d\\n' 7; exec sleep 60")
+    process = await manager.start("wide", wide)
+    await process.wait_for_line("7$")
+    request = Request("tail", name="wide", width=30)
+    lines = [one async for one in ControlClient(socket_path).send_async(request)]
+    assert [len(one["text"]) for one in lines] == [30]

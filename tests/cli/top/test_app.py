@@ -1,25 +1,17 @@
 import asyncio
-import os
 import re
 import subprocess
 import sys
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.cells import cell_len
 from textual.widgets import Input, TabbedContent
 
 from realtalk_async import Command, RestartPolicy
 from realtalk_async.cli.top import panes
 from realtalk_async.cli.top.app import LiveView
-from realtalk_async.cli.top.columns import format_bytes, layout, printable
-from realtalk_async.cli.top.resource_usage import read_usage
-from realtalk_async.cli.top.rows import ORDERS, AppState, Row, Usage
 from realtalk_async.cli.top.widgets import ProcessTable, TextPane
-from realtalk_async.control import ControlClient, Request, serve_control
-from realtalk_async.control.handlers import Differ
+from realtalk_async.control import ControlClient, serve_control
 
 TIMEOUT = 120
 SIZES = [(80, 24), (200, 60)]
@@ -66,160 +58,6 @@ async def until_visible(pilot, pattern):
 
     await until(pilot, is_visible)
     return found[0]
-
-
-# ---- the items of a watch
-
-
-def test_an_item_has_only_the_changed_fields():
-    differ = Differ()
-    one, two = {"state": "running", "bytes": 0}, {"state": "running", "bytes": 5}
-    assert differ.compare({"a": one, "b": one}) == {
-        "changed": {"a": one, "b": one},
-        "gone": [],
-    }
-    assert differ.compare({"a": two, "b": one}) == {
-        "changed": {"a": {"bytes": 5}},
-        "gone": [],
-    }
-    assert differ.compare({"b": one}) == {"changed": {}, "gone": ["a"]}
-
-
-@given(
-    st.lists(
-        st.dictionaries(
-            st.sampled_from("abc"),
-            st.fixed_dictionaries(
-                {"state": st.sampled_from("xy"), "bytes": st.integers()}
-            ),
-        )
-    )
-)
-def test_all_changes_together_give_the_whole_state(items):
-    differ, state = Differ(), AppState()
-    for now, rows in enumerate(items, 1):
-        state.update(differ.compare(rows), float(now))
-        known = {n: {"state": r.state, "bytes": r.bytes} for n, r in state.rows.items()}
-        assert known == rows
-
-
-async def test_a_watch_gives_the_app_and_then_its_changes(manager, socket_path):
-    for number in range(5):
-        await manager.start(f"idle-{number}", Command("sleep", "60"))
-    items = ControlClient(socket_path).send_async(Request("watch", period=0.1))
-    with anyio.fail_after(TIMEOUT):
-        first = await anext(items)
-        assert set(first["changed"]) == {f"idle-{number}" for number in range(5)}
-        assert first["pid"] == os.getpid()
-        assert (await anext(items))["changed"] == {}
-        await manager.stop("idle-3")
-        while not (changed := (await anext(items))["changed"]):
-            pass
-    assert set(changed) == {"idle-3"}
-    await items.aclose()
-
-
-async def test_lines_are_cut_at_the_requested_width(manager, socket_path):
-    wide = Command("sh", "-c", "printf '%0100000d\\n' 7; exec sleep 60")
-    process = await manager.start("wide", wide)
-    await process.wait_for_line("7$")
-    request = Request("tail", name="wide", width=30)
-    lines = [one async for one in ControlClient(socket_path).send_async(request)]
-    assert [len(one["text"]) for one in lines] == [30]
-
-
-# ---- the state of the app
-
-
-def item(**rows):
-    return {"status": "running", "degraded": {}, "gone": [], "changed": rows}
-
-
-def test_rates_are_differences_over_time():
-    state = AppState()
-    state.update(item(a={"bytes": 1000}), 10.0)
-    assert state.rows["a"].rate == 0
-    state.update(item(a={"bytes": 3000}), 12.0)
-    assert state.rows["a"].rate == 1000
-    state.update(item(), 13.0)
-    assert state.rows["a"].rate == 0
-
-
-def test_the_cpu_of_a_new_incarnation_starts_at_zero():
-    state = AppState()
-    state.update(item(a={"pid": 7, "uptime": None}), 1.0)
-    state.update_usage({7: Usage(5.0, 100)}, 1.0)
-    state.update_usage({7: Usage(5.5, 100)}, 2.0)
-    assert (state.rows["a"].cpu, state.rows["a"].memory) == (50.0, 100)
-    state.update(item(a={"pid": 8}), 3.0)
-    state.update_usage({8: Usage(9.0, 50)}, 3.0)
-    assert state.rows["a"].cpu == 0
-    state.update(item(a={"uptime": 3.0}), 4.0)
-    state.update_usage({8: Usage(9.5, 50)}, 4.0)
-    assert state.rows["a"].cpu is None
-
-
-def test_every_order_has_all_rows():
-    state = AppState()
-    state.update(item(b={"bytes": 0}, a={"bytes": 0}), 1.0)
-    state.update(item(a={"bytes": 9}), 2.0)
-    orders = {order: [row.name for row in state.ordered(order)] for order in ORDERS}
-    assert orders["start"] == ["b", "a"]
-    assert orders["name"] == orders["output"] == ["a", "b"]
-    assert all(sorted(names) == ["a", "b"] for names in orders.values())
-
-
-async def test_the_usage_of_a_session_includes_all_its_processes():
-    two = ["sh", "-c", "sleep 60 & sleep 60 & wait"]
-    child = await asyncio.create_subprocess_exec(*two, start_new_session=True)
-    try:
-        with anyio.fail_after(TIMEOUT):
-            while (found := read_usage().get(child.pid)) is None or found.memory < 1000:
-                await asyncio.sleep(0.01)
-        assert found.cpu >= 0
-    finally:
-        os.killpg(child.pid, 9)
-        await child.wait()
-
-
-# ---- columns
-
-TEXT = st.text(max_size=40)
-
-
-@given(
-    st.lists(TEXT, min_size=1, max_size=3),
-    st.integers(40, 250),
-    st.integers(0, 10**15),
-    st.text(max_size=300),
-)
-def test_columns_are_aligned_with_their_headings(names, width, count, last):
-    columns = layout(names, width)
-    row = Row(names[0], "running", 4194304, 99, 0.0, None, 7, bytes=1, last=last)
-    row.rate, row.cpu, row.memory = float(count), 99.9, count
-    cells = columns.cells(row, 100.0)
-    assert sum(map(cell_len, cells[:3])) == len(columns.heading()) - len("last line")
-    if width >= 80:
-        assert sum(map(cell_len, cells[:3])) <= width - 10
-
-
-@given(st.floats(0, 1e15))
-def test_bytes_take_at_most_five_characters(count):
-    assert len(format_bytes(count)) <= 5
-
-
-@given(st.text())
-def test_no_output_of_a_process_moves_the_cursor(text):
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]", printable(text))
-
-
-def test_escape_sequences_of_a_process_are_removed():
-    assert (
-        printable("\x1b[1;31mred\x1b[0m\tand \x1b]0;title\x07plain") == "red and plain"
-    )
-
-
-# ---- the view
 
 
 @pytest.mark.parametrize("size", SIZES)
