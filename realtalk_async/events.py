@@ -42,7 +42,7 @@ class Cause(enum.StrEnum):
 
 
 class EventLogEntry(NamedTuple):
-    """What an event says in the log: the arguments of `Logger.log`."""
+    """The log entry of an event: the arguments of `Logger.log`."""
 
     level: Literal["INFO", "WARNING", "ERROR"]
     component: str

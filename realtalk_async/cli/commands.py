@@ -259,7 +259,7 @@ def _errors_as_messages() -> Generator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output is gone; Python must not flush stdout at exit.
+        # The reader of stdout has closed it; Python must not flush stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
@@ -296,7 +296,10 @@ _name = click.argument("name", shell_complete=_complete_name)
 @_name
 @click.option("-n", default=10, show_default=True, help="Number of the newest lines.")
 @click.option(
-    "-f", "--follow", is_flag=True, help="Also print new lines, until it ends for good."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Also print new lines, until it is not restarted any more.",
 )
 @_app_options
 def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -334,7 +337,7 @@ def history(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
 @_name
 @_app_options
 def explain(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
-    """Explain the state of the process NAME: its last failure, and what comes next."""
+    """Explain the state of the process NAME: its last failure, and the next step."""
     _send(method="explain", name=name, **options)
 
 
@@ -346,7 +349,7 @@ def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     _send(method="restart", name=name, **options)
 
 
-@main.command(short_help="Stop a process for good.")
+@main.command(short_help="Stop a process without a restart.")
 @_name
 @_app_options
 def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -404,7 +407,7 @@ def demo(mic: str | None, speaker: str | None, out: Path | None) -> None:
     Hold a supervised voice conversation against the embedded offline peer.
 
     No key, no sound card, no network. Recorder, player and peer are real child
-    processes; the recorder is killed in mid-sentence, and the conversation completes.
+    processes; the recorder is killed in the middle of a sentence, and the conversation completes.
     """
     import tempfile
 

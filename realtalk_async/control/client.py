@@ -147,7 +147,7 @@ class ControlClient:
         return self._get(Request("restart", name=name))
 
     def stop(self, name: str) -> JsonObject:
-        """Stop a process for good, and return its status."""
+        """Stop a process without a restart, and return its status."""
         return self._get(Request("stop", name=name))
 
     def _get(self, request: Request) -> JsonObject:

@@ -32,7 +32,7 @@ MAX_LAST_LINE = 200
 
 
 class RequestRefused(RealtalkError):
-    """The app cannot do what a request asks for."""
+    """The app cannot fulfil a request."""
 
 
 class RequestHandlers:

@@ -46,7 +46,7 @@ class Request:
     history     the incarnations of one process, or of all processes
     explain     why a process is in its state, and its last failure
     restart     stop a process, if it runs, and start it again
-    stop        stop a process for good
+    stop        stop a process without a restart
     =========== ================================================================
     """
 

@@ -59,7 +59,7 @@ def socket_folder() -> Path:
 
 
 def new_socket_path() -> Path:
-    """Return an unused path in the folder; its name begins with our pid."""
+    """Return an unused path in the folder; its name begins with the pid of this process."""
     folder, number = socket_folder(), 1
     path = folder / f"{os.getpid()}.sock"
     while path.exists():

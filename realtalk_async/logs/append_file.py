@@ -27,8 +27,8 @@ LOCK_TIMEOUT = 2.0
 """
 Seconds to wait for another process's lock.
 
-A process that was stopped during its write must not stop all others: after this time we
-write without the lock. Each write is one ``write(2)`` with O_APPEND, so that even then
+A process that was stopped during its write must not stop all others: after this time
+the lines are written without the lock. Each write is one ``write(2)`` with O_APPEND, so that even then
 lines tear only if the disk fills up at the same moment.
 """
 
@@ -295,7 +295,7 @@ class AppendFile:
         raise OSError(errno.ESTALE, "replaced each time it was opened", str(self.path))
 
     def _is_open(self) -> bool:
-        """Whether the descriptor is still our file; other code may have closed it."""
+        """Whether the descriptor still is that of the file; other code may close it."""
         try:
             status = os.fstat(self._descriptor)
         except OSError:

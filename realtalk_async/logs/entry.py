@@ -153,7 +153,7 @@ def escape_component(component: str) -> str:
 
 
 def unescape(text: str) -> str:
-    """Return *text* without our escapes; unknown escapes stay as they are."""
+    """Return *text* with escapes decoded; unknown escapes stay as they are."""
     return _ESCAPED.sub(_unescape, text) if "\\" in text else text
 
 
@@ -298,7 +298,7 @@ def searchable(line: str) -> tuple[str, ...] | None:
     Return texts that contain the message and the context of *line*, without parsing.
 
     A pattern that matches none of them does not match the entry. The result is `None`
-    if only parsing can tell: something is escaped, or written in another way than ours.
+    if only parsing can tell: something is escaped, or another program wrote it.
     """
     if "\\" in line or not line.isascii() or line.startswith("{"):
         return None

@@ -199,7 +199,7 @@ class Logger:
 
         Args:
             component: The part of the app that the entry is about.
-            message: The event, in words.
+            message: The event, as a text.
             context: More facts, by name; any values.
 
         Returns:

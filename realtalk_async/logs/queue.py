@@ -1,5 +1,5 @@
 """
-`LogQueue`: the lines that wait for the disk, and the one write that takes them there.
+`LogQueue`: the lines that wait for the disk; `flush` appends them with one write.
 
 Every log call appends to this queue; `writer` flushes it. This module handles threads,
 forks, the limit of memory, lines in shared memory, and the interpreter's exit.

@@ -228,7 +228,7 @@ def _mapping(value: Mapping[object, object], above: tuple[int, ...]) -> object:
 
 
 def _leaf(value: object, above: tuple[int, ...]) -> object:
-    """Return orjson's own form of an object, or ours."""
+    """Return the form of orjson for an object, or that of this module."""
     converted = show_object(value)
     if not isinstance(converted, str) or type(converted) is not str:
         return _plain(converted, above)

@@ -23,7 +23,7 @@ ONSET_MS = ONSET_FRAMES * FRAME_MS
 
 
 class TurnChange(enum.Enum):
-    """What a frame changed."""
+    """The change by a frame."""
 
     STARTED = "started"
     STOPPED = "stopped"

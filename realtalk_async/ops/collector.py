@@ -142,7 +142,7 @@ class Collector:
         answered = self._ask_loop(self._read_status)
         overdue = self.overdue
         if not answered and self._loop is not None:
-            overdue = max(overdue, self.max_lag)  # the time that it made us wait
+            overdue = max(overdue, self.max_lag)  # the time that this reader has waited
         return check(self._app, overdue, self.max_lag)
 
     def snapshot(self) -> Snapshot:

@@ -55,7 +55,7 @@ class HealthReport:
     """The result of a health check: the body of ``/healthz`` or ``/readyz``."""
 
     reasons: tuple[str, ...]
-    """What is wrong; empty if the app is healthy."""
+    """One text for each problem; empty if the app is healthy."""
     overdue: float
     """Seconds by which the event loop is late."""
     max_lag: float

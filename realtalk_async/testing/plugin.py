@@ -139,7 +139,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember when a test begins: its report leaves out what happened before."""
+    """Remember when a test begins: its report leaves out earlier events."""
     item.stash[_began] = time.time()
 
 

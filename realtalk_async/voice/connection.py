@@ -38,7 +38,7 @@ class NeverConnected(ServiceUnreachable):
 
 
 FATAL = (AuthenticationRefused, NeverConnected, ServiceRefused)
-"""Errors that another connection would not mend."""
+"""Errors that a new connection would meet as well."""
 
 _PROVEN = 5.0  # seconds after which a connection that breaks is no repeated failure
 
@@ -76,7 +76,7 @@ class Connection:
         Raises:
             ServiceUnreachable: If it broke, or cannot be opened now.
             NeverConnected: Likewise, and the session has never been ready.
-            AuthenticationRefused, ServiceRefused: If another try is of no use.
+            AuthenticationRefused, ServiceRefused: If a retry would fail as well.
 
         Cancellation: The connection is closed, within a second.
         """
@@ -211,7 +211,7 @@ class Connection:
             return
 
     def speaker_lost(self) -> None:
-        """Drop the queued audio and all that will come: there is no speaker."""
+        """Drop the queued and all later audio: there is no speaker."""
         self.session.speaker_lost(time.monotonic())
 
 

@@ -412,7 +412,7 @@ class DeviceFailed(VoiceEvent):
     reason: str
     """How the program ended, for people."""
     advice: str
-    """What the problem means and what to do."""
+    """The meaning of the problem, and advice."""
 
     def log_entry(self) -> EventLogEntry:
         context = {"problem": str(self.problem), "advice": self.advice}

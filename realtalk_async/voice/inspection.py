@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What happened in one session; ``str()`` gives a few lines for people."""
+    """The events and figures of one session; ``str()`` gives a few lines for people."""
 
     started_at: datetime
     duration: float
@@ -91,7 +91,7 @@ class Summary:
 
 class Inspection:
     """
-    What can be read of a session at any time, also after its end.
+    The queries of a session, at any time, also after its end.
 
     The event log, the metrics and the timeline listen to the session from its start.
 
@@ -152,7 +152,7 @@ class Inspection:
         return self.process_manager.get_error_history(process_name)
 
     def summary(self) -> Summary:
-        """Return what has happened so far."""
+        """Return the summary up to now."""
         session, supervisor = self._session, self._supervisor
         return Summary(
             started_at=supervisor.started_at,

@@ -71,7 +71,7 @@ class ResponseRequest:
 
 
 class Interaction(Inspection):
-    """What an app does in a session, besides starting and stopping it."""
+    """The calls of an app that takes part in a session."""
 
     _microphone: object
 
@@ -97,7 +97,7 @@ class Interaction(Inspection):
         trigger_response: bool = False,  # noqa: FBT001, FBT002 - the contract's order
     ) -> ResponseRequest | None:
         """
-        Send a message in writing.
+        Send a text message.
 
         It waits while a response is under way or there is no connection, also before
         the start::
@@ -136,7 +136,7 @@ class Interaction(Inspection):
 
     def interrupt(self) -> None:
         """
-        Silence the response under way, as the user's voice does.
+        Interrupt the response under way, as the user's voice does.
 
         Raises:
             ClosedStream: If the session has ended.
@@ -160,7 +160,7 @@ class Interaction(Inspection):
 
     def start_talking(self) -> None:
         """
-        Start a turn of push-to-talk: silence the response under way, and listen.
+        Start a turn of push-to-talk: interrupt the response, and send the microphone.
 
         Raises:
             InvalidConfiguration: If the service detects the turns, or there is no
@@ -255,7 +255,7 @@ class Interaction(Inspection):
                 outcome = await self._supervisor.wait_for_outcome(find)
         except TimeoutError:
             raise WaitExpired(
-                f"no response ended within {timeout:g} s; view_log() shows what came"
+                f"no response ended within {timeout:g} s; view_log() shows what the service sent"
             ) from None
         responses.handed_out(request)
         return outcome

@@ -272,7 +272,7 @@ class Stream(Interaction):
             AudioUnavailable: If there is no microphone or speaker that works.
             AuthenticationRefused: If the service refuses the key.
             ServiceUnreachable: If the service cannot be reached at the start.
-            ServiceRefused: If the service ended the session for good.
+            ServiceRefused: If the service ended the session with a fatal error.
             CriticalProcessFailed: If the recorder or the connection could not be
                 restarted.
             ClosedStream: If the session has ended before: a stream is one session.

@@ -81,7 +81,7 @@ def load_file(
     Args:
         file: The file's path.
         restart: For all processes of a Procfile.
-        port: The first ``PORT`` of a Procfile; without it that of ``.env``, that of our
+        port: The first ``PORT`` of a Procfile; without it that of ``.env``, that of the
             own environment, 5000.
         env_file: The file with the environment of a Procfile; without it, the ``.env``
             beside the Procfile, if there is one.

@@ -37,7 +37,7 @@ class Problem:
     key: str
     """Dotted, as in ``process.web.restart``; "" if the problem belongs to no key."""
     what: str
-    """What is wrong, and what is allowed."""
+    """The problem, and the allowed values."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -102,7 +102,7 @@ def spec_of_command(argv: tuple[str, ...], restart: RestartPolicy) -> AppSpec:
     """
     Return the spec of a command of the command line.
 
-    The command inherits our standard input and is critical: the run ends with it.
+    The command inherits the standard input and is critical: the run ends with it.
     """
     command = Command(*argv, redirect={"stdin": None})
     process = ProcessSpec(command.program_name, command, restart=restart, critical=True)

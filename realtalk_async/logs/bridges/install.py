@@ -2,8 +2,8 @@
 Bridges from logging, structlog, warnings and uncaught exceptions to the log.
 
 `install` installs all of them, and the object it returns removes them exactly: wrappers
-that other code has put around ours meanwhile stay, and our hooks inside them pass each
-call on to the hooks that were there before.
+that other code has put around these hooks meanwhile stay, and the hooks inside them
+pass each call on to the earlier hooks.
 """
 
 from __future__ import annotations

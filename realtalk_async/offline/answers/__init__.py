@@ -1,1 +1,1 @@
-"""What the offline peer says in response to a question."""
+"""The answers of the offline peer."""

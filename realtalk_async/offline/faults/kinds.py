@@ -39,9 +39,9 @@ class FaultKind:
     syntax: str
     """The kind and its argument, ``close-CODE``; brackets enclose an optional argument."""
     effect: str
-    """What the client receives."""
+    """The effect that the client sees."""
     stream: str
-    """What a `realtalk_async.Stream` does then."""
+    """The reaction of a `realtalk_async.Stream`."""
     event: str = AUDIO_DELTA
     """The event that triggers the fault if the fault names none."""
     argument: str = ""

@@ -73,12 +73,12 @@ def diagnose(
 
 
 def advise(problem: DeviceProblem) -> str:
-    """Return what a problem means."""
+    """Return the meaning of a problem, and advice."""
     return _ADVICE[problem]
 
 
 class RetryWindow:
-    """Bounds how long a temporary problem is waited out."""
+    """Limits the time of restarts that a temporary problem does not count against."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -117,7 +117,7 @@ class RateMonitor:
 
     def check(self, now: float, received: int) -> str | None:
         """
-        End a period of at least half a second; return what is wrong with its rate.
+        End a period of at least half a second; return the problem of its rate.
 
         ``None`` if the rate is right, or if nothing arrived: a probe detects silence.
         """

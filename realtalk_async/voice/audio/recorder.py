@@ -117,7 +117,7 @@ class Recorder:
         return self._connection.session.microphone.received > 0
 
     async def _check_rate(self, _process: object) -> str | None:
-        """Return what is wrong with the rate of the last second, or ``None``."""
+        """Return the problem of the rate in the last second, or ``None``."""
         wrong = self.rate_monitor.check(
             time.monotonic(), self._connection.session.microphone.received
         )

@@ -1,5 +1,5 @@
 """
-The state of the connection to the service: configuration, sign of life, end of its time.
+The state of the connection to the service: configuration, keepalive, expiry.
 
 All times are in monotonic seconds.
 """
@@ -32,8 +32,8 @@ class Keepalive:
     """
     Detects a service that stopped sending while its websocket still answers pings.
 
-    After *silence* seconds the service is asked for something that it has answered
-    before. If it does not answer either, the connection is lost.
+    After *silence* seconds the client sends a request that the service has answered
+    before. If the service does not answer it, the connection is lost.
 
     Args:
         now: When the connection was opened.
@@ -58,7 +58,7 @@ class Keepalive:
         self._asked_at = None
 
     def asked(self, now: float) -> None:
-        """Note that the service was asked for a sign of life."""
+        """Note that a keepalive was sent."""
         self._asked_at = now
 
     def silent_for(self, now: float) -> float:
@@ -67,7 +67,7 @@ class Keepalive:
 
     @property
     def ask_at(self) -> float | None:
-        """When to ask; ``None`` if an answer is due, or the service never answers."""
+        """When to send a keepalive; ``None`` if one is unanswered or would stay so."""
         if not self.answers or self._asked_at is not None:
             return None
         return self._received_at + self._silence
@@ -130,9 +130,8 @@ class ConnectionState:
     Args:
         outbox: Sends the messages.
         publish: Called with each event for the app.
-        silence: Seconds without a message after which the service is asked for a sign
-            of life.
-        timeout: Seconds that the service has to give it, or to confirm the
+        silence: Seconds without a message after which a keepalive is sent.
+        timeout: Seconds that the service has to answer a keepalive, or to confirm the
             configuration.
     """
 
@@ -194,7 +193,7 @@ class ConnectionState:
             self.expiry.end_at(expires_at - self._epoch)
 
     def on_session_updated(self, event: ServerEvent, now: float) -> None:
-        """The service confirmed the configuration, or gave a sign of life."""
+        """Note the confirmation of the configuration or the answer to a keepalive."""
         self.on_session_created(event, now)
         self.keepalive.answers = True
         if self.state is State.CONFIGURING:
@@ -211,11 +210,11 @@ class ConnectionState:
             self._publish(events.ConnectionRestored(downtime, self._replayed))
 
     def fail(self, reason: str) -> None:
-        """Close the connection; another one may work."""
+        """Close the connection; a new connection may work."""
         self.state, self.error = State.CLOSING, ServiceUnreachable(reason)
 
     def refuse(self, code: str, message: str) -> None:
-        """Close the connection and end the session: another one would fail likewise."""
+        """Close the connection and end the session: a new connection would fail too."""
         self.state, self.error = State.CLOSING, ServiceRefused(code, message)
 
     def replace(self, now: float) -> None:
@@ -224,7 +223,7 @@ class ConnectionState:
         self.state, self._lost_at = State.CLOSING, now
 
     def lost(self, now: float, state: State) -> None:
-        """Note that the connection is gone; *state* follows."""
+        """Note that the connection is lost; *state* follows."""
         self.state = state
         self._configuring_until = None
         if self._lost_at is None:
@@ -238,7 +237,7 @@ class ConnectionState:
         return bool(event_id) and event_id == self._config_message and is_first
 
     def is_about_keepalive(self, event_id: str) -> bool:
-        """Return whether an error answers the request for a sign of life."""
+        """Return whether an error answers the keepalive."""
         return bool(event_id) and event_id == self._keepalive_message
 
     @property
@@ -250,7 +249,7 @@ class ConnectionState:
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Stop waiting for a confirmation; ask a silent service for a sign of life."""
+        """Stop waiting for a confirmation; send a keepalive to a silent service."""
         keepalive = self.keepalive
         if is_due(self._configuring_until, now):
             self._skip_confirmation(now)
@@ -264,13 +263,13 @@ class ConnectionState:
         """Go on with a service that sends messages but never confirms."""
         self._configuring_until = None
         if not self.keepalive.has_received:
-            self.fail(f"nothing came within {self._timeout:g} s")
+            self.fail(f"the service sent nothing within {self._timeout:g} s")
             return
         self._publish(events.ProtocolProblem("no session.updated; going on"))
         self._configured(now, "")
 
     def response_stalled(self, now: float) -> None:
-        """Leave a silent service that cannot be asked for a sign of life."""
+        """Close the connection of a silent service that answers no keepalive."""
         keepalive = self.keepalive
         silent = keepalive.silent_for(now) >= self._silence
         if self.is_open and silent and not keepalive.answers:

@@ -1,5 +1,5 @@
 """
-The conversation as it really went: ordered, completed late, cut to what was heard.
+The conversation: items in order, late transcripts, responses cut to the heard part.
 
 The service may announce items in any order, and the transcript of the user's speech long
 after the response to it. Each item names the item before it, so these links give the
@@ -279,12 +279,12 @@ class OwnItems:
         if item_id in self._expected:
             del self._expected[item_id]
             return item_id
-        ours = next((key for key, said in self._expected.items() if said == text), None)
-        if ours is None:
+        own = next((key for key, said in self._expected.items() if said == text), None)
+        if own is None:
             return item_id
-        del self._expected[ours]
-        self._ours[item_id] = ours
-        return ours
+        del self._expected[own]
+        self._ours[item_id] = own
+        return own
 
 
 class ItemEvents:

@@ -247,14 +247,14 @@ class SessionConfig:
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=ServerVad)
     """``None`` is push-to-talk: commit, then ask for a response."""
     tools: tuple[Message, ...] = ()
-    """What the service may call."""
+    """The tools that the service may call."""
 
     def to_message(self) -> Message:
         """Return the ``session`` object of ``session.update``."""
         # A new object each time: it says "rate" in both directions, because a server
         # that assumed another rate garbled every transcript.
         detection = self.turn_detection
-        heard: Message = {
+        audio_input: Message = {
             "format": _pcm_format(),
             "transcription": self.transcription and {"model": self.transcription},
             "turn_detection": detection and detection.to_message(),
@@ -263,7 +263,7 @@ class SessionConfig:
         session: Message = {
             "type": "realtime",
             "output_modalities": [self.modality],
-            "audio": {"input": heard, "output": spoken},
+            "audio": {"input": audio_input, "output": spoken},
         }
         if self.instructions is not None:
             session["instructions"] = self.instructions
@@ -285,12 +285,12 @@ def session_update(config: SessionConfig) -> Message:
 
 
 def session_touch() -> Message:
-    """Change nothing of the session, and have that confirmed: is anybody there?"""
+    """Update nothing: a keepalive, which the service answers with a confirmation."""
     return {"type": "session.update", "session": {"type": "realtime"}}
 
 
 def append_audio(pcm: bytes) -> Message:
-    """Send what the microphone heard: whole samples, see `SAMPLE_RATE`."""
+    """Send audio of the microphone: whole samples, see `SAMPLE_RATE`."""
     audio = base64.b64encode(pcm).decode("ascii")
     return {"type": "input_audio_buffer.append", "audio": audio}
 

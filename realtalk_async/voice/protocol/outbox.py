@@ -101,7 +101,7 @@ class Outbox:
         return self._messages.popleft()
 
     def clear(self) -> None:
-        """Drop the messages for a connection that is gone."""
+        """Drop the messages for a connection that is lost."""
         self._messages.clear()
 
     def send(self, message: Message, item_id: str = "") -> str:
@@ -174,7 +174,7 @@ class Outbox:
         self._status_due = True
 
     def send_queued(self, now: float) -> None:
-        """Send all that waits, up to the next request; no response is active."""
+        """Send the queued messages, up to the next request; no response is active."""
         if self._status_due:
             self._send_status()
         while self._results:
@@ -230,7 +230,7 @@ class Outbox:
     # --- A new connection ---------------------------------------------------------
 
     def connected(self) -> None:
-        """Drop what was meant for the last connection."""
+        """Drop the messages for the last connection."""
         self.clear()
         self._connection += 1
         self._own_items.clear_expected()

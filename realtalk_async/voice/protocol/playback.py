@@ -87,7 +87,7 @@ class Playback:
         self._queue: deque[_Piece] = deque()
         self._sizes: dict[Part, _PartSizes] = {}
         self._playing: Part | None = None
-        self._empty_at = -math.inf  # when the player will have played what it has
+        self._empty_at = -math.inf  # when the player will have played all written audio
         self._odd: dict[Part, bytes] = {}
         self._dried = False  # the queue was emptied while its part was unfinished
         self.queued = 0

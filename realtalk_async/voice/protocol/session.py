@@ -1,7 +1,7 @@
 """
-The sans-I/O session: told what happened and when, it knows what to send and to play.
+The sans-I/O session: events and times in; messages, audio and events out.
 
-In the manner of `websockets.protocol.Protocol`: methods take what happened and the time
+In the manner of `websockets.protocol.Protocol`: methods take an input and the time
 ``now``; `next_message` gives the messages for the service in their order, `audio_due`
 the audio for the player, `events_received` the events for the app; `deadline` is the
 time of the next `tick`. One session lasts over all its connections.
@@ -64,16 +64,16 @@ class Session:
 
     Args:
         config: The configuration that the service gets.
-        input_filter: What of the microphone the service may hear.
+        input_filter: Selects the audio of the microphone that is sent.
         has_speaker: Whether audio is played; otherwise it is dropped.
         prebuffer_ms: See `Playback`.
         stall_after: Seconds without an event of a response after which it is given up
-            as `Status.STALLED`; and seconds without any message after which the service
-            is asked for a sign of life.
+            as `Status.STALLED`; and seconds without any message after which a keepalive
+            is sent.
         cancel_grace: Seconds that the service has to confirm an interruption; then the
             response counts as cancelled.
         setup_grace: Seconds that the service has to confirm the configuration, which
-            some servers never do, or to give a sign of life.
+            some servers never do, or to answer a keepalive.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Session:
         """Whether a connection is open and the service has configured the session."""
         return self.state is State.READY
 
-    # --- What to send, what happened, when to tick --------------------------------
+    # --- Messages, events, deadline -----------------------------------------------
 
     @property
     def has_message(self) -> bool:
@@ -192,7 +192,7 @@ class Session:
         return self.connection.expiry.replace_at(active_at)
 
     def tick(self, now: float) -> None:
-        """Give up what is overdue; see `deadline`."""
+        """Act on all deadlines that are over; see `deadline`."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
         stalled = self._response_events.give_up_overdue(now)
@@ -285,7 +285,7 @@ class Session:
         return pcm
 
     def speaker_lost(self, now: float) -> None:
-        """Drop the queued audio and all that will come."""
+        """Drop the queued and all later audio."""
         self.has_speaker = False
         self.playback.clear(now)
 
@@ -303,7 +303,7 @@ class Session:
     # --- Interruption -------------------------------------------------------------
 
     def interrupt(self, now: float) -> None:
-        """Silence the response under way, as the user's voice does."""
+        """Interrupt the response under way, as the user's voice does."""
         for response in self.responses:
             if response.state is ResponseState.ACTIVE:
                 self._outbox.send(messages.cancel_response(response.response_id))
@@ -319,7 +319,7 @@ class Session:
             self._cut_off(now)
 
     def _cut_off(self, now: float) -> None:
-        """Drop the queued audio, and truncate each response to what was heard."""
+        """Drop the queued audio, and truncate each response to its heard part."""
         unplayed_ms = self.playback.level_ms(now)
         if unplayed_ms:
             latency_ms = self.playback.latency_ms
@@ -349,7 +349,7 @@ class Session:
     # --- The user's turn ----------------------------------------------------------
 
     def start_turn(self, now: float) -> None:
-        """Start a turn of push-to-talk: silence the response, listen."""
+        """Start a turn of push-to-talk: interrupt the response, pass the microphone on."""
         if self._turn.request is not None:
             why = "another turn started before its audio was sent"
             self._response_events.finish_unsent(
@@ -489,7 +489,7 @@ class Session:
         if fatal:
             connection.refuse(code, message)
         elif code == "session_expired":
-            connection.fail(f"the session is used up: {code}: {message}")
+            connection.fail(f"the session has expired: {code}: {message}")
         elif about.type == "response.create" and code != messages.RESPONSE_ACTIVE:
             self._response_events.request_failed(f"{code}: {message}", now)
         else:

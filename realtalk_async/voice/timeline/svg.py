@@ -1,7 +1,7 @@
 """
 Draws a timeline as SVG, with one track for the user, each process and the service.
 
-The picture shows what was said and when, what the service sent, what the user really heard,
+The picture shows all speech, the events of the service, the audio that the user heard,
 and which processes died and were restarted.
 """
 

@@ -206,7 +206,7 @@ def test_a_server_without_any_event_is_no_realtime_service():
     harness = Harness(setup_grace=5.0)
     harness.open()
     harness.tick(105.0)
-    assert harness.error == "nothing came within 5 s"
+    assert harness.error == "the service sent nothing within 5 s"
     assert not harness.session.ready
     assert harness.session.deadline is None
 
@@ -786,7 +786,7 @@ def test_an_expired_session_is_dialled_again():
     """It ends after an hour, and some servers leave the socket open."""
     harness = Harness().connect()
     harness.event("error", error={"code": "session_expired", "message": "60 minutes"})
-    assert harness.error == "the session is used up: session_expired: 60 minutes"
+    assert harness.error == "the session has expired: session_expired: 60 minutes"
 
 
 def test_unknown_events_are_passed_on():
