@@ -270,10 +270,12 @@ async def test_a_hanging_loop_fails_health_checks_at_once_and_can_still_be_scrap
 
 def read_to_end(endpoint):
     """Return what the server sends until it ends the connection; b"" if it refuses."""
-    with socket.create_connection((endpoint.host, endpoint.port), 120) as client:
-        with contextlib.suppress(ConnectionError):
-            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            return client.makefile("rb").read()
+    with (
+        socket.create_connection((endpoint.host, endpoint.port), 120) as client,
+        contextlib.suppress(ConnectionError),
+    ):
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        return client.makefile("rb").read()
     return b""
 
 

@@ -52,6 +52,9 @@ Purpose = Literal["readiness", "liveness"]
 READY_PERIOD = 1.0
 """The shortest period, in seconds, of a readiness probe once it passes."""
 
+MIN_LATENESS = 0.1
+"""Seconds by which a check may always be late, however short its period is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -167,7 +170,7 @@ class Probe:
         period = max(0.02, window / 4)
 
         def make_check() -> Check:
-            meter = RateMeter(window, gap=2 * period)
+            meter = RateMeter(window, period)
 
             async def check(process: Probed) -> str | None:
                 rate = meter.read(*process.bytes_received(stream))
@@ -283,20 +286,38 @@ class Health:
         return self.failures >= self.probe.failure_threshold
 
 
+@dataclass(slots=True)
+class _Gap:
+    """The time between two readings of a `RateMeter`."""
+
+    seconds: float
+    units: int
+    is_late: bool
+    on_time: float
+    """The part of its seconds in which the event loop was certainly on time."""
+
+
 class RateMeter:
     """
     The rate of a counter over a moving window.
 
+    A late event loop leaves bytes unread, and may hold up the process that writes them.
+    So the window consists of as many gaps between two readings as are needed to cover it
+    with time in which the loop was on time; the late gaps among them only lengthen it. A
+    rate counts as low only if it is low both over all of these gaps and over those
+    without the late ones.
+
     Args:
         window: Seconds over which the rate is measured.
-        gap: Seconds between two readings after which the measurement restarts: the event
-            loop was late, and bytes may be unread for that reason.
+        period: Seconds between two readings of a loop that is on time.
     """
 
-    def __init__(self, window: float, gap: float) -> None:
+    def __init__(self, window: float, period: float) -> None:
         self._window = window
-        self._gap = gap
-        self._readings: deque[tuple[float, int]] = deque()
+        self._period = period
+        self._late = period + max(period, MIN_LATENESS)
+        self._gaps: deque[_Gap] = deque()
+        self._last: tuple[int, float] | None = None
 
     def read(self, total: int, now: float) -> float | None:
         """
@@ -306,16 +327,34 @@ class RateMeter:
             total: Units so far.
             now: Monotonic seconds.
         """
-        readings = self._readings
-        if readings and now - readings[-1][0] > self._gap:
-            readings.clear()
-        readings.append((now, total))
-        while len(readings) > 1 and readings[1][0] <= now - self._window:
-            readings.popleft()
-        began, before = readings[0]
-        if now - began < self._window:
+        last, self._last = self._last, (total, now)
+        if last is not None:
+            self._add(total - last[0], now - last[1])
+        gaps = self._gaps
+        on_time = sum(gap.on_time for gap in gaps)
+        if on_time < self._window:
             return None
-        return (total - before) / (now - began)
+        while on_time - gaps[0].on_time >= self._window:
+            on_time -= gaps.popleft().on_time
+        units = sum(gap.units for gap in gaps if not gap.is_late)
+        units_of_all = sum(gap.units for gap in gaps)
+        return max(units / on_time, units_of_all / sum(gap.seconds for gap in gaps))
+
+    def _add(self, units: int, seconds: float) -> None:
+        if seconds <= self._late:
+            self._gaps.append(_Gap(seconds, units, is_late=False, on_time=seconds))
+            return
+        if not self._gaps:
+            return
+        before = self._gaps[-1]
+        if before.is_late:
+            before.units += units
+            before.seconds += seconds
+            return
+        # The reading before this one may have been a little late; this gap then has the
+        # bytes that it left unread.
+        before.on_time = min(before.on_time, self._period)
+        self._gaps.append(_Gap(seconds, units, is_late=True, on_time=0.0))
 
 
 def is_too_late(probe: Probe, late: float) -> bool:
@@ -329,4 +368,4 @@ def is_too_late(probe: Probe, late: float) -> bool:
         probe: The probe.
         late: Seconds by which the check was late.
     """
-    return late > max(0.1, probe.period / 2)
+    return late > max(MIN_LATENESS, probe.period / 2)

@@ -76,6 +76,7 @@ class ProbeRunner:
             late, self.due = started - self.due, started + self.health.pause
             if self._host_was_suspended():
                 self.health = self.health.without_failures()
+                check = probe.begin()  # without what it measured before
                 self.due = started + max(probe.grace, RESUME_PERIODS * probe.period)
                 continue  # programs and devices resume as slowly as they start
             if self._may_skip and is_too_late(probe, late):

@@ -95,13 +95,13 @@ def test_readiness_is_asked_often_before_it_is_reached_and_once_a_second_afterwa
 
 
 @given(
-    st.lists(st.tuples(st.floats(0.01, 0.5), st.integers(0, 1000)), min_size=1),
-    st.floats(0.5, 3.0),
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 1000)), min_size=1),
+    st.integers(50, 300),
 )
 def test_a_rate_agrees_with_counting_by_hand(steps, window):
     """Over at least one window, and less than one window and one reading."""
-    meter = RateMeter(window, gap=1.0)
-    now, total, readings = 0.0, 0, []
+    meter = RateMeter(window, period=50)
+    now, total, readings = 0, 0, []
     for pause, brought in steps:
         now, total = now + pause, total + brought
         rate = meter.read(total, now)
@@ -114,14 +114,59 @@ def test_a_rate_agrees_with_counting_by_hand(steps, window):
         assert rate == pytest.approx((total - had) / (now - began))
 
 
-def test_a_rate_is_measured_anew_after_the_event_loop_was_late():
-    """The lateness may have delayed the reads."""
-    meter = RateMeter(1.0, gap=0.5)
-    assert [meter.read(0, now) for now in (0.0, 0.5)] == [None] * 2
-    assert meter.read(100, 1.0) == 100.0
-    assert meter.read(100, 1.75) is None
-    assert [meter.read(100, now) for now in (2.0, 2.5)] == [None] * 2
-    assert meter.read(300, 2.75) == 200.0
+def rates(readings, window=4, period=1):
+    """Return the result of each reading of a meter; a reading is a time and a total."""
+    meter = RateMeter(window, period)
+    return [meter.read(total, now) for now, total in readings]
+
+
+def flow(times, per_second):
+    """Return the readings of a constant stream at these times."""
+    return [(now, now * per_second) for now in times]
+
+
+LATE_TIMES = [0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20]
+"""Every second reading is late by two periods: never two in a row are on time."""
+
+
+def test_a_rate_is_measured_although_the_loop_is_late_again_and_again():
+    """Late gaps lengthen the window, and do not begin it anew."""
+    measured = rates(flow(LATE_TIMES, 10))
+    assert measured[:7] == [None] * 7, "so far the loop was on time for 3 s"
+    assert measured[7:] == [10.0] * 4
+
+
+@pytest.mark.parametrize("late", [3, 10, 1000])
+def test_a_loop_that_was_late_does_not_make_a_healthy_process_slow(late):
+    """It wrote less meanwhile because its pipe was full."""
+    times, total = [0], [0]
+    for number in range(30):
+        pause = late if number % 3 == 0 else 1
+        times.append(times[-1] + pause)
+        total.append(total[-1] + 10 * min(pause, 2))  # the pipe holds 20
+    measured = rates(list(zip(times, total, strict=True)))
+    assert {rate for rate in measured if rate is not None} == {10.0}
+
+
+def test_what_a_late_reading_left_unread_does_not_make_a_process_slow():
+    """The reading at 5 is 1 s late and leaves 10 bytes; the next one is too late."""
+    readings = [*flow([0, 1, 2, 3], 10), (5, 40), (15, 70), (16, 80)]
+    assert rates(readings)[-1] == 10.0
+
+
+def test_a_burst_that_is_read_while_the_loop_is_late_counts():
+    """The rate over all gaps is then the higher one."""
+    readings = [(0, 0), (1, 0), (2, 0), (6, 60), (7, 60), (8, 60)]
+    assert rates(readings)[-1] == 60 / 8
+
+
+def test_the_memory_of_a_meter_is_bounded_while_the_loop_is_always_late():
+    meter = RateMeter(4, 1)
+    meter.read(0, 0)
+    meter.read(0, 1)
+    for number in range(1, 1000):
+        assert meter.read(number, 10 * number) is None
+    assert len(meter._gaps) == 2
 
 
 async def test_the_reason_of_a_slow_stream_has_its_rate():

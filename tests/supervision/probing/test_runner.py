@@ -127,6 +127,29 @@ async def test_a_suspended_host_resets_failures_and_grace(monkeypatch):
     assert probe_runners[1] - probe_runners[0] >= 0.2
 
 
+async def test_a_check_with_state_begins_anew_after_the_host_was_suspended(monkeypatch):
+    """What it measured before the suspension says nothing about the time after it."""
+    asleep, begun, checks = [0.0], [], []
+    monkeypatch.setattr(
+        "realtalk_async.supervision.probing.runner._suspended_time", lambda: asleep[0]
+    )
+
+    def make_check():
+        begun.append(len(checks))
+
+        async def check(_process):
+            checks.append(1)
+            asleep[0] += 3600.0 * (len(checks) == 2)
+            return None if len(checks) < 4 else "over"
+
+        return check
+
+    probe = Probe("x", make_check(), period=0.01, make_check=make_check)
+    begun.clear()
+    assert await decision(probe) == "over"
+    assert begun == [0, 2]
+
+
 async def test_the_time_of_suspension_does_not_change_while_the_host_runs():
     before = runner_module._suspended_time()
     assert before >= -0.001
