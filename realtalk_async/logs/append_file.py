@@ -28,8 +28,17 @@ LOCK_TIMEOUT = 2.0
 Seconds to wait for another process's lock.
 
 A process that was stopped during its write must not stop all others: after this time
-the lines are written without the lock. Each write is one ``write(2)`` with O_APPEND, so that even then
-lines tear only if the disk fills up at the same moment.
+the lines are written without the lock. Each write is one ``write(2)`` with O_APPEND, so
+that even then lines tear only if the disk fills up at the same moment.
+
+While other processes write or rotate, the wait continues: see `MAX_LOCK_WAIT`.
+"""
+
+MAX_LOCK_WAIT = 10.0
+"""
+Seconds to wait for the lock of one file while other processes append to it.
+
+They may do so without the lock, because its holder was stopped; so the wait ends.
 """
 
 NOTICE_INTERVAL = 60.0
@@ -131,6 +140,8 @@ class AppendFile:
         self._next_rotation = 0.0
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
+        self._stuck: tuple[int, int] | None = None
+        """The file whose lock another process keeps, as far as we know."""
         self._is_regular = True
         self._size = self._end = 0
 
@@ -260,7 +271,7 @@ class AppendFile:
         """Rename each file to the next number, and begin a new one."""
         assert self._rotation is not None
         try:
-            for number in reversed(range(self._rotation.backups)):
+            for number in reversed(range(self._first_free_number())):
                 with contextlib.suppress(FileNotFoundError):
                     self.numbered(number).rename(self.numbered(number + 1))
             if not self._rotation.backups:
@@ -272,6 +283,16 @@ class AppendFile:
             return
         self.close()
         self._lock_current()
+
+    def _first_free_number(self) -> int:
+        """Return the lowest number without a file, or the highest that is kept."""
+        assert self._rotation is not None
+        number = 0
+        while number < self._rotation.backups and os.path.lexists(
+            self.numbered(number)
+        ):
+            number += 1
+        return number
 
     # Opening and locking
 
@@ -285,13 +306,15 @@ class AppendFile:
                 )
             if self._descriptor < 0:
                 self._open()
-            self.exclusive = self._wait_for_lock()
+            has_waited = self._wait_for_lock()
             # Only under the lock: before it, another process may rotate the file.
             if self._is_current():
                 self._finish_last_line()
                 return
             self._report_replaced()
             self.close()
+            if has_waited:  # for a process that then rotated the file
+                deadline = time.monotonic() + LOCK_TIMEOUT
         raise OSError(errno.ESTALE, "replaced each time it was opened", str(self.path))
 
     def _is_open(self) -> bool:
@@ -340,18 +363,27 @@ class AppendFile:
         return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
 
     def _wait_for_lock(self) -> bool:
-        """Lock the file; return `False` if another process keeps the lock."""
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        pause = 0.0001
+        """Lock the file, unless another process keeps the lock; return if it waited."""
+        began = progress = time.monotonic()
+        size, pause = -1, 0.0001
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
+                self.exclusive = False
             except OSError:
-                return True  # a file system without locks
+                self.exclusive = True  # a file system without locks
             else:
+                self.exclusive = True
+                self._stuck = None
+            if self.exclusive:
+                return size >= 0
+            now = time.monotonic()
+            before, size = size, os.fstat(self._descriptor).st_size
+            if size != before and self._stuck != self._identity:
+                progress = now
+            if now - progress >= LOCK_TIMEOUT or now - began >= MAX_LOCK_WAIT:
+                self._stuck = self._identity
                 return True
             time.sleep(pause)
             pause = min(pause * 2, 0.005)

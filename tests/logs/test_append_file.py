@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import resource
 import shutil
@@ -11,7 +12,7 @@ import threading
 import anyio
 import pytest
 
-from realtalk_async.logs import Logger, parse_line
+from realtalk_async.logs import Logger, append_file, parse_line
 from realtalk_async.logs.append_file import Rotation
 from realtalk_async.logs.queue import LogQueue
 
@@ -275,6 +276,87 @@ def test_a_lock_that_is_never_released_delays_a_write_but_does_not_prevent_it(
         fcntl.flock(other, fcntl.LOCK_EX)
         logger.info("a", "1")
         assert messages(path) == ["1"]
+
+
+class Holder:
+    """Another process that has the log locked; it acts while a writer sleeps."""
+
+    def __init__(self, path, acts, *, releases_after=math.inf):
+        self.path, self.acts, self.left = path, acts, releases_after
+        self.now = 0.0
+        self.file = path.open("ab")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, _seconds):
+        self.now += 0.5
+        self.left -= 1
+        self.acts(self)
+        if self.left <= 0:
+            fcntl.flock(self.file, fcntl.LOCK_UN)
+
+    def append(self):
+        os.write(self.file.fileno(), b"[2025-05-13 14:30:22] [INFO] [other] first\n")
+
+    def rotate(self):
+        old, number = self.file, len(list(self.path.parent.iterdir()))
+        self.path.rename(self.path.with_name(f"{self.path.name}.{number}"))
+        self.file = self.path.open("ab")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        old.close()
+
+
+@pytest.fixture
+def holder(path, monkeypatch):
+    """Return a function that locks the log as another process."""
+    holders = []
+
+    def hold(acts, **options):
+        holders.append(Holder(path, acts, **options))
+        monkeypatch.setattr(append_file, "time", holders[-1])
+        return holders[-1]
+
+    yield hold
+    for one in holders:
+        one.file.close()
+
+
+def test_the_wait_for_the_lock_continues_while_its_holder_appends(path, holder):
+    """However slow it is: it may take longer than the timeout for all of its lines."""
+    holder(Holder.append, releases_after=15)
+    Logger(path).info("a", "last")
+    assert messages(path) == ["first"] * 15 + ["last"]
+
+
+def test_the_wait_for_the_lock_continues_while_its_holder_rotates(path, holder):
+    """Each new file is locked before the writer can open it."""
+    holder(Holder.rotate, releases_after=15)
+    logger = Logger(path, max_bytes=1000, backups=3)
+    logger.info("a", "last")
+    assert messages(path) == ["last"]
+
+
+def test_the_wait_for_the_lock_ends_although_others_append_without_it(path, holder):
+    """Its holder was stopped. The next write waits for a shorter time."""
+    held = holder(Holder.append)
+    logger = Logger(path)
+    logger.info("a", "1")
+    assert held.now == append_file.MAX_LOCK_WAIT
+    logger.info("a", "2")
+    assert held.now == append_file.MAX_LOCK_WAIT + append_file.LOCK_TIMEOUT
+    assert [message for message in messages(path) if message != "first"] == ["1", "2"]
+
+
+def test_rotation_renames_no_file_beyond_the_first_free_number(path):
+    """It need not try all numbers: there may be hundreds, and others wait meanwhile."""
+    logger = Logger(path, max_bytes=1, backups=999)
+    for name, text in [("app.log", "new"), ("app.log.1", "old"), ("app.log.3", "gap")]:
+        path.with_name(name).write_text(f"{text}\n")
+    logger.info("a", "1")
+    names = [path.with_name(f"app.log.{number}") for number in (1, 2, 3)]
+    assert [name.read_text() for name in names] == ["new\n", "old\n", "gap\n"]
 
 
 def test_a_write_waits_for_the_lock_of_another_process(path):
