@@ -466,16 +466,31 @@ class CallbackFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardLost(Event):
-    """The guard process died and was replaced."""
+    """
+    The guard process died.
+
+    `replaced` is False if there is no guard now: a killed app would leave its children
+    behind. The next `GuardLost` with True says that there is one again.
+    """
 
     kind = "guard.lost"
     log_component = MANAGER
     reason: str
+    replaced: bool = True
 
     def log_entry(self) -> EventLogEntry:
+        if self.replaced:
+            return self._entry(
+                "WARNING",
+                "The guard process died and was replaced",
+                reason=self.reason,
+            )
         return self._entry(
-            "WARNING", "The guard process died and was replaced", reason=self.reason
+            "ERROR",
+            "There is no guard process: a killed app would leave its children behind",
+            reason=self.reason,
         )
 
     def __str__(self) -> str:
-        return f"the guard process was replaced: {self.reason}"
+        what = "was replaced" if self.replaced else "cannot be replaced yet"
+        return f"the guard process {what}: {self.reason}"

@@ -124,7 +124,7 @@ class MetricRegistry:
                 self.add(catalogue.GAPS, (name, event.stream))
             case events.CallbackFailed():
                 self.add(catalogue.CALLBACKS, (name,))
-            case events.GuardLost():
+            case events.GuardLost(replaced=True):
                 self.add(catalogue.GUARD_LOST)
             case _:
                 pass

@@ -14,6 +14,7 @@ import anyio
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
@@ -125,7 +126,7 @@ class ProcessManager(SubprocessMethods):
         # here, before any child runs, and not during the first stop.
         _ = anyio.get_current_task()
         if self._guard is not None:
-            self._guard.start()
+            await self._guard.start()
         self._block_task = asyncio.current_task()
         ready = asyncio.Event()
         self._main_task = asyncio.get_running_loop().create_task(
@@ -203,6 +204,7 @@ class ProcessManager(SubprocessMethods):
             self._is_open = True
             checking = self._supervisor.run_health_checks(self._check_interval)
             _ = self._supervisor.tasks.add(checking, "check all")
+            _ = self._supervisor.tasks.add(reap_orphans(), "reap orphans")
             ready.set()
             await self._supervisor.ending.wait()
             await self._supervisor.end()

@@ -229,8 +229,10 @@ class Supervisor:
         )
         await anyio.to_thread.run_sync(process_groups.kill_tagged, self.guard.tag)
 
-    def _guard_lost(self, reason: str) -> None:
-        self.publish(events.GuardLost(process=MANAGER, reason=reason))
+    def _guard_lost(self, reason: str, replaced: bool) -> None:  # noqa: FBT001
+        self.publish(
+            events.GuardLost(process=MANAGER, reason=reason, replaced=replaced)
+        )
 
     # ---- the `SupervisorPort` of each lifecycle
 

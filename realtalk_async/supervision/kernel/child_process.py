@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.supervision.kernel import orphan_reaper
 from realtalk_async.supervision.kernel.exit_status import Usage
 from realtalk_async.supervision.kernel.fair_poller import get_fair_poller
 
@@ -57,6 +58,7 @@ class ChildProcess:
         """When the exit status was read, in monotonic seconds."""
         self._exited: asyncio.Future[None] | None = None
         self.pid = new.pid
+        orphan_reaper.children.add(new.pid)
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
         self._poller = get_fair_poller()
@@ -128,6 +130,7 @@ class ChildProcess:
                 self._finish(os.waitstatus_to_exitcode(status), used)
 
     def _finish(self, status: ExitStatus, used: resource.struct_rusage | None) -> None:
+        orphan_reaper.children.discard(self.pid)
         self.ended = time.monotonic()
         self.noticed = self.noticed or self.ended
         self.exit_status = status

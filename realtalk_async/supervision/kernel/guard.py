@@ -3,57 +3,99 @@ The guard: a process that ends the app's children if the app is killed with SIGK
 
 `Guard` is the app's side; `guard_process.py` is the program. Each child carries a tag in
 its environment, and the guard knows the tag before the first child exists: at no moment
-can a killed app leave a child behind.
+can a killed app leave a child behind. The guard is no child of the app: who kills all
+children of the app, and then the app, does not reach it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel import orphan_reaper, process_groups
 from realtalk_async.supervision.kernel.child_process import ChildProcess
-from realtalk_async.supervision.kernel.spawn import spawn_process
+from realtalk_async.supervision.kernel.fair_poller import FairPoller, get_fair_poller
+from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from realtalk_async.supervision.kernel.spawn import NewProcess
 
 TAG_VARIABLE = "REALTALK_ASYNC_TAG"
 """The environment variable that marks a child and all its descendants as the app's."""
 
 GUARD_PROCESS = os.path.join(os.path.dirname(__file__), "guard_process.py")
 
-MOST_REPLACED = 10
-"""Replacements of a guard that was killed; without a bound they would never end."""
+START_TIMEOUT = 10.0
+"""Seconds in which a guard must be ready; usually it takes 0.02 s."""
+
+END_TIMEOUT = 2.0
+"""Seconds in which a dismissed guard must end; then it is killed."""
+
+RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
+"""Seconds before each further replacement of a guard; the last one again and again."""
+
+STABLE = 10.0
+"""Seconds after which a guard that dies is replaced without delay again."""
+
+MAX_UNSENT = 1 << 16
+"""Bytes of reports that wait for a guard that does not read, such as a stopped one."""
 
 
 class Guard:
     """
     A process that ends the children of this app when the app cannot.
 
+    A guard that dies is replaced, for as long as that takes. Nothing that happens to it
+    raises an exception into the supervision of a child.
+
     Args:
-        on_lost: Called in the loop, with the reason, when the guard has died; it has been
-            replaced then, if possible.
+        on_lost: Called in the loop when the guard has died, with the reason and whether
+            another one has taken its place: first False if none could at once.
     """
 
-    def __init__(self, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, on_lost: Callable[[str, bool], None]) -> None:
         self.tag = f"{TAG_VARIABLE}={os.urandom(16).hex()}"
         """``NAME=value`` as in a child's environment; no other app has the same."""
         self._on_lost = on_lost
         self._reported: set[int] = set()
-        self._child: ChildProcess | None = None
-        self._pipe = -1
-        self._replaced = 0
+        self._started_in: tuple[asyncio.AbstractEventLoop, FairPoller] | None = None
+        self._launcher: ChildProcess | None = None
+        self._connection: socket.socket | None = None
+        self._pid: int | None = None
+        self._pidfd = -1
+        self._received = b""
+        self._unsent = bytearray()
+        self._is_behind = False
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._losses = 0
+        self._loss: str | None = None
+        self._is_said = False
+        self._is_closing = False
 
     @property
     def pid(self) -> int | None:
-        """The guard's own pid."""
-        return self._child.pid if self._child else None
+        """The pid of the guard; None while there is none."""
+        return self._pid
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert self._started_in is not None
+        return self._started_in[0]
+
+    @property
+    def _poller(self) -> FairPoller:
+        assert self._started_in is not None
+        return self._started_in[1]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -61,22 +103,30 @@ class Guard:
         name, _, value = self.tag.partition("=")
         return {name: value}
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """
-        Start the guard in about a millisecond; children may be started before it is ready.
+        Start the guard, and wait until it is no child of this app any more.
 
         Raises:
             OSError: If it cannot be started.
         """
-        new, self._pipe = _spawn_guard(self.tag)
+        self._started_in = asyncio.get_running_loop(), get_fair_poller()
+        self._ready = self._loop.create_future()
         try:
-            self._child = ChildProcess(new, self._on_exit)
-        except OSError:
-            os.close(self._pipe)
-            self._pipe = -1
+            self._launch()
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._ready
+        except TimeoutError:
+            self.kill_now()
+            raise OSError(
+                f"the guard process, run by {sys.executable!r}, was not ready within "
+                f"{START_TIMEOUT:g} s"
+            ) from None
+        except BaseException:
+            self.kill_now()
             raise
-        for pid in self._reported:
-            self._send(f"+{pid}")
+        finally:
+            self._ready = None
 
     def add(self, pid: int) -> None:
         """
@@ -87,87 +137,232 @@ class Guard:
         would make the app wait until the fork has become a program.
         """
         self._reported.add(pid)
-        self._send(f"+{pid}")
+        self._send(f"+{pid}\n")
 
     def discard(self, pid: int) -> None:
         """Report that a process and its whole group are gone."""
         if pid in self._reported:
             self._reported.remove(pid)
-            self._send(f"-{pid}")
+            self._send(f"-{pid}\n")
+
+    # ---- reports
 
     def _send(self, line: str) -> None:
-        if self._pipe < 0:
-            return  # dismissed, or not replaced
-        # A dead guard is replaced and gets all reports again. A guard that has not read
-        # 64 KiB of lines still recognises the children by their tag.
-        with contextlib.suppress(BrokenPipeError, BlockingIOError):
-            os.write(self._pipe, line.encode() + b"\n")
+        if self._connection is None:
+            return  # the next guard gets all reports
+        if len(self._unsent) > MAX_UNSENT:
+            self._is_behind = True
+            return
+        self._unsent += line.encode()
+        self._flush()
 
-    def _on_exit(self, child: ChildProcess) -> None:
-        if self._pipe < 0:
-            return  # dismissed
-        os.close(self._pipe)
-        self._pipe = -1
-        self._replaced += 1
-        how = f"pid {child.pid} ended with status {child.exit_status}"
-        self._on_lost(how + self._replace())
-
-    def _replace(self) -> str:
-        if self._replaced > MOST_REPLACED:
-            return f" for the {self._replaced}th time; children are unguarded now"
+    def _flush(self) -> None:
+        """Send what the guard can take now, and the rest as soon as it reads."""
+        connection = self._connection
+        if connection is None:
+            return
         try:
-            self.start()
-        except OSError as exc:
-            return f"; it could not be replaced: {exc}; children are unguarded now"
-        return f"; replaced by pid {self.pid}"
+            while self._unsent:
+                # As SIGPIPE, a guard that has died would end an app that does not ignore
+                # that signal.
+                sent = connection.send(self._unsent, socket.MSG_NOSIGNAL)
+                del self._unsent[:sent]
+                if not self._unsent and self._is_behind:
+                    self._is_behind = False
+                    self._unsent += b"reset\n" + self._all_reports()
+            self._loop.remove_writer(connection)
+        except BlockingIOError:
+            try:
+                self._loop.add_writer(connection, self._flush)
+            except OSError as exc:
+                self._loop.call_soon(self._lose, connection, str(exc))
+        except OSError as exc:  # it has died
+            self._loop.call_soon(self._lose, connection, str(exc))
 
-    async def aclose(self) -> None:
-        """Dismiss the guard and wait for its end. Idempotent."""
-        if self._pipe >= 0:
-            self._send("dismiss")
-            os.close(self._pipe)
-            self._pipe = -1
-        if self._child is not None:
-            await self._child.exited
+    def _all_reports(self) -> bytes:
+        return "".join(f"+{pid}\n" for pid in self._reported).encode()
 
-    def kill_now(self) -> None:
-        """Kill all children and the guard, without waiting for the loop."""
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-        process_groups.kill_tagged(self.tag, 0.5)
-        if self._child is not None:
-            self._child.kill_now()
+    # ---- one guard
 
+    def _launch(self) -> None:
+        """
+        Start a guard process; its launcher ends as soon as the guard is detached.
 
-def _spawn_guard(tag: str) -> tuple[NewProcess, int]:
-    """
-    Start a guard process.
+        Raises:
+            OSError: If it cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            ours.settimeout(0)
+            new = self._spawn(theirs)
+            self._launcher = ChildProcess(new, _do_nothing)
+            self._poller.add(ours.fileno(), self._on_readable)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._connection, self._received = ours, b""
+        self._unsent = bytearray(self._all_reports())
+        self._is_behind = False
+        self._set_timer(START_TIMEOUT, self._lose, ours, "it was not ready in time")
+        self._flush()
 
-    Returns:
-        The process, and the write end of its stdin: the guard does nothing while it is
-        open.
-
-    Raises:
-        OSError: If it cannot be started.
-    """
-    reading, writing = os.pipe()
-    try:
-        os.set_blocking(writing, False)
-        new = spawn_process(
-            [sys.executable, "-I", "-S", GUARD_PROCESS, tag, str(os.getpid())],
+    def _spawn(self, connection: socket.socket) -> NewProcess:
+        return spawn_process(
+            [sys.executable, "-I", "-S", GUARD_PROCESS, self.tag, str(os.getpid())],
             env=_bare_environment(),
             cwd="/",
-            stdin=reading,
+            stdin=connection.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-    except BaseException:
-        os.close(writing)
-        raise
-    finally:
-        os.close(reading)
-    return new, writing
+
+    def _on_readable(self) -> None:
+        """Read the guard's pid, or the end of the guard."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            data = connection.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._received += data
+        if not data:
+            self._lose(connection, "")
+        elif self._pid is None and self._received.endswith(b"\n"):
+            self._is_up(int(self._received))
+
+    def _is_up(self, pid: int) -> None:
+        self._cancel_timer()
+        self._pid, self._since = pid, time.monotonic()
+        orphan_reaper.guards.add(pid)
+        with contextlib.suppress(AttributeError, OSError):
+            self._pidfd = os.pidfd_open(pid)
+        if self._ready is not None:
+            if not self._ready.done():
+                self._ready.set_result(None)
+        elif self._loss is not None:
+            reason, self._loss, self._is_said = self._loss, None, False
+            self._on_lost(f"{reason}; replaced by pid {pid}", True)  # noqa: FBT003
+
+    # ---- its end and its replacement
+
+    def _lose(self, connection: socket.socket, why: str) -> None:
+        """Handle the end of the guard at the other side of *connection*."""
+        if connection is not self._connection:
+            return  # it was replaced already
+        pid, was_up = self._pid, self._pid is not None
+        self._dismiss()
+        self._disconnect()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        if self._is_closing:
+            return
+        how = f"pid {pid} ended" if was_up else "a guard process ended before it was up"
+        how = f"{how}: {why}" if why else how
+        if self._ready is not None:
+            if not self._ready.done():
+                self._ready.set_exception(OSError(how))
+            return
+        if was_up and time.monotonic() - self._since >= STABLE:
+            self._losses = 0
+        self._loss = self._loss or how
+        delay = RETRY_DELAYS[min(self._losses, len(RETRY_DELAYS) - 1)]
+        self._losses += 1
+        if delay:
+            self._say_unguarded(how)
+            self._set_timer(delay, self._replace)
+        else:
+            self._replace()
+
+    def _replace(self) -> None:
+        try:
+            self._launch()
+        except OSError as exc:
+            self._say_unguarded(f"{self._loss}; it cannot be replaced now: {exc}")
+            delay = RETRY_DELAYS[min(self._losses, len(RETRY_DELAYS) - 1)]
+            self._losses += 1
+            self._set_timer(delay or RETRY_DELAYS[1], self._replace)
+
+    def _say_unguarded(self, reason: str) -> None:
+        """Report once that there is no guard; the replacement is reported again."""
+        if not self._is_said:
+            self._is_said = True
+            self._on_lost(reason, False)  # noqa: FBT003
+
+    def _disconnect(self) -> None:
+        """Close the connection to a guard that has ended or was dismissed."""
+        self._cancel_timer()
+        if self._connection is not None:
+            self._poller.remove(self._connection.fileno())
+            self._loop.remove_writer(self._connection)
+            self._connection.close()
+            self._connection = None
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._pid = None
+
+    def _dismiss(self) -> None:
+        """Have a guard that may still run end without ending the children."""
+        if self._connection is None:
+            return
+        try:
+            if not self._unsent:
+                self._connection.send(b"dismiss\n", socket.MSG_NOSIGNAL)
+                return
+        except OSError:
+            pass  # it has died, or does not read
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._launcher is not None:
+            self._launcher.send_signal(signal.SIGKILL)
+
+    def _set_timer(
+        self, delay: float, callback: Callable[..., object], *arguments: object
+    ) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(delay, callback, *arguments)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- the end of the manager
+
+    async def aclose(self) -> None:
+        """Dismiss the guard and wait for its end. Idempotent."""
+        self._is_closing = True
+        self._cancel_timer()
+        self._dismiss()
+        if self._connection is not None:
+            self._gone = self._loop.create_future()
+            _, running = await asyncio.wait([self._gone], timeout=END_TIMEOUT)
+            if running:  # somebody has stopped it
+                self._kill()
+        if self._launcher is not None:
+            await self._launcher.exited
+
+    def kill_now(self) -> None:
+        """Kill all children and dismiss the guard, without waiting for the loop."""
+        self._is_closing = True
+        process_groups.kill_tagged(self.tag, 0.5)
+        self._dismiss()
+        self._disconnect()
+        if self._launcher is not None:
+            self._launcher.kill_now()
+
+
+def _do_nothing(_launcher: ChildProcess) -> None:
+    pass
 
 
 def _bare_environment() -> dict[str, str]:

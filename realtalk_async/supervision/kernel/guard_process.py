@@ -2,15 +2,16 @@
 The guard's program: ends the children of an app that was killed.
 
 Run as a script with nothing but the standard library, so that it starts in milliseconds:
-``python -I -S guard_process.py TAG PID``. It has a session of its own, reads from stdin
-which sessions the app has started, and waits until the app is gone. Then it ends every
+``python -I -S guard_process.py TAG PID``. It leaves the app's children, has a session of
+its own, writes its pid to stdin (a socket), reads from there which sessions the app has
+started, and waits until the app is gone. Then it ends every
 process that carries TAG in its environment or belongs to one of these sessions: SIGTERM,
-`GRACE` seconds, SIGKILL until none is left. The line ``dismiss`` on stdin ends the guard
-instead.
+`GRACE` seconds, SIGKILL until none is left. The line ``dismiss`` ends the guard instead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -102,29 +103,67 @@ def end_children(tag: bytes, reported: dict[int, str]) -> None:
         empty = 0 if left else empty + 1
 
 
-def wait_for_app(app: int, reported: dict[int, str]) -> bool:
+def watch(app: int) -> int:
+    """
+    Return a descriptor that is readable once the app has exited.
+
+    Returns:
+        -1 if this system has none: then only the end of stdin shows the exit.
+
+    Raises:
+        ProcessLookupError: If the app is gone already.
+    """
+    try:
+        descriptor = os.pidfd_open(app)
+    except (AttributeError, OSError):
+        descriptor = -1
+    if os.getppid() != app:  # the pid may belong to another process now
+        raise ProcessLookupError
+    return descriptor
+
+
+def detach() -> None:
+    """Continue in a process that is no child of the app."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    # The app may be gone: the end of the socket shows that.
+    with contextlib.suppress(OSError):
+        os.write(0, b"%d\n" % os.getpid())
+
+
+def wait_for_app(exit_notice: int, reported: dict[int, str]) -> bool:
     """
     Read the app's reports until it is gone.
+
+    Args:
+        exit_notice: What `watch` has returned.
+        reported: Receives the reports.
 
     Returns:
         True if the app dismissed the guard, False if the app died.
     """
-    waiting: list[int] = [0]
-    try:
-        # The pidfd shows the app's exit even if a fork of the app holds the pipe open.
-        waiting.append(os.pidfd_open(app))
-    except (AttributeError, OSError):
-        if os.getppid() != app:  # the app was gone before the guard started
-            return read_rest(b"", reported)
+    # The notice comes even if a fork of the app holds the socket open.
+    waiting = [0] if exit_notice < 0 else [0, exit_notice]
     buffered = b""
     while True:
         ready = select.select(waiting, [], [])[0]
         if 0 not in ready:
             return read_rest(buffered, reported)
-        data = os.read(0, 65536)
+        data = read()
         buffered, dismissed = handle_lines(buffered + data, reported)
         if dismissed or not data:
             return dismissed
+
+
+def read() -> bytes:
+    """Return the next reports; nothing at their end."""
+    try:
+        return os.read(0, 65536)
+    except ConnectionResetError:
+        # The app has not read all that this process wrote. The error comes once, before
+        # the reports that are still there.
+        return os.read(0, 65536)
 
 
 def read_rest(buffered: bytes, reported: dict[int, str]) -> bool:
@@ -138,7 +177,7 @@ def read_rest(buffered: bytes, reported: dict[int, str]) -> bool:
     dismissed = False
     while (left := deadline - time.monotonic()) > 0 and not dismissed:
         if select.select([0], [], [], left)[0]:
-            data = os.read(0, 65536)
+            data = read()
             if not data:
                 break
             buffered, dismissed = handle_lines(buffered + data, reported)
@@ -156,7 +195,10 @@ def handle_lines(data: bytes, reported: dict[int, str]) -> tuple[bytes, bool]:
 
 
 def handle_report(line: str, reported: dict[int, str]) -> None:
-    """Handle ``+PID`` or ``-PID``."""
+    """Handle ``+PID``, ``-PID`` or ``reset``, which is followed by all that is left."""
+    if line == "reset":
+        reported.clear()
+        return
     pid = int(line[1:])
     if line[0] == "+":
         fields = read_stat(pid)
@@ -172,7 +214,14 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     tag, app = sys.argv[1].encode(), int(sys.argv[2])
     reported: dict[int, str] = {}
-    if not wait_for_app(app, reported):
+    try:
+        exit_notice = watch(app)
+    except OSError:
+        dismissed = read_rest(b"", reported)
+    else:
+        detach()
+        dismissed = wait_for_app(exit_notice, reported)
+    if not dismissed:
         end_children(tag, reported)
 
 

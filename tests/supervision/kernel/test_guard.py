@@ -1,9 +1,12 @@
 """No orphans: a real app is killed with SIGKILL, and none of its processes survives."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import re
 import signal
+import socket
 import sys
 import textwrap
 import time
@@ -14,13 +17,14 @@ import pytest
 
 from realtalk_async import events
 from realtalk_async.supervision import Command, ProcessManager
+from realtalk_async.supervision.kernel import guard as guard_module
 from realtalk_async.supervision.kernel import guard_process, process_groups
-from realtalk_async.supervision.kernel.guard import MOST_REPLACED, Guard
+from realtalk_async.supervision.kernel.guard import MAX_UNSENT, Guard
 from realtalk_async.testing import programs
 
 APP = textwrap.dedent(
     """
-    import asyncio, sys
+    import asyncio, os, sys
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import Command, ProcessManager
     from realtalk_async.testing import programs
@@ -116,6 +120,13 @@ async def gone(tag, pids=()):
         await asyncio.sleep(0.01)
 
 
+async def ended(pid):
+    """Wait until a process that is no child of this one has ended."""
+    async with asyncio.timeout(10):
+        while (one := process_groups.read_process(pid)) and one.alive:
+            await asyncio.sleep(0.001)
+
+
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_no_child_survives_sigkill_of_the_app(body, log_path):
     """Scenario 6: within a second, or several if the machine is busy."""
@@ -154,7 +165,7 @@ async def test_the_guard_ends_with_the_manager(logger):
     async with ProcessManager(logger) as manager:
         guard = manager._guard.pid
         assert process_groups.read_process(guard).alive
-    assert process_groups.read_process(guard) is None
+    await ended(guard)
     async with ProcessManager(logger, guard=False) as manager:
         await manager.start("one", programs.exits(0))
         assert manager.environment == {}
@@ -169,7 +180,8 @@ async def test_a_killed_guard_is_logged_and_replaced(manager, log_path):
     os.kill(before, signal.SIGKILL)
     while not (lost := [one for one in received if isinstance(one, events.GuardLost)]):
         await asyncio.sleep(0.01)
-    assert f"pid {before} ended with status -9; replaced by pid" in lost[0].reason
+    assert f"pid {before} ended; replaced by pid" in lost[0].reason
+    assert lost[0].replaced
     assert manager._guard.pid != before
     assert wiped.pid in manager._guard._reported
     [entry] = await manager.logger.get_logs(level="WARNING", component="manager")
@@ -181,29 +193,182 @@ async def test_no_child_survives_sigkill_of_the_guard_and_then_of_the_app(log_pa
         one = await manager.start('one', programs.ignores_sigterm())
         await one.wait_for_line('ready')
         before = manager._guard.pid
-        manager._guard._child.send_signal(9)
-        while manager._guard.pid == before:
+        os.kill(before, 9)
+        while manager._guard.pid in {None, before}:
             await asyncio.sleep(0.01)
     """
     said = await killed(app(body, log_path), "pids")
     await gone(tag_in(said), pids_in(said))
 
 
-async def test_a_guard_that_always_dies_is_given_up():
-    """Children can still be started, without a guard."""
-    lost = []
-    guard = Guard(lost.append)
-    guard.start()
-    while len(lost) <= MOST_REPLACED:
-        known = len(lost)
-        guard._child.send_signal(signal.SIGKILL)
-        while len(lost) == known:
-            await asyncio.sleep(0.005)
-    assert lost[-1].endswith("children are unguarded now")
-    guard.add(os.getpid())
-    guard.discard(os.getpid())
+async def test_a_guard_is_replaced_for_as_long_as_it_is_killed(monkeypatch):
+    """Its absence is reported once, and its return; children are reported meanwhile."""
+    monkeypatch.setattr(guard_module, "RETRY_DELAYS", (0.0, 0.01))
+    heard = asyncio.Queue()
+    guard = Guard(lambda *event: heard.put_nowait(event))
+    await guard.start()
+    reason = ""
+    for number in range(12):
+        os.kill(guard.pid, signal.SIGKILL)
+        while True:
+            reason, replaced = await heard.get()
+            if replaced:
+                break
+            assert number, "the first loss is repaired at once"
+            guard.add(os.getpid())
+            guard.discard(os.getpid())
+    assert f"replaced by pid {guard.pid}" in reason
+    assert heard.empty()
     await guard.aclose()
     guard.kill_now()
+
+
+@pytest.mark.parametrize("trouble", ["no program", "no spawn", "no descriptor"])
+async def test_a_guard_that_cannot_be_replaced_is_an_error_until_it_can(
+    trouble, manager, monkeypatch
+):
+    """And nothing of it disturbs the children."""
+    monkeypatch.setattr(guard_module, "RETRY_DELAYS", (0.0, 0.01))
+    child = await manager.start("one", programs.runs())
+    heard = asyncio.Queue()
+
+    def note_loss(event):
+        if isinstance(event, events.GuardLost):
+            heard.put_nowait(event)
+
+    manager.subscribe(note_loss)
+    with monkeypatch.context() as patch:
+        if trouble == "no program":
+            patch.setattr(guard_module, "GUARD_PROCESS", "/no/such/file.py")
+        elif trouble == "no spawn":
+            patch.setattr(sys, "executable", "/no/such/python")
+        else:
+            patch.setattr(socket, "socketpair", refuse)
+        os.kill(manager._guard.pid, signal.SIGKILL)
+        lost = await heard.get()
+        assert not lost.replaced
+        other = await manager.start("two", programs.runs())
+        await manager.stop("two")
+    found = await heard.get()
+    assert found.replaced
+    assert f"replaced by pid {manager._guard.pid}" in found.reason
+    assert (child.state, other.state, heard.empty()) == ("running", "exited", True)
+    [entry] = await manager.logger.get_logs(level="ERROR", component="manager")
+    assert entry.message.startswith("There is no guard process")
+
+
+def refuse(*_arguments):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_a_guard_that_does_not_read_blocks_nothing_and_misses_no_report():
+    """A stopped one: more reports than any buffer holds, then it is continued."""
+    guard = Guard(print)
+    await guard.start()
+    guard.add(os.getpid())
+    stopped = guard.pid
+    os.kill(stopped, signal.SIGSTOP)
+    began = time.monotonic()
+    for pid in range(10_000_000, 10_100_000):
+        guard.add(pid)
+        guard.discard(pid)
+    assert len(guard._unsent) < 2 * MAX_UNSENT
+    assert time.monotonic() - began < 5
+    os.kill(guard.pid, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        while guard._unsent or guard._is_behind:
+            await asyncio.sleep(0.001)
+    await guard.aclose()
+    await ended(stopped)
+
+
+def test_a_guard_that_has_missed_reports_gets_all_that_are_left():
+    """After `reset`."""
+    here = os.getpid()
+    rest, dismissed = guard_process.handle_lines(
+        b"+%d\nreset\n+1\n-7\n+" % here, reported := {}
+    )
+    assert (rest, dismissed, list(reported)) == (b"+", False, [1])
+
+
+async def test_a_stopped_guard_does_not_delay_the_end_of_the_manager(
+    logger, monkeypatch
+):
+    """It is killed after a while."""
+    monkeypatch.setattr(guard_module, "END_TIMEOUT", 0.05)
+    async with ProcessManager(logger) as manager:
+        guard = manager._guard.pid
+        os.kill(guard, signal.SIGSTOP)
+    await ended(guard)
+
+
+async def test_an_app_that_does_not_ignore_sigpipe_survives_its_guard(log_path):
+    """Many programs restore the default disposition of SIGPIPE."""
+    body = """
+        import signal
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(manager._guard.pid, 9)
+        for n in range(10):
+            await manager.start(f'one {n}', programs.exits(0))
+        await manager.start('last', programs.runs())
+    """
+    said = await killed(app(body, log_path), "pids")
+    await gone(tag_in(said))
+
+
+async def test_the_guard_is_no_child_of_the_app(manager):
+    """And not of its session."""
+    fields = guard_process.read_stat(manager._guard.pid)
+    assert int(fields[1]) != os.getpid()
+    assert int(fields[3]) != os.getsid(0)
+    assert manager._guard.pid not in children_of(os.getpid())
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children_of(parent):
+    stats = {pid: guard_process.read_stat(pid) for pid in pids()}
+    return [pid for pid, fields in stats.items() if fields[1:2] == [str(parent)]]
+
+
+def descendants_of(parent):
+    found = children_of(parent)
+    return found + [deeper for pid in found for deeper in descendants_of(pid)]
+
+
+def members_of_group(group):
+    stats = {pid: guard_process.read_stat(pid) for pid in pids()}
+    return [pid for pid, fields in stats.items() if fields[2:3] == [str(group)]]
+
+
+@pytest.mark.parametrize("choose", [children_of, descendants_of, members_of_group])
+async def test_no_child_survives_an_outsider_that_kills_the_apps_children_first(
+    choose, log_path
+):
+    """As `pkill -P` and Ray's raylet do; one grandchild has a session of its own."""
+    body = """
+        tree = "sleep 1000 & setsid sleep 1000 & echo ready; exec sleep 1000"
+        one = await manager.start('one', programs.shell(tree))
+        await one.wait_for_line('ready')
+    """
+    process = await asyncio.create_subprocess_exec(
+        *map(str, app(body, log_path)),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    said = ""
+    try:
+        while "pids" not in said:
+            said += (await process.stdout.readline()).decode()
+        for pid in choose(process.pid):
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+    await gone(tag_in(said), pids_in(said))
 
 
 async def test_a_guard_that_cannot_be_started_is_an_error_of_entering_the_manager(
@@ -220,7 +385,7 @@ async def test_a_guard_reads_all_reports_of_an_app_that_died_before_it_was_ready
 ):
     """The reports are still in the pipe."""
     body = """
-        manager._guard._child.send_signal(19)
+        os.kill(manager._guard.pid, 19)
         one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
         while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
             await asyncio.sleep(0.01)
