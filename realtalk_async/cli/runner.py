@@ -16,6 +16,7 @@ from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -123,6 +124,7 @@ class Runner:
             window=spec.window,
         ) as manager:
             self._manager = manager
+            manager.run_in_background(reap_orphans(owns_all=True))
             manager.subscribe(self._on_event)
             async with self._metrics(manager):
                 if spec.is_single_command:
