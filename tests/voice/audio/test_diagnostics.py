@@ -73,6 +73,24 @@ def test_each_check_ends_a_period_and_reset_begins_a_new_one():
     assert monitor.check(111.0, 220_000) is None
 
 
+def test_audio_that_was_late_may_arrive_faster():
+    """A busy machine delays a recorder, which then makes up for it."""
+    monitor = RateMonitor(100.0)
+    assert monitor.check(101.0, 24_000) is not None
+    assert monitor.check(102.0, 24_000) is None  # nothing
+    assert monitor.check(103.0, 24_000 + 96_000) is None
+    assert monitor.check(104.0, 120_000 + 72_000) is None
+    assert monitor.check(105.0, 192_000 + 72_000) is not None, "nothing is missing"
+
+
+def test_a_wrong_rate_is_found_although_much_audio_was_missing():
+    """As of a device that was muted for an hour."""
+    monitor = RateMonitor(100.0)
+    monitor.check(3700.0, 0)
+    checks = [monitor.check(3700.0 + n, 96_000 * n) for n in range(1, 8)]
+    assert [wrong is None for wrong in checks] == [True] * 5 + [False] * 2
+
+
 def test_silence_is_no_wrong_rate():
     """A probe of its own detects silence earlier."""
     assert RateMonitor(100.0).check(101.0, 0) is None
