@@ -17,6 +17,9 @@ A process of the same user (or of root) finds it and sends requests, as
     print(app.explain("recorder")["text"])
     app.restart("recorder")
 
+`sockets` finds the sockets of running apps, and `client` sends a request; in the app
+`server` receives the request, and `handlers` has one method for each kind.
+
 The client blocks; `ControlClient.send_async` is for an event loop. All results are JSON
 values: the ``to_dict()`` of `ProcessStatus`, `OutputLine`, `LogEntry` and so on.
 """

@@ -1,8 +1,20 @@
 """
 Voice conversations with a realtime service, supervised.
 
-`stream` has the public `Stream`, `connection` the task that drives the sans-I/O session in
-`protocol`, `supervisor` starts and stops connection, player and recorder (`audio`).
+`stream` has the public `Stream`; `supervisor` starts and stops connection, player and
+recorder (`audio`); `connection` is the task that drives the sans-I/O session in
+`protocol`. The main flows:
+
+- A byte of the microphone: `audio.recorder` reads it; `Session.push_audio` filters and
+  buffers it (`protocol.microphone`); `Session.next_message` makes it a message, which
+  `Connection` sends.
+- An audio delta: `Connection` receives it; `Session._on_audio` queues it
+  (`protocol.playback`); `audio.player` writes the audio that `Session.audio_due` returns.
+- An interruption: `Session._on_speech_started` clears the queue; `Session._truncate` cuts
+  the response to the part that was heard, here and at the service.
+- A lost connection: `Session.connection_lost` ends the responses under way; after the
+  delay of the policy `connection.RECONNECT`, `Connection.run` dials again;
+  `Session.connected` configures the session, and `Outbox.replay` sends the conversation.
 """
 
 from __future__ import annotations

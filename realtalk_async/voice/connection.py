@@ -19,6 +19,7 @@ from realtalk_async.exceptions import (
     ServiceUnreachable,
     StreamError,
 )
+from realtalk_async.supervision import RestartPolicy
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.connection_state import State
 
@@ -39,6 +40,14 @@ class NeverConnected(ServiceUnreachable):
 
 FATAL = (AuthenticationRefused, NeverConnected, ServiceRefused)
 """Errors that a new connection would meet as well."""
+
+RECONNECT = RestartPolicy(
+    "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
+)
+"""
+The restart policy of the connection: at most 15 s between two attempts, however long the
+outage is; 0.1 s before the first attempt after a connection that has worked.
+"""
 
 _PROVEN = 5.0  # seconds after which a connection that breaks is no repeated failure
 

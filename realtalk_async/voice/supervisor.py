@@ -24,9 +24,8 @@ from realtalk_async.exceptions import (
     CriticalProcessFailed,
     InvalidConfiguration,
 )
-from realtalk_async.supervision import RestartPolicy
 from realtalk_async.voice.audio import recorder as recording
-from realtalk_async.voice.connection import FATAL
+from realtalk_async.voice.connection import FATAL, RECONNECT
 from realtalk_async.voice.events import CONNECTION, SESSION
 
 if TYPE_CHECKING:
@@ -44,14 +43,6 @@ if TYPE_CHECKING:
     from realtalk_async.voice.tools import Toolbox
 
 SessionState: TypeAlias = Literal["new", "running", "over"]
-
-RECONNECT = RestartPolicy(
-    "permanent", max_failures=30, decay=60.0, first_delay=0.1, max_delay=15.0
-)
-"""
-The restart policy of the connection: at most 15 s between two attempts, however long the
-outage is; 0.1 s before the first attempt after a connection that has worked.
-"""
 
 
 class Microphone(Protocol):

@@ -626,9 +626,9 @@ async def test_with_half_duplex_the_response_in_the_microphone_starts_no_turn(
         half_duplex=True,
     )
     async with stream:
-        await ask(stream)
         session = stream._session
         withheld = session.input_filter.withheld
+        await ask(stream)
         with anyio.fail_after(TIMEOUT):
             while session.input_filter.withheld == withheld:
                 await asyncio.sleep(0.01)
