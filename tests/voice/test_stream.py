@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import wave
 
 import anyio
@@ -1218,7 +1217,6 @@ async def test_cancelling_at_any_step_leaves_nothing(
 
 
 async def test_children_that_ignore_all_gentle_signals_are_killed(peer, make, tmp_path):
-    """Within 3 s."""
     both = tmp_path / "both are deaf"
     deaf, ever = "trap '' TERM INT HUP", "while :; do sleep 0.01; done"
     wait = f"while [ ! -e '{both}' ]; do sleep 0.01; done"
@@ -1226,10 +1224,8 @@ async def test_children_that_ignore_all_gentle_signals_are_killed(peer, make, tm
     player = ["sh", "-c", f"{deaf}; : > '{both}'; {ever}"]
     stream = make(peer.url, microphone=recorder, speaker=player)
     async with stream:
-        began = time.monotonic()
-        await stream.stop_streaming()
-        took = time.monotonic() - began
-    assert took < 5  # 1.5 s of waiting; the rest for a busy machine
+        with anyio.fail_after(TIMEOUT):
+            await stream.stop_streaming()
     statuses = stream.process_status()
     assert {s.exit_status for n, s in statuses.items() if n != "connection"} == {-9}
 

@@ -136,7 +136,7 @@ def test_an_app_without_stdin_stdout_and_stderr_starts_children(log_path, tmp_pa
     """Their pipes have the numbers 0 to 2 then, which must not overwrite each other."""
     result = tmp_path / "result"
     script = [sys.executable, "-c", WITHOUT_STREAMS, log_path, result]
-    subprocess.run(script, check=True, timeout=30)
+    subprocess.run(script, check=True, timeout=120)
     assert result.read_text() == "in out\nerr\n" * 2
 
 
