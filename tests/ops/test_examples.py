@@ -57,7 +57,7 @@ def pod():
 
 
 def check(arguments, tmp_path):
-    """Run our command line with `--check` on these arguments and a configuration of ours."""
+    """Run the command line with `--check` on these arguments and a valid configuration."""
     (tmp_path / "realtalk.toml").write_text(TOML)
     assert arguments[-1] == "/etc/realtalk/realtalk.toml"
     words = [*arguments[:-1], "--check", str(tmp_path / "realtalk.toml")]

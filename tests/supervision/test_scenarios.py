@@ -436,13 +436,13 @@ async def bad_callbacks(env):
     assert (await env.start(programs.runs(), "other")).status == "running"
 
 
-async def run_many(times, deed, at_once=20):
+async def run_many(times, job, at_once=20):
     """Run something so many times, some at once, because most of it is waiting."""
     left = iter(range(times))
 
     async def worker():
         for _ in left:
-            await deed()
+            await job()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.realtime, pytest.mark.timeout(3 * TIMEOUT)]
 
 @contextlib.contextmanager
 def running(*arguments, **rest):
-    """Run one of our programs for as long as the block."""
+    """Run a command of the command line inside the block."""
     with subprocess.Popen(
         [*CLI, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **rest
     ) as child:
@@ -43,7 +43,7 @@ def free_port():
 
 
 def until(condition):
-    """Wait for a condition that another process brings about."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
@@ -63,9 +63,9 @@ def answers(port):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """The port of a view of an app with one process, which says a word."""
+    """Serve the view of an app with one process; yield the port."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    (tmp_path / "Procfile").write_text("talker: echo a-word; exec sleep 600\n")
+    (tmp_path / "Procfile").write_text("talker: echo a-line; exec sleep 600\n")
     port = free_port()
     sockets = tmp_path / "realtalk-async"
     with running("run", "Procfile", cwd=tmp_path):
@@ -76,20 +76,20 @@ def served(tmp_path, monkeypatch):
             yield port
 
 
-def test_a_browser_is_sent_the_view(served):
-    """As a terminal's bytes over the websocket; without keys that act."""
+def test_a_browser_gets_a_read_only_view(served):
+    """The websocket carries the bytes of a terminal; no key acts on the app."""
     seen = b""
     with connect(f"ws://localhost:{served}/ws?width=100&height=30") as browser:
         deadline = time.monotonic() + TIMEOUT
-        while b"a-word" not in seen:
+        while b"a-line" not in seen:
             seen += as_bytes(browser.recv(timeout=deadline - time.monotonic()))
     assert b"talker" in seen
     assert b"Restart" not in seen
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_chromium_shows_it_and_its_keys_work(served, tmp_path):
-    """Headless, by playwright, which is no dependency of ours."""
+def test_chromium_shows_the_view_and_passes_keys_on(served, tmp_path):
+    """Headless, by playwright if it is installed."""
     sync_api = pytest.importorskip("playwright.sync_api")
     frames = []
 
@@ -105,7 +105,7 @@ def test_chromium_shows_it_and_its_keys_work(served, tmp_path):
 
         page.on("websocket", listen)
         page.goto(f"http://localhost:{served}", wait_until="commit")
-        wait(page, lambda: seen(b"a-word"))
+        wait(page, lambda: seen(b"a-line"))
         page.mouse.click(500, 550)
         page.keyboard.press("3")
         wait(page, lambda: seen(b"Process started"))
@@ -114,7 +114,7 @@ def test_chromium_shows_it_and_its_keys_work(served, tmp_path):
 
 
 def wait(page, condition):
-    """Let the page work until it is as expected."""
+    """Let the page work until the condition is true."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it took too long"

@@ -204,21 +204,21 @@ async def test_no_child_survives_sigkill_of_the_guard_and_then_of_the_app(log_pa
 async def test_a_guard_is_replaced_for_as_long_as_it_is_killed(monkeypatch):
     """Its absence is reported once, and its return; children are reported meanwhile."""
     monkeypatch.setattr(guard_module, "RETRY_DELAYS", (0.0, 0.01))
-    heard = asyncio.Queue()
-    guard = Guard(lambda *event: heard.put_nowait(event))
+    received = asyncio.Queue()
+    guard = Guard(lambda *event: received.put_nowait(event))
     await guard.start()
     reason = ""
     for number in range(12):
         os.kill(guard.pid, signal.SIGKILL)
         while True:
-            reason, replaced = await heard.get()
+            reason, replaced = await received.get()
             if replaced:
                 break
             assert number, "the first loss is repaired at once"
             guard.add(os.getpid())
             guard.discard(os.getpid())
     assert f"replaced by pid {guard.pid}" in reason
-    assert heard.empty()
+    assert received.empty()
     await guard.aclose()
     guard.kill_now()
 
@@ -230,11 +230,11 @@ async def test_a_guard_that_cannot_be_replaced_is_an_error_until_it_can(
     """And nothing of it disturbs the children."""
     monkeypatch.setattr(guard_module, "RETRY_DELAYS", (0.0, 0.01))
     child = await manager.start("one", programs.runs())
-    heard = asyncio.Queue()
+    received = asyncio.Queue()
 
     def note_loss(event):
         if isinstance(event, events.GuardLost):
-            heard.put_nowait(event)
+            received.put_nowait(event)
 
     manager.subscribe(note_loss)
     with monkeypatch.context() as patch:
@@ -245,14 +245,14 @@ async def test_a_guard_that_cannot_be_replaced_is_an_error_until_it_can(
         else:
             patch.setattr(socket, "socketpair", refuse)
         os.kill(manager._guard.pid, signal.SIGKILL)
-        lost = await heard.get()
+        lost = await received.get()
         assert not lost.replaced
         other = await manager.start("two", programs.runs())
         await manager.stop("two")
-    found = await heard.get()
+    found = await received.get()
     assert found.replaced
     assert f"replaced by pid {manager._guard.pid}" in found.reason
-    assert (child.state, other.state, heard.empty()) == ("running", "exited", True)
+    assert (child.state, other.state, received.empty()) == ("running", "exited", True)
     [entry] = await manager.logger.get_logs(level="ERROR", component="manager")
     assert entry.message.startswith("There is no guard process")
 

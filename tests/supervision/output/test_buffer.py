@@ -144,22 +144,22 @@ def test_a_time_without_a_zone_is_refused():
 
 
 @given(st.lists(anything, max_size=4), st.lists(st.integers(0, 10_000)))
-def test_each_incarnation_has_its_own_lines(lives, places):
+def test_each_incarnation_has_its_own_lines(contents, places):
     """The next incarnation does not continue an unfinished line."""
     buffer = OutputBuffer("stderr", clock=CLOCK)
-    for number, data in enumerate(lives, 1):
+    for number, data in enumerate(contents, 1):
         buffer.begin(number)
         for chunk in cut(data, places):
             buffer.append(chunk, float(number))
         buffer.end_line()
-    for number, data in enumerate(lives, 1):
+    for number, data in enumerate(contents, 1):
         lines = OutputLines(buffer, number)
         assert b"".join(raws(lines)) == data
         assert {line.incarnation for line in lines} <= {number}
         assert len(lines) == len(list(lines)) == len(lines[0:])
     assert raws(OutputLines(buffer)) == [
         raw
-        for number in range(1, len(lives) + 1)
+        for number in range(1, len(contents) + 1)
         for raw in raws(OutputLines(buffer, number))
     ]
     assert len(OutputLines(buffer, 99)) == 0

@@ -51,16 +51,16 @@ def test_push_to_talk_passes_only_the_audio_of_turns():
 def test_the_gate_passes_only_whole_samples_in_order(push_to_talk, pieces):
     input_filter = InputFilter(push_to_talk=push_to_talk)
     sound = b"".join(n.to_bytes(2, "little") for n in range(1, 200))
-    heard, at = b"", 0
+    passed, at = b"", 0
     for size, is_open in pieces:
         input_filter.open() if is_open else input_filter.close()
-        heard += input_filter.apply(sound[at : at + size])
+        passed += input_filter.apply(sound[at : at + size])
         at += size
     samples = [
-        int.from_bytes(heard[i : i + 2], "little") for i in range(0, len(heard), 2)
+        int.from_bytes(passed[i : i + 2], "little") for i in range(0, len(passed), 2)
     ]
     assert samples == sorted(set(samples))
-    assert len(heard) + input_filter.withheld == at - at % 2
+    assert len(passed) + input_filter.withheld == at - at % 2
 
 
 def test_half_a_sample_of_an_ended_recorder_is_dropped():
