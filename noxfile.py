@@ -75,7 +75,11 @@ def realtime(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Disturb children at random for CHAOS_SECONDS (200) with each strategy."""
+    """
+    Disturb children at random for CHAOS_SECONDS (200) with each strategy.
+
+    Then kill SIGKILLS (200) apps, and look for survivors.
+    """
     session.install(EXTRAS, *group("test"))
     seconds = os.environ.get("CHAOS_SECONDS", "200")
     session.run(
@@ -83,6 +87,12 @@ def chaos(session: nox.Session) -> None:
         "-s",
         "tests/supervision/test_chaos.py",
         env={"CHAOS_SECONDS": seconds},
+    )
+    kills = os.environ.get("SIGKILLS", "200")
+    session.run(
+        "pytest",
+        "tests/supervision/kernel/test_orphans.py",
+        env={"SIGKILLS": kills},
     )
 
 

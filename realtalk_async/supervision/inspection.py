@@ -6,8 +6,7 @@ import asyncio
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import NotStarted
 from realtalk_async.supervision.kernel import leaks
 from realtalk_async.supervision.reports.explanation import Explanation, explain
@@ -127,15 +126,16 @@ class ManagerInspection:
         These are living members of their groups, daemons that have left their group and
         session (recognised by a tag in their environment, which needs the guard), and the
         app's own descriptors, tasks and threads. Running supervised processes are no leak.
-        It reads ``/proc`` in a thread, for some milliseconds.
+        It reads ``/proc`` in a thread of its own, for some milliseconds.
         """
         incarnations = [
             trace for one in self._registry.all_ever for trace in one.get_resources()
         ]
         tag = self._supervisor.guard.tag if self._supervisor.guard else ""
         tasks = [] if self._is_open else self._supervisor.tasks.names
-        return await anyio.to_thread.run_sync(
-            leaks.find_leaks, incarnations, tag, tasks
+        return await call_in_thread(
+            lambda: leaks.find_leaks(incarnations, tag, tasks),
+            "realtalk-async finds leaks",
         )
 
     async def wait_until_settled(self) -> dict[str, ProcessStatus]:

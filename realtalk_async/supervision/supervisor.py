@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from realtalk_async import events
 from realtalk_async.concurrency.task_set import TaskSet
 from realtalk_async.event_bus import EventBus
@@ -217,9 +215,7 @@ class Supervisor:
         """End and log processes that left their group and session, as daemons do."""
         if self.guard is None:
             return
-        left = await anyio.to_thread.run_sync(
-            process_groups.find_tagged, self.guard.tag
-        )
+        left = await process_groups.end_tagged(self.guard.tag)
         if not left:
             return
         self._logger.warning(
@@ -227,7 +223,6 @@ class Supervisor:
             f"Ended {len(left)} process(es) that had left their session",
             {"escapees": [str(one) for one in left]},
         )
-        await anyio.to_thread.run_sync(process_groups.kill_tagged, self.guard.tag)
 
     def _guard_lost(self, reason: str, replaced: bool) -> None:  # noqa: FBT001
         self.publish(

@@ -11,6 +11,8 @@ Benchmarks:
     anywhere     150 apps, each killed at a random moment while it spawns child after child
     at a spawn   50 apps, each killed by a child that it spawns, possibly before the app
                  knows the child's pid
+    in a probe   200 apps, each killed at a random moment while the programs of probes
+                 start and end
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING
 from measure import Benchmark, Goal, main
 
 from realtalk_async.logs import Logger
-from realtalk_async.supervision import ProcessManager
+from realtalk_async.supervision import ProcessManager, exec_probe
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from measure import Figures
 
-TRIES = {"anywhere": 150, "at a spawn": 50}
+TRIES = {"anywhere": 150, "at a spawn": 50, "in a probe": 200}
 AT_ONCE = 4
 """Apps that run at the same time."""
 
@@ -50,6 +52,9 @@ TIMEOUT = 20.0
 
 SPAWNS = 0.3
 """Seconds of spawning, in which an app is killed at a random moment."""
+
+PROBE = programs.shell("sleep 0.01 & [ $(( $$ % 3 )) = 0 ] && exec sleep 1000; exit 0")
+"""The program of a probe: it has a child of its own, and hangs now and then."""
 
 KILLER = programs.shell("kill -9 $PPID; exec sleep 1000")
 """Kills the app before it does anything else."""
@@ -66,6 +71,11 @@ async def app(messages: int, log: Path, name: str) -> None:
         await daemon.wait_for_line("[0-9]+", timeout=60)
         os.write(messages, tag.encode())
         os.close(messages)
+        if name == "in a probe":
+            for number in range(10):
+                probe = exec_probe(PROBE, period=0.01, timeout=0.1)
+                await manager.start(f"{number}", programs.runs(), probes=[probe])
+            await asyncio.sleep(1000)
         for number in range(10_000):
             killer = KILLER if name == "at a spawn" else programs.runs()
             await manager.start(f"{number}", killer)
@@ -95,7 +105,7 @@ def kill_app(name: str, log: Path, moment: float) -> tuple[int, int, float]:
     """Kill one app; return the survivors after 1 s and after 20 s, and the last end."""
     pid, reading = forked(lambda messages: asyncio.run(app(messages, log, name)))
     tag = read_all(reading)
-    if name == "anywhere":
+    if name != "at a spawn":
         time.sleep(moment)
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

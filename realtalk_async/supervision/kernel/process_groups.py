@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from realtalk_async.concurrency.daemon_thread import call_in_thread
+from realtalk_async.concurrency.time_slice import TimeSlice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROC = Path("/proc")
+
+TAG_TIMEOUT = 5.0
+"""
+Seconds for a search by tag. The kernel lets a reader of ``/proc/PID/environ`` wait while
+that process hangs in the kernel with its memory locked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,11 @@ def _pids() -> Iterator[int]:
     return (int(entry) for entry in os.listdir(PROC) if entry.isdigit())
 
 
+def has_proc() -> bool:
+    """Return whether the system has Linux's ``/proc``; macOS has none."""
+    return PROC.joinpath("self", "stat").exists()
+
+
 def living_members(group: int) -> list[ProcessInfo]:
     """
     Return the members of a process group that are more than zombies.
@@ -61,7 +77,7 @@ def living_members(group: int) -> list[ProcessInfo]:
     files of members are read. [] on a system without ``/proc`` (macOS), where `is_empty`
     decides alone.
     """
-    if not PROC.joinpath("self", "stat").exists():
+    if not has_proc():
         return []
     members = (read_process(pid) for pid in _pids() if _group_of(pid) == group)
     return [one for one in members if one and one.group == group and one.alive]
@@ -72,6 +88,73 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except OSError:
         return None
+
+
+class GroupSearch:
+    """
+    Finds the members of process groups without a thread and without blocking the loop.
+
+    A search takes a millisecond for a thousand processes of the machine, in slices. All
+    who ask at the same time share one: the end of two hundred children does not cost two
+    hundred searches.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._begun = 0
+        self._completed = 0
+        self._pids: dict[int, list[int]] = {}
+
+    async def living_members(self, group: int) -> list[ProcessInfo]:
+        """Return the members of a process group that are more than zombies."""
+        if not has_proc():
+            return []
+        # A member that forks and exits may escape one search, if the new pid is lower.
+        return await self._find(group) or await self._find(group)
+
+    async def _find(self, group: int) -> list[ProcessInfo]:
+        wanted = self._begun + 1  # a search that begins from now on
+        async with self._lock:
+            if self._completed < wanted:
+                self._begun += 1
+                self._pids = await self._search()
+                self._completed = self._begun
+            pids = self._pids.get(group, [])
+        found: list[ProcessInfo] = []
+        time_slice = TimeSlice()
+        for pid in pids:
+            one = read_process(pid)
+            if one and one.group == group and one.alive:
+                found.append(one)
+            await time_slice.yield_if_over()
+        return found
+
+    async def _search(self) -> dict[int, list[int]]:
+        """Return the pids of all processes by their group."""
+        found: dict[int, list[int]] = {}
+        time_slice = TimeSlice()
+        with os.scandir(PROC) as entries:
+            for entry in entries:
+                if entry.name.isdigit():
+                    group = _group_of(int(entry.name))
+                    if group is not None:
+                        found.setdefault(group, []).append(int(entry.name))
+                await time_slice.yield_if_over()
+        return found
+
+
+_searches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, GroupSearch] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def get_group_search() -> GroupSearch:
+    """Return the search of the running loop."""
+    loop = asyncio.get_running_loop()
+    found = _searches.get(loop)
+    if found is None:
+        found = _searches[loop] = GroupSearch()
+    return found
 
 
 def is_empty(group: int) -> bool:
@@ -131,3 +214,25 @@ def kill_tagged(tag: str, timeout: float = 2.0) -> None:
             except OSError:
                 continue  # it has ended by itself
         time.sleep(0.005)
+
+
+async def end_tagged(tag: str) -> list[ProcessInfo]:
+    """
+    Kill the processes with *tag*; return those that were found.
+
+    It reads a file per process of the machine in a thread of its own, for `TAG_TIMEOUT` at
+    most; a thread that hangs longer in the kernel is left behind, as a daemon.
+    """
+
+    def end() -> list[ProcessInfo]:
+        if left := find_tagged(tag):
+            kill_tagged(tag)
+        return left
+
+    try:
+        async with asyncio.timeout(TAG_TIMEOUT):
+            return await call_in_thread(end, "realtalk-async ends escapees")
+    except TimeoutError:
+        return []
+    except RuntimeError:  # no further thread can be started
+        return end()

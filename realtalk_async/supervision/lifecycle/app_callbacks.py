@@ -13,8 +13,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
 
-import anyio.to_thread
-
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.lifecycle.incarnation import discard
 
@@ -30,6 +29,13 @@ Result = TypeVar("Result")
 
 CALLBACK_TIMEOUT = 10.0
 """Seconds that a function of the app may take."""
+
+THREAD_NAME = "realtalk-async calls a function of the app"
+"""
+Names the thread of a sync function: one thread for each call. A function that blocks for
+ever keeps its thread, as nothing can end it; the thread is a daemon, and does not prevent
+the exit of the app.
+"""
 
 CANCELLATION_GRACE = 0.02
 """Seconds that a cancelled function may take to end; a stop waits no longer."""
@@ -158,7 +164,7 @@ async def _call_in_thread(function: RestartFunction, *arguments: object) -> obje
             _discard(made.pop())
 
     try:
-        await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        await call_in_thread(call, THREAD_NAME)
     except asyncio.CancelledError:
         is_cancelled = True
         discard_all()

@@ -14,8 +14,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.child_process import make_asyncio_process
@@ -121,13 +119,13 @@ class Incarnation(abc.ABC):
         return self.group_gone
 
     async def members(self) -> list[process_groups.ProcessInfo]:
-        """Return the members of the group except zombies; reads ``/proc`` in a thread."""
+        """Return the members of the group except zombies, see `GroupSearch`."""
         if not self.owns_group:
             one = process_groups.read_process(self.pid) if self.alive else None
             return [one] if one and one.alive else []
         if self.group_gone:
             return []
-        return await anyio.to_thread.run_sync(process_groups.living_members, self.pid)
+        return await process_groups.get_group_search().living_members(self.pid)
 
 
 class Spawned(Incarnation):

@@ -11,6 +11,7 @@ from realtalk_async import events
 from realtalk_async.events import Cause
 from realtalk_async.supervision.command import Command, explain_refusal
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
+from realtalk_async.supervision.kernel.spawn import current_guard
 from realtalk_async.supervision.kernel.spawn_limiter import get_spawn_limiter
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
@@ -145,6 +146,7 @@ class ProcessLifecycle(Lifecycle):
     # ---- one incarnation: start, supervise, stop, finish
 
     async def _start_next(self) -> None:
+        current_guard.set(self._supervisor)  # for restart functions, and for probes
         died, source = self.number, await self._next_command()
         if isinstance(source, Command):
             await get_spawn_limiter().wait_for_turn()
@@ -241,6 +243,7 @@ class ProcessLifecycle(Lifecycle):
     async def _supervise(self) -> None:
         record = self.records[-1]
         assert record.running is not None
+        current_guard.set(self._supervisor)
         probe_tasks = self._start_probes(record)
         try:
             await self._wait_for_exit(record)

@@ -13,6 +13,7 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.exit_status import describe_exit
+from realtalk_async.supervision.kernel.spawn import current_guard
 from realtalk_async.supervision.policy.probes import Probe, Probed, Purpose
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def exec_probe(
     """
     Return a probe that passes when a program exits with status 0.
 
-    A program that exceeds the timeout is killed with its whole group.
+    A program that exceeds the timeout is killed with its whole group. The guard of the
+    manager ends it if the app is killed.
 
     Args:
         command: The program; the reason of a failure quotes its newest output.
@@ -161,6 +163,9 @@ def exec_probe(
             get_memory=_no_memory,
             on_exit=_do_nothing,
         )
+        guard = current_guard.get()
+        if guard is not None:
+            guard.group_started(running.child.pid)
         try:
             await asyncio.shield(running.child.exited)
             for reader in running.readers.values():
@@ -169,6 +174,8 @@ def exec_probe(
             if running.child.exit_status is None:
                 process_groups.send_signal(running.child.pid, signal.SIGKILL)
                 await asyncio.wait([running.child.exited], timeout=KILL_TIMEOUT)
+            if guard is not None and running.child.exit_status is not None:
+                guard.group_ended(running.child.pid)
             running.close()
         if running.child.exit_status == 0:
             return None

@@ -26,7 +26,8 @@ APP = textwrap.dedent(
     """
     import asyncio, os, sys
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision import Command, ProcessManager
+    from realtalk_async.supervision import Command, ProcessManager, exec_probe
+    from realtalk_async.supervision.kernel import process_groups
     from realtalk_async.testing import programs
 
     async def main():
@@ -57,6 +58,28 @@ BODIES = {
         while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
             await asyncio.sleep(0.01)
     """,
+    "the program of a probe": """
+        probe = exec_probe(programs.runs(), period=0.01, timeout=100)
+        await manager.start('one', programs.runs(), probes=[probe])
+        while len(process_groups.find_tagged(manager._guard.tag)) < 2:
+            await asyncio.sleep(0.01)
+    """,
+    "the program of a probe that wiped its environment": """
+        bare = programs.shell('exec env -i sleep 1000')
+        probe = exec_probe(bare, period=0.01, timeout=100)
+        await manager.start('one', programs.runs(), probes=[probe])
+        while len(manager._guard._reported) < 2:
+            await asyncio.sleep(0.01)
+    """,
+    "a process that a restart function starts": """
+        async def restart():
+            await Command('sleep', '1000')()
+            await asyncio.sleep(1000)
+        await manager.start('one', programs.exits(1), recover=restart)
+        await manager.start('two', programs.runs())
+        while len(process_groups.find_tagged(manager._guard.tag)) < 2:
+            await asyncio.sleep(0.01)
+    """,
     "many children": """
         for n in range(20):
             await manager.start(f'one {n}', programs.runs())
@@ -70,7 +93,7 @@ def app(body, log_path):
     ending = textwrap.indent(
         textwrap.dedent(
             """
-            print("pids", *(p.pid for p in manager.processes.values()), flush=True)
+            print("pids", *(p.pid for p in manager.processes.values() if p.pid), flush=True)
             await asyncio.sleep(1000)
             """
         ),

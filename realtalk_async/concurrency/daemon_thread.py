@@ -1,0 +1,74 @@
+"""One call of a function that may block, in a daemon thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+
+async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
+    """
+    Call *function* in a new thread, with the context variables of the caller.
+
+    A pool of threads that others use as well, such as anyio's or the default executor of
+    the loop, may be full of calls that block: a new thread waits for nobody.
+
+    Args:
+        function: The function.
+        name: The name of the thread.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        Exception: The exception of the function. A `RuntimeError` replaces exceptions
+            that would end more than a task, such as `SystemExit`, and `StopIteration`.
+
+    Cancellation: The function continues in its thread, which ends with it, and its result
+    is dropped. Nothing can end a function that blocks for ever; as its thread is a daemon,
+    it does not prevent the exit of the app.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Result] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(function)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the loop
+            deliver, what = _fail, error
+            call_in_loop(lambda: deliver(answer, what))
+        else:
+            call_in_loop(lambda: _succeed(answer, result))
+
+    def call_in_loop(callback: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(callback)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    result = await answer
+    thread.join()  # its last statement has run
+    return result
+
+
+def _succeed(answer: asyncio.Future[Result], result: Result) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Result], error: BaseException) -> None:
+    if answer.done():
+        return
+    if isinstance(error, StopIteration) or not isinstance(error, Exception):
+        named = RuntimeError(f"the function raised {error!r}")
+        named.__cause__, error = error, named
+    answer.set_exception(error)
