@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnknownProcess,
         WaitExpired,
         WriteStalled,
+        WrongEventLoop,
     )
     from realtalk_async.logs import Level, LogEntry, Logger
     from realtalk_async.supervision import (
@@ -74,7 +75,7 @@ else:
             "CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable "
             "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
             "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
-            "UnknownProcess WaitExpired WriteStalled",
+            "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
             "Cause CombinedOutput Command ErrorHistory Explanation IncarnationReport "
@@ -139,5 +140,6 @@ __all__ = [
     "UnknownProcess",
     "WaitExpired",
     "WriteStalled",
+    "WrongEventLoop",
     "__version__",
 ]

@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from weakref import WeakSet
 
+from realtalk_async import arguments
 from realtalk_async.events import BaseEvent
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ class EventFeed(Generic[E]):
         size: How many events may wait to be read.
         gap_event: Makes the event that stands for the missed events; without it they
             are only counted in `missed`.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
 
     def __init__(
@@ -130,7 +134,11 @@ class EventFeed(Generic[E]):
         size: int,
         gap_event: Callable[[int], E] | None = None,
     ) -> None:
-        self._kinds = kinds
+        arguments.integer("size", size, of="events", minimum=1)
+        arguments.function("gap_event", gap_event, optional=True)
+        self._kinds = arguments.several(
+            "kinds", kinds, _check_kind, "classes of events"
+        )
         self._size = size
         self._gap_event = gap_event
         self._waiting: deque[E] = deque()
@@ -148,6 +156,7 @@ class EventFeed(Generic[E]):
 
     def push(self, event: E) -> None:
         """Add an event if it is of a wanted kind; never waits."""
+        arguments.instance("event", event, BaseEvent, "an event")
         if self._is_closed or (self._kinds and not isinstance(event, self._kinds)):
             return
         if len(self._waiting) >= self._size:
@@ -183,3 +192,8 @@ class EventFeed(Generic[E]):
             gap, self._gap = self._gap, 0
             return self._gap_event(gap)
         return self._waiting.popleft()
+
+
+def _check_kind(argument: str, value: object) -> None:
+    if not (isinstance(value, type) and issubclass(value, BaseEvent)):
+        raise arguments.refused(argument, "a class of events", value)

@@ -7,6 +7,7 @@ exception: what happened, the numbers, what to do.
 
     RealtalkError
     ├── InvalidConfiguration (ValueError)  an argument is invalid
+    │   └── WrongEventLoop (RuntimeError)  a call from another event loop or thread
     ├── LogUnavailable (OSError)           the log file cannot be written
     ├── UnknownProcess (KeyError)          no process of this name is registered
     ├── ProcessStillRunning (RuntimeError) a running process has this name
@@ -42,6 +43,10 @@ class RealtalkError(Exception):
 
 class InvalidConfiguration(RealtalkError, ValueError):
     """An argument is invalid; nothing was changed."""
+
+
+class WrongEventLoop(InvalidConfiguration, RuntimeError):
+    """A call came from another event loop or thread; nothing was changed."""
 
 
 class LogUnavailable(RealtalkError, OSError):

@@ -15,6 +15,7 @@ PACKAGE = Path(realtalk_async.__file__).parent
 # A module may import from its own row's package and from every row above that row.
 LAYERS = """
 exceptions  lazy_imports  concurrency  times
+arguments
 events
 logs
 event_bus

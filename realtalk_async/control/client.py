@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from realtalk_async import arguments
 from realtalk_async.control.protocol import (
     MAX_RESPONSE_LINE,
     Failure,
@@ -22,10 +23,11 @@ from realtalk_async.control.sockets import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator, Generator, Iterator
 
 
-def find_apps(app: str | None = None) -> list[ControlClient]:
+def find_apps(app: str | int | None = None) -> list[ControlClient]:
     """
     Return a client for each running app of this user.
 
@@ -34,7 +36,10 @@ def find_apps(app: str | None = None) -> list[ControlClient]:
 
     Raises:
         ControlUnavailable: If no app has that pid.
+        InvalidConfiguration: If *app* is neither a pid nor a path.
     """
+    _check_app(app)
+    app = str(app) if isinstance(app, int) else app
     if app is None:
         return [ControlClient(path) for path in find_sockets()]
     if not app.isdecimal():
@@ -45,7 +50,9 @@ def find_apps(app: str | None = None) -> list[ControlClient]:
     return [ControlClient(path) for path in found]
 
 
-def find_app(process: str | None = None, *, app: str | None = None) -> ControlClient:
+def find_app(
+    process: str | None = None, *, app: str | int | None = None
+) -> ControlClient:
     """
     Return a client for the only app that fits.
 
@@ -55,7 +62,9 @@ def find_app(process: str | None = None, *, app: str | None = None) -> ControlCl
 
     Raises:
         ControlUnavailable: If no app fits, or more than one.
+        InvalidConfiguration: If an argument is invalid.
     """
+    arguments.text("process", process, optional=True)
     statuses = {client: client.get_status() for client in find_apps(app)}
     if not statuses:
         raise ControlUnavailable(
@@ -75,6 +84,12 @@ def find_app(process: str | None = None, *, app: str | None = None) -> ControlCl
     raise ControlUnavailable(f"several apps fit, choose one by its pid: {apps}")
 
 
+def _check_app(app: object) -> None:
+    is_pid = isinstance(app, int) and not isinstance(app, bool) and app > 0
+    if not (is_pid or app is None or (isinstance(app, str) and app)):
+        raise arguments.refused("app", "a pid, the path of a socket or None", app)
+
+
 def process_names(status: JsonObject) -> list[str]:
     """Return the names of the processes and tasks in the status of an app."""
     return [str(one["name"]) for one in processes_of(status)]
@@ -90,14 +105,16 @@ class ControlClient:
     Sends requests to one app.
 
     All methods but `send_async` block until the app has responded. All of them raise
-    `ControlUnavailable` if the app does not run any more, or refuses.
+    `ControlUnavailable` if the app does not run any more, or refuses, and
+    `InvalidConfiguration` if an argument is invalid.
 
     Args:
         path: The app's control socket.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        arguments.path("path", path)
+        self.path = Path(path)
 
     def get_status(self) -> JsonObject:
         """
@@ -156,6 +173,10 @@ class ControlClient:
 
     def send(self, request: Request) -> Generator[object]:
         """Send any request, and yield the items of the response."""
+        arguments.instance("request", request, Request, "a Request")
+        return self._exchange(request)
+
+    def _exchange(self, request: Request) -> Generator[object]:
         try:
             with connect(self.path) as connection, connection.makefile("rb") as file:
                 connection.sendall(request.encode())
@@ -168,12 +189,16 @@ class ControlClient:
         if isinstance(line, Failure):
             raise ControlUnavailable(line.error)
 
-    async def send_async(self, request: Request) -> AsyncGenerator[object]:
+    def send_async(self, request: Request) -> AsyncGenerator[object]:
         """
         Send any request without blocking the event loop, and yield the items.
 
         Cancellation: The connection is closed, and the app stops its response.
         """
+        arguments.instance("request", request, Request, "a Request")
+        return self._exchange_async(request)
+
+    async def _exchange_async(self, request: Request) -> AsyncGenerator[object]:
         try:
             with address_of(self.path) as address:
                 reader, writer = await asyncio.open_unix_connection(

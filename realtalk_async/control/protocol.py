@@ -8,15 +8,13 @@ The response is any number of lines ``{"item": …}`` and, at the end, ``{"end":
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from dataclasses import dataclass, fields
+from typing import TypeAlias, cast
 
 import orjson
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 JsonObject: TypeAlias = "dict[str, object]"
 
@@ -48,6 +46,9 @@ class Request:
     restart     stop a process, if it runs, and start it again
     stop        stop a process without a restart
     =========== ================================================================
+
+    Raises:
+        InvalidConfiguration: If a field is invalid.
     """
 
     method: str
@@ -65,10 +66,22 @@ class Request:
     period: float | None = None
     """Seconds between two items of a watch."""
 
+    def __post_init__(self) -> None:
+        arguments.choice("method", self.method, METHODS)
+        for key in ("name", "level", "component", "pattern"):
+            arguments.text(key, getattr(self, key), optional=True)
+        if self.method in NEED_A_NAME and self.name is None:
+            raise arguments.refused("name", f"given for {self.method!r}", None)
+        arguments.integer("n", self.n, minimum=0, maximum=MAX_LINES, optional=True)
+        arguments.flag("follow", self.follow)
+        arguments.integer("width", self.width, minimum=0, optional=True)
+        what, period = "period", self.period
+        arguments.number(what, period, of="seconds", minimum=MIN_PERIOD, optional=True)
+
     def encode(self) -> bytes:
         """Return the request as a line."""
-        fields = {key: getattr(self, key) for key in _TYPES}
-        return orjson.dumps({k: v for k, v in fields.items() if v is not None}) + b"\n"
+        given = {key: getattr(self, key) for key in _KEYS}
+        return orjson.dumps({k: v for k, v in given.items() if v is not None}) + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Request:
@@ -78,34 +91,14 @@ class Request:
         Raises:
             InvalidConfiguration: If the line is not a valid request.
         """
-        fields = _load_object(line)
-        for key, value in fields.items():
-            if key not in _TYPES:
-                raise InvalidConfiguration(f"no such key {key!r}: {', '.join(_TYPES)}")
-            if not _has_type(value, _TYPES[key]):
-                raise InvalidConfiguration(f"{key!r} is not {_TYPES[key].__name__}")
-        request = cls(**{"method": "", **fields})  # type: ignore[arg-type] # checked above
-        _check_values(request)
-        return request
+        arguments.instance("line", line, bytes, "bytes")
+        request = _load_object(line)
+        for key in request:
+            arguments.choice("a key", key, _KEYS)
+        return cls(**{"method": "", **request})  # type: ignore[arg-type] # it checks
 
 
-_TYPES: Mapping[str, type] = {
-    "method": str,
-    "name": str,
-    "n": int,
-    "follow": bool,
-    "level": str,
-    "component": str,
-    "pattern": str,
-    "width": int,
-    "period": float,
-}
-
-
-def _has_type(value: object, kind: type) -> bool:
-    if isinstance(value, bool):  # to Python a bool is an int, too
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+_KEYS = tuple(one.name for one in fields(Request))
 
 
 def _load_object(line: bytes) -> JsonObject:
@@ -116,23 +109,6 @@ def _load_object(line: bytes) -> JsonObject:
     if not isinstance(found, dict):
         raise InvalidConfiguration("a request is a JSON object")
     return cast("JsonObject", found)
-
-
-def _check_values(request: Request) -> None:
-    if request.method not in METHODS:
-        raise InvalidConfiguration(
-            f"'method' is one of {', '.join(METHODS)}, not {request.method!r}"
-        )
-    if request.method in NEED_A_NAME and request.name is None:
-        raise InvalidConfiguration(f"{request.method!r} needs a 'name'")
-    if request.n is not None and not 0 <= request.n <= MAX_LINES:
-        raise InvalidConfiguration(f"'n' is from 0 to {MAX_LINES}, not {request.n}")
-    if request.width is not None and request.width < 0:
-        raise InvalidConfiguration(f"'width' is at least 0, not {request.width}")
-    if request.period is not None and not request.period >= MIN_PERIOD:
-        raise InvalidConfiguration(
-            f"'period' is at least {MIN_PERIOD} s, not {request.period}"
-        )
 
 
 # ---- the response

@@ -36,7 +36,7 @@ from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING, Final, cast
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 from realtalk_async.logs.serialize import (
     CONTROLS,
     escape_json,
@@ -70,9 +70,8 @@ class Level(StrEnum):
         try:
             return cls(name.upper())
         except (ValueError, AttributeError):
-            known = ", ".join(cls)
-            msg = f"unknown log level {name!r}; the levels are {known}"
-            raise InvalidConfiguration(msg) from None
+            allowed = arguments.any_of(tuple(cls))
+            raise arguments.refused("level", allowed, name) from None
 
 
 LEVELS: Final = tuple(Level)
@@ -263,7 +262,14 @@ class LinePrefixes:
 
 
 def format_line(entry: LogEntry, line_format: LineFormat = TEXT) -> str:
-    """Return *entry* as its line, without the newline."""
+    """
+    Return *entry* as its line, without the newline.
+
+    Raises:
+        InvalidConfiguration: If an argument is of another type.
+    """
+    arguments.instance("entry", entry, LogEntry, "a LogEntry")
+    arguments.instance("line_format", line_format, LineFormat, "a LineFormat")
     timestamp = line_format.timestamp(entry.timestamp.timestamp())
     component = show_text(entry.component)
     prefix = line_format.prefix(timestamp, entry.level, component)
@@ -275,14 +281,19 @@ def format_line(entry: LogEntry, line_format: LineFormat = TEXT) -> str:
 
 def parse_line(line: str | bytes) -> LogEntry | None:
     """
-    Return the entry of *line*, or `None` if it is not an entry; never raises.
+    Return the entry of *line*, or `None` if it is not an entry.
 
     Args:
         line: One line, with or without its newline. In bytes, invalid UTF-8 is replaced
             by U+FFFD.
+
+    Raises:
+        InvalidConfiguration: If *line* is neither text nor bytes.
     """
     if isinstance(line, bytes):
         line = line.decode("utf-8", "replace")
+    elif not isinstance(line, str):
+        raise arguments.refused("line", "text or bytes", line)
     match = _LINE.fullmatch(line.removesuffix("\n"))
     if match is None:
         return _from_json(line) if line.startswith('{"') else None

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from orjson import dumps
 
-from realtalk_async.exceptions import InvalidConfiguration, LogUnavailable
+from realtalk_async import arguments
+from realtalk_async.exceptions import LogUnavailable
 from realtalk_async.logs.append_file import Rotation, absolute_log_path
 from realtalk_async.logs.bridges.install import Installed, install
 from realtalk_async.logs.entry import (
@@ -113,19 +114,16 @@ class Logger:
 
         Raises:
             LogUnavailable: If the file cannot be written.
-            InvalidConfiguration: If *max_bytes* or *max_waiting* is not positive,
-                *backups* is negative, or *line_format* is unknown.
+            InvalidConfiguration: If an argument is invalid.
         """
-        format_ = LINE_FORMATS.get(line_format)
-        if format_ is None:
-            msg = f"unknown line format {line_format!r}; give {', '.join(LINE_FORMATS)}"
-            raise InvalidConfiguration(msg)
-        if min(max_bytes or 1, max_waiting) <= 0 or max_bytes == 0 or backups < 0:
-            msg = (
-                "max_bytes and max_waiting must be at least 1 and backups at least 0, "
-                f"not {max_bytes}, {max_waiting} and {backups}"
-            )
-            raise InvalidConfiguration(msg)
+        arguments.path("log_path", log_path, optional=True)
+        arguments.integer("max_bytes", max_bytes, minimum=1, optional=True)
+        arguments.integer("backups", backups, minimum=0)
+        arguments.integer("max_waiting", max_waiting, minimum=1)
+        hidden = arguments.several("secrets", secrets, arguments.secret, "texts")
+        arguments.choice("line_format", line_format, LINE_FORMATS)
+        arguments.flag("spool", spool)
+        format_ = LINE_FORMATS[line_format]
         rotation = None if max_bytes is None else Rotation(max_bytes, backups)
         self.path: Final = absolute_log_path(log_path)
         self._queue = LogQueue(self.path, self._format_notice, rotation)
@@ -146,7 +144,7 @@ class Logger:
         # Message by its form in a line.
         self._messages: dict[str, str] = {}
         self._secrets = Secrets()
-        self._secrets.add(*secrets)
+        self._secrets.add(*hidden)
         self._has_secrets = bool(self._secrets.values)
         self._next_tick = 0.0
         self._format = format_
@@ -295,7 +293,12 @@ class Logger:
         Args:
             component: The component of all its entries.
             context: Values for each entry, unless the entry has its own.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.text("component", component)
+        arguments.mapping("context", context, optional=True)
         # Imported here because structlog costs more than the rest of the package.
         from realtalk_async.logs.bridges.structlog import BoundLogger, Component
 
@@ -307,7 +310,12 @@ class Logger:
 
         API keys, bearer tokens, and the values of keys with telling names (``api_key``,
         ``authorization``, ``password``) are always redacted.
+
+        Raises:
+            InvalidConfiguration: If one of them is no text.
         """
+        for number, secret in enumerate(secrets):
+            arguments.secret(f"secrets[{number}]", secret)
         self._secrets.add(*secrets)
         self._has_secrets = bool(self._secrets.values)
         self._messages.clear()
@@ -358,8 +366,7 @@ class Logger:
             until: Only entries before this time; timezone-aware.
 
         Raises:
-            InvalidConfiguration: If *level* is unknown, *pattern* is not a regular
-                expression, *n* is negative, or a time has no time zone.
+            InvalidConfiguration: If an argument is invalid.
             OSError: If the file exists but cannot be read.
 
         Cancellation: Safe; the search ends within one block of the file.
@@ -413,6 +420,9 @@ class Logger:
         Returns:
             An object that undoes the installation: call ``installed.undo()``, or use it
             as a context manager.
+
+        Raises:
+            InvalidConfiguration: If *level* is no level of logging.
         """
         return install(self, level=level)
 

@@ -10,7 +10,6 @@ component.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 from realtalk_async.logs.entry import Level, LogEntry, parse_line, searchable
 from realtalk_async.logs.prefilter import (
     LiteralPrefilter,
@@ -37,6 +36,7 @@ from realtalk_async.logs.reverse_reader import (
 from realtalk_async.logs.serialize import show_json
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
     from pathlib import Path
 
@@ -98,22 +98,14 @@ def make_query(
     Check the arguments of a search and return them as a `Query`.
 
     Raises:
-        InvalidConfiguration: If *level* is unknown, *pattern* is not a regular
-            expression, *n* is negative, or a time has no time zone.
+        InvalidConfiguration: If an argument is invalid.
     """
-    if n is not None and n < 0:
-        msg = f"n must be at least 0, not {n}"
-        raise InvalidConfiguration(msg)
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            msg = f"{name} has no time zone; give {name}.astimezone() for local time"
-            raise InvalidConfiguration(msg)
-    try:
-        compiled = None if pattern is None else re.compile(pattern)
-    except re.error as error:
-        msg = f"pattern {pattern!r} is not a regular expression: {error}"
-        raise InvalidConfiguration(msg) from error
     named = None if level is None else Level.of(level)
+    arguments.text("component", component, optional=True)
+    compiled = None if pattern is None else arguments.pattern("pattern", pattern)
+    arguments.integer("n", n, minimum=0, optional=True)
+    arguments.moment("since", since, optional=True)
+    arguments.moment("until", until, optional=True)
     return Query(named, component, compiled, n, since, until)
 
 

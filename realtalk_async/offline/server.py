@@ -34,6 +34,7 @@ import anyio
 import orjson
 from websockets.asyncio.server import serve
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, NotStarted
 from realtalk_async.offline.connection import Connection
 from realtalk_async.offline.faults.injector import (
@@ -106,7 +107,8 @@ class Peer:
             ``"whisper"`` understands humans and needs the extra ``human``.
 
     Raises:
-        InvalidConfiguration: If there is no such recogniser, or no such fault.
+        InvalidConfiguration: If there is no such recogniser or no such fault, or if
+            another argument is invalid.
 
     The query of a URL sets options for its connection: ``pace=1``, ``lifetime=2``, and
     ``fault=…`` any number of times.
@@ -123,6 +125,11 @@ class Peer:
         faults: Iterable[str | Fault] = (),
         recogniser: RecogniserName = "sphinx",
     ) -> None:
+        arguments.port("port", port, minimum=0)
+        arguments.one_line("host", host)
+        arguments.number("pace", pace, minimum=0)
+        arguments.seconds("lifetime", lifetime)
+        arguments.flag("record", record)
         self.received: list[Received] = []
         """Each event of each client, in the order of their arrival."""
         self.connections = 0
@@ -137,6 +144,7 @@ class Peer:
         self._faults_of_each = _parse_faults(faults)
         self._open_connections: set[Connection] = set()
         self._server: Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._event_received = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -165,6 +173,7 @@ class Peer:
             InvalidConfiguration: If there is no such fault, or no open connection for
                 ``@now``.
         """
+        _check_fault("fault", fault)
         fault = Fault.parse(fault) if isinstance(fault, str) else fault
         if fault.event != NOW:
             self._faults.arm(fault)
@@ -176,7 +185,13 @@ class Peer:
             connection.apply(fault)
 
     def types(self, connection: int | None = None) -> list[str]:
-        """Return the types of the received events, of one connection or of all."""
+        """
+        Return the types of the received events, of one connection or of all.
+
+        Raises:
+            InvalidConfiguration: If *connection* is no number of a connection.
+        """
+        arguments.integer("connection", connection, minimum=1, optional=True)
         return [r.type for r in self.received if connection in (None, r.connection)]
 
     async def wait_received(
@@ -187,7 +202,12 @@ class Peer:
 
         Raises:
             TimeoutError: If it has not arrived within *timeout* seconds.
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.one_line("event_type", event_type)
+        arguments.integer("count", count, minimum=1)
+        arguments.seconds("timeout", timeout, infinite=True)
+        arguments.check_loop(self._loop, "this peer")
         with anyio.fail_after(timeout):
             while True:
                 found = [r for r in self.received if r.type == event_type]
@@ -226,6 +246,7 @@ class Peer:
             await self._speech.aclose()
 
     async def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._speech.load()
         self._server = await serve(
             self._serve,
@@ -300,6 +321,11 @@ _INVALID_KEY = (
 )
 
 
+def _check_fault(argument: str, value: object) -> None:
+    allowed = "a Fault, or its text such as 'drop:5'"
+    arguments.instance(argument, value, (str, Fault), allowed)
+
+
 def _parse_faults(faults: Iterable[str | Fault]) -> list[Fault]:
     """
     Return faults to inject on each connection.
@@ -307,7 +333,8 @@ def _parse_faults(faults: Iterable[str | Fault]) -> list[Fault]:
     Raises:
         InvalidConfiguration: If there is no such fault, or it ends in ``@now``.
     """
-    parsed = [Fault.parse(each) if isinstance(each, str) else each for each in faults]
+    given = arguments.several("faults", faults, _check_fault, "faults")
+    parsed = [Fault.parse(each) if isinstance(each, str) else each for each in given]
     if any(fault.event == NOW for fault in parsed):
         raise InvalidConfiguration(f"@{NOW} is allowed only in calls of Peer.fault")
     return parsed

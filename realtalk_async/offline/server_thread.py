@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from anyio.from_thread import start_blocking_portal
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import NotStarted
 from realtalk_async.offline.server import Peer
 
@@ -37,9 +38,13 @@ class PeerThread:
 
     Args:
         peer: A peer that has not been entered yet; by default ``Peer()``.
+
+    Raises:
+        InvalidConfiguration: If *peer* is no `Peer`.
     """
 
     def __init__(self, peer: Peer | None = None) -> None:
+        arguments.instance("peer", peer, Peer, "a Peer", optional=True)
         self._peer = peer or Peer()
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
@@ -108,6 +113,7 @@ class PeerThread:
 
         Raises:
             TimeoutError: If it has not arrived within *timeout* seconds.
+            InvalidConfiguration: If an argument is invalid.
         """
 
         async def wait() -> Received:

@@ -15,6 +15,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.ops import health
 from realtalk_async.ops import metrics as catalogue
@@ -62,6 +63,9 @@ class Collector:
         manager: The manager of the processes to collect from.
         stream: The voice session, if there is one.
         max_lag: Seconds that the loop may be late before it counts as hanging.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
 
     def __init__(
@@ -71,6 +75,9 @@ class Collector:
         *,
         max_lag: float = 1.0,
     ) -> None:
+        arguments.a_manager("manager", manager)
+        arguments.a_stream("stream", stream, optional=True)
+        arguments.number("max_lag", max_lag, of="seconds", more_than=0)
         self._manager = manager
         self._stream = stream
         self.max_lag = max_lag
@@ -135,7 +142,13 @@ class Collector:
         return self._lag.overdue
 
     def check(self, kind: Literal["liveness", "readiness"]) -> health.HealthReport:
-        """Check liveness or readiness; blocks for *max_lag* at most."""
+        """
+        Check liveness or readiness; blocks for *max_lag* at most.
+
+        Raises:
+            InvalidConfiguration: If *kind* is neither.
+        """
+        arguments.choice("kind", kind, ("liveness", "readiness"))
         check = health.check_liveness if kind == "liveness" else health.check_readiness
         if threading.get_ident() == self._loop_thread:
             return check(self._read_status(), self.overdue, self.max_lag)

@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 import orjson
 
+from realtalk_async import arguments
 from realtalk_async.ops.collector import Collector
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def application(collector: Collector) -> WSGIApplication:
     Raises:
         ImportError: If prometheus_client is not installed: it comes with the extra
             ``metrics``.
+        InvalidConfiguration: If *collector* is no `Collector`.
     """
+    arguments.instance("collector", collector, Collector, "a Collector")
     try:
         from realtalk_async.ops.prometheus import metrics_application
     except ImportError as exc:
@@ -228,9 +231,12 @@ async def serve_metrics(
         OSError: If the address cannot be listened on.
         ImportError: If prometheus_client is not installed: it comes with the extra
             ``metrics``.
+        InvalidConfiguration: If an argument is invalid.
 
     Cancellation: The server thread and the port are closed.
     """
+    arguments.one_line("host", host)
+    arguments.port("port", port, minimum=0)
     async with Collector(manager, stream, max_lag=max_lag) as collector:
         endpoint = Endpoint(collector, host, port)
         endpoint.start()

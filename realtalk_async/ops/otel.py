@@ -10,6 +10,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.ops import metrics as catalogue
 from realtalk_async.ops.collector import Collector
 
@@ -52,7 +53,12 @@ async def export_metrics(
     Raises:
         ImportError: If opentelemetry-api is not installed: it comes with the extra
             ``otel``.
+        InvalidConfiguration: If an argument is invalid.
     """
+    arguments.a_manager("manager", manager)
+    arguments.a_stream("stream", stream, optional=True)
+    allowed = "a provider of meters"
+    arguments.like("provider", provider, allowed, "get_meter", optional=True)
     try:
         from opentelemetry import metrics
     except ImportError as exc:

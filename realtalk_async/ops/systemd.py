@@ -15,7 +15,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async import events
+from realtalk_async import arguments, events
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.ops import health
 from realtalk_async.supervision import State
@@ -60,10 +60,13 @@ async def notify_systemd(
         Whether there is a notify socket.
 
     Raises:
-        InvalidConfiguration: If ``NOTIFY_SOCKET`` or ``WATCHDOG_USEC`` is malformed.
+        InvalidConfiguration: If ``NOTIFY_SOCKET`` or ``WATCHDOG_USEC`` is malformed, or
+            an argument is invalid.
 
     Cancellation: ``STOPPING=1`` is sent and the socket closed.
     """
+    arguments.a_manager("manager", manager)
+    arguments.a_stream("stream", stream, optional=True)
     environment = NotifyEnvironment.parse(os.environ, os.getpid())
     if not environment.address:
         yield False

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         SWIFT,
         Ladder,
     )
-    from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.policy.restart import (
         PERMANENT,
         TEMPORARY,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         RestartPolicy,
     )
     from realtalk_async.supervision.probing.builtin_probes import (
+        Probe,
         exec_probe,
         http_probe,
         tcp_probe,
@@ -46,14 +46,13 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "probing.builtin_probes": "exec_probe http_probe tcp_probe",
+            "probing.builtin_probes": "Probe exec_probe http_probe tcp_probe",
             "command": "Command",
             "reports.explanation": "Explanation",
             "policy.ladder": "CLOSE_STDIN GRACEFUL SWIFT Ladder",
             "manager": "ProcessManager",
             "output.line": "OutputLine",
             "output.lines": "OutputLines",
-            "policy.probes": "Probe",
             "process": "ManagedProcess",
             "kernel.leaks": "LeakReport",
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",

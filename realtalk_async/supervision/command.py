@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
 from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWriter
@@ -23,7 +24,7 @@ from realtalk_async.supervision.kernel.spawn import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
@@ -84,8 +85,19 @@ class Command:
         redirect: Mapping[str, int | None] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        argv = tuple(os.fspath(part) for part in (program, *args))
-        _check_arguments(argv, env or {}, stdout, options or {})
+        argv = _check_words(program, args)
+        _check_variables(env)
+        arguments.path("cwd", cwd, optional=True)
+        arguments.flag("stdin", stdin)
+        arguments.choice("stdout", stdout, ("lines", "binary"))
+        _check_redirect(redirect)
+        _check_options(options)
+        if is_shell_line(argv[0], cwd):
+            raise InvalidConfiguration(
+                f"program must be one program, not the shell line {argv[0]!r}: write "
+                f"Command.shell({argv[0]!r}), or the program and its arguments as "
+                f"several texts"
+            )
         self.argv: tuple[str, ...] = argv
         self.env: dict[str, str | None] = dict(env or {})
         self.cwd: str | None = None if cwd is None else os.fspath(cwd)
@@ -96,11 +108,42 @@ class Command:
 
     @classmethod
     def shell(cls, line: str, **rest: Any) -> Command:  # noqa: ANN401 - as __init__
-        """Return a command that runs a line in ``/bin/sh``; *rest* as for `Command`."""
+        """
+        Return a command that runs a line in ``/bin/sh``; *rest* as for `Command`.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        arguments.words("line", line)
         return cls("/bin/sh", "-c", line, **rest)
 
+    @classmethod
+    def of(cls, command: Command | Sequence[Text]) -> Command:
+        """
+        Return a command, also for a list of its words: program and arguments.
+
+        Raises:
+            InvalidConfiguration: If it is neither; a text is no list.
+        """
+        if isinstance(command, Command):
+            return command
+        if isinstance(command, list | tuple) and command:
+            return cls(*command)
+        hint = ""
+        if isinstance(command, str):
+            hint = f"; write Command.shell({command!r}) for a line of a shell"
+        allowed = "a Command or a list of words such as ['sox', '-d']"
+        raise InvalidConfiguration(
+            f"{arguments.refused('command', allowed, command)}{hint}"
+        )
+
     def replace(self, *args: Text) -> Command:
-        """Return the same command with other arguments."""
+        """
+        Return the same command with other arguments.
+
+        Raises:
+            InvalidConfiguration: If an argument is no text.
+        """
         return Command(
             self.argv[0],
             *args,
@@ -123,7 +166,11 @@ class Command:
 
         The variables of the app's own service manager (`NOT_INHERITED`) are left out,
         unless `env` has them.
+
+        Raises:
+            InvalidConfiguration: If *extra* is invalid.
         """
+        _check_variables(extra, "extra")
         guard = current_guard.get()
         merged: dict[str, str | None] = {
             **os.environ,
@@ -182,32 +229,70 @@ class Command:
         )  # fmt: skip
 
 
-def _check_arguments(
-    argv: tuple[object, ...],
-    env: Mapping[str, str | None],
-    stdout: str,
-    options: Mapping[str, Any],
-) -> None:
-    for part in argv:
-        if not isinstance(part, str):
-            raise InvalidConfiguration(f"arguments must be text, not {part!r}")
-        if "\0" in part:
-            raise InvalidConfiguration(f"an argument contains a NUL byte: {part!r}")
-    if not argv[0]:
-        raise InvalidConfiguration("the program's name is empty")
-    for name in env:
-        if not name or "=" in name or "\0" in name:
-            raise InvalidConfiguration(f"{name!r} is not a valid variable name")
-    if stdout not in {"lines", "binary"}:
+def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
+    """Return the words of a command as text."""
+    arguments.path("program", program)
+    words = [os.fspath(program)]
+    for index, word in enumerate(args):
+        found = os.fspath(word) if isinstance(word, os.PathLike) else word
+        if not isinstance(found, str) or "\0" in found:
+            allowed = "text without a NUL byte, or a path"
+            raise arguments.refused(f"args[{index}]", allowed, word)
+        words.append(found)
+    return tuple(words)
+
+
+def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") -> None:
+    """Check environment variables; no message quotes the value of one."""
+    arguments.mapping(what, env, "a dict of variables", optional=True)
+    for name, value in (env or {}).items():
+        if not isinstance(name, str) or not name or set(name) & {"=", "\0"}:
+            argument = f"the name of a variable in {what}"
+            raise arguments.refused(argument, "text without = and NUL", name)
+        arguments.secret(f"{what}[{name!r}]", value, optional=True)
+        if value is not None and "\0" in value:
+            raise InvalidConfiguration(f"{what}[{name!r}] must not contain a NUL byte")
+
+
+def _check_redirect(redirect: Mapping[str, int | None] | None) -> None:
+    arguments.mapping("redirect", redirect, "a dict of streams", optional=True)
+    for name in redirect or {}:
+        arguments.choice("a key of redirect", name, ("stdin", *STREAMS))
+
+
+OURS = {"preexec_fn", "stdin", "stdout", "stderr", "env", "cwd", "args", "shell"}
+"""The arguments of `subprocess.Popen` that cannot be among the options."""
+
+
+def _check_options(options: Mapping[str, Any] | None) -> None:
+    arguments.mapping("options", options, "a dict of arguments of Popen", optional=True)
+    for name in options or {}:
+        arguments.one_line("a key of options", name)
+    if refused := OURS & (options or {}).keys():
         raise InvalidConfiguration(
-            f"stdout must be 'lines' or 'binary', not {stdout!r}"
+            f"options must not contain {', '.join(sorted(refused))}: preexec_fn blocks the "
+            f"loop, the others are arguments of Command itself"
         )
-    ours = {"preexec_fn", "stdin", "stdout", "stderr", "env", "cwd", "args", "shell"}
-    if refused := ours & options.keys():
-        raise InvalidConfiguration(
-            f"{', '.join(sorted(refused))} cannot be among the options: preexec_fn "
-            f"blocks the loop, the others are arguments of Command itself"
-        )
+
+
+def is_shell_line(program: str, cwd: Text | None = None) -> bool:
+    """
+    Return whether a program's name is a line for a shell, and no program has this name.
+
+    Args:
+        program: Such as ``echo a | tr a b`` or ``sleep 5``.
+        cwd: The working directory of the program.
+    """
+    first, *more = program.split() or [""]
+    if not more and not set(program) & {*"|&;<>$~"}:
+        return False
+    if shutil.which(program) or os.path.exists(os.path.join(cwd or "", program)):
+        return False
+    if program[0] in "~$":  # only a shell replaces it
+        return True
+    if set(program) & {*"|&;<>$"}:
+        return bool(more) or os.sep not in program
+    return shutil.which(first) is not None
 
 
 @dataclass(slots=True)

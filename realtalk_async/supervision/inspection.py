@@ -6,6 +6,7 @@ import asyncio
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import NotStarted
 from realtalk_async.supervision.kernel import leaks
@@ -74,11 +75,13 @@ class ManagerInspection:
 
         Raises:
             UnknownProcess: If there is no process of this name; it lists the known names.
+            InvalidConfiguration: If *name* is no text.
         """
         return await self._registry.find(name).check()
 
     async def check_processes(self) -> dict[str, ProcessStatus]:
         """Check all processes now, and return their statuses by name."""
+        self._check_loop()
         await asyncio.sleep(0)
         now = now_local()
         for one in self._registry.values():
@@ -147,6 +150,7 @@ class ManagerInspection:
 
         Cancellation: Safe; no process is affected.
         """
+        self._check_loop()
         while active := [one for one in self._registry.values() if not one.is_settled]:
             for one in active:
                 await one.wait_until_settled()
@@ -161,10 +165,23 @@ class ManagerInspection:
 
         Returns:
             A function that ends the subscription.
+
+        Raises:
+            InvalidConfiguration: If *subscriber* cannot be called.
         """
+        arguments.function("subscriber", subscriber)
         return self._supervisor.events.subscribe(subscriber)
 
+    def _check_loop(self) -> None:
+        """Raise `WrongEventLoop` if another event loop than the manager's calls."""
+        task = self._main_task
+        running = task is not None and not task.done()
+        arguments.check_loop(
+            task.get_loop() if running and task else None, "this manager"
+        )
+
     def _must_be_open(self) -> None:
+        self._check_loop()
         if not self._is_open or self._supervisor.ending.is_set():
             state = "has been closed" if self._main_task else "has not been entered"
             raise NotStarted(

@@ -8,32 +8,41 @@ of the app's task nor an exception in it can interrupt their shutdown.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Self, get_args
 
 import anyio
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
+from realtalk_async.supervision.policy.probes import checked_probes
 from realtalk_async.supervision.policy.restart import (
     TEMPORARY,
     TRANSIENT,
+    Mode,
     RestartPolicy,
     Strategy,
 )
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
 from realtalk_async.supervision.subprocess_compat import SubprocessMethods
 from realtalk_async.supervision.supervisor import Supervisor
-from realtalk_async.supervision.task import SupervisedTask, TaskFunction
+from realtalk_async.supervision.task import (
+    SupervisedTask,
+    TaskFunction,
+    checked_exceptions,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from realtalk_async.logs import Logger
+    from realtalk_async.supervision.command import Text
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
@@ -83,19 +92,12 @@ class ProcessManager(SubprocessMethods):
         max_restarts: int | None = None,
         window: float = 60.0,
     ) -> None:
-        if strategy not in get_args(Strategy):
-            raise InvalidConfiguration(
-                f"strategy is one of {', '.join(get_args(Strategy))}, not {strategy!r}"
-            )
-        if not check_interval > 0:
-            raise InvalidConfiguration(
-                f"check_interval must be more than 0 s, not {check_interval}"
-            )
-        if not window > 0 or (max_restarts is not None and max_restarts < 0):
-            raise InvalidConfiguration(
-                f"max_restarts must be 0 or more and window more than 0 s, not "
-                f"{max_restarts} in {window} s"
-            )
+        arguments.a_logger("logger", logger)
+        arguments.number("check_interval", check_interval, of="seconds", more_than=0)
+        arguments.flag("guard", guard)
+        arguments.choice("strategy", strategy, get_args(Strategy))
+        arguments.integer("max_restarts", max_restarts, minimum=0, optional=True)
+        arguments.number("window", window, of="seconds", more_than=0)
         self._logger = logger
         self._check_interval = check_interval
         supervisor = Supervisor(
@@ -177,6 +179,7 @@ class ProcessManager(SubprocessMethods):
 
         Cancellation: Deferred until all processes are stopped.
         """
+        self._check_loop()
         if cancelled := await self._close():
             raise cancelled
 
@@ -249,7 +252,7 @@ class ProcessManager(SubprocessMethods):
         process: Process,
         name: str,
         *,
-        restart: RestartPolicy = TEMPORARY,
+        restart: RestartPolicy | Mode = TEMPORARY,
         restart_function: RestartFunction | None = None,
         critical: bool = False,
         ladder: Ladder = GRACEFUL,
@@ -264,7 +267,7 @@ class ProcessManager(SubprocessMethods):
                 so the app must not read them.
             name: Unique. The name of a dead process is reused with a WARNING, and the
                 history of both is kept.
-            restart: When to restart it automatically.
+            restart: When to restart it automatically; a policy or its word.
             restart_function: Makes the next incarnation; receives the report of the last
                 one if it takes an argument.
             critical: Whether the app cannot run without it.
@@ -278,7 +281,13 @@ class ProcessManager(SubprocessMethods):
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
-        if restart.mode != "temporary" and restart_function is None:
+        allowed = "an asyncio.subprocess.Process"
+        arguments.instance("process", process, asyncio.subprocess.Process, allowed)
+        arguments.one_line("name", name)
+        arguments.function("restart_function", restart_function, optional=True)
+        arguments.flag("critical", critical)
+        policy = RestartPolicy.of(restart)
+        if policy.mode != "temporary" and restart_function is None:
             raise InvalidConfiguration(
                 f"an existing process such as {name!r} needs a restart_function to be "
                 f"restarted by policy"
@@ -289,10 +298,10 @@ class ProcessManager(SubprocessMethods):
             name,
             self._logger,
             max_size=max_size,
-            restart=restart,
+            restart=policy,
             recover=restart_function,
             ladder=ladder,
-            probes=tuple(probes),
+            probes=probes,
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
         )
@@ -302,9 +311,9 @@ class ProcessManager(SubprocessMethods):
     async def start(
         self,
         name: str,
-        command: Command,
+        command: Command | Sequence[Text],
         *,
-        restart: RestartPolicy = TRANSIENT,
+        restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
@@ -319,8 +328,9 @@ class ProcessManager(SubprocessMethods):
 
         Args:
             name: Unique. The name of a dead process is reused with a WARNING.
-            command: The command to run.
-            restart: When to restart it automatically; by default after a failure.
+            command: The command to run, also as a list of words: ``["sox", "-d"]``.
+            restart: When to restart it automatically, by default after a failure: a
+                policy, or ``"permanent"``, ``"transient"`` or ``"temporary"``.
             critical: Whether the app cannot run without it: when it is given up, all
                 others are stopped and `CriticalProcessFailed` is raised.
             depends_on: Names that must be running (and ready) before it is started.
@@ -331,6 +341,7 @@ class ProcessManager(SubprocessMethods):
                 the message that a device is busy, the start is retried and does not
                 count as a failure.
             device_patience: Seconds to wait or retry; afterwards it counts as a failure.
+                `math.inf` waits for ever.
             probes: The checks of its readiness and health.
             recover: Called before each restart with the report of the last incarnation;
                 returns the next command or process, which can continue from its state.
@@ -355,19 +366,22 @@ class ProcessManager(SubprocessMethods):
         Cancellation: The process stays registered, and is stopped with all others.
         """
         self._must_be_open()
-        _must_be_a_command(name, command)
+        program, policy = Command.of(command), RestartPolicy.of(restart)
+        arguments.one_line("name", name)
+        arguments.flag("critical", critical)
+        checked, wanted = checked_probes(probes), _devices(devices, device_patience)
+        needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
         self._registry.check_free(name)
-        dependencies = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_patience)
+        dependencies = self._supervisor.check_dependencies(name, needs)
         managed = ManagedProcess(
-            command,
+            program,
             name,
             self._logger,
             max_size=max_size,
-            restart=restart,
+            restart=policy,
             recover=recover,
             ladder=ladder,
-            probes=tuple(probes),
+            probes=checked,
             devices=wanted,
             device_patience=device_patience,
             wait_for_dependencies=self._supervisor.dependency_waiter(
@@ -385,12 +399,12 @@ class ProcessManager(SubprocessMethods):
         name: str,
         function: TaskFunction,
         *,
-        restart: RestartPolicy = TRANSIENT,
+        restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
-        fatal: tuple[type[BaseException], ...] = (),
+        fatal: Iterable[type[BaseException]] = (),
     ) -> SupervisedTask:
         """
         Supervise a coroutine function under the same rules as a process.
@@ -398,7 +412,8 @@ class ProcessManager(SubprocessMethods):
         Args:
             name: Unique among processes and tasks.
             function: Called without arguments for each incarnation.
-            restart: When to call it again; by default after an exception.
+            restart: When to call it again, by default after an exception; a policy or its
+                word.
             critical: Whether the app cannot run without it.
             depends_on: Names that must be running before it is called.
             devices: Devices that it uses exclusively, as for `start`.
@@ -410,19 +425,25 @@ class ProcessManager(SubprocessMethods):
             DeviceBusy: If a device did not become free.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If a running process or task has this name.
-            InvalidConfiguration: If the dependencies form a cycle.
+            InvalidConfiguration: If an argument is invalid, or if the dependencies form a
+                cycle.
             NotStarted: Outside the manager's block.
         """
         self._must_be_open()
+        arguments.function("function", function, "an async function, not yet called")
+        policy, exceptions = RestartPolicy.of(restart), checked_exceptions(fatal)
+        arguments.one_line("name", name)
+        arguments.flag("critical", critical)
+        wanted = _devices(devices, device_patience)
+        needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
         self._registry.check_free(name)
-        dependencies = self._supervisor.check_dependencies(name, depends_on)
-        wanted = _devices(name, devices, device_patience)
+        dependencies = self._supervisor.check_dependencies(name, needs)
         task = SupervisedTask(
             function,
             name,
             self._supervisor,
-            restart=restart,
-            fatal=fatal,
+            restart=policy,
+            fatal=exceptions,
             wait_for_dependencies=self._supervisor.dependency_waiter(
                 name, dependencies, wanted, device_patience
             ),
@@ -433,7 +454,13 @@ class ProcessManager(SubprocessMethods):
         return task
 
     def run_in_background(self, work: Coroutine[None, None, None]) -> None:
-        """Run a coroutine that is cancelled, at the latest, when the manager closes."""
+        """
+        Run a coroutine that is cancelled, at the latest, when the manager closes.
+
+        Raises:
+            InvalidConfiguration: If *work* is no coroutine.
+        """
+        arguments.instance("work", work, Coroutine, "a coroutine")
         _ = self._supervisor.tasks.add(work, "background task")
 
     async def restart_process(
@@ -444,6 +471,7 @@ class ProcessManager(SubprocessMethods):
 
         Raises:
             UnknownProcess: If there is no process of this name.
+            InvalidConfiguration: If an argument is invalid.
         """
         self._must_be_open()
         return await self._registry.find_process(name).restart(restart_function)
@@ -454,24 +482,13 @@ class ProcessManager(SubprocessMethods):
 
         Raises:
             UnknownProcess: If there is no process or task of this name.
+            InvalidConfiguration: If *name* is no text.
         """
+        self._check_loop()
         return await self._registry.find(name).stop()
 
 
-def _devices(name: str, devices: Iterable[str], timeout: float) -> tuple[str, ...]:
-    if isinstance(devices, str):
-        raise InvalidConfiguration(
-            f"devices of {name!r} must be a sequence: write ({devices!r},)"
-        )
-    if not timeout >= 0:
-        raise InvalidConfiguration(
-            f"device_patience must be 0 s or more, not {timeout}"
-        )
-    return tuple(dict.fromkeys(devices))
-
-
-def _must_be_a_command(name: str, command: object) -> None:
-    if not isinstance(command, Command):
-        raise InvalidConfiguration(
-            f"{name!r} needs a Command, such as Command('sox', '-d'), not {command!r}"
-        )
+def _devices(devices: Iterable[str], patience: float) -> tuple[str, ...]:
+    arguments.seconds("device_patience", patience, infinite=True)
+    found = arguments.several("devices", devices, arguments.one_line, "names")
+    return tuple(dict.fromkeys(found))

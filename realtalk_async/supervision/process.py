@@ -7,15 +7,14 @@ It only reads state and sets requests; the `ProcessLifecycle` acts on the proces
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import (
     GaveUp,
-    InvalidConfiguration,
     NotStarted,
     ProcessDead,
     SpawnFailed,
@@ -35,18 +34,24 @@ from realtalk_async.supervision.lifecycle.supervisor_port import (
 )
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
-from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
-from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
+from realtalk_async.supervision.policy.ladder import (
+    GRACEFUL,
+    Ladder,
+    checked_signal,
+)
+from realtalk_async.supervision.policy.probes import checked_probes
+from realtalk_async.supervision.policy.restart import TEMPORARY, Mode, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
 from realtalk_async.supervision.reports.report import ProcessHistory
 from realtalk_async.supervision.status import ProcessStatus, State, Status
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
     from realtalk_async.logs import Logger
+    from realtalk_async.supervision.command import Text
     from realtalk_async.supervision.kernel.leaks import IncarnationResources
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.explanation import Forecast
@@ -68,12 +73,13 @@ class ManagedProcess(ProcessStreams):
 
     Args:
         process: A running or finished asyncio `Process`, adopted with its pipes (the app
-            must not read them), or a `Command` to be started.
+            must not read them), or a `Command` to be started, also as a list of words.
         name: Unique among the processes of its manager.
         logger: Where events are logged.
         max_size: Bytes of output to keep of each stream. Reaching it is a WARNING and a
             counted gap at the end of the output; the child is not affected.
-        restart: When to restart it automatically; by default never.
+        restart: When to restart it automatically, a policy or its word; by default
+            never.
         recover: Called before each restart by policy, with the report of the last
             incarnation if it takes an argument; returns the next command or process, or
             None for the same command.
@@ -97,23 +103,40 @@ class ManagedProcess(ProcessStreams):
 
     def __init__(
         self,
-        process: Source,
+        process: Source | Sequence[Text],
         name: str,
         logger: Logger,
         *,
         max_size: int = MAX_SIZE,
-        restart: RestartPolicy = TEMPORARY,
+        restart: RestartPolicy | Mode = TEMPORARY,
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
         probes: Iterable[Probe] = (),
         drain: float = DRAIN,
-        devices: tuple[str, ...] = (),
+        devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
     ) -> None:
-        _check_arguments(process, name, max_size, drain)
+        if not isinstance(process, (Command, Process)):
+            process = _command_of(process)
+        arguments.one_line("name", name)
+        arguments.a_logger("logger", logger)
+        arguments.integer("max_size", max_size, of="bytes", minimum=1)
+        arguments.function("recover", recover, optional=True)
+        arguments.instance("ladder", ladder, Ladder, "a Ladder")
+        arguments.seconds("drain", drain)
+        arguments.seconds("device_patience", device_patience, infinite=True)
+        function = wait_for_dependencies
+        arguments.function("wait_for_dependencies", function, optional=True)
+        arguments.integer("earlier", earlier, minimum=0)
+        port, needed = supervisor, ("publish", "run_task")
+        arguments.like("supervisor", port, "a supervisor", *needed, optional=True)
+        policy, checked = RestartPolicy.of(restart), checked_probes(probes)
+        wanted = arguments.several("devices", devices, arguments.one_line, "names")
+        if not isinstance(process, Command):
+            _check_running_loop(name)
         self._logger = logger
         self._max_size = max_size
         self._start_time = now_local()
@@ -125,13 +148,13 @@ class ManagedProcess(ProcessStreams):
                 name,
                 logger,
                 options=SupervisionOptions(
-                    restart,
+                    policy,
                     recover,
                     ladder,
-                    tuple(probes),
+                    checked,
                     drain,
                     wait_for_dependencies,
-                    devices,
+                    wanted,
                     device_patience,
                 ),
                 supervisor=StandalonePort(logger) if supervisor is None else supervisor,
@@ -142,7 +165,7 @@ class ManagedProcess(ProcessStreams):
             capture,
         )
         if not isinstance(process, Command):
-            _check_running_loop(name)
+            self._loop = asyncio.get_running_loop()
             self._lifecycle.adopt_first()
             self._lifecycle.begin()
 
@@ -252,20 +275,22 @@ class ManagedProcess(ProcessStreams):
 
     # ---- control
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, number: int | str) -> None:
         """
         Send a signal to the program only; `stop` ends its whole group.
 
+        Args:
+            number: The number of the signal, or its name such as ``"TERM"``.
+
         Raises:
             ProcessDead: If it is dead.
-            InvalidConfiguration: If no signal has this number.
+            InvalidConfiguration: If there is no such signal.
         """
+        number = checked_signal("number", number)
         record = self._lifecycle.record
         if record is None or record.running is None or not record.alive:
             doing = f"send it {signal_name(number)}"
             raise ProcessDead(self.name, doing, self.reason)
-        if number not in signal.valid_signals():
-            raise InvalidConfiguration(f"no signal has the number {number}")
         record.running.signal_alone(number)
 
     async def start(self) -> ProcessStatus:
@@ -283,6 +308,7 @@ class ManagedProcess(ProcessStreams):
 
         Cancellation: The process stays as it is; `stop` ends it.
         """
+        self._check_loop()
         lifecycle = self._lifecycle
         if lifecycle.settled and not lifecycle.alive:
             if lifecycle.command is None:
@@ -319,6 +345,7 @@ class ManagedProcess(ProcessStreams):
 
         Cancellation: Safe; the process is not affected.
         """
+        self._check_loop()
         await asyncio.sleep(0)  # a caller that polls must not starve the other tasks
         lifecycle, number = self._lifecycle, self._lifecycle.number
         await lifecycle.until(
@@ -337,6 +364,7 @@ class ManagedProcess(ProcessStreams):
         It skips the ladder of a stop that has begun already. To kill only the program and
         let its restart policy decide what follows: ``send_signal(SIGKILL)``.
         """
+        self._check_loop()
         self._lifecycle.request_kill()
         await self._lifecycle.wait_until_settled()
         return self.get_status()
@@ -354,6 +382,7 @@ class ManagedProcess(ProcessStreams):
 
         Cancellation: Only the waiting ends; the stop continues.
         """
+        self._check_loop()
         self._lifecycle.request_stop()
         await self._lifecycle.wait_until_settled()
         return self.get_status()
@@ -375,7 +404,12 @@ class ManagedProcess(ProcessStreams):
             spawn was refused.
 
         Simultaneous calls share one restart and its result.
+
+        Raises:
+            InvalidConfiguration: If *restart_function* cannot be called.
         """
+        arguments.function("restart_function", restart_function, optional=True)
+        self._check_loop()
         if why := self._lifecycle.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
             what = f"Restart refused: {why}"
@@ -402,16 +436,8 @@ def _check_running_loop(name: str) -> None:
         ) from None
 
 
-def _check_arguments(
-    process: object, name: object, max_size: int, drain: float
-) -> None:
-    if not isinstance(process, (Command, Process)):
-        raise InvalidConfiguration(
-            f"process must be an asyncio.subprocess.Process or a Command, not {process!r}"
-        )
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise InvalidConfiguration(f"name must be printable text, not {name!r}")
-    if max_size < 1:
-        raise InvalidConfiguration(f"max_size must be at least 1 byte, not {max_size}")
-    if not drain >= 0:
-        raise InvalidConfiguration(f"drain must be 0 s or more, not {drain}")
+def _command_of(process: Sequence[Text]) -> Command:
+    if isinstance(process, list | tuple):
+        return Command.of(process)
+    allowed = "an asyncio.subprocess.Process, a Command or a list of words"
+    raise arguments.refused("process", allowed, process)

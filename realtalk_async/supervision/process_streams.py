@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import (
     InvalidConfiguration,
     ProcessDead,
     WaitExpired,
     WriteStalled,
 )
+from realtalk_async.supervision.kernel.pipes import STREAMS
 from realtalk_async.supervision.lifecycle.incarnation import Spawned
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.output.lines import OutputLines
@@ -57,14 +58,17 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
     def silent_for(self, stream: StreamName) -> float:
         """Return the seconds since the incarnation last wrote to *stream*, or began."""
+        arguments.choice("stream", stream, STREAMS)
         return self._capture.silent_for(stream)
 
     def bytes_received(self, stream: StreamName) -> tuple[int, float]:
         """Return the number of bytes of *stream*, and the monotonic time now."""
+        arguments.choice("stream", stream, STREAMS)
         return self._capture.volume(stream, 0).size, time.monotonic()
 
     def last_line(self, stream: StreamName) -> str:
         """Return the text of the newest line of *stream*, or "" if there is none."""
+        arguments.choice("stream", stream, STREAMS)
         return self._capture.last_line(stream)
 
     def get_volume(self, stream: StreamName, *, most: int = 1 << 20) -> Volume:
@@ -75,7 +79,12 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             stream: ``"stdout"`` or ``"stderr"``.
             most: The maximum number of bytes to search for line ends, 0.3 ns each. Lines
                 are counted on demand: the next call counts the rest.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.choice("stream", stream, STREAMS)
+        arguments.integer("most", most, of="bytes", minimum=0)
         return self._capture.volume(stream, most)
 
     # ---- follow
@@ -94,8 +103,14 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             *streams: ``"stdout"``, ``"stderr"``; both if none is given.
             history: Whether to begin with all earlier lines.
 
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+
         Cancellation: Safe; leaving the iteration leaves nothing behind.
         """
+        for index, stream in enumerate(streams):
+            arguments.choice(f"streams[{index}]", stream, STREAMS)
+        arguments.flag("history", history)
         return self._capture.follow(*streams, history=history)
 
     def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
@@ -103,7 +118,11 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Iterate over the bytes of *stream* of the current incarnation, to its end.
 
         The bytes are read from the capture: a slow reader loses none.
+
+        Raises:
+            InvalidConfiguration: If *stream* is neither ``stdout`` nor ``stderr``.
         """
+        arguments.choice("stream", stream, STREAMS)
         return self._capture.follow_bytes(stream)
 
     async def wait_for_line(self, pattern: str, timeout: float = 10.0) -> OutputLine:
@@ -112,7 +131,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
         Args:
             pattern: A regular expression, searched in each line of both streams.
-            timeout: Seconds.
+            timeout: Seconds; `math.inf` waits for ever.
 
         Returns:
             The first matching line.
@@ -120,9 +139,13 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Raises:
             WaitExpired: If no line matched in time; the message quotes the newest line.
             ProcessDead: If it died without a matching line.
+            InvalidConfiguration: If an argument is invalid.
         """
+        compiled = arguments.pattern("pattern", pattern)
+        arguments.seconds("timeout", timeout, infinite=True)
+        self._check_loop()
         try:
-            found = await self._capture.wait_for_line(re.compile(pattern), timeout)
+            found = await self._capture.wait_for_line(compiled, timeout)
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
             raise WaitExpired(
@@ -141,15 +164,21 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
         Args:
             data: Any bytes; the bytes of concurrent calls are never interleaved.
-            timeout: Seconds that the child may take to read enough of its pipe.
+            timeout: Seconds that the child may take to read enough of its pipe; `math.inf`
+                waits for ever.
 
         Raises:
             ProcessDead: If it is dead, dies meanwhile, or has closed its stdin.
             WriteStalled: If it does not read; the error has the number of bytes written.
-            InvalidConfiguration: If it was started without a stdin.
+            InvalidConfiguration: If it was started without a stdin, or an argument is
+                invalid.
 
         Cancellation: Some of the bytes may have been written.
         """
+        allowed = "bytes, such as text.encode()"
+        arguments.instance("data", data, (bytes, bytearray, memoryview), allowed)
+        arguments.seconds("timeout", timeout, infinite=True)
+        self._check_loop()
         doing = f"write {len(data)} bytes"
         record = self._lifecycle.record
         if record is None or record.running is None or not record.alive:
@@ -203,7 +232,16 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Raises:
             ProcessDead: If it has settled and all bytes were received.
             RuntimeError: If another task is receiving already.
+            InvalidConfiguration: If it was started without a binary stdout.
 
         Cancellation: Safe; nothing is lost.
         """
+        self._check_loop()
+        command = self._lifecycle.command
+        will_be_binary = command is not None and command.stdout == "binary"
+        if not (self._capture.is_binary if self.incarnation else will_be_binary):
+            raise InvalidConfiguration(
+                f"{self.name!r} has no binary stdout: start it with "
+                f"Command(..., stdout='binary'), or read its lines with follow()"
+            )
         return await self._capture.receive()

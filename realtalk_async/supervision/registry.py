@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
     InvalidConfiguration,
@@ -69,7 +70,9 @@ class Registry(Mapping[str, ProcessOrTask]):
 
         Raises:
             UnknownProcess: If there is none; this is logged as well.
+            InvalidConfiguration: If *name* is no text.
         """
+        arguments.text("name", name)
         try:
             return self._present[name]
         except KeyError:
@@ -96,7 +99,9 @@ class Registry(Mapping[str, ProcessOrTask]):
 
         Raises:
             ProcessStillRunning: If its process runs, or will be restarted automatically.
+            InvalidConfiguration: If *name* is no name.
         """
+        arguments.one_line("name", name)
         present = self._present.get(name)
         if present is not None and not _is_free(present):
             pid = present.pid if isinstance(present, ManagedProcess) else None

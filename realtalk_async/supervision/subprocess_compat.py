@@ -10,27 +10,30 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import errno
 import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import (
     InvalidConfiguration,
     ProcessDead,
     SpawnFailed,
 )
-from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.command import Command, is_shell_line
 from realtalk_async.supervision.inspection import ManagerInspection
 from realtalk_async.supervision.kernel.child_process import transport_of
-from realtalk_async.supervision.policy.restart import TEMPORARY
+from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
+    from realtalk_async.supervision.command import Text
     from realtalk_async.supervision.kernel.child_process import ChildTransport
     from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.supervision.lifecycle.app_callbacks import Process
-    from realtalk_async.supervision.policy.restart import RestartPolicy
+    from realtalk_async.supervision.policy.restart import Mode
     from realtalk_async.supervision.process import ManagedProcess
 
 FIXED_OPTIONS: dict[str, object] = {
@@ -45,6 +48,8 @@ FIXED_OPTIONS: dict[str, object] = {
 
 Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+STREAM_NAMES = "stdin", "stdout", "stderr"
+
 Streams = tuple[int | None, int | None, int | None]
 """The caller's arguments stdin, stdout and stderr."""
 
@@ -56,9 +61,9 @@ class SubprocessMethods(ManagerInspection, abc.ABC):
     async def start(
         self,
         name: str,
-        command: Command,
+        command: Command | Sequence[Text],
         *,
-        restart: RestartPolicy = TEMPORARY,
+        restart: RestartPolicy | Mode = TEMPORARY,
         critical: bool = False,
     ) -> ManagedProcess:
         """Start a command and supervise it."""
@@ -76,7 +81,7 @@ class SubprocessMethods(ManagerInspection, abc.ABC):
         stdout: int | None = None,
         stderr: int | None = None,
         limit: int = 1 << 16,
-        restart: RestartPolicy = TEMPORARY,
+        restart: RestartPolicy | Mode = TEMPORARY,
         critical: bool = False,
         **options: Any,  # noqa: ANN401 - asyncio's own
     ) -> Process:
@@ -103,12 +108,16 @@ class SubprocessMethods(ManagerInspection, abc.ABC):
         Raises:
             OSError: As asyncio's, if the program cannot be started.
             ProcessStillRunning: If a running process has that name.
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.integer("limit", limit, of="bytes", minimum=1)
+        arguments.flag("critical", critical)
+        policy = RestartPolicy.of(restart)
         streams = stdin, stdout, stderr
         command = command_for((program, *args), streams, options)
         chosen = self._choose_name(name, command.program_name)
         return await create(
-            self, chosen, command, streams, limit, restart=restart, critical=critical
+            self, chosen, command, streams, limit, restart=policy, critical=critical
         )
 
     async def create_subprocess_shell(
@@ -124,6 +133,7 @@ class SubprocessMethods(ManagerInspection, abc.ABC):
         Arguments, result and errors are those of `create_subprocess_exec`. The default
         name is the first word of *cmd*.
         """
+        arguments.instance("cmd", cmd, (str, bytes), "text or bytes")
         words = os.fsdecode(cmd).split()
         chosen = self._choose_name(name, words[0].rpartition("/")[2] if words else "sh")
         return await self.create_subprocess_exec(
@@ -146,12 +156,22 @@ def command_for(
 
     Raises:
         InvalidConfiguration: If an argument has a value that asyncio refuses as well.
+        FileNotFoundError: If the program is a line for a shell, as with asyncio.
     """
+    for number, word in enumerate(argv):
+        what = f"args[{number - 1}]" if number else "program"
+        kinds = str, bytes, os.PathLike
+        arguments.instance(what, word, kinds, "text, bytes or a path")
+    for name, to in zip(STREAM_NAMES, streams, strict=True):
+        if to is not None and not isinstance(to, int) and not hasattr(to, "fileno"):
+            raise arguments.refused(name, "PIPE, DEVNULL, a file or a descriptor", to)
     rest = dict(options)
     for name, value in FIXED_OPTIONS.items():
         if rest.pop(name, value) not in {value, None}:
             raise InvalidConfiguration(f"{name} must be {value!r}, as in asyncio")
     env, cwd = rest.pop("env", None), rest.pop("cwd", None)
+    cwd = os.fsdecode(cwd) if isinstance(cwd, bytes) else cwd
+    arguments.mapping("env", env, "a dict of variables", optional=True)
     stdin, stdout, stderr = streams
     captured = {None, subprocess.PIPE}
     outputs = {"stdout": stdout, "stderr": stderr}
@@ -161,6 +181,9 @@ def command_for(
     changes: dict[str, str | None] = {}
     if env is not None:  # as in asyncio, env replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
+    program = os.fsdecode(argv[0])
+    if is_shell_line(program, cwd):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     return Command(
         *map(os.fsdecode, argv),
         env=changes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from realtalk_async import arguments
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.times import now_local
 
@@ -28,6 +29,20 @@ class Supervised(Generic[LifecycleType]):
     def __init__(self, lifecycle: LifecycleType) -> None:
         self._lifecycle = lifecycle
         self._last_checked: datetime | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> None:
+        """
+        Check that the caller runs in the event loop of this object.
+
+        That is the event loop of the first call; once it has settled, every loop may call.
+
+        Raises:
+            WrongEventLoop: If the caller runs in another one.
+        """
+        if self._loop is None or self.is_settled:
+            self._loop = asyncio.get_running_loop()
+        arguments.check_loop(self._loop, f"{self.name!r}: this manager")
 
     @property
     def name(self) -> str:
@@ -74,6 +89,7 @@ class Supervised(Generic[LifecycleType]):
 
         An exit is noticed without this, within a fraction of a millisecond.
         """
+        self._check_loop()
         # One turn of the loop processes an exit notice that has already arrived.
         await asyncio.sleep(0)
         self.mark_checked(now_local())
@@ -93,6 +109,8 @@ class Supervised(Generic[LifecycleType]):
 
     async def restart_with_group(self, why: str) -> None:
         """End the current incarnation so that the next one follows; wait until it ended."""
+        arguments.words("why", why)
+        self._check_loop()
         await self._lifecycle.restart_with_group(why)
 
     async def wait_until_running(self) -> ProcessStatus:
@@ -101,7 +119,9 @@ class Supervised(Generic[LifecycleType]):
 
         Raises:
             ProcessDead: If it is dead and will not be restarted automatically.
+            WrongEventLoop: If it is called from another event loop.
         """
+        self._check_loop()
         await self._lifecycle.wait_until_running()
         return self.get_status()
 
@@ -113,7 +133,11 @@ class Supervised(Generic[LifecycleType]):
             Its last status: ``exited``, or ``fatal`` if its restart was given up.
 
         Cancellation: Safe; the process or task is not affected.
+
+        Raises:
+            WrongEventLoop: If it is called from another event loop.
         """
+        self._check_loop()
         await self._lifecycle.wait_until_settled()
         return self.get_status()
 

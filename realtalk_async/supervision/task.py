@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from realtalk_async import events
+from realtalk_async import arguments, events
 from realtalk_async.events import Cause
-from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
@@ -24,6 +23,7 @@ from realtalk_async.supervision.policy.restart import (
     TRANSIENT,
     Decision,
     GiveUp,
+    Mode,
     RestartPolicy,
     StayDown,
 )
@@ -33,6 +33,8 @@ from realtalk_async.supervision.supervised import Supervised
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from realtalk_async.supervision.lifecycle.record import IncarnationRecord
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.reports.explanation import Forecast
@@ -195,11 +197,14 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         function: Called without arguments for each incarnation.
         name: Unique among the processes and tasks of its manager.
         supervisor: The supervisor of its manager.
-        restart: When to call it again.
+        restart: When to call it again; a policy or its word.
         fatal: Exceptions after which it is not called again.
         wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
             one of them is dead.
         earlier: The number of earlier incarnations under the same name.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
 
     def __init__(
@@ -208,22 +213,24 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         name: str,
         supervisor: SupervisorPort,
         *,
-        restart: RestartPolicy = TRANSIENT,
-        fatal: tuple[type[BaseException], ...] = (),
+        restart: RestartPolicy | Mode = TRANSIENT,
+        fatal: Iterable[type[BaseException]] = (),
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
     ) -> None:
-        if not callable(function):
-            raise InvalidConfiguration(
-                f"function must be an async function, not {function!r}"
-            )
+        arguments.function("function", function, "an async function, not yet called")
+        arguments.one_line("name", name)
+        arguments.like("supervisor", supervisor, "a supervisor", "publish", "run_task")
+        what = "wait_for_dependencies"
+        arguments.function(what, wait_for_dependencies, optional=True)
+        arguments.integer("earlier", earlier, minimum=0)
         super().__init__(
             TaskLifecycle(
                 function,
                 name,
                 supervisor,
-                restart=restart,
-                fatal=fatal,
+                restart=RestartPolicy.of(restart),
+                fatal=checked_exceptions(fatal),
                 wait_for_dependencies=wait_for_dependencies,
                 earlier=earlier,
             )
@@ -257,7 +264,9 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         Raises:
             ProcessDead: If a dependency is dead and will not be restarted.
             DeviceBusy: If a device did not become free.
+            WrongEventLoop: If it is called from another event loop.
         """
+        self._check_loop()
         lifecycle = self._lifecycle
         await lifecycle.start()
         if not lifecycle.records and lifecycle.start_error is not None:
@@ -266,6 +275,7 @@ class SupervisedTask(Supervised[TaskLifecycle]):
 
     async def stop(self) -> ProcessStatus:
         """Cancel it and wait for its end, 5 s at most. Idempotent."""
+        self._check_loop()
         self._lifecycle.request_stop()
         await self._lifecycle.wait_until_settled()
         return self.get_status()
@@ -277,6 +287,23 @@ class SupervisedTask(Supervised[TaskLifecycle]):
 
 async def _call(function: TaskFunction) -> object:
     return await function()
+
+
+def checked_exceptions(
+    fatal: Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    """
+    Return the exceptions after which a task is not called again.
+
+    Raises:
+        InvalidConfiguration: If one of them is no class of exceptions.
+    """
+
+    def check(argument: str, value: object) -> None:
+        if not (isinstance(value, type) and issubclass(value, BaseException)):
+            raise arguments.refused(argument, "a class of exceptions", value)
+
+    return arguments.several("fatal", fatal, check, "classes of exceptions")
 
 
 def _ignore_spill_error(_error: OSError) -> None:

@@ -50,7 +50,7 @@ def sections(since: float) -> list[Section]:
     known = [
         one
         for one in gc.get_objects()
-        if issubclass(type(one), (ProcessManager, Logger))
+        if issubclass(type(one), (ProcessManager, Logger)) and _is_complete(one)
     ]
     histories = [
         history
@@ -61,6 +61,11 @@ def sections(since: float) -> list[Section]:
     ]
     paths = {one.path: None for one in known if isinstance(one, Logger)}
     return [*_child_sections(histories), *_log_sections(paths, began)]
+
+
+def _is_complete(one: object) -> bool:
+    """Return whether the constructor has returned: a refused argument ends it early."""
+    return hasattr(one, "path") if isinstance(one, Logger) else hasattr(one, "degraded")
 
 
 def _lived_after(began: datetime, report: IncarnationReport) -> bool:

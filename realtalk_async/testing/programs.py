@@ -2,7 +2,8 @@
 Commands for tests: small programs that each show one kind of behaviour.
 
 A program that keeps running prints the line ``ready`` when a test may rely on it:
-``await process.wait_for_line("ready")``.
+``await process.wait_for_line("ready")``. Each function raises `InvalidConfiguration` for an
+invalid argument.
 """
 
 from __future__ import annotations
@@ -10,26 +11,31 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from realtalk_async import arguments
 from realtalk_async.supervision import Command
 
 
 def python(source: str, *args: str, **options: Any) -> Command:  # noqa: ANN401 - Command's
     """Return a command that runs *source* in this interpreter."""
+    arguments.words("source", source)
     return Command(sys.executable, "-I", "-S", "-u", "-c", source, *args, **options)
 
 
 def shell(line: str, **options: Any) -> Command:  # noqa: ANN401 - Command's
     """Return a command that runs *line* in ``/bin/sh``."""
-    return Command("/bin/sh", "-c", line, **options)
+    return Command.shell(line, **options)
 
 
 def exits(status: int) -> Command:
     """Exit at once with *status*."""
+    arguments.integer("status", status, minimum=0, maximum=255)
     return shell(f"exit {status}")
 
 
 def prints(*lines: str, status: int = 0) -> Command:
     """Print *lines* on stdout and exit with *status*."""
+    arguments.several("lines", lines, arguments.text, "texts")
+    arguments.integer("status", status, minimum=0, maximum=255)
     return python(
         "import sys\nfor line in sys.argv[2:]: print(line)\nsys.exit(int(sys.argv[1]))",
         str(status),
@@ -39,6 +45,8 @@ def prints(*lines: str, status: int = 0) -> Command:
 
 def crashes(status: int = 1, *lines: str) -> Command:
     """Print *lines* on stderr and exit with *status*; ``-n`` ends it by signal n."""
+    arguments.integer("status", status, minimum=-64, maximum=255)
+    arguments.several("lines", lines, arguments.text, "texts")
     return python(
         "import os, sys\n"
         "status, *lines = sys.argv[1:]\n"
@@ -67,6 +75,7 @@ def ignores_sigterm() -> Command:
 
 def cleans_up(seconds: float) -> Command:
     """After SIGTERM, sleep for *seconds*, print ``clean`` and exit with 0."""
+    arguments.seconds("seconds", seconds)
     return python(
         "import signal, sys, time\n"
         "def clean(*_):\n"
@@ -80,6 +89,7 @@ def cleans_up(seconds: float) -> Command:
 
 def forks(count: int) -> Command:
     """Fork *count* children that sleep, then sleep."""
+    arguments.integer("count", count, minimum=0)
     return python(
         "import os, sys, time\n"
         "for _ in range(int(sys.argv[1])):\n"
@@ -92,6 +102,7 @@ def forks(count: int) -> Command:
 
 def leaves_a_grandchild(*, ignoring_sigterm: bool = False) -> Command:
     """Exit at once and leave a grandchild that holds the pipes open."""
+    arguments.flag("ignoring_sigterm", ignoring_sigterm)
     trap = "trap '' TERM; " if ignoring_sigterm else ""
     return shell(f"({trap}echo ready; sleep 1000) & exit 0")
 
@@ -117,6 +128,7 @@ def floods() -> Command:
 
 def bursts(count: int) -> Command:
     """Print *count* numbered lines in one write and exit."""
+    arguments.integer("count", count, minimum=0)
     return python(
         "import sys\nsys.stdout.write(''.join(f'{n}\\n' for n in range(int(sys.argv[1]))))",
         str(count),
@@ -135,6 +147,8 @@ def never_reads() -> Command:
 
 def fails_first(times: int, counter: str) -> Command:
     """Exit with 1 at the first *times* starts, then run; count in the file *counter*."""
+    arguments.integer("times", times, minimum=0)
+    arguments.path("counter", counter)
     return shell(
         f'echo >> "{counter}"; [ $(wc -l < "{counter}") -gt {times} ] || exit 1; '
         "echo ready; exec sleep 1000"
@@ -143,6 +157,7 @@ def fails_first(times: int, counter: str) -> Command:
 
 def binds(port: int) -> Command:
     """Listen on a loopback port, print ``ready``, and share the port with a child."""
+    arguments.port("port", port)
     return python(
         "import os, socket, sys, time\n"
         "one = socket.socket(); one.bind(('127.0.0.1', int(sys.argv[1]))); one.listen()\n"

@@ -25,11 +25,10 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
+from realtalk_async import arguments
 
 Result = TypeVar("Result")
 
@@ -40,9 +39,13 @@ class VirtualTimeSelector(selectors.DefaultSelector):
 
     Args:
         real_wait: Real seconds to wait for an event before each jump.
+
+    Raises:
+        InvalidConfiguration: If *real_wait* is no number of seconds.
     """
 
     def __init__(self, real_wait: float) -> None:
+        arguments.seconds("real_wait", real_wait)
         super().__init__()
         self.now = time.monotonic()
         self._real_wait = real_wait
@@ -78,6 +81,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, Result], *, real_wait: float = 0.0) -> Result:
-    """Run *work* in a new loop with virtual time, and return its result."""
+    """
+    Run *work* in a new loop with virtual time, and return its result.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
+    """
+    arguments.instance("work", work, Coroutine, "a coroutine")
+    arguments.seconds("real_wait", real_wait)
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(real_wait)) as runner:
         return runner.run(work)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
-from realtalk_async.exceptions import InvalidConfiguration, MissingApiKey
+from realtalk_async import arguments
+from realtalk_async.exceptions import MissingApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +49,9 @@ def find_endpoint(
         MissingApiKey: If the service needs a key and there is none.
         InvalidConfiguration: If *url* is not a websocket address.
     """
+    check_address(url)
     address = urlsplit(url or SERVICE)
     host = address.hostname or ""
-    if address.scheme not in ("ws", "wss") or not host:
-        raise InvalidConfiguration(
-            f"not the address of a realtime service: {url!r}; "
-            f"it begins with ws:// or wss://, as ws://127.0.0.1:8765/v1/realtime does"
-        )
     local = host in _LOCAL_HOSTS
     key = api_key or _key_from(environ, host)
     if not key and not local:
@@ -64,6 +61,28 @@ def find_endpoint(
         query = "&".join(filter(None, (query, urlencode({"model": model}))))
     whole = urlunsplit(address._replace(query=query))
     return Endpoint(whole, _headers(host, key), local)
+
+
+def check_address(url: str | None) -> None:
+    """
+    Check the address of a service.
+
+    Raises:
+        InvalidConfiguration: If it is not a websocket address.
+    """
+    allowed = (
+        "the address of a realtime service, which begins with ws:// or wss://, such as "
+        "ws://127.0.0.1:8765/v1/realtime,"
+    )
+    arguments.instance("url", url, str, allowed, optional=True)
+    try:
+        address = urlsplit(url or SERVICE)
+        is_valid = address.scheme in ("ws", "wss") and address.hostname
+        _ = address.port
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise arguments.refused("url", allowed, url)
 
 
 def _key_from(environ: Mapping[str, str], host: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 import orjson
+
+from realtalk_async import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,6 +105,9 @@ class EventLog(Sequence[LoggedEvent]):
         at: datetime | None = None,
     ) -> None:
         """Add one event. *data* is kept: the caller must not change it afterwards."""
+        arguments.choice("direction", direction, get_args(Direction))
+        arguments.mapping("data", data)
+        arguments.moment("at", at, optional=True)
         at = at or datetime.now(UTC).astimezone()
         kind = str(data.get("type"))
         field = _AUDIO_FIELDS.get(kind)
@@ -155,9 +159,13 @@ class EventLog(Sequence[LoggedEvent]):
             n: Only the newest *n* matching events.
 
         Raises:
-            re.error: If *pattern* is not a valid regular expression.
+            InvalidConfiguration: If an argument is invalid.
         """
-        wanted = re.compile(pattern or "")
+        wanted = arguments.pattern("pattern", "" if pattern is None else pattern)
+        if direction is not None:
+            arguments.choice("direction", direction, get_args(Direction))
+        arguments.moment("since", since, optional=True)
+        arguments.integer("n", n, minimum=0, optional=True)
         found = [
             event
             for event in self._events

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from realtalk_async import arguments
 from realtalk_async.voice.eventlog import EventLog, print_table
 from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
@@ -148,7 +149,9 @@ class Inspection:
 
         Raises:
             UnknownProcess: If there is no process of that name.
+            InvalidConfiguration: If *process_name* is no text.
         """
+        arguments.text("process_name", process_name, optional=True)
         return self.process_manager.get_error_history(process_name)
 
     def summary(self) -> Summary:
@@ -211,7 +214,9 @@ class Inspection:
 
         Raises:
             OSError: If *path* cannot be written.
+            InvalidConfiguration: If *path* is no path.
         """
+        arguments.path("path", path)
         await anyio.to_thread.run_sync(save, self._timeline.marks, path)
 
     def view_log(
@@ -232,7 +237,11 @@ class Inspection:
             since: Only those from this time on.
             n: Only the newest *n*.
             file: Where to print; standard output if omitted.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.like("file", file, "a file to write text to", "write", optional=True)
         found = self.eventlog.find(pattern, direction=direction, since=since, n=n)
         print_table(found, file)
         return found

@@ -7,14 +7,16 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, WaitExpired
+from realtalk_async.voice.events import VoiceEvent
 from realtalk_async.voice.inspection import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from realtalk_async.event_bus import EventFeed
-    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.messages import Role
     from realtalk_async.voice.protocol.responses import Request
 
@@ -74,6 +76,8 @@ class Interaction(Inspection):
     """The calls of an app that takes part in a session."""
 
     _microphone: object
+    _loop: asyncio.AbstractEventLoop | None = None
+    """The event loop in which the session runs."""
 
     @overload
     def send_text(
@@ -114,7 +118,8 @@ class Interaction(Inspection):
             The request for the response, if there is one. It may be ignored.
 
         Raises:
-            InvalidConfiguration: If the text is blank or the role unknown.
+            InvalidConfiguration: If the text is blank, the role unknown, or another
+                argument invalid.
             ClosedStream: If the session has ended.
         """
         self._raise_if_over()
@@ -131,7 +136,11 @@ class Interaction(Inspection):
         Set the system message that is sent after each finished response.
 
         It is sent again each time until it is changed; an empty *text* ends that.
+
+        Raises:
+            InvalidConfiguration: If *text* is no text.
         """
+        arguments.text("text", text)
         self._session.set_status(text)
 
     def interrupt(self) -> None:
@@ -189,7 +198,11 @@ class Interaction(Inspection):
         Returns:
             Whether a response follows. After a turn shorter than 100 ms, which the
             service refuses, `wait_for_response` returns a cancelled outcome at once.
+
+        Raises:
+            InvalidConfiguration: If *discard* is neither True nor False.
         """
+        arguments.flag("discard", discard)
         input_filter = self._session.input_filter
         is_talking = input_filter.push_to_talk and input_filter.is_open
         if self._supervisor.is_closed or not is_talking:
@@ -240,7 +253,10 @@ class Interaction(Inspection):
         Raises:
             WaitExpired: If none ended in time.
             ClosedStream: If the session has ended, or ends before.
+            InvalidConfiguration: If *timeout* is invalid.
         """
+        arguments.seconds("timeout", timeout, infinite=True, optional=True)
+        self._check_loop()
         responses = self._session.responses
         first = len(responses.outcomes)
         request: Request | None = None
@@ -271,7 +287,10 @@ class Interaction(Inspection):
 
         Raises:
             WaitExpired: If that takes longer than *timeout* seconds.
+            InvalidConfiguration: If *timeout* is invalid.
         """
+        arguments.seconds("timeout", timeout, infinite=True, optional=True)
+        self._check_loop()
         try:
             async with asyncio.timeout(timeout):
                 playback = self._session.playback
@@ -290,7 +309,11 @@ class Interaction(Inspection):
 
         Returns:
             A function that ends the subscription. Idempotent.
+
+        Raises:
+            InvalidConfiguration: If *callback* cannot be called.
         """
+        arguments.function("callback", callback)
         return self._bus.subscribe(callback)
 
     def events(
@@ -310,11 +333,17 @@ class Interaction(Inspection):
             size: Number of events that may wait to be read.
 
         Raises:
-            InvalidConfiguration: If *size* is less than 1.
+            InvalidConfiguration: If an argument is invalid.
         """
-        if size < 1:
-            raise InvalidConfiguration(f"size must be at least 1, not {size}")
+        for number, kind in enumerate(kinds):
+            if not (isinstance(kind, type) and issubclass(kind, VoiceEvent)):
+                allowed = "a class of VoiceEvent"
+                raise arguments.refused(f"kinds[{number}]", allowed, kind)
         return self._bus.feed(kinds, size)
+
+    def _check_loop(self) -> None:
+        """Raise `WrongEventLoop` if another event loop than the session's calls."""
+        arguments.check_loop(self._loop, "this stream")
 
     def _raise_if_over(self) -> None:
         if self._supervisor.is_stopping:

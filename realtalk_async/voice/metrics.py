@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.voice import events
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ class Metrics:
         Return the quantile *share* of the seconds to the first audio, or else first output.
 
         ``metrics.latency(0.5)`` is the median; ``None`` if there was no response.
+
+        Raises:
+            InvalidConfiguration: If *share* is no number from 0 to 1.
         """
+        arguments.number("share", share, minimum=0, maximum=1)
         firsts = (t.first_sound or t.first_output for t in self.turns)
         return quantile([first for first in firsts if first is not None], share)
 

@@ -7,15 +7,21 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Self, cast
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.waiting import to_the_end
-from realtalk_async.exceptions import ClosedStream, InvalidConfiguration
+from realtalk_async.exceptions import ClosedStream
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
-from realtalk_async.voice.audio.devices import DEFAULT, Machine, is_program
+from realtalk_async.voice.audio.devices import (
+    DEFAULT,
+    Machine,
+    check_device,
+    is_program,
+)
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Connection
-from realtalk_async.voice.endpoint import Endpoint, find_endpoint
+from realtalk_async.voice.endpoint import Endpoint, check_address, find_endpoint
 from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.events import ToolCalled
 from realtalk_async.voice.interaction import Interaction
@@ -145,11 +151,30 @@ class Stream(Interaction):
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
-        _validate(turn_detection, stall_after, prebuffer_ms)
+        arguments.a_logger("logger", logger, optional=True)
+        arguments.a_manager("process_manager", process_manager, optional=True)
+        check_address(url)
+        arguments.secret("api_key", api_key, optional=True)
+        arguments.one_line("model", model)
+        arguments.one_line("voice", voice)
+        arguments.text("instructions", instructions, optional=True)
+        check_device("microphone", microphone)
+        check_device("speaker", speaker)
+        kinds, allowed = (ServerVad, SemanticVad), "ServerVad(…), SemanticVad(…)"
+        arguments.instance(
+            "turn_detection", turn_detection, kinds, allowed, optional=True
+        )
+        arguments.one_line("transcription", transcription, optional=True)
+        arguments.flag("half_duplex", half_duplex)
+        arguments.flag("standby", standby)
+        arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
+        arguments.path("record", record, optional=True)
+        arguments.number("stall_after", stall_after, of="seconds", more_than=0)
+        arguments.flag("handle_signals", handle_signals, optional=True)
+        self._toolbox = Toolbox(tools)
         owns_logger = logger is None and process_manager is None
         if logger is None:
             logger = Logger() if process_manager is None else process_manager.logger
-        self._toolbox = Toolbox(tools)
         config = SessionConfig(
             model=model,
             voice=voice,
@@ -276,9 +301,15 @@ class Stream(Interaction):
             CriticalProcessFailed: If the recorder or the connection could not be
                 restarted.
             ClosedStream: If the session has ended before: a stream is one session.
+            InvalidConfiguration: If an argument is invalid.
 
         Cancellation: All children are ended first, within 3 s.
         """
+        arguments.secret("api_key", api_key, optional=True)
+        arguments.one_line("model", model, optional=True)
+        arguments.one_line("voice", voice, optional=True)
+        status, allowed = task_status, "the status of a task group"
+        arguments.like("task_status", status, allowed, "started", optional=True)
         is_script = task_status is None
         signals = is_script if self._handle_signals is None else self._handle_signals
         enabled = signals and self._supervisor.state == "new"
@@ -293,11 +324,13 @@ class Stream(Interaction):
         task_status: TaskStatus[Stream] | None = None,
     ) -> Summary:
         supervisor = self._supervisor
+        self._check_loop()
         if supervisor.state == "running":
             await supervisor.join()
             return self.summary()
         if supervisor.state == "over":
             raise ClosedStream("the session has ended; make another Stream")
+        self._loop = asyncio.get_running_loop()
         endpoint = self._find_endpoint(api_key, model, voice)
         machine = Machine.this()
         recorder = self._find_microphone(machine)
@@ -360,25 +393,10 @@ class Stream(Interaction):
         Cancellation: Only the waiting ends; the session still stops.
         """
         if self._supervisor.state == "running":
+            self._check_loop()
             self._supervisor.request_stop("stop_streaming")
             await self._supervisor.wait_until_over()
 
     def _call_tool(self, event: VoiceEvent) -> None:
         if isinstance(event, ToolCalled):
             self._toolbox.start(event, self._connection.tool_finished)
-
-
-def _validate(turn_detection: object, stall_after: float, prebuffer_ms: float) -> None:
-    if not isinstance(turn_detection, ServerVad | SemanticVad | None):
-        raise InvalidConfiguration(
-            f"turn_detection is ServerVad(…), SemanticVad(…) or None for push-to-talk, "
-            f"not {turn_detection!r}"
-        )
-    if not stall_after > 0:
-        raise InvalidConfiguration(
-            f"stall_after is more than 0 seconds, not {stall_after}"
-        )
-    if not prebuffer_ms >= 0:
-        raise InvalidConfiguration(
-            f"prebuffer_ms is at least 0 milliseconds, not {prebuffer_ms}"
-        )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import orjson
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice.events import ToolFinished
 
@@ -42,7 +43,12 @@ class _Arguments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """An async function that the service may call; made by `Tool.of`."""
+    """
+    An async function that the service may call; made by `Tool.of`.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
+    """
 
     name: str
     description: str
@@ -52,6 +58,13 @@ class Tool:
     """Takes the arguments as a JSON object in text and returns an awaitable."""
     timeout: float = 30.0
     """Seconds that a call may take."""
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        arguments.text("description", self.description)
+        arguments.mapping("parameters", self.parameters, "a JSON schema as a dict")
+        arguments.function("call", self.call)
+        _check_timeout(self.timeout)
 
     @classmethod
     def of(
@@ -76,25 +89,20 @@ class Tool:
 
         Raises:
             InvalidConfiguration: If the function is not async, has no valid name, or has
-                a parameter whose type has no schema.
+                a parameter whose type has no schema; or if another argument is invalid.
             ImportError: If pydantic is not installed.
         """
-        name = name or str(getattr(function, "__name__", ""))
         if not _is_async(function):
-            raise InvalidConfiguration(f"the tool {name!r} is not an async function")
-        if not _NAME.fullmatch(name):
-            raise InvalidConfiguration(
-                f"{name!r} cannot be a tool's name: use 1 to 64 of A-Z a-z 0-9 _ -"
-            )
-        if not timeout > 0:
-            raise InvalidConfiguration(
-                f"the timeout of a tool must be more than 0 s, not {timeout}"
-            )
+            raise arguments.refused("function", "an async function", function)
+        name = str(getattr(function, "__name__", "")) if name is None else name
+        _check_name(name)
+        arguments.text("description", description, optional=True)
+        _check_timeout(timeout)
         docstring = inspect.getdoc(function) or ""
-        arguments, schema = _arguments_of(_plain_function(function), name)
+        adapter, schema = _arguments_of(_plain_function(function), name)
         _add_descriptions(schema, docstring)
         description = description or " ".join(docstring.split("\n\n")[0].split())
-        return cls(name, description, schema, arguments.validate_json, timeout)
+        return cls(name, description, schema, adapter.validate_json, timeout)
 
     def to_message(self) -> Message:
         """Return the entry for ``session.tools``."""
@@ -104,6 +112,20 @@ class Tool:
             "description": self.description,
             "parameters": dict(self.parameters),
         }
+
+
+def _check_name(name: object) -> None:
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise arguments.refused("name", "1 to 64 of A-Z a-z 0-9 _ -", name)
+
+
+def _check_timeout(timeout: object) -> None:
+    arguments.number("timeout", timeout, of="seconds", more_than=0)
+
+
+def _check_tool(argument: str, value: object) -> None:
+    if not (isinstance(value, Tool) or _is_async(value)):
+        raise arguments.refused(argument, "a Tool or an async function", value)
 
 
 def _is_async(function: object) -> bool:
@@ -132,8 +154,8 @@ def _arguments_of(
     try:
         # `TypeAdapter` accepts functions, although its annotations do not say so.
         adapt = cast("Callable[[object], _Arguments]", pydantic.TypeAdapter)
-        arguments = adapt(function)
-        schema = arguments.json_schema()
+        adapter = adapt(function)
+        schema = adapter.json_schema()
     except (pydantic.PydanticUserError, NameError, TypeError) as error:
         raise InvalidConfiguration(
             f"no schema for the parameters of the tool {name!r}: {error}"
@@ -142,7 +164,7 @@ def _arguments_of(
         raise InvalidConfiguration(
             f"the tool {name!r} has positional-only parameters; the service needs names"
         )
-    return arguments, schema
+    return adapter, schema
 
 
 def _add_descriptions(schema: Mapping[str, object], docstring: str) -> None:
@@ -184,7 +206,9 @@ class Toolbox:
     def __init__(self, tools: Iterable[Tool | ToolFunction] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         self._running: set[asyncio.Task[None] | asyncio.Task[str]] = set()
-        for each in tools:
+        for each in arguments.several(
+            "tools", tools, _check_tool, "Tools or functions"
+        ):
             tool = each if isinstance(each, Tool) else Tool.of(each)
             if tool.name in self._tools:
                 raise InvalidConfiguration(f"two tools are called {tool.name!r}")

@@ -208,7 +208,7 @@ def test_the_iso_format_has_the_millisecond_of_the_call(path):
 
 
 def test_an_unknown_format_is_refused(path):
-    with pytest.raises(InvalidConfiguration, match="text, iso, json"):
+    with pytest.raises(InvalidConfiguration, match="'text', 'iso' or 'json'"):
         Logger(path, line_format="xml")
 
 

@@ -364,11 +364,11 @@ def test_a_search_ends_when_its_stop_event_is_set(path):
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
-        ({"level": "FATAL"}, "INFO, WARNING, ERROR"),
-        ({"pattern": "("}, "not a regular expression"),
-        ({"n": -1}, "n must be at least 0"),
-        ({"since": START.replace(tzinfo=None)}, "since has no time zone"),
-        ({"until": START.replace(tzinfo=None)}, "until has no time zone"),
+        ({"level": "FATAL"}, "'INFO', 'WARNING' or 'ERROR'"),
+        ({"pattern": "("}, "pattern must be a regular expression"),
+        ({"n": -1}, "n must be a whole number, 0 or more"),
+        ({"since": START.replace(tzinfo=None)}, "since must be a datetime with its time zone"),
+        ({"until": START.replace(tzinfo=None)}, "until must be a datetime with its time zone"),
     ],
 )
 async def test_invalid_arguments_are_refused_with_the_reason(path, wanted, match):

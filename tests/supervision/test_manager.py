@@ -339,7 +339,7 @@ async def test_a_cycle_of_dependencies_is_refused(manager):
     assert manager.processes["a"].status == "dead"
     with pytest.raises(UnknownProcess):
         await manager.start("d", programs.runs(), depends_on=["unknown"])
-    with pytest.raises(InvalidConfiguration, match="needs a Command"):
+    with pytest.raises(InvalidConfiguration, match=r"Command\.shell\('sleep'\)"):
         await manager.start("d", "sleep")
 
 

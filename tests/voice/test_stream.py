@@ -1466,9 +1466,9 @@ async def test_a_session_uses_the_logger_of_its_manager_unless_it_has_its_own(
 
 
 async def test_invalid_arguments_of_methods_are_refused(make):
-    stream = make("http://example.org")
-    with pytest.raises(InvalidConfiguration):
-        await stream.start_streaming()
+    with pytest.raises(InvalidConfiguration, match="url must be"):
+        make("http://example.org")
+    stream = make("ws://127.0.0.1:1")
     with pytest.raises(InvalidConfiguration):
         stream.send_text(" ")
     with pytest.raises(InvalidConfiguration):

@@ -5,7 +5,6 @@ Every type carries the words that an error message uses for the values it allows
 """
 
 import re
-import signal
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import (
@@ -33,6 +32,7 @@ from realtalk_async.supervision import (
     Probe,
     RestartPolicy,
 )
+from realtalk_async.supervision.kernel.exit_status import signal_number
 from realtalk_async.supervision.policy.probes import Purpose
 from realtalk_async.supervision.policy.restart import Mode, Strategy
 from realtalk_async.supervision.probing.builtin_probes import (
@@ -154,10 +154,7 @@ def _read_step(value: object) -> tuple[int, float]:
 
 
 def _signal_number(name: str) -> int:
-    if name == "close stdin":
-        return CLOSE_STDIN
-    known = {one.name.removeprefix("SIG"): one for one in signal.Signals}
-    found = known.get(name.upper().removeprefix("SIG"))
+    found = CLOSE_STDIN if name == "close stdin" else signal_number(name)
     if found is None:
         usual = "INT, TERM, HUP, QUIT, USR1, USR2, KILL or 'close stdin'"
         raise NotAllowed(f"steps with signals such as {usual}; there is no {name!r}")

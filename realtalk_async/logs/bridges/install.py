@@ -17,6 +17,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.logs.bridges.log_protocol import Log, call_of, show_traceback
 from realtalk_async.logs.entry import Level
 from realtalk_async.logs.serialize import show_text
@@ -63,7 +64,11 @@ def parse_python_warning(line: str) -> PythonWarning | None:
 
     Returns:
         The warning, or `None` if *line* is not a warning.
+
+    Raises:
+        InvalidConfiguration: If *line* is no text.
     """
+    arguments.text("line", line)
     match = _WARNING.fullmatch(line)
     if match is None:
         return None
@@ -80,7 +85,14 @@ class LogHandler(logging.Handler):
     """
 
     def __init__(self, logger: Log, level: int = logging.NOTSET) -> None:
-        """Forward records of at least *level* to *logger*."""
+        """
+        Forward records of at least *level* to *logger*.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        arguments.a_logger("logger", logger)
+        arguments.integer("level", level, minimum=0)
         super().__init__(level)
         self._logger = logger
 
@@ -135,7 +147,13 @@ class Installed:
         self.undo()
 
     def on_undo(self, undo: Callable[[], None]) -> None:
-        """Call *undo* when the installation is undone."""
+        """
+        Call *undo* when the installation is undone.
+
+        Raises:
+            InvalidConfiguration: If *undo* cannot be called.
+        """
+        arguments.function("undo", undo)
         self._undo_steps.append(undo)
 
 
@@ -158,7 +176,12 @@ def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
 
     Returns:
         An object that removes the bridges.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
+    arguments.a_logger("logger", logger)
+    arguments.integer("level", level, minimum=0, optional=True)
     installed = Installed()
     _install_logging(logger, level, installed)
     if "structlog" in sys.modules:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from realtalk_async import arguments
 from realtalk_async.logs.bridges.log_protocol import Log, call_of, show_exc_info
 from realtalk_async.logs.entry import Level
 from realtalk_async.logs.serialize import show_text
@@ -47,7 +48,14 @@ class StructlogProcessor:
     """
 
     def __init__(self, logger: Log, *, last: bool = False) -> None:
-        """Forward to *logger*; if *last*, the processor drops the event afterwards."""
+        """
+        Forward to *logger*; if *last*, the processor drops the event afterwards.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        arguments.a_logger("logger", logger)
+        arguments.flag("last", last)
         self._logger = logger
         self._last = last
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from textwrap import fill, indent
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 
 CLOSE_CODES = {
@@ -166,7 +167,12 @@ _SYNTAX = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault and the event that triggers it."""
+    """
+    A fault and the event that triggers it.
+
+    Raises:
+        InvalidConfiguration: If there is no such fault.
+    """
 
     kind: str
     argument: str = ""
@@ -174,6 +180,12 @@ class Fault:
     """The type of the event, ``*`` for any type, or `NOW`."""
     count: int = 1
     """Which event of that type, from 1."""
+
+    def __post_init__(self) -> None:
+        arguments.choice("kind", self.kind, FAULT_KINDS)
+        arguments.text("argument", self.argument)
+        arguments.text("event", self.event)
+        arguments.integer("count", self.count, minimum=1)
 
     @classmethod
     def parse(cls, text: str) -> Fault:
@@ -183,6 +195,7 @@ class Fault:
         Raises:
             InvalidConfiguration: If there is no such fault.
         """
+        arguments.text("text", text)
         match = _SYNTAX.fullmatch(text.strip())
         if match is None or match["kind"] not in FAULT_KINDS:
             kinds = ", ".join(FAULT_KINDS)

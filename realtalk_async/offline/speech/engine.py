@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.worker_thread import Worker
-from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.offline.speech import whisper
 from realtalk_async.offline.speech.libraries import load_library
 from realtalk_async.offline.speech.sphinx import SphinxRecogniser, load_decoders
@@ -61,10 +61,7 @@ class SpeechEngine:
     """
 
     def __init__(self, recogniser: RecogniserName = "sphinx") -> None:
-        if recogniser not in get_args(RecogniserName):
-            known = " or ".join(map(repr, get_args(RecogniserName)))
-            message = f"no such recogniser: {recogniser!r}; take {known}"
-            raise InvalidConfiguration(message)
+        arguments.choice("recogniser", recogniser, get_args(RecogniserName))
         self._is_whisper = recogniser == "whisper"
         self._worker = Worker("realtalk-offline-speech")
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import wave
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.worker_thread import Worker
 from realtalk_async.offline.effects import BYTES_PER_MS, SAMPLE_RATE
 from realtalk_async.offline.speech.voice import synthesise
@@ -46,7 +47,9 @@ def render(
     Raises:
         OSError: If the file cannot be written.
         ImportError: If the extra ``offline`` is not installed.
+        InvalidConfiguration: If an argument is invalid.
     """
+    sentences = _check_script(sentences, path, lead_in)
     audio = bytearray(_silence(lead_in))
     times: list[Spoken] = []
     for text, pause in sentences:
@@ -72,13 +75,34 @@ async def render_async(
     """
     Run `render` in a thread that ends with the call.
 
+    Raises:
+        OSError, ImportError, InvalidConfiguration: See `render`.
+
     Cancellation: The file is completed first, then cancellation goes on.
     """
+    sentences = _check_script(sentences, path, lead_in)
     worker = Worker("realtalk-offline-script")
     try:
         return await worker.run(partial(render, sentences, path, lead_in=lead_in))
     finally:
         await worker.aclose()
+
+
+def _check_script(
+    sentences: Sequence[tuple[str, float]], path: object, lead_in: object
+) -> tuple[tuple[str, float], ...]:
+    arguments.path("path", path)
+    arguments.seconds("lead_in", lead_in)
+    return arguments.several("sentences", sentences, _check_sentence, "sentences")
+
+
+def _check_sentence(argument: str, value: object) -> None:
+    pair = cast("tuple[object, ...]", value)
+    if not isinstance(value, tuple | list) or len(pair) != 2:
+        allowed = "a text and the seconds of silence after it, such as ('Hello', 1.0)"
+        raise arguments.refused(argument, allowed, value)
+    arguments.words(f"the text of {argument}", pair[0])
+    arguments.seconds(f"the silence of {argument}", pair[1])
 
 
 def _silence(seconds: float) -> bytes:

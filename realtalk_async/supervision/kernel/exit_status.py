@@ -41,6 +41,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def signal_number(name: str) -> int | None:
+    """Return 15 for ``TERM``, ``term`` and ``SIGTERM``; None if no signal has the name."""
+    wanted = f"SIG{name.upper().removeprefix('SIG')}"
+    return next((int(one) for one in signal.Signals if one.name == wanted), None)
+
+
 def describe_exit(status: ExitStatus | None) -> str:
     """Return an exit status in words: ``exit status 1``, ``killed by SIGKILL``."""
     if status is None:

@@ -103,6 +103,11 @@ class Capture:
         for buffer in self.buffers.values():
             buffer.begin(number)
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether stdout is passed to one receiver, or some of it still waits for it."""
+        return self._binary or bool(self._backlog)
+
     def writable_memory(self, stream: StreamName) -> memoryview | None:
         """Return memory to read into; None if the reader must provide its own bytes."""
         buffer = self.buffers[stream]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, overload
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 from realtalk_async.supervision.output.line import OutputLine
 
 if TYPE_CHECKING:
@@ -137,11 +137,8 @@ class OutputLines(Sequence[OutputLine]):
         Raises:
             InvalidConfiguration: If a time has no time zone.
         """
-        for moment in (since, until):
-            if moment is not None and moment.tzinfo is None:
-                raise InvalidConfiguration(
-                    f"a time needs its time zone: {moment!r}.astimezone() has one"
-                )
+        arguments.moment("since", since, optional=True)
+        arguments.moment("until", until, optional=True)
         lines = self if since is None else self._from_offset(self._offset_of(since))
         ended = takewhile(lambda line: until is None or line.at < until, lines)
         return [line for line in ended if since is None or line.at >= since]

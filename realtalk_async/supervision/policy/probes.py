@@ -8,15 +8,16 @@ results; a `ProbeRunner` runs the checks.
 from __future__ import annotations
 
 import inspect
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.supervision.output.line import OutputLine
 
@@ -49,6 +50,8 @@ class Probed(Protocol):
 Check = Callable[[Probed], Awaitable[str | None]]
 Purpose = Literal["readiness", "liveness"]
 
+STREAMS = "stdout", "stderr"
+
 READY_PERIOD = 1.0
 """The shortest period, in seconds, of a readiness probe once it passes."""
 
@@ -66,6 +69,9 @@ class Probe:
     probe runs once its grace is over. If a probe of either kind fails
     `failure_threshold` times in a row, the process is unhealthy: it is ended, and the
     restart policy decides what follows.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
 
     name: str
@@ -91,22 +97,24 @@ class Probe:
         return self.check if self.make_check is None else self.make_check()
 
     def __post_init__(self) -> None:
+        arguments.words("name", self.name)
+        arguments.function("check", self.check)
+        arguments.choice("purpose", self.purpose, get_args(Purpose))
+        of_it = f" of probe {self.name!r}"
         for name in ("period", "timeout"):
-            if not getattr(self, name) > 0:
-                raise InvalidConfiguration(
-                    f"{name} of probe {self.name!r} must be more than 0 s, "
-                    f"not {getattr(self, name)}"
-                )
-        if self.grace < 0 or self.failure_threshold < 1:
-            raise InvalidConfiguration(
-                f"probe {self.name!r} needs a grace of 0 s or more and a failure "
-                f"threshold of 1 or more"
-            )
+            value = getattr(self, name)
+            arguments.number(f"{name}{of_it}", value, of="seconds", more_than=0)
+        arguments.seconds(f"grace{of_it}", self.grace)
+        failures = self.failure_threshold
+        arguments.integer(f"failure_threshold{of_it}", failures, minimum=1)
+        arguments.function("last_sign", self.last_sign, optional=True)
+        arguments.flag("once", self.once)
+        arguments.function("make_check", self.make_check, optional=True)
 
     @classmethod
     def silence(
         cls, seconds: float, stream: StreamName = "stdout", *, grace: float = 3.0
-    ) -> Probe:
+    ) -> Self:
         """
         Return a liveness probe for output freshness: a silent process is unhealthy.
 
@@ -115,7 +123,12 @@ class Probe:
             stream: The stream.
             grace: Seconds after the spawn in which silence is allowed. Audio programs
                 need up to 3 s until the first byte if a sound server has to start.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.number("seconds", seconds, of="seconds", more_than=0)
+        arguments.choice("stream", stream, STREAMS)
 
         async def check(process: Probed) -> str | None:
             silent = process.silent_for(stream)
@@ -143,7 +156,7 @@ class Probe:
         window: float = 1.0,
         grace: float = 3.0,
         failure_threshold: int = 2,
-    ) -> Probe:
+    ) -> Self:
         """
         Return a liveness probe for a constant stream: a slow process is unhealthy.
 
@@ -160,13 +173,11 @@ class Probe:
                 the process is unhealthy.
 
         Raises:
-            InvalidConfiguration: If a number is not positive.
+            InvalidConfiguration: If an argument is invalid.
         """
-        if not (bytes_per_second > 0 and window > 0):
-            raise InvalidConfiguration(
-                f"a rate must be more than 0 bytes/s over more than 0 s, not "
-                f"{bytes_per_second} bytes/s over {window} s"
-            )
+        arguments.number("bytes_per_second", bytes_per_second, more_than=0)
+        arguments.choice("stream", stream, STREAMS)
+        arguments.number("window", window, of="seconds", more_than=0)
         period = max(0.02, window / 4)
 
         def make_check() -> Check:
@@ -194,15 +205,20 @@ class Probe:
         )
 
     @classmethod
-    def line(cls, pattern: str, *, timeout: float = 10.0) -> Probe:
+    def line(cls, pattern: str, *, timeout: float = 10.0) -> Self:
         """
         Return a readiness probe that passes when the process prints a matching line.
 
         Args:
             pattern: A regular expression, searched in each line of both streams.
             timeout: Seconds after which the process is unhealthy.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
-        re.compile(pattern)
+        arguments.text("pattern", pattern)
+        arguments.pattern("pattern", pattern)
+        arguments.number("timeout", timeout, of="seconds", more_than=0)
 
         async def check(process: Probed) -> str | None:
             await process.wait_for_line(pattern, timeout)
@@ -221,7 +237,7 @@ class Probe:
         timeout: float = 5.0,
         grace: float = 0.0,
         failure_threshold: int = 3,
-    ) -> Probe:
+    ) -> Self:
         """
         Return a probe that calls a function of the app.
 
@@ -233,7 +249,11 @@ class Probe:
             timeout: Seconds that a check may take.
             grace: Seconds after the spawn without a check.
             failure_threshold: Failures in a row after which the process is unhealthy.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.function("function", function)
         name = getattr(function, "__name__", "call")
 
         async def check(_process: Probed) -> str | None:
@@ -284,6 +304,22 @@ class Health:
     def failed(self) -> bool:
         """Whether the process is unhealthy."""
         return self.failures >= self.probe.failure_threshold
+
+
+def checked_probes(probes: Iterable[Probe]) -> tuple[Probe, ...]:
+    """
+    Return the probes of a process; an iterator is read once.
+
+    Raises:
+        InvalidConfiguration: If one of them is no `Probe`.
+    """
+
+    def check(argument: str, value: object) -> None:
+        arguments.instance(
+            argument, value, Probe, "a Probe, such as Probe.line('ready')"
+        )
+
+    return arguments.several("probes", probes, check, "Probes")
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
+from realtalk_async import arguments
 from realtalk_async.events import Cause
-from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class RestartPolicy:
     When to restart a process.
 
     Raises:
-        InvalidConfiguration: If a number is out of bounds; the message names it.
+        InvalidConfiguration: If an argument is invalid; the message names it.
     """
 
     mode: Mode = "transient"
     """``permanent``: always; ``transient``: after a failure; ``temporary``: never."""
     max_failures: float = 5
-    """Give up when the failure score exceeds this; 0 means at the first failure."""
+    """
+    Give up when the failure score exceeds this: 0 at the first failure, `math.inf` never.
+    """
     decay: float = 30.0
     """Seconds in which the failure score halves."""
     first_delay: float = 0.1
@@ -52,17 +54,35 @@ class RestartPolicy:
     """Exit statuses after which a restart would be useless: give up at once."""
 
     def __post_init__(self) -> None:
-        if self.mode not in {"permanent", "transient", "temporary"}:
-            raise InvalidConfiguration(
-                f"mode must be 'permanent', 'transient' or 'temporary', not {self.mode!r}"
-            )
-        for name, low in (("max_failures", 0), ("first_delay", 0), ("max_delay", 0)):
-            if not getattr(self, name) >= low:
-                raise InvalidConfiguration(
-                    f"{name} must be at least {low}, not {getattr(self, name)}"
-                )
-        if not self.decay > 0:
-            raise InvalidConfiguration(f"decay must be more than 0 s, not {self.decay}")
+        arguments.choice("mode", self.mode, get_args(Mode))
+        arguments.number("max_failures", self.max_failures, minimum=0, infinite=True)
+        arguments.number("decay", self.decay, of="seconds", more_than=0)
+        arguments.seconds("first_delay", self.first_delay)
+        arguments.seconds("max_delay", self.max_delay)
+        arguments.flag("jitter", self.jitter)
+        for name in ("success_statuses", "fatal_statuses"):
+            of = "exit statuses"
+            given = arguments.several(name, getattr(self, name), arguments.integer, of)
+            object.__setattr__(self, name, frozenset(given))
+
+    @classmethod
+    def of(cls, restart: RestartPolicy | Mode) -> RestartPolicy:
+        """
+        Return a policy, also for its word.
+
+        Args:
+            restart: A policy, or one of the words ``permanent``, ``transient`` and
+                ``temporary``.
+
+        Raises:
+            InvalidConfiguration: If it is neither.
+        """
+        if isinstance(restart, RestartPolicy):
+            return restart
+        if isinstance(restart, str) and restart in get_args(Mode):
+            return cls(restart)
+        allowed = f"a RestartPolicy, {arguments.any_of(get_args(Mode))}"
+        raise arguments.refused("restart", allowed, restart)
 
     def delay(self, failures: float, share: float) -> float:
         """
@@ -71,7 +91,12 @@ class RestartPolicy:
         Args:
             failures: The failure score, this failure included.
             share: A random number in [0, 1) for the jitter.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.number("failures", failures, minimum=0)
+        arguments.number("share", share, minimum=0, maximum=1)
         exponent = min(max(failures - 1, 0.0), 64.0)
         full = min(self.max_delay, self.first_delay * float(2.0**exponent))
         return full * share if self.jitter else full

@@ -7,16 +7,19 @@ import contextlib
 import signal
 import ssl
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 from realtalk_async.supervision.command import Command, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.exit_status import describe_exit
 from realtalk_async.supervision.kernel.spawn import current_guard
-from realtalk_async.supervision.policy.probes import Probe, Probed, Purpose
+from realtalk_async.supervision.policy.probes import Probe as BaseProbe
+from realtalk_async.supervision.policy.probes import Probed, Purpose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
 
@@ -51,7 +54,12 @@ def tcp_probe(
         timeout: Seconds that the connection may take.
         grace: Seconds after the spawn without a check.
         failure_threshold: Failures in a row after which the process is unhealthy.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
+    arguments.port("port", port)
+    arguments.one_line("host", host)
 
     async def check(_process: Probed) -> str | None:
         _, writer = await asyncio.open_connection(host, port)
@@ -83,14 +91,11 @@ def http_probe(
         failure_threshold: In a row.
 
     Raises:
-        InvalidConfiguration: If *url* is not a URL of that kind.
+        InvalidConfiguration: If *url* is not a URL of that kind, or another argument is
+            invalid.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidConfiguration(f"an http:// or https:// URL is needed, not {url!r}")
+    parts, host, port = _split(url)
     secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    host = parts.hostname
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     request = f"GET {path} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n".encode()
 
@@ -105,6 +110,20 @@ def http_probe(
 
     name = f"http {url}"
     return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
+
+
+def _split(url: str) -> tuple[SplitResult, str, int]:
+    """Return a URL in parts, its host and its port."""
+    allowed = "an http:// or https:// URL"
+    try:
+        arguments.one_line("url", url)
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # also of `urlsplit`, for a port that is no number
+        raise arguments.refused("url", allowed, url) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or " " in url:
+        raise arguments.refused("url", allowed, url)
+    return parts, parts.hostname, port
 
 
 def _check_status(line: bytes) -> str | None:
@@ -124,7 +143,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def exec_probe(
-    command: Command,
+    command: Command | Sequence[str],
     *,
     purpose: Purpose = "liveness",
     period: float = 10.0,
@@ -139,13 +158,18 @@ def exec_probe(
     manager ends it if the app is killed.
 
     Args:
-        command: The program; the reason of a failure quotes its newest output.
+        command: The program, also as a list of words; the reason of a failure quotes its
+            newest output.
         purpose: As for `tcp_probe`, like the other arguments.
         period: Seconds.
         timeout: Seconds.
         grace: Seconds.
         failure_threshold: In a row.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
     """
+    program = Command.of(command)
 
     async def check(_process: Probed) -> str | None:
         output = bytearray()
@@ -157,7 +181,7 @@ def exec_probe(
             del output[:-QUOTED]
 
         running = spawn(
-            command,
+            program,
             extra_env={},
             on_data=keep_end,
             get_memory=_no_memory,
@@ -183,8 +207,23 @@ def exec_probe(
         how = describe_exit(running.child.exit_status)
         return f"{how}: {last}" if last else how
 
-    name = f"exec {command}"
+    name = f"exec {program}"
     return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
+
+
+class Probe(BaseProbe):
+    """
+    A periodic check of a process.
+
+    The class methods and functions `silence`, `rate`, `line`, `call`, `tcp`, `http` and
+    `exec` return the usual probes.
+    """
+
+    __slots__ = ()
+
+    tcp = staticmethod(tcp_probe)
+    http = staticmethod(http_probe)
+    exec = staticmethod(exec_probe)
 
 
 def _no_memory(_stream: StreamName) -> None:

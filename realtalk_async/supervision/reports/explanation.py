@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from realtalk_async.supervision.reports.report import check_most_lines
 from realtalk_async.supervision.status import State
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Explanation:
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return it ready for JSON; *most_lines* as for `IncarnationReport.to_dict`."""
+        check_most_lines(most_lines)
         return {
             "process": self.status.name,
             "status": self.status.to_dict(),

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from realtalk_async import arguments
+from realtalk_async.events import Cause
 from realtalk_async.supervision.output.lines import OutputLines, interleave
 from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd, ProcessStatus
 from realtalk_async.times import format_duration
@@ -14,7 +16,6 @@ from realtalk_async.times import format_duration
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from realtalk_async.events import Cause
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
     from realtalk_async.supervision.output.line import OutputLine
 
@@ -129,7 +130,11 @@ class IncarnationReport:
 
         Args:
             most_lines: The number of newest lines of each stream; all lines if None.
+
+        Raises:
+            InvalidConfiguration: If *most_lines* is no whole number, 0 or more.
         """
+        check_most_lines(most_lines)
         return {
             "process": self.process,
             "incarnation": self.incarnation,
@@ -169,6 +174,11 @@ class IncarnationReport:
         lines.append("  last lines" + ("" if self.last_lines else " (none)"))
         lines += [f"    {line.stream} {line}" for line in self.last_lines]
         return "\n".join(lines)
+
+
+def check_most_lines(most_lines: int | None) -> None:
+    """Check the number of lines that a report ready for JSON may have."""
+    arguments.integer("most_lines", most_lines, minimum=0, optional=True)
 
 
 def _newest(lines: OutputLines, most: int | None) -> list[dict[str, object]]:
@@ -256,6 +266,7 @@ class ProcessHistory:
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return the history ready for JSON; *most_lines* as for the incarnations."""
+        check_most_lines(most_lines)
         return {
             "status": self.status.to_dict(),
             "restarts": self.status.restarts,
@@ -310,7 +321,16 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
             until: Incarnations that began before this time.
             cause: This kind of end, such as ``Cause.SIGNALLED`` or ``"spawn failed"``.
             failed: True for incarnations that ended in a failure, False for the others.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
+        arguments.text("process", process, optional=True)
+        arguments.moment("since", since, optional=True)
+        arguments.moment("until", until, optional=True)
+        if cause is not None:
+            arguments.choice("cause", cause, tuple(Cause))
+        arguments.flag("failed", failed, optional=True)
 
         def wanted(one: IncarnationReport) -> bool:
             return (
@@ -335,6 +355,7 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return the history ready for JSON; *most_lines* as for the incarnations."""
+        check_most_lines(most_lines)
         return {
             name: one.to_dict(most_lines=most_lines)
             for name, one in self.processes.items()

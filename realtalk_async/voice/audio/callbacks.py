@@ -26,10 +26,10 @@ from realtalk_async.concurrency.waiting import first_of
 from realtalk_async.exceptions import (
     AudioUnavailable,
     CriticalProcessFailed,
-    InvalidConfiguration,
 )
 from realtalk_async.voice.audio import player as playing
 from realtalk_async.voice.audio import recorder as recording
+from realtalk_async.voice.audio.devices import not_a_device
 from realtalk_async.voice.audio.diagnostics import RateMonitor
 from realtalk_async.voice.events import DeviceFailed, DeviceProblem
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
@@ -126,7 +126,7 @@ class CallbackRecorder:
 
     def __init__(self, source: Source, connection: Connection) -> None:
         if not (callable(source) or _is_iterable(source)):
-            raise _invalid_device("microphone", source)
+            raise not_a_device("microphone", source)
         self._source = source
         self._connection = connection
         self._task: SupervisedTask | None = None
@@ -269,7 +269,7 @@ class CallbackPlayer:
 
     def __init__(self, sink: Sink, connection: Connection) -> None:
         if not callable(sink):
-            raise _invalid_device("speaker", sink)
+            raise not_a_device("speaker", sink)
         self._sink = sink
         self._connection = connection
         self._task: SupervisedTask | None = None
@@ -389,13 +389,6 @@ def _report_failure(
     advice = "the callback hangs" if hung else "check the code of the callback"
     connection.bus.publish(
         DeviceFailed(device, problem, f"{_name_of(function)}: {reason}", advice)
-    )
-
-
-def _invalid_device(what: str, value: object) -> InvalidConfiguration:
-    return InvalidConfiguration(
-        f"{value!r} cannot be a {what}: give the path of an audio file, a command as a "
-        f"list, a function, 'default' or None"
     )
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeGuard
 
+from realtalk_async import arguments
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.voice.audio import wav
 
@@ -23,6 +24,46 @@ DEFAULT: Final = "default"
 
 Device: TypeAlias = str | os.PathLike[str] | Sequence[str] | None
 """`DEFAULT`, the path of an audio file, a command with arguments, or ``None``."""
+
+
+def check_device(what: str, device: object) -> None:
+    """
+    Check a microphone or a speaker that an app gives.
+
+    Args:
+        what: ``microphone`` or ``speaker``.
+        device: See `Stream`.
+
+    Raises:
+        InvalidConfiguration: If it is neither a file, a command, a function nor None.
+    """
+    is_command = (
+        isinstance(device, Sequence)
+        and not isinstance(device, str | bytes | bytearray)
+        and bool(device)
+        and all(isinstance(word, str) for word in device)
+    )
+    is_function = callable(device) or (
+        what == "microphone" and isinstance(device, AsyncIterable)
+    )
+    if not (device is None or is_command or is_function or _is_path(device)):
+        raise not_a_device(what, device)
+
+
+def not_a_device(what: str, value: object) -> InvalidConfiguration:
+    """Return the error for a microphone or a speaker that cannot be used."""
+    allowed = (
+        "the path of an audio file, a command as a list, a function, 'default' or None"
+    )
+    return arguments.refused(what, allowed, value)
+
+
+def _is_path(device: object) -> bool:
+    try:
+        arguments.path("device", device)
+    except InvalidConfiguration:
+        return False
+    return True
 
 
 def is_program(device: object) -> TypeGuard[Device]:
@@ -233,7 +274,7 @@ def _own_command(
     argv: Sequence[str] | None, what: str, machine: Machine
 ) -> AudioProgram:
     if not argv:
-        raise InvalidConfiguration(f"the command for the {what} is empty")
+        raise not_a_device(what, argv)
     if machine.which(argv[0]) is None:
         raise AudioUnavailable(
             f"the program for the {what} was not found: {argv[0]!r}; "
@@ -248,10 +289,10 @@ def _found(
 ) -> list[AudioProgram]:
     """Return the installed programs of *candidates*."""
     found: list[AudioProgram] = []
-    for name, arguments, latency in candidates:
+    for name, options, latency in candidates:
         path = machine.ffmpeg if name == "ffmpeg" else machine.which(name)
         if path is not None:
-            found.append(AudioProgram(name, (path, *arguments), latency))
+            found.append(AudioProgram(name, (path, *options), latency))
     if not found:
         tried = ", ".join(name for name, _, _ in candidates)
         raise AudioUnavailable(

@@ -16,9 +16,11 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import orjson
 
+from realtalk_async import arguments
 from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
 
 Role: TypeAlias = Literal["user", "assistant", "system"]
+Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
 """The author of a message of the conversation."""
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
@@ -191,7 +193,12 @@ def _without_surrogates(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ServerVad:
-    """The service detects turns by volume; times are in milliseconds."""
+    """
+    The service detects turns by volume; times are in milliseconds.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
+    """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
@@ -200,6 +207,13 @@ class ServerVad:
     """Whether the service responds when the user's turn ends."""
     interrupt_response: bool = True
     """Whether the service cancels the response under way when the user speaks."""
+
+    def __post_init__(self) -> None:
+        arguments.number("threshold", self.threshold, minimum=0, maximum=1)
+        for name in ("prefix_padding_ms", "silence_duration_ms"):
+            arguments.integer(name, getattr(self, name), of="milliseconds", minimum=0)
+        arguments.flag("create_response", self.create_response)
+        arguments.flag("interrupt_response", self.interrupt_response)
 
     def to_message(self) -> Message:
         """Return the ``turn_detection`` object."""
@@ -215,11 +229,21 @@ class ServerVad:
 
 @dataclass(frozen=True, slots=True)
 class SemanticVad:
-    """The service detects the end of a turn by the words."""
+    """
+    The service detects the end of a turn by the words.
 
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
+    """
+
+    eagerness: Eagerness = "auto"
     create_response: bool = True
     interrupt_response: bool = True
+
+    def __post_init__(self) -> None:
+        arguments.choice("eagerness", self.eagerness, get_args(Eagerness))
+        arguments.flag("create_response", self.create_response)
+        arguments.flag("interrupt_response", self.interrupt_response)
 
     def to_message(self) -> Message:
         """Return the ``turn_detection`` object."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async import arguments
 from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
@@ -430,11 +430,9 @@ class Session:
         Raises:
             InvalidConfiguration: If the role is unknown or the text is blank.
         """
-        if role not in messages.ROLES:
-            known = ", ".join(messages.ROLES)
-            raise InvalidConfiguration(f"unknown role {role!r}; known: {known}")
-        if not text.strip():
-            raise InvalidConfiguration("the text to send is blank")
+        arguments.words("text", text)
+        arguments.choice("role", role, messages.ROLES)
+        arguments.flag("trigger_response", trigger_response)
         request = self.responses.new_request() if trigger_response else None
         self._outbox.queue(text.strip(), role, request)
         self._send_queued(now)

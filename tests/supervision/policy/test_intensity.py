@@ -100,7 +100,11 @@ async def fails():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"max_restarts": -1}, {"max_restarts": 1, "window": 0}]
+    ("arguments", "said"),
+    [
+        ({"max_restarts": -1}, "max_restarts must be"),
+        ({"max_restarts": 1, "window": 0}, "window must be"),
+    ],
 )
 async def test_an_invalid_limit_is_refused(logger, arguments):
     with pytest.raises(InvalidConfiguration, match="must be 0 or more"):

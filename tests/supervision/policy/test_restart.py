@@ -207,10 +207,10 @@ def test_the_text_of_a_decision_has_the_exit_and_the_next_step(cause, status, sa
     ("arguments", "said"),
     [
         ({"mode": "sometimes"}, "mode must be"),
-        ({"max_failures": -1}, "max_failures must be at least 0"),
+        ({"max_failures": -1}, "max_failures must be a number, 0 or more"),
         ({"first_delay": -0.1}, "first_delay"),
         ({"max_delay": float("nan")}, "max_delay"),
-        ({"decay": 0}, "decay must be more than 0 s"),
+        ({"decay": 0}, "decay must be a number of seconds greater than 0"),
     ],
 )
 def test_an_invalid_policy_is_refused_with_the_argument(arguments, said):
