@@ -14,8 +14,10 @@ import shlex
 import socket
 import struct
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control import protocol
 from realtalk_async.control.handlers import RequestHandlers
@@ -28,7 +30,6 @@ from realtalk_async.exceptions import RealtalkError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
     from realtalk_async.supervision import ProcessManager
 
@@ -43,7 +44,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 @contextlib.asynccontextmanager
 async def serve_control(
-    manager: ProcessManager, path: Path | None = None
+    manager: ProcessManager, path: str | os.PathLike[str] | None = None
 ) -> AsyncGenerator[Path]:
     """
     Serve the control socket of a manager inside the block.
@@ -58,10 +59,13 @@ async def serve_control(
 
     Raises:
         ControlUnavailable: If the socket cannot be created.
+        InvalidConfiguration: If an argument is invalid.
 
     Cancellation: The socket is removed, and all connections are closed.
     """
-    path = new_socket_path() if path is None else path
+    arguments.a_manager("manager", manager)
+    arguments.path("path", path, optional=True)
+    path = new_socket_path() if path is None else Path(path)
     listener = _listen(path)
     connections = Connections(manager)
     try:

@@ -125,17 +125,7 @@ class Command:
         Raises:
             InvalidConfiguration: If it is neither; a text is no list.
         """
-        if isinstance(command, Command):
-            return command
-        if isinstance(command, list | tuple) and command:
-            return cls(*command)
-        hint = ""
-        if isinstance(command, str):
-            hint = f"; write Command.shell({command!r}) for a line of a shell"
-        allowed = "a Command or a list of words such as ['sox', '-d']"
-        raise InvalidConfiguration(
-            f"{arguments.refused('command', allowed, command)}{hint}"
-        )
+        return command_of("command", command)
 
     def replace(self, *args: Text) -> Command:
         """
@@ -229,17 +219,31 @@ class Command:
         )  # fmt: skip
 
 
+def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
+    """Return the `Command` that an argument stands for, see `Command.of`."""
+    if isinstance(command, Command):
+        return command
+    if isinstance(command, list | tuple) and command:
+        return Command(*arguments.several(argument, command, _check_word, "words"))
+    hint = ""
+    if isinstance(command, str):
+        hint = f"; write Command.shell({command!r}) for a line of a shell"
+    allowed = "a Command or a list of words such as ['sox', '-d']"
+    raise InvalidConfiguration(f"{arguments.refused(argument, allowed, command)}{hint}")
+
+
 def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
     """Return the words of a command as text."""
     arguments.path("program", program)
-    words = [os.fspath(program)]
     for index, word in enumerate(args):
-        found = os.fspath(word) if isinstance(word, os.PathLike) else word
-        if not isinstance(found, str) or "\0" in found:
-            allowed = "text without a NUL byte, or a path"
-            raise arguments.refused(f"args[{index}]", allowed, word)
-        words.append(found)
-    return tuple(words)
+        _check_word(f"args[{index}]", word)
+    return tuple(os.fspath(word) for word in (program, *args))
+
+
+def _check_word(argument: str, word: object) -> None:
+    found = os.fspath(word) if isinstance(word, os.PathLike) else word
+    if not isinstance(found, str) or "\0" in found:
+        raise arguments.refused(argument, "text without a NUL byte, or a path", word)
 
 
 def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") -> None:

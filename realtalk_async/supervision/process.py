@@ -19,7 +19,7 @@ from realtalk_async.exceptions import (
     ProcessDead,
     SpawnFailed,
 )
-from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.command import Command, command_of
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, signal_name
 from realtalk_async.supervision.lifecycle.app_callbacks import (
     Process,
@@ -120,7 +120,7 @@ class ManagedProcess(ProcessStreams):
         supervisor: SupervisorPort | None = None,
     ) -> None:
         if not isinstance(process, (Command, Process)):
-            process = _command_of(process)
+            process = command_of("process", process)
         arguments.one_line("name", name)
         arguments.a_logger("logger", logger)
         arguments.integer("max_size", max_size, of="bytes", minimum=1)
@@ -434,10 +434,3 @@ def _check_running_loop(name: str) -> None:
             f"the existing process {name!r} can only be managed inside the event loop "
             f"that created it"
         ) from None
-
-
-def _command_of(process: Sequence[Text]) -> Command:
-    if isinstance(process, list | tuple):
-        return Command.of(process)
-    allowed = "an asyncio.subprocess.Process, a Command or a list of words"
-    raise arguments.refused("process", allowed, process)

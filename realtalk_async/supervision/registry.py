@@ -142,8 +142,9 @@ class Registry(Mapping[str, ProcessOrTask]):
         Raises:
             UnknownProcess: If there is no process or task of this name.
         """
+        present = self.find(name)
         parts = [past.get_history() for past in self._past.get(name, ())]
-        parts.append(self.find(name).get_history())
+        parts.append(present.get_history())
         return ProcessHistory(
             parts[-1].status,
             tuple(record for part in parts for record in part.incarnations),

@@ -71,6 +71,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             that are ready already precede a timer.
     """
 
+    _closed = True  # until the constructor of the base class has opened the loop
+
     def __init__(self, real_wait: float = 0.0) -> None:
         self._clock = VirtualTimeSelector(real_wait)
         super().__init__(self._clock)

@@ -247,9 +247,9 @@ def test_invalid_utf8_is_replaced():
 
 def test_level_names_ignore_case_and_unknown_names_are_refused():
     assert Level.of("error") is Level.ERROR
-    with pytest.raises(ValueError, match="INFO, WARNING, ERROR"):
+    with pytest.raises(ValueError, match="'INFO', 'WARNING' or 'ERROR'"):
         Level.of("DEBUG")
-    with pytest.raises(InvalidConfiguration, match="level must be .*, not 3"):
+    with pytest.raises(InvalidConfiguration, match=r"level must be .*, not 3"):
         Level.of(3)
 
 

@@ -122,7 +122,7 @@ def test_a_missing_key_has_the_default_of_process_manager():
         ('probes = [{ line = "(" }]', "process.a.probes[0].line: must be a regular"),
         ('probes = [{ line = "x", tmout = 1 }]', "did you mean 'timeout'?"),
         ("probes = [{ tcp = 0 }]", "probes[0].tcp: must be a port, 1 to 65535"),
-        ('probes = [{ http = "ftp://x" }]', "an http:// or https:// URL is needed"),
+        ('probes = [{ http = "ftp://x" }]', "url must be an http:// or https:// URL"),
         (
             "probes = [{ exec = [] }]",
             "must be a string, run by a shell, or a list of strings",

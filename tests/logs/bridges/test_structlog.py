@@ -70,7 +70,7 @@ def test_a_bound_logger_writes_all_levels_for_its_component(log):
         ("INFO", "mic", "again"),
     ]
     assert entries(log)[0].context == {"pid": 1}
-    with pytest.raises(ValueError, match="INFO, WARNING, ERROR"):
+    with pytest.raises(ValueError, match="'INFO', 'WARNING' or 'ERROR'"):
         mic.log("DEBUG", "x")
 
 
