@@ -15,7 +15,7 @@ import re
 from collections.abc import Coroutine
 from datetime import datetime
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -282,7 +282,7 @@ def old(world):
     return world.process.get_history()
 
 
-TABLE: dict[str, Row] = {
+TABLE: dict[str, Row | str] = {
     # ---- supervision
     "Command": fixed(
         Command,
@@ -1185,10 +1185,11 @@ async def test_asyncios_function_takes_a_line_for_a_shell_as_asyncio_does(world)
 
 
 def test_no_message_quotes_a_secret():
+    wrong: Any = ["hunter2"]
     for call_with_secret in (
-        lambda: Logger(secrets=[["hunter2"]]),
-        lambda: Stream(api_key=["hunter2"]),
-        lambda: Command("true", env={"KEY": ["hunter2"]}),
+        lambda: Logger(secrets=[wrong]),
+        lambda: Stream(api_key=wrong),
+        lambda: Command("true", env={"KEY": wrong}),
         lambda: Command("true", env={"KEY": "hunter2\0"}),
     ):
         with pytest.raises(InvalidConfiguration) as caught:

@@ -104,7 +104,10 @@ async def test_another_user_gets_an_error(manager):
         (b'{"method": "sing"}\n', "not 'sing'"),
         (b'{"method": "tail"}\n', "name must be given for 'tail'"),
         (b'{"method": "tail", "name": 3}\n', "name must be text"),
-        (b'{"method": "tail", "name": "a", "n": true}\n', "n must be a whole number from 0 to"),
+        (
+            b'{"method": "tail", "name": "a", "n": true}\n',
+            "n must be a whole number from 0 to",
+        ),
         (b'{"method": "tail", "name": "a", "n": -1}\n', "from 0 to"),
         (b'{"method": "ps", "x": 1}\n', "a key must be"),
         (b'{"method": "tail", "name": "nobody"}\n', "no process named 'nobody'"),

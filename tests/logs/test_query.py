@@ -367,8 +367,14 @@ def test_a_search_ends_when_its_stop_event_is_set(path):
         ({"level": "FATAL"}, "'INFO', 'WARNING' or 'ERROR'"),
         ({"pattern": "("}, "pattern must be a regular expression"),
         ({"n": -1}, "n must be a whole number, 0 or more"),
-        ({"since": START.replace(tzinfo=None)}, "since must be a datetime with its time zone"),
-        ({"until": START.replace(tzinfo=None)}, "until must be a datetime with its time zone"),
+        (
+            {"since": START.replace(tzinfo=None)},
+            "since must be a datetime with its time zone",
+        ),
+        (
+            {"until": START.replace(tzinfo=None)},
+            "until must be a datetime with its time zone",
+        ),
     ],
 )
 async def test_invalid_arguments_are_refused_with_the_reason(path, wanted, match):

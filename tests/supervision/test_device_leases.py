@@ -168,8 +168,8 @@ async def test_a_busy_device_is_a_failure_for_processes_without_devices_or_resta
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"devices": "hw:0"}, "write \\('hw:0',\\)"),
-        ({"devices": ["x"], "device_patience": -1}, "0 s or more"),
+        ({"devices": "hw:0"}, "devices must be a list of names, not 'hw:0'"),
+        ({"devices": ["x"], "device_patience": -1}, "device_patience must be"),
     ],
 )
 async def test_invalid_devices_are_refused(manager, options, said):

@@ -106,6 +106,6 @@ async def fails():
         ({"max_restarts": 1, "window": 0}, "window must be"),
     ],
 )
-async def test_an_invalid_limit_is_refused(logger, arguments):
-    with pytest.raises(InvalidConfiguration, match="must be 0 or more"):
+async def test_an_invalid_limit_is_refused(logger, arguments, said):
+    with pytest.raises(InvalidConfiguration, match=said):
         ProcessManager(logger, **arguments)

@@ -37,7 +37,7 @@ class FakeProcess:
 def test_a_probe_has_failed_after_the_given_number_of_failures_in_a_row(
     answers, threshold
 ):
-    health = Health(Probe("x", None, failure_threshold=threshold))
+    health = Health(Probe("x", print, failure_threshold=threshold))
     row = 0
     for well in answers:
         row = 0 if well else row + 1
@@ -69,7 +69,7 @@ def test_silence_is_checked_four_times_within_its_time(seconds, period):
 )
 def test_a_late_answer_does_not_count(period, late, expected):
     """Later than half a period and 0.1 s."""
-    assert is_too_late(Probe("x", None, period=period), late) is expected
+    assert is_too_late(Probe("x", print, period=period), late) is expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from realtalk_async.exceptions import ProcessDead
+from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision import Probe
 from realtalk_async.supervision.probing import runner as runner_module
 from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
@@ -61,7 +61,7 @@ async def test_a_process_is_ready_at_its_line_and_not_if_it_dies_before():
     assert probe.purpose == "readiness"
     assert await decision(probe, FakeProcess(last="listening on 80")) is True
     assert "exit status 1" in await decision(probe, FakeProcess(last="x"))
-    with pytest.raises(re.error):
+    with pytest.raises(InvalidConfiguration):
         Probe.line("(")
 
 
