@@ -65,12 +65,13 @@ class EventBus(Generic[E]):
         for subscriber in list(self._subscribers):
             try:
                 subscriber(event)
-            except Exception as error:  # noqa: BLE001 - the app's own code may raise anything
+            # The app's own code may raise anything; a CancelledError of it cancels nothing.
+            except (Exception, asyncio.CancelledError) as error:
                 self._log_failure(subscriber, event, error)
         for feed in list(self._feeds):
             feed.push(event)
 
-    def _log_failure(self, subscriber: object, event: E, error: Exception) -> None:
+    def _log_failure(self, subscriber: object, event: E, error: BaseException) -> None:
         context = {"subscriber": repr(subscriber), "error": repr(error)}
         message = f"A subscriber raised on {event.kind}"
         self._logger.error(self._component, message, context)

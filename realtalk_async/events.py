@@ -1,5 +1,5 @@
 """
-Typed events of supervised processes, and the base of all events.
+Typed events of supervised processes.
 
 Each event knows its line for people (`str()`), its JSON form (`to_dict()`) and its log
 entry (`log_entry()`).
@@ -8,13 +8,11 @@ entry (`log_entry()`).
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from realtalk_async.times import format_hms, now_local
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from realtalk_async.base_event import BaseEvent, EventLogEntry
+from realtalk_async.times import format_hms
 
 MANAGER = "manager"
 """The component of log entries that concern no single process."""
@@ -35,39 +33,12 @@ class Cause(enum.StrEnum):
     """The app stopped the process with SIGKILL, after a softer step had no effect."""
     UNHEALTHY = "ended by us: unhealthy"
     """The app ended the process because a probe failed."""
+    INTERNAL_ERROR = "internal error"
+    """An error of realtalk-async itself: it ended the process it could not supervise."""
     SPAWN_FAILED = "spawn failed"
     """The operating system refused to start the process."""
     UNKNOWN = "unknown"
     """Another part of the app reaped the process: its exit status is unknown."""
-
-
-class EventLogEntry(NamedTuple):
-    """The log entry of an event: the arguments of `Logger.log`."""
-
-    level: Literal["INFO", "WARNING", "ERROR"]
-    component: str
-    message: str
-    context: dict[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseEvent:
-    """An event: a fact, with the time at which it happened."""
-
-    kind: ClassVar[str] = "event"
-    """A dotted name in the past tense: ``process.exited``."""
-
-    at: datetime = field(default_factory=now_local, compare=False)
-    """Wall-clock time with its zone. Two events with the same facts are equal."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the event ready for JSON."""
-        fields: dict[str, object] = asdict(self)
-        return {"kind": self.kind, **fields, "at": self.at.isoformat()}
-
-    def log_entry(self) -> EventLogEntry | None:
-        """Return the log entry of this event; ``None`` if it is not logged."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +185,8 @@ class ProcessExited(Event):
             return self._entry("INFO", "Process finished", **context)
         if self.cause in {Cause.STOPPED, Cause.ESCALATED}:
             return self._entry("INFO", "Process ended as requested", **context)
+        if self.cause == Cause.INTERNAL_ERROR:  # which has an ERROR entry of its own
+            return self._entry("INFO", "Process ended after an error", **context)
         if self.sign:
             context["looks_like"] = self.sign
         context["last_lines"] = list(self.last_lines)
@@ -221,6 +194,29 @@ class ProcessExited(Event):
 
     def __str__(self) -> str:
         return f"{self.process} died: {self.summary}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalError(Event):
+    """
+    An error of realtalk-async itself in the supervision of one process or task.
+
+    It ends the current incarnation; the policy decides what follows, as after any failure.
+    All others continue. Please report it, with its traceback.
+    """
+
+    kind = "process.internal_error"
+    error: str
+    """``ZeroDivisionError('division by zero')``."""
+    traceback: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", "Internal error", error=self.error, traceback=self.traceback
+        )
+
+    def __str__(self) -> str:
+        return f"{self.process}: internal error: {self.error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

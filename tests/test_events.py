@@ -30,6 +30,11 @@ EVENTS = [
     (events.ProcessExited(**ABOUT, **EXIT, cause="finished"), "INFO", "died"),
     (events.ProcessExited(**ABOUT, **EXIT, cause="stopped by us"), "INFO", "died"),
     (
+        events.InternalError(**ABOUT, error="KeyError('a')", traceback="in b"),
+        "ERROR",
+        "internal error: KeyError('a')",
+    ),
+    (
         events.TaskFailed(**ABOUT, reason="ValueError", uptime=1.0),
         "ERROR",
         "ValueError",

@@ -26,6 +26,7 @@ from realtalk_async.supervision.kernel.spawn import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from realtalk_async.supervision.kernel.fair_poller import OnError
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
@@ -322,6 +323,7 @@ def spawn(
     on_data: OnData,
     get_memory: GetMemory,
     on_exit: Callable[[ChildProcess], None],
+    on_error: OnError,
 ) -> Running:
     """
     Start a command in a new session, in one synchronous step of about 0.3 ms.
@@ -338,7 +340,7 @@ def spawn(
 
     new, ours = _spawn_with_pipes(command, extra_env)
     try:
-        child = ChildProcess(new, report_exit)
+        child = ChildProcess(new, report_exit, on_error)
     except BaseException:
         _close_all(ours)
         raise
@@ -352,6 +354,7 @@ def spawn(
                     on_data,
                     get_memory=get_memory,
                     on_end=child.check_exit,
+                    on_error=on_error,
                 )
     except BaseException:  # the loop cannot watch another descriptor
         child.kill_now()

@@ -202,15 +202,20 @@ class ProcessManager(SubprocessMethods):
         return cancelled
 
     async def _run_block(self, ready: asyncio.Event) -> None:
-        """Run the health checks until the end of the block, then stop all processes."""
+        """
+        Run the health checks and all lifecycles in one task group; then stop all children.
+
+        A lifecycle never raises: an error in it ends one incarnation of its child, and the
+        others continue.
+        """
         try:
-            self._is_open = True
-            checking = self._supervisor.run_health_checks(self._check_interval)
-            _ = self._supervisor.tasks.add(checking, "check all")
-            _ = self._supervisor.tasks.add(reap_orphans(), "reap orphans")
-            ready.set()
-            await self._supervisor.ending.wait()
-            await self._supervisor.end()
+            async with asyncio.TaskGroup() as tasks:
+                self._supervisor.begin(tasks, self._check_interval)
+                self._supervisor.run_in_background(reap_orphans(), "reap orphans")
+                self._is_open = True
+                ready.set()
+                await self._supervisor.ending.wait()
+                await self._supervisor.end()
         except BaseException:  # the loop is shutting down: there is no time to wait
             self._supervisor.kill_now()
             raise
@@ -457,11 +462,14 @@ class ProcessManager(SubprocessMethods):
         """
         Run a coroutine that is cancelled, at the latest, when the manager closes.
 
+        An exception in it is published as an `InternalError` of the manager, and the log
+        has its traceback; everything else continues.
+
         Raises:
             InvalidConfiguration: If *work* is no coroutine.
         """
         arguments.instance("work", work, Coroutine, "a coroutine")
-        _ = self._supervisor.tasks.add(work, "background task")
+        self._supervisor.run_in_background(work)
 
     async def restart_process(
         self, name: str, restart_function: RestartFunction | None = None

@@ -268,7 +268,7 @@ class ManagedProcess(ProcessStreams):
             next_step_in=record.next_step_at - now if record else 0.0,
             probes=tuple(
                 (one.health, one.due and one.due - now)
-                for one in lifecycle.probe_runners
+                for one in (lifecycle.probes.runners if lifecycle.probes else ())
                 if lifecycle.alive
             ),
         )

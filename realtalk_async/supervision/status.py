@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 Status = Literal["running", "dead"]
 
 
-CaptureEnd = Literal["open", "end of file", "drain bound", "none"]
+CaptureEnd = Literal["open", "end of file", "drain bound", "internal error", "none"]
 """
 How the capture ended: not yet; both pipes were read to their end; another process still held
-a pipe open when the drain bound was reached; there was nothing to capture.
+a pipe open when the drain bound was reached; an error of realtalk-async ended it before its
+end; there was nothing to capture.
 """
 
 

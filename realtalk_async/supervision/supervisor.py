@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.concurrency.task_set import TaskSet
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
@@ -27,6 +26,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision.device_leases import DeviceLeases
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
+from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
@@ -77,7 +77,6 @@ class Supervisor:
         self.guard = Guard(self._guard_lost) if guard else None
         self.ending = asyncio.Event()
         """Set when no process may be started any more."""
-        self.tasks = TaskSet(on_failure=self.ending.set)
         self.critical: set[str] = set()
         self.degraded: dict[str, str] = {}
         """The uncritical processes that were given up, by name, with the reasons."""
@@ -88,6 +87,13 @@ class Supervisor:
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
         self._unkillable: set[str] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    def begin(self, tasks: asyncio.TaskGroup, check_interval: float) -> None:
+        """Run everything in *tasks* from now on, with the periodic health checks."""
+        self._tasks = tasks
+        self.run_in_background(self.run_health_checks(check_interval), "health checks")
 
     # ---- children and their dependencies
 
@@ -185,24 +191,32 @@ class Supervisor:
         while True:
             share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
             await asyncio.sleep(interval * share)
-            began, now = time.monotonic(), now_local()
-            for one in list(self.registry.values()):
-                one.mark_checked(now)
-                if time.monotonic() - began > 0.002:
-                    await asyncio.sleep(0)  # a round must not delay a frame of audio
-                    began = time.monotonic()
+            try:
+                await self._check_all()
+            except Exception as error:  # noqa: BLE001 - the next round may succeed
+                self.publish(event_factories.internal_error(MANAGER, 0, error))
+
+    async def _check_all(self) -> None:
+        began, now = time.monotonic(), now_local()
+        for one in list(self.registry.values()):
+            one.mark_checked(now)
+            if time.monotonic() - began > 0.002:
+                await asyncio.sleep(0)  # a round must not delay a frame of audio
+                began = time.monotonic()
 
     async def end(self) -> None:
         """Stop all children, then the background tasks, then the guard."""
-        await self._stop_all()
-        await self._end_escapees()
-        await self.tasks.aclose()
-        if self.guard is not None:
-            await self.guard.aclose()
+        try:
+            await self._stop_all()
+            await self._end_escapees()
+        finally:
+            for task in self._background:
+                task.cancel()
+            if self.guard is not None:
+                await self.guard.aclose()
 
     def kill_now(self) -> None:
         """Kill all children without waiting for the loop."""
-        self.tasks.cancel()
         if self.guard is not None:
             self.guard.kill_now()
 
@@ -254,8 +268,25 @@ class Supervisor:
     def run_task(
         self, coroutine: Coroutine[None, None, None], name: str
     ) -> asyncio.Task[None]:
-        """Run a lifecycle as a task that ends before the manager does."""
-        return self.tasks.add(coroutine, name)
+        """Run a lifecycle as a task of the manager's task group; it never raises."""
+        assert self._tasks is not None
+        return self._tasks.create_task(coroutine, name=name)
+
+    def run_in_background(
+        self, work: Coroutine[None, None, None], name: str = "background task"
+    ) -> None:
+        """Run a coroutine until the manager ends; an error in it is published."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(self._run_isolated(work), name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda _: work.close())  # if it was never started
+
+    async def _run_isolated(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - it must not end the task group
+            self.publish(event_factories.internal_error(MANAGER, 0, error))
 
     def group_started(self, pid: int) -> None:
         """Tell the guard of a new process group."""

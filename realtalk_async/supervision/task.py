@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from realtalk_async import arguments, events
 from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
+from realtalk_async.supervision.lifecycle.app_callbacks import InternalFailure
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.policy.restart import (
@@ -110,7 +111,21 @@ class TaskLifecycle(Lifecycle):
             if not work.done():
                 work.cancel()
                 await asyncio.wait([work], timeout=CANCEL_TIMEOUT)
-        self._finish_incarnation(record, work)
+        if record.error is None:
+            self._finish_incarnation(record, work)
+
+    async def _end_broken(self, record: IncarnationRecord) -> None:
+        record.stopping = True
+        if self._work is not None and not self._work.done():
+            self._work.cancel()
+            await asyncio.wait([self._work], timeout=CANCEL_TIMEOUT)
+        self._capture.end()
+        if record.ended is None:
+            record.end(None)
+        record.cause, record.capture = Cause.INTERNAL_ERROR, "internal error"
+        record.summary = self.reason = f"internal error: {record.error!r}"
+        record.mark("ended")
+        record.finished = True
 
     def _on_end(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
         """Record the time of its end at once; the cause is determined afterwards."""
@@ -171,6 +186,9 @@ class TaskLifecycle(Lifecycle):
 
     def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Apply the policy, unless another call cannot succeed."""
+        if isinstance(self._start_failure, InternalFailure):
+            how = str(self._start_failure)
+            return self.decider.decide(Cause.INTERNAL_ERROR, None, now, share, how=how)
         if self._start_failure is not None:
             return GiveUp(str(self._start_failure))
         if self.still_runs:

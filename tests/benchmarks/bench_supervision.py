@@ -132,6 +132,7 @@ async def kept_in_memory(argv):
             lambda _, data, now: buffer.append(data, now),
             get_memory=lambda _: buffer.writable_memory(),
             on_end=lambda: None,
+            on_error=print,
         )
         await reader.ended
         return cpu() - began

@@ -202,5 +202,6 @@ async def test_a_child_that_the_loop_cannot_watch_is_killed(monkeypatch, allowed
             on_data=print,
             get_memory=no_buffer,
             on_exit=lambda _: None,
+            on_error=print,
         )
     assert descriptors() == before

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import orphan_reaper
 from realtalk_async.supervision.kernel.exit_status import Usage
-from realtalk_async.supervision.kernel.fair_poller import get_fair_poller
+from realtalk_async.supervision.kernel.fair_poller import OnError, get_pollers
 
 if TYPE_CHECKING:
     import resource
@@ -38,16 +38,21 @@ class ChildProcess:
     Args:
         new: The program; no other code may reap it.
         on_exit: Called in the loop, once, as soon as the program has exited.
+        on_error: Called with an error of this package that came out of *on_exit*.
 
     Raises:
         OSError: If the program cannot be watched; it is killed then.
     """
 
     def __init__(
-        self, new: NewProcess, on_exit: Callable[[ChildProcess], None]
+        self,
+        new: NewProcess,
+        on_exit: Callable[[ChildProcess], None],
+        on_error: OnError,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._on_exit = on_exit
+        self._on_error = on_error
         self.exit_status: ExitStatus | None = None
         """None while the program runs."""
         self.usage: Usage | None = None
@@ -61,8 +66,8 @@ class ChildProcess:
         orphan_reaper.children.add(new.pid)
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
-        self._poller = get_fair_poller()
         self._pidfd = -1
+        self._poller = get_pollers().exits
         try:
             self._watch()
         except BaseException:
@@ -97,28 +102,31 @@ class ChildProcess:
                 target=self._wait_in_thread, name=name, daemon=True
             ).start()
         else:
-            self._poller.add(self._pidfd, self._on_pidfd_readable)
+            self._poller.add(self._pidfd, self._on_pidfd_readable, self._on_error)
 
     def _wait_in_thread(self) -> None:
         flags = os.WEXITED | os.WNOWAIT
         with contextlib.suppress(ChildProcessError):  # other code reaped it
             os.waitid(os.P_PID, self.pid, flags)
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self._reap)
+            self.loop.call_soon_threadsafe(self.check_exit)
 
     def _on_pidfd_readable(self) -> None:
         self.noticed = time.monotonic()
-        self._reap()
+        self.check_exit()
 
     def check_exit(self) -> None:
         """
-        Check whether the program has exited: one of its pipes has ended.
+        Check whether the program has exited; never raises.
 
-        The kernel closes the pipes just before it reports the exit, so this check often
-        finds the exit one turn of the loop earlier.
+        The kernel closes the pipes just before it reports the exit, so a check at the end
+        of a pipe often finds the exit one turn of the loop earlier.
         """
-        if self.exit_status is None:
-            self._reap()
+        try:
+            if self.exit_status is None:
+                self._reap()
+        except Exception as error:  # noqa: BLE001 - it must not end the caller's work
+            self._on_error(error)
 
     def _reap(self) -> None:
         try:
@@ -177,7 +185,7 @@ class ChildProcess:
         self.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 0.5
         while self.exit_status is None and time.monotonic() < deadline:
-            self._reap()
+            self.check_exit()
             time.sleep(0.001)
 
 

@@ -1,10 +1,12 @@
 """
-Many descriptors behind one, so that a burst of events does not block the event loop.
+One coroutine for many descriptors, so that a burst of events does not block the loop.
 
-If a thousand children exit together, or ten flood their pipes, the loop would call all
-readers in one turn, and a 20 ms audio frame would wait for them. The poller calls them in
-turns, within a share of each turn of the loop; a descriptor also costs a third of the
-memory.
+If a thousand children exit together, or ten flood their pipes, a reader per descriptor would
+run a thousand callbacks in one turn of the loop, and a 20 ms audio frame would wait for them.
+The coroutine of a `FairPoller` handles a few descriptors in each turn, in turns. It also costs
+less memory than a task per descriptor, and less time (tests/benchmarks/README.md).
+
+Each loop has two: one reads the output of all children, the other waits for their exits.
 """
 
 from __future__ import annotations
@@ -13,49 +15,100 @@ import asyncio
 import select
 import time
 import weakref
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BUDGET = 0.002
-"""Seconds of one turn of the loop for all callbacks: a tenth of an audio frame."""
+READ_TIME = 0.001
+"""Seconds of one turn of the loop for reading output: a twentieth of an audio frame."""
+
+EXITS = 8
+"""
+Exits that are handled in one turn of the loop. A thousand exits then keep the loop busy for
+about 1 ms at a time, and are all handled within 60 ms.
+"""
+
+BATCH_DELAY = 0.001
+"""
+Seconds before the next read of a steady flow that does not fill its pipe. If a child
+flushes every line, an immediate read brings one line; a read a millisecond later brings
+many lines at the same cost.
+"""
+
+OnError = Callable[[BaseException], object] if TYPE_CHECKING else object
+
+
+class Watched(NamedTuple):
+    """What happens when a descriptor is readable."""
+
+    handle: Callable[[], bool | None]
+    on_error: OnError
 
 
 class FairPoller:
     """
-    Calls functions when descriptors of one loop are readable.
+    Handles the descriptors of one loop when they are readable; a handler must be short.
 
-    They take turns, longest wait first; a call must be short. On systems without epoll
-    the loop itself makes all calls, in one turn.
+    A handler that returns True is called again after `BATCH_DELAY`, any other as soon as its
+    descriptor is readable. A handler that raises is called no more; its owner is told.
+
+    On systems without epoll the loop itself calls the handlers, all in one turn.
+
+    Args:
+        loop: The loop.
+        name: The name of the task.
+        most: Handlers to call in one turn of the loop.
+        seconds: Seconds of one turn of the loop after which no other handler is called.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        *,
+        most: int | None = None,
+        seconds: float = READ_TIME,
+    ) -> None:
         self._weak_loop = weakref.ref(loop)
-        self._callbacks: dict[int, Callable[[], object]] = {}
+        self._name = name
+        self._most = most
+        self._seconds = seconds
+        self._watched: dict[int, Watched] = {}
+        self._ready: deque[int] = deque()
+        """Readable descriptors that wait for their turn."""
+        self._delayed: dict[int, float] = {}
+        """Descriptors to handle at a time, in monotonic seconds; the earliest is first."""
         self._epoll: select.epoll | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._woken: asyncio.Future[None] | None = None
 
-    def add(self, descriptor: int, callback: Callable[[], object]) -> None:
+    def add(
+        self, descriptor: int, handle: Callable[[], bool | None], on_error: OnError
+    ) -> None:
         """
-        Call *callback* again and again while *descriptor* is readable.
+        Call *handle* again and again while *descriptor* is readable.
 
         Raises:
             OSError: If the system can watch no further descriptor.
         """
+        watched = Watched(handle, on_error)
         if not hasattr(select, "epoll"):
-            self._loop.add_reader(descriptor, callback)
+            self._loop.add_reader(descriptor, self._handle, descriptor)
+            self._watched[descriptor] = watched
             return
         if self._epoll is None:
-            epoll = select.epoll()
-            self._loop.add_reader(epoll.fileno(), self._poll)
-            self._epoll = epoll
-        self._callbacks[descriptor] = callback
+            self._epoll = select.epoll()
+        self._watched[descriptor] = watched
         try:
             self._epoll.register(descriptor, select.EPOLLIN)
         except OSError:
-            del self._callbacks[descriptor]
-            self._close_if_unused()
+            del self._watched[descriptor]
+            if self._task is None:
+                self._close()
             raise
+        self._start_if_needed()
 
     def remove(self, descriptor: int) -> None:
         """
@@ -63,18 +116,89 @@ class FairPoller:
 
         Idempotent; harmless for a descriptor that `add` has refused.
         """
-        if self._epoll is None:
-            self._loop.remove_reader(descriptor)
-            return
-        if self._callbacks.pop(descriptor, None) is not None:
-            self._epoll.unregister(descriptor)
-        self._close_if_unused()
+        if self._watched.pop(descriptor, None) is not None:
+            if self._epoll is None:
+                self._loop.remove_reader(descriptor)
+            elif self._delayed.pop(descriptor, None) is None:
+                self._epoll.unregister(descriptor)
+        if not self._watched:
+            self._wake()  # the task ends, and with it the epoll object
+            if self._task is None:
+                self._close()
 
-    def _close_if_unused(self) -> None:
-        if self._epoll is not None and not self._callbacks:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
+    # ---- the task
+
+    async def _run(self) -> None:
+        """Handle descriptors until none is left."""
+        while self._watched:
+            await self._wait_for_work()
+            deadline, left = time.monotonic() + self._seconds, self._most
+            while left != 0 and (descriptor := self._take()) >= 0:
+                self._handle(descriptor)
+                left = None if left is None else left - 1
+                if time.monotonic() > deadline:
+                    break
+
+    async def _wait_for_work(self) -> None:
+        """Wait until a descriptor is readable or due; a turn of the loop at least."""
+        if self._ready:
+            await asyncio.sleep(0)
+            return
+        assert self._epoll is not None
+        self._woken = self._loop.create_future()
+        self._loop.add_reader(self._epoll.fileno(), self._wake)
+        timer = None
+        if self._delayed:
+            wait = next(iter(self._delayed.values())) - time.monotonic()
+            timer = self._loop.call_later(max(0.0, wait), self._wake)
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+            if timer is not None:
+                timer.cancel()
+            if self._epoll is not None:
+                self._loop.remove_reader(self._epoll.fileno())
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def _take(self) -> int:
+        """Return the next descriptor to handle; -1 if none is ready or due."""
+        if not self._ready:
+            if self._epoll is not None and self._watched:
+                self._ready.extend(one for one, _ in self._epoll.poll(0))
+            now = time.monotonic()
+            self._ready.extend(one for one, due in self._delayed.items() if due <= now)
+        return self._ready.popleft() if self._ready else -1
+
+    def _handle(self, descriptor: int) -> None:
+        """Call one handler; tell its owner if it raises."""
+        watched = self._watched.get(descriptor)
+        if watched is None:
+            return  # removed since it was found readable
+        try:
+            is_delayed = watched.handle()
+        except Exception as error:  # noqa: BLE001 - an error belongs to its owner
+            self.remove(descriptor)
+            watched.on_error(error)
+        else:
+            if self._epoll is not None and self._watched.get(descriptor) is watched:
+                self._delay(descriptor, is_delayed=is_delayed is True)
+
+    def _delay(self, descriptor: int, *, is_delayed: bool) -> None:
+        """Watch a descriptor by time or by epoll, as its handler wants."""
+        assert self._epoll is not None
+        was_delayed = self._delayed.pop(descriptor, None) is not None
+        if is_delayed:
+            self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
+        if is_delayed and not was_delayed:
+            self._epoll.unregister(descriptor)
+        elif was_delayed and not is_delayed:
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    # ---- the life of the task
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -82,25 +206,52 @@ class FairPoller:
         assert loop is not None  # the owners of the descriptors hold a reference
         return loop
 
-    def _poll(self) -> None:
-        """Call one callback after the other while there is time, at least one."""
-        deadline = time.monotonic() + BUDGET
-        # One event per poll: the kernel then moves that descriptor to the end of its queue.
-        while self._epoll and (ready := self._epoll.poll(0, 1)):
-            self._callbacks[ready[0][0]]()
-            if time.monotonic() > deadline:
-                return  # the others are still readable in the next turn of the loop
+    def _start_if_needed(self) -> None:
+        if self._watched and self._task is None and not self._loop.is_closed():
+            self._task = self._loop.create_task(self._run(), name=self._name)
+            self._task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not self._watched:
+            self._close()
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            for descriptor, watched in list(self._watched.items()):
+                self.remove(descriptor)
+                watched.on_error(error)
+        else:
+            # Code that cancels all tasks must not stop the supervision. At the end of the
+            # loop, which cancels all tasks too, nothing is watched a turn later.
+            loop = self._loop
+            loop.call_soon(loop.call_soon, self._start_if_needed)
+
+    def _close(self) -> None:
+        self._ready.clear()
+        self._delayed.clear()
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
 
 
-_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, FairPoller] = (
+class LoopPollers(NamedTuple):
+    """The two pollers of a loop."""
+
+    output: FairPoller
+    exits: FairPoller
+
+
+_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopPollers] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def get_fair_poller() -> FairPoller:
-    """Return the poller of the running loop."""
+def get_pollers() -> LoopPollers:
+    """Return the pollers of the running loop."""
     loop = asyncio.get_running_loop()
     found = _pollers.get(loop)
     if found is None:
-        found = _pollers[loop] = FairPoller(loop)
+        found = _pollers[loop] = LoopPollers(
+            FairPoller(loop, "realtalk-async output reader"),
+            FairPoller(loop, "realtalk-async exit watcher", most=EXITS),
+        )
     return found

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import orphan_reaper, process_groups
 from realtalk_async.supervision.kernel.child_process import ChildProcess
-from realtalk_async.supervision.kernel.fair_poller import FairPoller, get_fair_poller
+from realtalk_async.supervision.kernel.fair_poller import FairPoller, get_pollers
 from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Guard:
         Raises:
             OSError: If it cannot be started.
         """
-        self._started_in = asyncio.get_running_loop(), get_fair_poller()
+        self._started_in = asyncio.get_running_loop(), get_pollers().exits
         self._ready = self._loop.create_future()
         try:
             self._launch()
@@ -195,8 +195,9 @@ class Guard:
         try:
             ours.settimeout(0)
             new = self._spawn(theirs)
-            self._launcher = ChildProcess(new, _do_nothing)
-            self._poller.add(ours.fileno(), self._on_readable)
+            on_error = partial(self._on_error, ours)
+            self._launcher = ChildProcess(new, _do_nothing, on_error)
+            self._poller.add(ours.fileno(), self._on_readable, on_error)
         except BaseException:
             ours.close()
             raise
@@ -234,6 +235,10 @@ class Guard:
             self._lose(connection, "")
         elif self._pid is None and self._received.endswith(b"\n"):
             self._is_up(int(self._received))
+
+    def _on_error(self, connection: socket.socket, error: BaseException) -> None:
+        """Replace a guard that this package can no longer handle."""
+        self._lose(connection, f"internal error: {error!r}")
 
     def _is_up(self, pid: int) -> None:
         self._cancel_timer()

@@ -16,7 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from realtalk_async.supervision.kernel.fair_poller import get_fair_poller
+from realtalk_async.supervision.kernel.fair_poller import (
+    BATCH_DELAY,
+    OnError,
+    get_pollers,
+)
 
 StreamName = Literal["stdout", "stderr"]
 STREAMS: tuple[StreamName, ...] = "stdout", "stderr"
@@ -40,14 +44,10 @@ most that an unprivileged user may ask for (/proc/sys/fs/pipe-max-size).
 """
 
 STEADY_READS = 8
-"""So many reads in a row, each within `BATCH_DELAY` of the last, are a steady flow."""
+"""So many quick reads in a row are a steady flow."""
 
-BATCH_DELAY = 0.001
-"""
-Seconds before the next read of a steady flow that does not fill its pipe. If a child
-flushes every line, an immediate read brings one line; a read a millisecond later brings
-many lines at the same cost.
-"""
+MOST_BETWEEN_STEADY_READS = 3 * BATCH_DELAY
+"""Seconds from one read to the next that is quick; the loop may be late by a few."""
 
 
 class PipeReader:
@@ -60,12 +60,13 @@ class PipeReader:
         on_data: Called with each chunk.
         get_memory: Called before each read.
         on_end: Called when the pipe has ended, before it is closed.
+        on_error: Called with an error of this package, after the pipe is closed.
     """
 
     __slots__ = (
-        "_batch_timer", "_capacity", "_descriptor", "_ended", "_get_memory",
-        "_has_ended", "_is_paused", "_is_watched", "_last_read", "_loop",
-        "_never_pauses", "_on_data", "_on_end", "_poller", "_steady_reads", "_stream",
+        "_capacity", "_descriptor", "_ended", "_get_memory", "_has_ended", "_is_paused",
+        "_is_watched", "_last_read", "_loop", "_never_pauses", "_on_data", "_on_end",
+        "_on_error", "_poller", "_steady_reads", "_stream",
     )  # fmt: skip
 
     def __init__(
@@ -76,25 +77,26 @@ class PipeReader:
         *,
         get_memory: GetMemory,
         on_end: Callable[[], object],
+        on_error: OnError,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
         self._stream: StreamName = stream
         self._on_data = on_data
         self._on_end = on_end
+        self._on_error = on_error
         self._get_memory = get_memory
         self._capacity = READ_SIZE  # of the pipe
-        self._poller = get_fair_poller()
+        self._poller = get_pollers().output
         self._is_watched = False
         self._is_paused = False
         self._has_ended = False
         self._never_pauses = False
         self._steady_reads = 0
         self._last_read = 0.0
-        self._batch_timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[bool] | None = None
-        os.set_blocking(descriptor, False)
         try:
+            os.set_blocking(descriptor, False)
             self._start_reading()
         except BaseException:
             self.close()
@@ -117,21 +119,25 @@ class PipeReader:
         """The read end; -1 once it is closed."""
         return self._descriptor
 
-    def _read(self) -> None:
-        """Read once, and decide when to read again."""
+    def _read(self) -> bool:
+        """Read once; return whether the next read should wait for more output."""
         data = self._read_chunk()
         if data:
             now = time.monotonic()
             self._on_data(self._stream, data, now)
-            if self._descriptor >= 0 and not self._is_paused:
-                self._schedule_next(len(data), now)
-        elif data is None:
+            return self._is_steady_trickle(len(data), now)
+        if data is None:
             self._steady_reads = 0
-            self._start_reading()
         else:
             self._has_ended = True
             self._on_end()
             self.close()
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop reading for good: an error of this package came out of a read."""
+        self.close()
+        self._on_error(error)
 
     def _read_chunk(self) -> Chunk | None:
         """Return the next chunk; empty at end of file, None if the pipe is empty now."""
@@ -151,38 +157,23 @@ class PipeReader:
                 self._descriptor, fcntl.F_SETPIPE_SZ, LARGE_PIPE
             )
 
-    def _schedule_next(self, size: int, now: float) -> None:
-        """Read again at once, or after `BATCH_DELAY` if that brings more."""
-        is_quick = now - self._last_read < BATCH_DELAY
+    def _is_steady_trickle(self, size: int, now: float) -> bool:
+        """Return whether many small reads follow each other: a later one brings more."""
+        is_quick = now - self._last_read < MOST_BETWEEN_STEADY_READS
         self._steady_reads = self._steady_reads + 1 if is_quick else 0
         self._last_read = now
         is_steady = self._steady_reads >= STEADY_READS
         fills_the_pipe = size >= self._capacity // 2
         if is_steady and fills_the_pipe and self._capacity == READ_SIZE:
             self._enlarge_pipe()
-        if not is_steady or fills_the_pipe or self._never_pauses:
-            self._start_reading()
-        elif self._batch_timer is None:
-            self._stop_reading()
-            self._batch_timer = self._loop.call_later(BATCH_DELAY, self._read_batch)
-
-    def _read_batch(self) -> None:
-        self._batch_timer = None
-        self._last_read = time.monotonic()
-        self._read()
+        return is_steady and not fills_the_pipe and not self._never_pauses
 
     def _start_reading(self) -> None:
-        """Read whenever the pipe is readable."""
         if not self._is_watched:
-            self._stop_reading()
             self._is_watched = True
-            self._poller.add(self._descriptor, self._read)
+            self._poller.add(self._descriptor, self._read, self._fail)
 
     def _stop_reading(self) -> None:
-        """Read neither when the pipe is readable nor after a delay."""
-        if self._batch_timer is not None:
-            self._batch_timer.cancel()
-            self._batch_timer = None
         if self._is_watched:
             self._is_watched = False
             self._poller.remove(self._descriptor)

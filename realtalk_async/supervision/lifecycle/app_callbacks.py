@@ -57,6 +57,13 @@ class StartRefused(Exception):
     """There is no new process to start; the message says why."""
 
 
+class InternalFailure(StartRefused):
+    """An error of this package came between two incarnations."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"internal error: {error!r}")
+
+
 class StartImpossible(StartRefused):
     """There is no new process to start, and another attempt cannot succeed either."""
 

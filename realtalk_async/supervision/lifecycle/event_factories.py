@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.supervision.reports.report import recognise
+from realtalk_async.supervision.reports.report import format_traceback, recognise
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.line import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe
+
+
+def internal_error(
+    name: str, number: int, error: BaseException
+) -> events.InternalError:
+    """Return the event of an error of this package in the supervision of *name*."""
+    return events.InternalError(
+        process=name,
+        incarnation=number,
+        error=repr(error),
+        traceback=format_traceback(error),
+    )
 
 
 def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:

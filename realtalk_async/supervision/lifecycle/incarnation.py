@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
+    from realtalk_async.supervision.kernel.fair_poller import OnError
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData, StreamName
     from realtalk_async.supervision.status import CaptureEnd
 
@@ -136,8 +137,9 @@ class Spawned(Incarnation):
         command: The command to run.
         environment: Variables to add to its environment.
         on_data: Called with each chunk of output.
-        room: The number of bytes that may be read from a stream now.
+        get_memory: Called before each read; see `PipeReader`.
         on_exit: Called once, when the program has exited and its pipes were read.
+        on_error: Called with an error of this package that makes it fail.
 
     Raises:
         OSError: If the operating system refuses to start it.
@@ -151,6 +153,7 @@ class Spawned(Incarnation):
         on_data: OnData,
         get_memory: GetMemory,
         on_exit: Callable[[], None],
+        on_error: OnError,
     ) -> None:
         self._on_exit = on_exit
         self._running: Running = spawn(
@@ -159,6 +162,7 @@ class Spawned(Incarnation):
             on_data=on_data,
             get_memory=get_memory,
             on_exit=self._note_exit,
+            on_error=on_error,
         )
         child = self._running.child
         self._process: asyncio.subprocess.Process | None = None
@@ -273,6 +277,7 @@ class Adopted(Incarnation):
         process: A running or finished asyncio `Process`.
         on_data: Called with each chunk of output.
         on_exit: Called once, when the program has exited.
+        on_error: Called with an error of this package that makes it fail.
     """
 
     def __init__(
@@ -281,7 +286,9 @@ class Adopted(Incarnation):
         *,
         on_data: OnData,
         on_exit: Callable[[], None],
+        on_error: OnError,
     ) -> None:
+        self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._on_data = on_data
         self._on_exit = on_exit
@@ -298,6 +305,12 @@ class Adopted(Incarnation):
             if stream is not None
         ]
         self._watcher = self._loop.create_task(self._watch())
+        for task in (*self._readers, self._watcher):
+            task.add_done_callback(self._report_error)
+
+    def _report_error(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error)
 
     def _leads_a_group(self) -> bool:
         try:

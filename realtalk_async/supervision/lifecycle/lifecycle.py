@@ -5,6 +5,9 @@ One coroutine waits for dependencies, starts an incarnation, supervises it, deci
 a restart follows, backs off, and starts the next one, until the lifecycle settles. Callers
 only set requests and wait for their effect. A stop overrides a restart; a restart request
 ends a backoff.
+
+An error of this package in the supervision of an incarnation ends only this incarnation:
+its processes are killed, the error is published once, and the policy decides what follows.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
-from realtalk_async.concurrency.condition import Condition, LightEvent
+from realtalk_async.concurrency.condition import LightEvent
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
+from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
+    InternalFailure,
     RestartFunction,
     StartImpossible,
     StartRefused,
@@ -28,29 +33,23 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
 )
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
-    newest_failure,
 )
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
     Restart,
-    RestartDecider,
     RestartPolicy,
     StayDown,
 )
-from realtalk_async.supervision.reports.explanation import Forecast
 from realtalk_async.supervision.reports.report import RecoveryAttempt
-from realtalk_async.supervision.status import ProcessStatus, State
+from realtalk_async.supervision.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
 
-    from realtalk_async.exceptions import SpawnFailed
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.capture import Capture
-    from realtalk_async.supervision.reports.report import IncarnationReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class RestartRequest:
     answer: asyncio.Future[bool]
 
 
-class Lifecycle(abc.ABC):
+class Lifecycle(LifecycleState, abc.ABC):
     """
     All incarnations of one process or task; a subclass starts and supervises each.
 
@@ -85,27 +84,12 @@ class Lifecycle(abc.ABC):
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
     ) -> None:
-        self.name = name
-        self.records: list[IncarnationRecord] = []
-        self.attempts: list[RecoveryAttempt] = []
-        self.state = State.STARTING
-        self.reason = "not started yet"
-        self.restarts: int = 0
-        self.settle_count = 0
-        """How many times this lifecycle has settled."""
-        self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
-        """Why the last start failed."""
-        self.decider = RestartDecider(policy)
-        self.due: float | None = None
-        """When the next start is due, in monotonic seconds; None if no start is due."""
+        super().__init__(name, policy, capture)
         self._supervisor = supervisor
-        self._capture = capture
         self._dependencies = wait_for_dependencies
         self._earlier = earlier
-        self._task: asyncio.Task[None] | None = None
         self._stop = LightEvent()
         self._wake_up = LightEvent()
-        self._changed = Condition()
         self._request: RestartRequest | None = None
         self._start_failure: StartRefused | None = None
 
@@ -125,6 +109,10 @@ class Lifecycle(abc.ABC):
         """Wait for the end of the current incarnation, or end it; end its capture."""
 
     @abc.abstractmethod
+    async def _end_broken(self, record: IncarnationRecord) -> None:
+        """Kill an incarnation whose supervision failed; end its capture."""
+
+    @abc.abstractmethod
     def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Decide what follows the last incarnation, or the failure to start one."""
 
@@ -135,100 +123,6 @@ class Lifecycle(abc.ABC):
     def _stay_down(self) -> StayDown:
         """Return the decision that follows a stop request."""
         return StayDown("it was stopped")
-
-    # ---- state and reports
-
-    @property
-    def record(self) -> IncarnationRecord | None:
-        """The current or last incarnation."""
-        return self.records[-1] if self.records else None
-
-    @property
-    def number(self) -> int:
-        """The number of the current or last incarnation; 0 before the first."""
-        return self.records[-1].number if self.records else 0
-
-    @property
-    def alive(self) -> bool:
-        """Whether an incarnation runs."""
-        return bool(self.records) and self.records[-1].alive
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether an incarnation runs and is ready."""
-        # After a death the state stays RUNNING until the output is drained.
-        return self.state is State.RUNNING and self.alive
-
-    @property
-    def settled(self) -> bool:
-        """Whether no incarnation runs and none will be started automatically."""
-        return self._task is None
-
-    def status(self, last_checked: datetime | None) -> ProcessStatus:
-        """Return the status; a task has neither a pid nor an exit status."""
-        record = self.record
-        return ProcessStatus(
-            self.name,
-            record.running.pid if record and record.running else None,
-            "running" if self.alive else "dead",
-            self.state,
-            self.number,
-            record.started_at if record else None,
-            last_checked,
-            record.uptime if record else 0.0,
-            self.restarts,
-            record.exit_status if record else None,
-            record.cause if record else None,
-            self.reason,
-        )
-
-    def report(self) -> IncarnationReport | None:
-        """Return the report of the current or last incarnation; None before the first."""
-        return (
-            self.records[-1].report(self.name, self._capture) if self.records else None
-        )
-
-    def reports(self) -> tuple[IncarnationReport, ...]:
-        """Return the reports of all incarnations."""
-        return tuple(record.report(self.name, self._capture) for record in self.records)
-
-    def forecast(self, status: ProcessStatus) -> Forecast:
-        """Return the input of `explain`: what happens next, and by which rule."""
-        now, failed = time.monotonic(), newest_failure(self.records)
-        return Forecast(
-            status=status,
-            last=self.report(),
-            failed=failed.report(self.name, self._capture) if failed else None,
-            attempts=tuple(
-                attempt
-                for attempt in self.attempts
-                if failed and attempt.after == failed.number
-            ),
-            mode=self.decider.policy.mode,
-            rule=self.decider.rule(now),
-            failures_left=self.decider.failures_left(now),
-            due=self.due - now if self.due and self.state is State.BACKOFF else None,
-        )
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until *condition* holds; it is evaluated at every change of state."""
-        await self._changed.wait_until(condition)
-
-    async def wait_until_running(self) -> None:
-        """
-        Wait until an incarnation runs and is ready.
-
-        Raises:
-            ProcessDead: If the lifecycle settles first.
-        """
-        await self.until(lambda: self.is_ready or self.settled)
-        if not self.is_ready:
-            raise ProcessDead(self.name, "depend on it", self.reason)
-
-    async def wait_until_settled(self) -> None:
-        """Wait until the lifecycle settles, even if it is started again at once."""
-        before = self.settle_count
-        await self.until(lambda: self.settled or self.settle_count != before)
 
     # ---- requests
 
@@ -291,50 +185,117 @@ class Lifecycle(abc.ABC):
     # ---- the lifecycle task
 
     async def _run(self) -> None:
-        """Run incarnations until no restart is due."""
-        decision = await self._run_incarnations()
-        task = self._task
-        assert task is not None
-        self._finish(task)
-        given_up = decision.reason if isinstance(decision, GiveUp) else None
-        self._supervisor.settled(self.name, given_up)
+        """Run incarnations until no restart is due. Never raises, unless cancelled."""
+        try:
+            decision = await self._run_incarnations()
+            task = self._task
+            assert task is not None
+            self._finish(task)
+            given_up = decision.reason if isinstance(decision, GiveUp) else None
+            self._supervisor.settled(self.name, given_up)
+        except Exception as error:  # noqa: BLE001 - no error may reach other children
+            self._publish_error(error)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         """
         Settle, and notify all waiters.
 
-        This is also the done callback of the task: a task that is cancelled before its
-        first step never runs `_run`.
+        This is also the done callback of the task, which may have been cancelled before
+        its first step, or have failed.
         """
-        if self._task is not task:
-            return
-        if task.done():
-            self._abandon()
-        self._task = None
-        self.settle_count += 1
-        self._capture.is_over = True
-        self._answer(succeeded=False)
-        self._capture.notify()
-        self._changed.notify()
+        if self._task is task:
+            if task.done():
+                self._abandon()
+            self._task = None
+            self.settle_count += 1
+            self._capture.is_over = True
+        if self._task is None:
+            self._answer(succeeded=False)
+            self._capture.notify()
+            self._changed.notify()
 
     async def _run_incarnations(self) -> Decision | None:
         """Run one incarnation after the other; return the last decision, if any."""
         before = self.state, self.reason
         decision: Decision | None = None
+        error: BaseException | None = None
         while True:
-            # An adopted process has its first incarnation before this task runs.
-            if self._capture.is_open or await self._start_incarnation():
-                if self._capture.is_open:
-                    await self._supervise()
-                decision = self._decide()
-            elif decision is None:
-                self._enter(*before)
-                return None
-            if not isinstance(decision, Restart):
-                self._settle(decision)
-                return decision
-            if not await self._back_off(decision):
-                return None
+            try:
+                if error is not None:
+                    await self._end_after_error(error)
+                    decision = self._decide()
+                elif await self._run_incarnation():
+                    decision = self._decide()
+                elif decision is None:
+                    self._enter(*before)
+                    return None
+                if not isinstance(decision, Restart):
+                    self._settle(decision)
+                    return decision
+                if not await self._back_off(decision):
+                    return None
+                error = None
+            except (Exception, asyncio.CancelledError) as exc:
+                if _is_being_cancelled():
+                    raise
+                if error is not None:  # the second one without an incarnation between
+                    return self._give_up_after(exc)
+                error = exc
+
+    async def _run_incarnation(self) -> bool:
+        """
+        Start the next incarnation, and supervise it to its end.
+
+        Returns:
+            False if the restart function of the app gave nothing to run: nothing changed.
+
+        Raises:
+            BaseException: The error of this package that ended the incarnation.
+        """
+        # An adopted process has its first incarnation before this task runs.
+        if not self._capture.is_open and not await self._start_incarnation():
+            return False
+        if self._capture.is_open:
+            await self._supervise()
+            record = self.records[-1]
+            if record.error is not None and not record.error_is_known:
+                raise record.error
+        return True
+
+    # ---- errors of this package
+
+    def fail(self, record: IncarnationRecord, error: BaseException) -> None:
+        """End an incarnation whose supervision has failed outside this task."""
+        if record.error is None:
+            record.error = error
+            self._wake_up.set()
+
+    async def _end_after_error(self, error: BaseException) -> None:
+        """End the current incarnation because its supervision failed; publish that."""
+        record = self.record
+        if record is None or record.finished:
+            self._start_failure = InternalFailure(error)
+        else:
+            record.error = record.error or error
+        self._publish_error(error)
+        if record is not None and not record.finished:
+            await self._end_broken(record)
+
+    def _give_up_after(self, error: BaseException) -> GiveUp:
+        """Kill what runs without waiting: the end after an error has failed too."""
+        self._abandon()
+        self._publish_error(error)
+        decision = GiveUp(f"internal error: {error!r}")
+        self._settle(decision)
+        return decision
+
+    def _publish_error(self, error: BaseException) -> None:
+        record = self.record
+        if record is not None and record.error is error:
+            record.error_is_known = True
+        self._supervisor.publish(
+            event_factories.internal_error(self.name, self.number, error)
+        )
 
     async def _start_incarnation(self) -> bool:
         """
@@ -375,6 +336,8 @@ class Lifecycle(abc.ABC):
     async def _wait_for_exit(self, record: IncarnationRecord) -> None:
         """Wait for the end of an incarnation, or for a reason to end it."""
         while record.alive:
+            if record.error is not None:
+                return
             if self._stop.is_set() or record.unhealthy or record.group_restart:
                 record.stopping = True
                 self._enter(State.STOPPING, "being stopped")
@@ -479,11 +442,11 @@ class Lifecycle(abc.ABC):
         if request is not None and not request.answer.done():
             request.answer.set_result(succeeded)
 
-    def _enter(self, state: State, reason: str) -> None:
-        self.state, self.reason = state, reason
-        if self.records:
-            self.records[-1].mark(str(state))
-        self._changed.notify()
+
+def _is_being_cancelled() -> bool:
+    """Return whether the running task is cancelled; a callee may raise the same error."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def _is_set_within(event: LightEvent, seconds: float) -> bool:

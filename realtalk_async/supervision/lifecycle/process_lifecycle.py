@@ -15,6 +15,7 @@ from realtalk_async.supervision.kernel.spawn import current_guard
 from realtalk_async.supervision.kernel.spawn_limiter import get_spawn_limiter
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
+    InternalFailure,
     RestartFunction,
     Source,
     StartRefused,
@@ -36,7 +37,7 @@ from realtalk_async.supervision.policy.restart import (
     StayDown,
     classify,
 )
-from realtalk_async.supervision.probing.runner import ProbeRunner, stop_probes
+from realtalk_async.supervision.probing.incarnation_probes import IncarnationProbes
 from realtalk_async.supervision.reports.report import recognise
 from realtalk_async.supervision.status import State
 from realtalk_async.times import now_local
@@ -92,8 +93,8 @@ class ProcessLifecycle(Lifecycle):
         )
         self.options = options
         self.command = source if isinstance(source, Command) else None
-        self.probe_runners: tuple[ProbeRunner, ...] = ()
-        """The probes of the current incarnation."""
+        self.probes: IncarnationProbes | None = None
+        """The probes of the current incarnation; None if it has none."""
         self._stuck_probes: tuple[asyncio.Task[None], ...] = ()
         self._busy_retries = (
             RetryWindow(options.device_patience) if options.devices else None
@@ -230,7 +231,10 @@ class ProcessLifecycle(Lifecycle):
     def _spawn(self, source: Source, record: IncarnationRecord) -> Incarnation:
         if not isinstance(source, Command):
             return Adopted(
-                source, on_data=self._on_output, on_exit=lambda: self._on_exit(record)
+                source,
+                on_data=self._on_output,
+                on_exit=lambda: self._on_exit(record),
+                on_error=lambda error: self.fail(record, error),
             )
         return Spawned(
             source,
@@ -238,22 +242,38 @@ class ProcessLifecycle(Lifecycle):
             on_data=self._on_output,
             get_memory=self._capture.writable_memory,
             on_exit=lambda: self._on_exit(record),
+            on_error=lambda error: self.fail(record, error),
         )
 
     async def _supervise(self) -> None:
         record = self.records[-1]
         assert record.running is not None
         current_guard.set(self._supervisor)
-        probe_tasks = self._start_probes(record)
+        self.probes = self._make_probes(record) if self.options.probes else None
         try:
             await self._wait_for_exit(record)
+            if record.error is not None:
+                return
             if record.stopping:
                 self._capture.accept_more()
                 ladder = AT_ONCE if record.kill_requested else self.options.ladder
                 await self._run_ladder(record, record.running, ladder)
         finally:
-            await self._stop_probes(probe_tasks)
+            await self._stop_probes()
         await self._finish_incarnation(record, record.running)
+
+    async def _end_broken(self, record: IncarnationRecord) -> None:
+        record.stopping = True
+        running = record.running
+        if running is not None:
+            await self._run_ladder(record, running, AT_ONCE)
+            await self._finish_incarnation(record, running)
+        self._capture.end()
+        if record.ended is None:
+            record.end(running.exit_status if running else None)
+        record.cause, record.capture = Cause.INTERNAL_ERROR, "internal error"
+        record.summary = self.reason = record.summarise()
+        record.finished = True
 
     async def _run_ladder(
         self, record: IncarnationRecord, running: Incarnation, ladder: Ladder
@@ -302,13 +322,15 @@ class ProcessLifecycle(Lifecycle):
     def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Apply the policy; while another program holds a device, retry first."""
         record, how = self.record, ""
-        if self._start_failure is not None:
+        if isinstance(self._start_failure, InternalFailure):
+            cause, status, how = Cause.INTERNAL_ERROR, None, str(self._start_failure)
+        elif self._start_failure is not None:
             cause, status, how = Cause.SPAWN_FAILED, None, str(self._start_failure)
         elif record is None or record.cause is None:
             return GiveUp("it cannot be killed, so no other incarnation is started")
         else:
             cause, status = record.cause, record.exit_status
-            if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
+            if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY, Cause.INTERNAL_ERROR}:
                 how = record.summary
         if self._busy_retries is not None and record is not None:
             if not self._device_was_busy(record, cause):
@@ -378,6 +400,7 @@ class ProcessLifecycle(Lifecycle):
             stopped=record.stopping,
             escalated=record.escalated,
             unhealthy=bool(record.unhealthy),
+            broken=record.error is not None,
         )
         record.summary = self.reason = record.summarise()
         record.mark("dead", now)
@@ -398,31 +421,21 @@ class ProcessLifecycle(Lifecycle):
 
     # ---- probes
 
-    def _start_probes(self, record: IncarnationRecord) -> list[asyncio.Task[None]]:
-        self.probe_runners = tuple(
-            self._make_runner(record, probe) for probe in self.options.probes
-        )
-        loop = asyncio.get_running_loop()
-        return [
-            loop.create_task(
-                one.run(), name=f"probe {one.health.probe.name} of {self.name}"
-            )
-            for one in self.probe_runners
-        ]
-
-    def _make_runner(self, record: IncarnationRecord, probe: Probe) -> ProbeRunner:
-        return ProbeRunner(
-            probe,
+    def _make_probes(self, record: IncarnationRecord) -> IncarnationProbes:
+        return IncarnationProbes(
+            self.name,
+            self.options.probes,
             self._supervised,
             on_ready=lambda: self._on_ready(record),
-            on_unready=lambda reason: self._on_readiness_lost(record, probe, reason),
-            on_unhealthy=lambda reason, after: self._on_unhealthy(
-                record, probe, reason, after
+            on_unready=lambda probe, why: self._on_readiness_lost(record, probe, why),
+            on_unhealthy=lambda probe, why, after: self._on_unhealthy(
+                record, probe, why, after
             ),
+            on_error=lambda error: self.fail(record, error),
         )
 
-    async def _stop_probes(self, probe_tasks: list[asyncio.Task[None]]) -> None:
-        stuck = await stop_probes(probe_tasks)
+    async def _stop_probes(self) -> None:
+        stuck = await self.probes.stop() if self.probes else ()
         self._stuck_probes = (
             *(one for one in self._stuck_probes if not one.done()),
             *stuck,
@@ -434,12 +447,7 @@ class ProcessLifecycle(Lifecycle):
             )
 
     def _on_ready(self, record: IncarnationRecord) -> None:
-        all_are_content = all(
-            one.health.is_passing
-            for one in self.probe_runners
-            if one.health.probe.purpose == "readiness"
-        )
-        if all_are_content and record.alive and self.state is State.STARTING:
+        if record.alive and self.state is State.STARTING:
             self._enter(State.RUNNING, "running and ready")
             self._supervisor.publish(event_factories.ready(self.name, record))
 

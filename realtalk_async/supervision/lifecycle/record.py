@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.output.lines import OutputLines
-from realtalk_async.supervision.reports.report import IncarnationReport, recognise
+from realtalk_async.supervision.reports.report import (
+    IncarnationReport,
+    format_traceback,
+    recognise,
+)
 from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd
 from realtalk_async.times import format_hms, now_local
 
@@ -62,6 +66,10 @@ class IncarnationRecord:
         """The probe that failed and its reason; empty if none failed."""
         self.group_restart = ""
         """Why a healthy incarnation is ended to be restarted together with others."""
+        self.error: BaseException | None = None
+        """The error of this package that made its supervision fail."""
+        self.error_is_known = False
+        """Whether that error is published."""
         self.finished = False
         """Whether it is dead, its output is drained and its group was ended."""
 
@@ -114,7 +122,9 @@ class IncarnationRecord:
     def summarise(self) -> str:
         """Return how the incarnation ended, in words."""
         how = describe_exit(self.exit_status)
-        if self.unhealthy:
+        if self.error is not None:
+            how = f"ended because of an internal error ({self.error!r}); {how}"
+        elif self.unhealthy:
             how = f"ended because it was unhealthy ({self.unhealthy}); {how}"
         elif self.ended_as_asked:
             how = f"{self.cause}; {how}"
@@ -141,6 +151,7 @@ class IncarnationRecord:
             self.capture,
             self.running.usage if self.running else None,
             tuple(self.timeline),
+            "" if self.error is None else format_traceback(self.error),
         )
 
 

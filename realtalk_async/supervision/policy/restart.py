@@ -230,7 +230,7 @@ class RestartDecider:
 
     @staticmethod
     def _describe(cause: Cause, exit_status: ExitStatus | None) -> str:
-        if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY}:
+        if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY, Cause.INTERNAL_ERROR}:
             return str(cause)
         return describe_exit(exit_status)
 
@@ -270,6 +270,7 @@ def classify(
     stopped: bool,
     escalated: bool,
     unhealthy: bool,
+    broken: bool = False,
 ) -> Cause:
     """
     Return why an incarnation ended.
@@ -280,9 +281,12 @@ def classify(
         stopped: Whether the app stopped it.
         escalated: Whether the stop took SIGKILL after a softer step.
         unhealthy: Whether it was ended because a probe failed.
+        broken: Whether it was ended because its supervision failed.
     """
     if exit_status is None:
         return Cause.SPAWN_FAILED
+    if broken:
+        return Cause.INTERNAL_ERROR
     if unhealthy:
         return Cause.UNHEALTHY
     if stopped:

@@ -39,6 +39,7 @@ class ProbeRunner:
         on_unready: Called with the reason when a readiness probe no longer passes.
         on_unhealthy: Called when the process is found unhealthy, with the reason and the
             seconds since the last sign of health.
+        on_error: Called with an error of this package that has ended the probe.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ProbeRunner:
         on_ready: Callable[[], object],
         on_unready: Callable[[str], object],
         on_unhealthy: Callable[[str, float], object],
+        on_error: Callable[[BaseException], object],
     ) -> None:
         self.health = Health(probe)
         self.due: float | None = None
@@ -57,8 +59,19 @@ class ProbeRunner:
         self._on_ready = on_ready
         self._on_unready = on_unready
         self._on_unhealthy = on_unhealthy
+        self._on_error = on_error
         self._last_healthy = 0.0
         self._suspended = 0.0
+
+    def start(self, task_name: str) -> asyncio.Task[None]:
+        """Run the check in a task until the process needs no further check."""
+        task = asyncio.get_running_loop().create_task(self.run(), name=task_name)
+        task.add_done_callback(self._report_error)
+        return task
+
+    def _report_error(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error)
 
     async def run(self) -> None:
         """Run the check until the process is unhealthy, or needs no further check."""

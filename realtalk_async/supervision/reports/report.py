@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -118,6 +119,8 @@ class IncarnationReport:
     """None while it runs, or if another part of the app reaped it."""
     timeline: tuple[tuple[datetime, str], ...]
     """The changes of its state, with their times."""
+    traceback: str = ""
+    """That of the error of realtalk-async that ended it; empty if there was none."""
 
     @property
     def failed(self) -> bool:
@@ -153,6 +156,7 @@ class IncarnationReport:
             "capture": self.capture,
             "usage": self.usage and self.usage.to_dict(),
             "timeline": [[at.isoformat(), what] for at, what in self.timeline],
+            "traceback": self.traceback,
         }
 
     def __str__(self) -> str:
@@ -173,12 +177,20 @@ class IncarnationReport:
         lines.append(f"  capture   {self.capture}")
         lines.append("  last lines" + ("" if self.last_lines else " (none)"))
         lines += [f"    {line.stream} {line}" for line in self.last_lines]
+        if self.traceback:
+            lines.append("  internal error of realtalk-async")
+            lines += [f"    {line}" for line in self.traceback.splitlines()]
         return "\n".join(lines)
 
 
 def check_most_lines(most_lines: int | None) -> None:
     """Check the number of lines that a report ready for JSON may have."""
     arguments.integer("most_lines", most_lines, minimum=0, optional=True)
+
+
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback of an error as Python prints it."""
+    return "".join(traceback.format_exception(error))
 
 
 def _newest(lines: OutputLines, most: int | None) -> list[dict[str, object]]:

@@ -1,10 +1,12 @@
-"""`FairPoller`: the loop watches one descriptor for all pipes, which take turns."""
+"""One coroutine handles many descriptors in turns."""
 
 import asyncio
 import gc
+import itertools
 import os
 import select
 import signal
+import time
 import weakref
 from functools import partial
 
@@ -15,10 +17,12 @@ from realtalk_async.supervision.kernel import fair_poller
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.testing import programs
 
+pytestmark = pytest.mark.timeout(20)
+
 
 @pytest.fixture(params=["epoll", "no epoll"])
 def kind(request, monkeypatch):
-    """The poller with epoll, and the fallback of systems without it."""
+    """With what Linux has, and as where there is nothing of the kind."""
     if request.param == "no epoll":
         monkeypatch.delattr(select, "epoll")
     return request.param
@@ -26,7 +30,7 @@ def kind(request, monkeypatch):
 
 @pytest.fixture
 def pipes():
-    """Return five pipes that each contain one byte."""
+    """Five pipes in which a byte waits."""
     made = [os.pipe() for _ in range(5)]
     for _, writing in made:
         os.write(writing, b"x")
@@ -36,103 +40,146 @@ def pipes():
             os.close(end)
 
 
+def make_poller(**options):
+    return FairPoller(asyncio.get_running_loop(), "poller", **options)
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @pytest.mark.usefixtures("kind")
-async def test_a_callback_is_called_until_its_descriptor_is_removed(pipes):
-    one, called = FairPoller(asyncio.get_running_loop()), []
-    one.add(pipes[0], lambda: called.append(True))
-    while len(called) < 3:
+async def test_a_handler_is_called_while_its_descriptor_is_readable(pipes):
+    poller, calls = make_poller(), []
+    poller.add(pipes[0], lambda: calls.append(True), print)
+    while len(calls) < 3:
         await asyncio.sleep(0)
-    one.remove(pipes[0])
+    poller.remove(pipes[0])
     await asyncio.sleep(0)  # the loop itself may have been about to call
-    seen = len(called)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert len(called) == seen
+    count = len(calls)
+    await turns(3)
+    assert len(calls) == count
 
 
-async def test_descriptors_that_got_no_time_in_a_turn_are_first_in_the_next(
-    pipes, monkeypatch
-):
-    """So that none waits for ever, however busy the others are."""
-    monkeypatch.setattr(fair_poller, "BUDGET", 0.0)
-    one, called, turns = FairPoller(asyncio.get_running_loop()), [], 0
+@pytest.mark.parametrize("limit", [{"seconds": 0.0}, {"most": 1}])
+async def test_descriptors_without_time_in_one_turn_are_first_in_the_next(pipes, limit):
+    poller, calls = make_poller(**limit), []
     for number, descriptor in enumerate(pipes):
-        one.add(descriptor, partial(called.append, number))
-    while len(called) < 20:
-        before = len(called)
+        poller.add(descriptor, partial(calls.append, number), print)
+    while len(calls) < 20:
+        before = len(calls)
         await asyncio.sleep(0)
-        assert len(called) <= before + 1
-        turns += 1
-    assert turns >= 20
+        assert len(calls) <= before + 1
     for start in range(0, 20, 5):
-        assert sorted(called[start : start + 5]) == list(range(5))
+        assert sorted(calls[start : start + 5]) == list(range(5))
     for descriptor in pipes:
-        one.remove(descriptor)
+        poller.remove(descriptor)
 
 
-async def test_a_callback_that_raises_does_not_stop_the_others(pipes):
-    one, called, troubles = FairPoller(asyncio.get_running_loop()), [], []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: troubles.append(context["exception"]))
+@pytest.mark.usefixtures("kind")
+async def test_an_error_of_a_handler_is_told_to_its_owner_only(pipes):
+    poller, calls, errors = make_poller(), [], []
 
     def fail():
-        os.read(pipes[0], 1)
         raise ZeroDivisionError
 
-    one.add(pipes[0], fail)
-    one.add(pipes[1], lambda: called.append(True))
-    while not (called and troubles):
+    poller.add(pipes[0], fail, errors.append)
+    poller.add(pipes[1], lambda: calls.append(True), print)
+    while len(calls) < 5:
         await asyncio.sleep(0)
-    assert [type(one) for one in troubles] == [ZeroDivisionError]
+    assert [type(error) for error in errors] == [ZeroDivisionError]
     for descriptor in pipes[:2]:
-        one.remove(descriptor)
+        poller.remove(descriptor)
 
 
-async def test_a_callback_may_remove_other_descriptors(pipes):
-    """An exit closes all pipes of its child; the poller closes with the last of them."""
+async def test_a_handler_that_returns_true_is_called_again_after_a_delay(pipes):
+    poller, times = make_poller(), []
+
+    def handle():
+        times.append(time.monotonic())
+        return len(times) % 3 != 0
+
+    poller.add(pipes[0], handle, print)
+    while len(times) < 9:
+        await asyncio.sleep(0)
+    poller.remove(pipes[0])
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    delayed = [pause for number, pause in enumerate(pauses, 1) if number % 3]
+    assert min(delayed) >= fair_poller.BATCH_DELAY
+
+
+async def test_a_delayed_descriptor_can_be_removed_and_delays_no_other(pipes):
+    poller, calls = make_poller(), []
+    poller.add(pipes[0], lambda: True, print)
+    await turns(5)
+    os.read(pipes[1], 1)
+    poller.add(pipes[1], lambda: calls.append(True), print)
+    poller.remove(pipes[0])
+    await turns(5)
+    assert not calls
+    poller.remove(pipes[1])
+
+
+async def test_a_handler_may_remove_all_descriptors(pipes):
     before = len(os.listdir("/proc/self/fd"))
-    one, called = FairPoller(asyncio.get_running_loop()), []
+    poller, calls = make_poller(), []
 
     def remove_all():
-        called.append(True)
+        calls.append(True)
         for descriptor in pipes:
-            one.remove(descriptor)
+            poller.remove(descriptor)
 
     for descriptor in pipes:
-        one.add(descriptor, remove_all)
-    while not called:
+        poller.add(descriptor, remove_all, print)
+    while not calls:
         await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert len(called) == 1
+    await turns(3)
+    assert len(calls) == 1
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_a_refused_descriptor_leaves_nothing(tmp_path):
-    """epoll refuses a regular file, for example."""
+async def test_a_descriptor_that_cannot_be_watched_leaves_nothing(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
-    one = FairPoller(asyncio.get_running_loop())
+    poller = make_poller()
     with (tmp_path / "file").open("w") as file:
         with pytest.raises(PermissionError):
-            one.add(file.fileno(), lambda: None)
-        one.remove(file.fileno())
-        one.remove(file.fileno())
+            poller.add(file.fileno(), lambda: None, print)
+        poller.remove(file.fileno())
+        poller.remove(file.fileno())
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_each_loop_has_its_own_poller_and_frees_it_at_its_end():
-    async def look():
-        assert fair_poller.get_fair_poller() is fair_poller.get_fair_poller()
-        return weakref.ref(fair_poller.get_fair_poller())
+async def test_code_that_cancels_all_tasks_does_not_stop_the_poller(pipes):
+    poller, calls = make_poller(), []
+    poller.add(pipes[0], lambda: calls.append(True), print)
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_name() == "poller":
+            task.cancel()
+    await turns(3)
+    calls.clear()
+    while not calls:
+        await asyncio.sleep(0)
+    poller.remove(pipes[0])
+    await turns(3)
 
-    first, second = asyncio.run(look()), asyncio.run(look())
+
+def test_each_loop_has_its_own_pollers_which_go_with_it():
+    async def get():
+        assert fair_poller.get_pollers() is fair_poller.get_pollers()
+        return weakref.ref(fair_poller.get_pollers().output)
+
+    first, second = asyncio.run(get()), asyncio.run(get())
     gc.collect()
     assert first() is None
     assert second() is None
 
 
 @pytest.mark.usefixtures("kind")
-async def test_every_exit_is_noticed_with_one_callback_per_turn(logger, monkeypatch):
-    monkeypatch.setattr(fair_poller, "BUDGET", 0.0)
+async def test_exits_that_wait_for_the_next_turn_are_all_noticed(logger, monkeypatch):
+    monkeypatch.setattr(fair_poller, "EXITS", 1)
+    fair_poller._pollers.clear()
     processes = [
         ManagedProcess(programs.runs(), f"{n}", logger, restart=TEMPORARY)
         for n in range(5)

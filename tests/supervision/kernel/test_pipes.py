@@ -41,6 +41,7 @@ class Receiver:
             self.receive,
             get_memory=lambda _: self.memory if memory else None,
             on_end=lambda: self.ends.append(True),
+            on_error=print,
         )
 
 
