@@ -66,7 +66,7 @@ class EventBus(Generic[E]):
             try:
                 subscriber(event)
             # The app's own code may raise anything; a CancelledError of it cancels nothing.
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 self._log_failure(subscriber, event, error)
         for feed in list(self._feeds):
             feed.push(event)

@@ -135,10 +135,8 @@ class ManagerInspection:
             trace for one in self._registry.all_ever for trace in one.get_resources()
         ]
         tag = self._supervisor.guard.tag if self._supervisor.guard else ""
-        tasks = [] if self._is_open else self._supervisor.tasks.names
         return await call_in_thread(
-            lambda: leaks.find_leaks(incarnations, tag, tasks),
-            "realtalk-async finds leaks",
+            lambda: leaks.find_leaks(incarnations, tag), "realtalk-async finds leaks"
         )
 
     async def wait_until_settled(self) -> dict[str, ProcessStatus]:

@@ -36,6 +36,7 @@ async def spawned(command, **environment):
         on_data=received,
         get_memory=no_buffer,
         on_exit=lambda _child: None,
+        on_error=print,
     )
     if running.stdin:
         running.stdin.close()
@@ -104,7 +105,14 @@ async def test_a_redirected_stream_is_not_captured(tmp_path):
 async def test_a_refused_spawn_leaves_no_descriptor_open(command):
     before = descriptors()
     with pytest.raises(OSError) as caught:
-        spawn(command, extra_env={}, on_data=print, get_memory=no_buffer, on_exit=print)
+        spawn(
+            command,
+            extra_env={},
+            on_data=print,
+            get_memory=no_buffer,
+            on_exit=print,
+            on_error=print,
+        )
     assert caught.value.errno in {errno.ENOENT, errno.EACCES, errno.EINVAL}
     assert descriptors() == before
 

@@ -16,10 +16,8 @@ import select
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import NamedTuple
 
 READ_TIME = 0.001
 """Seconds of one turn of the loop for reading output: a twentieth of an audio frame."""
@@ -37,7 +35,8 @@ flushes every line, an immediate read brings one line; a read a millisecond late
 many lines at the same cost.
 """
 
-OnError = Callable[[BaseException], object] if TYPE_CHECKING else object
+OnError = Callable[[BaseException], object]
+"""Told of an error of this package in the supervision of one child."""
 
 
 class Watched(NamedTuple):
@@ -105,7 +104,7 @@ class FairPoller:
             self._epoll.register(descriptor, select.EPOLLIN)
         except OSError:
             del self._watched[descriptor]
-            if self._task is None:
+            if not self._watched:
                 self._close()
             raise
         self._start_if_needed()
@@ -122,9 +121,8 @@ class FairPoller:
             elif self._delayed.pop(descriptor, None) is None:
                 self._epoll.unregister(descriptor)
         if not self._watched:
-            self._wake()  # the task ends, and with it the epoll object
-            if self._task is None:
-                self._close()
+            self._close()
+            self._wake()  # the task ends
 
     # ---- the task
 
@@ -144,7 +142,8 @@ class FairPoller:
         if self._ready:
             await asyncio.sleep(0)
             return
-        assert self._epoll is not None
+        if self._epoll is None:
+            return
         self._woken = self._loop.create_future()
         self._loop.add_reader(self._epoll.fileno(), self._wake)
         timer = None
@@ -214,8 +213,8 @@ class FairPoller:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not self._watched:
-            self._close()
-        elif not task.cancelled() and (error := task.exception()) is not None:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
             for descriptor, watched in list(self._watched.items()):
                 self.remove(descriptor)
                 watched.on_error(error)
@@ -229,6 +228,7 @@ class FairPoller:
         self._ready.clear()
         self._delayed.clear()
         if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
 

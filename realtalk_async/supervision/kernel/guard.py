@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.kernel import orphan_reaper, process_groups

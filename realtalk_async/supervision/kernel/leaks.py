@@ -57,16 +57,13 @@ class LeakReport:
         return "\n".join(lines) or "nothing is left"
 
 
-def find_leaks(
-    incarnations: Iterable[IncarnationResources], tag: str, tasks: Iterable[str]
-) -> LeakReport:
+def find_leaks(incarnations: Iterable[IncarnationResources], tag: str) -> LeakReport:
     """
     Find the resources that are left. Takes some milliseconds: call it in a thread.
 
     Args:
         incarnations: The resources of all incarnations so far.
         tag: The tag in the environment of all descendants; "" if they carry none.
-        tasks: Tasks of the manager that should not run any more.
     """
     every = list(incarnations)
     running = {one.group for one in every if not one.is_over and one.group}
@@ -79,7 +76,7 @@ def find_leaks(
         tuple(_children(over)),
         tuple(str(one) for one in tagged if _has_escaped(one, running | over.keys())),
         tuple(f"{one.name}: {number}" for one in ended for number in one.descriptors),
-        (*(f"{one.name}: {task}" for one in every for task in one.tasks), *tasks),
+        tuple(f"{one.name}: {task}" for one in every for task in one.tasks),
         tuple(_threads(running)),
     )
 

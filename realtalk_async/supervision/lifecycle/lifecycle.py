@@ -31,6 +31,7 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     StartRefused,
     run_unless_stopped,
 )
+from realtalk_async.supervision.lifecycle.lifecycle_state import LifecycleState
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
 )

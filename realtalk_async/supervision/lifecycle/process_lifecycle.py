@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -43,6 +42,7 @@ from realtalk_async.supervision.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
 
     from realtalk_async.logs import Logger, PythonWarning

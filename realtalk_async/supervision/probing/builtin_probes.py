@@ -173,6 +173,7 @@ def exec_probe(
 
     async def check(_process: Probed) -> str | None:
         output = bytearray()
+        errors: list[BaseException] = []
 
         def keep_end(
             _stream: StreamName, data: bytes | memoryview, _now: float
@@ -186,6 +187,7 @@ def exec_probe(
             on_data=keep_end,
             get_memory=_no_memory,
             on_exit=_do_nothing,
+            on_error=errors.append,
         )
         guard = current_guard.get()
         if guard is not None:
@@ -201,6 +203,8 @@ def exec_probe(
             if guard is not None and running.child.exit_status is not None:
                 guard.group_ended(running.child.pid)
             running.close()
+        if errors:
+            raise errors[0]
         if running.child.exit_status == 0:
             return None
         last = output.decode(errors="replace").strip()

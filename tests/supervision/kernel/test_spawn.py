@@ -216,11 +216,11 @@ def refuse_from(monkeypatch, allowed, number):
     """Have the system watch only so many more descriptors; return the real method."""
     whole, calls = FairPoller.add, []
 
-    def add(self, descriptor, callback):
+    def add(self, descriptor, *handlers):
         calls.append(descriptor)
         if len(calls) > allowed:
             raise OSError(number, os.strerror(number))
-        whole(self, descriptor, callback)
+        whole(self, descriptor, *handlers)
 
     monkeypatch.setattr(FairPoller, "add", add)
 
@@ -247,11 +247,11 @@ async def test_a_child_that_cannot_be_watched_is_a_refused_spawn(
 
 async def test_a_descriptor_that_epoll_refuses_leaves_no_epoll_behind(tmp_path):
     """A plain file cannot be watched (EPERM)."""
-    poller = FairPoller(asyncio.get_running_loop())
+    poller = FairPoller(asyncio.get_running_loop(), "poller")
     before = open_files()
     with open(tmp_path / "file", "w") as file:
         with pytest.raises(PermissionError):
-            poller.add(file.fileno(), print)
+            poller.add(file.fileno(), print, print)
         poller.remove(file.fileno())
     assert open_files() == before
 

@@ -40,6 +40,7 @@ def new_runner(probe, told, process=None):
         on_ready=lambda: told.append(("ready",)),
         on_unready=lambda reason: told.append(("unready", reason)),
         on_unhealthy=lambda *decision: told.append(("unwell", *decision)),
+        on_error=print,
     )
 
 
