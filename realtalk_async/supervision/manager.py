@@ -127,15 +127,14 @@ class ProcessManager(SubprocessMethods):
         # The first use of anyio loads most of its modules, in about 20 ms: they are loaded
         # here, before any child runs, and not during the first stop.
         _ = anyio.get_current_task()
-        if self._guard is not None:
-            await self._guard.start()
         self._block_task = asyncio.current_task()
-        ready = asyncio.Event()
-        self._main_task = asyncio.get_running_loop().create_task(
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        self._main_task = loop.create_task(
             self._run_block(ready), name="realtalk-async manager"
         )
         try:
-            await ready.wait()
+            await ready
         except BaseException:
             await self._close()
             raise
@@ -201,7 +200,7 @@ class ProcessManager(SubprocessMethods):
             self._main_task.result()
         return cancelled
 
-    async def _run_block(self, ready: asyncio.Event) -> None:
+    async def _run_block(self, ready: asyncio.Future[None]) -> None:
         """
         Run the health checks and all lifecycles in one task group; then stop all children.
 
@@ -209,11 +208,14 @@ class ProcessManager(SubprocessMethods):
         others continue.
         """
         try:
+            if not await self._start_guard(ready):
+                return
             async with asyncio.TaskGroup() as tasks:
                 self._supervisor.begin(tasks, self._check_interval)
                 self._supervisor.run_in_background(reap_orphans(), "reap orphans")
                 self._is_open = True
-                ready.set()
+                if not ready.done():
+                    ready.set_result(None)
                 await self._supervisor.ending.wait()
                 await self._supervisor.end()
         except BaseException:  # the loop is shutting down: there is no time to wait
@@ -222,6 +224,17 @@ class ProcessManager(SubprocessMethods):
         finally:
             self._supervisor.ending.set()
             self._is_open = False
+
+    async def _start_guard(self, ready: asyncio.Future[None]) -> bool:
+        """Start the guard; hand its error to the caller that enters the block."""
+        try:
+            if self._guard is not None:
+                await self._guard.start()
+        except OSError as error:
+            if not ready.done():
+                ready.set_exception(error)
+            return False
+        return True
 
     def _cancel_block(self) -> None:
         """Cancel the app's task: a critical process is lost."""

@@ -402,10 +402,11 @@ async def cancelled_anywhere(env):
             await manager.start("one", programs.forks(1))
             await manager.start("two", programs.runs(), depends_on=["one"])
 
-    for steps in range(0, 60, 3):
+    for steps in range(0, 90, 3):
         running = asyncio.ensure_future(app())
-        for _ in range(steps):
-            await asyncio.sleep(0)
+        for step in range(steps):
+            # The guard and the children take real time to start.
+            await asyncio.sleep(0 if step < 30 else 0.001)
         running.cancel()
         await asyncio.wait([running])
     assert pids
