@@ -1147,7 +1147,7 @@ async def test_an_iterator_of_several_values_is_read_once(logger):
             depends_on=iter(["server"]),
             devices=iter(["hw:0"]),
         )
-        assert len(process._lifecycle.probe_runners) == 1
+        assert len(process._lifecycle.probes.runners) == 1
 
 
 def test_a_signal_may_be_given_by_its_name():

@@ -6,12 +6,25 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import DeviceBusy
 from realtalk_async.supervision.policy.devices import LeaseTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+
+def checked_devices(devices: Iterable[str], patience: float) -> tuple[str, ...]:
+    """
+    Return the devices that a child needs, each once.
+
+    Raises:
+        InvalidConfiguration: If one of the arguments is invalid.
+    """
+    arguments.seconds("device_patience", patience, infinite=True)
+    found = arguments.several("devices", devices, arguments.one_line, "names")
+    return tuple(dict.fromkeys(found))
 
 
 class DeviceLeases:

@@ -39,6 +39,16 @@ class ManagerInspection:
         self._main_task: asyncio.Task[None] | None = None
 
     @property
+    def closing(self) -> bool:
+        """Whether no process may be started any more."""
+        return self._supervisor.closing
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables by which the guard recognises the children."""
+        return self._supervisor.environment
+
+    @property
     def processes(self) -> Mapping[str, ManagedProcess]:
         """The registered processes by name, in the order of their start; read-only."""
         return MappingProxyType(self._registry.processes)

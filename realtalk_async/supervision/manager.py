@@ -16,6 +16,7 @@ import anyio
 from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.device_leases import checked_devices
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
@@ -38,7 +39,7 @@ from realtalk_async.supervision.task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from realtalk_async.logs import Logger
@@ -253,16 +254,6 @@ class ProcessManager(SubprocessMethods):
         """Seconds between two rounds of health checks."""
         return self._check_interval
 
-    @property
-    def closing(self) -> bool:
-        """Whether no process may be started any more."""
-        return self._supervisor.closing
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The variables by which the guard recognises the children."""
-        return self._supervisor.environment
-
     # ---- register, start, stop
 
     def register_process(
@@ -387,7 +378,10 @@ class ProcessManager(SubprocessMethods):
         program, policy = Command.of(command), RestartPolicy.of(restart)
         arguments.one_line("name", name)
         arguments.flag("critical", critical)
-        checked, wanted = checked_probes(probes), _devices(devices, device_patience)
+        checked, wanted = (
+            checked_probes(probes),
+            checked_devices(devices, device_patience),
+        )
         needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
         self._registry.check_free(name)
         dependencies = self._supervisor.check_dependencies(name, needs)
@@ -452,7 +446,7 @@ class ProcessManager(SubprocessMethods):
         policy, exceptions = RestartPolicy.of(restart), checked_exceptions(fatal)
         arguments.one_line("name", name)
         arguments.flag("critical", critical)
-        wanted = _devices(devices, device_patience)
+        wanted = checked_devices(devices, device_patience)
         needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
         self._registry.check_free(name)
         dependencies = self._supervisor.check_dependencies(name, needs)
@@ -507,9 +501,3 @@ class ProcessManager(SubprocessMethods):
         """
         self._check_loop()
         return await self._registry.find(name).stop()
-
-
-def _devices(devices: Iterable[str], patience: float) -> tuple[str, ...]:
-    arguments.seconds("device_patience", patience, infinite=True)
-    found = arguments.several("devices", devices, arguments.one_line, "names")
-    return tuple(dict.fromkeys(found))
