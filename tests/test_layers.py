@@ -31,7 +31,6 @@ cli
 INNER_LAYERS: dict[str, str] = {
     "supervision": """
         kernel
-        status
         output
         command
         policy
@@ -45,6 +44,7 @@ INNER_LAYERS: dict[str, str] = {
         registry
         supervisor
         inspection
+        manager_block
         subprocess_compat
         manager
     """,
@@ -56,6 +56,7 @@ INNER_LAYERS: dict[str, str] = {
         audio
         supervisor
         inspection
+        manager_block
         interaction
         stream
     """,

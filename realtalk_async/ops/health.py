@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async.events import Cause
-from realtalk_async.supervision.status import State
+from realtalk_async.supervision.reports.status import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

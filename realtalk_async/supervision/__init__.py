@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         ProcessHistory,
         RecoveryAttempt,
     )
-    from realtalk_async.supervision.status import ProcessStatus, State
+    from realtalk_async.supervision.reports.status import ProcessStatus, State
     from realtalk_async.supervision.task import SupervisedTask
 else:
     __getattr__, __dir__ = lazily(
@@ -58,7 +58,7 @@ else:
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
             "realtalk_async.events": "Cause",
-            "status": "ProcessStatus State",
+            "reports.status": "ProcessStatus State",
             "task": "SupervisedTask",
         },
     )

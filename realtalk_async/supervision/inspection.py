@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.process import ManagedProcess
-    from realtalk_async.supervision.status import ProcessStatus
+    from realtalk_async.supervision.reports.status import ProcessStatus
     from realtalk_async.supervision.supervisor import Subscriber, Supervisor
     from realtalk_async.supervision.task import SupervisedTask
 

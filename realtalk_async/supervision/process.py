@@ -43,7 +43,7 @@ from realtalk_async.supervision.policy.probes import checked_probes
 from realtalk_async.supervision.policy.restart import TEMPORARY, Mode, RestartPolicy
 from realtalk_async.supervision.process_streams import ProcessStreams
 from realtalk_async.supervision.reports.report import ProcessHistory
-from realtalk_async.supervision.status import ProcessStatus, State, Status
+from realtalk_async.supervision.reports.status import ProcessStatus, State, Status
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

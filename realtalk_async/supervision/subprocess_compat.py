@@ -22,8 +22,8 @@ from realtalk_async.exceptions import (
     SpawnFailed,
 )
 from realtalk_async.supervision.command import Command, is_shell_line
-from realtalk_async.supervision.inspection import ManagerInspection
 from realtalk_async.supervision.kernel.child_process import transport_of
+from realtalk_async.supervision.manager_block import ManagerBlock
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ Streams = tuple[int | None, int | None, int | None]
 """The caller's arguments stdin, stdout and stderr."""
 
 
-class SubprocessMethods(ManagerInspection, abc.ABC):
+class SubprocessMethods(ManagerBlock, abc.ABC):
     """asyncio's functions for subprocesses, as methods of `ProcessManager`."""
 
     @abc.abstractmethod

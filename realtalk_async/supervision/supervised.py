@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.supervision.reports.report import IncarnationReport
-    from realtalk_async.supervision.status import ProcessStatus, State
+    from realtalk_async.supervision.reports.status import ProcessStatus, State
 
 LifecycleType = TypeVar("LifecycleType", bound=Lifecycle)
 

@@ -39,7 +39,7 @@ from realtalk_async.supervision.policy.strategies import StartOrder
 from realtalk_async.supervision.process import ManagedProcess
 from realtalk_async.supervision.registry import ProcessOrTask, Registry
 from realtalk_async.supervision.reports.explanation import SupervisorContext
-from realtalk_async.supervision.status import State
+from realtalk_async.supervision.reports.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from realtalk_async.supervision.policy.restart import (
     StayDown,
 )
 from realtalk_async.supervision.reports.report import ProcessHistory
-from realtalk_async.supervision.status import ProcessStatus, State
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.supervision.supervised import Supervised
 from realtalk_async.times import format_hms
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
     from realtalk_async.supervision.kernel.fair_poller import OnError
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData, StreamName
-    from realtalk_async.supervision.status import CaptureEnd
+    from realtalk_async.supervision.reports.status import CaptureEnd
 
 
 class Incarnation(abc.ABC):

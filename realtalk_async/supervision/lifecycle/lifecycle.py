@@ -43,7 +43,7 @@ from realtalk_async.supervision.policy.restart import (
     StayDown,
 )
 from realtalk_async.supervision.reports.report import RecoveryAttempt
-from realtalk_async.supervision.status import State
+from realtalk_async.supervision.reports.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

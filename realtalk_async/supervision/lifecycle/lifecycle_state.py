@@ -13,7 +13,7 @@ from realtalk_async.supervision.lifecycle.record import (
 )
 from realtalk_async.supervision.policy.restart import RestartDecider, RestartPolicy
 from realtalk_async.supervision.reports.explanation import Forecast
-from realtalk_async.supervision.status import ProcessStatus, State
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 
 if TYPE_CHECKING:
     import asyncio

@@ -38,7 +38,7 @@ from realtalk_async.supervision.policy.restart import (
 )
 from realtalk_async.supervision.probing.incarnation_probes import IncarnationProbes
 from realtalk_async.supervision.reports.report import recognise
-from realtalk_async.supervision.status import State
+from realtalk_async.supervision.reports.status import State
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from realtalk_async.supervision.reports.report import (
     format_traceback,
     recognise,
 )
-from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd
+from realtalk_async.supervision.reports.status import NOT_FAILED, CaptureEnd
 from realtalk_async.times import format_hms, now_local
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.reports.report import check_most_lines
-from realtalk_async.supervision.status import State
+from realtalk_async.supervision.reports.status import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         IncarnationReport,
         RecoveryAttempt,
     )
-    from realtalk_async.supervision.status import ProcessStatus
+    from realtalk_async.supervision.reports.status import ProcessStatus
 
 UNLIMITED_FAILURES = 1_000_000
 """From so many allowed failures on, the text says that the process is never given up."""

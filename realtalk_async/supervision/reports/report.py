@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Literal
 from realtalk_async import arguments
 from realtalk_async.events import Cause
 from realtalk_async.supervision.output.lines import OutputLines, interleave
-from realtalk_async.supervision.status import NOT_FAILED, CaptureEnd, ProcessStatus
+from realtalk_async.supervision.reports.status import (
+    NOT_FAILED,
+    CaptureEnd,
+    ProcessStatus,
+)
 from realtalk_async.times import format_duration
 
 if TYPE_CHECKING:

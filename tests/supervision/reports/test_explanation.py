@@ -18,7 +18,7 @@ from realtalk_async.supervision.reports.explanation import (
     SupervisorContext,
     explain,
 )
-from realtalk_async.supervision.status import ProcessStatus, State
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.testing import programs
 
 LATER = RestartPolicy(first_delay=1000, max_delay=1000, jitter=False)

@@ -18,7 +18,7 @@ from realtalk_async.supervision.reports.report import (
     RecoveryAttempt,
     recognise,
 )
-from realtalk_async.supervision.status import ProcessStatus, State
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.testing import programs
 from realtalk_async.times import format_duration, format_hms, now_local
 
