@@ -131,7 +131,7 @@ class ManagerBlock(ManagerInspection):
         others continue.
         """
         try:
-            if not await self._start_guard(ready):
+            if not self._start_guard(ready):
                 return
             async with asyncio.TaskGroup() as tasks:
                 self._supervisor.begin(tasks, self._check_interval)
@@ -148,11 +148,11 @@ class ManagerBlock(ManagerInspection):
             self._supervisor.ending.set()
             self._is_open = False
 
-    async def _start_guard(self, ready: asyncio.Future[None]) -> bool:
+    def _start_guard(self, ready: asyncio.Future[None]) -> bool:
         """Start the guard; hand its error to the caller that enters the block."""
         try:
             if self._guard is not None:
-                await self._guard.start()
+                self._guard.start()
         except OSError as error:
             if not ready.done():
                 ready.set_exception(error)

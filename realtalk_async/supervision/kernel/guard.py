@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -33,11 +34,20 @@ TAG_VARIABLE = "REALTALK_ASYNC_TAG"
 
 GUARD_PROCESS = os.path.join(os.path.dirname(__file__), "guard_process.py")
 
+LAUNCH = """exec 3<&0; "$@" <&3 3<&- & echo "pid $!" >&3"""
+"""
+A shell that ends in a millisecond and leaves the guard to PID 1: an interpreter would take
+ten. Its pid comes first.
+"""
+
+LAUNCH_TIMEOUT = 0.1
+"""Seconds for which the start waits for the end of this shell."""
+
 START_TIMEOUT = 10.0
 """Seconds in which a guard must be ready; usually it takes 0.02 s."""
 
 END_TIMEOUT = 2.0
-"""Seconds in which a dismissed guard must end; then it is killed."""
+"""Seconds for which the end of the manager waits for the end of its guard."""
 
 RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 """Seconds before each further replacement of a guard; the last one again and again."""
@@ -74,7 +84,6 @@ class Guard:
         self._received = b""
         self._unsent = bytearray()
         self._is_behind = False
-        self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
@@ -104,30 +113,23 @@ class Guard:
         name, _, value = self.tag.partition("=")
         return {name: value}
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """
-        Start the guard, and wait until it is no child of this app any more.
+        Start the guard in some milliseconds; it is no child of this app then.
+
+        Children may be started before it is ready: it reads all reports then.
 
         Raises:
             OSError: If it cannot be started.
         """
         self._started_in = asyncio.get_running_loop(), get_pollers().exits
-        self._ready = self._loop.create_future()
-        try:
-            self._launch()
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._ready
-        except TimeoutError:
-            self.kill_now()
-            raise OSError(
-                f"the guard process, run by {sys.executable!r}, was not ready within "
-                f"{START_TIMEOUT:g} s"
-            ) from None
-        except BaseException:
-            self.kill_now()
-            raise
-        finally:
-            self._ready = None
+        self._launch()
+        assert self._launcher is not None
+        deadline = time.monotonic() + LAUNCH_TIMEOUT
+        while self._launcher.exit_status is None and time.monotonic() < deadline:
+            time.sleep(0.0005)
+            self._launcher.check_exit()
+        self._on_readable()  # its pid
 
     def add(self, pid: int) -> None:
         """
@@ -207,12 +209,22 @@ class Guard:
         self._connection, self._received = ours, b""
         self._unsent = bytearray(self._all_reports())
         self._is_behind = False
-        self._set_timer(START_TIMEOUT, self._lose, ours, "it was not ready in time")
+        began = self._since = time.monotonic()
+        self._set_timer(START_TIMEOUT, self._check_ready, ours, began)
         self._flush()
 
     def _spawn(self, connection: socket.socket) -> NewProcess:
+        program = sys.executable
+        if not os.access(program, os.X_OK):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+        app = process_groups.read_process(os.getpid())
+        identity = (str(os.getpid()), str(app.start) if app else "")
+        guard = (program, "-I", "-S", GUARD_PROCESS, self.tag, *identity)
+        has_shell = os.access("/bin/sh", os.X_OK)  # not in every container
         return spawn_process(
-            [sys.executable, "-I", "-S", GUARD_PROCESS, self.tag, str(os.getpid())],
+            ["/bin/sh", "-c", LAUNCH, "sh", *guard]
+            if has_shell
+            else [*guard, "detach"],
             env=_bare_environment(),
             cwd="/",
             stdin=connection.fileno(),
@@ -221,7 +233,7 @@ class Guard:
         )
 
     def _on_readable(self) -> None:
-        """Read the guard's pid, or the end of the guard."""
+        """Read ``pid N`` and ``ready``, or the end of the guard."""
         connection = self._connection
         if connection is None:
             return
@@ -231,28 +243,37 @@ class Guard:
             return
         except OSError:
             data = b""
-        self._received += data
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"pid "):
+                self._note_pid(int(line[4:]))
+            elif line == b"ready":
+                self._note_ready()
         if not data:
             self._lose(connection, "")
-        elif self._pid is None and self._received.endswith(b"\n"):
-            self._is_up(int(self._received))
 
     def _on_error(self, connection: socket.socket, error: BaseException) -> None:
         """Replace a guard that this package can no longer handle."""
         self._lose(connection, f"internal error: {error!r}")
 
-    def _is_up(self, pid: int) -> None:
-        self._cancel_timer()
-        self._pid, self._since = pid, time.monotonic()
-        orphan_reaper.guards.add(pid)
+    def _note_pid(self, pid: int) -> None:
+        self._pid = pid
+        if orphan_reaper.adopts_orphans():
+            orphan_reaper.guards.add(pid)
         with contextlib.suppress(AttributeError, OSError):
             self._pidfd = os.pidfd_open(pid)
-        if self._ready is not None:
-            if not self._ready.done():
-                self._ready.set_result(None)
-        elif self._loss is not None:
+
+    def _note_ready(self) -> None:
+        self._cancel_timer()
+        self._since = time.monotonic()
+        if self._loss is not None:
             reason, self._loss, self._is_said = self._loss, None, False
-            self._on_lost(f"{reason}; replaced by pid {pid}", True)  # noqa: FBT003
+            self._on_lost(f"{reason}; replaced by pid {self._pid}", True)  # noqa: FBT003
+
+    def _check_ready(self, connection: socket.socket, began: float) -> None:
+        # A loop of virtual time calls this at once.
+        if time.monotonic() - began >= START_TIMEOUT:
+            self._lose(connection, "it was not ready in time")
 
     # ---- its end and its replacement
 
@@ -260,20 +281,16 @@ class Guard:
         """Handle the end of the guard at the other side of *connection*."""
         if connection is not self._connection:
             return  # it was replaced already
-        pid, was_up = self._pid, self._pid is not None
+        pid = self._pid
         self._dismiss()
         self._disconnect()
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         if self._is_closing:
             return
-        how = f"pid {pid} ended" if was_up else "a guard process ended before it was up"
+        how = f"pid {pid} ended" if pid else "it ended before it was ready"
         how = f"{how}: {why}" if why else how
-        if self._ready is not None:
-            if not self._ready.done():
-                self._ready.set_exception(OSError(how))
-            return
-        if was_up and time.monotonic() - self._since >= STABLE:
+        if time.monotonic() - self._since >= STABLE:
             self._losses = 0
         self._loss = self._loss or how
         delay = RETRY_DELAYS[min(self._losses, len(RETRY_DELAYS) - 1)]
@@ -345,15 +362,15 @@ class Guard:
     # ---- the end of the manager
 
     async def aclose(self) -> None:
-        """Dismiss the guard and wait for its end. Idempotent."""
+        """End the guard and wait for its end. Idempotent."""
         self._is_closing = True
         self._cancel_timer()
         self._dismiss()
+        self._kill()  # it may be stopped, or not yet ready to read
         if self._connection is not None:
             self._gone = self._loop.create_future()
-            _, running = await asyncio.wait([self._gone], timeout=END_TIMEOUT)
-            if running:  # somebody has stopped it
-                self._kill()
+            await asyncio.wait([self._gone], timeout=END_TIMEOUT)
+            self._disconnect()
         if self._launcher is not None:
             await self._launcher.exited
 
@@ -362,6 +379,7 @@ class Guard:
         self._is_closing = True
         process_groups.kill_tagged(self.tag, 0.5)
         self._dismiss()
+        self._kill()
         self._disconnect()
         if self._launcher is not None:
             self._launcher.kill_now()

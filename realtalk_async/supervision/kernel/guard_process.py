@@ -2,16 +2,16 @@
 The guard's program: ends the children of an app that was killed.
 
 Run as a script with nothing but the standard library, so that it starts in milliseconds:
-``python -I -S guard_process.py TAG PID``. It leaves the app's children, has a session of
-its own, writes its pid to stdin (a socket), reads from there which sessions the app has
-started, and waits until the app is gone. Then it ends every
+``python -I -S guard_process.py TAG PID START [detach]``, with the app's pid and start time.
+It is no child of the app: a shell has left it behind, or ``detach`` makes it leave. It has
+a session of its own, writes ``ready`` to stdin (a socket), reads from there which sessions
+the app has started, and waits until the app is gone. Then it ends every
 process that carries TAG in its environment or belongs to one of these sessions: SIGTERM,
 `GRACE` seconds, SIGKILL until none is left. The line ``dismiss`` ends the guard instead.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -103,9 +103,13 @@ def end_children(tag: bytes, reported: dict[int, str]) -> None:
         empty = 0 if left else empty + 1
 
 
-def watch(app: int) -> int:
+def watch(app: int, start: str) -> int:
     """
     Return a descriptor that is readable once the app has exited.
+
+    Args:
+        app: The pid of the app.
+        start: Its start time; another process that has got the pid has another one.
 
     Returns:
         -1 if this system has none: then only the end of stdin shows the exit.
@@ -117,19 +121,25 @@ def watch(app: int) -> int:
         descriptor = os.pidfd_open(app)
     except (AttributeError, OSError):
         descriptor = -1
-    if os.getppid() != app:  # the pid may belong to another process now
+    fields = read_stat(app)
+    if start and (not fields or fields[19] != start):
         raise ProcessLookupError
     return descriptor
+
+
+def write(line: bytes) -> None:
+    """Tell the app something, unless it is gone: the end of the socket shows that."""
+    try:
+        os.write(0, line)
+    except OSError:
+        return
 
 
 def detach() -> None:
     """Continue in a process that is no child of the app."""
     if os.fork():
         os._exit(0)
-    os.setsid()
-    # The app may be gone: the end of the socket shows that.
-    with contextlib.suppress(OSError):
-        os.write(0, b"%d\n" % os.getpid())
+    write(b"pid %d\n" % os.getpid())
 
 
 def wait_for_app(exit_notice: int, reported: dict[int, str]) -> bool:
@@ -212,14 +222,17 @@ def main() -> None:
     """Wait for the end of the app, then end its children."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    tag, app = sys.argv[1].encode(), int(sys.argv[2])
+    tag, app, start = sys.argv[1].encode(), int(sys.argv[2]), sys.argv[3]
     reported: dict[int, str] = {}
     try:
-        exit_notice = watch(app)
-    except OSError:
+        exit_notice = watch(app, start)
+    except ProcessLookupError:
         dismissed = read_rest(b"", reported)
     else:
-        detach()
+        if "detach" in sys.argv[4:]:
+            detach()
+        os.setsid()
+        write(b"ready\n")
         dismissed = wait_for_app(exit_notice, reported)
     if not dismissed:
         end_children(tag, reported)

@@ -229,7 +229,7 @@ async def test_a_guard_is_replaced_for_as_long_as_it_is_killed(monkeypatch):
     monkeypatch.setattr(guard_module, "RETRY_DELAYS", (0.0, 0.01))
     received = asyncio.Queue()
     guard = Guard(lambda *event: received.put_nowait(event))
-    await guard.start()
+    guard.start()
     reason = ""
     for number in range(12):
         os.kill(guard.pid, signal.SIGKILL)
@@ -287,7 +287,7 @@ def refuse(*_arguments):
 async def test_a_guard_that_does_not_read_blocks_nothing_and_misses_no_report():
     """A stopped one: more reports than any buffer holds, then it is continued."""
     guard = Guard(print)
-    await guard.start()
+    guard.start()
     guard.add(os.getpid())
     stopped = guard.pid
     os.kill(stopped, signal.SIGSTOP)
@@ -345,6 +345,26 @@ async def test_the_guard_is_no_child_of_the_app(manager):
     assert int(fields[1]) != os.getpid()
     assert int(fields[3]) != os.getsid(0)
     assert manager._guard.pid not in children_of(os.getpid())
+
+
+async def test_a_guard_detaches_itself_where_there_is_no_shell(monkeypatch):
+    """As in a container with nothing but an interpreter."""
+    whole = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != "/bin/sh" and whole(path, mode)
+    )
+    guard = Guard(print)
+    guard.start()
+    async with asyncio.timeout(10):
+        while guard.pid is None:
+            await asyncio.sleep(0.001)
+        while guard.pid in children_of(os.getpid()):
+            await asyncio.sleep(0.001)
+        while int(guard_process.read_stat(guard.pid)[3]) != guard.pid:
+            await asyncio.sleep(0.001)
+    pid = guard.pid
+    await guard.aclose()
+    await ended(pid)
 
 
 def pids():
