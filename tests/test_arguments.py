@@ -1163,7 +1163,11 @@ async def test_a_process_gets_a_signal_by_its_name(logger):
 
 
 @pytest.mark.parametrize(
-    "line", ["echo a | tr a b", "sleep 5", "$HOME/x", "~/bin/x", "a&&b", "A=1 true&"]
+    "line",
+    [
+        *("echo a | tr a b", "sleep 5", "no-such-program -d", "ls /tmp"),
+        *("$HOME/x", "~/bin/x", "a&&b", "A=1 true&"),
+    ],
 )
 def test_a_line_for_a_shell_is_refused_as_a_program(line):
     with pytest.raises(InvalidConfiguration, match=r"Command\.shell"):
@@ -1218,6 +1222,11 @@ async def test_receive_needs_a_binary_stdout(world):
             await asyncio.wait_for(process.receive(), 5)
 
 
+async def first_line(world):
+    """Return the first line from now on."""
+    return await anext(world.process.follow())
+
+
 CALLS = {
     "process.stop": lambda w: w.process.stop(),
     "process.kill": lambda w: w.process.kill(),
@@ -1229,6 +1238,7 @@ CALLS = {
     "process.wait_for_line": lambda w: w.process.wait_for_line("never"),
     "process.wait_until_running": lambda w: w.process.wait_until_running(),
     "process.wait_until_settled": lambda w: w.process.wait_until_settled(),
+    "process.follow": lambda w: first_line(w),
     "task.start": lambda w: w.task.start(),
     "task.stop": lambda w: w.task.stop(),
     "manager.start": lambda w: w.manager.start("x", ["sleep", "60"]),

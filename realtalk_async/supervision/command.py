@@ -235,6 +235,10 @@ def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
 
 def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
     """Return the words of a command as text."""
+    if isinstance(program, list | tuple):
+        words = ", ".join(map(repr, program))
+        allowed = f"one program; write Command({words})"
+        raise arguments.refused("program", allowed, program)
     arguments.path("program", program)
     for index, word in enumerate(args):
         _check_word(f"args[{index}]", word)
@@ -297,7 +301,7 @@ def is_shell_line(program: str, cwd: Text | None = None) -> bool:
         return True
     if set(program) & {*"|&;<>$"}:
         return bool(more) or os.sep not in program
-    return shutil.which(first) is not None
+    return os.sep not in program or shutil.which(first) is not None
 
 
 @dataclass(slots=True)

@@ -111,6 +111,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         for index, stream in enumerate(streams):
             arguments.choice(f"streams[{index}]", stream, STREAMS)
         arguments.flag("history", history)
+        self._check_loop()
         return self._capture.follow(*streams, history=history)
 
     def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
@@ -123,6 +124,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             InvalidConfiguration: If *stream* is neither ``stdout`` nor ``stderr``.
         """
         arguments.choice("stream", stream, STREAMS)
+        self._check_loop()
         return self._capture.follow_bytes(stream)
 
     async def wait_for_line(self, pattern: str, timeout: float = 10.0) -> OutputLine:

@@ -40,8 +40,14 @@ class Supervised(Generic[LifecycleType]):
         Raises:
             WrongEventLoop: If the caller runs in another one.
         """
+        try:
+            running = asyncio.get_running_loop()
+        except (
+            RuntimeError
+        ):  # a function that does not wait may be called without a loop
+            return
         if self._loop is None or self.is_settled:
-            self._loop = asyncio.get_running_loop()
+            self._loop = running
         arguments.check_loop(self._loop, f"{self.name!r}: this manager")
 
     @property

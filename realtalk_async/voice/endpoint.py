@@ -71,8 +71,8 @@ def check_address(url: str | None) -> None:
         InvalidConfiguration: If it is not a websocket address.
     """
     allowed = (
-        "the address of a realtime service, which begins with ws:// or wss://, such as "
-        "ws://127.0.0.1:8765/v1/realtime,"
+        "the address of a realtime service, which begins with ws:// or wss:// (such as "
+        "ws://127.0.0.1:8765/v1/realtime)"
     )
     arguments.instance("url", url, str, allowed, optional=True)
     try:
