@@ -94,9 +94,9 @@ class GroupSearch:
     """
     Finds the members of process groups without a thread and without blocking the loop.
 
-    A search takes a millisecond for a thousand processes of the machine, in slices. All
-    who ask at the same time share one: the end of two hundred children does not cost two
-    hundred searches.
+    A search takes 2 ms for a thousand processes of the machine, in slices. All who ask at
+    the same time share one: the end of two hundred children does not cost two hundred
+    searches.
     """
 
     def __init__(self) -> None:
