@@ -125,7 +125,7 @@ def _suits_posix_spawn(options: Mapping[str, Any]) -> bool:
     )
 
 
-def _as_descriptors(*streams: int | None) -> list[int] | None:
+def _as_descriptors(*streams: object) -> list[int] | None:
     """Return the arguments of `posix_spawn`; None if it has none for one of *streams*."""
     found: list[int] = []
     for one in streams:
