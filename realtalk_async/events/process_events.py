@@ -1,75 +1,15 @@
-"""
-Typed events of supervised processes.
-
-Each event knows its line for people (`str()`), its JSON form (`to_dict()`) and its log
-entry (`log_entry()`).
-"""
+"""The events of one supervised process or task."""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING
 
-from realtalk_async.base_event import BaseEvent, EventLogEntry
+from realtalk_async.events.event import Cause, Event
 from realtalk_async.times import format_hms
 
-MANAGER = "manager"
-"""The component of log entries that concern no single process."""
-
-
-class Cause(enum.StrEnum):
-    """Why an incarnation ended."""
-
-    FINISHED = "finished"
-    """The process exited by itself with a status that counts as success."""
-    FAILED = "failed"
-    """The process exited by itself with any other status."""
-    SIGNALLED = "signalled"
-    """A signal that this app did not send killed the process."""
-    STOPPED = "stopped by us"
-    """The app stopped the process, and a soft step of the ladder was enough."""
-    ESCALATED = "stopped by us, escalated"
-    """The app stopped the process with SIGKILL, after a softer step had no effect."""
-    UNHEALTHY = "ended by us: unhealthy"
-    """The app ended the process because a probe failed."""
-    INTERNAL_ERROR = "internal error"
-    """An error of realtalk-async itself: it ended the process it could not supervise."""
-    SPAWN_FAILED = "spawn failed"
-    """The operating system refused to start the process."""
-    UNKNOWN = "unknown"
-    """Another part of the app reaped the process: its exit status is unknown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event(BaseEvent):
-    """An event of a supervised process; ``str()`` is one line for people."""
-
-    log_component: ClassVar[str] = ""
-    """The component in the log; empty for the name of the process."""
-
-    process: str
-    """The name under which the process is registered."""
-    incarnation: int = 0
-    """The number of the incarnation, counted from 1; 0 if none was ever spawned."""
-
-    def log_entry(self) -> EventLogEntry:
-        """Return the log entry of this event."""
-        return self._entry("INFO", str(self))
-
-    def _entry(
-        self,
-        level: Literal["INFO", "WARNING", "ERROR"],
-        message: str,
-        **context: object,
-    ) -> EventLogEntry:
-        if self.incarnation:
-            context.setdefault("incarnation", self.incarnation)
-        component = self.log_component or self.process
-        return EventLogEntry(level, component, message, context)
-
-    def __str__(self) -> str:
-        return f"{self.process}#{self.incarnation} {self.kind}"
+if TYPE_CHECKING:
+    from realtalk_async.base_event import EventLogEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,86 +347,3 @@ class OutputDropped(Event):
 
     def __str__(self) -> str:
         return f"{self.process}: {self.stream} reached max_size, {self.max_size} bytes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Degraded(Event):
-    """The app continues without a process that is not critical."""
-
-    kind = "manager.degraded"
-    log_component = MANAGER
-    reason: str
-
-    def log_entry(self) -> EventLogEntry:
-        return self._entry(
-            "WARNING", f"Going on without {self.process}", reason=self.reason
-        )
-
-    def __str__(self) -> str:
-        return f"degraded: {self.process}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShutdownStarted(Event):
-    """A critical process is lost: the manager stops all others."""
-
-    kind = "manager.shutdown"
-    log_component = MANAGER
-    reason: str
-
-    def log_entry(self) -> EventLogEntry:
-        return self._entry(
-            "ERROR", f"Shutting down: {self.process} is lost", reason=self.reason
-        )
-
-    def __str__(self) -> str:
-        return f"shutting down because of {self.process}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackFailed(Event):
-    """A callback of the app raised, exceeded its timeout, or returned a wrong type."""
-
-    kind = "callback.failed"
-    callback: str
-    reason: str
-
-    def log_entry(self) -> EventLogEntry:
-        return self._entry(
-            "ERROR", f"Callback failed: {self.callback}", reason=self.reason
-        )
-
-    def __str__(self) -> str:
-        return f"{self.process}: {self.callback} failed: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardLost(Event):
-    """
-    The guard process died.
-
-    `replaced` is False if there is no guard now: a killed app would leave its children
-    behind. The next `GuardLost` with True says that there is one again.
-    """
-
-    kind = "guard.lost"
-    log_component = MANAGER
-    reason: str
-    replaced: bool = True
-
-    def log_entry(self) -> EventLogEntry:
-        if self.replaced:
-            return self._entry(
-                "WARNING",
-                "The guard process died and was replaced",
-                reason=self.reason,
-            )
-        return self._entry(
-            "ERROR",
-            "There is no guard process: a killed app would leave its children behind",
-            reason=self.reason,
-        )
-
-    def __str__(self) -> str:
-        what = "was replaced" if self.replaced else "cannot be replaced yet"
-        return f"the guard process {what}: {self.reason}"

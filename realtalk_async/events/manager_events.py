@@ -1,0 +1,94 @@
+"""The events that concern the whole app: losses, callbacks, the guard, incidents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from realtalk_async.events.event import MANAGER, Event
+
+if TYPE_CHECKING:
+    from realtalk_async.base_event import EventLogEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degraded(Event):
+    """The app continues without a process that is not critical."""
+
+    kind = "manager.degraded"
+    log_component = MANAGER
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "WARNING", f"Going on without {self.process}", reason=self.reason
+        )
+
+    def __str__(self) -> str:
+        return f"degraded: {self.process}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShutdownStarted(Event):
+    """A critical process is lost: the manager stops all others."""
+
+    kind = "manager.shutdown"
+    log_component = MANAGER
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", f"Shutting down: {self.process} is lost", reason=self.reason
+        )
+
+    def __str__(self) -> str:
+        return f"shutting down because of {self.process}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackFailed(Event):
+    """A callback of the app raised, exceeded its timeout, or returned a wrong type."""
+
+    kind = "callback.failed"
+    callback: str
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR", f"Callback failed: {self.callback}", reason=self.reason
+        )
+
+    def __str__(self) -> str:
+        return f"{self.process}: {self.callback} failed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLost(Event):
+    """
+    The guard process died.
+
+    `replaced` is False if there is no guard now: a killed app would leave its children
+    behind. The next `GuardLost` with True says that there is one again.
+    """
+
+    kind = "guard.lost"
+    log_component = MANAGER
+    reason: str
+    replaced: bool = True
+
+    def log_entry(self) -> EventLogEntry:
+        if self.replaced:
+            return self._entry(
+                "WARNING",
+                "The guard process died and was replaced",
+                reason=self.reason,
+            )
+        return self._entry(
+            "ERROR",
+            "There is no guard process: a killed app would leave its children behind",
+            reason=self.reason,
+        )
+
+    def __str__(self) -> str:
+        what = "was replaced" if self.replaced else "cannot be replaced yet"
+        return f"the guard process {what}: {self.reason}"
