@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import secrets
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -71,7 +70,7 @@ class _Ids:
     def next(self) -> str:
         """Return the next id."""
         if not self._prefix:
-            self._prefix = secrets.token_hex(8)
+            self._prefix = os.urandom(8).hex()
         return f"{self._prefix}-{next(self._numbers)}"
 
 

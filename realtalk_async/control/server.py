@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async import arguments
+from realtalk_async.base_event import acting_as, user
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control import protocol
 from realtalk_async.control.handlers import RequestHandlers
@@ -189,15 +190,22 @@ class Connections:
         self, request: protocol.Request, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            async with contextlib.aclosing(self._handlers.handle(request)) as items:
-                time_slice = TimeSlice()
-                async for item in items:
-                    writer.write(protocol.encode_item(item))
-                    await writer.drain()
-                    await time_slice.yield_if_over()
+            # The events that the request leads to name the user.
+            with acting_as(user(_uid_of_client(writer))):
+                await self._send_items(request, writer)
             writer.write(protocol.END)
         except (RealtalkError, OSError) as exc:
             writer.write(protocol.encode_failure(str(exc)))
+
+    async def _send_items(
+        self, request: protocol.Request, writer: asyncio.StreamWriter
+    ) -> None:
+        async with contextlib.aclosing(self._handlers.handle(request)) as items:
+            time_slice = TimeSlice()
+            async for item in items:
+                writer.write(protocol.encode_item(item))
+                await writer.drain()
+                await time_slice.yield_if_over()
 
 
 def may_connect(uid: int, own_uid: int) -> bool:

@@ -1,8 +1,76 @@
 """
-Typed events of supervised processes.
+Typed events of supervised processes, and the table of all events in their JSON form.
 
 Each event knows its line for people (`str()`), its JSON form (`to_dict()`) and its log
-entry (`log_entry()`).
+entry (`log_entry()`). Every JSON form begins with these fields:
+
+    version  integer  `SCHEMA_VERSION`; within a version, fields and kinds are only added
+    id       text     unique across processes and restarts of the app
+    kind     text     the first column of the table below
+    at       text     wall-clock time in ISO 8601, with the offset of its zone
+    actor    text     who requested it: ``app``, ``uid:1000`` (a user of the control
+                      socket), or ``policy`` (nobody: a rule led to it, or it happened)
+
+The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
+`realtalk_async.voice.events`::
+
+    callback.failed process: text, incarnation: integer, callback: text, reason: text
+    connection.lost reason: text
+    connection.opened session_id: text, model: text
+    connection.recycled age: number
+    connection.restored downtime: number, replayed: integer
+    device.failed device: text, problem: text, reason: text, advice: text
+    events.missed count: integer
+    guard.lost process: text, incarnation: integer, reason: text, replaced: boolean
+    manager.degraded process: text, incarnation: integer, reason: text
+    manager.shutdown process: text, incarnation: integer, reason: text
+    playback.cleared audible_ms: number
+    player.switched seconds: number
+    process.device_awaited process: text, incarnation: integer, holders: object
+    process.exited process: text, incarnation: integer, pid: integer or null,
+        exit_status: integer or text, cause: text, uptime: number, summary: text,
+        sign: text, last_lines: list of texts, after: number
+    process.given_up process: text, incarnation: integer, reason: text,
+        critical: boolean
+    process.internal_error process: text, incarnation: integer, error: text,
+        traceback: text
+    process.output_dropped process: text, incarnation: integer, stream: text,
+        max_size: integer
+    process.probe_failed process: text, incarnation: integer, probe: text, reason: text,
+        after: number
+    process.readiness_lost process: text, incarnation: integer, probe: text,
+        reason: text
+    process.ready process: text, incarnation: integer, after: number
+    process.restart_failed process: text, incarnation: integer, reason: text
+    process.restart_scheduled process: text, incarnation: integer, delay: number,
+        reason: text
+    process.restarted process: text, incarnation: integer, pid: integer,
+        downtime: number
+    process.spawn_refused process: text, incarnation: integer, error: text
+    process.started process: text, incarnation: integer, pid: integer, command: text
+    process.stop_step process: text, incarnation: integer, step: text, members: integer
+    process.stopped process: text, incarnation: integer, exit_status: integer or text,
+        escalated: boolean
+    process.unkillable process: text, incarnation: integer, survivors: list of texts
+    response.finished outcome: object
+    response.interrupted item_id: text, heard_ms: integer, received_ms: integer,
+        text: text
+    response.requested
+    response.started response_id: text
+    response.text_added response_id: text, item_id: text, text: text
+    service.error_reported code: text, message: text, event_id: text, about: text,
+        fatal: boolean
+    service.malformed_message reason: text
+    service.unknown_event_sent type: text, data: object
+    speech.started item_id: text
+    speech.stopped item_id: text
+    task.failed process: text, incarnation: integer, reason: text, uptime: number,
+        traceback: text
+    tool.called call_id: text, name: text, arguments: text
+    tool.finished call_id: text, name: text, output: text, seconds: number,
+        failed: boolean
+    user.transcribed item_id: text, text: text
+    user.transcription_failed item_id: text, reason: text
 """
 
 from __future__ import annotations

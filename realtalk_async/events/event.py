@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from realtalk_async.base_event import BaseEvent, EventLogEntry
+from realtalk_async.base_event import APP, POLICY, BaseEvent, EventLogEntry
 
 MANAGER = "manager"
 """The component of log entries that concern no single process."""
@@ -59,6 +59,8 @@ class Event(BaseEvent):
     ) -> EventLogEntry:
         if self.incarnation:
             context.setdefault("incarnation", self.incarnation)
+        if self.actor not in {POLICY, APP}:
+            context["actor"] = self.actor
         component = self.log_component or self.process
         return EventLogEntry(level, component, message, context)
 

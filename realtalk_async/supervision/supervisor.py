@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.base_event import APP, POLICY, acting_as
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
@@ -207,7 +208,8 @@ class Supervisor:
     async def end(self) -> None:
         """Stop all children, then the background tasks, then the guard."""
         try:
-            await self._stop_all()
+            with acting_as(APP if self.failure is None else POLICY):
+                await self._stop_all()
             await self._end_escapees()
         finally:
             for task in self._background:
@@ -332,9 +334,10 @@ class Supervisor:
         self.order.set_restart_order(names)
         for other in reversed(names):
             if other != name:
-                await self.registry[other].restart_with_group(
-                    f"restarted together with {name!r}"
-                )
+                with acting_as(POLICY):
+                    await self.registry[other].restart_with_group(
+                        f"restarted together with {name!r}"
+                    )
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Continue without a process that was given up, or shut down if it is critical."""

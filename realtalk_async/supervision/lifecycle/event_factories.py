@@ -34,6 +34,7 @@ def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:
     return events.ProcessStarted(
         process=name,
         incarnation=record.number,
+        actor=record.started_by,
         pid=record.running.pid,
         command=record.command,
     )
@@ -41,7 +42,19 @@ def started(name: str, record: IncarnationRecord) -> events.ProcessStarted:
 
 def spawn_refused(name: str, record: IncarnationRecord) -> events.SpawnRefused:
     return events.SpawnRefused(
-        process=name, incarnation=record.number, error=record.summary
+        process=name,
+        incarnation=record.number,
+        actor=record.started_by,
+        error=record.summary,
+    )
+
+
+def restart_failed(
+    name: str, number: int, why: Exception, actor: str
+) -> events.RestartFailed:
+    """Return the event that the restart after incarnation *number* did not succeed."""
+    return events.RestartFailed(
+        process=name, incarnation=number, actor=actor, reason=str(why)
     )
 
 
@@ -53,6 +66,7 @@ def restarted(
     return events.ProcessRestarted(
         process=name,
         incarnation=record.number,
+        actor=record.started_by,
         pid=record.running.pid,
         downtime=max(0.0, record.started - (before.ended or record.started)),
     )
@@ -89,7 +103,11 @@ def stop_step(
     name: str, record: IncarnationRecord, step: Step, members: int
 ) -> events.StopStep:
     return events.StopStep(
-        process=name, incarnation=record.number, step=str(step), members=members
+        process=name,
+        incarnation=record.number,
+        actor=record.ended_by,
+        step=str(step),
+        members=members,
     )
 
 
@@ -117,6 +135,7 @@ def exited(
         process=name,
         at=at,
         incarnation=record.number,
+        actor=record.ended_by if record.stopping else events.POLICY,
         pid=record.running.pid,
         exit_status=_known(record.exit_status),
         cause=str(record.cause),
@@ -132,6 +151,7 @@ def stopped(name: str, record: IncarnationRecord) -> events.ProcessStopped:
     return events.ProcessStopped(
         process=name,
         incarnation=record.number,
+        actor=record.ended_by,
         exit_status=_known(record.exit_status),
         escalated=record.escalated,
     )

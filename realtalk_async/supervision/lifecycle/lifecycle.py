@@ -17,10 +17,12 @@ import asyncio
 import contextlib
 import random
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
+from realtalk_async.base_event import APP, POLICY, acting_as, get_actor
 from realtalk_async.concurrency.condition import LightEvent
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
 from realtalk_async.supervision.lifecycle import event_factories
@@ -53,12 +55,17 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.capture import Capture
 
 
+starter: ContextVar[str] = ContextVar("starter", default=APP)
+"""Who requested the next start of the lifecycle that runs in the current task."""
+
+
 @dataclass(frozen=True, slots=True)
 class RestartRequest:
     """A request of the app for a new incarnation."""
 
     function: RestartFunction | None
     answer: asyncio.Future[bool]
+    actor: str
 
 
 class Lifecycle(LifecycleState, abc.ABC):
@@ -143,12 +150,14 @@ class Lifecycle(LifecycleState, abc.ABC):
             self.start_error = None
             self._capture.is_over = False
             self._task = self._supervisor.run_task(
-                self._run(), f"lifecycle of {self.name}"
+                self._run(get_actor()), f"lifecycle of {self.name}"
             )
             self._task.add_done_callback(self._finish)
 
     def request_stop(self) -> None:
         """Request a stop; no restart follows."""
+        if self.record is not None and not self.record.stopping:
+            self.record.ended_by = get_actor()
         self._stop.set()
         self._wake_up.set()
         if self._task is None and self.state is State.STARTING:
@@ -167,7 +176,7 @@ class Lifecycle(LifecycleState, abc.ABC):
         """Request a new incarnation; simultaneous requests share one answer."""
         if self._request is None:
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._request = RestartRequest(function, answer)
+            self._request = RestartRequest(function, answer, get_actor())
             self._wake_up.set()
             self.begin()
         return await asyncio.shield(self._request.answer)
@@ -179,16 +188,24 @@ class Lifecycle(LifecycleState, abc.ABC):
             return
         if record.alive:
             record.group_restart = why
+            record.ended_by = get_actor()
             self._wake_up.set()
         before = self.settle_count
         await self.until(lambda: record.finished or self.settle_count != before)
 
     # ---- the lifecycle task
 
-    async def _run(self) -> None:
-        """Run incarnations until no restart is due. Never raises, unless cancelled."""
+    async def _run(self, actor: str) -> None:
+        """
+        Run incarnations until no restart is due. Never raises, unless cancelled.
+
+        Args:
+            actor: Who requested the first start.
+        """
+        starter.set(actor)
         try:
-            decision = await self._run_incarnations()
+            with acting_as(APP):  # the app's own functions run in this task
+                decision = await self._run_incarnations()
             task = self._task
             assert task is not None
             self._finish(task)
@@ -256,6 +273,7 @@ class Lifecycle(LifecycleState, abc.ABC):
         # An adopted process has its first incarnation before this task runs.
         if not self._capture.is_open and not await self._start_incarnation():
             return False
+        starter.set(POLICY)
         if self._capture.is_open:
             await self._supervise()
             record = self.records[-1]
@@ -306,6 +324,8 @@ class Lifecycle(LifecycleState, abc.ABC):
             False if the restart function of the app gave nothing to run: nothing changed.
         """
         self._start_failure = None
+        if self._request is not None:
+            starter.set(self._request.actor)
         try:
             await self._wait_for_dependencies()
             await self._start_next()
@@ -368,6 +388,8 @@ class Lifecycle(LifecycleState, abc.ABC):
         group_restart = record.group_restart if record and record.ended_as_asked else ""
         if self._start_failure is not None or not group_restart:
             return None
+        assert record is not None
+        starter.set(record.ended_by)
         if policy.mode == "temporary":
             return StayDown(f"{group_restart}; its policy says never to restart it")
         return Restart(0.0, group_restart, counted=False)
@@ -381,6 +403,7 @@ class Lifecycle(LifecycleState, abc.ABC):
                 events.RestartScheduled(
                     process=self.name,
                     incarnation=self.number,
+                    actor=starter.get(),
                     delay=decision.delay,
                     reason=decision.reason,
                 )
@@ -426,6 +449,7 @@ class Lifecycle(LifecycleState, abc.ABC):
         """Add the record of a new incarnation."""
         number = (self.number or self._earlier) + 1
         record = IncarnationRecord(number, command, is_task=is_task)
+        record.started_by = starter.get()
         self.records.append(record)
         return record
 

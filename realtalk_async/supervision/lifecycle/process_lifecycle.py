@@ -25,7 +25,7 @@ from realtalk_async.supervision.lifecycle.incarnation import (
     Incarnation,
     Spawned,
 )
-from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle, starter
 from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
@@ -475,9 +475,8 @@ class ProcessLifecycle(Lifecycle):
     # ---- records
 
     def _refused(self, why: StartRefused) -> bool:
-        died, reason = self.number, str(why)
         self._supervisor.publish(
-            events.RestartFailed(process=self.name, incarnation=died, reason=reason)
+            event_factories.restart_failed(self.name, self.number, why, starter.get())
         )
         return super()._refused(why)
 

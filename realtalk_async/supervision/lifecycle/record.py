@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from realtalk_async.events import Cause
+from realtalk_async.events import POLICY, Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.reports.report import (
@@ -52,6 +52,10 @@ class IncarnationRecord:
         self.timeline: list[tuple[datetime, str]] = []
         self.stopping = False
         """Whether its lifecycle is ending it."""
+        self.started_by = POLICY
+        """The actor that requested its start."""
+        self.ended_by = POLICY
+        """The actor that requested its end, if its lifecycle is ending it."""
         self.kill_requested = False
         """Whether the stop begins with SIGKILL."""
         self.step: Step | None = None
