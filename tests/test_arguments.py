@@ -369,6 +369,7 @@ TABLE: dict[str, Row | str] = {
         strategy=("one", "", 1, None),
         max_restarts=COUNT_OR_NONE,
         window=POSITIVE,
+        shutdown_timeout=WAIT,
     ),
     "ProcessManager.start": method(
         manager_of,

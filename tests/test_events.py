@@ -50,6 +50,13 @@ EVENTS = [
     (events.OutputDropped(**ABOUT, stream="stdout", max_size=9), "WARNING", "9 bytes"),
     (events.Degraded(**ABOUT, reason="gone"), "WARNING", "gone"),
     (events.ShutdownStarted(**ABOUT, reason="gone"), "ERROR", "because of mic"),
+    (
+        events.ShutdownTimedOut(
+            process=MANAGER, seconds=15, left=("'mic' (stopping)",)
+        ),
+        "ERROR",
+        "killed after 15 s of shutdown: 'mic'",
+    ),
     (events.CallbackFailed(**ABOUT, callback="f", reason="bad"), "ERROR", "f failed"),
     (events.GuardLost(process=MANAGER, reason="killed"), "WARNING", "killed"),
 ]

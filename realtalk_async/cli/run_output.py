@@ -37,6 +37,7 @@ FAILURES = (
     events.Unkillable,
     events.Degraded,
     events.ShutdownStarted,
+    events.ShutdownTimedOut,
     events.GuardLost,
 )
 """Reported in red."""

@@ -24,6 +24,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     guard.lost process: text, incarnation: integer, reason: text, replaced: boolean
     manager.degraded process: text, incarnation: integer, reason: text
     manager.shutdown process: text, incarnation: integer, reason: text
+    manager.shutdown_timed_out process: text, incarnation: integer, seconds: number,
+        left: list of texts
     playback.cleared audible_ms: number
     player.switched seconds: number
     process.device_awaited process: text, incarnation: integer, holders: object
@@ -88,6 +90,7 @@ from realtalk_async.events.manager_events import (
     Degraded,
     GuardLost,
     ShutdownStarted,
+    ShutdownTimedOut,
 )
 from realtalk_async.events.process_events import (
     DeviceAwaited,
@@ -135,6 +138,7 @@ __all__ = [
     "RestartFailed",
     "RestartScheduled",
     "ShutdownStarted",
+    "ShutdownTimedOut",
     "SpawnRefused",
     "StopStep",
     "TaskFailed",

@@ -46,6 +46,24 @@ class ShutdownStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShutdownTimedOut(Event):
+    """The shutdown took longer than ``shutdown_timeout``: what was left is killed."""
+
+    kind = "manager.shutdown_timed_out"
+    log_component = MANAGER
+    seconds: float
+    left: tuple[str, ...]
+    """The processes and tasks that had not ended, with their state and pid."""
+
+    def log_entry(self) -> EventLogEntry:
+        message = f"Killed what did not end within {self.seconds:g} s of the shutdown"
+        return self._entry("ERROR", message, left=list(self.left))
+
+    def __str__(self) -> str:
+        return f"killed after {self.seconds:g} s of shutdown: {', '.join(self.left)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackFailed(Event):
     """A callback of the app raised, exceeded its timeout, or returned a wrong type."""
 

@@ -46,15 +46,19 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.status import ProcessStatus
 
+SHUTDOWN_TIMEOUT = 15.0
+"""Seconds that the stop of all processes may take, by default."""
+
 
 class ProcessManager(SubprocessMethods):
     """
     Starts, supervises, restarts and stops the processes of an app.
 
     Use it as ``async with ProcessManager(logger) as manager:``. The end of the block, also
-    by an exception, stops all processes in the reverse order of their start. If a critical
-    process is given up, all others are stopped, the block is cancelled, and
-    `CriticalProcessFailed` is raised at its end.
+    by an exception, stops all processes: each after those that depend on it, independent
+    ones at the same time, with the first signals in the reverse order of their start. If a
+    critical process is given up, all others are stopped in this way, the block is
+    cancelled, and `CriticalProcessFailed` is raised at its end.
 
     The block may be entered in one task and left in another, as fixtures do.
 
@@ -73,6 +77,8 @@ class ProcessManager(SubprocessMethods):
             limit of each process, because the loss of an uncritical process should not
             end the app.
         window: Seconds.
+        shutdown_timeout: Seconds that the stop of all processes may take together. Then
+            those that are left are killed, and a `ShutdownTimedOut` event names them.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
@@ -87,6 +93,7 @@ class ProcessManager(SubprocessMethods):
         strategy: Strategy = "one_for_one",
         max_restarts: int | None = None,
         window: float = 60.0,
+        shutdown_timeout: float = SHUTDOWN_TIMEOUT,
     ) -> None:
         arguments.a_logger("logger", logger)
         arguments.number("check_interval", check_interval, of="seconds", more_than=0)
@@ -94,12 +101,14 @@ class ProcessManager(SubprocessMethods):
         arguments.choice("strategy", strategy, get_args(Strategy))
         arguments.integer("max_restarts", max_restarts, minimum=0, optional=True)
         arguments.number("window", window, of="seconds", more_than=0)
+        arguments.seconds("shutdown_timeout", shutdown_timeout, infinite=True)
         self._logger = logger
         supervisor = Supervisor(
             logger,
             guard=guard,
             strategy=strategy,
             intensity=Intensity(max_restarts, window),
+            shutdown_timeout=shutdown_timeout,
             on_loss=self._cancel_block,
         )
         super().__init__(supervisor, check_interval)

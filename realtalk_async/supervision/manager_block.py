@@ -95,9 +95,9 @@ class ManagerBlock(ManagerInspection):
 
     async def aclose(self) -> None:
         """
-        Stop all processes in the reverse order of their start. Idempotent.
+        Stop all processes, each after those that depend on it. Idempotent.
 
-        Bounded by the sum of their ladders.
+        Bounded by ``shutdown_timeout``: then the processes that are left are killed.
 
         Cancellation: Deferred until all processes are stopped.
         """

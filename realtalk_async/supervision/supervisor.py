@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.base_event import APP, POLICY, acting_as
+from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import (
@@ -28,6 +30,7 @@ from realtalk_async.supervision.device_leases import DeviceLeases
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.lifecycle import event_factories
+from realtalk_async.supervision.lifecycle.shutdown import KILL_WAIT, Shutdown, within
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
@@ -41,6 +44,7 @@ from realtalk_async.supervision.process import ManagedProcess
 from realtalk_async.supervision.registry import ProcessOrTask, Registry
 from realtalk_async.supervision.reports.explanation import SupervisorContext
 from realtalk_async.supervision.reports.status import State
+from realtalk_async.supervision.task import SupervisedTask
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ class Supervisor:
         guard: Whether a guard process ends the children if the app is killed.
         strategy: The processes that are restarted together.
         intensity: The limit of restarts of all processes together.
+        shutdown_timeout: Seconds after which the children that are left are killed.
         on_loss: Called when a loss shuts the manager down, before the children are stopped.
     """
 
@@ -69,6 +74,7 @@ class Supervisor:
         guard: bool,
         strategy: Strategy,
         intensity: Intensity,
+        shutdown_timeout: float,
         on_loss: Callable[[], object],
     ) -> None:
         self.registry = Registry(logger)
@@ -87,7 +93,10 @@ class Supervisor:
         self._logger = logger
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
+        self._shutdown_timeout = shutdown_timeout
+        self._shutdown: Shutdown | None = None
         self._unkillable: set[str] = set()
+        self._lifecycles: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -223,9 +232,42 @@ class Supervisor:
             self.guard.kill_now()
 
     async def _stop_all(self) -> None:
-        """Stop all children in the reverse order of their start."""
-        for name in reversed(self.order.arrange(self.registry)):
-            await self.registry[name].stop()
+        """
+        Stop all children, each after its dependants; kill what is left at the timeout.
+
+        A child that does not end within `KILL_WAIT` after SIGKILL is left to the kernel.
+        """
+        registry = self.registry
+        children = {name: registry[name] for name in self.order.arrange(registry)}
+        self._shutdown = shutdown = Shutdown(
+            children,
+            self.order.needs,
+            lambda n: isinstance(registry[n], ManagedProcess),
+        )
+        if await within(self._shutdown_timeout, shutdown.run()):
+            return
+        left = shutdown.left
+        self.publish(
+            events.ShutdownTimedOut(
+                process=MANAGER,
+                seconds=self._shutdown_timeout,
+                left=tuple(map(self._describe, left)),
+            )
+        )
+        await within(KILL_WAIT, self._kill_all(left))
+        for task in list(self._lifecycles):
+            task.cancel()
+
+    async def _kill_all(self, names: Iterable[str]) -> None:
+        """Kill processes and cancel tasks; wait for their end."""
+        time_slice = TimeSlice()
+        async with asyncio.TaskGroup() as tasks:
+            for name in names:
+                one = self.registry[name]
+                tasks.create_task(
+                    one.stop() if isinstance(one, SupervisedTask) else one.kill()
+                )
+                await time_slice.yield_if_over()
 
     async def _end_escapees(self) -> None:
         """End and log processes that left their group and session, as daemons do."""
@@ -265,6 +307,8 @@ class Supervisor:
             self.degraded.pop(event.process, None)
         elif isinstance(event, events.Unkillable):
             self._unkillable.add(event.process)
+        elif isinstance(event, events.StopStep):
+            self._note_for_shutdown(event.process)
         self.events.publish(event)
 
     def run_task(
@@ -272,28 +316,52 @@ class Supervisor:
     ) -> asyncio.Task[None]:
         """Run a lifecycle as a task of the manager's task group; it never raises."""
         assert self._tasks is not None
-        return self._tasks.create_task(coroutine, name=name)
+        task = self._tasks.create_task(coroutine, name=name)
+        self._lifecycles.add(task)
+        task.add_done_callback(self._lifecycles.discard)
+        return task
 
     def run_in_background(
         self, work: Coroutine[None, None, None], name: str = "background task"
     ) -> None:
         """Run a coroutine until the manager ends; an error in it is published."""
         assert self._tasks is not None
-        task = self._tasks.create_task(self._run_isolated(work), name=name)
+        task = self._tasks.create_task(self._run_isolated(work, name), name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda _: work.close())  # if it was never started
+        task.add_done_callback(lambda _: _close_unused(work))
 
-    async def _run_isolated(self, work: Coroutine[None, None, None]) -> None:
+    async def _run_isolated(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Await *work*; if it ignores its cancellation, leave it behind."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
         try:
-            await work
-        except Exception as error:  # noqa: BLE001 - it must not end the task group
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task], timeout=KILL_WAIT)
+            if not task.done():
+                what = f"it ignored its cancellation for {KILL_WAIT:g} s and still runs"
+                self.publish(
+                    events.CallbackFailed(process=MANAGER, callback=name, reason=what)
+                )
+                raise
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):  # it must not end the task group
             self.publish(event_factories.internal_error(MANAGER, 0, error))
+        elif error is not None:
+            raise error
 
     def group_started(self, pid: int) -> None:
         """Tell the guard of a new process group."""
         if self.guard is not None:
             self.guard.add(pid)
+
+    def _note_for_shutdown(self, name: str) -> None:
+        """Record that a process got a signal of its stop ladder, or has ended."""
+        if self._shutdown is not None:
+            self._shutdown.note(name)
 
     def _describe(self, name: str) -> str:
         """Return the name, state and pid of a process, for people."""
@@ -342,6 +410,7 @@ class Supervisor:
     def settled(self, name: str, given_up: str | None) -> None:
         """Continue without a process that was given up, or shut down if it is critical."""
         self.order.cancel_turn(name)
+        self._note_for_shutdown(name)
         if name not in self._unkillable:  # a survivor may still hold the device
             self.device_leases.release(name)
         if given_up is None or self.ending.is_set():
@@ -379,3 +448,12 @@ class Supervisor:
         )
         self.ending.set()
         self._on_loss()
+
+
+def _close_unused(work: Coroutine[None, None, None]) -> None:
+    """Close a coroutine that was never started: Python would warn."""
+    if (
+        not inspect.iscoroutine(work)
+        or inspect.getcoroutinestate(work) == "CORO_CREATED"
+    ):
+        work.close()

@@ -883,7 +883,7 @@ async def test_the_order_holds_after_a_dependency_was_registered_again(
             for one in manager.processes.values():
                 await one.wait_until_running()
         received = listening(manager)
-    stopped = published(received, "process.stopped")
+    stopped = published(received, "process.stop_step")
     assert [name for _, name in stopped] == ["other", "user", "need"]
 
 

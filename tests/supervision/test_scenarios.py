@@ -591,7 +591,7 @@ async def test_21_strategies_restart_in_the_exact_order(logger, strategy, togeth
         restarts = {name: one.restarts for name, one in manager.processes.items()}
         assert restarts == {name: int(name in together) for name in restarts}
         received.clear()
-    stopped = [e.process for e in received if e.kind == "process.stopped"]
+    stopped = [e.process for e in received if e.kind == "process.stop_step"]
     assert stopped == ["three", "two", "one"], "and all of it ends in reverse order"
 
 
