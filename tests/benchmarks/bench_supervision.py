@@ -123,7 +123,7 @@ async def captured(argv):
 
 async def kept_in_memory(argv):
     """Capture with the buffer alone, all of it in memory."""
-    buffer = OutputBuffer("stdout", clock=Clock.now(), store=SpillStore(budget=1 << 40))
+    buffer = OutputBuffer("stdout", clock=Clock(), store=SpillStore(budget=1 << 40))
     with subprocess.Popen(argv, stdout=PIPE, bufsize=0) as child:
         began = cpu()
         reader = PipeReader(

@@ -64,8 +64,8 @@ class PipeReader:
     """
 
     __slots__ = (
-        "_capacity", "_descriptor", "_ended", "_get_memory", "_has_ended", "_is_paused",
-        "_is_watched", "_last_read", "_loop", "_never_pauses", "_on_data", "_on_end",
+        "_capacity", "_descriptor", "_ended", "_get_memory", "_has_ended", "_is_ending",
+        "_is_paused", "_is_watched", "_last_read", "_loop", "_on_data", "_on_end",
         "_on_error", "_poller", "_steady_reads", "_stream",
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ class PipeReader:
         self._is_watched = False
         self._is_paused = False
         self._has_ended = False
-        self._never_pauses = False
+        self._is_ending = False
         self._steady_reads = 0
         self._last_read = 0.0
         self._ended: asyncio.Future[bool] | None = None
@@ -129,9 +129,7 @@ class PipeReader:
         if data is None:
             self._steady_reads = 0
         else:
-            self._has_ended = True
-            self._on_end()
-            self.close()
+            self._end()
         return False
 
     def _fail(self, error: BaseException) -> None:
@@ -166,7 +164,7 @@ class PipeReader:
         fills_the_pipe = size >= self._capacity // 2
         if is_steady and fills_the_pipe and self._capacity == READ_SIZE:
             self._enlarge_pipe()
-        return is_steady and not fills_the_pipe and not self._never_pauses
+        return is_steady and not fills_the_pipe and not self._is_ending
 
     def _start_reading(self) -> None:
         if not self._is_watched:
@@ -188,7 +186,7 @@ class PipeReader:
 
     def pause(self) -> None:
         """Stop reading: the pipe fills, and the child waits."""
-        if self._descriptor >= 0 and not self._never_pauses:
+        if self._descriptor >= 0:
             self._is_paused = True
             self._stop_reading()
 
@@ -199,9 +197,26 @@ class PipeReader:
             self._start_reading()
 
     def read_to_end(self) -> None:
-        """Read to the end without further pauses: the child has exited."""
-        self._never_pauses = True
-        self.resume()
+        """Read to the end without delays from now on: the child has exited."""
+        self._is_ending = True
+
+    def read_rest(self) -> None:
+        """Read what is in the pipe now, also while paused; at most what a pipe holds."""
+        left = LARGE_PIPE
+        while left > 0 and self._descriptor >= 0:
+            data = self._read_chunk()
+            if data is None:
+                return
+            if not data:
+                self._end()
+                return
+            left -= len(data)
+            self._on_data(self._stream, data, time.monotonic())
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._on_end()
+        self.close()
 
     def close(self) -> None:
         """Close the read end, even if the pipe still holds bytes. Idempotent."""

@@ -93,10 +93,12 @@ class Incarnation(abc.ABC):
         """Return the descriptors that are open on our side."""
         return []
 
-    def pause(self, stream: StreamName) -> None:  # noqa: B027 - `Adopted` does nothing
+    @abc.abstractmethod
+    def pause(self, stream: StreamName) -> None:
         """Stop reading *stream*: the child blocks once the pipe is full."""
 
-    def resume(self, stream: StreamName) -> None:  # noqa: B027 - `Adopted` does nothing
+    @abc.abstractmethod
+    def resume(self, stream: StreamName) -> None:
         """Continue to read *stream*."""
 
     def signal(self, number: int) -> None:
@@ -251,9 +253,13 @@ class Spawned(Incarnation):
         ends = [reader.ended for reader in self._running.readers.values()]
         if not ends:
             return "none"
-        _, pending = await asyncio.wait(ends, timeout=bound)
+        await asyncio.wait(ends, timeout=bound)
+        for reader in self._running.readers.values():
+            # The disk may be behind, so that reading paused: keep the last words.
+            reader.read_rest()
         self.close()
-        return "drain bound" if pending else "end of file"
+        whole = all(end.done() and end.result() for end in ends)
+        return "end of file" if whole else "drain bound"
 
     def kill_now(self) -> None:
         """Kill the whole group and close its pipes, without waiting for the loop."""
@@ -298,6 +304,7 @@ class Adopted(Incarnation):
         self._exited: asyncio.Future[None] = self._loop.create_future()
         self.owns_group = process.returncode is None and self._leads_a_group()
         self._pidfd = -1
+        self._reading: dict[StreamName, asyncio.Event] = {}
         streams = {"stdout": process.stdout, "stderr": process.stderr}
         self._readers = [
             self._loop.create_task(self._read(name, stream))  # type: ignore[arg-type]
@@ -370,8 +377,20 @@ class Adopted(Incarnation):
         self._on_exit()
 
     async def _read(self, name: StreamName, stream: asyncio.StreamReader) -> None:
+        may_read = self._reading[name] = asyncio.Event()
+        may_read.set()
         while chunk := await stream.read(1 << 16):
             self._on_data(name, chunk, time.monotonic())
+            await may_read.wait()
+
+    def pause(self, stream: StreamName) -> None:
+        """Stop reading *stream*: the child blocks once asyncio and the pipe are full."""
+        self._reading[stream].clear()
+
+    def resume(self, stream: StreamName) -> None:
+        """Continue to read *stream*."""
+        if stream in self._reading:
+            self._reading[stream].set()
 
     @property
     def takes_input(self) -> bool:

@@ -299,7 +299,8 @@ class ProcessLifecycle(Lifecycle):
     async def _finish_incarnation(
         self, record: IncarnationRecord, running: Incarnation
     ) -> None:
-        """Drain the pipes, end the remaining members of the group, close everything."""
+        """Drain the pipes, end the rest of the group, close everything."""
+        self._capture.accept_more()
         record.capture = await running.drain(self.options.drain)
         self._capture.end()
         self._forward(self._warning_finder.complete())

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async.supervision.output import spill
+from realtalk_async.supervision.output.chunk_index import Arrival, ChunkIndex
 from realtalk_async.supervision.output.spill import SpillStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.supervision.output.spill import Segment
+    from realtalk_async.supervision.output.line import Clock
+    from realtalk_async.supervision.output.spill import Memory
 
 BLOCK = 128 * 1024
 """Bytes between two entries of the index, about: a reader reads so many for one line."""
@@ -56,9 +58,8 @@ class Gap:
     """The bytes of one incarnation that arrived after `max_size` was reached."""
 
     incarnation: int
-    began: float
-    """When the first of the bytes arrived, in monotonic seconds."""
-    sequence: int
+    began: Arrival
+    """The arrival of the first of the bytes."""
     count: int = 0
     """The number of the bytes."""
     newest: bytes = b""
@@ -71,7 +72,7 @@ class Gap:
 
 
 # All buffers without output share these; no buffer changes them.
-NO_NUMBERS, NO_TIMES, FIRST_BLOCK = array("Q"), array("d"), array("Q", [0])
+FIRST_BLOCK = array("Q", [0])
 NO_MEMORY = memoryview(b"")
 
 
@@ -83,36 +84,41 @@ class AppendBuffer:
     incarnation has a `Gap`. A buffer without output costs next to no memory.
 
     Args:
+        clock: Tells the wall time of an arrival.
         store: Keeps the full segments.
+        index: Keeps the arrivals.
         max_size: Bytes to keep.
         next_sequence: Numbers the chunks, in the order of arrival over several buffers.
     """
 
     __slots__ = (
-        "_base", "_block_starts", "_chunk_ends", "_chunk_sequences", "_chunk_times",
-        "_filled", "_gaps", "_incarnations", "_index_due", "_lines_before",
-        "_next_sequence", "_segment", "_view", "dropped", "max_size", "size", "store",
+        "_base", "_block_starts", "_filled", "_forgotten", "_gaps", "_incarnations",
+        "_index", "_index_due", "_lines_before", "_next_sequence", "_segment", "_view",
+        "clock", "dropped", "kept_from", "max_size", "size", "store",
     )  # fmt: skip
 
     def __init__(
         self,
         *,
+        clock: Clock,
         store: SpillStore | None = None,
+        index: ChunkIndex | None = None,
         max_size: int = 1 << 40,
         next_sequence: Callable[[], int] | None = None,
     ) -> None:
+        self.clock = clock
         self.max_size = max_size
         self.size = 0
         """Bytes kept."""
         self.dropped = 0
         """Bytes that arrived after *max_size* was reached."""
         self.store = SpillStore() if store is None else store
+        self.kept_from = 0
+        """The offset of the first byte that is not forgotten."""
         self._next_sequence = next_sequence or itertools.count().__next__
-        # One entry per chunk.
-        self._chunk_ends = self._chunk_sequences = NO_NUMBERS
-        self._chunk_times = NO_TIMES
+        self._index = ChunkIndex() if index is None else index
         # The segment that is being filled; its first byte has the offset *base*.
-        self._segment: Segment = bytearray()
+        self._segment: Memory = bytearray()
         self._view = NO_MEMORY
         self._base = 0
         self._filled = 0
@@ -124,6 +130,7 @@ class AppendBuffer:
         # One entry per incarnation: its first offset and its number.
         self._incarnations: list[tuple[int, int]] = []
         self._gaps: dict[int, Gap] = {}  # by incarnation, in order
+        self._forgotten: Gap | None = None
 
     # ---- writing
 
@@ -165,7 +172,7 @@ class AppendBuffer:
 
     def _record(self, count: int, now: float, number: int) -> None:
         """Record the arrival of *count* bytes, which lie behind the bytes kept so far."""
-        if not self.store.accepts_more:
+        if not (self.store.accepts_more and self._index.store.accepts_more):
             self.max_size = min(self.max_size, self.size)
         fits = min(count, self.max_size - self.size)
         if fits < count:
@@ -174,16 +181,16 @@ class AppendBuffer:
         if fits:
             self.size += fits
             self._filled += fits
-            self._chunk_ends.append(self.size)
-            self._chunk_times.append(now)
-            self._chunk_sequences.append(number)
+            self._index.add(self.size, now, self.clock.wall(now), number)
             if self.size >= self._index_due:
                 self._extend_index()
 
     def _drop(self, data: bytes, now: float, sequence: int) -> None:
         incarnation = self._incarnations[-1][1] if self._incarnations else 0
         if incarnation not in self._gaps:
-            self._gaps[incarnation] = Gap(incarnation, now, sequence)
+            stamp = self._index.next_stamp(self.clock.wall(now))
+            began = Arrival(now, stamp, sequence)
+            self._gaps[incarnation] = Gap(incarnation, began)
         self._gaps[incarnation].add(data)
         self.dropped += len(data)
 
@@ -210,8 +217,6 @@ class AppendBuffer:
 
     def _start_index(self) -> None:
         """Replace the shared empty arrays, before the first chunk."""
-        self._chunk_ends, self._chunk_sequences = array("Q"), array("Q")
-        self._chunk_times = array("d")
         self._block_starts, self._lines_before = array("Q", [0]), array("Q", [0])
 
     def _next_segment(self) -> None:
@@ -243,6 +248,51 @@ class AppendBuffer:
         self._view[: len(beginning)] = beginning
         self._filled = len(beginning)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many bytes wait for the disk that the child should wait too."""
+        return self.store.is_full or self._index.store.is_full
+
+    # ---- forgetting
+
+    def forget_before(self, incarnation: int) -> None:
+        """Forget the output of all incarnations before *incarnation*; count its bytes."""
+        place = next(
+            (at for at, (_, n) in enumerate(self._incarnations) if n >= incarnation),
+            len(self._incarnations),
+        )
+        if not place:
+            return
+        kept = self._incarnations[place:]
+        start = kept[0][0] if kept else self.size
+        missing = start - self.kept_from
+        newest = self._index.arrival(start) if missing else None
+        for gap in [
+            gap for gap in self._gaps.values() if gap.incarnation < incarnation
+        ]:
+            missing += gap.count
+            newest = gap.began
+            del self._gaps[gap.incarnation]
+        self._incarnations = kept
+        if newest is not None:
+            before = self._forgotten.count if self._forgotten else 0
+            self._forgotten = Gap(incarnation - 1, newest, before + missing)
+        if start > self.kept_from:
+            self.kept_from = start
+            self._forget_blocks(start)
+            self._index.forget(start)
+            self.store.forget(start)
+
+    def _forget_blocks(self, start: int) -> None:
+        """Forget the index of the blocks before *start*, which begins a block."""
+        count = bisect_left(self._block_starts, start)
+        counted = self._lines_before
+        del self._block_starts[:count]
+        if len(counted) > count:
+            del counted[:count]
+        else:  # lines that were never counted are not counted later
+            del counted[:-1]
+
     # ---- reading bytes
 
     def span(self, incarnation: int | None) -> tuple[int, int]:
@@ -262,7 +312,13 @@ class AppendBuffer:
         return self.size, self.size
 
     def read(self, offset: int) -> bytes:
-        """Return bytes from *offset*, at most the rest of a block; b"" at the end."""
+        """
+        Return bytes from *offset*, at most the rest of a block; b"" at the end.
+
+        Forgotten bytes are b"" as well.
+        """
+        if offset < self.kept_from:
+            return b""
         return self._range(offset, self._block_end(self._block_of(offset)))
 
     def _bytes(self, start: int, end: int) -> bytes:
@@ -274,11 +330,6 @@ class AppendBuffer:
             start += len(part)
         return b"".join(parts)
 
-    def offset_at(self, moment: float) -> int:
-        """Return the offset of the first chunk that arrived at or after *moment*."""
-        index = bisect_left(self._chunk_times, moment)
-        return self._chunk_ends[index - 1] if index else 0
-
     def _incarnation_at(self, end: int) -> int:
         """Return the incarnation that wrote the byte before *end*."""
         index = bisect_left(self._incarnations, (end, 0)) - 1
@@ -286,7 +337,7 @@ class AppendBuffer:
 
     def _block_of(self, offset: int) -> int:
         """Return the index of the block that holds the byte at *offset*."""
-        return bisect_right(self._block_starts, offset) - 1
+        return max(0, bisect_right(self._block_starts, offset) - 1)
 
     def _block_end(self, index: int) -> int:
         starts = self._block_starts

@@ -14,6 +14,7 @@ from realtalk_async.supervision.output.append_buffer import (
 from realtalk_async.supervision.output.line import (
     OutputLine,
     count_lines,
+    local_time,
     split_lines,
 )
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.supervision.output.append_buffer import Gap
+    from realtalk_async.supervision.output.chunk_index import ChunkIndex
     from realtalk_async.supervision.output.line import Clock
     from realtalk_async.supervision.output.spill import SpillStore
 
@@ -52,7 +54,7 @@ class OutputBuffer(AppendBuffer):
     counted in `dropped`, and readers see one gap line per incarnation with the number.
     """
 
-    __slots__ = ("_latest_block", "_latest_time", "_reported_lines", "clock", "stream")
+    __slots__ = ("_latest_block", "_latest_time", "_reported_lines", "stream")
 
     def __init__(
         self,
@@ -60,12 +62,18 @@ class OutputBuffer(AppendBuffer):
         *,
         clock: Clock,
         store: SpillStore | None = None,
+        index: ChunkIndex | None = None,
         max_size: int = 1 << 40,
         next_sequence: Callable[[], int] | None = None,
     ) -> None:
-        super().__init__(store=store, max_size=max_size, next_sequence=next_sequence)
+        super().__init__(
+            clock=clock,
+            store=store,
+            index=index,
+            max_size=max_size,
+            next_sequence=next_sequence,
+        )
         self.stream: StreamName = stream
-        self.clock = clock
         self._latest_block: tuple[int, list[bytes]] | None = None
         self._latest_time: tuple[float, datetime] | None = None
         self._reported_lines = 0
@@ -79,20 +87,27 @@ class OutputBuffer(AppendBuffer):
         Its time is the arrival of the chunk that holds its last byte.
         """
         end = start + len(raw)
-        chunk = bisect_left(self._chunk_ends, end)
-        when = self._chunk_times[chunk]
-        # Many lines arrive with one chunk: convert its time once.
-        if self._latest_time is None or self._latest_time[0] != when:
-            self._latest_time = when, self.clock.at(when)
+        arrival = self._index.arrival(end)
         return OutputLine(
             raw,
-            self._latest_time[1],
-            when,
+            self._local_time(arrival.stamp),
+            arrival.monotonic,
             self.stream,
             self._incarnation_at(end),
-            self._chunk_sequences[chunk],
+            arrival.sequence,
             partial=not raw.endswith(b"\n"),
         )
+
+    def _local_time(self, stamp: float) -> datetime:
+        # Many lines arrive with one chunk: convert its time once.
+        if self._latest_time is None or self._latest_time[0] != stamp:
+            self._latest_time = stamp, local_time(stamp)
+        return self._latest_time[1]
+
+    def offset_at(self, moment: datetime) -> int:
+        """Return an offset at or before the first byte that arrived at *moment*."""
+        # Wall times are rounded to microseconds.
+        return self._index.offset_at(moment.timestamp() - 1e-3)
 
     def _make_lines(self, raws: list[bytes], offset: int) -> list[OutputLine]:
         """Return the lines that follow each other from *offset*."""
@@ -176,14 +191,28 @@ class OutputBuffer(AppendBuffer):
             if incarnation in {None, gap.incarnation}
         )
 
+    def forgotten_line(self, start: int, end: int) -> OutputLine | None:
+        """Return the gap line of the forgotten bytes between two offsets, if any."""
+        gap, kept_from = self._forgotten, self.kept_from
+        if gap is None:
+            return None
+        # Bytes that were never kept count in the whole output only.
+        is_whole = not start and end >= kept_from
+        missing = gap.count if is_whole else min(end, kept_from) - start
+        if missing <= 0:
+            return None
+        line = self._dropped_line(b"", gap)
+        reason = "older than the newest incarnations"
+        return replace(line, partial=False, gap=missing, gap_reason=reason)
+
     def _dropped_line(self, raw: bytes, gap: Gap) -> OutputLine:
         return OutputLine(
             raw,
-            self.clock.at(gap.began),
-            gap.began,
+            local_time(gap.began.stamp),
+            gap.began.monotonic,
             self.stream,
             gap.incarnation,
-            gap.sequence,
+            gap.began.sequence,
             partial=not raw.endswith(b"\n"),
         )
 
@@ -191,29 +220,32 @@ class OutputBuffer(AppendBuffer):
 
     def blocks_from(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:
         """Yield (start, lines) of each block from the block that holds *offset*."""
-        index = self._block_of(offset)
         while True:
+            index = self._block_of(offset)
             # The block that is last now ends the iteration. If it is closed before the
             # next step, the next block begins with its last line: that would come twice.
             is_last = index == len(self._block_starts) - 1
+            offset = self._block_end(index)
             yield self._block_starts[index], self._lines_of_block(index)
             if is_last:
                 return
-            index += 1
 
     def blocks_back(self, offset: int) -> Iterator[tuple[int, list[bytes]]]:
         """Yield (start, lines) of each block backwards from *offset*."""
-        index = max(0, bisect_left(self._block_starts, offset) - 1)
-        while index >= 0:
-            yield self._block_starts[index], self._lines_of_block(index)
-            index -= 1
+        while True:
+            index = max(0, bisect_left(self._block_starts, offset) - 1)
+            offset = self._block_starts[index]
+            yield offset, self._lines_of_block(index)
+            if offset <= self.kept_from:
+                return
 
     def _lines_of_block(self, index: int) -> list[bytes]:
         """Return the lines of a block; those of the latest block are cached."""
         if index == len(self._block_starts) - 1:  # it still grows
             return split_lines(self._block(index))
-        if self._latest_block is None or self._latest_block[0] != index:
-            self._latest_block = index, split_lines(self._block(index))
+        start = self._block_starts[index]
+        if self._latest_block is None or self._latest_block[0] != start:
+            self._latest_block = start, split_lines(self._block(index))
         return self._latest_block[1]
 
     def count_before(self, offset: int) -> int:
@@ -223,6 +255,7 @@ class OutputBuffer(AppendBuffer):
         Each block is counted once, at the first need: 0.45 s a gigabyte, also from the
         disk's cache (one x86-64 core, CPython 3.11 to 3.13).
         """
+        offset = max(offset, self.kept_from)
         index = self._block_of(offset)
         counts = self._lines_before
         while len(counts) <= index:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.kernel.pipes import STREAMS
+from realtalk_async.supervision.output import chunk_index
 from realtalk_async.supervision.output.buffer import OutputBuffer, Volume
+from realtalk_async.supervision.output.chunk_index import ChunkIndex
 from realtalk_async.supervision.output.line import Clock, OutputLine
 from realtalk_async.supervision.output.spill import SpillStore
 
@@ -26,7 +28,10 @@ BACKLOG = 256 * 1024
 """Bytes of a binary stdout that wait for their consumer; beyond that the child waits."""
 
 STOPPING_BACKLOG = 16 * 1024 * 1024
-"""The same while the child is being stopped: a program that waits to write cannot end."""
+"""
+The same while the child is being stopped, and after its exit: a program that waits to write
+cannot end, and nobody may receive what is left.
+"""
 
 Positions = dict["StreamName", int]
 """The offset in each stream up to which a reader has read: the start of a line."""
@@ -40,10 +45,16 @@ class Capture:
         name: The process, for messages.
         max_size: Bytes to keep of each stream.
         on_error: Called, from a thread, if old output cannot be moved to the disk.
+        clock: Tells the wall time of an arrival; by default that of this machine.
     """
 
     def __init__(
-        self, name: str, *, max_size: int, on_error: Callable[[OSError], None]
+        self,
+        name: str,
+        *,
+        max_size: int,
+        on_error: Callable[[OSError], None],
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.number = 0
@@ -67,19 +78,32 @@ class Capture:
         """Called when a stream has no space for more output: the child must wait."""
         self.on_space: Callable[[StreamName], None] = _do_nothing
         """Called when the stream has space again."""
-        clock = Clock.now()
+        clock = Clock() if clock is None else clock
         self.buffers: dict[StreamName, OutputBuffer] = {
-            stream: OutputBuffer(
-                stream,
-                clock=clock,
-                store=SpillStore(
-                    on_error=on_error, on_space=partial(self._report_space, stream)
-                ),
-                max_size=max_size,
-                next_sequence=self._next_sequence,
-            )
+            stream: self._make_buffer(stream, clock, max_size, on_error)
             for stream in STREAMS
         }
+
+    def _make_buffer(
+        self,
+        stream: StreamName,
+        clock: Clock,
+        max_size: int,
+        on_error: Callable[[OSError], None],
+    ) -> OutputBuffer:
+        on_space = partial(self._report_space, stream)
+        return OutputBuffer(
+            stream,
+            clock=clock,
+            store=SpillStore(on_error=on_error, on_space=on_space),
+            index=ChunkIndex(
+                SpillStore(
+                    budget=chunk_index.BUDGET, on_error=on_error, on_space=on_space
+                )
+            ),
+            max_size=max_size,
+            next_sequence=self._next_sequence,
+        )
 
     def _report_space(self, stream: StreamName) -> None:
         """Call `on_space` in the loop; called from the writing thread."""
@@ -126,7 +150,7 @@ class Capture:
             fitted = buffer.dropped == 0
             buffer.append(data, now)
             filled = fitted and buffer.dropped > 0
-            if buffer.store.is_full:
+            if buffer.is_full:
                 self.on_full(stream)
         self._changed.notify()
         return filled
@@ -139,9 +163,9 @@ class Capture:
             self.on_full("stdout")
 
     def accept_more(self) -> None:
-        """Hold more of a binary stdout than usual: its process is being stopped."""
+        """Hold more of a binary stdout than usual: its process stops, or has exited."""
         self._backlog_limit = STOPPING_BACKLOG
-        if self._backlog_size < STOPPING_BACKLOG:
+        if self._binary and self._backlog_size < STOPPING_BACKLOG:
             self.on_space("stdout")
 
     def end(self) -> None:
@@ -203,6 +227,8 @@ class Capture:
 
     def _advance(self, positions: Positions) -> list[OutputLine]:
         """Return some new lines in the order of arrival, and move *positions* on."""
+        for name, position in positions.items():
+            positions[name] = max(position, self.buffers[name].kept_from)
         found = {
             name: self.buffers[name].complete_lines(position)
             for name, position in positions.items()
@@ -268,7 +294,9 @@ class Capture:
         position, _ = buffer.span(number)
         while True:
             over = self.number != number or not self.is_open
-            data = buffer.read(position)[: buffer.span(number)[1] - position]
+            start, end = buffer.span(number)
+            position = max(position, start)  # later, if it is forgotten
+            data = buffer.read(position)[: end - position]
             position += len(data)
             if data:
                 yield data

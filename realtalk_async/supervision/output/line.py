@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtalk_async.supervision.kernel.pipes import StreamName
 
 
@@ -18,7 +20,12 @@ class OutputLine:
     raw: bytes
     """The bytes as received, with the line feed; all lines joined are the stream."""
     at: datetime
-    """The arrival of the chunk that completed the line, in local time."""
+    """
+    The arrival of the chunk that completed the line, in local time.
+
+    It follows the wall clock, also after a suspend of the machine. If the clock was set
+    back, it does not change until the clock has caught up: it never goes back.
+    """
     monotonic: float
     """The same moment on the monotonic clock, in seconds."""
     stream: StreamName
@@ -33,12 +40,13 @@ class OutputLine:
     """
     gap: int = 0
     """The number of bytes missing at this place; a gap line has no bytes of its own."""
+    gap_reason: str = "max_size was reached"
 
     @property
     def text(self) -> str:
         """The line without its end; bytes that are not UTF-8 appear as U+FFFD."""
         if self.gap:
-            return f"[gap: {self.gap} bytes not kept: max_size was reached]"
+            return f"[gap: {self.gap} bytes not kept: {self.gap_reason}]"
         return self.raw.removesuffix(b"\n").removesuffix(b"\r").decode(errors="replace")
 
     def __str__(self) -> str:
@@ -57,22 +65,35 @@ class OutputLine:
         }
 
 
-@dataclass(frozen=True, slots=True)
+def wall_difference() -> float:
+    """Return the wall clock minus the monotonic clock, now, in seconds."""
+    return time.time() - time.monotonic()
+
+
 class Clock:
-    """One reading of both clocks, which converts monotonic seconds to wall time."""
+    """
+    Tells the wall time of moments on the monotonic clock that have just passed.
 
-    wall: float
-    monotonic: float
+    The difference of the clocks is read for each moment: the monotonic clock stands still
+    while the machine sleeps, and the wall clock may be set.
 
-    @classmethod
-    def now(cls) -> Clock:
-        """Read both clocks."""
-        return cls(time.time(), time.monotonic())
+    Args:
+        difference: Returns the wall clock minus the monotonic clock.
+    """
 
-    def at(self, monotonic: float) -> datetime:
-        """Return the local wall time of a moment on the monotonic clock."""
-        wall = self.wall + (monotonic - self.monotonic)
-        return datetime.fromtimestamp(wall, UTC).astimezone()
+    __slots__ = ("_difference",)
+
+    def __init__(self, difference: Callable[[], float] = wall_difference) -> None:
+        self._difference = difference
+
+    def wall(self, monotonic: float) -> float:
+        """Return the wall time of a moment that has just passed, in seconds since 1970."""
+        return monotonic + self._difference()
+
+
+def local_time(stamp: float) -> datetime:
+    """Return the local time of *stamp*, given in seconds since 1970."""
+    return datetime.fromtimestamp(stamp, UTC).astimezone()
 
 
 def split_lines(data: bytes, most: int = -1) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, overload
 
 from realtalk_async import arguments
@@ -23,7 +23,8 @@ class OutputLines(Sequence[OutputLine]):
     """
     The lines of one stream between two points: a read-only sequence, cut on demand.
 
-    A snapshot: later output does not appear in it. Slices are lists. ``lines[-100:]``
+    A snapshot: later output does not appear in it; output that is forgotten later becomes
+    a gap line at its beginning. Slices are lists. ``lines[-100:]``
     reads only the end; ``len()`` and positive indices count the lines before, once.
 
     Args:
@@ -37,19 +38,31 @@ class OutputLines(Sequence[OutputLine]):
         self._gaps = buffer.gap_lines(incarnation)
 
     @property
+    def _first(self) -> int:
+        """The offset of the first byte that is not forgotten."""
+        return min(max(self._start, self._buffer.kept_from), self._end)
+
+    @property
+    def _forgotten(self) -> tuple[OutputLine, ...]:
+        """The gap line of the bytes that are forgotten, if any."""
+        line = self._buffer.forgotten_line(self._start, self._end)
+        return () if line is None else (line,)
+
+    @property
     def _kept(self) -> int:
         """The number of lines without the gap lines."""
-        count = self._buffer.count_before
-        return count(self._end) - count(self._start) if self._start < self._end else 0
+        count, first = self._buffer.count_before, self._first
+        return count(self._end) - count(first) if first < self._end else 0
 
     def __len__(self) -> int:
-        return self._kept + len(self._gaps)
+        return len(self._forgotten) + self._kept + len(self._gaps)
 
     def __iter__(self) -> Iterator[OutputLine]:
-        return self._from_offset(self._start)
+        yield from self._forgotten
+        yield from self._from_offset(self._first)
 
     def _from_offset(self, offset: int) -> Iterator[OutputLine]:
-        """Iterate from the line that holds *offset*, gap lines included."""
+        """Iterate from the line that holds *offset*, later gap lines included."""
         for start, raw in self._raw(offset):
             yield self._buffer.make_line(raw, start)
         yield from self._gaps
@@ -68,13 +81,17 @@ class OutputLines(Sequence[OutputLine]):
 
     def __reversed__(self) -> Iterator[OutputLine]:
         yield from reversed(self._gaps)
-        if self._start >= self._end:
+        yield from self._kept_back()
+        yield from self._forgotten
+
+    def _kept_back(self) -> Iterator[OutputLine]:
+        if self._first >= self._end:
             return
         for start, lines in self._buffer.blocks_back(self._end):
             offset = start + sum(map(len, lines))
             for raw in reversed(lines):
                 offset -= len(raw)
-                if offset < self._start:
+                if offset < self._first:
                     return
                 if offset < self._end:
                     yield self._buffer.make_line(raw[: self._end - offset], offset)
@@ -98,15 +115,18 @@ class OutputLines(Sequence[OutputLine]):
 
     def _from_number(self, number: int) -> Iterator[OutputLine]:
         """Iterate from the line with that number, counted from 0."""
+        if number < len(self._forgotten):
+            return iter(self)
+        number -= len(self._forgotten)
         kept = self._kept
         if number >= kept:
             return iter(self._gaps[number - kept :])
-        before = self._buffer.count_before(self._start)
+        before = self._buffer.count_before(self._first)
         return self._from_offset(self._buffer.start_of_line(before + number))
 
     def _newest(self, count: int) -> list[OutputLine]:
         if not self._gaps:
-            found = self._buffer.newest_lines(count, self._start, self._end)
+            found = self._buffer.newest_lines(count, self._first, self._end)
             if found:
                 return found
         found = list(islice(reversed(self), count))
@@ -139,16 +159,12 @@ class OutputLines(Sequence[OutputLine]):
         """
         arguments.moment("since", since, optional=True)
         arguments.moment("until", until, optional=True)
-        lines = self if since is None else self._from_offset(self._offset_of(since))
+        lines = iter(self)
+        if since is not None:
+            kept = self._from_offset(max(self._first, self._buffer.offset_at(since)))
+            lines = chain(self._forgotten, kept)
         ended = takewhile(lambda line: until is None or line.at < until, lines)
         return [line for line in ended if since is None or line.at >= since]
-
-    def _offset_of(self, since: datetime) -> int:
-        """Return an offset at or before the first line that arrived after *since*."""
-        clock = self._buffer.clock
-        moment = clock.monotonic + since.timestamp() - clock.wall
-        # Wall times are rounded to microseconds: `between` compares the lines themselves.
-        return max(self._start, self._buffer.offset_at(moment - 1e-3))
 
     def __repr__(self) -> str:
         return f"<OutputLines {self._buffer.stream} {self._end - self._start} bytes>"

@@ -8,18 +8,21 @@ whatever ends the app.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
 import tempfile
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Segment = bytearray | mmap.mmap
+Segment = bytes | bytearray | mmap.mmap
+Memory = bytearray | mmap.mmap
+"""A segment that can be written."""
 
 LARGEST_SEGMENT = 1024 * 1024
 """
@@ -44,6 +47,9 @@ RESERVE = 1 << 30
 Bytes of the disk that spilled output leaves free, or a twentieth of the disk if that is
 less: the log and the app still have to write.
 """
+
+LEAST_FREED = 64 * 1024
+"""Bytes of a file that are no longer needed before their space is freed."""
 
 SPARE = 8
 """Segments that the thread keeps for use again."""
@@ -70,8 +76,8 @@ class SpillStore:
     """
 
     __slots__ = (
-        "_broken", "_budget", "_file", "_is_due", "_lock", "_on_error",
-        "_on_space", "_segments", "_size", "bytes_in_memory",
+        "_broken", "_budget", "_file", "_forgotten", "_freed", "_is_due", "_lock",
+        "_on_error", "_on_space", "_segments", "_size", "bytes_in_memory",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +91,8 @@ class SpillStore:
         self._on_error = on_error
         self._on_space = on_space
         self._size = 0
+        self._forgotten = 0  # nobody reads the bytes before this offset any more
+        self._freed = 0  # their space in the file is free up to this offset
         # The segments in memory, by offset.
         self._segments: list[tuple[int, memoryview]] = []
         self.bytes_in_memory = 0
@@ -116,7 +124,7 @@ class SpillStore:
         """Whether there is, or will be, space for more bytes; once false, always false."""
         return not self._broken or self.bytes_in_memory <= self._budget + BACKLOG
 
-    def new_segment(self, size: int) -> Segment:
+    def new_segment(self, size: int) -> Memory:
         """Return memory for *size* bytes with any content, a used segment if possible."""
         if size < LARGEST_SEGMENT:
             return bytearray(size)
@@ -141,6 +149,16 @@ class SpillStore:
                     return bytes(data[start - first : end - first])
         return os.pread(self._file, end - start, start)
 
+    def forget(self, before: int) -> None:
+        """
+        Forget the bytes before the offset *before*: nobody reads them again.
+
+        Their space on the disk is free when the next segment is written; those that still
+        wait for the disk are not written.
+        """
+        with self._lock:
+            self._forgotten = max(self._forgotten, before)
+
     def _has_work(self) -> bool:
         return self.bytes_in_memory > self._budget and not self._broken
 
@@ -148,7 +166,8 @@ class SpillStore:
         """Write the oldest segment, in the thread; return whether another one is due."""
         offset, data = self._segments[0]
         try:
-            self._write(data, offset)
+            if offset + len(data) > self._forgotten:
+                self._write(data, offset)
         except OSError as exc:
             self._give_up(exc)
             return False
@@ -168,10 +187,17 @@ class SpillStore:
             with tempfile.TemporaryFile(prefix="realtalk-") as file:
                 self._file = os.dup(file.fileno())
             FILES.add(self._file)
+        self._free_forgotten()
         _check_free_space(self._file)
         while data:  # the system may take fewer bytes than it is given
             written = os.pwrite(self._file, data, offset)
             data, offset = data[written:], offset + written
+
+    def _free_forgotten(self) -> None:
+        start, end = self._freed, self._forgotten
+        if end - start >= LEAST_FREED:
+            self._freed = end
+            _free_space(self._file, start, end)
 
     def _give_up(self, exc: OSError) -> None:
         with self._lock:
@@ -194,6 +220,25 @@ def _check_free_space(file: int) -> None:
         raise OSError(errno.ENOSPC, reason, tempfile.gettempdir())
 
 
+def _free_space(file: int, start: int, end: int) -> None:
+    """Free the disk space of a part of *file*, where the system and its disk can."""
+    if _fallocate is not None:
+        punch_hole, keep_size = 2, 1
+        _fallocate(file, punch_hole | keep_size, start, end - start)
+
+
+def _find_fallocate() -> Callable[[int, int, int, int], int] | None:
+    try:
+        found = ctypes.CDLL(None).fallocate64
+    except (AttributeError, OSError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return cast("Callable[[int, int, int, int], int]", found)
+
+
+_fallocate = _find_fallocate()
+
+
 def _map_memory(size: int) -> mmap.mmap:
     """Return fresh memory, mapped at once: cheaper than a fault for every page."""
     populate = getattr(mmap, "MAP_POPULATE", 0)
@@ -206,7 +251,7 @@ class _Writer:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._stores: deque[SpillStore] = deque()
-        self._spare: list[Segment] = []
+        self._spare: list[Memory] = []
         self._is_running = False
 
     def submit(self, store: SpillStore) -> None:
@@ -221,7 +266,7 @@ class _Writer:
                     target=self._run, name="realtalk-spill", daemon=True
                 ).start()
 
-    def spare_segment(self) -> Segment | None:
+    def spare_segment(self) -> Memory | None:
         """Return a segment that no store needs any more, if there is one."""
         with self._changed:
             return self._spare.pop() if self._spare else None

@@ -148,3 +148,31 @@ async def test_closing_ends_a_waiting_write(pipe):
     with pytest.raises(BrokenPipeError):
         await writing
     assert 0 < progress[0] < 1_000_000
+
+
+@pytest.mark.parametrize("call", ["read_to_end", "read_rest"])
+async def test_the_rest_of_an_exited_child_is_read_to_its_end(pipe, call):
+    receiver = Receiver()
+    reader = receiver.read(pipe[0])
+    os.write(pipe[1], b"x" * 50_000)
+    os.close(pipe[1])
+    getattr(reader, call)()
+    assert await reader.ended
+    assert (b"".join(receiver.chunks), receiver.ends) == (b"x" * 50_000, [True])
+
+
+async def test_a_reader_that_reads_to_the_end_can_be_paused(pipe):
+    """A grandchild may go on writing; what it writes must not fill the memory."""
+    receiver = Receiver()
+    reader = receiver.read(pipe[0])
+    reader.read_to_end()
+    reader.pause()
+    os.write(pipe[1], b"later")
+    await asyncio.sleep(0.01)
+    assert receiver.chunks == []
+    reader.read_rest()  # not more than a pipe holds
+    assert receiver.chunks == [b"later"]
+    assert receiver.ends == []
+    reader.resume()
+    os.close(pipe[1])
+    assert await reader.ended

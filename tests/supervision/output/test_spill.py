@@ -163,7 +163,7 @@ def test_segments_beyond_disk_and_memory_are_dropped_and_counted(monkeypatch):
     monkeypatch.setattr(os, "fstatvfs", lambda _file: nearly_full)
     errors = []
     store = SpillStore(budget=100_000, on_error=errors.append)
-    buffer = OutputBuffer("stdout", clock=Clock.now(), store=store)
+    buffer = OutputBuffer("stdout", clock=Clock(), store=store)
     buffer.begin(1)
     line = b"x" * 999 + b"\n"
     for _ in range(20_000):

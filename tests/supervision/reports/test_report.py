@@ -27,7 +27,7 @@ NOON = now_local().replace(hour=12, minute=0, second=0, microsecond=0)
 
 def lines(*texts, stream="stderr"):
     """Return the lines of a buffer that contains these texts."""
-    buffer = OutputBuffer(stream, clock=Clock.now())
+    buffer = OutputBuffer(stream, clock=Clock())
     buffer.begin(1)
     for text in texts:
         buffer.append(f"{text}\n".encode(), 0.0)
