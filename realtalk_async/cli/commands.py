@@ -122,8 +122,9 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
     realtalk.toml or Procfile in this folder is run. The output of a COMMAND is passed
     through unchanged; each line of the processes of a FILE begins with time and name.
 
-    Ctrl-C stops all processes in reverse order, each by its stop ladder (SIGTERM, after
-    five seconds SIGKILL, unless the file has another); a second Ctrl-C kills them.
+    Ctrl-C stops all processes, each after those that depend on it, by its stop ladder
+    (SIGTERM, after five seconds SIGKILL, unless the file has another); those that are left
+    after the shutdown_timeout of the file (15 s) are killed. A second Ctrl-C kills at once.
 
     \b
     Exit code

@@ -122,6 +122,7 @@ class Runner:
             strategy=spec.strategy,
             max_restarts=spec.max_restarts,
             window=spec.window,
+            shutdown_timeout=spec.shutdown_timeout,
         ) as manager:
             self._manager = manager
             manager.run_in_background(reap_orphans(owns_all=True))

@@ -427,6 +427,49 @@ def test_a_process_starts_after_its_dependency_is_ready(run, folder):
     assert out.index(b"first is ready") < out.index(b"second started")
 
 
+def test_independent_processes_start_and_stop_at_the_same_time(begin, folder):
+    """Each waits for the others, which would take for ever one after the other."""
+    names = "abcdef"
+    wait = "until [ $(ls *.up | wc -l) -ge 6 ]; do sleep 0.01; done"
+    (folder / "app.toml").write_text(
+        "".join(
+            f"""
+            [process.{name}]
+            command = "trap 'sleep 1; exit 0' TERM; touch {name}.up; {wait}; \
+            echo all here; while :; do sleep 0.05; done"
+            probes = [{{ line = "all here" }}]
+            """.replace("\\\n", "")
+            for name in names
+        )
+    )
+    one = begin("app.toml")
+    said = b""
+    for name in names:
+        if f"{name} is ready".encode() not in said:
+            said += read_until(one.stdout, f"{name} is ready".encode())
+    one.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    one.communicate(timeout=TIMEOUT)
+    assert time.monotonic() - began < 4, "the sum of all is 6 s"
+
+
+def test_ctrl_c_kills_what_is_left_at_the_shutdown_timeout(begin, folder):
+    (folder / "app.toml").write_text("""\
+        shutdown_timeout = 0.3
+        [process.deaf]
+        command = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+        ladder = [["TERM", 60]]
+        """)
+    one = begin("app.toml")
+    read_until(one.stdout, b"| ready")
+    one.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    out, _ = one.communicate(timeout=TIMEOUT)
+    assert time.monotonic() - began < 5
+    assert b"killed after 0.3 s of shutdown: 'deaf'" in out
+    assert one.returncode == 130
+
+
 def test_a_device_has_one_owner_at_a_time(run, folder):
     (folder / "app.toml").write_text("""\
         [process.one]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEVICE_PATIENCE = 30.0
 """Seconds to wait for devices, as for `ProcessManager.start`."""
 
+SHUTDOWN_TIMEOUT = 15.0
+"""Seconds that the stop of all processes may take, as for `ProcessManager`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -91,6 +94,8 @@ class AppSpec:
     """Restarts of all processes together that are allowed within the window."""
     window: float = 60.0
     """Seconds."""
+    shutdown_timeout: float = SHUTDOWN_TIMEOUT
+    """Seconds that the stop of all processes may take; then the rest is killed."""
 
     @property
     def is_single_command(self) -> bool:

@@ -3,6 +3,8 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
 
 ::
 
+    shutdown_timeout = 20                  # seconds for the stop of all; then SIGKILL
+
     [env]                                  # for all processes
     LANG = "C.UTF-8"
 
@@ -81,6 +83,7 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
         model.check_interval,
         model.max_restarts,
         model.window,
+        model.shutdown_timeout,
     )
 
 

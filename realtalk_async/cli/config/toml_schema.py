@@ -20,7 +20,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from realtalk_async.cli.config.spec import DEVICE_PATIENCE
+from realtalk_async.cli.config.spec import DEVICE_PATIENCE, SHUTDOWN_TIMEOUT
 from realtalk_async.cli.config.toml_lines import Path
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import (
@@ -337,6 +337,7 @@ class File(Table):
     check_interval: Seconds = 1.0
     max_restarts: Count | None = None
     window: Seconds = 60.0
+    shutdown_timeout: Number = SHUTDOWN_TIMEOUT
     env: Variables = {}
     process: dict[Name, ProcessTable] = {}
 

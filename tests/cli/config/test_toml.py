@@ -19,6 +19,7 @@ strategy = "rest_for_one"
 check_interval = 0.5
 max_restarts = 20
 window = 90
+shutdown_timeout = 20
 
 [env]
 LANG = "C"
@@ -48,7 +49,7 @@ def test_every_option_of_a_process_has_a_key():
     spec = parse_toml(FULL, "file", base="/base")
     assert spec.strategy == "rest_for_one"
     assert spec.check_interval == 0.5
-    assert (spec.max_restarts, spec.window) == (20, 90)
+    assert (spec.max_restarts, spec.window, spec.shutdown_timeout) == (20, 90, 20)
     db, app = spec.processes
     assert (db.name, db.command_line, db.restart.mode) == ("db", "exec db", "temporary")
     assert db.command.env == {"LANG": "C", "LEVEL": "3"}
