@@ -58,6 +58,13 @@ EVENTS = [
         "killed after 15 s of shutdown: 'mic'",
     ),
     (events.CallbackFailed(**ABOUT, callback="f", reason="bad"), "ERROR", "f failed"),
+    (
+        events.IncidentOccurred(
+            incident="a-1", processes=("a", "b", "c"), reason="x", seconds=0.2
+        ),
+        "ERROR",
+        "3 processes died of the same thing within 0.20 s: x (a, b, c)",
+    ),
     (events.GuardLost(process=MANAGER, reason="killed"), "WARNING", "killed"),
 ]
 
@@ -73,7 +80,7 @@ def test_every_event_has_a_log_entry_with_level_component_and_message(
     logged, component, message, context = event.log_entry()
     assert logged == level
     assert logged in list(Level)
-    about_manager = event.kind.startswith(("manager.", "guard."))
+    about_manager = event.kind.startswith(("manager.", "guard.", "incident."))
     assert component == (MANAGER if about_manager else "mic")
     assert message
     assert message[0].isupper()

@@ -22,18 +22,22 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     device.failed device: text, problem: text, reason: text, advice: text
     events.missed count: integer
     guard.lost process: text, incarnation: integer, reason: text, replaced: boolean
-    manager.degraded process: text, incarnation: integer, reason: text
+    incident.occurred process: text, incarnation: integer, incident: text,
+        processes: list of texts, reason: text, seconds: number, given_up: list of texts
+    manager.degraded process: text, incarnation: integer, incident: text,
+        incident_size: integer, reason: text
     manager.shutdown process: text, incarnation: integer, reason: text
     manager.shutdown_timed_out process: text, incarnation: integer, seconds: number,
         left: list of texts
     playback.cleared audible_ms: number
     player.switched seconds: number
     process.device_awaited process: text, incarnation: integer, holders: object
-    process.exited process: text, incarnation: integer, pid: integer or null,
-        exit_status: integer or text, cause: text, uptime: number, summary: text,
-        sign: text, last_lines: list of texts, after: number
-    process.given_up process: text, incarnation: integer, reason: text,
-        critical: boolean
+    process.exited process: text, incarnation: integer, incident: text,
+        incident_size: integer, pid: integer or null, exit_status: integer or text,
+        cause: text, uptime: number, summary: text, sign: text, last_words: text,
+        last_lines: list of texts, after: number
+    process.given_up process: text, incarnation: integer, incident: text,
+        incident_size: integer, reason: text, critical: boolean
     process.internal_error process: text, incarnation: integer, error: text,
         traceback: text
     process.output_dropped process: text, incarnation: integer, stream: text,
@@ -44,8 +48,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         reason: text
     process.ready process: text, incarnation: integer, after: number
     process.restart_failed process: text, incarnation: integer, reason: text
-    process.restart_scheduled process: text, incarnation: integer, delay: number,
-        reason: text
+    process.restart_scheduled process: text, incarnation: integer, incident: text,
+        incident_size: integer, delay: number, reason: text
     process.restarted process: text, incarnation: integer, pid: integer,
         downtime: number
     process.spawn_refused process: text, incarnation: integer, error: text
@@ -66,8 +70,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     service.unknown_event_sent type: text, data: object
     speech.started item_id: text
     speech.stopped item_id: text
-    task.failed process: text, incarnation: integer, reason: text, uptime: number,
-        traceback: text
+    task.failed process: text, incarnation: integer, incident: text,
+        incident_size: integer, reason: text, uptime: number, traceback: text
     tool.called call_id: text, name: text, arguments: text
     tool.finished call_id: text, name: text, output: text, seconds: number,
         failed: boolean
@@ -89,6 +93,7 @@ from realtalk_async.events.manager_events import (
     CallbackFailed,
     Degraded,
     GuardLost,
+    IncidentOccurred,
     ShutdownStarted,
     ShutdownTimedOut,
 )
@@ -125,6 +130,7 @@ __all__ = [
     "Event",
     "EventLogEntry",
     "GuardLost",
+    "IncidentOccurred",
     "InternalError",
     "OutputDropped",
     "ProbeFailed",

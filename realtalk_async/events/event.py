@@ -12,6 +12,10 @@ MANAGER = "manager"
 """The component of log entries that concern no single process."""
 
 
+NOTABLE = 3
+"""The number of processes from which an incident has an event and a log entry of its own."""
+
+
 class Cause(enum.StrEnum):
     """Why an incarnation ended."""
 
@@ -66,3 +70,24 @@ class Event(BaseEvent):
 
     def __str__(self) -> str:
         return f"{self.process}#{self.incarnation} {self.kind}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Event):
+    """A failure, or what follows from it: it may be a part of an incident of several processes."""
+
+    incident: str = ""
+    """The id of the incident; empty if there is none."""
+    incident_size: int = 0
+    """The number of processes of the incident so far, this one included."""
+
+    def _part(
+        self,
+        level: Literal["WARNING", "ERROR"],
+        message: str,
+        **context: object,
+    ) -> EventLogEntry:
+        """Return the log entry; of an incident that has an entry of its own, an INFO."""
+        if self.incident_size < NOTABLE:
+            return self._entry(level, message, **context)
+        return self._entry("INFO", message, **context, incident=self.incident)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.events.event import MANAGER, Event
+from realtalk_async.events.event import MANAGER, Event, Failure
 
 if TYPE_CHECKING:
     from realtalk_async.base_event import EventLogEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Degraded(Event):
+class Degraded(Failure):
     """The app continues without a process that is not critical."""
 
     kind = "manager.degraded"
@@ -20,12 +20,52 @@ class Degraded(Event):
     reason: str
 
     def log_entry(self) -> EventLogEntry:
-        return self._entry(
+        return self._part(
             "WARNING", f"Going on without {self.process}", reason=self.reason
         )
 
     def __str__(self) -> str:
         return f"degraded: {self.process}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentOccurred(Event):
+    """
+    Several processes died of the same thing within a second, such as the sound server's end.
+
+    Each death has an event of its own, with the id of the incident.
+    """
+
+    kind = "incident.occurred"
+    log_component = MANAGER
+    process: str = MANAGER
+    incident: str
+    """Its id: that of the event of the first death."""
+    processes: tuple[str, ...]
+    """In the order of their deaths."""
+    reason: str
+    """What they died of."""
+    seconds: float
+    """Seconds from the first death to the last one."""
+    given_up: tuple[str, ...] = ()
+    """Those that stay dead."""
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry(
+            "ERROR",
+            f"Incident: {len(self.processes)} processes died of the same thing",
+            reason=self.reason,
+            processes=list(self.processes),
+            seconds=round(self.seconds, 3),
+            **({"given_up": list(self.given_up)} if self.given_up else {}),
+            incident=self.incident,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.processes)} processes died of the same thing within "
+            f"{self.seconds:.2f} s: {self.reason} ({', '.join(self.processes)})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.events.event import Cause, Event
+from realtalk_async.events.event import Cause, Event, Failure
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SpawnRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessExited(Event):
+class ProcessExited(Failure):
     """An incarnation exited. Its output may still be drained."""
 
     kind = "process.exited"
@@ -110,6 +110,8 @@ class ProcessExited(Event):
     """How the process exited, for people: ``exit status 1``."""
     sign: str = ""
     """A recognised kind of failure, such as ``device busy``, and what to do about it."""
+    last_words: str = ""
+    """The line of its output that says why it failed; empty if none does."""
     last_lines: tuple[str, ...] = ()
     """The newest output lines of both streams, in the order of arrival."""
     after: float = 0.0
@@ -130,7 +132,7 @@ class ProcessExited(Event):
         if self.sign:
             context["looks_like"] = self.sign
         context["last_lines"] = list(self.last_lines)
-        return self._entry("ERROR", "Process died unexpectedly", **context)
+        return self._part("ERROR", "Process died unexpectedly", **context)
 
     def __str__(self) -> str:
         return f"{self.process} died: {self.summary}"
@@ -160,7 +162,7 @@ class InternalError(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFailed(Event):
+class TaskFailed(Failure):
     """A supervised coroutine raised."""
 
     kind = "task.failed"
@@ -170,7 +172,7 @@ class TaskFailed(Event):
     traceback: str = ""
 
     def log_entry(self) -> EventLogEntry:
-        return self._entry(
+        return self._part(
             "ERROR",
             "Task failed",
             reason=self.reason,
@@ -238,7 +240,7 @@ class ProbeFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestartScheduled(Event):
+class RestartScheduled(Failure):
     """A restart is scheduled."""
 
     kind = "process.restart_scheduled"
@@ -247,7 +249,7 @@ class RestartScheduled(Event):
     reason: str
 
     def log_entry(self) -> EventLogEntry:
-        return self._entry(
+        return self._part(
             "WARNING",
             "Restart scheduled",
             delay=round(self.delay, 3),
@@ -293,7 +295,7 @@ class RestartFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessGivenUp(Event):
+class ProcessGivenUp(Failure):
     """The process stays down: no further restart is tried."""
 
     kind = "process.given_up"
@@ -301,7 +303,7 @@ class ProcessGivenUp(Event):
     critical: bool = False
 
     def log_entry(self) -> EventLogEntry:
-        return self._entry(
+        return self._part(
             "ERROR", "Gave up restarting", reason=self.reason, critical=self.critical
         )
 

@@ -20,6 +20,7 @@ from realtalk_async.base_event import APP, POLICY, acting_as
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
+from realtalk_async.events.event import Failure
 from realtalk_async.exceptions import (
     CriticalProcessFailed,
     GaveUp,
@@ -43,6 +44,7 @@ from realtalk_async.supervision.policy.strategies import StartOrder
 from realtalk_async.supervision.process import ManagedProcess
 from realtalk_async.supervision.registry import ProcessOrTask, Registry
 from realtalk_async.supervision.reports.explanation import SupervisorContext
+from realtalk_async.supervision.reports.incidents import IncidentReporter
 from realtalk_async.supervision.reports.status import State
 from realtalk_async.supervision.task import SupervisedTask
 from realtalk_async.times import now_local
@@ -90,6 +92,7 @@ class Supervisor:
         self.events: EventBus[events.Event] = EventBus(logger, MANAGER)
         self.failure: GaveUp | None = None
         """The loss that shuts the manager down."""
+        self.incidents = IncidentReporter(self.publish, self.degraded)
         self._logger = logger
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
@@ -119,6 +122,7 @@ class Supervisor:
         self.registry.add(child)
         self.order.set_dependencies(name, dependencies)
         self.degraded.pop(name, None)
+        self.incidents.forget(name)
         self.critical.discard(name)
         if critical:
             self.critical.add(name)
@@ -187,6 +191,7 @@ class Supervisor:
             holders=self.device_leases.blockers(name),
             device_wait=self.device_leases.remaining_wait(name),
             devices=table.held_by(name),
+            incident=self.incidents.describe(name),
             together=tuple(other for other in together if other != name),
             intensity=""
             if intensity.most is None
@@ -216,6 +221,7 @@ class Supervisor:
 
     async def end(self) -> None:
         """Stop all children, then the background tasks, then the guard."""
+        self.incidents.report_all()
         try:
             with acting_as(APP if self.failure is None else POLICY):
                 await self._stop_all()
@@ -303,6 +309,8 @@ class Supervisor:
         """Publish an event to the log and to all subscribers."""
         if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
             event = replace(event, critical=True)
+        if isinstance(event, Failure):
+            event = self.incidents.note(event)
         if isinstance(event, events.ProcessRestarted):
             self.degraded.pop(event.process, None)
         elif isinstance(event, events.Unkillable):
@@ -382,9 +390,12 @@ class Supervisor:
         """Return *restart*, unless the manager closes or its limit is exceeded."""
         if self.ending.is_set():
             return StayDown("its manager is closing")
-        if restart.counted and (why := self.intensity.add(name, time.monotonic())):
+        if not restart.counted:
+            return restart
+        counts, delay = self.incidents.decide_restart(name)
+        if counts and (why := self.intensity.add(name, time.monotonic())):
             return GiveUp(f"{restart.reason}; {why}")
-        return restart
+        return replace(restart, delay=restart.delay + delay)
 
     def stop_restart_group(self, name: str) -> Awaitable[None] | None:
         """Return an awaitable that ends the processes that are restarted with *name*."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.supervision.reports.report import format_traceback, recognise
+from realtalk_async.supervision.reports.report import (
+    find_last_words,
+    format_traceback,
+    recognise,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -142,6 +146,7 @@ def exited(
         uptime=record.uptime,
         summary=record.summary,
         sign=f"{sign.kind}: {sign.advice}" if sign else "",
+        last_words=find_last_words(last, record.cause) if record.failed else "",
         last_lines=tuple(line.text for line in last),
         after=after,
     )

@@ -69,6 +69,8 @@ class SupervisorContext:
     """The devices that it holds exclusively."""
     together: tuple[str, ...] = ()
     """The processes that are restarted together with it."""
+    incident: str = ""
+    """The incident of its last death, with all processes; empty if it stood alone."""
     intensity: str = ""
     """The number of restarts of all processes and its limit, in words."""
 
@@ -88,6 +90,8 @@ class Explanation:
     """The report of the newest incarnation that failed; None if none failed."""
     attempts: tuple[RecoveryAttempt, ...]
     """The attempts to restart after that failure."""
+    incident: str = ""
+    """The incident to which that failure belongs; empty if it stood alone."""
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return it ready for JSON; *most_lines* as for `IncarnationReport.to_dict`."""
@@ -100,6 +104,7 @@ class Explanation:
             "next": list(self.next),
             "report": self.report and self.report.to_dict(most_lines=most_lines),
             "attempts": [one.to_dict() for one in self.attempts],
+            "incident": self.incident,
         }
 
     def __str__(self) -> str:
@@ -111,6 +116,8 @@ class Explanation:
         lines += [f"  why       {self.why}", f"  rule      {self.rule}"]
         for number, what in enumerate(self.next):
             lines.append(f"  {'' if number else 'next':<10}{what}")
+        if self.incident:
+            lines.append(f"  incident  {self.incident}")
         if self.report is None:
             return "\n".join([*lines, "nothing has failed so far"])
         lines.append(str(self.report))
@@ -131,6 +138,7 @@ def explain(forecast: Forecast, context: SupervisorContext) -> Explanation:
         ),
         forecast.failed,
         forecast.attempts,
+        context.incident,
     )
 
 

@@ -19,6 +19,7 @@ from realtalk_async.supervision.reports.status import (
 from realtalk_async.times import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
@@ -89,6 +90,25 @@ def recognise(lines: list[OutputLine]) -> Sign | None:
     return None
 
 
+def find_last_words(lines: Sequence[OutputLine], cause: Cause | None) -> str:
+    """
+    Return the line that says why a process died; empty if none does.
+
+    That is the line of a recognised failure, otherwise the last one of stderr, otherwise
+    the last one of stdout. The stdout of a process that a signal ended says nothing.
+    """
+    sign = recognise(list(lines))
+    if sign is not None:
+        return sign.line.strip()
+    streams = ("stderr", "stdout") if cause is Cause.FAILED else ("stderr",)
+    for stream in streams:
+        for line in reversed(lines):
+            text = line.text.strip()
+            if line.stream == stream and any(map(str.isalnum, text)):
+                return text
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class IncarnationReport:
     """
@@ -130,6 +150,11 @@ class IncarnationReport:
     def failed(self) -> bool:
         """Whether it ended in a failure."""
         return self.cause not in NOT_FAILED
+
+    @property
+    def last_words(self) -> str:
+        """The line of its output that says why it failed; empty if none does."""
+        return find_last_words(self.last_lines, self.cause) if self.failed else ""
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """
