@@ -104,9 +104,10 @@ class SpillStore:
 
     def __del__(self) -> None:
         """Free the disk space: no reader of the output is left."""
-        if self._file >= 0:
-            FILES.discard(self._file)
-            os.close(self._file)
+        file = getattr(self, "_file", -1)  # the constructor may have failed
+        if file >= 0:
+            FILES.discard(file)
+            os.close(file)
 
     @property
     def is_writing(self) -> bool:
