@@ -106,6 +106,14 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
+    """Plant an error at each step of the supervision of one child, one after the other."""
+    session.install(EXTRAS, *group("test"))
+    program = "tests/supervision/test_planted_faults.py"
+    session.run("python", program, *session.posargs)
+
+
+@nox.session
+def peer_faults(session: nox.Session) -> None:
     """Print what a session does after each fault of the offline peer in each phase."""
     session.install(EXTRAS, *group("test"))
     session.run("python", "tests/voice/test_fault_phases.py", *session.posargs)

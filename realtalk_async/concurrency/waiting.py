@@ -58,3 +58,15 @@ async def to_the_end(work: Coroutine[object, object, object]) -> None:
 async def settled(task: asyncio.Task[None]) -> None:
     """Wait until *task* has ended; its exception is not raised."""
     await asyncio.wait([task])
+
+
+def error_of(task: asyncio.Task[None]) -> BaseException | None:
+    """
+    Return the error that has ended a task.
+
+    A CancelledError that came out of a task which nobody cancelled is an error too.
+    """
+    try:
+        return task.exception()
+    except asyncio.CancelledError as error:
+        return None if task.cancelling() else error

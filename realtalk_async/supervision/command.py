@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shlex
@@ -19,6 +20,7 @@ from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWri
 from realtalk_async.supervision.kernel.spawn import (
     NewProcess,
     current_guard,
+    kill_unwatched,
     spawn_process,
     with_default_signals,
 )
@@ -342,50 +344,53 @@ def spawn(
         if is_handed_over:
             on_exit(child)
 
-    new, ours = _spawn_with_pipes(command, extra_env)
-    try:
-        child = ChildProcess(new, report_exit, on_error)
-    except BaseException:
-        _close_all(ours)
-        raise
     readers: dict[str, PipeReader] = {}
-    try:
+    with contextlib.ExitStack() as undo:
+        new, ours = _spawn_with_pipes(command, extra_env, undo)
+        undo.callback(kill_unwatched, new)
+        child = ChildProcess(new, report_exit, on_error)
+        undo.callback(child.kill_now)
         for name in STREAMS:
             if name in ours:
                 readers[name] = PipeReader(
-                    ours.pop(name),  # the reader closes it, whatever happens
+                    ours[name],
                     name,
                     on_data,
                     get_memory=get_memory,
                     on_end=child.check_exit,
                     on_error=on_error,
                 )
-    except BaseException:  # the loop cannot watch another descriptor
-        child.kill_now()
-        for reader in readers.values():
-            reader.close()
-        _close_all(ours)
-        raise
-    stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
+                undo.callback(readers[name].detach)
+        stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
+        undo.pop_all()
     is_handed_over = True
     return Running(child, stdin, readers)
 
 
 def _spawn_with_pipes(
-    command: Command, extra_env: Mapping[str, str]
+    command: Command, extra_env: Mapping[str, str], undo: contextlib.ExitStack
 ) -> tuple[NewProcess, dict[str, int]]:
     """
     Start a command in a new session.
+
+    Args:
+        command: The command.
+        extra_env: Variables to add to its environment.
+        undo: Closes the app's ends of the pipes, unless the caller takes them over.
 
     Returns:
         The process, and the app's ends of its pipes by name.
     """
     ours: dict[str, int] = {}
-    theirs: dict[str, int] = {}
-    try:
-        _make_pipes(command, ours, theirs)
-        streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL}
-        streams |= command.redirect | theirs
+    streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL, **command.redirect}
+    with contextlib.ExitStack() as theirs:
+        captured = [name for name in STREAMS if name not in command.redirect]
+        for name in ["stdin", *captured] if command.stdin else captured:
+            reading, writing = os.pipe()
+            mine, its = (writing, reading) if name == "stdin" else (reading, writing)
+            undo.callback(os.close, mine)
+            theirs.callback(os.close, its)
+            ours[name], streams[name] = mine, its
         new = spawn_process(
             command.argv,
             env=command.environment(extra_env),
@@ -395,26 +400,7 @@ def _spawn_with_pipes(
             stderr=streams["stderr"],
             options=command.options,
         )
-    except BaseException:
-        _close_all(ours)
-        raise
-    finally:
-        _close_all(theirs)
     return new, ours
-
-
-def _make_pipes(command: Command, ours: dict[str, int], theirs: dict[str, int]) -> None:
-    """Make the pipes one by one, so that a failure leaves only registered ones open."""
-    if command.stdin:
-        theirs["stdin"], ours["stdin"] = os.pipe()
-    for name in STREAMS:
-        if name not in command.redirect:
-            ours[name], theirs[name] = os.pipe()
-
-
-def _close_all(descriptors: dict[str, int]) -> None:
-    for descriptor in descriptors.values():
-        os.close(descriptor)
 
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:

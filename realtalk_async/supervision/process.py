@@ -330,10 +330,14 @@ class ManagedProcess(ProcessStreams):
             raise lifecycle.start_error from lifecycle.start_error.error
         if lifecycle.start_error is not None:
             raise lifecycle.start_error
-        if (
-            lifecycle.options.must_be_ready
-            and lifecycle.records[-1].cause is not Cause.STOPPED
-        ):
+        record = lifecycle.record
+        if record is None:
+            never_began = lifecycle.state is State.FATAL
+        else:
+            never_began = (
+                lifecycle.options.must_be_ready and record.cause is not Cause.STOPPED
+            )
+        if never_began:
             raise GaveUp(self.name, self.reason, self.get_report())
 
     async def wait(self) -> ProcessStatus:

@@ -129,9 +129,12 @@ class TaskLifecycle(Lifecycle):
 
     def _on_end(self, record: IncarnationRecord, _work: asyncio.Task[object]) -> None:
         """Record the time of its end at once; the cause is determined afterwards."""
-        if not record.finished:
-            record.end(None)
-            self._wake_up.set()
+        try:
+            if not record.finished:
+                record.end(None)
+                self._wake_up.set()
+        except Exception as error:  # noqa: BLE001 - the lifecycle must learn of the end
+            self.fail(record, error)
 
     def _finish_incarnation(
         self, record: IncarnationRecord, work: asyncio.Task[object]

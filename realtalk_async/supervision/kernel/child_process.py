@@ -67,8 +67,8 @@ class ChildProcess:
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
         self._pidfd = -1
-        self._poller = get_pollers().exits
         try:
+            self._poller = get_pollers().exits
             self._watch()
         except BaseException:
             self.kill_now()
@@ -145,14 +145,16 @@ class ChildProcess:
         if used is not None:
             # ru_maxrss counts KiB on Linux, see getrusage(2).
             self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
-        self._set_exited()
         try:
+            self._set_exited()
             self._on_exit(self)
         finally:
-            if self._pidfd >= 0:
-                self._poller.remove(self._pidfd)
-                os.close(self._pidfd)
-                self._pidfd = -1
+            pidfd, self._pidfd = self._pidfd, -1
+            if pidfd >= 0:
+                try:
+                    self._poller.remove(pidfd)
+                finally:
+                    os.close(pidfd)
 
     def send_signal(self, number: int) -> None:
         """

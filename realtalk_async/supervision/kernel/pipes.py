@@ -55,7 +55,7 @@ class PipeReader:
     Reads a pipe: one bounded read each time the loop finds it readable.
 
     Args:
-        descriptor: The read end; the reader owns it, also if it cannot be watched.
+        descriptor: The read end; the reader owns it, unless the constructor raises.
         stream: The name of the stream.
         on_data: Called with each chunk.
         get_memory: Called before each read.
@@ -99,7 +99,7 @@ class PipeReader:
             os.set_blocking(descriptor, False)
             self._start_reading()
         except BaseException:
-            self.close()
+            self.detach()
             raise
 
     @property
@@ -217,6 +217,12 @@ class PipeReader:
         self._has_ended = True
         self._on_end()
         self.close()
+
+    def detach(self) -> int:
+        """Stop reading and return the read end; from now on the caller owns it."""
+        self._stop_reading()
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
 
     def close(self) -> None:
         """Close the read end, even if the pipe still holds bytes. Idempotent."""

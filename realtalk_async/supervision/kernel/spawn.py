@@ -8,6 +8,7 @@ would have children that only SIGKILL ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -114,6 +115,19 @@ def spawn_process(
         raise OSError(errno.EINVAL, f"Invalid argument: {exc}") from exc
     owns_group = merged["start_new_session"] or merged.get("process_group") == 0
     return NewProcess(pid, bool(owns_group), at)
+
+
+def kill_unwatched(new: NewProcess) -> None:
+    """
+    Kill a program and reap it, unless it is reaped already. Blocks for 0.5 s at most.
+
+    Call it in the step that has started the program: its pid cannot be reused by then.
+    """
+    deadline = time.monotonic() + 0.5
+    with contextlib.suppress(ChildProcessError, ProcessLookupError):
+        while not os.waitpid(new.pid, os.WNOHANG)[0] and time.monotonic() < deadline:
+            (os.killpg if new.owns_group else os.kill)(new.pid, signal.SIGKILL)
+            time.sleep(0.001)
 
 
 def _suits_posix_spawn(options: Mapping[str, Any]) -> bool:

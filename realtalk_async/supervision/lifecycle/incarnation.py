@@ -14,6 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.child_process import make_asyncio_process
@@ -316,7 +317,8 @@ class Adopted(Incarnation):
             task.add_done_callback(self._report_error)
 
     def _report_error(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = error_of(task)
+        if error is not None:
             self._on_error(error)
 
     def _leads_a_group(self) -> bool:

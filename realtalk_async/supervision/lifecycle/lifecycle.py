@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from realtalk_async import events
 from realtalk_async.base_event import APP, POLICY, acting_as, get_actor
 from realtalk_async.concurrency.condition import LightEvent
+from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
@@ -149,9 +150,14 @@ class Lifecycle(LifecycleState, abc.ABC):
             self._stop.clear()
             self.start_error = None
             self._capture.is_over = False
-            self._task = self._supervisor.run_task(
-                self._run(get_actor()), f"lifecycle of {self.name}"
-            )
+            work = self._run(get_actor())
+            try:
+                self._task = self._supervisor.run_task(
+                    work, f"lifecycle of {self.name}"
+                )
+            except BaseException:
+                work.close()
+                raise
             self._task.add_done_callback(self._finish)
 
     def request_stop(self) -> None:
@@ -224,6 +230,8 @@ class Lifecycle(LifecycleState, abc.ABC):
         if self._task is task:
             if task.done():
                 self._abandon()
+                if (error := error_of(task)) is not None:
+                    self._publish_error(error)
             self._task = None
             self.settle_count += 1
             self._capture.is_over = True

@@ -264,6 +264,7 @@ class ProcessLifecycle(Lifecycle):
 
     async def _end_broken(self, record: IncarnationRecord) -> None:
         record.stopping = True
+        await self._stop_probes()
         running = record.running
         if running is not None:
             await self._run_ladder(record, running, AT_ONCE)

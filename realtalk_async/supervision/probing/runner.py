@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.supervision.policy.probes import (
     Check,
     Health,
@@ -70,7 +71,8 @@ class ProbeRunner:
         return task
 
     def _report_error(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = error_of(task)
+        if error is not None:
             self._on_error(error)
 
     async def run(self) -> None:
@@ -153,7 +155,10 @@ async def _run_check(check: Check, process: Probed, timeout: float) -> str | Non
             return await check(process)
     except TimeoutError as exc:
         return str(exc) or f"no answer within {timeout:g} s"
-    except Exception as exc:  # noqa: BLE001 - the app's check may raise anything
+    # The app's check may raise anything; a CancelledError of its own cancels nothing.
+    except (Exception, asyncio.CancelledError) as exc:
+        if _is_cancelling():
+            raise
         return f"{type(exc).__name__}: {exc}"
 
 

@@ -1,12 +1,13 @@
 """
-Plant one error at a time in the supervision of one process, while two neighbours run.
+Plant one error at a time in the supervision of one child, while two neighbours run.
 
 A first run lists the places: each call of a function of the package on behalf of the victim,
 and each await at which its supervision waits. Each further run raises an error at one place:
 a `PlantedError`, or a `CancelledError` that cancels nothing. The neighbours must not notice,
 nothing may be left, and the error must be told: once in the log, or to the caller.
 
-``python tests/supervision/planted_faults.py`` plants at all places and prints a table.
+The suite plants at every twentieth place. As a program, this file plants at all of them and
+prints a table: ``nox -s faults``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import argparse
 import asyncio
 import contextlib
 import dis
+import inspect
 import os
+import re
 import sys
 import tempfile
 import time
@@ -23,9 +26,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 import realtalk_async
 from realtalk_async import Logger, Probe, ProcessManager, RestartPolicy
-from realtalk_async.events import InternalError
 from realtalk_async.exceptions import RealtalkError
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
@@ -81,6 +85,8 @@ class Tracer:
         self.calls: dict[Place, bool] = {}
         """The places of calls; whether the function is a coroutine function."""
         self.awaits: dict[Place, None] = {}
+        self.is_in_check: set[Place] = set()
+        """Places within the check of a probe: an error there is a failed check."""
         self._inner: set[Place] = set()
         """Awaits of a coroutine of the package: the error is planted within it."""
         self.is_planted = False
@@ -89,18 +95,22 @@ class Tracer:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(FOLDERS):
             return
+        if code.co_flags & inspect.CO_GENERATOR:
+            return  # it may be called to be closed, and must not raise then
         if code.co_name in {"__repr__", "__str__", "<genexpr>", "<listcomp>"}:
             return
-        if code.co_flags & 0x80 and not is_resumed(frame) and not _is_called(frame):
-            return  # the first step of a task: no code of the package has run yet
+        if not is_resumed(frame) and _is_called_by_loop(frame):
+            return  # a task or callback that begins: no code of the package has run yet
         if not self._is_of_victim(frame):
             return
         place = self._place_of(frame)
         if place.kind == "await":
             self._inner |= {self._place_of(one) for one in _awaiting(frame)}
             self.awaits[place] = None
+            self.is_in_check |= {place} if _is_in_check(frame) else set()
         else:
-            self.calls[place] = bool(code.co_flags & 0x80)
+            self.calls[place] = bool(code.co_flags & inspect.CO_COROUTINE)
+            self.is_in_check |= {place} if _is_in_check(frame) else set()
         if place == self._place:
             self._place, self.is_planted = None, True
             sys.settrace(None)
@@ -130,13 +140,14 @@ class Tracer:
         return False
 
     def _objects_of_victim(self) -> set[int]:
-        process = self._manager.processes.get(VICTIM)
-        if process is None:
+        child = find_victim(self._manager)
+        if child is None:
             return set()
-        lifecycle = process._lifecycle
-        found = [process, lifecycle, lifecycle._capture, *lifecycle.records]
+        lifecycle = child._lifecycle
+        found = [child, lifecycle, lifecycle._capture, *lifecycle.records]
         found += lifecycle._capture.buffers.values()
-        found += lifecycle.probes.runners if lifecycle.probes else ()
+        probes = getattr(lifecycle, "probes", None)
+        found += probes.runners if probes else ()
         for record in lifecycle.records:
             running = getattr(record.running, "_running", None)
             if running is not None:
@@ -155,8 +166,17 @@ class Tracer:
         return found
 
 
-def _is_called(frame) -> bool:
-    return frame.f_back is not None and frame.f_back.f_code.co_name != "_run"
+def _is_in_check(frame) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "_run_check":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_called_by_loop(frame) -> bool:
+    back = frame.f_back
+    return back is None or back.f_code.co_filename == asyncio.events.__file__
 
 
 def _awaiting(frame):
@@ -167,8 +187,26 @@ def _awaiting(frame):
         frame = frame.f_back
 
 
-async def live(manager) -> None:
-    """The life of the victim: start, output, death, restart, stop."""
+def find_victim(manager):
+    return manager.processes.get(VICTIM) or manager.tasks.get(VICTIM)
+
+
+async def run_task(manager) -> None:
+    """Start, fail, restart and stop the victim: a task."""
+    begun = asyncio.Event()
+
+    async def fail() -> None:
+        begun.set()
+        await asyncio.sleep(0.001)
+        raise ValueError("the victim failed")
+
+    victim = await manager.start_task(VICTIM, fail, restart=POLICY)
+    await victim._lifecycle.until(lambda: victim.restarts > 0 or victim.is_settled)
+    await victim.stop()
+
+
+async def run_process(manager) -> None:
+    """Start, feed, restart and stop the victim: a process with output and probes."""
     command = programs.shell("echo begin; read line; echo $line; echo late >&2; exit 3")
     command = type(command)(*command.argv, stdin=True)
     victim = await manager.start(
@@ -195,9 +233,11 @@ class Outcome(NamedTuple):
 class Laboratory:
     """A manager with two neighbours, in which one victim after the other lives."""
 
-    def __init__(self, manager) -> None:
+    def __init__(self, manager, run_victim) -> None:
         self._manager = manager
+        self._run_victim = run_victim
         self._told: list[object] = []
+        """Errors that the loop was told, because they came out of a callback."""
         self._neighbours: dict[str, int] = {}
         self._before = (0, 0)
 
@@ -209,13 +249,9 @@ class Laboratory:
         for name in ("left", "right"):
             started = await self._manager.start(name, programs.runs())
             self._neighbours[name] = started.pid
-        self._manager.subscribe(
-            lambda event: self._told.append(event)
-            if isinstance(event, InternalError)
-            else None
-        )
-        await live(self._manager)
-        await settle()
+        for _ in range(2):
+            await self._run_victim(self._manager)
+            await settle()
         self._before = inventory()
 
     async def places(self) -> list[tuple[Place, type[BaseException]]]:
@@ -223,7 +259,7 @@ class Laboratory:
         tracer = Tracer(self._manager)
         sys.settrace(tracer)
         try:
-            await live(self._manager)
+            await self._run_victim(self._manager)
         finally:
             sys.settrace(None)
         return tracer.places()
@@ -235,26 +271,33 @@ class Laboratory:
         sys.settrace(tracer)
         try:
             async with asyncio.timeout(TIMEOUT):
-                await live(self._manager)
+                await self._run_victim(self._manager)
         except TimeoutError:
             problems.append("it hangs")
         except (PlantedError, RealtalkError, asyncio.CancelledError) as exc:
             raised = exc
         finally:
             sys.settrace(None)
-        if tracer.is_planted:
-            problems += self._check_told(raised)
+        if tracer.is_planted and place not in tracer.is_in_check:
+            problems += await self._check_told(place, error, raised)
         problems += await self._check_rest()
         return Outcome(place, error.__name__, tracer.is_planted, tuple(problems))
 
-    def _check_told(self, raised: BaseException | None) -> list[str]:
-        count = len(self._told) + (raised is not None and not self._told)
+    async def _check_told(
+        self, place: Place, error: type[BaseException], raised: BaseException | None
+    ) -> list[str]:
+        """Return a problem unless one ERROR entry, or the caller, was told."""
+        pattern = re.escape(f"{error.__name__}('{place}")
+        entries = await self._manager.logger.get_logs(level="ERROR", pattern=pattern)
+        count = len(entries) + len(self._told)
+        if not count and raised is not None:
+            return []
         return [] if count == 1 else [f"told {count} times"]
 
     async def _check_rest(self) -> list[str]:
         problems = []
         manager = self._manager
-        if (victim := manager.processes.get(VICTIM)) is not None:
+        if (victim := find_victim(manager)) is not None:
             pids = [one.pid for one in victim.get_history().incarnations if one.pid]
             try:
                 async with asyncio.timeout(TIMEOUT):
@@ -273,6 +316,7 @@ class Laboratory:
             problems.append("the manager closes")
         elif (after := await settled_inventory(self._before)) != self._before:
             problems.append(f"descriptors, tasks {self._before} became {after}")
+            self._before = after
         return problems
 
 
@@ -294,19 +338,26 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def plant_all(log: Path, *, share: int = 1, first: int = 0) -> list[Outcome]:
+async def plant_all(
+    log: Path, run_victim, *, share: int = 1, first: int = 0
+) -> list[Outcome]:
     """Plant at each place, or at every *share*-th from the *first* on."""
     outcomes = []
     async with Logger(log) as logger, ProcessManager(logger) as manager:
-        laboratory = Laboratory(manager)
+        laboratory = Laboratory(manager, run_victim)
         await laboratory.begin()
         places = await laboratory.places()
         for place, error in places[first::share]:
             outcome = await laboratory.plant(place, error)
             outcomes.append(outcome)
             if outcome.problems:
-                print(f"{error.__name__} at {place}: {'; '.join(outcome.problems)}", flush=True)
-            if any("lost" in problem or "close" in problem for problem in outcome.problems):
+                print(
+                    f"{error.__name__} at {place}: {'; '.join(outcome.problems)}",
+                    flush=True,
+                )
+            if any(
+                "lost" in problem or "close" in problem for problem in outcome.problems
+            ):
                 break  # what follows would blame the wrong place
     return outcomes
 
@@ -318,16 +369,37 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(BrokenPipeError):
-        log = Path(folder, "faults.log")
-        outcomes = asyncio.run(plant_all(log, share=options.share, first=options.first))
+        outcomes = [
+            outcome
+            for run_victim in (run_process, run_task)
+            for outcome in asyncio.run(
+                plant_all(
+                    Path(folder, f"{run_victim.__name__}.log"),
+                    run_victim,
+                    share=options.share,
+                    first=options.first,
+                )
+            )
+        ]
     planted = [one for one in outcomes if one.planted]
     kinds = Counter((one.place.kind, one.error) for one in planted)
     for (kind, error), count in sorted(kinds.items()):
         print(f"{count:4}  {error} at each {kind}")
     lost = sum("neighbour" in text for one in planted for text in one.problems)
     wrong = sum(bool(one.problems) for one in outcomes)
-    print(f"{len(planted)} errors planted, {lost} neighbours lost, {wrong} with a problem")
+    print(
+        f"{len(planted)} errors planted, {lost} neighbours lost, {wrong} with a problem"
+    )
     return int(bool(wrong))
+
+
+@pytest.mark.parametrize("run_victim", [run_process, run_task])
+def test_an_error_in_the_supervision_of_one_child_reaches_no_other(
+    tmp_path, run_victim
+):
+    outcomes = asyncio.run(plant_all(tmp_path / "app.log", run_victim, share=20))
+    assert sum(one.planted for one in outcomes) >= 3
+    assert [one for one in outcomes if one.problems] == []
 
 
 if __name__ == "__main__":
