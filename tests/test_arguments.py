@@ -272,6 +272,7 @@ START = {
     "restart": POLICY,
     "critical": FLAG,
     "depends_on": NAMES,
+    "binds_to": NAMES,
     "devices": NAMES,
     "device_patience": WAIT,
 }

@@ -34,9 +34,9 @@ INNER_LAYERS: dict[str, str] = {
         output
         command
         policy
-        device_leases
         probing
         reports
+        coordination
         lifecycle
         supervised
         process_streams

@@ -195,6 +195,7 @@ class Runner:
                 restart=process.restart,
                 critical=process.critical,
                 depends_on=process.depends_on,
+                binds_to=process.binds_to,
                 devices=process.devices,
                 device_patience=process.device_patience,
                 probes=process.probes,

@@ -60,3 +60,12 @@ class LightEvent:
         """Wait until the event is set; a reset right after it does not lose the wake-up."""
         if not self._is_set:
             await self._changed.wait()
+
+    async def is_set_within(self, seconds: float) -> bool:
+        """Wait for at most *seconds*; return whether it was set."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
-from realtalk_async.supervision.device_leases import checked_devices
+from realtalk_async.supervision.coordination.device_leases import checked_devices
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
@@ -196,6 +196,7 @@ class ProcessManager(SubprocessMethods):
         restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
+        binds_to: Iterable[str] = (),
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
         probes: Iterable[Probe] = (),
@@ -214,6 +215,13 @@ class ProcessManager(SubprocessMethods):
             critical: Whether the app cannot run without it: when it is given up, all
                 others are stopped and `CriticalProcessFailed` is raised.
             depends_on: Names that must be running (and ready) before it is started.
+            binds_to: Names that it depends on, restarts with and stops with. When one of
+                them restarts, it is stopped first, and started when that one is ready.
+                When one of them is given up, ends or is stopped, it is stopped too, and
+                started when that one is started again. Neither counts as its failure;
+                its own failure does not affect them. This is systemd's ``BindsTo=`` with
+                ``After=`` (``PartOf=`` is weaker), and what compose does for
+                ``restart: true`` in ``depends_on``.
             devices: Devices that only one process can use at a time, such as ``"hw:0"``.
                 It is started when no other process of this manager holds any of them;
                 waiting processes are served in order. It holds them until it has settled
@@ -254,8 +262,9 @@ class ProcessManager(SubprocessMethods):
             checked_devices(devices, device_patience),
         )
         needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
+        bound_to = arguments.several("binds_to", binds_to, arguments.one_line, "names")
         self._registry.check_free(name)
-        dependencies = self._supervisor.check_dependencies(name, needs)
+        dependencies = self._supervisor.check_dependencies(name, (*needs, *bound_to))
         managed = ManagedProcess(
             program,
             name,
@@ -273,7 +282,9 @@ class ProcessManager(SubprocessMethods):
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
         )
-        self._supervisor.add(managed, critical=critical, dependencies=dependencies)
+        self._supervisor.add(
+            managed, critical=critical, dependencies=dependencies, bound_to=bound_to
+        )
         await managed.start()
         return managed
 
@@ -285,6 +296,7 @@ class ProcessManager(SubprocessMethods):
         restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
         depends_on: Iterable[str] = (),
+        binds_to: Iterable[str] = (),
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
         fatal: Iterable[type[BaseException]] = (),
@@ -299,6 +311,8 @@ class ProcessManager(SubprocessMethods):
                 word.
             critical: Whether the app cannot run without it.
             depends_on: Names that must be running before it is called.
+            binds_to: Names that it depends on, restarts with and stops with, as for
+                `start`.
             devices: Devices that it uses exclusively, as for `start`.
             device_patience: Seconds to wait for them; then it is given up.
             fatal: Exceptions after which it is not called again.
@@ -319,8 +333,9 @@ class ProcessManager(SubprocessMethods):
         arguments.flag("critical", critical)
         wanted = checked_devices(devices, device_patience)
         needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
+        bound_to = arguments.several("binds_to", binds_to, arguments.one_line, "names")
         self._registry.check_free(name)
-        dependencies = self._supervisor.check_dependencies(name, needs)
+        dependencies = self._supervisor.check_dependencies(name, (*needs, *bound_to))
         task = SupervisedTask(
             function,
             name,
@@ -332,7 +347,9 @@ class ProcessManager(SubprocessMethods):
             ),
             earlier=self._registry.last_incarnation_of(name),
         )
-        self._supervisor.add(task, critical=critical, dependencies=dependencies)
+        self._supervisor.add(
+            task, critical=critical, dependencies=dependencies, bound_to=bound_to
+        )
         await task.start()
         return task
 
@@ -371,4 +388,7 @@ class ProcessManager(SubprocessMethods):
             InvalidConfiguration: If *name* is no text.
         """
         self._check_loop()
-        return await self._registry.find(name).stop()
+        child = self._registry.find(name)
+        if child.is_settled:  # it is not started again with a process it is bound to
+            self._supervisor.bonds.losses.pop(name, None)
+        return await child.stop()

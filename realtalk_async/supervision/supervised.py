@@ -85,6 +85,16 @@ class Supervised(Generic[LifecycleType]):
         return self._lifecycle.settled
 
     @property
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested since its last start."""
+        return self._lifecycle.stop_requested
+
+    def request_stop(self) -> None:
+        """Request its stop, and return at once; no restart follows."""
+        self._check_loop()
+        self._lifecycle.request_stop()
+
+    @property
     def last_checked(self) -> datetime | None:
         """The local time of the last check."""
         return self._last_checked

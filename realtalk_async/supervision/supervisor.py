@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.base_event import APP, POLICY, acting_as
+from realtalk_async.concurrency.condition import Condition
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
@@ -27,11 +27,13 @@ from realtalk_async.exceptions import (
     ProcessDead,
     TooManyRestarts,
 )
-from realtalk_async.supervision.device_leases import DeviceLeases
+from realtalk_async.supervision.coordination.background import BackgroundWork
+from realtalk_async.supervision.coordination.bonds import Bonds
+from realtalk_async.supervision.coordination.device_leases import DeviceLeases
+from realtalk_async.supervision.coordination.shutdown import KILL_WAIT, Shutdown, within
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.lifecycle import event_factories
-from realtalk_async.supervision.lifecycle.shutdown import KILL_WAIT, Shutdown, within
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
@@ -81,6 +83,7 @@ class Supervisor:
     ) -> None:
         self.registry = Registry(logger)
         self.order = StartOrder()
+        self.bonds = Bonds(self.registry, self.run_in_background)
         self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
         self.intensity = intensity
         self.guard = Guard(self._guard_lost) if guard else None
@@ -98,10 +101,18 @@ class Supervisor:
         self._on_loss = on_loss
         self._shutdown_timeout = shutdown_timeout
         self._shutdown: Shutdown | None = None
+        self._ending_groups: list[tuple[str, ...]] = []
+        """The groups of which not all incarnations have ended yet."""
+        self._group_ended = Condition()
         self._unkillable: set[str] = set()
         self._lifecycles: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = BackgroundWork(
+            self.publish,
+            lambda error: self.publish(
+                event_factories.internal_error(MANAGER, 0, error)
+            ),
+        )
 
     def begin(self, tasks: asyncio.TaskGroup, check_interval: float) -> None:
         """Run everything in *tasks* from now on, with the periodic health checks."""
@@ -116,10 +127,12 @@ class Supervisor:
         *,
         critical: bool,
         dependencies: tuple[str, ...] = (),
+        bound_to: tuple[str, ...] = (),
     ) -> None:
         """Register a process or task."""
         name = child.name
         self.registry.add(child)
+        self.bonds.bind(name, bound_to)
         self.order.set_dependencies(name, dependencies)
         self.degraded.pop(name, None)
         self.incidents.forget(name)
@@ -135,7 +148,7 @@ class Supervisor:
             UnknownProcess: If one of *names* is not registered.
             InvalidConfiguration: If the dependencies would form a cycle.
         """
-        dependencies = tuple(names)
+        dependencies = tuple(dict.fromkeys(names))
         for dependency in dependencies:
             self.registry.find(dependency)
         self.order.reject_cycles(name, dependencies)
@@ -151,6 +164,9 @@ class Supervisor:
         """Return a function that waits until *name* may be started."""
 
         async def wait() -> None:
+            await self._group_ended.wait_until(
+                lambda: not any(name in group for group in self._ending_groups)
+            )
             for dependency in dependencies:
                 await self.registry.find(dependency).wait_until_running()
             await self._wait_for_turn(name)
@@ -193,6 +209,9 @@ class Supervisor:
             devices=table.held_by(name),
             incident=self.incidents.describe(name),
             together=tuple(other for other in together if other != name),
+            bound_to=self.bonds.needs(name),
+            bound=tuple(self.bonds.all_dependants(name)),
+            lost=name in self.bonds.losses,
             intensity=""
             if intensity.most is None
             else f"all processes together had {intensity.within(time.monotonic())} of "
@@ -227,8 +246,7 @@ class Supervisor:
                 await self._stop_all()
             await self._end_escapees()
         finally:
-            for task in self._background:
-                task.cancel()
+            self._background.cancel()
             if self.guard is not None:
                 await self.guard.aclose()
 
@@ -334,32 +352,7 @@ class Supervisor:
     ) -> None:
         """Run a coroutine until the manager ends; an error in it is published."""
         assert self._tasks is not None
-        task = self._tasks.create_task(self._run_isolated(work, name), name=name)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda _: _close_unused(work))
-
-    async def _run_isolated(self, work: Coroutine[None, None, None], name: str) -> None:
-        """Await *work*; if it ignores its cancellation, leave it behind."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task], timeout=KILL_WAIT)
-            if not task.done():
-                what = f"it ignored its cancellation for {KILL_WAIT:g} s and still runs"
-                self.publish(
-                    events.CallbackFailed(process=MANAGER, callback=name, reason=what)
-                )
-                raise
-        if task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, Exception):  # it must not end the task group
-            self.publish(event_factories.internal_error(MANAGER, 0, error))
-        elif error is not None:
-            raise error
+        self._background.run(self._tasks, work, name)
 
     def group_started(self, pid: int) -> None:
         """Tell the guard of a new process group."""
@@ -410,13 +403,35 @@ class Supervisor:
         return self._end_together(name, names) if len(names) > 1 else None
 
     async def _end_together(self, name: str, names: tuple[str, ...]) -> None:
+        """End the others of a group; none of them starts before all have ended."""
         self.order.set_restart_order(names)
-        for other in reversed(names):
-            if other != name:
-                with acting_as(POLICY):
-                    await self.registry[other].restart_with_group(
-                        f"restarted together with {name!r}"
-                    )
+        self._ending_groups.append(names)
+        try:
+            for other in reversed(names):
+                if other != name:
+                    with acting_as(POLICY):
+                        await self.registry[other].restart_with_group(
+                            f"restarted together with {name!r}"
+                        )
+        finally:
+            self._ending_groups.remove(names)
+            self._group_ended.notify()
+
+    def end_bound(self, name: str, *, for_good: bool) -> Awaitable[object] | None:
+        """Return an awaitable that ends what restarts and stops with *name*, if any."""
+        if self.ending.is_set():  # the shutdown keeps the order
+            return None
+        return self.bonds.stop(name) if for_good else self.bonds.restart(name)
+
+    def begins(self, name: str) -> None:
+        """Start what was stopped because *name* had ended: it starts again."""
+        if not self.ending.is_set():
+            self.bonds.begin(name)
+
+    def stop_reason(self, name: str) -> str:
+        """Return why *name* is stopped; "" if the app requested it."""
+        loss = self.bonds.losses.get(name)
+        return loss.reason if loss else ""
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Continue without a process that was given up, or shut down if it is critical."""
@@ -424,14 +439,22 @@ class Supervisor:
         self._note_for_shutdown(name)
         if name not in self._unkillable:  # a survivor may still hold the device
             self.device_leases.release(name)
-        if given_up is None or self.ending.is_set():
+        if self.ending.is_set():
             return
-        failure = self._fatal_loss(name, given_up)
-        if failure is None:
+        loss, failure = self.bonds.losses.get(name), None
+        if given_up is not None:
+            failure = self._fatal_loss(name, given_up)
+        elif name in self.critical and loss and loss.failed:
+            failure = self._fatal_loss(name, loss.reason)
+        if failure is not None:
+            self._shut_down(failure)
+            return
+        if given_up is not None:
             self.degraded[name] = given_up
             self.publish(events.Degraded(process=name, reason=given_up))
-        else:
-            self._shut_down(failure)
+        failed = given_up is not None or bool(loss and loss.failed)
+        how = "was given up" if given_up else "ended"
+        self.bonds.lose(name, f"{how}: {self.registry[name].reason}", failed=failed)
 
     def _fatal_loss(self, name: str, reason: str) -> GaveUp | None:
         """Return the failure that shuts the manager down; None if the app continues."""
@@ -459,12 +482,3 @@ class Supervisor:
         )
         self.ending.set()
         self._on_loss()
-
-
-def _close_unused(work: Coroutine[None, None, None]) -> None:
-    """Close a coroutine that was never started: Python would warn."""
-    if (
-        not inspect.iscoroutine(work)
-        or inspect.getcoroutinestate(work) == "CORO_CREATED"
-    ):
-        work.close()

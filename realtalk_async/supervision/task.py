@@ -185,7 +185,8 @@ class TaskLifecycle(Lifecycle):
 
     def _stay_down(self) -> StayDown:
         has_run = self.state in {State.RUNNING, State.STOPPING}
-        return StayDown(self.reason if has_run else "stopped before it was started")
+        how = self.reason if has_run else "stopped before it was started"
+        return StayDown(self._supervisor.stop_reason(self.name) or how)
 
     def _decide_by_policy(self, now: float, share: float) -> Decision:
         """Apply the policy, unless another call cannot succeed."""

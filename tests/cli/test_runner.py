@@ -470,6 +470,24 @@ def test_ctrl_c_kills_what_is_left_at_the_shutdown_timeout(begin, folder):
     assert one.returncode == 130
 
 
+def test_a_process_restarts_with_the_one_that_it_is_bound_to(run, folder):
+    (folder / "app.toml").write_text("""\
+        [process.db]
+        command = "echo >> starts; echo ready; sleep 0.3; [ $(wc -l < starts) -gt 1 ]"
+        probes = [{ line = "ready" }]
+        restart = { first_delay = 0 }
+
+        [process.api]
+        command = "echo api runs; exec sleep 100"
+        binds_to = ["db"]
+        """)
+    code, out, _ = run("app.toml", "--check")
+    assert b"bound to db" in out
+    code, out, _ = run("app.toml")
+    assert code == 0, "both end when db has finished"
+    assert out.count(b"| api runs") == 2
+
+
 def test_a_device_has_one_owner_at_a_time(run, folder):
     (folder / "app.toml").write_text("""\
         [process.one]

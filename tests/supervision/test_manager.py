@@ -77,7 +77,7 @@ def records(pid):
 # ---- the block
 
 
-async def test_the_end_of_the_block_stops_all_in_the_reverse_order_of_their_start(
+async def test_the_end_of_the_block_signals_all_in_the_reverse_order_of_their_start(
     logger,
 ):
     async with ProcessManager(logger) as manager:
@@ -85,7 +85,7 @@ async def test_the_end_of_the_block_stops_all_in_the_reverse_order_of_their_star
         for name in ("one", "two", "three"):
             await manager.start(name, programs.runs())
         assert manager.status == "running"
-    stopped = published(received, "process.stopped")
+    stopped = published(received, "process.stop_step")
     assert [name for _, name in stopped] == ["three", "two", "one"]
     assert manager.status == "closed"
     assert {one.exit_status for one in manager.processes.values()} == {-15}

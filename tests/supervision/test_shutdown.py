@@ -8,8 +8,8 @@ import time
 import pytest
 
 from realtalk_async import CriticalProcessFailed, Ladder, ProcessManager, events
-from realtalk_async.supervision.lifecycle import shutdown
-from realtalk_async.supervision.lifecycle.shutdown import Shutdown
+from realtalk_async.supervision.coordination import background
+from realtalk_async.supervision.coordination.shutdown import Shutdown
 from realtalk_async.testing import programs
 
 PATIENT = Ladder(("TERM", 60))
@@ -186,7 +186,7 @@ async def test_a_timeout_of_zero_kills_at_once(logger):
 async def test_work_that_ignores_its_cancellation_is_left_behind(
     logger, how, monkeypatch
 ):
-    monkeypatch.setattr(shutdown, "KILL_WAIT", 0.1)
+    monkeypatch.setattr(background, "KILL_WAIT", 0.1)
     monkeypatch.setattr("realtalk_async.supervision.supervisor.KILL_WAIT", 0.1)
     go = asyncio.Event()
 

@@ -66,6 +66,7 @@ class ProcessSpec:
     restart: RestartPolicy = TRANSIENT
     critical: bool = False
     depends_on: tuple[str, ...] = ()
+    binds_to: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     device_patience: float = DEVICE_PATIENCE
     probes: tuple[Probe, ...] = ()
@@ -73,6 +74,11 @@ class ProcessSpec:
     max_size: int = MAX_SIZE
     line: int | None = None
     """The line of the file that begins the process, counted from 1."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the processes that it starts after."""
+        return tuple(dict.fromkeys((*self.depends_on, *self.binds_to)))
 
     @property
     def command_line(self) -> str:
@@ -138,7 +144,9 @@ def start_order(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
 
 
 def in_start_order(
-    processes: Iterable[ProcessSpec], file: str, line_of: Callable[[str], int | None]
+    processes: Iterable[ProcessSpec],
+    file: str,
+    line_of: Callable[[str, str], int | None],
 ) -> tuple[ProcessSpec, ...]:
     """
     Return the processes, each after the processes that it depends on.
@@ -146,7 +154,7 @@ def in_start_order(
     Args:
         processes: In any order.
         file: The file's path, for the problems.
-        line_of: Returns the line with the dependencies of the process of that name.
+        line_of: Returns the line of a key of the process of that name.
 
     Raises:
         InvalidSpec: If a process depends on an unknown process or, directly or not, on
@@ -154,23 +162,24 @@ def in_start_order(
     """
     by_name = {process.name: process for process in processes}
 
-    def problem(name: str, what: str) -> Problem:
-        return Problem(file, line_of(name), f"process.{name}.depends_on", what)
+    def problem(name: str, need: str, what: str) -> Problem:
+        key = "depends_on" if need in by_name[name].depends_on else "binds_to"
+        return Problem(file, line_of(name, key), f"process.{name}.{key}", what)
 
     known = ", ".join(map(repr, by_name))
     problems = [
-        problem(process.name, f"no process is named {need!r}; there are {known}")
+        problem(process.name, need, f"no process is named {need!r}; there are {known}")
         for process in by_name.values()
-        for need in process.depends_on
+        for need in process.needs
         if need not in by_name
     ]
     groups: list[list[str]] = []
     try:
-        groups = start_order({one.name: one.depends_on for one in by_name.values()})
+        groups = start_order({one.name: one.needs for one in by_name.values()})
     except CycleError as exc:
         circle: list[str] = exc.args[1][::-1]
         what = f"these processes wait for each other: {' -> '.join(circle)}"
-        problems.append(problem(circle[0], what))
+        problems.append(problem(circle[0], circle[1], what))
     if problems:
         raise InvalidSpec(problems)
     return tuple(by_name[name] for group in groups for name in group)
@@ -180,7 +189,7 @@ def describe_start_order(spec: AppSpec) -> list[str]:
     """Return lines with the order of the start: the processes of a group start together."""
     by_name = {process.name: process for process in spec.processes}
     width = max(map(len, by_name), default=0)
-    groups = start_order({one.name: one.depends_on for one in spec.processes})
+    groups = start_order({one.name: one.needs for one in spec.processes})
     lines: list[str] = []
     for number, group in enumerate(groups, 1):
         for index, name in enumerate(group):
@@ -190,7 +199,9 @@ def describe_start_order(spec: AppSpec) -> list[str]:
 
 
 def _describe(process: ProcessSpec) -> str:
-    traits = [f"after {', '.join(process.depends_on)}"] if process.depends_on else []
+    traits = [f"after {', '.join(process.needs)}"] if process.needs else []
+    if process.binds_to:
+        traits.append(f"bound to {', '.join(process.binds_to)}")
     traits.append(process.restart.mode)
     if process.critical:
         traits.append("critical")

@@ -15,7 +15,7 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
 
     [process.app]
     command = "exec ./app --url $URL"      # a string is run by a shell
-    depends_on = ["peer"]
+    depends_on = ["peer"]                  # or binds_to: it restarts with it, too
     restart = { mode = "permanent", max_failures = 10 }
     ladder = [["INT", 0.5], ["TERM", 2]]
     devices = ["hw:0"]                     # no two processes have it at a time
@@ -77,7 +77,7 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
     return AppSpec(
         file,
         in_start_order(
-            processes, file, lambda name: lines.line_of(("process", name, "depends_on"))
+            processes, file, lambda name, key: lines.line_of(("process", name, key))
         ),
         model.strategy,
         model.check_interval,
@@ -107,6 +107,7 @@ def _process(
         restart=table.restart.policy(),
         critical=table.critical,
         depends_on=tuple(table.depends_on),
+        binds_to=tuple(table.binds_to),
         devices=tuple(table.devices),
         device_patience=table.device_patience,
         probes=tuple(table.probes),

@@ -323,6 +323,7 @@ class ProcessTable(Table):
     restart: Annotated[RestartTable, BeforeValidator(_read_mode)] = RestartTable()
     critical: Flag = False
     depends_on: Texts = []
+    binds_to: Texts = []
     devices: Texts = []
     device_patience: Number = DEVICE_PATIENCE
     probes: list[Annotated[Probe, PlainValidator(_read_probe)]] = []

@@ -131,7 +131,7 @@ class Lifecycle(LifecycleState, abc.ABC):
 
     def _stay_down(self) -> StayDown:
         """Return the decision that follows a stop request."""
-        return StayDown("it was stopped")
+        return StayDown(self._supervisor.stop_reason(self.name) or "it was stopped")
 
     # ---- requests
 
@@ -159,6 +159,12 @@ class Lifecycle(LifecycleState, abc.ABC):
                 work.close()
                 raise
             self._task.add_done_callback(self._finish)
+            self._supervisor.begins(self.name)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested since the last start."""
+        return self._stop.is_set()
 
     def request_stop(self) -> None:
         """Request a stop; no restart follows."""
@@ -344,7 +350,7 @@ class Lifecycle(LifecycleState, abc.ABC):
     async def _wait_for_dependencies(self) -> None:
         if self._dependencies is None:
             return
-        if not self.records:
+        if not self.records or self.state is State.STARTING:
             self._enter(State.STARTING, "waiting for its dependencies")
         try:
             await run_unless_stopped(self._stop, self._dependencies())
@@ -370,9 +376,17 @@ class Lifecycle(LifecycleState, abc.ABC):
             if self._stop.is_set() or record.unhealthy or record.group_restart:
                 record.stopping = True
                 self._enter(State.STOPPING, "being stopped")
+                await self._end_bound(record)
                 return
             self._wake_up.clear()
             await self._wake_up.wait()
+
+    async def _end_bound(self, record: IncarnationRecord) -> None:
+        """First end what is bound to this child, unless this one hangs or is killed."""
+        if not (record.unhealthy or record.kill_requested):
+            ending = self._supervisor.end_bound(self.name, for_good=self._stop.is_set())
+            if ending is not None:
+                await ending
 
     def _decide(self) -> Decision:
         """Decide what follows; the supervisor may veto a restart."""
@@ -420,22 +434,25 @@ class Lifecycle(LifecycleState, abc.ABC):
         while not (self._stop.is_set() or self._request):
             self._wake_up.clear()
             left = deadline - time.monotonic()
-            if left <= 0 or not await _is_set_within(self._wake_up, left):
+            if left <= 0 or not await self._wake_up.is_set_within(left):
                 break
         if self._supervisor.closing:
             await self._stop.wait()  # a closing manager stops every child
         if self._stop.is_set():
-            self._enter(State.EXITED, "stopped while waiting for its restart")
+            why = self._supervisor.stop_reason(self.name)
+            self._enter(State.EXITED, why or "stopped while waiting for its restart")
         return not self._stop.is_set()
 
     async def _stop_restart_group(self) -> None:
         """End the incarnations of the processes that are restarted with this one."""
-        if self._request or (self.record and self.record.group_restart):
-            return
-        preparation = self._supervisor.stop_restart_group(self.name)
-        if preparation is not None:
-            with contextlib.suppress(StartRefused):
-                await run_unless_stopped(self._stop, preparation)
+        by_policy = not (self._request or (self.record and self.record.group_restart))
+        for ending in (
+            self._supervisor.stop_restart_group(self.name) if by_policy else None,
+            self._supervisor.end_bound(self.name, for_good=False),
+        ):
+            if ending is not None:
+                with contextlib.suppress(StartRefused):
+                    await run_unless_stopped(self._stop, ending)
 
     def _settle(self, decision: Decision) -> None:
         """Enter the final state that the decision gives."""
@@ -480,13 +497,3 @@ def _is_being_cancelled() -> bool:
     """Return whether the running task is cancelled; a callee may raise the same error."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-async def _is_set_within(event: LightEvent, seconds: float) -> bool:
-    """Wait for *event* for at most *seconds*; return whether it was set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

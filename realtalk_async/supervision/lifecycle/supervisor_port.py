@@ -52,6 +52,18 @@ class SupervisorPort(Protocol):
         """Return an awaitable that ends the processes that are restarted with *name*."""
         ...
 
+    def end_bound(self, name: str, *, for_good: bool) -> Awaitable[object] | None:
+        """Return an awaitable that ends what restarts and stops with *name*, if any."""
+        ...
+
+    def begins(self, name: str) -> None:
+        """Start what was stopped because *name* had ended: it starts again."""
+        ...
+
+    def stop_reason(self, name: str) -> str:
+        """Return why *name* is stopped; "" if the app requested it."""
+        ...
+
     def settled(self, name: str, given_up: str | None) -> None:
         """
         Record that no restart of *name* is due.
@@ -96,6 +108,16 @@ class StandalonePort:
 
     def stop_restart_group(self, name: str) -> Awaitable[None] | None:
         """Return None: no other process is restarted together with it."""
+
+    def end_bound(self, name: str, *, for_good: bool) -> Awaitable[object] | None:
+        """Return None: nothing is bound to it."""
+
+    def begins(self, name: str) -> None:
+        """Do nothing: nothing is bound to it."""
+
+    def stop_reason(self, name: str) -> str:
+        """Return "": only the app stops it."""
+        return ""
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Do nothing: there is no manager."""

@@ -71,6 +71,12 @@ class SupervisorContext:
     """The processes that are restarted together with it."""
     incident: str = ""
     """The incident of its last death, with all processes; empty if it stood alone."""
+    bound_to: tuple[str, ...] = ()
+    """The processes that it restarts and stops with."""
+    bound: tuple[str, ...] = ()
+    """The processes that restart and stop with it."""
+    lost: bool = False
+    """Whether it was stopped because a process that it is bound to has ended."""
     intensity: str = ""
     """The number of restarts of all processes and its limit, in words."""
 
@@ -187,11 +193,17 @@ def _on_failure(forecast: Forecast, context: SupervisorContext) -> Iterator[str]
     """Yield what happens if it fails."""
     for device in context.devices:
         yield f"holds the device {device!r} exclusively"
-    state = forecast.status.state
+    state, bound_to = forecast.status.state, " and ".join(map(repr, context.bound_to))
     if state not in FAILURE_STATES:
-        if state is not State.STOPPING:
+        if context.lost:
+            yield f"is started again with {bound_to}"
+        elif state is not State.STOPPING:
             yield "stays dead until it is started again"
         return
+    if bound_to:
+        yield f"is bound to {bound_to}: restarts with it, and stops when it ends for good"
+    if context.bound:
+        yield f"{', '.join(map(repr, context.bound))} restart and stop with it"
     loss = (
         "all others are stopped" if context.critical else "the app continues without it"
     )

@@ -32,6 +32,7 @@ env = { LANG = "de" }
 umask = 0o022
 critical = true
 depends_on = ["db"]
+binds_to = ["db"]
 restart = { mode = "permanent", max_failures = 9, success_statuses = [0, 143] }
 ladder = [["INT", 0.5], ["SIGTERM", 2]]
 probes = [{ line = "ready", timeout = 30 }, { silence = 5, stream = "stderr" }]
@@ -59,7 +60,7 @@ def test_every_option_of_a_process_has_a_key():
     assert app.command.options == {"umask": 0o022}
     assert app.critical
     assert not db.critical
-    assert app.depends_on == ("db",)
+    assert app.depends_on == app.binds_to == app.needs == ("db",)
     assert app.restart.max_failures == 9
     assert app.restart.success_statuses == {0, 143}
     assert app.ladder == Ladder((2, 0.5), (15, 2.0))
@@ -116,6 +117,8 @@ def test_a_missing_key_has_the_default_of_process_manager():
         ),
         ('depends_on = ["b"]', "no process is named 'b'; there are 'a'"),
         ('depends_on = ["a"]', "these processes wait for each other: a -> a"),
+        ('binds_to = ["b"]', "a.binds_to: no process is named 'b'; there are 'a'"),
+        ('binds_to = ["a"]', "a.binds_to: these processes wait for each other: a -> a"),
         ('ladder = [["TERMM", 2]]', "there is no 'TERMM'"),
         ('ladder = [["TERM", -2]]', "process.a.ladder: must be a list of steps, each"),
         ('ladder = "TERM"', "process.a.ladder: must be a list of steps such as"),
