@@ -19,6 +19,20 @@ def now_local() -> datetime:
     return datetime.fromtimestamp(now, _zones[zone])
 
 
+def second_time(first: datetime) -> datetime | None:
+    """
+    Return the later time with the same reading of a local clock; None if there is none.
+
+    At the end of summer time an hour comes twice.
+
+    Args:
+        first: A local time, with its offset; the earlier one if there are two.
+    """
+    reading = first.replace(tzinfo=None)
+    later = reading.replace(fold=1).astimezone()
+    return later if later > reading.replace(fold=0).astimezone() else None
+
+
 def format_hms(seconds: float) -> str:
     """Return a duration as ``HH:MM:SS``; hours may take more than two digits."""
     minutes, rest = divmod(int(seconds), 60)

@@ -178,11 +178,6 @@ class LineFormat:
     message: Callable[[object], str]
     """Returns a message as it is written in a line."""
 
-    @property
-    def level_at(self) -> int:
-        """Position of the level in a line."""
-        return len(self.before_time + self.timestamp(0.0) + self.before_level)
-
     def timestamp(self, now: float) -> str:
         """Return the local time *now*, given in seconds since 1970."""
         moment = datetime.fromtimestamp(now, UTC).astimezone()
@@ -331,6 +326,12 @@ def parse_timestamp(text: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         return None
+
+
+def has_local_time(line: bytes) -> bool:
+    """Return whether the time of an entry's line is a local one, without an offset."""
+    end = line.find(b"]" if line.startswith(b"[") else b",")
+    return not re.search(rb":\d\d(?:[.,]\d+)?(?:Z|[+-][\d:.]+)", line[:end])
 
 
 def _from_json(line: str) -> LogEntry | None:

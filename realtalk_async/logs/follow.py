@@ -6,16 +6,18 @@ import asyncio
 import os
 from collections import deque
 from contextlib import ExitStack
-from time import monotonic
+from dataclasses import replace
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
-from realtalk_async.logs.entry import LogEntry, parse_line
+from realtalk_async.logs.entry import LogEntry, has_local_time, parse_line
 from realtalk_async.logs.reverse_reader import (
     MAX_BLOCK,
     Identity,
     identity_of,
     open_files,
 )
+from realtalk_async.logs.times.repeated_hour import may_come_twice, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +101,7 @@ class _FileGrowth:
         with ExitStack() as stack:
             for descriptor in reversed(self._unread(open_files(self._path, stack))):
                 lines += self._lines(descriptor)
-        entries = filter(None, map(parse_line, lines))
+        entries = [entry for line in lines if (entry := _parse(line)) is not None]
         return [entry for entry in entries if self._query.matches(entry)]
 
     def _unread(self, descriptors: list[int]) -> list[int]:
@@ -122,3 +124,13 @@ class _FileGrowth:
         end = data.rfind(b"\n") + 1
         self._position += end
         return bytes(data[:end]).splitlines()
+
+
+def _parse(line: bytes) -> LogEntry | None:
+    """Return the entry of a line that was written just now."""
+    entry = parse_line(line)
+    if entry is None or not may_come_twice(entry.timestamp):
+        return entry
+    if not has_local_time(line):
+        return entry
+    return replace(entry, timestamp=nearest(entry.timestamp, time()))

@@ -133,9 +133,8 @@ class Logger:
             raise LogUnavailable(
                 str(self.path), error.strerror or str(error)
             ) from error
-        self._writer = LogWriter(
-            self._queue, max_waiting, format_.level_at, spool=spool
-        )
+        before_level = format_.before_level.encode()
+        self._writer = LogWriter(self._queue, max_waiting, before_level, spool=spool)
         self._index: Index = {}
         self._entered = 0
         # Calls by rank, except INFO: those are the rest. No lock guards the counts,

@@ -13,12 +13,19 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING
 
 from realtalk_async import arguments
-from realtalk_async.logs.entry import Level, LogEntry, parse_line, searchable
+from realtalk_async.logs.entry import (
+    Level,
+    LogEntry,
+    has_local_time,
+    parse_line,
+    searchable,
+)
 from realtalk_async.logs.prefilter import (
     LiteralPrefilter,
     is_literal,
@@ -34,18 +41,17 @@ from realtalk_async.logs.reverse_reader import (
     open_files,
 )
 from realtalk_async.logs.serialize import show_json
+from realtalk_async.logs.times.line_times import newest_time
+from realtalk_async.logs.times.repeated_hour import RepeatedHours, may_come_twice
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
-MAX_TIME_DISORDER = timedelta(hours=2)
-"""
-How far times may be out of order: a clock that was set back, the end of summer time.
-
-A search for entries since a given time continues for so much longer.
-"""
+REPEATED = 2 * 3600.0
+"""Seconds that come twice at the end of summer time, at most: local times are unsure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +75,10 @@ class Query:
             and (self.pattern is None or _contains(entry, self.pattern))
         )
 
-    def excludes_before(self, block: Block) -> bool:
-        """Whether all entries before *block* are too old."""
-        if self.since is None:
-            return False
-        first = parse_line(block.line_at(block.begin))
-        return first is not None and first.timestamp < self.since - MAX_TIME_DISORDER
+    @property
+    def oldest(self) -> float:
+        """Times before this, in seconds since 1970, are too old whatever they mean."""
+        return -inf if self.since is None else self.since.timestamp() - REPEATED
 
     def prefilters(self) -> list[LiteralPrefilter]:
         """Return prefilters that the line of each matching entry passes."""
@@ -162,11 +166,12 @@ def search(
     with ExitStack() as stack:
         descriptors = open_files(path, stack)
         files = {identity_of(descriptor): descriptor for descriptor in descriptors}
+        hours = RepeatedHours(list(files.values()))
         for deleted in index.keys() - files.keys():
             index.pop(deleted, None)
         for identity, descriptor in files.items():
             file_index = index.setdefault(identity, NegativeIndex())
-            if _search_file(descriptor, query, stop, file_index, found):
+            if _search_file(descriptor, query, stop, file_index, hours, found):
                 break
     return found[::-1]
 
@@ -176,22 +181,37 @@ def _search_file(
     query: Query,
     stop: threading.Event,
     index: NegativeIndex,
+    hours: RepeatedHours,
     found: list[LogEntry],
 ) -> bool:
     """Add the matching entries of one file to *found*; return whether to stop there."""
     prefilters = query.prefilters()
     prefilter: LiteralPrefilter | None = None
-    for block in blocks_backwards(descriptor, index, prefilters):
+    for block in blocks_backwards(descriptor, index, prefilters, query.oldest):
         if stop.is_set():
             return True
+        # The clock may have been set: older entries may stand after newer ones.
+        if query.since is not None and block.number is not None:
+            data = block.data[block.begin : block.end]
+            newest = newest_time(data, query.oldest)
+            index.add_newest(descriptor, block.number, newest)
+            if newest < query.oldest:
+                continue
         prefilter = prefilter or _rarest(prefilters, block)
         lines = _candidates(block, prefilter, query)
         if prefilter is not None and block.number is not None and not lines:
             index.add(descriptor, block.number, prefilter)
-        if _collect(lines, query, found):
-            return True
-        if query.excludes_before(block):
-            return True
+        for start, line in reversed(lines):
+            entry = parse_line(line)
+            if entry is None:
+                continue
+            if may_come_twice(entry.timestamp) and has_local_time(line):
+                place = descriptor, block.offset + start
+                entry = replace(entry, timestamp=hours.find(entry.timestamp, place))
+            if query.matches(entry):
+                found.append(entry)
+                if len(found) == query.n:
+                    return True
     return False
 
 
@@ -206,32 +226,23 @@ def _rarest(
 
 def _candidates(
     block: Block, prefilter: LiteralPrefilter | None, query: Query
-) -> list[bytes]:
-    """Return the lines of *block* that must be parsed."""
+) -> list[tuple[int, bytes]]:
+    """Return the lines of *block* that must be parsed, with their places in its data."""
     if prefilter is not None:
         starts = prefilter.lines(block.data, block.begin, block.end)
-        return [block.line_at(start) for start in starts]
+        return [(start, block.line_at(start)) for start in starts]
     lines = bytes(block.data[block.begin : block.end]).split(b"\n")
+    places = accumulate((len(line) + 1 for line in lines), initial=block.begin)
+    found = list(zip(places, lines, strict=False))
     if query.pattern is None:
-        return lines
-    return [line for line in lines if may_match(line, query.pattern)]
+        return found
+    return [one for one in found if may_match(one[1], query.pattern)]
 
 
 def may_match(line: bytes, pattern: re.Pattern[str]) -> bool:
     """Whether the entry of *line* may contain a match of *pattern*."""
     texts = searchable(line.decode("utf-8", "replace"))
     return texts is None or any(map(pattern.search, texts))
-
-
-def _collect(lines: list[bytes], query: Query, found: list[LogEntry]) -> bool:
-    """Add the matching entries of *lines* to *found*; return whether they are enough."""
-    for line in reversed(lines):
-        entry = parse_line(line)
-        if entry is not None and query.matches(entry):
-            found.append(entry)
-            if len(found) == query.n:
-                return True
-    return False
 
 
 def _contains(entry: LogEntry, pattern: re.Pattern[str]) -> bool:

@@ -208,7 +208,7 @@ class LogQueue(io.BufferedIOBase):
             if locked:
                 self._mutex.release()
 
-    def drop_excess(self, limit: int, level_at: int) -> bool:
+    def drop_excess(self, limit: int, before_level: bytes) -> bool:
         """
         Drop lines until at most *limit* bytes wait.
 
@@ -217,7 +217,7 @@ class LogQueue(io.BufferedIOBase):
 
         Args:
             limit: Bytes that may wait.
-            level_at: Position of the level in a line.
+            before_level: The text between the time and the level of a line.
 
         Returns:
             Whether lines were dropped.
@@ -227,7 +227,7 @@ class LogQueue(io.BufferedIOBase):
             return False
         try:
             lines = self.lines[:]
-            dropped = _empty_excess(lines, limit, level_at)
+            dropped = _empty_excess(lines, limit, before_level)
             # Other threads may have appended: replace only the lines of the copy.
             self.lines[: len(lines)] = filter(None, lines)
             self._removed += len(dropped)
@@ -455,7 +455,7 @@ class LogQueue(io.BufferedIOBase):
         return is_due
 
 
-def _empty_excess(lines: list[bytes], limit: int, level_at: int) -> list[bytes]:
+def _empty_excess(lines: list[bytes], limit: int, before_level: bytes) -> list[bytes]:
     """Empty the least important of *lines* beyond *limit* bytes; return their levels."""
     excess = sum(map(len, lines)) - limit
     dropped: list[bytes] = []
@@ -463,7 +463,9 @@ def _empty_excess(lines: list[bytes], limit: int, level_at: int) -> list[bytes]:
         for index in reversed(range(len(lines))):
             if excess <= 0:
                 return dropped
-            if lines[index].startswith(level, level_at):
+            # The length of a time varies: some offsets from UTC have seconds.
+            at = lines[index].find(before_level) + len(before_level)
+            if lines[index].startswith(level, at):
                 excess -= len(lines[index])
                 lines[index] = b""
                 dropped.append(level)

@@ -12,6 +12,7 @@ import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Block(NamedTuple):
     end: int
     number: int | None
     """Number of its part of the file, if it is a full part; `None` for the last part."""
+    offset: int
+    """The offset of *data* in the file."""
 
     def line_at(self, start: int) -> bytes:
         """Return the line that begins at *start*, without its newline."""
@@ -66,7 +69,7 @@ class Block(NamedTuple):
 @dataclass(slots=True)
 class NegativeIndex:
     """
-    The parts of a file without any line that passes a prefilter.
+    The parts of a file without any line that passes a prefilter, and their newest times.
 
     Earlier searches fill it. A log only grows, so that a part need not be read again for
     the same prefilter. A fingerprint, the last bytes of a part, detects that the file was
@@ -74,25 +77,40 @@ class NegativeIndex:
     """
 
     _fingerprints: dict[int, int] = field(default_factory=dict[int, int])
+    _newest: dict[int, float] = field(default_factory=dict[int, float])
     _parts: dict[LiteralPrefilter, set[int]] = field(
         default_factory=dict["LiteralPrefilter", set[int]]
     )
 
     def add(self, descriptor: int, number: int, prefilter: LiteralPrefilter) -> None:
         """Record that no line of part *number* passes *prefilter*."""
-        fingerprint = self._fingerprint(descriptor, number)
-        if self._fingerprints.setdefault(number, fingerprint) != fingerprint:
-            self.clear()
-            self._fingerprints[number] = fingerprint
+        self._identify(descriptor, number)
         if prefilter not in self._parts and len(self._parts) >= MAX_PREFILTERS:
             self._parts.pop(next(iter(self._parts)), None)
         self._parts.setdefault(prefilter, set()).add(number)
 
+    def add_newest(self, descriptor: int, number: int, newest: float) -> None:
+        """Record the newest time of the entries of part *number*."""
+        self._identify(descriptor, number)
+        self._newest[number] = newest
+
+    def _identify(self, descriptor: int, number: int) -> None:
+        fingerprint = self._fingerprint(descriptor, number)
+        if self._fingerprints.setdefault(number, fingerprint) != fingerprint:
+            self.clear()
+            self._fingerprints[number] = fingerprint
+
     def excludes(
-        self, descriptor: int, number: int, prefilters: list[LiteralPrefilter]
+        self,
+        descriptor: int,
+        number: int,
+        prefilters: list[LiteralPrefilter],
+        since: float,
     ) -> bool:
-        """Whether some of *prefilters* exclude all lines of part *number*."""
-        if not any(number in self._parts.get(each, ()) for each in prefilters):
+        """Whether all lines of part *number* are excluded by a filter or are too old."""
+        if self._newest.get(number, since) >= since and not any(
+            number in self._parts.get(each, ()) for each in prefilters
+        ):
             return False
         if self._fingerprints.get(number) == self._fingerprint(descriptor, number):
             return True
@@ -102,6 +120,7 @@ class NegativeIndex:
     def clear(self) -> None:
         """Remove everything: the file has another content."""
         self._fingerprints.clear()
+        self._newest.clear()
         self._parts.clear()
 
     def _fingerprint(self, descriptor: int, number: int) -> int:
@@ -142,12 +161,16 @@ def open_files(path: Path, stack: ExitStack) -> list[int]:
 
 
 def blocks_backwards(
-    descriptor: int, index: NegativeIndex, prefilters: list[LiteralPrefilter]
+    descriptor: int,
+    index: NegativeIndex,
+    prefilters: list[LiteralPrefilter],
+    since: float = -inf,
 ) -> Iterator[Block]:
     """
     Yield the blocks of a file, the last block first.
 
-    Parts that *index* excludes for one of *prefilters* are skipped.
+    Parts that *index* excludes for one of *prefilters*, or because all of their entries
+    are older than *since*, in seconds since 1970, are skipped.
     """
     end = _settled_size(descriptor)
     size = min(MIN_BLOCK, MAX_BLOCK)
@@ -159,7 +182,7 @@ def blocks_backwards(
     while end > 0:
         start = (end - 1) // size * size
         number = start // MAX_BLOCK if end - start == MAX_BLOCK and not last else None
-        if number is not None and index.excludes(descriptor, number, prefilters):
+        if number is not None and index.excludes(descriptor, number, prefilters, since):
             rest, end = None, start
             continue
         if rest is None:
@@ -174,7 +197,7 @@ def blocks_backwards(
         if start and not begin:
             rest = bytes(view[: filled + len(rest)])
         else:
-            yield Block(buffer, begin, filled + len(rest), number)
+            yield Block(buffer, begin, filled + len(rest), number, start)
             rest = bytes(view[:begin])
             last = False
         end = start

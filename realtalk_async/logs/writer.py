@@ -95,7 +95,7 @@ class LogWriter:
     """Writes the lines of one queue to disk, in a task or in the calling thread."""
 
     def __init__(
-        self, queue: LogQueue, limit: int, level_at: int, *, spool: bool = False
+        self, queue: LogQueue, limit: int, before_level: bytes, *, spool: bool = False
     ) -> None:
         """
         Write directly until `start` is called.
@@ -103,7 +103,7 @@ class LogWriter:
         Args:
             queue: The lines.
             limit: Bytes that may wait.
-            level_at: Position of the level in a line.
+            before_level: The text between the time and the level of a line.
             spool: Whether lines wait in shared memory while the task runs.
         """
         self.queue = queue
@@ -116,7 +116,7 @@ class LogWriter:
         self.pending: PendingWrite = DirectWrite(self)
         """The result of the next log call."""
         self._limit = limit
-        self._level_at = level_at
+        self._before_level = before_level
         self._spool = spool
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
@@ -364,7 +364,7 @@ class LogWriter:
         return size <= self._limit
 
     def _drop_excess(self) -> None:
-        if self.queue.drop_excess(self._limit, self._level_at):
+        if self.queue.drop_excess(self._limit, self._before_level):
             self.pending.lines_dropped = True
             self.pending = type(self.pending)(self)
 

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -95,12 +96,32 @@ def test_entries_before_a_time_that_went_backwards_are_found(path):
     assert search_file(path, since=START) == entries
 
 
-def test_the_search_does_not_read_blocks_that_are_too_old(path):
+@pytest.mark.parametrize("step", [timedelta(days=-400), timedelta(days=400)])
+def test_entries_beside_any_step_of_the_clock_are_found(path, step):
+    """A machine without a battery begins in 1970, at every start, until it is set."""
+    entries = numbered(3000)
+    moved = [replace(entry, timestamp=entry.timestamp + step) for entry in entries]
+    again = numbered(3000)
+    write(path, *entries, *moved, *again, *moved)
+    index = {}
+    for _ in range(2):
+        day = START + timedelta(days=1)
+        expected = [*entries, *again]
+        assert search_file(path, since=START, until=day, index=index) == expected
+        since = min(START, moved[0].timestamp) + timedelta(days=200)
+        later = [e for e in (*entries, *moved, *again, *moved) if e.timestamp >= since]
+        assert search_file(path, since=since, index=index) == later
+
+
+def test_the_search_reads_blocks_that_are_too_old_only_once(path):
+    """Only their content tells that they are: the clock may have been set."""
     entries = numbered(60_000)
     write(path, *entries)
     descriptor_reads = []
     read = os.preadv
     since = entries[-10].timestamp
+    index = {}
+    assert search_file(path, since=since, index=index) == entries[-10:]
 
     def counted(fd, buffers, offset):
         descriptor_reads.append(sum(map(len, buffers)))
@@ -108,7 +129,7 @@ def test_the_search_does_not_read_blocks_that_are_too_old(path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("realtalk_async.logs.reverse_reader.os.preadv", counted)
-        assert search_file(path, since=since) == entries[-10:]
+        assert search_file(path, since=since, index=index) == entries[-10:]
     assert sum(descriptor_reads) < path.stat().st_size / 2
 
 

@@ -5,12 +5,14 @@ import errno
 import os
 import subprocess
 import sys
+import time
 import warnings
 
 import anyio
 import pytest
 
-from realtalk_async.logs import Logger, parse_line
+from realtalk_async.logs import Level, Logger, parse_line
+from realtalk_async.logs.entry import LINE_FORMATS
 from realtalk_async.logs.queue import LogQueue
 
 
@@ -148,13 +150,13 @@ def test_lines_beyond_the_limit_are_dropped_info_first_and_counted_in_the_log(
     disk = FullDisk(monkeypatch)
     for number in range(30):
         file.append(
-            b"%-7s %02d\n" % ((b"ERROR", b"WARNING", b"INFO")[number % 3], number)
+            b"] [%-7s %02d\n" % ((b"ERROR", b"WARNING", b"INFO")[number % 3], number)
         )
     with pytest.raises(OSError, match="No space left"):
         file.flush()
-    assert file.drop_excess(15 * 11, 0) is True
-    assert file.drop_excess(15 * 11, 0) is False
-    kept = [line.decode().split() for line in file.lines]
+    assert file.drop_excess(15 * 14, b"] [") is True
+    assert file.drop_excess(15 * 14, b"] [") is False
+    kept = [line.decode()[3:].split() for line in file.lines]
     assert [number for level, number in kept if level == "ERROR"] == [
         f"{number:02d}" for number in range(0, 30, 3)
     ]
@@ -279,3 +281,29 @@ def test_lines_are_written_once_after_a_fork(path):
 
     asyncio.run(main())
     assert sorted(messages(path)) == ["child", "parent after", "parent before"]
+
+
+@pytest.mark.parametrize("line_format", LINE_FORMATS)
+@pytest.mark.parametrize("zone", ["Africa/Monrovia", "XXX-5:53:28", "UTC"])
+def test_levels_are_found_whatever_the_offset_of_the_zone(
+    path, monkeypatch, line_format, zone
+):
+    """Monrovia's offset had seconds in 1970: the length of a time varies."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        format_ = LINE_FORMATS[line_format]
+        lines = [
+            (format_.prefix(format_.timestamp(now), level, "c") + "x").encode()
+            for now in (0.0, 1.8e9)
+            for level in Level
+        ]
+        file = LogQueue(path, str)
+        for line in lines:
+            file.append(line)
+        kept = [line for line in lines if b"ERROR" in line]
+        assert file.drop_excess(sum(map(len, kept)), format_.before_level.encode())
+        assert file.lines == kept
+    finally:
+        monkeypatch.undo()
+        time.tzset()
