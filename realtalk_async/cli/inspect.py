@@ -18,7 +18,7 @@ from realtalk_async.control.client import find_app, find_apps, processes_of
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from realtalk_async.control import JsonObject, Request
 
@@ -105,8 +105,16 @@ def _print_app(app: JsonObject) -> None:
     for status in processes_of(app):
         table.add_row(*_cells(status))
     console.print(table)
-    for name, reason in cast("dict[str, str]", app["degraded"]).items():
-        console.print(Text(f"degraded: {name}: {reason}", "yellow"), soft_wrap=True)
+    for line in describe_losses(cast("dict[str, str]", app["degraded"])):
+        console.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def describe_losses(degraded: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason, with all processes that were given up for it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in degraded.items():
+        names.setdefault(reason, []).append(name)
+    return [f"degraded: {', '.join(some)}: {reason}" for reason, some in names.items()]
 
 
 def _cells(status: JsonObject) -> Iterable[str]:

@@ -10,6 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from realtalk_async.cli.commands import main
+from realtalk_async.cli.inspect import describe_losses
 from realtalk_async.control import serve_control
 from realtalk_async.testing import programs
 
@@ -128,3 +129,11 @@ async def test_with_two_apps_one_must_be_chosen(app, manager, socket_path):
 def test_without_a_running_app_the_message_says_how_to_get_one():
     assert "no running app was found" in realtalk("ps")
     assert "realtalk-async run" in realtalk("logs", code=1)
+
+
+def test_a_reason_that_several_processes_share_is_told_once():
+    degraded = {"a": "exit status 1", "b": "exit status 2", "c": "exit status 1"}
+    assert describe_losses(degraded) == [
+        "degraded: a, c: exit status 1",
+        "degraded: b: exit status 2",
+    ]
