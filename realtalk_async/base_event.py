@@ -106,6 +106,11 @@ class BaseEvent:
     nobody, because a rule led to it or it happened by itself.
     """
 
+    @property
+    def is_detail(self) -> bool:
+        """Whether another event tells people the same: it needs no line of its own."""
+        return False
+
     def to_dict(self) -> dict[str, object]:
         """Return the event ready for JSON; `realtalk_async.events` lists all fields."""
         form: dict[str, object] = {

@@ -169,13 +169,22 @@ class WaitExpired(RealtalkError, TimeoutError):
 class GaveUp(RealtalkError):
     """A process died and its restart was given up."""
 
-    def __init__(self, name: str, reason: str, report: object = None) -> None:
+    def __init__(
+        self, name: str, reason: str, report: object = None, *, log: str = ""
+    ) -> None:
         self.name = name
         self.reason = reason
         """The rule that decided, with its numbers."""
         self.report = report
         """The `IncarnationReport` of the last incarnation, if there was one."""
-        super().__init__(f"gave up on {name!r}: {reason}")
+        self.last_words: str = getattr(report, "last_words", "")
+        """The line of its output that says why it failed; empty if none does."""
+        self.log = log
+        """The path of the log; empty if it is not known."""
+        message = f"gave up on {name!r}: {reason}"
+        if self.last_words and self.last_words not in reason:
+            message = f"{self.last_words}; {message}"
+        super().__init__(f"{message}; log: {log}" if log else message)
 
 
 class CriticalProcessFailed(GaveUp):
@@ -194,8 +203,9 @@ class TooManyRestarts(GaveUp):
         restarts: int,
         max_restarts: int,
         window: float,
+        log: str = "",
     ) -> None:
-        super().__init__(name, reason, report)
+        super().__init__(name, reason, report, log=log)
         self.restarts = restarts
         """Restarts of all processes within the window, including the refused one."""
         self.max_restarts = max_restarts

@@ -27,8 +27,16 @@ EVENTS = [
     ),
     (events.SpawnRefused(**ABOUT, error="no such file"), "ERROR", "no such file"),
     (events.ProcessExited(**ABOUT, **EXIT, cause="failed"), "ERROR", "exit status 1"),
-    (events.ProcessExited(**ABOUT, **EXIT, cause="finished"), "INFO", "died"),
-    (events.ProcessExited(**ABOUT, **EXIT, cause="stopped by us"), "INFO", "died"),
+    (events.ProcessExited(**ABOUT, **EXIT, cause="finished"), "INFO", "finished"),
+    (
+        events.ProcessExited(
+            **ABOUT,
+            **{**EXIT, "summary": "stopped (SIGTERM) after 01:02:05"},
+            cause="stopped by us",
+        ),
+        "INFO",
+        "mic stopped (SIGTERM) after 01:02:05",
+    ),
     (
         events.InternalError(**ABOUT, error="KeyError('a')", traceback="in b"),
         "ERROR",
@@ -46,7 +54,6 @@ EVENTS = [
     (events.ProcessRestarted(**ABOUT, pid=8, downtime=0.5), "INFO", "down 0.50 s"),
     (events.RestartFailed(**ABOUT, reason="it raised"), "ERROR", "it raised"),
     (events.ProcessGivenUp(**ABOUT, reason="too many"), "ERROR", "too many"),
-    (events.ProcessStopped(**ABOUT, exit_status=-9, escalated=True), "INFO", "-9"),
     (events.OutputDropped(**ABOUT, stream="stdout", max_size=9), "WARNING", "9 bytes"),
     (events.Degraded(**ABOUT, reason="gone"), "WARNING", "gone"),
     (events.ShutdownStarted(**ABOUT, reason="gone"), "ERROR", "because of mic"),
@@ -90,16 +97,47 @@ def test_every_event_has_a_log_entry_with_level_component_and_message(
     assert text in str(event)
 
 
+STOPPED = events.ProcessStopped(**ABOUT, exit_status=-9, escalated=True)
+
+
+def test_a_normal_stop_is_one_line_in_the_log():
+    """The exit says it: the first step and the end of the group are details."""
+    first = events.StopStep(**ABOUT, step="SIGTERM", members=1, routine=True)
+    second = events.StopStep(**ABOUT, step="SIGKILL", members=1)
+    exited = next(event for event, _, text in EVENTS if "stopped (SIGTERM)" in text)
+    assert first.log_entry() is STOPPED.log_entry() is None
+    assert first.is_detail
+    assert STOPPED.is_detail
+    assert exited.log_entry().message == "Process stopped (SIGTERM)"
+    assert not exited.is_detail
+    assert second.log_entry().message == "Stopping: SIGKILL"
+    assert not second.is_detail
+
+
+def test_a_death_is_told_with_last_words_first_then_what_was_tried_then_the_log():
+    died = events.ProcessExited(
+        **ABOUT,
+        **EXIT,
+        cause="failed",
+        last_words="ModuleNotFoundError: No module named 'nope'",
+        log="app.log",
+    )
+    assert str(died) == (
+        "mic died: ModuleNotFoundError: No module named 'nope'; exit status 1, "
+        "incarnation 3; log: app.log"
+    )
+
+
 def test_the_table_above_names_every_event():
     kinds = {
         kind
         for _, kind in inspect.getmembers(events, inspect.isclass)
         if issubclass(kind, events.Event) and kind is not events.Event
     }
-    assert kinds == {type(event) for event, *_ in EVENTS}
+    assert kinds == {type(event) for event, *_ in EVENTS} | {events.ProcessStopped}
 
 
-@pytest.mark.parametrize("event", [event for event, *_ in EVENTS], ids=str)
+@pytest.mark.parametrize("event", [*(event for event, *_ in EVENTS), STOPPED], ids=str)
 def test_every_event_is_ready_for_json_with_its_kind_and_a_time_with_zone(event):
     form = json.loads(json.dumps(event.to_dict()))
     assert form["kind"] == event.kind

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.cli.line_format import LineFormatter, Stamp
 from realtalk_async.cli.stdout import OutputWriter
+from realtalk_async.events.event import NOTABLE, Failure
 from realtalk_async.supervision import Cause
 from realtalk_async.times import now_local
 
@@ -39,6 +40,7 @@ FAILURES = (
     events.ShutdownStarted,
     events.ShutdownTimedOut,
     events.GuardLost,
+    events.IncidentOccurred,
 )
 """Reported in red."""
 
@@ -110,8 +112,10 @@ class RunOutput:
 
     def report(self, event: events.Event, process: ManagedProcess | None) -> None:
         """Print a notice about an event, if users want to know of it."""
+        if isinstance(event, Failure) and event.incident_size >= NOTABLE:
+            return  # the notice of the incident names it
         if is_failure(event):
-            notice = Notice(event.at, str(event), bad=True)
+            notice = Notice(event.at, _describe(event), bad=True)
         elif isinstance(event, ALWAYS_REPORTED) or self._is_reported_of_several(event):
             notice = Notice(event.at, _describe(event))
         else:
@@ -197,10 +201,8 @@ class RunOutput:
 
 def _describe(event: events.Event) -> str:
     match event:
-        case events.ProcessExited(cause=Cause.FINISHED):
-            return f"{event.process} finished: {event.summary}"
         case events.ProcessExited():
-            return f"{event.process} was stopped: {event.summary}"
+            return str(replace(event, log=""))  # `run` names the log elsewhere
         case events.RestartScheduled():
             return f"{event.process} is restarted in {event.delay:.2f} s"
         case _:

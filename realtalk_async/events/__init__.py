@@ -35,7 +35,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     process.exited process: text, incarnation: integer, incident: text,
         incident_size: integer, pid: integer or null, exit_status: integer or text,
         cause: text, uptime: number, summary: text, sign: text, last_words: text,
-        last_lines: list of texts, after: number
+        last_lines: list of texts, after: number, log: text
     process.given_up process: text, incarnation: integer, incident: text,
         incident_size: integer, reason: text, critical: boolean
     process.internal_error process: text, incarnation: integer, error: text,
@@ -54,7 +54,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         downtime: number
     process.spawn_refused process: text, incarnation: integer, error: text
     process.started process: text, incarnation: integer, pid: integer, command: text
-    process.stop_step process: text, incarnation: integer, step: text, members: integer
+    process.stop_step process: text, incarnation: integer, step: text, members: integer,
+        routine: boolean
     process.stopped process: text, incarnation: integer, exit_status: integer or text,
         escalated: boolean
     process.unkillable process: text, incarnation: integer, survivors: list of texts

@@ -51,8 +51,8 @@ class Event(BaseEvent):
     incarnation: int = 0
     """The number of the incarnation, counted from 1; 0 if none was ever spawned."""
 
-    def log_entry(self) -> EventLogEntry:
-        """Return the log entry of this event."""
+    def log_entry(self) -> EventLogEntry | None:
+        """Return the log entry of this event; ``None`` if another one says the same."""
         return self._entry("INFO", str(self))
 
     def _entry(

@@ -107,7 +107,7 @@ class ProcessExited(Failure):
     uptime: float
     """Seconds."""
     summary: str
-    """How the process exited, for people: ``exit status 1``."""
+    """How the process exited, for people: ``exit status 1 after 00:00:07``."""
     sign: str = ""
     """A recognised kind of failure, such as ``device busy``, and what to do about it."""
     last_words: str = ""
@@ -116,6 +116,8 @@ class ProcessExited(Failure):
     """The newest output lines of both streams, in the order of arrival."""
     after: float = 0.0
     """Seconds from the exit notice of the kernel, as the loop saw it, to this event."""
+    log: str = ""
+    """The path of the log; empty if it is not known."""
 
     def log_entry(self) -> EventLogEntry:
         context: dict[str, object] = {
@@ -126,7 +128,8 @@ class ProcessExited(Failure):
         if self.cause == Cause.FINISHED:
             return self._entry("INFO", "Process finished", **context)
         if self.cause in {Cause.STOPPED, Cause.ESCALATED}:
-            return self._entry("INFO", "Process ended as requested", **context)
+            how = self.summary.removesuffix(f" after {context['uptime']}")
+            return self._entry("INFO", f"Process {how}", **context)
         if self.cause == Cause.INTERNAL_ERROR:  # which has an ERROR entry of its own
             return self._entry("INFO", "Process ended after an error", **context)
         if self.sign:
@@ -135,7 +138,14 @@ class ProcessExited(Failure):
         return self._part("ERROR", "Process died unexpectedly", **context)
 
     def __str__(self) -> str:
-        return f"{self.process} died: {self.summary}"
+        if self.cause == Cause.FINISHED:
+            return f"{self.process} finished: {self.summary}"
+        if self.cause in {Cause.STOPPED, Cause.ESCALATED}:
+            return f"{self.process} {self.summary}"
+        words = f"{self.last_words}; " if self.last_words else ""
+        tried = f", incarnation {self.incarnation}" if self.incarnation > 1 else ""
+        log = f"; log: {self.log}" if self.log else ""
+        return f"{self.process} died: {words}{self.summary}{tried}{log}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +203,16 @@ class StopStep(Event):
     """``SIGTERM``, ``close stdin``."""
     members: int
     """Number of live processes in the group at that time."""
+    routine: bool = False
+    """Whether it is the first step for a process that runs: its exit says the same."""
 
-    def log_entry(self) -> EventLogEntry:
+    @property
+    def is_detail(self) -> bool:
+        return self.routine
+
+    def log_entry(self) -> EventLogEntry | None:
+        if self.routine:
+            return None
         return self._entry(
             "INFO", f"Stopping: {self.step}", step=self.step, members=self.members
         )
@@ -319,16 +337,15 @@ class ProcessStopped(Event):
     exit_status: int | str
     escalated: bool
 
-    def log_entry(self) -> EventLogEntry:
-        return self._entry(
-            "INFO",
-            "Process stopped",
-            exit_status=self.exit_status,
-            escalated=self.escalated,
-        )
+    @property
+    def is_detail(self) -> bool:
+        return True
+
+    def log_entry(self) -> None:
+        """Return None: the log has the exit."""
 
     def __str__(self) -> str:
-        return f"{self.process} stopped: status {self.exit_status}"
+        return f"{self.process} and its group have ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -338,7 +338,8 @@ class ManagedProcess(ProcessStreams):
                 lifecycle.options.must_be_ready and record.cause is not Cause.STOPPED
             )
         if never_began:
-            raise GaveUp(self.name, self.reason, self.get_report())
+            log = str(self.logger.path)
+            raise GaveUp(self.name, self.reason, self.get_report(), log=log)
 
     async def wait(self) -> ProcessStatus:
         """

@@ -97,6 +97,7 @@ class Supervisor:
         """The loss that shuts the manager down."""
         self.incidents = IncidentReporter(self.publish, self.degraded)
         self._logger = logger
+        self._log_path = str(logger.path)
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
         self._shutdown_timeout = shutdown_timeout
@@ -327,6 +328,8 @@ class Supervisor:
         """Publish an event to the log and to all subscribers."""
         if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
             event = replace(event, critical=True)
+        if isinstance(event, events.ProcessExited):
+            event = replace(event, log=self._log_path)
         if isinstance(event, Failure):
             event = self.incidents.note(event)
         if isinstance(event, events.ProcessRestarted):
@@ -469,9 +472,10 @@ class Supervisor:
                 restarts=restarts,
                 max_restarts=intensity.most,
                 window=intensity.window,
+                log=self._log_path,
             )
         if name in self.critical:
-            return CriticalProcessFailed(name, reason, report)
+            return CriticalProcessFailed(name, reason, report, log=self._log_path)
         return None
 
     def _shut_down(self, failure: GaveUp) -> None:

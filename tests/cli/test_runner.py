@@ -366,7 +366,7 @@ def test_all_processes_of_a_procfile_end_when_one_is_given_up(run, folder):
     code, out, _ = run("--restart", "temporary")
     assert code == 7
     assert b"shutting down because of b" in out
-    assert b"a was stopped" in out
+    assert b"a stopped (SIGTERM) after" in out
 
 
 def test_an_exit_is_reported_after_the_last_output(run, folder):

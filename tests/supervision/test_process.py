@@ -410,7 +410,10 @@ async def test_stop_ends_the_group_by_its_ladder(logger):
     status = await process.stop()
     assert (status.exit_status, status.cause) == (-9, "stopped by us, escalated")
     steps = await logger.get_logs(pattern="Stopping")
-    assert [entry.context["step"] for entry in steps] == ["SIGTERM", "SIGKILL"]
+    # The entry of the exit tells the first step of a normal stop.
+    assert [entry.context["step"] for entry in steps] == ["SIGKILL"]
+    (end,) = await logger.get_logs(pattern="Process stopped")
+    assert end.message == "Process stopped (SIGKILL, escalated)"
 
 
 async def test_stop_and_wait_are_idempotent(logger):

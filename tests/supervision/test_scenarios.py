@@ -351,7 +351,8 @@ async def crashes_for_ever(env):
     assert delays == pytest.approx([0.01, 0.02, 0.04, 0.04, 0.04], rel=1e-6)
     assert one.get_history().exit_statuses == [1] * 6
     [given_up] = env.published("given_up")
-    assert "exit status 1; failure score 6.0 exceeds 5" in given_up.reason
+    how = "exit status 1, 6 times in a row; failure score 6.0 exceeds 5"
+    assert how in given_up.reason
     assert given_up.reason == one.reason
 
 

@@ -20,7 +20,7 @@ LEVELS = {"INFO": "", "WARNING": "yellow", "ERROR": "bold red"}
 
 TIMELINE = (
     r"^(Process (started|is ready|is no longer ready|restarted|finished|died|ended|"
-    r"stopped|cannot|could)|Probe failed|Task failed|Restart (scheduled|failed)|Gave up|Going on without|Shutting down)"
+    r"stopped|cannot|could)|Probe failed|Task failed|Restart (scheduled|failed)|Gave up|Going on without|Shutting down|Incident)"
 )
 """The log messages about starts, exits and restarts; see `Event.log_entry`."""
 

@@ -112,6 +112,7 @@ def stop_step(
         actor=record.ended_by,
         step=str(step),
         members=members,
+        routine=record.alive and record.step_number == 1,
     )
 
 

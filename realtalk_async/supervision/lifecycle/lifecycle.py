@@ -420,7 +420,8 @@ class Lifecycle(LifecycleState, abc.ABC):
         """Wait until the next start is due; return False if a stop arrives meanwhile."""
         self.due = deadline = time.monotonic() + decision.delay
         if not self._request:
-            self._enter(State.BACKOFF, decision.reason)
+            when = f"next start in {decision.delay:.2f} s"
+            self._enter(State.BACKOFF, f"{decision.reason}; {when}")
             self._supervisor.publish(
                 events.RestartScheduled(
                     process=self.name,

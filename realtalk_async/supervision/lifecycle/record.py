@@ -60,6 +60,8 @@ class IncarnationRecord:
         """Whether the stop begins with SIGKILL."""
         self.step: Step | None = None
         """The last step of the stop ladder that ran."""
+        self.step_number = 0
+        """Its place in the ladder, counted from 1."""
         self.next_step: Step | None = None
         """The next step of the stop ladder, if the last one has no effect."""
         self.next_step_at = 0.0
@@ -119,7 +121,7 @@ class IncarnationRecord:
     def note_step(self, ladder: Ladder, step: Step) -> None:
         """Record that a step of a ladder runs now."""
         place = next(n for n, one in enumerate(ladder.steps) if one is step)
-        self.step = step
+        self.step, self.step_number = step, place + 1
         self.next_step = (*ladder.steps, None)[place + 1]
         self.next_step_at = time.monotonic() + step.wait
 
@@ -131,8 +133,16 @@ class IncarnationRecord:
         elif self.unhealthy:
             how = f"ended because it was unhealthy ({self.unhealthy}); {how}"
         elif self.ended_as_asked:
-            how = f"{self.cause}; {how}"
+            how = f"stopped ({self._describe_stop(how)})"
         return f"{how} after {format_hms(self.uptime)}"
+
+    def _describe_stop(self, how: str) -> str:
+        """Return the step that ended it, and its exit unless that follows from the step."""
+        step = str(self.step) if self.step else ""
+        if not step or how == f"killed by {step}":
+            how = how.removeprefix("killed by ")
+            return f"{how}, escalated" if self.escalated else how
+        return f"{step}; {how}"
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
         """Return the report of this incarnation."""

@@ -119,7 +119,7 @@ class RetryWindow:
         return Restart(
             delay,
             f"{DEVICE_BUSY} for {waited:.1f} s, retried for {self.seconds:g} s; "
-            f"not counted as a failure, next start in {delay:.2f} s",
+            f"not counted as a failure",
             counted=False,
         )
 

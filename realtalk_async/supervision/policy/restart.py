@@ -24,6 +24,9 @@ Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
 Mode = Literal["permanent", "transient", "temporary"]
 
+MOST_REPEATED = 60
+"""Characters of a reason that is given again."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
@@ -180,6 +183,10 @@ class RestartDecider:
 
     policy: RestartPolicy
     score: FailureScore = field(default_factory=FailureScore)
+    last_end: str = ""
+    """How it ended the last time, in words."""
+    repeats: int = 0
+    """How many times in a row it ended so."""
 
     def decide(
         self,
@@ -210,21 +217,23 @@ class RestartDecider:
             return GiveUp(f"{how}; its policy says never to restart it", allowed=False)
         if exit_status in policy.fatal_statuses:
             return GiveUp(f"{how}, which its policy lists as fatal")
+        self.repeats = self.repeats + 1 if how == self.last_end else 1
+        self.last_end = how
         # A clean exit of a permanent process counts too: its restarts must not spin.
         self.score = self.score.fail(now, policy.decay)
         if self.score.failures > policy.max_failures:
             return GiveUp(self._too_many(how))
+        how = _shortened(how) if self.repeats > 1 else how
         delay = policy.delay(self.score.failures, share)
         return Restart(
             delay,
-            f"{how}; failure score {self.score.failures:.1f} of {policy.max_failures:g}, "
-            f"next start in {delay:.2f} s",
+            f"{how}{self._times()}; failure score {self.score.failures:.1f} of {policy.max_failures:g}",
         )
 
     def _too_many(self, how: str) -> str:
         policy = self.policy
         return (
-            f"{how}; failure score {self.score.failures:.1f} exceeds {policy.max_failures:g} "
+            f"{how}{self._times()}; failure score {self.score.failures:.1f} exceeds {policy.max_failures:g} "
             f"(halved every {policy.decay:g} s); fix the program or raise max_failures"
         )
 
@@ -254,6 +263,15 @@ class RestartDecider:
     def reset(self) -> None:
         """Forget all failures."""
         self.score = replace(self.score, failures=0.0)
+        self.last_end, self.repeats = "", 0
+
+    def _times(self) -> str:
+        return f", {self.repeats} times in a row" if self.repeats > 1 else ""
+
+
+def _shortened(how: str) -> str:
+    """Return the beginning of a reason that was given in full before."""
+    return how if len(how) <= MOST_REPEATED else f"{how[:MOST_REPEATED].rstrip()} …"
 
 
 _RULES: dict[Mode, str] = {

@@ -86,7 +86,8 @@ def test_the_delays_are_exactly_those_of_the_policy():
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5], rel=1e-6)
     assert isinstance(decision, GiveUp)
     assert decision.allowed
-    assert "exit status 1; failure score 6.0 exceeds 5" in decision.reason
+    how = "exit status 1, 6 times in a row; failure score 6.0 exceeds 5"
+    assert how in decision.reason
     assert "raise max_failures" in decision.reason
 
 
@@ -200,7 +201,35 @@ def test_the_text_of_a_decision_has_the_exit_and_the_next_step(cause, status, sa
     policy = RestartPolicy(jitter=False, first_delay=0.25)
     decision = RestartDecider(policy).decide(cause, status, 0.0, 0.0)
     assert said in decision.reason
-    assert "failure score 1.0 of 5, next start in 0.25 s" in decision.reason
+    # The delay is a field of its own: whoever tells the reason tells the delay beside it.
+    assert decision.reason.endswith("; failure score 1.0 of 5")
+
+
+def test_a_reason_that_repeats_is_counted_and_shortened():
+    decider = RestartDecider(RestartPolicy(jitter=False, max_failures=2))
+    how = "ConnectionRefusedError: " + "x" * 100
+    said = [
+        decider.decide(Cause.FAILED, None, 0.0, 0.0, how=how).reason for _ in range(2)
+    ]
+    assert said[0] == f"{how}; failure score 1.0 of 2"
+    assert said[1].startswith(f"{how[:60]} …, 2 times in a row; failure score 2.0 of 2")
+    given_up = decider.decide(Cause.FAILED, None, 0.0, 0.0, how=how)
+    assert given_up.reason.startswith(f"{how}, 3 times in a row; failure score 3.0")
+
+
+def test_another_end_begins_a_new_count():
+    decider = RestartDecider(RestartPolicy(jitter=False, max_failures=9))
+    said = [
+        decider.decide(Cause.FAILED, status, 0.0, 0.0).reason for status in (1, 1, 2, 1)
+    ]
+    assert [one.partition(";")[0] for one in said] == [
+        "exit status 1",
+        "exit status 1, 2 times in a row",
+        "exit status 2",
+        "exit status 1",
+    ]
+    decider.reset()
+    assert "in a row" not in decider.decide(Cause.FAILED, 1, 0.0, 0.0).reason
 
 
 @pytest.mark.parametrize(
