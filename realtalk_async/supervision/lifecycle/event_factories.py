@@ -116,6 +116,17 @@ def stop_step(
     )
 
 
+def unkillable(
+    name: str, record: IncarnationRecord, survivors: tuple[str, ...]
+) -> events.Unkillable:
+    return events.Unkillable(
+        process=name,
+        incarnation=record.number,
+        actor=record.ended_by,
+        survivors=survivors,
+    )
+
+
 def exited(
     name: str,
     record: IncarnationRecord,

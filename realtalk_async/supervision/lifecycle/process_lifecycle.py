@@ -292,9 +292,7 @@ class ProcessLifecycle(Lifecycle):
         survivors = await run_ladder(running, ladder, on_step)
         if survivors:
             self._supervisor.publish(
-                events.Unkillable(
-                    process=self.name, incarnation=record.number, survivors=survivors
-                )
+                event_factories.unkillable(self.name, record, survivors)
             )
 
     async def _finish_incarnation(
