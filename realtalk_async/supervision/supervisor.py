@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from realtalk_async import events
 from realtalk_async.base_event import APP, POLICY, acting_as
 from realtalk_async.concurrency.condition import Condition
-from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.events.event import Failure
@@ -30,7 +29,13 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision.coordination.background import BackgroundWork
 from realtalk_async.supervision.coordination.bonds import Bonds
 from realtalk_async.supervision.coordination.device_leases import DeviceLeases
-from realtalk_async.supervision.coordination.shutdown import KILL_WAIT, Shutdown, within
+from realtalk_async.supervision.coordination.shutdown import (
+    KILL_WAIT,
+    Shutdown,
+    at_once,
+    within,
+)
+from realtalk_async.supervision.coordination.survivors import Survivors
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.lifecycle import event_factories
@@ -105,7 +110,7 @@ class Supervisor:
         self._ending_groups: list[tuple[str, ...]] = []
         """The groups of which not all incarnations have ended yet."""
         self._group_ended = Condition()
-        self._unkillable: set[str] = set()
+        self._survivors = Survivors()
         self._lifecycles: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._background = BackgroundWork(
@@ -279,20 +284,13 @@ class Supervisor:
                 left=tuple(map(self._describe, left)),
             )
         )
-        await within(KILL_WAIT, self._kill_all(left))
+        kills = (
+            one.stop() if isinstance(one, SupervisedTask) else one.kill()
+            for one in map(registry.__getitem__, left)
+        )
+        await within(KILL_WAIT, at_once(kills))
         for task in list(self._lifecycles):
             task.cancel()
-
-    async def _kill_all(self, names: Iterable[str]) -> None:
-        """Kill processes and cancel tasks; wait for their end."""
-        time_slice = TimeSlice()
-        async with asyncio.TaskGroup() as tasks:
-            for name in names:
-                one = self.registry[name]
-                tasks.create_task(
-                    one.stop() if isinstance(one, SupervisedTask) else one.kill()
-                )
-                await time_slice.yield_if_over()
 
     async def _end_escapees(self) -> None:
         """End and log processes that left their group and session, as daemons do."""
@@ -335,7 +333,7 @@ class Supervisor:
         if isinstance(event, events.ProcessRestarted):
             self.degraded.pop(event.process, None)
         elif isinstance(event, events.Unkillable):
-            self._unkillable.add(event.process)
+            self._survivors.names.add(event.process)
         elif isinstance(event, events.StopStep):
             self._note_for_shutdown(event.process)
         self.events.publish(event)
@@ -371,14 +369,21 @@ class Supervisor:
         """Return the name, state and pid of a process, for people."""
         one = self.registry[name]
         pid = f", pid {one.pid}" if isinstance(one, ManagedProcess) else ""
-        unkillable = ", which cannot be killed" if name in self._unkillable else ""
+        unkillable = ", which cannot be killed" if name in self._survivors.names else ""
         return f"{name!r} ({one.state}{pid}){unkillable}"
+
+    async def _release_when_gone(self, name: str) -> None:
+        """Release the devices of a process that could not be killed when it has ended."""
+        await self._survivors.wait_until_gone(name, self.registry[name])
+        if self.registry[name].is_settled:
+            self.device_leases.release(name)
 
     def _on_device_wait(self, name: str, holders: dict[str, str]) -> None:
         self.publish(events.DeviceAwaited(process=name, holders=holders))
 
     def group_ended(self, pid: int) -> None:
         """Tell the guard that a process group has ended."""
+        self._survivors.note_end()
         if self.guard is not None:
             self.guard.discard(pid)
 
@@ -440,8 +445,10 @@ class Supervisor:
         """Continue without a process that was given up, or shut down if it is critical."""
         self.order.cancel_turn(name)
         self._note_for_shutdown(name)
-        if name not in self._unkillable:  # a survivor may still hold the device
+        if name not in self._survivors.names:
             self.device_leases.release(name)
+        elif not self.ending.is_set():  # a survivor may still hold the device
+            self.run_in_background(self._release_when_gone(name), f"end of {name}")
         if self.ending.is_set():
             return
         loss, failure = self.bonds.losses.get(name), None

@@ -1,6 +1,9 @@
 """Exclusive devices of real processes: leases, and waiting for busy devices."""
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
 
 import pytest
@@ -213,3 +216,38 @@ async def test_a_device_that_is_released_during_the_shutdown_starts_no_process(l
     assert await again is False
     started = [e.process for e in received if isinstance(e, events.ProcessStarted)]
     assert started == ["early", "slow to end", "holder"]
+
+
+@pytest.mark.parametrize("survivor", ["the program", "a child of it"])
+async def test_a_device_is_free_when_an_unkillable_holder_has_ended_at_last(
+    manager, monkeypatch, survivor
+):
+    """Its signals have no effect, as in the state D; then it ends."""
+    received = []
+    manager.subscribe(received.append)
+    ladder = Ladder(("TERM", 0.05), ("KILL", 0.05))
+    one = await manager.start("one", programs.forks(1), devices=["hw:0"], ladder=ladder)
+    await one.wait_for_line("ready")
+    running = one._lifecycle.record.running
+    members = [each.pid for each in process_groups.living_members(one.pid)]
+    if survivor == "the program":
+        monkeypatch.setattr(running, "signal", lambda number: None)
+    else:
+        monkeypatch.setattr(running, "signal", running.signal_alone)
+    await one.stop()
+    assert [e for e in received if isinstance(e, events.Unkillable)]
+    two = asyncio.create_task(manager.start("two", programs.runs(), devices=["hw:0"]))
+    while not (waits := [e for e in received if isinstance(e, events.DeviceAwaited)]):
+        await asyncio.sleep(0)
+    assert "which cannot be killed" in waits[0].holders["hw:0"]
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert (await two).status == "running"
+    assert "cannot be killed" not in str(manager.explain("one"))
+    await two.result().stop()
+    assert await one.restart(), "it can be used again"
+    await one.stop()
+    async with asyncio.timeout(10):
+        await manager.start("three", programs.runs(), devices=["hw:0"])

@@ -104,6 +104,15 @@ class Shutdown:
                 tasks.create_task(self._stop(need, tasks))
 
 
+async def at_once(works: Iterable[Coroutine[None, None, object]]) -> None:
+    """Run coroutines at the same time; a few begin per turn of the event loop."""
+    time_slice = TimeSlice()
+    async with asyncio.TaskGroup() as tasks:
+        for work in works:
+            tasks.create_task(work)
+            await time_slice.yield_if_over()
+
+
 async def within(seconds: float, work: Coroutine[None, None, None]) -> bool:
     """Run *work* for at most *seconds*, then cancel it; return whether it was done."""
     task = asyncio.get_running_loop().create_task(work)

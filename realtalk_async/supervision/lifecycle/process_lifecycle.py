@@ -121,7 +121,7 @@ class ProcessLifecycle(Lifecycle):
     def _resources_of(self, record: IncarnationRecord) -> IncarnationResources:
         running = record.running
         assert running is not None
-        group = running.pid if running.owns_group and not running.group_gone else 0
+        group = running.pid if running.owns_group and not running.is_gone() else 0
         name = f"{self.name}#{record.number}"
         return IncarnationResources(
             name, group, record.finished, tuple(running.descriptors())
