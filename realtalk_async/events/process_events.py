@@ -180,14 +180,16 @@ class TaskFailed(Failure):
     uptime: float
     """Seconds."""
     traceback: str = ""
+    """One line for an error of the network."""
 
     def log_entry(self) -> EventLogEntry:
+        is_long = "\n" in self.traceback.strip()  # one line is the reason again
         return self._part(
             "ERROR",
             "Task failed",
             reason=self.reason,
             uptime=format_hms(self.uptime),
-            traceback=self.traceback,
+            **({"traceback": self.traceback} if is_long else {}),
         )
 
     def __str__(self) -> str:

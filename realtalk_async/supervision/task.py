@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +27,10 @@ from realtalk_async.supervision.policy.restart import (
     RestartPolicy,
     StayDown,
 )
-from realtalk_async.supervision.reports.report import ProcessHistory
+from realtalk_async.supervision.reports.report import (
+    ProcessHistory,
+    format_failure,
+)
 from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.supervision.supervised import Supervised
 from realtalk_async.times import format_hms
@@ -149,7 +151,7 @@ class TaskLifecycle(Lifecycle):
         record.mark("ended")
         text = ""
         if self.error is not None:
-            text = "".join(traceback.format_exception(self.error))
+            text = format_failure(self.error)
             self._capture.append(
                 "stderr", text.encode(errors="replace"), time.monotonic()
             )

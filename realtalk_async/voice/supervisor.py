@@ -257,11 +257,14 @@ class SessionSupervisor:
         self._timeline.on_process_event(event)
         if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
             error = self._connection.error
-            given_up = CriticalProcessFailed(CONNECTION, event.reason)
+            given_up = self._critical_loss(CONNECTION, event.reason)
             self._failure = error if isinstance(error, FATAL) else given_up
             self.request_stop(str(self._failure))
         elif isinstance(event, events.ShutdownStarted):
-            self._note_end(str(CriticalProcessFailed(event.process, event.reason)))
+            self._note_end(str(self._critical_loss(event.process, event.reason)))
+
+    def _critical_loss(self, name: str, reason: str) -> CriticalProcessFailed:
+        return CriticalProcessFailed(name, reason, log=str(self._logger.path))
 
     async def _run_until_stopped(
         self, endpoint: Endpoint, when_ready: Callable[[], None]
@@ -302,7 +305,7 @@ class SessionSupervisor:
     async def _fail_with(self, connection: SupervisedTask) -> None:
         """End the session when its connection ends."""
         status = await connection.wait_until_settled()
-        raise self._failure or CriticalProcessFailed(CONNECTION, status.reason)
+        raise self._failure or self._critical_loss(CONNECTION, status.reason)
 
     async def _run_audio(self) -> None:
         """Start player and recorder once the session is configured; run them."""

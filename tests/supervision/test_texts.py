@@ -115,3 +115,35 @@ async def test_the_time_of_the_next_start_is_told_once(logger):
         assert child.reason == (
             "exit status 1; failure score 1.0 of 5; next start in 30.00 s"
         )
+
+
+async def test_a_refused_connection_is_one_line(logger):
+    """The traceback shows only code of libraries."""
+    refused = "ConnectionRefusedError: [Errno 111] refused"
+
+    async def connect():
+        try:
+            raise ValueError("the library's own")
+        except ValueError as error:
+            raise ConnectionRefusedError(111, "refused") from error
+
+    async with ProcessManager(logger) as manager:
+        task = await manager.start_task("link", connect, restart="temporary")
+        await task.wait_until_settled()
+    report = task.get_report()
+    assert [line.text for line in report.last_lines] == [refused]
+    assert report.last_words == refused
+    (entry,) = await logger.get_logs(pattern="Task failed")
+    assert entry.context["reason"] == refused
+    assert "traceback" not in entry.context
+
+
+async def test_an_error_of_the_task_itself_has_its_traceback(logger):
+    async def connect():
+        raise ValueError("wrong")
+
+    async with ProcessManager(logger) as manager:
+        task = await manager.start_task("link", connect, restart="temporary")
+        await task.wait_until_settled()
+    (entry,) = await logger.get_logs(pattern="Task failed")
+    assert "in connect" in entry.context["traceback"]

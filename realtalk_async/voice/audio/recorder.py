@@ -191,7 +191,9 @@ class Recorder:
         process = self._process
         assert process is not None, "not started"
         if self.has_delivered:
-            return CriticalProcessFailed(NAME, process.reason, process.get_report())
+            log = str(process.logger.path)
+            report = process.get_report()
+            return CriticalProcessFailed(NAME, process.reason, report, log=log)
         stderr = [line.text for line in process.get_stderr()[-3:]]
         return devices.not_working("microphone", self._programs, process.reason, stderr)
 
