@@ -1,3 +1,4 @@
+from realtalk_async import events
 from realtalk_async.cli.config.spec import AppSpec
 from realtalk_async.cli.run_output import RunOutput
 from realtalk_async.supervision.output.capture import Capture
@@ -58,3 +59,48 @@ async def test_output_that_arrives_at_once_is_printed(capfdbinary):
 async def test_output_that_arrives_at_once_is_passed_through(capfdbinary):
     out = await printed(capfdbinary, Child(), is_single_command=True)
     assert out == b"the first line\n"
+
+
+def death(name, size):
+    return events.ProcessExited(
+        process=name,
+        incarnation=1,
+        pid=7,
+        exit_status=1,
+        cause="failed",
+        uptime=1.0,
+        summary="exit status 1 after 00:00:01",
+        last_words="no sound server",
+        log="app.log",
+        incident="x-1",
+        incident_size=size,
+    )
+
+
+async def test_several_deaths_of_the_same_thing_have_one_notice(capfdbinary):
+    """From the third on, the notice of the incident names them."""
+    output = RunOutput(
+        AppSpec(file="app.toml", processes=()),
+        colour=False,
+        stamp="none",
+        quiet=False,
+        on_broken=print,
+        on_printed=int,
+    )
+    names = [f"a{number}" for number in range(1, 6)]
+    for size, name in enumerate(names, 1):
+        output.report(death(name, size), None)
+    incident = events.IncidentOccurred(
+        incident="x-1",
+        processes=tuple(names),
+        reason="no sound server; exit status 1",
+        seconds=0.01,
+    )
+    output.report(incident, None)
+    await output.aclose()
+    lines = capfdbinary.readouterr().out.decode().splitlines()
+    assert len(lines) == 3
+    words = "no sound server; exit status 1"
+    assert lines[0].endswith(f"a1 died: {words} after 00:00:01")
+    assert f"5 processes died of the same thing within 0.01 s: {words}" in lines[2]
+    assert "a1, a2, a3, a4, a5" in lines[2]
