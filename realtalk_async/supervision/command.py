@@ -166,7 +166,7 @@ class Command:
         _check_variables(extra, "extra")
         guard = current_guard.get()
         merged: dict[str, str | None] = {
-            **os.environ,
+            **_inherited_environment(),
             **NOT_INHERITED,
             **self.env,
             **(guard.environment if guard else {}),
@@ -304,6 +304,19 @@ def is_shell_line(program: str, cwd: Text | None = None) -> bool:
     if set(program) & {*"|&;<>$"}:
         return bool(more) or os.sep not in program
     return os.sep not in program or shutil.which(first) is not None
+
+
+_decoded: tuple[dict[bytes, bytes], dict[str, str]] = {}, {}
+"""The app's environment at the last spawn, as bytes and as text."""
+
+
+def _inherited_environment() -> dict[str, str]:
+    """Return the app's environment; it is decoded again only if it has changed."""
+    global _decoded  # noqa: PLW0603
+    raw = dict(os.environb)
+    if raw != _decoded[0]:
+        _decoded = raw, dict(os.environ)
+    return _decoded[1]
 
 
 @dataclass(slots=True)

@@ -83,6 +83,7 @@ class Guard:
         self._pidfd = -1
         self._received = b""
         self._unsent = bytearray()
+        self._waits_to_write = False
         self._is_behind = False
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -156,8 +157,11 @@ class Guard:
         if len(self._unsent) > MAX_UNSENT:
             self._is_behind = True
             return
+        if not self._unsent:
+            # One write for all reports of this turn of the loop: each write wakes the
+            # guard. Until then the tag of the children is enough.
+            self._loop.call_soon(self._flush)
         self._unsent += line.encode()
-        self._flush()
 
     def _flush(self) -> None:
         """Send what the guard can take now, and the rest as soon as it reads."""
@@ -173,10 +177,13 @@ class Guard:
                 if not self._unsent and self._is_behind:
                     self._is_behind = False
                     self._unsent += b"reset\n" + self._all_reports()
-            self._loop.remove_writer(connection)
+            if self._waits_to_write:
+                self._waits_to_write = False
+                self._loop.remove_writer(connection)
         except BlockingIOError:
             try:
                 self._loop.add_writer(connection, self._flush)
+                self._waits_to_write = True
             except OSError as exc:
                 self._loop.call_soon(self._lose, connection, str(exc))
         except OSError as exc:  # it has died
@@ -321,7 +328,9 @@ class Guard:
         self._cancel_timer()
         if self._connection is not None:
             self._poller.remove(self._connection.fileno())
-            self._loop.remove_writer(self._connection)
+            if self._waits_to_write:
+                self._waits_to_write = False
+                self._loop.remove_writer(self._connection)
             self._connection.close()
             self._connection = None
         if self._pidfd >= 0:
