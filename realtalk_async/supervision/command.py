@@ -312,7 +312,7 @@ _decoded: tuple[dict[bytes, bytes], dict[str, str]] = {}, {}
 
 def _inherited_environment() -> dict[str, str]:
     """Return the app's environment; it is decoded again only if it has changed."""
-    global _decoded  # noqa: PLW0603
+    global _decoded
     raw = dict(os.environb)
     if raw != _decoded[0]:
         _decoded = raw, dict(os.environ)
