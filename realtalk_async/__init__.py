@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Command,
         ErrorHistory,
         Explanation,
+        History,
         IncarnationReport,
         Ladder,
         LeakReport,
@@ -78,7 +79,7 @@ else:
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
-            "Cause CombinedOutput Command ErrorHistory Explanation IncarnationReport "
+            "Cause CombinedOutput Command ErrorHistory Explanation History IncarnationReport "
             "Ladder LeakReport ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
             # Needs the extra ``voice``; an app with supervision only never loads it.
@@ -106,6 +107,7 @@ __all__ = [
     "ErrorHistory",
     "Explanation",
     "GaveUp",
+    "History",
     "IncarnationReport",
     "InvalidConfiguration",
     "Ladder",

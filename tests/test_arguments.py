@@ -24,6 +24,7 @@ from realtalk_async import (
     PERMANENT,
     TEMPORARY,
     Command,
+    History,
     InvalidConfiguration,
     Ladder,
     Level,
@@ -321,6 +322,9 @@ TABLE: dict[str, Row | str] = {
             *(("TERM", wait) for wait in SECONDS),
         ),
     ),
+    "History": fixed(
+        History, {}, incarnations=POSITIVE_COUNT[:-1], names=POSITIVE_COUNT[:-1]
+    ),
     "RestartPolicy": fixed(RestartPolicy, {}, **POLICY_FIELDS),
     "RestartPolicy.of": fixed(RestartPolicy.of, {}, restart=POLICY),
     "RestartPolicy.delay": fixed(
@@ -371,6 +375,7 @@ TABLE: dict[str, Row | str] = {
         max_restarts=COUNT_OR_NONE,
         window=POSITIVE,
         shutdown_timeout=WAIT,
+        history=(100, "all", History),
     ),
     "ProcessManager.start": method(
         manager_of,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from realtalk_async.supervision.process import ManagedProcess
     from realtalk_async.supervision.reports.explanation import Explanation
+    from realtalk_async.supervision.reports.kept_history import History
     from realtalk_async.supervision.reports.report import (
         CombinedOutput,
         ErrorHistory,
@@ -55,6 +56,7 @@ else:
             "output.lines": "OutputLines",
             "process": "ManagedProcess",
             "kernel.leaks": "LeakReport",
+            "reports.kept_history": "History",
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
             "realtalk_async.events": "Cause",
@@ -75,6 +77,7 @@ __all__ = [
     "Command",
     "ErrorHistory",
     "Explanation",
+    "History",
     "IncarnationReport",
     "Ladder",
     "LeakReport",

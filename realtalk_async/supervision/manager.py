@@ -26,6 +26,7 @@ from realtalk_async.supervision.policy.restart import (
     Strategy,
 )
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
+from realtalk_async.supervision.reports.kept_history import KEEP_ALL, History
 from realtalk_async.supervision.subprocess_compat import SubprocessMethods
 from realtalk_async.supervision.supervisor import Supervisor
 from realtalk_async.supervision.task import (
@@ -79,6 +80,9 @@ class ProcessManager(SubprocessMethods):
         window: Seconds.
         shutdown_timeout: Seconds that the stop of all processes may take together. Then
             those that are left are killed, and a `ShutdownTimedOut` event names them.
+        history: How much of the past is kept: by default the newest 100 incarnations of
+            each name and the newest 1,000 dead names, with their output. What is older
+            is counted. None keeps all.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
@@ -94,6 +98,7 @@ class ProcessManager(SubprocessMethods):
         max_restarts: int | None = None,
         window: float = 60.0,
         shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+        history: History | None = History(),  # noqa: B008 - it is frozen
     ) -> None:
         arguments.a_logger("logger", logger)
         arguments.number("check_interval", check_interval, of="seconds", more_than=0)
@@ -102,6 +107,7 @@ class ProcessManager(SubprocessMethods):
         arguments.integer("max_restarts", max_restarts, minimum=0, optional=True)
         arguments.number("window", window, of="seconds", more_than=0)
         arguments.seconds("shutdown_timeout", shutdown_timeout, infinite=True)
+        arguments.instance("history", history, History, "a History", optional=True)
         self._logger = logger
         supervisor = Supervisor(
             logger,
@@ -110,6 +116,7 @@ class ProcessManager(SubprocessMethods):
             intensity=Intensity(max_restarts, window),
             shutdown_timeout=shutdown_timeout,
             on_loss=self._cancel_block,
+            history=KEEP_ALL if history is None else history,
         )
         super().__init__(supervisor, check_interval)
 

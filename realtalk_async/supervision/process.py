@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1 << 40
 """Bytes of output kept of one stream: a terabyte, the safety limit for extreme cases."""
+
+MAX_REFUSALS = 100
+"""Refused restarts that the history keeps, the newest."""
 
 DRAIN = 0.5
 """Seconds that capture goes on after the exit while something holds the pipes open."""
@@ -140,7 +144,7 @@ class ManagedProcess(ProcessStreams):
         self._logger = logger
         self._max_size = max_size
         self._start_time = now_local()
-        self._refusals: list[tuple[datetime, str, str]] = []
+        self._refusals: deque[tuple[datetime, str, str]] = deque(maxlen=MAX_REFUSALS)
         capture = Capture(name, max_size=max_size, on_error=self._log_spill_error)
         super().__init__(
             ProcessLifecycle(
@@ -245,6 +249,7 @@ class ManagedProcess(ProcessStreams):
             self._lifecycle.reports(),
             tuple(self._lifecycle.attempts),
             tuple(self._refusals),
+            self._lifecycle.earlier,
         )
 
     def get_resources(self) -> list[IncarnationResources]:
@@ -316,8 +321,8 @@ class ManagedProcess(ProcessStreams):
                     f"cannot start {self.name!r}: it was adopted and has no command; "
                     f"restart it with a restart function"
                 )
-            if lifecycle.restart_refusal:
-                raise NotStarted(f"cannot start {self.name!r}: its manager is closing")
+            if why := lifecycle.restart_refusal:
+                raise NotStarted(f"cannot start {self.name!r}: {why}")
         await lifecycle.start()
         if lifecycle.state in {State.FATAL, State.EXITED}:
             self._raise_failed_start()

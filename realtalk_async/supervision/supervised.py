@@ -12,6 +12,7 @@ from realtalk_async.times import now_local
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from realtalk_async.supervision.reports.kept_history import Earlier
     from realtalk_async.supervision.reports.report import IncarnationReport
     from realtalk_async.supervision.reports.status import ProcessStatus, State
 
@@ -118,6 +119,10 @@ class Supervised(Generic[LifecycleType]):
     def get_status(self) -> ProcessStatus:
         """Return the current status without a new check."""
         return self._lifecycle.status(self._last_checked)
+
+    def count_incarnations(self) -> Earlier:
+        """Return the count of all incarnations so far."""
+        return self._lifecycle.count_all()
 
     def get_report(self) -> IncarnationReport | None:
         """Return the report of the current or last incarnation; None before the first."""

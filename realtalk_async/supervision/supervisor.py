@@ -21,14 +21,13 @@ from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.events.event import Failure
 from realtalk_async.exceptions import (
-    CriticalProcessFailed,
     GaveUp,
     ProcessDead,
-    TooManyRestarts,
 )
 from realtalk_async.supervision.coordination.background import BackgroundWork
 from realtalk_async.supervision.coordination.bonds import Bonds
 from realtalk_async.supervision.coordination.device_leases import DeviceLeases
+from realtalk_async.supervision.coordination.losses import fatal_loss
 from realtalk_async.supervision.coordination.shutdown import (
     KILL_WAIT,
     Shutdown,
@@ -39,6 +38,7 @@ from realtalk_async.supervision.coordination.survivors import Survivors
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.guard import Guard
 from realtalk_async.supervision.lifecycle import event_factories
+from realtalk_async.supervision.lifecycle.supervisor_port import log_first_counted
 from realtalk_async.supervision.policy.restart import (
     Decision,
     GiveUp,
@@ -59,6 +59,7 @@ from realtalk_async.times import now_local
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
     from realtalk_async.supervision.policy.intensity import Intensity
+    from realtalk_async.supervision.reports.kept_history import History
 
 Subscriber = Callable[[events.Event], object]
 
@@ -74,6 +75,7 @@ class Supervisor:
         intensity: The limit of restarts of all processes together.
         shutdown_timeout: Seconds after which the children that are left are killed.
         on_loss: Called when a loss shuts the manager down, before the children are stopped.
+        history: How much of the past is kept.
     """
 
     def __init__(
@@ -85,8 +87,12 @@ class Supervisor:
         intensity: Intensity,
         shutdown_timeout: float,
         on_loss: Callable[[], object],
+        history: History,
     ) -> None:
-        self.registry = Registry(logger)
+        self.registry = Registry(
+            logger, history, is_needed=self._is_needed, on_forget=self._forget
+        )
+        self.history = history
         self.order = StartOrder()
         self.bonds = Bonds(self.registry, self.run_in_background)
         self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
@@ -137,14 +143,25 @@ class Supervisor:
     ) -> None:
         """Register a process or task."""
         name = child.name
+        self._forget(name)
         self.registry.add(child)
         self.bonds.bind(name, bound_to)
         self.order.set_dependencies(name, dependencies)
+        if critical:
+            self.critical.add(name)
+
+    def _is_needed(self, name: str) -> bool:
+        needed = name in self._survivors.names or self.order.is_needed(name)
+        return needed or bool(self.bonds.dependants(name))
+
+    def _forget(self, name: str) -> None:
+        """Forget a dead name, or what is known of its former holder."""
+        self.bonds.bind(name, ())
+        self.bonds.losses.pop(name, None)
+        self.order.set_dependencies(name, ())
         self.degraded.pop(name, None)
         self.incidents.forget(name)
         self.critical.discard(name)
-        if critical:
-            self.critical.add(name)
 
     def check_dependencies(self, name: str, names: Iterable[str]) -> tuple[str, ...]:
         """
@@ -193,11 +210,7 @@ class Supervisor:
 
     def context(self, name: str) -> SupervisorContext:
         """Return the influence of the other processes on a process, for `explain`."""
-        present, table, intensity = (
-            self.registry,
-            self.device_leases.table,
-            self.intensity,
-        )
+        present = self.registry
         waits = present[name].state in {State.STARTING, State.BACKOFF}
         together: tuple[str, ...] = ()
         if self._strategy != "one_for_one":
@@ -212,16 +225,13 @@ class Supervisor:
             },
             holders=self.device_leases.blockers(name),
             device_wait=self.device_leases.remaining_wait(name),
-            devices=table.held_by(name),
+            devices=self.device_leases.table.held_by(name),
             incident=self.incidents.describe(name),
             together=tuple(other for other in together if other != name),
             bound_to=self.bonds.needs(name),
             bound=tuple(self.bonds.all_dependants(name)),
             lost=name in self.bonds.losses,
-            intensity=""
-            if intensity.most is None
-            else f"all processes together had {intensity.within(time.monotonic())} of "
-            f"{intensity.most} restarts allowed in {intensity.window:g} s",
+            intensity=self.intensity.describe(time.monotonic()),
         )
 
     # ---- health checks and shutdown
@@ -276,13 +286,10 @@ class Supervisor:
         )
         if await within(self._shutdown_timeout, shutdown.run()):
             return
-        left = shutdown.left
+        left, seconds = shutdown.left, self._shutdown_timeout
+        shown = tuple(map(self._describe, left))
         self.publish(
-            events.ShutdownTimedOut(
-                process=MANAGER,
-                seconds=self._shutdown_timeout,
-                left=tuple(map(self._describe, left)),
-            )
+            events.ShutdownTimedOut(process=MANAGER, seconds=seconds, left=shown)
         )
         kills = (
             one.stop() if isinstance(one, SupervisedTask) else one.kill()
@@ -294,9 +301,7 @@ class Supervisor:
 
     async def _end_escapees(self) -> None:
         """End and log processes that left their group and session, as daemons do."""
-        if self.guard is None:
-            return
-        left = await process_groups.end_tagged(self.guard.tag)
+        left = await process_groups.end_tagged(self.guard.tag) if self.guard else []
         if not left:
             return
         self._logger.warning(
@@ -306,9 +311,8 @@ class Supervisor:
         )
 
     def _guard_lost(self, reason: str, replaced: bool) -> None:  # noqa: FBT001
-        self.publish(
-            events.GuardLost(process=MANAGER, reason=reason, replaced=replaced)
-        )
+        lost = events.GuardLost(process=MANAGER, reason=reason, replaced=replaced)
+        self.publish(lost)
 
     # ---- the `SupervisorPort` of each lifecycle
 
@@ -321,6 +325,15 @@ class Supervisor:
     def closing(self) -> bool:
         """Whether no process may be started any more."""
         return self.ending.is_set()
+
+    def counts_earlier(self, name: str) -> None:
+        """Log that incarnations of *name* are counted, not kept, from now on."""
+        log_first_counted(self._logger, name, self.history)
+
+    def restart_refusal(self, name: str) -> str:
+        """Return why *name* may not be started again; "" if it may."""
+        forgotten = "" if name in self.registry else "its manager has forgotten it"
+        return "its manager is closing" if self.closing else forgotten
 
     def publish(self, event: events.Event) -> None:
         """Publish an event to the log and to all subscribers."""
@@ -451,6 +464,7 @@ class Supervisor:
             self.run_in_background(self._release_when_gone(name), f"end of {name}")
         if self.ending.is_set():
             return
+        self.registry.note_settled(name)
         loss, failure = self.bonds.losses.get(name), None
         if given_up is not None:
             failure = self._fatal_loss(name, given_up)
@@ -468,22 +482,10 @@ class Supervisor:
 
     def _fatal_loss(self, name: str, reason: str) -> GaveUp | None:
         """Return the failure that shuts the manager down; None if the app continues."""
-        report = self.registry[name].get_report()
-        intensity = self.intensity
-        restarts = intensity.within(time.monotonic())
-        if intensity.most is not None and restarts > intensity.most:
-            return TooManyRestarts(
-                name,
-                reason,
-                report,
-                restarts=restarts,
-                max_restarts=intensity.most,
-                window=intensity.window,
-                log=self._log_path,
-            )
-        if name in self.critical:
-            return CriticalProcessFailed(name, reason, report, log=self._log_path)
-        return None
+        report, is_critical = self.registry[name].get_report(), name in self.critical
+        return fatal_loss(
+            name, reason, report, self.intensity, is_critical, log=self._log_path
+        )
 
     def _shut_down(self, failure: GaveUp) -> None:
         """Begin the shutdown of all children."""

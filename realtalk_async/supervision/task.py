@@ -269,7 +269,12 @@ class SupervisedTask(Supervised[TaskLifecycle]):
         """Return every incarnation; the tracebacks are its stderr."""
         lifecycle = self._lifecycle
         attempts = tuple(lifecycle.attempts)
-        return ProcessHistory(self.get_status(), lifecycle.reports(), attempts)
+        return ProcessHistory(
+            self.get_status(),
+            lifecycle.reports(),
+            attempts,
+            earlier=lifecycle.earlier,
+        )
 
     def get_resources(self) -> list[IncarnationResources]:
         """Return a coroutine that still runs, for `ProcessManager.leak_report`."""

@@ -34,8 +34,8 @@ def newest_time(lines: bytes | bytearray, oldest: float = inf) -> float:
     """
     data = b"\n" + lines
     count = data.count(b"\n[") + data.count(b"\n{")
-    if (newest := _end_of_hour(data, count)) < oldest:
-        return newest
+    if (end := _end_of_hour(data, count)) < oldest:
+        return end
     local = _LOCAL.findall(data)
     if len(local) == count:
         newest = {b"": max(local, default=b"")}

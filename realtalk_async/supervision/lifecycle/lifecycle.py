@@ -182,7 +182,7 @@ class Lifecycle(LifecycleState, abc.ABC):
             return "it is running; stop it first"
         if self._task is not None and self._stop.is_set():
             return "it is being stopped"
-        return "its manager is closing" if self._supervisor.closing else ""
+        return self._supervisor.restart_refusal(self.name)
 
     async def request_restart(self, function: RestartFunction | None) -> bool:
         """Request a new incarnation; simultaneous requests share one answer."""
@@ -476,16 +476,16 @@ class Lifecycle(LifecycleState, abc.ABC):
         number = (self.number or self._earlier) + 1
         record = IncarnationRecord(number, command, is_task=is_task)
         record.started_by = starter.get()
-        self.records.append(record)
+        if self._add_record(record, self._supervisor.history.incarnations):
+            self._supervisor.counts_earlier(self.name)
         return record
 
     def _record_attempt(self, died: int, detail: str, *, succeeded: bool) -> None:
         """Record an attempt to restart after incarnation *died*; answer the request."""
         asked_by: Literal["app", "policy"] = "app" if self._request else "policy"
         if died:
-            self.attempts.append(
-                RecoveryAttempt(now_local(), died, asked_by, succeeded, detail)
-            )
+            new = RecoveryAttempt(now_local(), died, asked_by, succeeded, detail)
+            self._add_attempt(new, self._supervisor.history.incarnations)
         self._answer(succeeded=succeeded)
 
     def _answer(self, *, succeeded: bool) -> None:

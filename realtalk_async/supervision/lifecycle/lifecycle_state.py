@@ -13,6 +13,7 @@ from realtalk_async.supervision.lifecycle.record import (
 )
 from realtalk_async.supervision.policy.restart import RestartDecider, RestartPolicy
 from realtalk_async.supervision.reports.explanation import Forecast
+from realtalk_async.supervision.reports.kept_history import NONE_EARLIER
 from realtalk_async.supervision.reports.status import ProcessStatus, State
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.exceptions import DeviceBusy, SpawnFailed
     from realtalk_async.supervision.output.capture import Capture
+    from realtalk_async.supervision.reports.kept_history import Earlier
     from realtalk_async.supervision.reports.report import (
         IncarnationReport,
         RecoveryAttempt,
@@ -42,6 +44,8 @@ class LifecycleState:
         self.name = name
         self.records: list[IncarnationRecord] = []
         self.attempts: list[RecoveryAttempt] = []
+        self.earlier = NONE_EARLIER
+        """The incarnations that are no longer kept."""
         self.state = State.STARTING
         self.reason = "not started yet"
         self.restarts: int = 0
@@ -99,6 +103,37 @@ class LifecycleState:
             record.cause if record else None,
             self.reason,
         )
+
+    def _add_record(self, record: IncarnationRecord, most: int | None) -> bool:
+        """
+        Add a record, and count the oldest beyond *most*; forget their output.
+
+        Returns:
+            Whether a record was counted for the first time.
+        """
+        self.records.append(record)
+        excess = 0 if most is None else len(self.records) - most
+        if excess <= 0:
+            return False
+        is_first = not self.earlier
+        for old in self.records[:excess]:
+            self.earlier += old.count()
+        del self.records[:excess]
+        first = self.records[0].number
+        self.attempts = [one for one in self.attempts if one.after >= first]
+        for buffer in self._capture.buffers.values():
+            buffer.forget_before(first)
+        return is_first
+
+    def count_all(self) -> Earlier:
+        """Return the count of all incarnations so far."""
+        return sum((record.count() for record in self.records), self.earlier)
+
+    def _add_attempt(self, attempt: RecoveryAttempt, most: int | None) -> None:
+        """Add an attempt to restart; forget the oldest beyond *most*."""
+        self.attempts.append(attempt)
+        if most is not None:
+            del self.attempts[:-most]
 
     def report(self) -> IncarnationReport | None:
         """Return the report of the current or last incarnation; None before the first."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.events import POLICY, Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.output.lines import OutputLines
+from realtalk_async.supervision.reports.kept_history import Earlier, shorten
 from realtalk_async.supervision.reports.report import (
     IncarnationReport,
     format_traceback,
@@ -50,6 +51,8 @@ class IncarnationRecord:
         self.summary = "running"
         self.capture: CaptureEnd = "open"
         self.timeline: list[tuple[datetime, str]] = []
+        self.left_out = 0
+        """The number of changes that the timeline leaves out."""
         self.stopping = False
         """Whether its lifecycle is ending it."""
         self.started_by = POLICY
@@ -117,6 +120,7 @@ class IncarnationRecord:
     def mark(self, what: str, at: datetime | None = None) -> None:
         """Add an entry to the timeline."""
         self.timeline.append((at or now_local(), what))
+        self.left_out = shorten(self.timeline, self.left_out)
 
     def note_step(self, ladder: Ladder, step: Step) -> None:
         """Record that a step of a ladder runs now."""
@@ -143,6 +147,10 @@ class IncarnationRecord:
             how = how.removeprefix("killed by ")
             return f"{how}, escalated" if self.escalated else how
         return f"{step}; {how}"
+
+    def count(self) -> Earlier:
+        """Return what remains of it when it is no longer kept."""
+        return Earlier.of(self.cause, self.uptime, self.started_at, self.ended_at)
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
         """Return the report of this incarnation."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from realtalk_async.supervision.reports.kept_history import History
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
 
@@ -24,6 +26,19 @@ class SupervisorPort(Protocol):
     @property
     def closing(self) -> bool:
         """Whether no process may be started any more."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """How much of the past is kept."""
+        ...
+
+    def counts_earlier(self, name: str) -> None:
+        """Log that incarnations of *name* are counted, not kept, from now on."""
+        ...
+
+    def restart_refusal(self, name: str) -> str:
+        """Return why *name* may not be started again; "" if it may."""
         ...
 
     def publish(self, event: Event) -> None:
@@ -80,9 +95,18 @@ class StandalonePort:
 
     environment: Mapping[str, str] = {}
     closing = False
+    history = History()
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
+
+    def counts_earlier(self, name: str) -> None:
+        """Log it."""
+        log_first_counted(self._logger, name, self.history)
+
+    def restart_refusal(self, name: str) -> str:
+        """Return "": there is no manager."""
+        return ""
 
     def publish(self, event: Event) -> None:
         """Log the event."""
@@ -121,3 +145,12 @@ class StandalonePort:
 
     def settled(self, name: str, given_up: str | None) -> None:
         """Do nothing: there is no manager."""
+
+
+def log_first_counted(logger: Logger, name: str, history: History) -> None:
+    """Log, once for a name, that its older incarnations are counted, not kept."""
+    logger.info(
+        name,
+        f"Only the newest {history.incarnations} incarnations are kept with their "
+        f"output from now on: older ones are counted; see History",
+    )

@@ -153,7 +153,11 @@ class OutputBuffer(AppendBuffer):
         Returns:
             The lines; [] if an eighth of a block does not hold so many.
         """
-        data = self._bytes(max(start, end - BLOCK // 8), end)
+        first = max(start, end - BLOCK // 8)
+        starts = self._block_starts
+        if starts[bisect_left(starts, end) - 1] > first:  # it may end a line
+            first = starts[bisect_left(starts, end) - 1]
+        data = self._bytes(first, end)
         if data.count(b"\n") <= count:
             return []
         *lines, rest = data.rsplit(b"\n", count + 1)[1:]

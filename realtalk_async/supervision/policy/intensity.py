@@ -45,6 +45,15 @@ class Intensity:
             self.restarts.popleft()
         return len(self.restarts)
 
+    def describe(self, now: float) -> str:
+        """Return the number of restarts and its limit, in words; "" without a limit."""
+        if self.most is None:
+            return ""
+        return (
+            f"all processes together had {self.within(now)} of {self.most} restarts "
+            f"allowed in {self.window:g} s"
+        )
+
     def _too_many(self, now: float) -> str:
         each = Counter(name for _, name in self.restarts)
         listed = ", ".join(f"{name!r} {n}" for name, n in each.most_common())

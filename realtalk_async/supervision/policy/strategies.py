@@ -23,6 +23,12 @@ class StartOrder:
     def set_dependencies(self, name: str, needs: tuple[str, ...]) -> None:
         """Set the processes that *name* depends on, in place of earlier ones."""
         self._needs[name] = needs
+        if not needs:
+            del self._needs[name]
+
+    def is_needed(self, name: str) -> bool:
+        """Return whether another process depends on *name*."""
+        return any(name in needs for needs in self._needs.values())
 
     def needs(self, name: str) -> tuple[str, ...]:
         """Return the direct dependencies of *name*."""

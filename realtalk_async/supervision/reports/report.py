@@ -6,13 +6,14 @@ import re
 import socket
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import arguments
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import StreamError
 from realtalk_async.supervision.output.lines import OutputLines, interleave
+from realtalk_async.supervision.reports.kept_history import NONE_EARLIER, Earlier
 from realtalk_async.supervision.reports.status import (
     NOT_FAILED,
     CaptureEnd,
@@ -311,6 +312,8 @@ class ProcessHistory:
     attempts: tuple[RecoveryAttempt, ...]
     errors: tuple[tuple[datetime, str, str], ...] = ()
     """Other errors: (time, kind, message)."""
+    earlier: Earlier = NONE_EARLIER
+    """The incarnations before these, which are no longer kept."""
 
     @property
     def name(self) -> str:
@@ -339,10 +342,12 @@ class ProcessHistory:
             ],
             "attempts": [one.to_dict() for one in self.attempts],
             "errors": [[at.isoformat(), kind, what] for at, kind, what in self.errors],
+            "earlier": self.earlier.to_dict(),
         }
 
     def __str__(self) -> str:
         parts = [str(self.status)]
+        parts += [str(self.earlier)] if self.earlier else []
         parts += [str(one) for one in self.incarnations]
         parts += [str(attempt) for attempt in self.attempts]
         parts += [f"{at:%H:%M:%S} {kind}: {what}" for at, kind, what in self.errors]
@@ -356,6 +361,10 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
     processes: dict[str, ProcessHistory] = field(
         default_factory=dict[str, ProcessHistory]
     )
+    forgotten_names: int = 0
+    """The number of dead names that are no longer kept."""
+    forgotten: Earlier = NONE_EARLIER
+    """All incarnations of these names."""
 
     def __getitem__(self, name: str) -> ProcessHistory:
         return self.processes[name]
@@ -411,10 +420,8 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
             numbers = {one.incarnation for one in records}
             attempts = tuple(one for one in history.attempts if one.after in numbers)
             if records or (cause is None and failed is None):
-                kept[name] = ProcessHistory(
-                    history.status, records, attempts, history.errors
-                )
-        return ErrorHistory(kept)
+                kept[name] = replace(history, incarnations=records, attempts=attempts)
+        return replace(self, processes=kept)
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return the history ready for JSON; *most_lines* as for the incarnations."""
@@ -425,4 +432,7 @@ class ErrorHistory(Mapping[str, ProcessHistory]):
         }
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.processes.values())) or "nothing happened yet"
+        parts = list(map(str, self.processes.values()))
+        if self.forgotten_names:
+            parts.insert(0, f"{self.forgotten_names} dead names: {self.forgotten}")
+        return "\n\n".join(parts) or "nothing happened yet"
