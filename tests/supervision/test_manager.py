@@ -556,13 +556,14 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
             )
             await manager.start("four", programs.runs())
             await for_ever()
-    order = published(received, "manager.shutdown", "process.stopped")
+    order = published(received, "manager.shutdown", "process.stop_step")
     assert order == [
         ("manager.shutdown", "three"),
-        ("process.stopped", "four"),
-        ("process.stopped", "two"),
-        ("process.stopped", "one"),
-    ]
+        ("process.stop_step", "four"),
+        ("process.stop_step", "two"),
+        ("process.stop_step", "one"),
+    ], "the first signals go out in the reverse order of the start"
+    assert len(published(received, "process.stopped")) == 3
     assert caught.value.name == "three"
     assert "exit status 7; failure score 4.0 exceeds 3" in str(caught.value)
     report = caught.value.report
