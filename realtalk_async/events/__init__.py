@@ -57,7 +57,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     process.stop_step process: text, incarnation: integer, step: text, members: integer,
         routine: boolean
     process.stopped process: text, incarnation: integer, exit_status: integer or text,
-        escalated: boolean
+        escalated: boolean, while_down: boolean
     process.unkillable process: text, incarnation: integer, survivors: list of texts
     response.finished outcome: object
     response.interrupted item_id: text, heard_ms: integer, received_ms: integer,

@@ -338,15 +338,19 @@ class ProcessStopped(Event):
     kind = "process.stopped"
     exit_status: int | str
     escalated: bool
+    while_down: bool = False
+    """Whether it had died before, and its restart was due."""
 
     @property
     def is_detail(self) -> bool:
-        return True
+        return not self.while_down  # otherwise its exit says the same
 
-    def log_entry(self) -> None:
-        """Return None: the log has the exit."""
+    def log_entry(self) -> EventLogEntry | None:
+        return self._entry("INFO", "Restart cancelled") if self.while_down else None
 
     def __str__(self) -> str:
+        if self.while_down:
+            return f"{self.process} was stopped while waiting for its restart"
         return f"{self.process} and its group have ended"
 
 

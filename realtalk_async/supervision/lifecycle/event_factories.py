@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.line import OutputLine
     from realtalk_async.supervision.policy.ladder import Step
     from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.policy.restart import Restart
 
 
 def internal_error(
@@ -164,7 +166,21 @@ def exited(
     )
 
 
+def restart_scheduled(
+    name: str, number: int, restart: Restart, actor: str
+) -> events.RestartScheduled:
+    """Return the event that a restart follows incarnation *number*."""
+    return events.RestartScheduled(
+        process=name,
+        incarnation=number,
+        actor=actor,
+        delay=restart.delay,
+        reason=restart.reason,
+    )
+
+
 def stopped(name: str, record: IncarnationRecord) -> events.ProcessStopped:
+    """Return the event that an incarnation was stopped and its group is empty."""
     return events.ProcessStopped(
         process=name,
         incarnation=record.number,
@@ -172,6 +188,11 @@ def stopped(name: str, record: IncarnationRecord) -> events.ProcessStopped:
         exit_status=_known(record.exit_status),
         escalated=record.escalated,
     )
+
+
+def restart_cancelled(name: str, record: IncarnationRecord) -> events.ProcessStopped:
+    """Return the event that a stop arrived after the death, before the next start."""
+    return replace(stopped(name, record), while_down=True)
 
 
 def _known(status: ExitStatus | None) -> ExitStatus:

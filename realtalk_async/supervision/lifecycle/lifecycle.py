@@ -17,8 +17,6 @@ import asyncio
 import contextlib
 import random
 import time
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
@@ -34,7 +32,11 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     StartRefused,
     run_unless_stopped,
 )
-from realtalk_async.supervision.lifecycle.lifecycle_state import LifecycleState
+from realtalk_async.supervision.lifecycle.lifecycle_state import (
+    LifecycleState,
+    RestartRequest,
+    starter,
+)
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
 )
@@ -54,19 +56,6 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.capture import Capture
-
-
-starter: ContextVar[str] = ContextVar("starter", default=APP)
-"""Who requested the next start of the lifecycle that runs in the current task."""
-
-
-@dataclass(frozen=True, slots=True)
-class RestartRequest:
-    """A request of the app for a new incarnation."""
-
-    function: RestartFunction | None
-    answer: asyncio.Future[bool]
-    actor: str
 
 
 class Lifecycle(LifecycleState, abc.ABC):
@@ -168,8 +157,9 @@ class Lifecycle(LifecycleState, abc.ABC):
 
     def request_stop(self) -> None:
         """Request a stop; no restart follows."""
-        if self.record is not None and not self.record.stopping:
-            self.record.ended_by = get_actor()
+        record = self.record
+        if record is not None and (record.finished or not record.stopping):
+            record.ended_by = get_actor()
         self._stop.set()
         self._wake_up.set()
         if self._task is None and self.state is State.STARTING:
@@ -423,12 +413,8 @@ class Lifecycle(LifecycleState, abc.ABC):
             when = f"next start in {decision.delay:.2f} s"
             self._enter(State.BACKOFF, f"{decision.reason}; {when}")
             self._supervisor.publish(
-                events.RestartScheduled(
-                    process=self.name,
-                    incarnation=self.number,
-                    actor=starter.get(),
-                    delay=decision.delay,
-                    reason=decision.reason,
+                event_factories.restart_scheduled(
+                    self.name, self.number, decision, starter.get()
                 )
             )
         await self._stop_restart_group()
@@ -442,6 +428,10 @@ class Lifecycle(LifecycleState, abc.ABC):
         if self._stop.is_set():
             why = self._supervisor.stop_reason(self.name)
             self._enter(State.EXITED, why or "stopped while waiting for its restart")
+            if (record := self.record) is not None:
+                self._supervisor.publish(
+                    event_factories.restart_cancelled(self.name, record)
+                )
         return not self._stop.is_set()
 
     async def _stop_restart_group(self) -> None:

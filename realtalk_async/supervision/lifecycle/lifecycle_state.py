@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from realtalk_async.base_event import APP
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.lifecycle.record import (
@@ -22,12 +25,26 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.exceptions import DeviceBusy, SpawnFailed
+    from realtalk_async.supervision.lifecycle.app_callbacks import RestartFunction
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.reports.kept_history import Earlier
     from realtalk_async.supervision.reports.report import (
         IncarnationReport,
         RecoveryAttempt,
     )
+
+
+starter: ContextVar[str] = ContextVar("starter", default=APP)
+"""Who requested the next start of the lifecycle that runs in the current task."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequest:
+    """A request of the app for a new incarnation."""
+
+    function: RestartFunction | None
+    answer: asyncio.Future[bool]
+    actor: str
 
 
 class LifecycleState:

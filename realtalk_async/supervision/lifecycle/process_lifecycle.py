@@ -25,7 +25,8 @@ from realtalk_async.supervision.lifecycle.incarnation import (
     Incarnation,
     Spawned,
 )
-from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle, starter
+from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
+from realtalk_async.supervision.lifecycle.lifecycle_state import starter
 from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow

@@ -5,7 +5,7 @@ import os
 import anyio
 import pytest
 
-from realtalk_async import RestartPolicy, events
+from realtalk_async import Probe, RestartPolicy, events
 from realtalk_async.control import serve_control
 from realtalk_async.control.client import ControlClient
 from realtalk_async.control.protocol import Request
@@ -75,6 +75,28 @@ async def test_a_user_of_the_control_socket_is_named_by_the_uid(
     named = [entry.context.get("actor") for entry in entries]
     assert user in named, "the log names a user"
     assert "app" not in named
+
+
+@pytest.mark.parametrize("end", ["failed", "ended by us: unhealthy"])
+async def test_a_stop_while_it_waits_for_its_restart_names_the_actor(
+    manager, seen, tmp_path, end
+):
+    slow = RestartPolicy("permanent", first_delay=30.0, jitter=False)
+    if end == "failed":
+        app = await manager.start("app", programs.exits(1), restart=slow)
+    else:
+        silent = [Probe.silence(0.2)]
+        app = await manager.start("app", programs.runs(), restart=slow, probes=silent)
+    with anyio.fail_after(10):
+        while app.state != "backoff":
+            await anyio.sleep(0.01)
+    async with serve_control(manager, tmp_path / "socket") as path:
+        request = Request("stop", name="app")
+        assert [one async for one in ControlClient(path).send_async(request)]
+    assert app.get_status().cause == end
+    assert seen[-1] == ("process.stopped", f"uid:{os.getuid()}")
+    (entry,) = await manager.logger.get_logs(pattern="Restart cancelled")
+    assert entry.context["actor"] == f"uid:{os.getuid()}"
 
 
 async def test_a_lost_critical_process_stops_the_others_by_policy(logger):
