@@ -98,10 +98,16 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Hold SOAK_MINUTES (60) of conversation at 20 times the speed of speech."""
+    """
+    Hold SOAK_MINUTES (60) of conversation at 20 times the speed of speech.
+
+    Then supervise for a month in some minutes: MONTH_SHARE (1.0) of its work.
+    """
     session.install(EXTRAS)
     minutes = os.environ.get("SOAK_MINUTES", "60")
     session.run("python", "tests/benchmarks/soak.py", "--minutes", minutes)
+    share = os.environ.get("MONTH_SHARE", "1.0")
+    session.run("python", "tests/benchmarks/month.py", "--share", share)
 
 
 @nox.session
