@@ -75,7 +75,7 @@ EVENTS = [
             incident="a-1", processes=("a", "b", "c"), reason="x", seconds=0.2
         ),
         "ERROR",
-        "3 processes died of the same thing within 0.20 s: x (a, b, c)",
+        "3 processes failed for the same reason within 0.20 s: x (a, b, c)",
     ),
     (events.GuardLost(process=MANAGER, reason="killed"), "WARNING", "killed"),
 ]

@@ -9,7 +9,8 @@ entry (`log_entry()`). Every JSON form begins with these fields:
     kind     text     the first column of the table below
     at       text     wall-clock time in ISO 8601, with the offset of its zone
     actor    text     who requested it: ``app``, ``uid:1000`` (a user of the control
-                      socket), or ``policy`` (nobody: a rule led to it, or it happened)
+                      socket), or ``policy`` (nobody: a rule led to it, or it happened);
+                      of a voice session always ``policy``
 
 The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
 `realtalk_async.voice.events`::
@@ -52,7 +53,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         incident_size: integer, delay: number, reason: text
     process.restarted process: text, incarnation: integer, pid: integer,
         downtime: number
-    process.spawn_refused process: text, incarnation: integer, error: text
+    process.spawn_refused process: text, incarnation: integer, incident: text,
+        incident_size: integer, error: text
     process.started process: text, incarnation: integer, pid: integer, command: text
     process.stop_step process: text, incarnation: integer, step: text, members: integer,
         routine: boolean

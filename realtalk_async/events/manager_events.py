@@ -31,7 +31,7 @@ class Degraded(Failure):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentOccurred(Event):
     """
-    Several processes died of the same thing within a second, such as the sound server's end.
+    Several processes failed for the same reason within a second, such as the sound server's end.
 
     Each death has an event of its own, with the id of the incident.
     """
@@ -53,7 +53,7 @@ class IncidentOccurred(Event):
     def log_entry(self) -> EventLogEntry:
         return self._entry(
             "ERROR",
-            f"Incident: {len(self.processes)} processes died of the same thing",
+            f"Incident: {len(self.processes)} processes failed for the same reason",
             reason=self.reason,
             processes=list(self.processes),
             seconds=round(self.seconds, 3),
@@ -63,7 +63,7 @@ class IncidentOccurred(Event):
 
     def __str__(self) -> str:
         return (
-            f"{len(self.processes)} processes died of the same thing within "
+            f"{len(self.processes)} processes failed for the same reason within "
             f"{self.seconds:.2f} s: {self.reason} ({', '.join(self.processes)})"
         )
 

@@ -83,14 +83,14 @@ class DeviceAwaited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpawnRefused(Event):
+class SpawnRefused(Failure):
     """An incarnation could not be started."""
 
     kind = "process.spawn_refused"
     error: str
 
     def log_entry(self) -> EventLogEntry:
-        return self._entry("ERROR", "Process could not be started", error=self.error)
+        return self._part("ERROR", "Process could not be started", error=self.error)
 
     def __str__(self) -> str:
         return f"{self.process} could not be started: {self.error}"

@@ -102,5 +102,5 @@ async def test_several_deaths_of_the_same_thing_have_one_notice(capfdbinary):
     assert len(lines) == 3
     words = "no sound server; exit status 1"
     assert lines[0].endswith(f"a1 died: {words} after 00:00:01")
-    assert f"5 processes died of the same thing within 0.01 s: {words}" in lines[2]
+    assert f"5 processes failed for the same reason within 0.01 s: {words}" in lines[2]
     assert "a1, a2, a3, a4, a5" in lines[2]

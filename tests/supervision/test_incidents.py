@@ -5,7 +5,7 @@ import os
 import anyio
 import pytest
 
-from realtalk_async import RestartPolicy, events
+from realtalk_async import Command, RestartPolicy, events
 from realtalk_async.exceptions import TooManyRestarts
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.testing import programs
@@ -101,7 +101,7 @@ async def test_ten_children_that_die_of_the_same_thing_are_one_incident(logger, 
     assert {one.context["incident"] for one in quiet} == {incident.incident}
 
     text = str(explained)
-    assert "incident  10 processes died of the same thing within" in text
+    assert "incident  10 processes failed for the same reason within" in text
     assert all(name in text for name in NAMES)
     assert explained.to_dict()["incident"] == explained.incident
 
@@ -125,6 +125,32 @@ async def test_an_incident_is_published_before_the_manager_ends(logger):
     (incident,) = (one for one in seen if isinstance(one, events.IncidentOccurred))
     assert sorted(incident.processes) == ["a", "b", "c"]
     assert incident.reason == "exit status 3"
+
+
+async def test_children_that_cannot_be_started_are_one_incident(logger, tmp_path):
+    """Their program was removed, say by an update, and all restarts fail."""
+    seen = []
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nread _\nexit $1\n")
+    program.chmod(0o755)
+    async with ProcessManager(logger) as manager:
+        manager.subscribe(seen.append)
+        for status in (1, 2, 3):  # so that the deaths are different
+            await manager.start(
+                f"a{status}",
+                Command(str(program), str(status), stdin=True),
+                restart=RestartPolicy(first_delay=0, jitter=False, max_failures=1),
+            )
+        program.unlink()
+        for one in manager.processes.values():
+            await one.send(b"\n")
+        for one in manager.processes.values():
+            await one.wait_until_settled()
+    (incident,) = (one for one in seen if isinstance(one, events.IncidentOccurred))
+    assert sorted(incident.processes) == ["a1", "a2", "a3"]
+    assert incident.reason.startswith("No such file or directory")
+    refused = [one for one in seen if isinstance(one, events.SpawnRefused)]
+    assert {one.incident for one in refused} == {incident.incident}
 
 
 async def test_different_deaths_are_no_incident(logger):

@@ -565,7 +565,9 @@ async def test_a_critical_loss_stops_all_others_and_is_raised(logger):
     ], "the first signals go out in the reverse order of the start"
     assert len(published(received, "process.stopped")) == 3
     assert caught.value.name == "three"
-    assert str(caught.value).startswith("my last word; gave up on 'three': exit status 7")
+    assert str(caught.value).startswith(
+        "my last word; gave up on 'three': exit status 7"
+    )
     report = caught.value.report
     assert isinstance(report, IncarnationReport)
     assert report.last_lines[0].text == "my last word"

@@ -74,7 +74,7 @@ class Incident:
 
     def __str__(self) -> str:
         return (
-            f"{len(self.names)} processes died of the same thing within "
+            f"{len(self.names)} processes failed for the same reason within "
             f"{self.seconds:.2f} s: {self.what}"
         )
 

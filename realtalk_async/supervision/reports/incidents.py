@@ -108,9 +108,11 @@ class IncidentReporter:
 
 
 def _death_of(event: Failure) -> Death | None:
-    """Return what is compared of a death; None if the event is no unexpected death."""
+    """Return what is compared of a failure; None if the event only follows from one."""
     if isinstance(event, events.TaskFailed):
         return Death(Cause.FAILED, None, last_words=event.reason)
+    if isinstance(event, events.SpawnRefused):
+        return Death(Cause.SPAWN_FAILED, None, last_words=_anonymous(event))
     if isinstance(event, events.ProcessExited) and event.cause in FAILURES:
         return Death(event.cause, event.exit_status, event.sign, event.last_words)
     return None
@@ -120,7 +122,14 @@ def _describe(event: Failure) -> str:
     """Return what a process died of, for people."""
     if isinstance(event, events.TaskFailed):
         return event.reason
+    if isinstance(event, events.SpawnRefused):
+        return _anonymous(event)
     assert isinstance(event, events.ProcessExited)
     status = event.exit_status
     how = describe_exit(status if isinstance(status, int) else "unknown")
     return event.sign or (f"{event.last_words}; {how}" if event.last_words else how)
+
+
+def _anonymous(event: events.SpawnRefused) -> str:
+    """Return why a process could not be started, without its name."""
+    return event.error.removeprefix(f"cannot start {event.process!r}: ")

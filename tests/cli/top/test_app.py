@@ -244,7 +244,7 @@ def test_the_timeline_shows_the_log_messages_about_incarnations():
         "Process restarted",
         "Process died unexpectedly",
         "Process stopped (SIGTERM)",
-        "Incident: 3 processes died of the same thing",
+        "Incident: 3 processes failed for the same reason",
         "Process cannot be killed",
         "Gave up restarting",
         "Shutting down: web is lost",

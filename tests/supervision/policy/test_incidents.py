@@ -28,7 +28,7 @@ def test_different_processes_that_die_of_the_same_thing_are_one_incident():
     assert first.names == ["a", "b", "c"]
     assert first.is_notable
     assert first.seconds == pytest.approx(1.0)
-    assert str(first) == "3 processes died of the same thing within 1.00 s: x"
+    assert str(first) == "3 processes failed for the same reason within 1.00 s: x"
 
 
 def test_two_deaths_are_told_one_by_one():
