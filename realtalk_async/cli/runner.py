@@ -198,6 +198,7 @@ class Runner:
                 binds_to=process.binds_to,
                 devices=process.devices,
                 device_patience=process.device_patience,
+                oneshot=process.oneshot,
                 probes=process.probes,
                 ladder=process.ladder,
                 max_size=process.max_size,

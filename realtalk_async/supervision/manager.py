@@ -206,6 +206,7 @@ class ProcessManager(SubprocessMethods):
         binds_to: Iterable[str] = (),
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
+        oneshot: bool = False,
         probes: Iterable[Probe] = (),
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
@@ -237,6 +238,10 @@ class ProcessManager(SubprocessMethods):
                 count as a failure.
             device_patience: Seconds to wait or retry; afterwards it counts as a failure.
                 `math.inf` waits for ever.
+            oneshot: Whether it is a program that does its work and exits, such as a
+                migration: it is ready when it has exited with success, and stays so. This
+                is systemd's ``Type=oneshot`` with ``RemainAfterExit=``, and compose's
+                ``service_completed_successfully``.
             probes: The checks of its readiness and health.
             recover: Called before each restart with the report of the last incarnation;
                 returns the next command or process, which can continue from its state.
@@ -283,6 +288,7 @@ class ProcessManager(SubprocessMethods):
             probes=checked,
             devices=wanted,
             device_patience=device_patience,
+            oneshot=oneshot,
             wait_for_dependencies=self._supervisor.dependency_waiter(
                 name, dependencies, wanted, device_patience
             ),

@@ -16,6 +16,7 @@ from realtalk_async import arguments
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import (
     GaveUp,
+    InvalidConfiguration,
     NotStarted,
     ProcessDead,
     SpawnFailed,
@@ -95,6 +96,7 @@ class ManagedProcess(ProcessStreams):
             message that a device is busy, it is restarted, and this does not count as a
             failure …
         device_patience: … for so many seconds.
+        oneshot: Whether it is ready when it has exited with success, and stays so.
         wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
             one of them is dead. A manager passes it.
         earlier: The number of earlier incarnations under the same name.
@@ -119,6 +121,7 @@ class ManagedProcess(ProcessStreams):
         drain: float = DRAIN,
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
+        oneshot: bool = False,
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
@@ -139,6 +142,7 @@ class ManagedProcess(ProcessStreams):
         arguments.like("supervisor", port, "a supervisor", *needed, optional=True)
         policy, checked = RestartPolicy.of(restart), checked_probes(probes)
         wanted = arguments.several("devices", devices, arguments.one_line, "names")
+        check_oneshot(oneshot, policy, checked)
         if not isinstance(process, Command):
             _check_running_loop(name)
         self._logger = logger
@@ -160,6 +164,7 @@ class ManagedProcess(ProcessStreams):
                     wait_for_dependencies,
                     wanted,
                     device_patience,
+                    oneshot,
                 ),
                 supervisor=StandalonePort(logger) if supervisor is None else supervisor,
                 capture=capture,
@@ -331,6 +336,8 @@ class ManagedProcess(ProcessStreams):
     def _raise_failed_start(self) -> None:
         """Raise the error of a start whose process never ran or never became ready."""
         lifecycle = self._lifecycle
+        if lifecycle.is_done:
+            return
         if isinstance(lifecycle.start_error, SpawnFailed):
             raise lifecycle.start_error from lifecycle.start_error.error
         if lifecycle.start_error is not None:
@@ -444,3 +451,23 @@ def _check_running_loop(name: str) -> None:
             f"the existing process {name!r} can only be managed inside the event loop "
             f"that created it"
         ) from None
+
+
+def check_oneshot(
+    oneshot: object, policy: RestartPolicy, probes: Iterable[Probe]
+) -> None:
+    """
+    Check the options of a process that is ready when it has exited with success.
+
+    Raises:
+        InvalidConfiguration: If it would be restarted after that, or has another readiness.
+    """
+    arguments.flag("oneshot", oneshot)
+    if oneshot and policy.mode == "permanent":
+        allowed = "'transient' or 'temporary' with oneshot=True"
+        raise arguments.refused("restart", allowed, policy.mode)
+    if oneshot and any(one.purpose == "readiness" for one in probes):
+        raise InvalidConfiguration(
+            "probes must contain no readiness probe with oneshot=True: it is ready when "
+            "it has exited with success"
+        )

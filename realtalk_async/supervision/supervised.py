@@ -86,6 +86,11 @@ class Supervised(Generic[LifecycleType]):
         return self._lifecycle.settled
 
     @property
+    def is_done(self) -> bool:
+        """Whether it is a one-shot that has finished with success."""
+        return self._lifecycle.is_done
+
+    @property
     def stop_requested(self) -> bool:
         """Whether a stop was requested since its last start."""
         return self._lifecycle.stop_requested

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision.coordination.background import BackgroundWork
 from realtalk_async.supervision.coordination.bonds import Bonds
 from realtalk_async.supervision.coordination.device_leases import DeviceLeases
+from realtalk_async.supervision.coordination.health_checks import check_periodically
 from realtalk_async.supervision.coordination.losses import fatal_loss
 from realtalk_async.supervision.coordination.shutdown import (
     KILL_WAIT,
@@ -54,7 +54,6 @@ from realtalk_async.supervision.reports.explanation import SupervisorContext
 from realtalk_async.supervision.reports.incidents import IncidentReporter
 from realtalk_async.supervision.reports.status import State
 from realtalk_async.supervision.task import SupervisedTask
-from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
@@ -119,17 +118,15 @@ class Supervisor:
         self._survivors = Survivors()
         self._lifecycles: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
-        self._background = BackgroundWork(
-            self.publish,
-            lambda error: self.publish(
-                event_factories.internal_error(MANAGER, 0, error)
-            ),
-        )
+        self._background = BackgroundWork(self.publish, self._publish_error)
 
     def begin(self, tasks: asyncio.TaskGroup, check_interval: float) -> None:
         """Run everything in *tasks* from now on, with the periodic health checks."""
         self._tasks = tasks
-        self.run_in_background(self.run_health_checks(check_interval), "health checks")
+        self.run_in_background(
+            check_periodically(self.registry, check_interval, self._publish_error),
+            "health checks",
+        )
 
     # ---- children and their dependencies
 
@@ -221,7 +218,10 @@ class Supervisor:
             dependencies={
                 other: f"{present[other].state}, {present[other].get_status().reason}"
                 for other in self.order.needs(name)
-                if waits and present[other].state is not State.RUNNING
+                if waits
+                and not (
+                    present[other].state is State.RUNNING or present[other].is_done
+                )
             },
             holders=self.device_leases.blockers(name),
             device_wait=self.device_leases.remaining_wait(name),
@@ -234,25 +234,7 @@ class Supervisor:
             intensity=self.intensity.describe(time.monotonic()),
         )
 
-    # ---- health checks and shutdown
-
-    async def run_health_checks(self, interval: float) -> None:
-        """Check all processes periodically, with a jitter of 10 % of *interval*."""
-        while True:
-            share = random.uniform(0.9, 1.1)  # noqa: S311 - jitter needs no secrecy
-            await asyncio.sleep(interval * share)
-            try:
-                await self._check_all()
-            except Exception as error:  # noqa: BLE001 - the next round may succeed
-                self.publish(event_factories.internal_error(MANAGER, 0, error))
-
-    async def _check_all(self) -> None:
-        began, now = time.monotonic(), now_local()
-        for one in list(self.registry.values()):
-            one.mark_checked(now)
-            if time.monotonic() - began > 0.002:
-                await asyncio.sleep(0)  # a round must not delay a frame of audio
-                began = time.monotonic()
+    # ---- shutdown
 
     async def end(self) -> None:
         """Stop all children, then the background tasks, then the guard."""
@@ -350,6 +332,9 @@ class Supervisor:
         elif isinstance(event, events.StopStep):
             self._note_for_shutdown(event.process)
         self.events.publish(event)
+
+    def _publish_error(self, error: Exception) -> None:
+        self.publish(event_factories.internal_error(MANAGER, 0, error))
 
     def run_task(
         self, coroutine: Coroutine[None, None, None], name: str
@@ -477,6 +462,8 @@ class Supervisor:
             self.degraded[name] = given_up
             self.publish(events.Degraded(process=name, reason=given_up))
         failed = given_up is not None or bool(loss and loss.failed)
+        if self.registry[name].is_done:
+            return
         how = "was given up" if given_up else "ended"
         self.bonds.lose(name, f"{how}: {self.registry[name].reason}", failed=failed)
 

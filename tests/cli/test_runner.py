@@ -488,6 +488,49 @@ def test_a_process_restarts_with_the_one_that_it_is_bound_to(run, folder):
     assert out.count(b"| api runs") == 2
 
 
+def test_a_oneshot_finishes_before_its_dependants_start(run, folder):
+    (folder / "app.toml").write_text("""\
+        [process.migrate]
+        command = "sleep 0.2; touch migrated"
+        oneshot = true
+
+        [process.app]
+        command = "ls migrated"
+        depends_on = ["migrate"]
+
+        [process.late]
+        command = "true"
+        depends_on = ["app"]
+        """)
+    code, out, err = run("app.toml", "--check")
+    assert (code, b"oneshot" in out) == (0, True)
+    why = "process.app has no readiness probe and is not oneshot"
+    then = "late will start as soon as it runs"
+    assert err.splitlines() == [f"warning: app.toml:5: {why}: {then}"]
+    code, out, _ = run("app.toml")
+    assert code == 0
+    assert b"app     | migrated" in out
+
+
+def test_a_oneshot_that_fails_blocks_its_dependants_with_its_last_words(run, folder):
+    (folder / "app.toml").write_text("""\
+        [process.migrate]
+        command = "echo table users is locked >&2; exit 3"
+        oneshot = true
+        restart = "temporary"
+
+        [process.app]
+        command = "echo never"
+        depends_on = ["migrate"]
+        """)
+    code, out, _ = run("app.toml")
+    assert code == 3
+    assert b"| never" not in out
+    [line] = [one for one in out.splitlines() if b"degraded: app" in one]
+    assert b"'migrate' is dead" in line
+    assert b"table users is locked" in line
+
+
 def test_a_device_has_one_owner_at_a_time(run, folder):
     (folder / "app.toml").write_text("""\
         [process.one]

@@ -69,6 +69,7 @@ class ProcessSpec:
     binds_to: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     device_patience: float = DEVICE_PATIENCE
+    oneshot: bool = False
     probes: tuple[Probe, ...] = ()
     ladder: Ladder = GRACEFUL
     max_size: int = MAX_SIZE
@@ -79,6 +80,11 @@ class ProcessSpec:
     def needs(self) -> tuple[str, ...]:
         """The names of the processes that it starts after."""
         return tuple(dict.fromkeys((*self.depends_on, *self.binds_to)))
+
+    @property
+    def tells_readiness(self) -> bool:
+        """Whether it has a readiness probe, or is ready when it has finished."""
+        return self.oneshot or any(one.purpose == "readiness" for one in self.probes)
 
     @property
     def command_line(self) -> str:
@@ -198,11 +204,25 @@ def describe_start_order(spec: AppSpec) -> list[str]:
     return lines
 
 
+def readiness_warnings(spec: AppSpec) -> list[str]:
+    """Return a line for each dependency that does not tell when it is ready."""
+    return [
+        f"{spec.file}{f':{one.line}' if one.line else ''}: process.{one.name} has no "
+        f"readiness probe and is not oneshot: {', '.join(dependants)} will start as soon "
+        f"as it runs"
+        for one in spec.processes
+        if not one.tells_readiness
+        and (dependants := [d.name for d in spec.processes if one.name in d.needs])
+    ]
+
+
 def _describe(process: ProcessSpec) -> str:
     traits = [f"after {', '.join(process.needs)}"] if process.needs else []
     if process.binds_to:
         traits.append(f"bound to {', '.join(process.binds_to)}")
     traits.append(process.restart.mode)
+    if process.oneshot:
+        traits.append("oneshot")
     if process.critical:
         traits.append("critical")
     if process.devices:

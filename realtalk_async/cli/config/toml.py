@@ -110,6 +110,7 @@ def _process(
         binds_to=tuple(table.binds_to),
         devices=tuple(table.devices),
         device_patience=table.device_patience,
+        oneshot=table.oneshot,
         probes=tuple(table.probes),
         ladder=table.ladder,
         max_size=table.max_size,

@@ -16,6 +16,7 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -40,7 +41,7 @@ from realtalk_async.supervision.probing.builtin_probes import (
     http_probe,
     tcp_probe,
 )
-from realtalk_async.supervision.process import MAX_SIZE
+from realtalk_async.supervision.process import MAX_SIZE, check_oneshot
 
 T = TypeVar("T")
 
@@ -311,6 +312,13 @@ def _read_probe(value: object) -> Probe:
     return probe_model(value).model_validate(value).probe()
 
 
+def _check_oneshot(oneshot: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+    """Check it with the keys before it; a key with a problem is absent."""
+    if "restart" in info.data and "probes" in info.data:
+        check_oneshot(oneshot, info.data["restart"].policy(), info.data["probes"])
+    return oneshot
+
+
 class ProcessTable(Table):
     """``[process.NAME]``."""
 
@@ -328,6 +336,7 @@ class ProcessTable(Table):
     device_patience: Number = DEVICE_PATIENCE
     probes: list[Annotated[Probe, PlainValidator(_read_probe)]] = []
     ladder: Annotated[Ladder, PlainValidator(_read_ladder)] = GRACEFUL
+    oneshot: Annotated[Flag, AfterValidator(_check_oneshot)] = False
     max_size: Bytes = MAX_SIZE
 
 

@@ -119,15 +119,16 @@ class GroupSearch:
                 self._begun += 1
                 self._pids = await self._search()
                 self._completed = self._begun
-            pids = self._pids.get(group, [])
-        found: list[ProcessInfo] = []
-        time_slice = TimeSlice()
-        for pid in pids:
-            one = read_process(pid)
-            if one and one.group == group and one.alive:
-                found.append(one)
-            await time_slice.yield_if_over()
-        return found
+            # The lock is held: who asked first gets an answer first, so that the signals
+            # of several children are sent in the order of their requests.
+            found: list[ProcessInfo] = []
+            time_slice = TimeSlice()
+            for pid in self._pids.get(group, []):
+                one = read_process(pid)
+                if one and one.group == group and one.alive:
+                    found.append(one)
+                await time_slice.yield_if_over()
+            return found
 
     async def _search(self) -> dict[int, list[int]]:
         """Return the pids of all processes by their group."""

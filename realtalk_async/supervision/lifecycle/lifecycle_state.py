@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.base_event import APP
 from realtalk_async.concurrency.condition import Condition
+from realtalk_async.events import Cause
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
@@ -93,10 +94,26 @@ class LifecycleState:
         return bool(self.records) and self.records[-1].alive
 
     @property
+    def is_oneshot(self) -> bool:
+        """Whether it is ready when it has finished, and stays so."""
+        return False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is a one-shot that has finished with success."""
+        record = self.record
+        return (
+            self.is_oneshot
+            and record is not None
+            and record.finished
+            and record.cause is Cause.FINISHED
+        )
+
+    @property
     def is_ready(self) -> bool:
-        """Whether an incarnation runs and is ready."""
+        """Whether an incarnation runs and is ready, or a one-shot has finished."""
         # After a death the state stays RUNNING until the output is drained.
-        return self.state is State.RUNNING and self.alive
+        return (self.state is State.RUNNING and self.alive) or self.is_done
 
     @property
     def settled(self) -> bool:
@@ -193,7 +210,11 @@ class LifecycleState:
         """
         await self.until(lambda: self.is_ready or self.settled)
         if not self.is_ready:
-            raise ProcessDead(self.name, "depend on it", self.reason)
+            report = self.report()
+            words, last = report.last_words if report else "", self.reason
+            if words and words not in last:
+                last = f"{words}; {last}"
+            raise ProcessDead(self.name, "depend on it", last)
 
     async def wait_until_settled(self) -> None:
         """Wait until the lifecycle settles, even if it is started again at once."""

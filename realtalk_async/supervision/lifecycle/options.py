@@ -32,8 +32,12 @@ class SupervisionOptions:
     """Devices that the process uses exclusively."""
     device_patience: float = 0.0
     """Seconds of retries while another program holds one of its devices."""
+    oneshot: bool = False
+    """Whether it is ready when it has finished, and stays so."""
 
     @property
     def must_be_ready(self) -> bool:
-        """Whether the process has a readiness probe."""
-        return any(probe.purpose == "readiness" for probe in self.probes)
+        """Whether the process has a readiness probe, or is ready when it has finished."""
+        return self.oneshot or any(
+            probe.purpose == "readiness" for probe in self.probes
+        )

@@ -112,21 +112,17 @@ class ProcessLifecycle(Lifecycle):
     def resources(self) -> list[IncarnationResources]:
         """Return the resources of each incarnation, for the leak detection."""
         found = [
-            self._resources_of(record)
+            record.resources(self.name)
             for record in self.records
             if record.running is not None
         ]
         stuck = tuple(task.get_name() for task in self._stuck_probes if not task.done())
         return [*found, IncarnationResources(self.name, 0, self.settled, tasks=stuck)]
 
-    def _resources_of(self, record: IncarnationRecord) -> IncarnationResources:
-        running = record.running
-        assert running is not None
-        group = running.pid if running.owns_group and not running.is_gone() else 0
-        name = f"{self.name}#{record.number}"
-        return IncarnationResources(
-            name, group, record.finished, tuple(running.descriptors())
-        )
+    @property
+    def is_oneshot(self) -> bool:
+        """Whether it is ready when it has finished, and stays so."""
+        return self.options.oneshot
 
     # ---- requests
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.events import POLICY, Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
+from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.reports.kept_history import Earlier, shorten
 from realtalk_async.supervision.reports.report import (
@@ -151,6 +152,15 @@ class IncarnationRecord:
     def count(self) -> Earlier:
         """Return what remains of it when it is no longer kept."""
         return Earlier.of(self.cause, self.uptime, self.started_at, self.ended_at)
+
+    def resources(self, name: str) -> IncarnationResources:
+        """Return what it still holds, for the leak detection."""
+        running = self.running
+        assert running is not None
+        group = running.pid if running.owns_group and not running.is_gone() else 0
+        return IncarnationResources(
+            f"{name}#{self.number}", group, self.finished, tuple(running.descriptors())
+        )
 
     def report(self, name: str, capture: Capture) -> IncarnationReport:
         """Return the report of this incarnation."""

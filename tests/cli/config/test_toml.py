@@ -118,6 +118,15 @@ def test_a_missing_key_has_the_default_of_process_manager():
         ('depends_on = ["b"]', "no process is named 'b'; there are 'a'"),
         ('depends_on = ["a"]', "these processes wait for each other: a -> a"),
         ('binds_to = ["b"]', "a.binds_to: no process is named 'b'; there are 'a'"),
+        (
+            'oneshot = true\nrestart = "permanent"',
+            "restart must be 'transient' or 'temporary' with oneshot=True",
+        ),
+        (
+            'oneshot = true\nprobes = [{ line = "up" }]',
+            "probes must contain no readiness probe with oneshot=True",
+        ),
+        ("oneshot = 1", "process.a.oneshot: must be true or false, not 1"),
         ('binds_to = ["a"]', "a.binds_to: these processes wait for each other: a -> a"),
         ('ladder = [["TERMM", 2]]', "there is no 'TERMM'"),
         ('ladder = [["TERM", -2]]', "process.a.ladder: must be a list of steps, each"),
