@@ -94,7 +94,7 @@ class Logger:
 
         Args:
             log_path: The file; lines are appended if it exists. By default a new file
-                in the temporary directory.
+                in the temporary directory; it removes those of ended apps except ten.
             max_bytes: Size in bytes at which the file is rotated. By default it never
                 is.
             backups: Number of rotated files to keep, as ``app.log.1`` (the newest) and

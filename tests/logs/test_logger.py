@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import os
 import signal
+import subprocess
 import threading
 import time
 from datetime import datetime, timedelta
@@ -39,6 +40,63 @@ def test_without_a_path_a_file_is_created_in_the_temporary_directory(
     assert logger.path.parent == tmp_path
     assert logger.path.read_bytes() == b""
     assert Logger().path != logger.path
+
+
+def unnamed_log(folder, number, pid, text="entry\n", end=""):
+    path = folder / f"realtalk-20261101-{number:06d}-{pid}-abc_{number}.log{end}"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def ended():
+    """Return the pid of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_logs_without_a_path_of_apps_that_were_killed_do_not_add_up(
+    tmp_path, monkeypatch, ended
+):
+    """The newest ten stay, with their rotated files; empty ones do not."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old = [unnamed_log(tmp_path, number, ended) for number in range(5)]
+    old.append(unnamed_log(tmp_path, 4, ended, end=".1"))
+    empty = unnamed_log(tmp_path, 99, ended, text="")
+    newest = [unnamed_log(tmp_path, number, ended) for number in range(20, 30)]
+    newest.append(unnamed_log(tmp_path, 29, ended, end=".1"))
+    logger = Logger()
+    assert not any(path.exists() for path in (*old, empty))
+    assert set(tmp_path.iterdir()) == {*newest, logger.path}
+
+
+def test_other_files_stay_in_the_temporary_directory(tmp_path, monkeypatch, ended):
+    """Those of running apps, of other programs and of other users; links."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("realtalk_async.logs.append_file.KEPT_LOGS", 0)
+    running = unnamed_log(tmp_path, 1, os.getpid(), text="")
+    others = [
+        tmp_path / name
+        for name in (
+            "realtalk-20261101-000000.log",
+            f"realtalk-20261101-000000-{ended}-x.log.gz",
+            "realtalk-recording.wav",
+        )
+    ]
+    for path in others:
+        path.write_text("x")
+    target = tmp_path / "target"
+    target.write_text("x")
+    link = tmp_path / f"realtalk-20261101-000001-{ended}-link.log"
+    link.symlink_to(target)
+    Logger(tmp_path / "app.log")
+    Logger()
+    assert all(path.exists() for path in (running, *others, target, link))
+    own = unnamed_log(tmp_path, 2, ended)
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    Logger()
+    assert own.exists()
 
 
 def test_an_existing_file_is_appended_to(path):
