@@ -168,7 +168,9 @@ def test_an_event_without_a_log_entry_of_its_own_is_logged_with_its_line():
     class News(events.Event):
         kind = "process.news"
 
-    level, component, message, _ = News(process="mic").log_entry()
+    entry = News(process="mic").log_entry()
+    assert entry is not None
+    level, component, message, _ = entry
     assert (level, component, message) == ("INFO", "mic", "mic#0 process.news")
 
 
