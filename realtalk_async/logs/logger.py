@@ -472,12 +472,14 @@ class Logger:
 
     def _tick(self, message: object) -> None:
         """Update the time, enforce the limit of the queue, and cache *message*."""
-        now = time()
+        # The monotonic clock comes first: if this thread is interrupted between the two,
+        # the next tick comes too early, not too late.
+        began, now = monotonic(), time()
         ticks = self._format.ticks
         tick = floor(now * ticks)
         if tick != self._prefixes.tick:
             self._set_time(now)
-        self._next_tick = monotonic() + min(CLOCK_INTERVAL, (tick + 1) / ticks - now)
+        self._next_tick = began + min(CLOCK_INTERVAL, (tick + 1) / ticks - now)
         # One message per tick: frequent messages soon are in the cache, unique messages
         # seldom.
         if type(message) is str and len(message) <= MAX_CACHED_MESSAGE:

@@ -84,7 +84,7 @@ async def test_runs_under_one_name_beyond_the_limit_are_counted(logger):
         gc.collect()
         assert len(descriptors) == 1
         assert len(manager._registry.all_ever) == 5
-        found = [one for one in gc.get_objects() if isinstance(one, ManagedProcess)]
+        found = [one for one in gc.get_objects() if type(one) is ManagedProcess]
         assert len(found) == 5
     assert [one.incarnation for one in history.incarnations] == [8, 9, 10, 11, 12]
     assert history.earlier.causes == {"finished": 7}
