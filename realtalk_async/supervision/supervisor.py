@@ -244,6 +244,7 @@ class Supervisor:
                 await self._stop_all()
             await self._end_escapees()
         finally:
+            self.incidents.report_all()  # of those that died meanwhile
             self._background.cancel()
             if self.guard is not None:
                 await self.guard.aclose()

@@ -153,6 +153,29 @@ async def test_children_that_cannot_be_started_are_one_incident(logger, tmp_path
     assert {one.incident for one in refused} == {incident.incident}
 
 
+async def test_an_incident_during_the_shutdown_is_published_before_its_end(logger):
+    """No timer is left that would publish it afterwards."""
+    seen = []
+    script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    async with ProcessManager(logger) as manager:
+        manager.subscribe(seen.append)
+        reporter = manager._supervisor.incidents
+        await manager.start("slow", programs.shell(script))
+        await manager.processes["slow"].wait_for_line("ready")
+
+        def die_meanwhile(event):
+            if isinstance(event, events.StopStep):
+                for name in "abc":
+                    manager._supervisor.publish(
+                        events.TaskFailed(process=name, reason="x", uptime=1.0)
+                    )
+
+        manager.subscribe(die_meanwhile)
+    (incident,) = (one for one in seen if isinstance(one, events.IncidentOccurred))
+    assert incident.processes == ("a", "b", "c")
+    assert not reporter._due
+
+
 async def test_different_deaths_are_no_incident(logger):
     seen = []
     async with ProcessManager(logger) as manager:
