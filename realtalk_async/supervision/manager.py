@@ -227,7 +227,8 @@ class ProcessManager(SubprocessMethods):
                 them restarts, it is stopped first, and started when that one is ready.
                 When one of them is given up, ends or is stopped, it is stopped too, and
                 started when that one is started again. Neither counts as its failure;
-                its own failure does not affect them. This is systemd's ``BindsTo=`` with
+                its own failure does not affect them. A ``temporary`` child is only
+                stopped. This is systemd's ``BindsTo=`` with
                 ``After=`` (``PartOf=`` is weaker), and what compose does for
                 ``restart: true`` in ``depends_on``.
             devices: Devices that only one process can use at a time, such as ``"hw:0"``.

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from realtalk_async import CriticalProcessFailed, Ladder, ProcessManager, events
+from realtalk_async.events import Cause
 from realtalk_async.supervision.coordination import background
 from realtalk_async.supervision.coordination.shutdown import Shutdown
 from realtalk_async.testing import programs
@@ -162,6 +163,7 @@ async def test_what_is_left_at_the_timeout_is_killed_and_named(logger, survivors
     [entry] = await logger.get_logs(pattern="did not end within 0.3 s")
     assert entry.level == "ERROR"
     assert len(entry.context["left"]) == 2
+    assert manager.processes["stubborn"].get_status().cause == Cause.ESCALATED
     states = {name: str(one.state) for name, one in manager.get_statuses().items()}
     assert states == dict.fromkeys(states, "exited")
 

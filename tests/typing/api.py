@@ -36,13 +36,15 @@ from realtalk_async.voice import Outcome
 
 async def supervise(logger: Logger) -> None:
     """Start, inspect and stop processes."""
-    async with ProcessManager(logger, check_interval=0.5) as manager:
+    async with ProcessManager(logger, shutdown_timeout=5) as manager:
         process = await manager.start(
             "mic",
             Command("sox", "-d", env={"AUDIODEV": None}, stdout="binary"),
             restart=RestartPolicy("permanent", max_failures=3),
             critical=True,
             depends_on=["server"],
+            binds_to=("bus",),
+            oneshot=False,
             devices=["hw:0"],
             probes=[Probe.silence(0.5), Probe.line("ready"), Probe.rate(48_000)],
             recover=resume,

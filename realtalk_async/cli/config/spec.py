@@ -204,16 +204,25 @@ def describe_start_order(spec: AppSpec) -> list[str]:
     return lines
 
 
-def readiness_warnings(spec: AppSpec) -> list[str]:
-    """Return a line for each dependency that does not tell when it is ready."""
-    return [
-        f"{spec.file}{f':{one.line}' if one.line else ''}: process.{one.name} has no "
-        f"readiness probe and is not oneshot: {', '.join(dependants)} will start as soon "
-        f"as it runs"
-        for one in spec.processes
-        if not one.tells_readiness
-        and (dependants := [d.name for d in spec.processes if one.name in d.needs])
-    ]
+def warnings(spec: AppSpec) -> list[str]:
+    """Return a line for each process whose start or stop may not be what is expected."""
+    found: list[str] = []
+    for one in spec.processes:
+        line = f":{one.line}" if one.line else ""
+        place = f"{spec.file}{line}: process.{one.name}"
+        dependants = ", ".join(d.name for d in spec.processes if one.name in d.needs)
+        if dependants and not one.tells_readiness:
+            found.append(
+                f"{place} has no readiness probe and is not oneshot: {dependants} will "
+                f"start as soon as it runs"
+            )
+        gentle = sum(step.wait for step in one.ladder.steps[:-1])
+        if gentle > spec.shutdown_timeout:
+            found.append(
+                f"{place}: its ladder takes {gentle:g} s before SIGKILL, but the "
+                f"shutdown_timeout of {spec.shutdown_timeout:g} s ends it at Ctrl-C"
+            )
+    return found
 
 
 def _describe(process: ProcessSpec) -> str:

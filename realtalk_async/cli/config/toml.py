@@ -13,6 +13,10 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
     critical = true
     probes = [{ line = "peer ready" }]     # or silence, tcp, http, exec
 
+    [process.fetch]
+    command = ["./fetch-models"]
+    oneshot = true                         # ready when it has exited with success
+
     [process.app]
     command = "exec ./app --url $URL"      # a string is run by a shell
     depends_on = ["peer"]                  # or binds_to: it restarts with it, too

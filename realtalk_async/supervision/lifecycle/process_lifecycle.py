@@ -132,6 +132,7 @@ class ProcessLifecycle(Lifecycle):
         if record is not None and record.running is not None:
             record.kill_requested = True
             if record.stopping:  # the stop ladder runs already
+                record.escalated = record.step is not None
                 record.running.signal(signal.SIGKILL)
         self.request_stop()
 

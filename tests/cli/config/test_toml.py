@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from realtalk_async.cli.config.spec import InvalidSpec, describe_start_order
+from realtalk_async.cli.config.spec import InvalidSpec, describe_start_order, warnings
 from realtalk_async.cli.config.toml import parse_toml
 from realtalk_async.supervision import GRACEFUL, TRANSIENT, Ladder, ProcessManager
 from realtalk_async.supervision.process import MAX_SIZE
@@ -206,6 +206,16 @@ def test_a_circle_of_dependencies_is_named():
     (problem,) = problems(parse_toml, text)
     assert problem.startswith(("file:6: process.b", "file:9: process.c"))
     assert problem.endswith((": b -> c -> b", ": c -> b -> c"))
+
+
+def test_a_ladder_that_is_longer_than_the_shutdown_gives_a_warning():
+    text = '[process.a]\ncommand = "x"\nladder = [["INT", 2], ["TERM", 14]]\n'
+    (warning,) = warnings(parse_toml(text, "file"))
+    assert warning == (
+        "file:1: process.a: its ladder takes 16 s before SIGKILL, but the "
+        "shutdown_timeout of 15 s ends it at Ctrl-C"
+    )
+    assert not warnings(parse_toml(f"shutdown_timeout = 16\n{text}", "file"))
 
 
 def test_the_start_order_is_described_group_by_group():
