@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.time_slice import TimeSlice
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     )
 
     Handler = Callable[[Request], AsyncGenerator[object]]
+
+MEASURED = 0.05
+"""Seconds by which two measurements of the same time may differ."""
 
 DEFAULT_LINES = 10
 """Lines or entries of a response if the request gives no number."""
@@ -206,8 +210,15 @@ def _changed_fields(before: JsonObject | None, now: JsonObject) -> JsonObject:
     return {
         key: value
         for key, value in now.items()
-        if key not in before or before[key] != value
+        if key not in before or _differs(before[key], value)
     }
+
+
+def _differs(before: object, now: object) -> bool:
+    """Return whether a field has changed; the times of a start are measured anew."""
+    if isinstance(before, float) and isinstance(now, float):
+        return abs(before - now) > MEASURED
+    return before != now
 
 
 def _lasting_fields(status: ProcessStatus) -> JsonObject:
@@ -218,6 +229,8 @@ def _lasting_fields(status: ProcessStatus) -> JsonObject:
         "pid": status.pid,
         "incarnation": status.incarnation,
         "started_at": status.started_at and status.started_at.timestamp(),
+        # In monotonic seconds: the wall clock may be set, or go on in a suspend.
+        "began": time.monotonic() - status.uptime if runs else None,
         "uptime": None if runs else status.uptime,
         "restarts": status.restarts,
         "exit_status": status.exit_status,

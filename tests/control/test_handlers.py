@@ -1,5 +1,6 @@
 import asyncio
 import os
+import time
 
 import anyio
 import anyio.to_thread
@@ -10,6 +11,7 @@ from realtalk_async.control import (
     ControlClient,
     ControlUnavailable,
     Request,
+    handlers,
 )
 from realtalk_async.control.handlers import Differ
 from realtalk_async.testing import programs
@@ -232,3 +234,23 @@ async def test_lines_are_cut_at_the_requested_width(manager, socket_path):
     request = Request("tail", name="wide", width=30)
     lines = [one async for one in ControlClient(socket_path).send_async(request)]
     assert [len(one["text"]) for one in lines] == [30]
+
+
+async def test_a_watch_tells_uptimes_without_the_wall_clock(
+    manager, socket_path, monkeypatch
+):
+    """A step of the clock is no change of the uptime."""
+    await manager.start("sleeper", Command("sleep", "1000"))
+    statuses = manager.get_statuses()
+    before = handlers._lasting_fields(statuses["sleeper"])["began"]
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + 8 * 3600)
+    now = handlers._lasting_fields(manager.get_statuses()["sleeper"])["began"]
+    assert abs(now - before) < handlers.MEASURED
+    differ = Differ()
+    differ.compare({"a": {"began": before}})
+    assert differ.compare({"a": {"began": now}}) == {"changed": {}, "gone": []}
+    assert differ.compare({"a": {"began": now + 1}})["changed"] == {
+        "a": {"began": now + 1}
+    }
+    assert abs(time.monotonic() - now) < 60.0

@@ -58,7 +58,7 @@ COLUMNS = (
 
 
 def figures(row: Row, now: float) -> tuple[str, ...]:
-    """Return the figures of a row; *now* in seconds since the epoch."""
+    """Return the figures of a row; *now* in monotonic seconds."""
     return (
         _or_dash(row.pid if row.runs else None),
         str(row.incarnation),

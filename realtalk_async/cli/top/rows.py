@@ -34,8 +34,8 @@ class Row:
     state: str = ""
     pid: int | None = None
     incarnation: int = 0
-    started_at: float | None = None
-    """Seconds since the epoch."""
+    began: float | None = None
+    """When it started, in monotonic seconds, which are those of the whole machine."""
     uptime: float | None = None
     """Seconds of the ended incarnation; None while it runs."""
     restarts: int = 0
@@ -57,10 +57,10 @@ class Row:
         return self.uptime is None
 
     def seconds(self, now: float) -> float:
-        """Return the uptime in seconds; *now* in seconds since the epoch."""
+        """Return the uptime in seconds; *now* in monotonic seconds."""
         if self.uptime is not None:
             return self.uptime
-        return max(0.0, now - self.started_at) if self.started_at else 0.0
+        return 0.0 if self.began is None else max(0.0, now - self.began)
 
     @property
     def last_text(self) -> str:

@@ -58,7 +58,7 @@ class ProcessTable(ScrollView, can_focus=True):
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show these rows in this order; the selected process stays selected."""
-        self._rows, self._now = rows, time.time()
+        self._rows, self._now = rows, time.monotonic()
         self._update_layout()
         names = [row.name for row in rows]
         if self.selected not in names:

@@ -59,3 +59,11 @@ def test_every_order_has_all_rows():
     assert orders["start"] == ["b", "a"]
     assert orders["name"] == orders["output"] == ["a", "b"]
     assert all(sorted(names) == ["a", "b"] for names in orders.values())
+
+
+def test_an_uptime_is_of_the_monotonic_clock():
+    """The wall clock may be set, and goes on while the machine sleeps."""
+    state = AppState()
+    state.update(item(a={"began": 100.0, "uptime": None}, b={"uptime": 3.0}), 130.0)
+    assert [state.rows[name].seconds(160.0) for name in "ab"] == [60.0, 3.0]
+    assert state.rows["a"].seconds(99.9) == 0.0
