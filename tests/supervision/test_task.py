@@ -343,3 +343,23 @@ async def test_the_history_contains_the_exception_of_each_incarnation(manager):
     assert "hung up" in str(report)
     assert history.to_dict()["exit_statuses"] == [None] * 3
     assert "net" in manager.get_error_history()
+
+
+async def test_the_events_of_a_task_that_raised_tell_what_happened(manager, received):
+    """It was not refused a spawn: it failed, twice, and was called again."""
+    calls = 0
+
+    async def fails_twice():
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ValueError(calls)
+        await asyncio.Event().wait()
+
+    await manager.start_task("task", fails_twice, restart=AT_ONCE)
+    async with asyncio.timeout(120):
+        while calls < 3:
+            await asyncio.sleep(0)
+    await manager.stop("task")
+    told = [kind for kind in kinds(received) if kind != "process.exited"]
+    assert told == ["task.failed", "process.restart_scheduled"] * 2

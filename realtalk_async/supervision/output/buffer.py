@@ -140,6 +140,7 @@ class OutputBuffer(AppendBuffer):
 
     def line_start(self, offset: int) -> int:
         """Return the start of the line that holds the byte at *offset*."""
+        offset = max(offset, self.kept_from)
         index = self._block_of(offset)
         start = self._block_starts[index]
         return start + self._block(index).rfind(b"\n", 0, offset - start) + 1

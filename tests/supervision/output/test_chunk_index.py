@@ -3,7 +3,8 @@
 import time
 import tracemalloc
 from bisect import bisect_left
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -212,3 +213,22 @@ def test_between_finds_the_lines_by_their_times_across_all_steps(steps, seconds)
         after = [one for one in lines if one.at >= moment]
         assert OutputLines(buffer).between(moment) == after
         assert OutputLines(buffer).between(None, moment) == lines[: -len(after) or None]
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_between_tells_the_first_from_the_second_of_two_equal_times(clocks, fold):
+    """At the end of summer time, by the fold of the given time."""
+    berlin = ZoneInfo("Europe/Berlin")
+    first = datetime(2026, 10, 25, 2, 0, tzinfo=berlin)
+    clocks.difference = first.timestamp()
+    buffer = OutputBuffer("stdout", clock=clocks.clock)
+    buffer.begin(1)
+    for minute in range(0, 120, 10):
+        buffer.append(b"%d\n" % minute, minute * 60.0)
+    since = datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold)
+    expected = [str(minute) for minute in range(30 + 60 * fold, 120, 10)]
+    lines = OutputLines(buffer)
+    assert [line.text for line in lines.between(since)] == expected
+    assert len(lines.between(None, since)) == 12 - len(expected)
+    until = datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=1)
+    assert len(lines.between(since, until)) == 6 * (1 - fold)

@@ -13,6 +13,7 @@ from realtalk_async.supervision.output.buffer import OutputBuffer
 from realtalk_async.supervision.output.capture import Capture
 from realtalk_async.supervision.output.line import Clock
 from realtalk_async.supervision.output.lines import OutputLines
+from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.output.spill import SpillStore
 
 CLOCK = Clock(lambda: 1_000_000.0)
@@ -131,6 +132,18 @@ async def test_a_slow_follower_goes_on_behind_what_is_forgotten(monkeypatch):
         kept.buffers["stdout"].forget_before(number - 1)
         kept.end()
     assert [line.text async for line in follower] == ["life 3", "life 4"]
+
+
+def test_a_python_warning_behind_what_is_forgotten_is_reported():
+    buffer = OutputBuffer("stderr", clock=CLOCK)
+    finder = PythonWarningFinder(buffer)
+    for number in (1, 2):
+        buffer.begin(number)
+        buffer.forget_before(number)
+        data = b"x.py:%d: UserWarning: old\nnoise, and more of it\n" % number
+        buffer.append(data, float(number))
+        found = [*finder.feed(data), *finder.complete()]
+        assert [one.message for one in found] == ["old"]
 
 
 def test_the_space_on_the_disk_is_freed():
