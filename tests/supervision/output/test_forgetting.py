@@ -134,7 +134,11 @@ async def test_a_slow_follower_goes_on_behind_what_is_forgotten(monkeypatch):
     assert [line.text async for line in follower] == ["life 3", "life 4"]
 
 
-def test_a_python_warning_behind_what_is_forgotten_is_reported():
+def test_a_python_warning_behind_what_is_forgotten_is_reported(monkeypatch):
+    """Although another line follows it in the same block."""
+    monkeypatch.setattr(append_buffer, "BLOCK", 1024)
+    monkeypatch.setattr(append_buffer, "SMALLEST_SEGMENT", 1024)
+    monkeypatch.setattr(spill, "LARGEST_SEGMENT", 4096)
     buffer = OutputBuffer("stderr", clock=CLOCK)
     finder = PythonWarningFinder(buffer)
     for number in (1, 2):
