@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from weakref import WeakSet
 
 from realtalk_async import arguments
-from realtalk_async.base_event import BaseEvent
+from realtalk_async.events.base import BaseEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

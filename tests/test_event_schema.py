@@ -8,7 +8,7 @@ import timeit
 from dataclasses import fields
 
 from realtalk_async import events
-from realtalk_async.base_event import (
+from realtalk_async.events.base import (
     APP,
     POLICY,
     SCHEMA_VERSION,

@@ -16,7 +16,6 @@ PACKAGE = Path(realtalk_async.__file__).parent
 LAYERS = """
 exceptions  lazy_imports  concurrency  times
 arguments
-base_event
 events
 logs
 event_bus

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async import arguments
-from realtalk_async.base_event import acting_as, user
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.control import protocol
 from realtalk_async.control.handlers import RequestHandlers
@@ -27,6 +26,7 @@ from realtalk_async.control.sockets import (
     address_of,
     new_socket_path,
 )
+from realtalk_async.events.base import acting_as, user
 from realtalk_async.exceptions import RealtalkError
 
 if TYPE_CHECKING:

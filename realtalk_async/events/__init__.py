@@ -84,7 +84,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
 
 from __future__ import annotations
 
-from realtalk_async.base_event import (
+from realtalk_async.events.base import (
     APP,
     POLICY,
     SCHEMA_VERSION,

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from realtalk_async.base_event import APP, POLICY, BaseEvent, EventLogEntry
+from realtalk_async.events.base import APP, POLICY, BaseEvent, EventLogEntry
 
 MANAGER = "manager"
 """The component of log entries that concern no single process."""

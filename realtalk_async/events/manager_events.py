@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.events.event import MANAGER, Event, Failure
 
 if TYPE_CHECKING:
-    from realtalk_async.base_event import EventLogEntry
+    from realtalk_async.events.base import EventLogEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from realtalk_async.events.event import Cause, Event, Failure
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
-    from realtalk_async.base_event import EventLogEntry
+    from realtalk_async.events.base import EventLogEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.base_event import APP, POLICY, acting_as
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
+from realtalk_async.events.base import APP, POLICY, acting_as
 from realtalk_async.events.event import Failure
 from realtalk_async.exceptions import (
     GaveUp,

@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from realtalk_async.base_event import BaseEvent, EventLogEntry
+from realtalk_async.events.base import BaseEvent, EventLogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from realtalk_async.base_event import POLICY, acting_as
+from realtalk_async.events.base import POLICY, acting_as
 from realtalk_async.exceptions import RealtalkError
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import events
-from realtalk_async.base_event import APP, POLICY, acting_as, get_actor
 from realtalk_async.concurrency.condition import LightEvent
 from realtalk_async.concurrency.waiting import error_of
+from realtalk_async.events.base import APP, POLICY, acting_as, get_actor
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (

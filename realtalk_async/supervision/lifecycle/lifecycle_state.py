@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.base_event import APP
 from realtalk_async.concurrency.condition import Condition
 from realtalk_async.events import Cause
+from realtalk_async.events.base import APP
 from realtalk_async.exceptions import ProcessDead
 from realtalk_async.supervision.lifecycle.record import (
     IncarnationRecord,
