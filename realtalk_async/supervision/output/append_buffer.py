@@ -179,9 +179,10 @@ class AppendBuffer:
             lost = self._view[self._filled + fits : self._filled + count]
             self._drop(bytes(lost), now, number)
         if fits:
+            # The time comes first: bytes without one could not be read.
+            self._index.add(self.size + fits, now, self.clock.wall(now), number)
             self.size += fits
             self._filled += fits
-            self._index.add(self.size, now, self.clock.wall(now), number)
             if self.size >= self._index_due:
                 self._extend_index()
 
