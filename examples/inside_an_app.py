@@ -14,8 +14,7 @@ async def main() -> None:
     ):
         stream.subscribe(lambda event: print(f"  ({event})"))
         for question in ("What is seven plus five?", "And who are you?"):
-            stream.send_text(question, trigger_response=True)
-            response = await stream.wait_for_response()
+            response = await stream.send_text(question, trigger_response=True)
             print(f"{question} {response.text} [{response.status}]")
     for status in stream.process_status().values():
         print(status)

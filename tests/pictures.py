@@ -31,8 +31,8 @@ def draw_timeline() -> None:
     with tempfile.TemporaryDirectory() as folder:
         example = ROOT / "examples" / "rough_ride.py"
         subprocess.run([sys.executable, example], cwd=folder, check=True)
-        draw = ["-m", "realtalk_async.cli", "timeline", "ride.jsonl", "--out", TIMELINE]
-        subprocess.run([sys.executable, *draw], cwd=folder, check=True)
+        draw = [sys.executable, "-m", "realtalk_async.cli", "timeline", "ride.jsonl"]
+        subprocess.run([*draw, "--out", str(TIMELINE)], cwd=folder, check=True)
 
 
 async def draw_live_view() -> None:

@@ -156,6 +156,7 @@ class Tracer:
 
     def places(self) -> list[tuple[Place, type[BaseException]]]:
         """Return each place with each error to plant there."""
+        found: list[tuple[Place, type[BaseException]]]
         found = [(one, PlantedError) for one in self.calls]
         found += [
             (one, asyncio.CancelledError) for one, wait in self.calls.items() if wait

@@ -213,8 +213,8 @@ async def test_work_that_ignores_its_cancellation_is_left_behind(
         [late] = [e for e in received if isinstance(e, events.ShutdownTimedOut)]
         assert "'deaf'" in late.left[0]
     else:
-        [late] = [e for e in received if isinstance(e, events.CallbackFailed)]
-        assert "ignored its cancellation" in late.reason
+        [failed] = [e for e in received if isinstance(e, events.CallbackFailed)]
+        assert "ignored its cancellation" in failed.reason
 
 
 async def test_a_child_that_cannot_be_killed_does_not_delay_the_end(

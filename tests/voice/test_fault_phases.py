@@ -99,7 +99,7 @@ class Scene:
 
     def ask(self, text=QUESTION):
         """Ask a question as text."""
-        self.stream.send_text(text, trigger_response=True)
+        _ = self.stream.send_text(text, trigger_response=True)
 
     async def speak(self):
         """Let the microphone speak the question."""

@@ -16,11 +16,13 @@ def responses():
 
 def test_a_response_starts_once_and_ends_once(responses):
     request = responses.new_request()
+    states = []
     responses.request_sent(90.0, request)
-    assert request.state is RequestState.SENT
+    states.append(request.state)
     response = responses.start("r1", 100.0)
     response.first_output_at = 101.0
-    assert request.state is RequestState.ACTIVE
+    states.append(request.state)
+    assert states == [RequestState.SENT, RequestState.ACTIVE]
     assert responses.responding
     assert responses.sent_at is None
     assert responses.get("r1") is response

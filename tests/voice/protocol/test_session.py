@@ -721,6 +721,7 @@ def test_a_request_during_a_response_is_repeated_after_it():
     assert harness.types().count("response.create") == 2
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
+    assert request.outcome is not None
     assert request.outcome.response_id == "r2"
     assert harness.outcomes() == [Status.COMPLETED] * 2
 
@@ -743,6 +744,7 @@ def test_a_request_that_an_unknown_response_blocks_is_repeated_with_delays():
         assert harness.types().count("response.create") == asked + 1
     harness.begin()
     harness.done()
+    assert request.outcome is not None
     assert request.outcome.response_id == "r1"
     assert harness.outcomes() == [Status.COMPLETED]
 
@@ -770,6 +772,7 @@ def test_a_response_that_is_announced_late_precedes_the_requested_one():
     assert harness.types().count("response.create") == 2
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
+    assert request.outcome is not None
     assert request.outcome.response_id == "r2"
     assert harness.outcomes() == [Status.COMPLETED] * 2
 
@@ -1031,6 +1034,7 @@ def test_a_request_whose_response_calls_a_tool_has_the_outcome_of_the_next_respo
     answer(harness)
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
+    assert request.outcome is not None
     assert request.outcome.response_id == "r2"
 
 
@@ -1044,6 +1048,7 @@ def test_a_request_after_tools_survives_a_lost_connection():
     answer(harness)
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
+    assert request.outcome is not None
     assert request.outcome.response_id == "r2"
 
 
