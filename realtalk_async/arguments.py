@@ -50,6 +50,13 @@ def instance(
         raise refused(argument, _or_none(allowed, optional=optional), value)
 
 
+def subclass(argument: str, value: object, kind: type, allowed: str) -> None:
+    """Check that *value* is *kind* or a class derived from it, which *allowed* names."""
+    given = value
+    if not (isinstance(given, type) and issubclass(given, kind)):
+        raise refused(argument, allowed, value)
+
+
 def like(
     argument: str,
     value: object,
@@ -146,7 +153,7 @@ def path(argument: str, value: object, *, optional: bool = False) -> None:
     if optional and value is None:
         return
     try:
-        found = os.fspath(cast("str", value))
+        found = os.fspath(cast("str | bytes", value))
     except TypeError:
         found = ""
     if not isinstance(found, str) or not found or "\0" in found:
@@ -183,8 +190,8 @@ def number(
     if optional and value is None:
         return
     if not (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
+        not isinstance(value, bool)
+        and isinstance(value, Real)
         and _fits(value, minimum, more_than, maximum, infinite=infinite)
     ):
         kind = f"a number of {of}" if of else "a number"
@@ -215,8 +222,8 @@ def integer(
     if optional and value is None:
         return
     if not (
-        isinstance(value, Integral)
-        and not isinstance(value, bool)
+        not isinstance(value, bool)
+        and isinstance(value, Integral)
         and (minimum is None or int(value) >= minimum)
         and (maximum is None or int(value) <= maximum)
     ):

@@ -196,5 +196,4 @@ class EventFeed(Generic[E]):
 
 
 def _check_kind(argument: str, value: object) -> None:
-    if not (isinstance(value, type) and issubclass(value, BaseEvent)):
-        raise arguments.refused(argument, "a class of events", value)
+    arguments.subclass(argument, value, BaseEvent, "a class of events")

@@ -60,7 +60,8 @@ class _Ids:
     """
 
     def __init__(self) -> None:
-        self._forget()
+        self._prefix = ""
+        self._numbers = itertools.count(1)
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:

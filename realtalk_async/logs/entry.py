@@ -287,7 +287,7 @@ def parse_line(line: str | bytes) -> LogEntry | None:
     """
     if isinstance(line, bytes):
         line = line.decode("utf-8", "replace")
-    elif not isinstance(line, str):
+    elif not isinstance(line, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         raise arguments.refused("line", "text or bytes", line)
     match = _LINE.fullmatch(line.removesuffix("\n"))
     if match is None:

@@ -70,7 +70,7 @@ class HealthReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON values."""
-        critical = self.app.critical if self.app else {}
+        critical: Mapping[str, ProcessStatus] = self.app.critical if self.app else {}
         return {
             "ok": self.ok,
             "reasons": list(self.reasons),

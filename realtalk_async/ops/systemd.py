@@ -112,7 +112,7 @@ class SystemdNotifier:
         self._last_error = ""
 
     async def update_periodically(self) -> None:
-        """Send changes and keep-alives until cancelled."""
+        """Send changes and keepalives until cancelled."""
         # sd_watchdog_enabled(3) recommends half the timeout.
         period = min(PERIOD, (self._watchdog or 2 * PERIOD) / 2)
         while True:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
@@ -248,8 +248,10 @@ def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
 
 
 def _check_word(argument: str, word: object) -> None:
-    found = os.fspath(word) if isinstance(word, os.PathLike) else word
-    if not isinstance(found, str) or "\0" in found:
+    given = word
+    if isinstance(given, os.PathLike):
+        given = os.fspath(cast("os.PathLike[str]", given))
+    if not isinstance(given, str) or "\0" in given:
         raise arguments.refused(argument, "text without a NUL byte, or a path", word)
 
 
@@ -257,7 +259,8 @@ def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") ->
     """Check environment variables; no message quotes the value of one."""
     arguments.mapping(what, env, "a dict of variables", optional=True)
     for name, value in (env or {}).items():
-        if not isinstance(name, str) or not name or set(name) & {"=", "\0"}:
+        is_text = isinstance(name, str)  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        if not is_text or not name or set(name) & {"=", "\0"}:
             argument = f"the name of a variable in {what}"
             raise arguments.refused(argument, "text without = and NUL", name)
         arguments.secret(f"{what}[{name!r}]", value, optional=True)

@@ -163,7 +163,8 @@ def command_for(
         kinds = str, bytes, os.PathLike
         arguments.instance(what, word, kinds, "text, bytes or a path")
     for name, to in zip(STREAM_NAMES, streams, strict=True):
-        if to is not None and not isinstance(to, int) and not hasattr(to, "fileno"):
+        is_number = isinstance(to, int)
+        if not (to is None or is_number or hasattr(to, "fileno")):
             raise arguments.refused(name, "PIPE, DEVNULL, a file or a descriptor", to)
     rest = dict(options)
     for name, value in FIXED_OPTIONS.items():

@@ -329,8 +329,7 @@ def checked_exceptions(
     """
 
     def check(argument: str, value: object) -> None:
-        if not (isinstance(value, type) and issubclass(value, BaseException)):
-            raise arguments.refused(argument, "a class of exceptions", value)
+        arguments.subclass(argument, value, BaseException, "a class of exceptions")
 
     return arguments.several("fatal", fatal, check, "classes of exceptions")
 

@@ -161,6 +161,6 @@ def pytest_runtest_makereport(
 
 def _keep(request: pytest.FixtureRequest, value: Value) -> Value:
     """Keep a fixture's value, so that the report of a failed teardown can show it."""
-    item = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType]
+    item = cast("pytest.Item", request.node)
     item.stash.setdefault(_kept, []).append(value)
     return value

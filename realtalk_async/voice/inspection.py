@@ -14,7 +14,6 @@ from realtalk_async.voice.eventlog import EventLog, print_table
 from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
 from realtalk_async.voice.timeline.marks import save
-from realtalk_async.voice.timeline.recorder import TimelineRecorder
 
 if TYPE_CHECKING:
     import os
@@ -100,15 +99,15 @@ class Inspection:
         connection: Drives the session, and publishes its events.
         logger: Where everything is logged.
         process_manager: The manager of recorder, player and connection.
+        supervisor: Supervises the session, and has its timeline.
     """
-
-    _supervisor: SessionSupervisor
 
     def __init__(
         self,
         connection: Connection,
         logger: Logger,
         process_manager: ProcessManager,
+        supervisor: SessionSupervisor,
     ) -> None:
         self.logger = logger
         """Where everything is logged."""
@@ -120,7 +119,8 @@ class Inspection:
         self._session = session = connection.session
         self._bus = bus = connection.bus
         self._meter = LatencyMeter()
-        self._timeline = TimelineRecorder()
+        self._timeline = supervisor.timeline
+        self._supervisor = supervisor
         session.message_tap = self.eventlog.record
         session.sound.add(self._meter)
         session.sound.add(self._timeline)

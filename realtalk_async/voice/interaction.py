@@ -75,7 +75,8 @@ class ResponseRequest:
 class Interaction(Inspection):
     """The calls of an app that takes part in a session."""
 
-    _microphone: object
+    _microphone: object = None
+    """The microphone; None for a session without one."""
     _loop: asyncio.AbstractEventLoop | None = None
     """The event loop in which the session runs."""
 
@@ -336,9 +337,8 @@ class Interaction(Inspection):
             InvalidConfiguration: If an argument is invalid.
         """
         for number, kind in enumerate(kinds):
-            if not (isinstance(kind, type) and issubclass(kind, VoiceEvent)):
-                allowed = "a class of VoiceEvent"
-                raise arguments.refused(f"kinds[{number}]", allowed, kind)
+            what, allowed = f"kinds[{number}]", "a class of VoiceEvent"
+            arguments.subclass(what, kind, VoiceEvent, allowed)
         return self._bus.feed(kinds, size)
 
     def _check_loop(self) -> None:

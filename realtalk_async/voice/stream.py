@@ -36,6 +36,7 @@ from realtalk_async.voice.protocol.messages import (
 from realtalk_async.voice.protocol.microphone import InputFilter
 from realtalk_async.voice.protocol.session import Session
 from realtalk_async.voice.supervisor import SessionSupervisor, Signals
+from realtalk_async.voice.timeline.recorder import TimelineRecorder
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -195,7 +196,16 @@ class Stream(Interaction):
         )
         connection = Connection(session, SessionEventBus(logger))
         manager = process_manager or ProcessManager(logger)
-        super().__init__(connection, logger, manager)
+        supervisor = SessionSupervisor(
+            connection,
+            TimelineRecorder(),
+            self._toolbox,
+            logger,
+            manager,
+            owns_logger=owns_logger,
+            owns_manager=process_manager is None,
+        )
+        super().__init__(connection, logger, manager, supervisor)
         self._bus.subscribe(self._call_tool)
         self._url = url
         self._api_key = api_key
@@ -204,15 +214,6 @@ class Stream(Interaction):
         self._record = record
         self._keeps_standby = standby
         self._handle_signals = handle_signals
-        self._supervisor = SessionSupervisor(
-            connection,
-            self._timeline,
-            self._toolbox,
-            logger,
-            manager,
-            owns_logger=owns_logger,
-            owns_manager=process_manager is None,
-        )
         self._runner: asyncio.Task[Summary] | None = None
 
     def __repr__(self) -> str:

@@ -114,7 +114,8 @@ class SessionSupervisor:
     ) -> None:
         self._connection = connection
         self._bus = connection.bus
-        self._timeline = timeline
+        self.timeline = timeline
+        """What happened when."""
         self._toolbox = toolbox
         self._logger = logger
         self._manager = manager
@@ -230,7 +231,7 @@ class SessionSupervisor:
     def _note_start(self) -> None:
         self.state = "running"
         self.started_at = datetime.now(UTC).astimezone()
-        self._started = self._timeline.began_at = time.monotonic()
+        self._started = self.timeline.began_at = time.monotonic()
         model = self._connection.session.config.model
         context = {"model": model, "log": str(self._logger.path)}
         self._logger.info(SESSION, "Session started", context)
@@ -254,7 +255,7 @@ class SessionSupervisor:
 
     def _on_process_event(self, event: events.Event) -> None:
         """End the session when the connection is given up or the manager shuts down."""
-        self._timeline.on_process_event(event)
+        self.timeline.on_process_event(event)
         if isinstance(event, events.ProcessGivenUp) and event.process == CONNECTION:
             error = self._connection.error
             given_up = self._critical_loss(CONNECTION, event.reason)

@@ -37,10 +37,10 @@ def newest_time(lines: bytes | bytearray, oldest: float = inf) -> float:
     if (end := _end_of_hour(data, count)) < oldest:
         return end
     local = _LOCAL.findall(data)
+    newest: dict[bytes, bytes] = {}
     if len(local) == count:
-        newest = {b"": max(local, default=b"")}
+        newest[b""] = max(local, default=b"")
     else:
-        newest = {}
         found = _ANY.findall(data)
         if len(found) != count:
             return inf

@@ -100,7 +100,7 @@ def _check_sentence(argument: str, value: object) -> None:
     pair = cast("tuple[object, ...]", value)
     if not isinstance(value, tuple | list) or len(pair) != 2:
         allowed = "a text and the seconds of silence after it, such as ('Hello', 1.0)"
-        raise arguments.refused(argument, allowed, value)
+        raise arguments.refused(argument, allowed, pair)
     arguments.words(f"the text of {argument}", pair[0])
     arguments.seconds(f"the silence of {argument}", pair[1])
 

@@ -142,10 +142,11 @@ class FairPoller:
         if self._ready:
             await asyncio.sleep(0)
             return
-        if self._epoll is None:
+        epoll = self._epoll
+        if epoll is None:
             return
         self._woken = self._loop.create_future()
-        self._loop.add_reader(self._epoll.fileno(), self._wake)
+        self._loop.add_reader(epoll.fileno(), self._wake)
         timer = None
         if self._delayed:
             wait = next(iter(self._delayed.values())) - time.monotonic()
@@ -156,8 +157,8 @@ class FairPoller:
             self._woken = None
             if timer is not None:
                 timer.cancel()
-            if self._epoll is not None:
-                self._loop.remove_reader(self._epoll.fileno())
+            if self._epoll is epoll:  # else it is closed, and its reader removed
+                self._loop.remove_reader(epoll.fileno())
 
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():

@@ -67,7 +67,7 @@ class LifecycleState:
         self.state = State.STARTING
         self.reason = "not started yet"
         self.restarts: int = 0
-        self.settle_count = 0
+        self.settle_count: int = 0
         """How many times this lifecycle has settled."""
         self.start_error: SpawnFailed | ProcessDead | DeviceBusy | None = None
         """Why the last start failed."""

@@ -71,7 +71,7 @@ def _read_step(argument: str, step: object) -> Step:
     pair = cast("tuple[object, ...]", step)
     if not isinstance(step, tuple | list) or len(pair) != 2:
         allowed = "a signal and the seconds after it, such as ('TERM', 2)"
-        raise arguments.refused(argument, allowed, step)
+        raise arguments.refused(argument, allowed, pair)
     wanted, wait = pair
     number = (
         CLOSE_STDIN

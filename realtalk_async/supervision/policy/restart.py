@@ -82,7 +82,8 @@ class RestartPolicy:
         """
         if isinstance(restart, RestartPolicy):
             return restart
-        if isinstance(restart, str) and restart in get_args(Mode):
+        is_word = isinstance(restart, str)  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        if is_word and restart in get_args(Mode):
             return cls(restart)
         allowed = f"a RestartPolicy, {arguments.any_of(get_args(Mode))}"
         raise arguments.refused("restart", allowed, restart)

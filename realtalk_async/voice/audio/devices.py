@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
@@ -37,16 +37,9 @@ def check_device(what: str, device: object) -> None:
     Raises:
         InvalidConfiguration: If it is neither a file, a command, a function nor None.
     """
-    is_command = (
-        isinstance(device, Sequence)
-        and not isinstance(device, str | bytes | bytearray)
-        and bool(device)
-        and all(isinstance(word, str) for word in device)
-    )
-    is_function = callable(device) or (
-        what == "microphone" and isinstance(device, AsyncIterable)
-    )
-    if not (device is None or is_command or is_function or _is_path(device)):
+    is_microphone = what == "microphone"
+    is_function = callable(device) or (is_microphone and _is_generator(device))
+    if not (device is None or _is_command(device) or is_function or _is_path(device)):
         raise not_a_device(what, device)
 
 
@@ -56,6 +49,17 @@ def not_a_device(what: str, value: object) -> InvalidConfiguration:
         "the path of an audio file, a command as a list, a function, 'default' or None"
     )
     return arguments.refused(what, allowed, value)
+
+
+def _is_command(device: object) -> bool:
+    if not isinstance(device, Sequence) or isinstance(device, str | bytes | bytearray):
+        return False
+    words = cast("Sequence[object]", device)
+    return bool(words) and all(isinstance(word, str) for word in words)
+
+
+def _is_generator(device: object) -> bool:
+    return isinstance(device, AsyncIterable)
 
 
 def _is_path(device: object) -> bool:

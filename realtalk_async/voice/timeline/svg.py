@@ -66,6 +66,7 @@ class HasTimeline(Protocol):
     @property
     def timeline(self) -> tuple[Mark, ...]:
         """The marks of the session."""
+        ...
 
 
 def render(source: HasTimeline | Iterable[Mark] | str | os.PathLike[str]) -> str:

@@ -200,11 +200,11 @@ def test_a_timeline_keeps_its_first_and_its_newest_changes(count):
     record = IncarnationRecord(1, "c")
     for number in range(count):
         record.mark(f"change {number}", NOW + timedelta(seconds=number))
-    whats = [what for _, what in record.timeline]
-    assert len(whats) == min(count, MOST_CHANGES)
-    assert (whats[0], whats[-1]) == ("change 0", f"change {count - 1}")
+    changes = [what for _, what in record.timeline]
+    assert len(changes) == min(count, MOST_CHANGES)
+    assert (changes[0], changes[-1]) == ("change 0", f"change {count - 1}")
     assert record.timeline == sorted(record.timeline, key=lambda one: one[0])
-    notes = [what for what in whats if what.endswith("left out)")]
+    notes = [what for what in changes if what.endswith("left out)")]
     missing = count - MOST_CHANGES + 1
     assert notes == ([f"({missing} changes left out)"] if missing > 1 else [])
 
