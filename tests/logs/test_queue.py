@@ -298,12 +298,14 @@ def test_levels_are_found_whatever_the_offset_of_the_zone(
             for now in (0.0, 1.8e9)
             for level in Level
         ]
-        file = LogQueue(path, str)
+        file = LogQueue(path, format_notice)
         for line in lines:
             file.append(line)
         kept = [line for line in lines if b"ERROR" in line]
         assert file.drop_excess(sum(map(len, kept)), format_.before_level.encode())
         assert file.lines == kept
+
+        file.close()
     finally:
         monkeypatch.undo()
         time.tzset()
