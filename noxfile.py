@@ -44,33 +44,40 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != RUNNING]
 
 
-def run_tests(session: nox.Session) -> None:
+def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that need no real time, or those that the arguments name."""
     session.install(EXTRAS, *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     # Most tests wait for children most of the time: four at once keep two cores busy.
-    session.run("pytest", "-m", "not realtime", "--numprocesses=4")
+    session.run("pytest", "-m", marked, "--numprocesses=4")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests on the Python that runs nox: ``-- -k NAME`` for some of them."""
-    run_tests(session)
+    run_tests(session, "not realtime and not slow")
 
 
 @nox.session(python=OTHERS)
 def other_pythons(session: nox.Session) -> None:
-    """Run the tests on every other supported Python of this machine."""
-    run_tests(session)
+    """Run the tests on every other supported Python of this machine, without sweeps."""
+    run_tests(session, "not realtime and not slow and not one_python")
 
 
 @nox.session
 def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))
-    session.run("pytest", "-m", "realtime", "--numprocesses=3", *session.posargs)
+    session.run("pytest", "-m", "realtime", "--numprocesses=6", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Test the accuracy of speech recognition, and a long conversation."""
+    session.install(EXTRAS, *group("test"))
+    session.run("pytest", "-m", "slow", "--numprocesses=2", *session.posargs)
 
 
 @nox.session

@@ -30,12 +30,9 @@ REALTIME = {
     "cli/test_runner",
     "cli/top/test_app",
     "control/test_server",
-    "offline/speech/test_engine",
     "offline/speech/test_script",
-    "offline/speech/test_sphinx",
     "offline/speech/test_voice",
     "offline/speech/test_voice_detector",
-    "offline/speech/test_whisper",
     "offline/test_main",
     "offline/test_official_clients",
     "offline/test_server",
@@ -51,21 +48,44 @@ REALTIME = {
     "voice/audio/test_real_devices",
     "voice/test_fault_phases",
     "voice/test_interaction",
-    "voice/test_soak",
     "voice/test_stream",
 }
 
+SLOW = {
+    "offline/speech/test_engine",
+    "offline/speech/test_sphinx",
+    "offline/speech/test_whisper",
+    "voice/test_soak",
+}
+
+ONE_PYTHON = {
+    "logs/test_entry",
+    "logs/test_hostile_values",
+    "logs/test_serialize",
+    "logs/times/test_repeated_hour",
+    "supervision/output/test_chunk_index",
+    "supervision/test_cancellations",
+    "test_arguments",
+    "test_layers",
+}
+
+MARKED = {"realtime": REALTIME, "slow": SLOW, "one_python": ONE_PYTHON}
+"""The files whose tests have a marker; pyproject.toml says what the markers mean."""
+
 
 def pytest_configure():
-    missing = [name for name in REALTIME if not (TESTS / f"{name}.py").exists()]
+    files = {name for names in MARKED.values() for name in names}
+    missing = [name for name in files if not (TESTS / f"{name}.py").exists()]
     if missing:
-        raise pytest.UsageError(f"REALTIME names files that do not exist: {missing}")
+        raise pytest.UsageError(f"MARKED names files that do not exist: {missing}")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if str(item.path.relative_to(TESTS).with_suffix("")) in REALTIME:
-            item.add_marker(pytest.mark.realtime)
+        file = str(item.path.relative_to(TESTS).with_suffix(""))
+        for marker, names in MARKED.items():
+            if file in names:
+                item.add_marker(getattr(pytest.mark, marker))
 
 
 @pytest.fixture

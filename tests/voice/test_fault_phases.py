@@ -393,11 +393,11 @@ CELLS = tuple(all_cells())
 
 
 def share():
-    """Return a third of the cells of each fault, at least one: the default."""
+    """Return a ninth of the cells of each fault, at least one: the default."""
     by_fault = itertools.groupby(CELLS, lambda cell: cell.fault)
     for number, (_, some) in enumerate(by_fault):
         group = list(some)
-        yield from group[number % min(3, len(group)) :: 3]
+        yield from group[number % min(9, len(group)) :: 9]
 
 
 SHARE = tuple(share())

@@ -17,7 +17,13 @@ from realtalk_async.supervision.kernel.exit_status import signal_name, signal_nu
 CLOSE_STDIN = 0
 """The gentlest step: close the child's stdin. No signal has this number."""
 
-GENTLE: set[int] = {CLOSE_STDIN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+GENTLE: set[int] = {
+    CLOSE_STDIN,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+}
 
 
 @dataclass(frozen=True, slots=True)
