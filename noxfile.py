@@ -70,7 +70,7 @@ def other_pythons(session: nox.Session) -> None:
 def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))
-    session.run("pytest", "-m", "realtime", "--numprocesses=6", *session.posargs)
+    session.run("pytest", "-m", "realtime", "--numprocesses=4", *session.posargs)
 
 
 @nox.session

@@ -184,15 +184,18 @@ async def test_a_player_killed_within_a_response_is_replaced_and_continues_its_f
         with anyio.fail_after(TIMEOUT):
             while stream.summary().played_audio < 0.5:
                 await asyncio.sleep(0.01)
+        before = stream.summary().played_audio
         os.kill(stream.process_status()["player"].pid, signal.SIGKILL)
         await stream.wait_until_played(TIMEOUT)
         assert stream.is_ready()
     assert stream.summary().restarts["player"] == 1
     with wave.open(str(speaker)) as file:
         played = file.getnframes() / file.getframerate()
-    # Only audio in the pipe of the dead player may be missing.
-    assert played == pytest.approx(stream.summary().played_audio, abs=0.4)
-    assert played > 1
+    # Only audio that the dead player had received may be missing, however much of it the
+    # player had written by then.
+    total = stream.summary().played_audio
+    assert total - before - 0.4 <= played <= total + 0.4
+    assert played > 0.5
 
 
 async def test_the_users_voice_interrupts_a_response(peer, make, tmp_path):
