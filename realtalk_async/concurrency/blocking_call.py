@@ -14,6 +14,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
+from realtalk_async.concurrency.daemon_thread import set_error
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,7 +64,7 @@ class Blocking:
             try:
                 result = self._function(*arguments)
             except BaseException as error:  # noqa: BLE001 - it is raised in the loop
-                self._call_in_loop(_fail, answer, error)
+                self._call_in_loop(set_error, answer, error)
             else:
                 self._call_in_loop(_succeed, answer, result)
         self._call_in_loop(self._ended.set)
@@ -100,13 +102,3 @@ def _drop(result: object) -> None:
     """Close a coroutine, which would otherwise warn that it was never awaited."""
     if inspect.iscoroutine(result):
         result.close()
-
-
-def _fail(answer: asyncio.Future[object], error: BaseException) -> None:
-    if answer.done():
-        return
-    if isinstance(error, StopIteration) or not isinstance(error, Exception):
-        # A future refuses StopIteration; SystemExit and the like would end the loop.
-        named = RuntimeError(f"the function raised {error!r}")
-        named.__cause__, error = error, named
-    answer.set_exception(error)

@@ -19,7 +19,7 @@ async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
     Call *function* in a new thread, with the context variables of the caller.
 
     A pool of threads that others use as well, such as anyio's or the default executor of
-    the loop, may be full of calls that block: a new thread waits for nobody.
+    the loop, may be full of calls that block: a new thread does not wait for them.
 
     Args:
         function: The function.
@@ -44,8 +44,8 @@ async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
         try:
             result = context.run(function)
         except BaseException as error:  # noqa: BLE001 - it is raised in the loop
-            deliver, what = _fail, error
-            call_in_loop(lambda: deliver(answer, what))
+            what = error
+            call_in_loop(lambda: set_error(answer, what))
         else:
             call_in_loop(lambda: _succeed(answer, result))
 
@@ -65,10 +65,12 @@ def _succeed(answer: asyncio.Future[Result], result: Result) -> None:
         answer.set_result(result)
 
 
-def _fail(answer: asyncio.Future[Result], error: BaseException) -> None:
+def set_error(answer: asyncio.Future[Result], error: BaseException) -> None:
+    """End *answer* with an error of a function that ran in a thread."""
     if answer.done():
         return
     if isinstance(error, StopIteration) or not isinstance(error, Exception):
+        # A future refuses StopIteration; SystemExit and the like would end the loop.
         named = RuntimeError(f"the function raised {error!r}")
         named.__cause__, error = error, named
     answer.set_exception(error)

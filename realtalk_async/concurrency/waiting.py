@@ -64,7 +64,7 @@ def error_of(task: asyncio.Task[None]) -> BaseException | None:
     """
     Return the error that has ended a task.
 
-    A CancelledError that came out of a task which nobody cancelled is an error too.
+    A CancelledError of a task without a request to cancel it is an error too.
     """
     try:
         return task.exception()

@@ -9,7 +9,7 @@ entry (`log_entry()`). Every JSON form begins with these fields:
     kind     text     the first column of the table below
     at       text     wall-clock time in ISO 8601, with the offset of its zone
     actor    text     who requested it: ``app``, ``uid:1000`` (a user of the control
-                      socket), or ``policy`` (nobody: a rule led to it, or it happened);
+                      socket), or ``policy`` (a rule led to it, or it happened);
                       of a voice session always ``policy``
 
 The other fields of each kind. An ``outcome`` has the fields of `Outcome` in

@@ -24,7 +24,7 @@ another meaning or type raises the version.
 """
 
 POLICY = "policy"
-"""The actor of an event that nobody requested: it happened, or a rule led to it."""
+"""The actor of an event without a request: it happened, or a rule led to it."""
 APP = "app"
 """The actor of what the app requested by a call."""
 
@@ -37,7 +37,7 @@ def user(uid: int) -> str:
 
 
 def get_actor() -> str:
-    """Return who makes the requests of the current task."""
+    """Return the actor of the requests of the current task."""
     return _actor.get()
 
 
@@ -103,8 +103,8 @@ class BaseEvent:
     """Unique across processes and restarts."""
     actor: str = POLICY
     """
-    Who requested it: ``app``, a user of the control socket (``uid:1000``), or ``policy``:
-    nobody, because a rule led to it or it happened by itself.
+    The source of the request: ``app`` or a user of the control socket (``uid:1000``);
+    ``policy`` if a rule led to the event, or it happened by itself.
     """
 
     @property

@@ -4,7 +4,7 @@ One coroutine for many descriptors, so that a burst of events does not block the
 If a thousand children exit together, or ten flood their pipes, a reader per descriptor would
 run a thousand callbacks in one turn of the loop, and a 20 ms audio frame would wait for them.
 The coroutine of a `FairPoller` handles a few descriptors in each turn, in turns. It also costs
-less memory than a task per descriptor, and less time (tests/benchmarks/README.md).
+less memory than a task for each descriptor.
 
 Each loop has two: one reads the output of all children, the other waits for their exits.
 """
@@ -24,8 +24,8 @@ READ_TIME = 0.001
 
 EXITS = 8
 """
-Exits that are handled in one turn of the loop. A thousand exits then keep the loop busy for
-about 1 ms at a time, and are all handled within 60 ms.
+Exits that are handled in one turn of the loop. With all exits in one turn, 300 children that
+are killed at once delay the loop by about a quarter more (tests/benchmarks/README.md).
 """
 
 BATCH_DELAY = 0.001

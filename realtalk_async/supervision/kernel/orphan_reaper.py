@@ -2,10 +2,10 @@
 Reap orphans, for an app that the kernel makes their parent.
 
 As PID 1 of a container, or as a subreaper, the app becomes the parent of each descendant
-whose own parent has ended. Nobody else collects their exit statuses: without a reaper they
-stay zombies for ever.
+whose own parent has ended. No other process collects their exit statuses: without a reaper
+they stay zombies for ever.
 
-Nothing is reaped whose status somebody may need. A child that the app itself started, with
+The reaper leaves each child whose status the app may need. A child that the app itself started, with
 `subprocess` or in a fork, is in the app's session or leads one of its own: a zombie that is
 in another session and does not lead it is an orphan.
 """
@@ -33,7 +33,7 @@ children: set[int] = set()
 """The pids of all children that a `ChildProcess` reaps."""
 
 guards: set[int] = set()
-"""The pids of guards, which are reaped whoever becomes their parent."""
+"""The pids of guards, which are reaped if this process becomes their parent."""
 
 
 async def reap_orphans(*, owns_all: bool = False) -> None:
@@ -87,7 +87,7 @@ def _is_orphan(pid: int, sessions: set[int]) -> bool:
 
 
 def _zombies() -> set[int]:
-    """Return the exited children of this process that nobody has reaped."""
+    """Return the exited children of this process that are not reaped yet."""
     flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
     try:
         if os.waitid(os.P_ALL, 0, flags) is None:

@@ -30,7 +30,7 @@ BACKLOG = 256 * 1024
 STOPPING_BACKLOG = 16 * 1024 * 1024
 """
 The same while the child is being stopped, and after its exit: a program that waits to write
-cannot end, and nobody may receive what is left.
+cannot end, and the rest may have no receiver.
 """
 
 Positions = dict["StreamName", int]

@@ -91,7 +91,7 @@ class SpillStore:
         self._on_error = on_error
         self._on_space = on_space
         self._size = 0
-        self._forgotten = 0  # nobody reads the bytes before this offset any more
+        self._forgotten = 0  # the bytes before this offset are never read again
         self._freed = 0  # their space in the file is free up to this offset
         # The segments in memory, by offset.
         self._segments: list[tuple[int, memoryview]] = []
@@ -152,7 +152,7 @@ class SpillStore:
 
     def forget(self, before: int) -> None:
         """
-        Forget the bytes before the offset *before*: nobody reads them again.
+        Forget the bytes before the offset *before*: they are never read again.
 
         Their space on the disk is free when the next segment is written; those that still
         wait for the disk are not written.
