@@ -12,21 +12,35 @@ if TYPE_CHECKING:
 class Condition:
     """Wakes all waiting tasks whenever the state has changed."""
 
-    __slots__ = ("_next",)
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._next: asyncio.Future[None] | None = None
+        # None while no task waits: thousands of children have several conditions each.
+        self._waiting: dict[asyncio.Future[None], None] | None = None
 
     def notify(self) -> None:
         """Wake all waiting tasks."""
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
+        if self._waiting is None:
+            return
+        waiting, self._waiting = self._waiting, None
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
 
     async def wait(self) -> None:
         """Wait for the next change."""
-        if self._next is None or self._next.done():
-            self._next = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._next)
+        # A future of its own for each task: a shielded common one would cost another turn
+        # of the loop.
+        changed = asyncio.get_running_loop().create_future()
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[changed] = None
+        try:
+            await changed
+        except BaseException:
+            if self._waiting is not None:
+                self._waiting.pop(changed, None)
+            raise
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* returns True; it is called now and after each change."""

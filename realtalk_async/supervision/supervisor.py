@@ -107,7 +107,8 @@ class Supervisor:
         """The loss that shuts the manager down."""
         self.incidents = IncidentReporter(self.publish, self.degraded)
         self._logger = logger
-        self._log_path = str(logger.path)
+        self.log_path = str(logger.path)
+        """Where its events are logged."""
         self._strategy: Strategy = strategy
         self._on_loss = on_loss
         self._shutdown_timeout = shutdown_timeout
@@ -322,8 +323,6 @@ class Supervisor:
         """Publish an event to the log and to all subscribers."""
         if isinstance(event, events.ProcessGivenUp) and event.process in self.critical:
             event = replace(event, critical=True)
-        if isinstance(event, events.ProcessExited):
-            event = replace(event, log=self._log_path)
         if isinstance(event, Failure):
             event = self.incidents.note(event)
         if isinstance(event, events.ProcessRestarted):
@@ -472,7 +471,7 @@ class Supervisor:
         """Return the failure that shuts the manager down; None if the app continues."""
         report, is_critical = self.registry[name].get_report(), name in self.critical
         return fatal_loss(
-            name, reason, report, self.intensity, is_critical, log=self._log_path
+            name, reason, report, self.intensity, is_critical, log=self.log_path
         )
 
     def _shut_down(self, failure: GaveUp) -> None:

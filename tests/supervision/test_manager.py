@@ -306,10 +306,10 @@ async def test_a_process_is_started_when_its_dependencies_are_ready(manager, rec
     client = asyncio.ensure_future(
         manager.start("client", programs.runs(), depends_on=["server"])
     )
-    await manager.processes["server"]._lifecycle.until(
-        lambda: manager.processes["server"].pid is not None
-    )
-    assert manager.processes["client"].reason == "waiting for its dependencies"
+    while not manager.processes["server"].pid:
+        await asyncio.sleep(0)
+    while manager.processes["client"].reason != "waiting for its dependencies":
+        await asyncio.sleep(0)
     await manager.processes["server"].send(b"\n")
     await asyncio.gather(starting, client)
     order = published(received, "process.started", "process.ready")

@@ -186,7 +186,9 @@ class Guard:
                 self._waits_to_write = True
             except OSError as exc:
                 self._loop.call_soon(self._lose, connection, str(exc))
-        except OSError as exc:  # it has died
+        except (BrokenPipeError, ConnectionResetError):  # it has died
+            self._loop.call_soon(self._lose, connection, "")
+        except OSError as exc:
             self._loop.call_soon(self._lose, connection, str(exc))
 
     def _all_reports(self) -> bytes:

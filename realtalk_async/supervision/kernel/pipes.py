@@ -119,6 +119,11 @@ class PipeReader:
         """The read end; -1 once it is closed."""
         return self._descriptor
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was read to the end of file."""
+        return self._has_ended
+
     def _read(self) -> bool:
         """Read once; return whether the next read should wait for more output."""
         data = self._read_chunk()
@@ -177,10 +182,18 @@ class PipeReader:
             self._poller.remove(self._descriptor)
 
     def read_available(self, chunks: int = 4) -> None:
-        """Read at most so many chunks that are in the pipe now: the child has exited."""
+        """
+        Read at most so many chunks that are in the pipe now: the child has exited.
+
+        At the end of the pipe `has_ended` is set; closing it can wait for a later turn.
+        """
         while chunks > 0 and self._descriptor >= 0:
-            if self._is_paused or self._has_ended or not (data := self._read_chunk()):
-                return  # a later turn of the loop handles the end of the pipe
+            if self._is_paused or self._has_ended:
+                return
+            data = self._read_chunk()
+            if not data:
+                self._has_ended = data is not None
+                return
             self._on_data(self._stream, data, time.monotonic())
             chunks -= 1
 

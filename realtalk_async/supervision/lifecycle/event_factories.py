@@ -136,6 +136,7 @@ def exited(
     *,
     at: datetime,
     after: float,
+    log: str,
 ) -> events.ProcessExited:
     """
     Return the event of the exit.
@@ -146,6 +147,7 @@ def exited(
         last: Its newest lines of output.
         at: The local time of the exit.
         after: Seconds since the exit notice of the kernel.
+        log: The path of the log.
     """
     assert record.running is not None
     sign = recognise(last)
@@ -163,6 +165,7 @@ def exited(
         last_words=find_last_words(last, record.cause) if record.failed else "",
         last_lines=tuple(line.text for line in last),
         after=after,
+        log=log,
     )
 
 

@@ -249,17 +249,21 @@ class Spawned(Incarnation):
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""
-        for reader in self._running.readers.values():
-            reader.read_to_end()
-        ends = [reader.ended for reader in self._running.readers.values()]
-        if not ends:
-            return "none"
-        await asyncio.wait(ends, timeout=bound)
-        for reader in self._running.readers.values():
-            # The disk may be behind, so that reading paused: keep the last words.
-            reader.read_rest()
+        readers = self._running.readers.values()
+        open_ones = [
+            one for one in readers if one.descriptor >= 0 and not one.has_ended
+        ]
+        if open_ones:
+            for reader in open_ones:
+                reader.read_to_end()
+            await asyncio.wait([one.ended for one in open_ones], timeout=bound)
+            for reader in open_ones:
+                # The disk may be behind, so that reading paused: keep the last words.
+                reader.read_rest()
         self.close()
-        whole = all(end.done() and end.result() for end in ends)
+        if not readers:
+            return "none"
+        whole = all(reader.has_ended for reader in readers)
         return "end of file" if whole else "drain bound"
 
     def kill_now(self) -> None:

@@ -409,6 +409,7 @@ class ProcessLifecycle(Lifecycle):
                 self._capture.last_lines(record.number),
                 at=now,
                 after=time.monotonic() - (running.noticed or time.monotonic()),
+                log=self._supervisor.log_path,
             )
         )
         if record.finished:  # it exited after the whole ladder had had no effect

@@ -24,6 +24,11 @@ class SupervisorPort(Protocol):
         ...
 
     @property
+    def log_path(self) -> str:
+        """Where the events of the children are logged."""
+        ...
+
+    @property
     def closing(self) -> bool:
         """Whether no process may be started any more."""
         ...
@@ -99,6 +104,7 @@ class StandalonePort:
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
+        self.log_path = str(logger.path)
 
     def counts_earlier(self, name: str) -> None:
         """Log it."""

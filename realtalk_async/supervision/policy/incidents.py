@@ -26,6 +26,8 @@ STEP = 0.05
 LONGEST_SPREAD = 5.0
 """No restart is delayed by more seconds; a hundred processes are spread within them."""
 
+_NUMBERS = re.compile(r"\d+")
+
 
 class Death(NamedTuple):
     """What is compared of a death."""
@@ -43,7 +45,8 @@ class Death(NamedTuple):
         if self.sign:
             return (self.sign,)
         # Process ids, ports and times differ.
-        return self.cause, self.exit_status, re.sub(r"\d+", "0", self.last_words)
+        words = _NUMBERS.sub("0", self.last_words) if self.last_words else ""
+        return self.cause, self.exit_status, words
 
 
 @dataclass(slots=True)
@@ -100,11 +103,12 @@ class Incidents:
             what: What it died of, for people.
         """
         self._close_old(now)
-        incident = self._open.get(death.key)
+        key = death.key
+        incident = self._open.get(key)
         if incident is None or name in incident.names:
             incident = Incident(new_id, now, now, what)
-            self._open.pop(death.key, None)
-            self._open[death.key] = incident
+            self._open.pop(key, None)
+            self._open[key] = incident
         incident.names.append(name)
         incident.last = now
         self._last[name] = incident
