@@ -191,7 +191,7 @@ def number(
         return
     if not (
         not isinstance(value, bool)
-        and isinstance(value, Real)
+        and isinstance(value, (int, float, Real))
         and _fits(value, minimum, more_than, maximum, infinite=infinite)
     ):
         kind = f"a number of {of}" if of else "a number"
@@ -223,7 +223,7 @@ def integer(
         return
     if not (
         not isinstance(value, bool)
-        and isinstance(value, Integral)
+        and isinstance(value, (int, Integral))
         and (minimum is None or int(value) >= minimum)
         and (maximum is None or int(value) <= maximum)
     ):
@@ -241,7 +241,7 @@ def port(argument: str, value: object, *, minimum: int = 1) -> None:
 
 
 def _fits(
-    value: Real,
+    value: float | Real,
     minimum: float | None,
     more_than: float | None,
     maximum: float | None,
@@ -313,7 +313,9 @@ def several(
         of: The values in words, such as ``names``.
     """
     one = cast("object", value)
-    if isinstance(one, str | bytes | Mapping) or not isinstance(one, Iterable):
+    if not isinstance(one, tuple | list) and (
+        isinstance(one, str | bytes | Mapping) or not isinstance(one, Iterable)
+    ):
         raise refused(argument, f"a list of {of}", value)
     found = tuple(value)
     for index, each in enumerate(found):
@@ -325,7 +327,7 @@ def mapping(
     argument: str, value: object, allowed: str = "a dict", *, optional: bool = False
 ) -> None:
     """Check a mapping, such as a dict."""
-    instance(argument, value, Mapping, allowed, optional=optional)
+    instance(argument, value, (dict, Mapping), allowed, optional=optional)
 
 
 def moment(argument: str, value: object, *, optional: bool = False) -> None:

@@ -399,13 +399,14 @@ def _spawn_with_pipes(
     """
     ours: dict[str, int] = {}
     streams: dict[str, int | None] = {"stdin": subprocess.DEVNULL, **command.redirect}
-    with contextlib.ExitStack() as theirs:
+    theirs: list[int] = []
+    try:
         captured = [name for name in STREAMS if name not in command.redirect]
         for name in ["stdin", *captured] if command.stdin else captured:
             reading, writing = os.pipe()
             mine, its = (writing, reading) if name == "stdin" else (reading, writing)
             undo.callback(os.close, mine)
-            theirs.callback(os.close, its)
+            theirs.append(its)
             ours[name], streams[name] = mine, its
         new = spawn_process(
             command.argv,
@@ -416,6 +417,9 @@ def _spawn_with_pipes(
             stderr=streams["stderr"],
             options=command.options,
         )
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
     return new, ours
 
 

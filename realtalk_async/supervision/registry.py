@@ -183,9 +183,9 @@ class Registry(Mapping[str, ProcessOrTask]):
         most = self.kept.names
         if most is None or len(self._settled) <= most:
             return
-        free = [name for name in self._needed if not self._is_needed(name)]
-        self._needed.difference_update(free)
-        self._settled = {**dict.fromkeys(free), **self._settled}
+        if free := [name for name in self._needed if not self._is_needed(name)]:
+            self._needed.difference_update(free)
+            self._settled = {**dict.fromkeys(free), **self._settled}
         while len(self._settled) > most:
             name = next(iter(self._settled))
             del self._settled[name]

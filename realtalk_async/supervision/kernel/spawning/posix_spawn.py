@@ -152,7 +152,7 @@ def _spawn_first(
 ) -> int:
     """Start the first program on ``PATH`` that can be started; return its pid."""
     arguments = _vector([_encode(one) for one in argv])
-    variables = _vector(list(map(_variable, environment.keys(), environment.values())))
+    variables = _variables(environment)
     pid = ctypes.c_int()
     if os.sep not in argv[0] and environment.get("PATH") == os.environ.get("PATH"):
         # The C library searches the app's own PATH, in less time; not always to its end.
@@ -200,6 +200,21 @@ def _check_folder(cwd: str | None) -> None:
 
 def _vector(items: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(items) + 1))(*items, None)
+
+
+_last_variables: tuple[dict[str, str], ctypes.Array[ctypes.c_char_p] | None] = {}, None
+"""The environment of the last start: most children of an app have the same."""
+
+
+def _variables(environment: Mapping[str, str]) -> ctypes.Array[ctypes.c_char_p]:
+    """Return the environment as the C library wants it."""
+    global _last_variables
+    last, vector = _last_variables
+    if vector is None or last != environment:
+        items = map(_variable, environment.keys(), environment.values())
+        vector = _vector(list(items))
+        _last_variables = dict(environment), vector
+    return vector
 
 
 @lru_cache(1024)
