@@ -14,6 +14,9 @@ import anyio
 
 from realtalk_async.supervision.inspection import ManagerInspection
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
+from realtalk_async.supervision.kernel.spawning.descriptor_table import (
+    enlarge_descriptor_table,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,6 +53,7 @@ class ManagerBlock(ManagerInspection):
         # The first use of anyio loads most of its modules, in about 20 ms: they are loaded
         # here, before any child runs, and not during the first stop.
         _ = anyio.get_current_task()
+        await enlarge_descriptor_table()
         self._block_task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()

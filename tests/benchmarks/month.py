@@ -140,7 +140,9 @@ def spawn_nothing(
 ) -> object:
     """Stand in for the spawn of a program."""
     del source
-    return FakeIncarnation(lifecycle._on_output, lambda: lifecycle._on_exit(record))
+    return FakeIncarnation(
+        lifecycle._capture.append, lambda: lifecycle._on_exit(record)
+    )
 
 
 async def restart(manager: ProcessManager, count: int) -> None:

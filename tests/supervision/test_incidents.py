@@ -5,7 +5,7 @@ import os
 import anyio
 import pytest
 
-from realtalk_async import Command, RestartPolicy, events
+from realtalk_async import Command, Probe, RestartPolicy, events
 from realtalk_async.exceptions import TooManyRestarts
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.testing import programs
@@ -131,7 +131,7 @@ async def test_children_that_cannot_be_started_are_one_incident(logger, tmp_path
     """Their program was removed, say by an update, and all restarts fail."""
     seen = []
     program = tmp_path / "program"
-    program.write_text("#!/bin/sh\nread _\nexit $1\n")
+    program.write_text("#!/bin/sh\necho ready\nread _\nexit $1\n")
     program.chmod(0o755)
     async with ProcessManager(logger) as manager:
         manager.subscribe(seen.append)
@@ -140,6 +140,7 @@ async def test_children_that_cannot_be_started_are_one_incident(logger, tmp_path
                 f"a{status}",
                 Command(str(program), str(status), stdin=True),
                 restart=RestartPolicy(first_delay=0, jitter=False, max_failures=1),
+                probes=[Probe.line("ready")],
             )
         program.unlink()
         for one in manager.processes.values():

@@ -19,8 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-READ_TIME = 0.001
-"""Seconds of one turn of the loop for reading output: a twentieth of an audio frame."""
+READ_TIME = 0.0005
+"""
+Seconds of one turn of the loop for reading output: a fortieth of an audio frame. Whoever
+waits for a time is late by two turns at most: that of the timer, and that of the task.
+"""
 
 EXITS = 8
 """

@@ -169,6 +169,14 @@ def exited(
     )
 
 
+def output_dropped(
+    name: str, number: int, stream: str, max_size: int
+) -> events.OutputDropped:
+    return events.OutputDropped(
+        process=name, incarnation=number, stream=stream, max_size=max_size
+    )
+
+
 def restart_scheduled(
     name: str, number: int, restart: Restart, actor: str
 ) -> events.RestartScheduled:

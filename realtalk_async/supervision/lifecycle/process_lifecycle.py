@@ -28,6 +28,7 @@ from realtalk_async.supervision.lifecycle.incarnation import (
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.lifecycle.lifecycle_state import starter
 from realtalk_async.supervision.lifecycle.termination import run_ladder
+from realtalk_async.supervision.output.capture import CaptureListener
 from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
 from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Step
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.probes import Probe, Probed
 
 
-class ProcessLifecycle(Lifecycle):
+class ProcessLifecycle(Lifecycle, CaptureListener):
     """
     All incarnations of one process.
 
@@ -104,8 +105,7 @@ class ProcessLifecycle(Lifecycle):
         self._supervised = supervised
         self._first: Source | None = source
         self._warning_finder = PythonWarningFinder(capture.buffers["stderr"])
-        capture.on_full = self._pause_reading
-        capture.on_space = self._resume_reading
+        capture.listener = self
 
     # ---- leak detection
 
@@ -230,14 +230,14 @@ class ProcessLifecycle(Lifecycle):
         if not isinstance(source, Command):
             return Adopted(
                 source,
-                on_data=self._on_output,
+                on_data=self._capture.append,
                 on_exit=lambda: self._on_exit(record),
                 on_error=lambda error: self.fail(record, error),
             )
         return Spawned(
             source,
             environment=self._supervisor.environment,
-            on_data=self._on_output,
+            on_data=self._capture.append,
             get_memory=self._capture.writable_memory,
             on_exit=lambda: self._on_exit(record),
             on_error=lambda error: self.fail(record, error),
@@ -300,7 +300,7 @@ class ProcessLifecycle(Lifecycle):
         self._capture.accept_more()
         record.capture = await running.drain(self.options.drain)
         self._capture.end()
-        self._forward(self._warning_finder.complete())
+        self._log_warnings(self._warning_finder.complete())
         if not record.stopping and not running.is_gone() and await running.members():
             await self._run_ladder(record, running, SWIFT)
         if not running.alive:
@@ -357,32 +357,30 @@ class ProcessLifecycle(Lifecycle):
             self._supervisor.group_ended(record.running.pid)
         self._enter(State.EXITED, "killed: its lifecycle task was cancelled")
 
-    # ---- callbacks of the incarnation: output and exit
+    # ---- callbacks of the capture, and of the incarnation: its exit
 
-    def _on_output(self, stream: StreamName, data: Chunk, now: float) -> None:
-        """Store one chunk of output."""
-        if self._capture.append(stream, data, now):
-            self._supervisor.publish(
-                events.OutputDropped(
-                    process=self.name,
-                    incarnation=self.number,
-                    stream=stream,
-                    max_size=self._capture.buffers[stream].max_size,
-                )
-            )
-        if stream == "stderr":
-            self._forward(self._warning_finder.feed(bytes(data)))
+    def note_dropped(self, stream: StreamName) -> None:
+        """Publish that a stream has reached its `max_size`."""
+        most = self._capture.buffers[stream].max_size
+        self._supervisor.publish(
+            event_factories.output_dropped(self.name, self.number, stream, most)
+        )
 
-    def _forward(self, warnings: Iterable[PythonWarning]) -> None:
+    def note_stderr(self, data: Chunk) -> None:
         """Log the Python warnings that a Python child printed."""
+        self._log_warnings(self._warning_finder.feed(bytes(data)))
+
+    def _log_warnings(self, warnings: Iterable[PythonWarning]) -> None:
         for warning in warnings:
             self._logger.warning(self.name, warning.message, warning.context)
 
-    def _pause_reading(self, stream: StreamName) -> None:
+    def pause_reading(self, stream: StreamName) -> None:
+        """Make the child wait until the disk or the receiver has caught up."""
         if self.record is not None and self.record.running is not None:
             self.record.running.pause(stream)
 
-    def _resume_reading(self, stream: StreamName) -> None:
+    def resume_reading(self, stream: StreamName) -> None:
+        """Continue to read."""
         if self.record is not None and self.record.running is not None:
             self.record.running.resume(stream)
 

@@ -37,6 +37,22 @@ Positions = dict["StreamName", int]
 """The offset in each stream up to which a reader has read: the start of a line."""
 
 
+class CaptureListener:
+    """What a `Capture` tells the supervision of its process; nothing by default."""
+
+    def pause_reading(self, stream: StreamName) -> None:
+        """Make the child wait: *stream* has no space for more output."""
+
+    def resume_reading(self, stream: StreamName) -> None:
+        """Continue: *stream* has space again."""
+
+    def note_dropped(self, stream: StreamName) -> None:
+        """Note that *stream* has reached its `max_size`, so that output is lost."""
+
+    def note_stderr(self, data: Chunk) -> None:
+        """Note new output of stderr, which is kept already."""
+
+
 class Capture:
     """
     The captured output of one process, and the incarnation that writes it now.
@@ -74,10 +90,8 @@ class Capture:
         self._receiving = False
         self._changed = Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.on_full: Callable[[StreamName], None] = _do_nothing
-        """Called when a stream has no space for more output: the child must wait."""
-        self.on_space: Callable[[StreamName], None] = _do_nothing
-        """Called when the stream has space again."""
+        self.listener = CaptureListener()
+        """Who supervises the process."""
         clock = Clock() if clock is None else clock
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: self._make_buffer(stream, clock, max_size, on_error)
@@ -106,10 +120,10 @@ class Capture:
         )
 
     def _report_space(self, stream: StreamName) -> None:
-        """Call `on_space` in the loop; called from the writing thread."""
+        """Have the reading resumed, in the loop; called from the writing thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.on_space, stream)
+                self._loop.call_soon_threadsafe(self.listener.resume_reading, stream)
 
     def _next_sequence(self) -> int:
         self._chunks += 1
@@ -139,34 +153,35 @@ class Capture:
         # The first read of a stream is often the last: a segment would cost more.
         return None if is_binary or not buffer.size else buffer.writable_memory()
 
-    def append(self, stream: StreamName, data: Chunk, now: float) -> bool:
-        """Keep a chunk; return True if it is the first that exceeds `max_size`."""
+    def append(self, stream: StreamName, data: Chunk, now: float) -> None:
+        """Keep a chunk that arrived at *now*, in monotonic seconds."""
         self._last_output[stream] = now
-        filled = False
         if stream == "stdout" and self._binary:
             self._queue(bytes(data))
         else:
             buffer = self.buffers[stream]
             fitted = buffer.dropped == 0
             buffer.append(data, now)
-            filled = fitted and buffer.dropped > 0
+            if fitted and buffer.dropped > 0:
+                self.listener.note_dropped(stream)
             if buffer.is_full:
-                self.on_full(stream)
+                self.listener.pause_reading(stream)
         self._changed.notify()
-        return filled
+        if stream == "stderr":
+            self.listener.note_stderr(data)
 
     def _queue(self, data: bytes) -> None:
         self._backlog.append(data)
         self._backlog_size += len(data)
         self._handed_over += len(data)
         if self._backlog_size >= self._backlog_limit:
-            self.on_full("stdout")
+            self.listener.pause_reading("stdout")
 
     def accept_more(self) -> None:
         """Hold more of a binary stdout than usual: its process stops, or has exited."""
         self._backlog_limit = STOPPING_BACKLOG
         if self._binary and self._backlog_size < STOPPING_BACKLOG:
-            self.on_space("stdout")
+            self.listener.resume_reading("stdout")
 
     def end(self) -> None:
         """Record that this incarnation writes no more."""
@@ -322,9 +337,5 @@ class Capture:
         chunk = self._backlog.pop(0)
         self._backlog_size -= len(chunk)
         if self._backlog_size < self._backlog_limit // 2:
-            self.on_space("stdout")
+            self.listener.resume_reading("stdout")
         return chunk
-
-
-def _do_nothing(_stream: StreamName) -> None:
-    pass

@@ -110,7 +110,9 @@ async def test_a_child_has_no_descriptors_of_the_app(manager):
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     try:
-        child = await manager.start("child", programs.runs())
+        waits = programs.shell("echo ready; read _", stdin=True)
+        child = await manager.start("child", waits)
+        await child.wait_for_line("ready")  # its libraries are loaded by then
         assert set(os.listdir(f"/proc/{child.pid}/fd")) == {"0", "1", "2"}
     finally:
         os.close(reading)

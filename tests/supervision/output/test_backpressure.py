@@ -63,19 +63,22 @@ async def test_binary_output_that_nobody_receives_fills_no_memory(logger, monkey
     assert 1 << 20 <= process._capture._backlog_size <= (1 << 20) + 2 * LARGE_PIPE
 
 
-async def test_an_adopted_process_waits_for_the_disk_as_well(logger, stalled_disk):
+async def test_an_adopted_process_waits_for_the_disk_as_well(
+    logger, stalled_disk, monkeypatch
+):
     spawned = await asyncio.create_subprocess_exec(
         "sh", "-c", f"{FLOOD} | head -c 30000000", stdout=PIPE
     )
     process = ManagedProcess(spawned, "child", logger)
     paused = asyncio.Event()
-    pause = process._capture.on_full
+    listener = process._capture.listener
+    pause = listener.pause_reading
 
     def note(stream):
         pause(stream)
         paused.set()
 
-    process._capture.on_full = note
+    monkeypatch.setattr(listener, "pause_reading", note)
     async with asyncio.timeout(120):
         await paused.wait()
     assert_bounded(process)
