@@ -10,11 +10,13 @@ recorder (`audio`); `connection` is the task that drives the sans-I/O session in
   `Connection` sends.
 - An audio delta: `Connection` receives it; `Session._on_audio` queues it
   (`protocol.playback`); `audio.player` writes the audio that `Session.audio_due` returns.
-- An interruption: `Session._on_speech_started` clears the queue; `Session._truncate` cuts
-  the response to the part that was heard, here and at the service.
-- A lost connection: `Session.connection_lost` ends the responses under way; after the
-  delay of the policy `connection.RECONNECT`, `Connection.run` dials again;
-  `Session.connected` configures the session, and `Outbox.replay` sends the conversation.
+- An interruption: `Connection` receives it; `Session._on_speech_started` clears the queue
+  (`protocol.playback`); `Session._truncate` cuts the response to the part that was heard,
+  here (`protocol.conversation`) and at the service.
+- A lost connection: `Connection` raises, and `Session.connection_lost` ends the responses
+  under way; after the delay of the policy `connection.RECONNECT`, `Connection.run` dials
+  again; `Session.connected` configures the session, and `Outbox.replay` (`protocol.outbox`)
+  sends what `Conversation.history` returns (`protocol.conversation`).
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class Connection:
 
     def speaker_lost(self) -> None:
         """Drop the queued and all later audio: there is no speaker."""
-        self.session.speaker_lost(time.monotonic())
+        self.session.playback.speaker_lost(time.monotonic())
 
 
 def _nothing() -> None:

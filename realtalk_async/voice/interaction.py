@@ -11,6 +11,7 @@ from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, WaitExpired
 from realtalk_async.voice.events import VoiceEvent
 from realtalk_async.voice.inspection import Inspection
+from realtalk_async.voice.protocol.messages import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -124,6 +125,9 @@ class Interaction(Inspection):
             ClosedStream: If the session has ended.
         """
         self._raise_if_over()
+        arguments.words("text", text)
+        arguments.choice("role", role, ROLES)
+        arguments.flag("trigger_response", trigger_response)
         now = time.monotonic()
         send_text = self._session.send_text
         request = send_text(text, role, now, trigger_response=trigger_response)
@@ -157,16 +161,16 @@ class Interaction(Inspection):
 
     def mute(self) -> None:
         """Send silence instead of the microphone until `unmute` is called."""
-        self._session.input_filter.muted = True
+        self._session.microphone.filter.muted = True
 
     def unmute(self) -> None:
         """Send the microphone again. Idempotent, as `mute` is."""
-        self._session.input_filter.muted = False
+        self._session.microphone.filter.muted = False
 
     @property
     def is_muted(self) -> bool:
         """Whether the service gets silence instead of the microphone."""
-        return self._session.input_filter.muted
+        return self._session.microphone.filter.muted
 
     def start_talking(self) -> None:
         """
@@ -178,7 +182,7 @@ class Interaction(Inspection):
             ClosedStream: If the session has ended.
         """
         self._raise_if_over()
-        input_filter = self._session.input_filter
+        input_filter = self._session.microphone.filter
         if not input_filter.push_to_talk or self._microphone is None:
             raise InvalidConfiguration(
                 "push-to-talk needs a microphone and turn_detection=None"
@@ -204,7 +208,7 @@ class Interaction(Inspection):
             InvalidConfiguration: If *discard* is neither True nor False.
         """
         arguments.flag("discard", discard)
-        input_filter = self._session.input_filter
+        input_filter = self._session.microphone.filter
         is_talking = input_filter.push_to_talk and input_filter.is_open
         if self._supervisor.is_closed or not is_talking:
             return False

@@ -7,7 +7,7 @@ import warnings
 import anyio
 import pytest
 
-from realtalk_async.exceptions import ClosedStream
+from realtalk_async.exceptions import ClosedStream, InvalidConfiguration
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer
 from realtalk_async.voice import Status, Stream
@@ -118,3 +118,9 @@ async def test_a_cancelled_wait_leaves_the_request_as_it_is(stream):
     async with stream:
         with anyio.fail_after(SHORT):
             assert (await request).completed
+
+
+@pytest.mark.parametrize(("text", "role"), [("", "user"), (" \n", "user"), ("x", "me")])
+async def test_an_invalid_text_is_refused(stream, text, role):
+    with pytest.raises(InvalidConfiguration):
+        stream.send_text(text, role)

@@ -628,16 +628,16 @@ async def test_with_half_duplex_the_response_in_the_microphone_starts_no_turn(
         half_duplex=True,
     )
     async with stream:
-        session = stream._session
-        withheld = session.input_filter.withheld
+        input_filter = stream._session.microphone.filter
+        withheld = input_filter.withheld
         await ask(stream)
         with anyio.fail_after(TIMEOUT):
-            while session.input_filter.withheld == withheld:
+            while input_filter.withheld == withheld:
                 await asyncio.sleep(0.01)
             await stream.wait_until_played()
             await asyncio.sleep(0.3)
-            sent = session.input_filter.passed - session.input_filter.withheld
-            while session.input_filter.passed - session.input_filter.withheld == sent:
+            sent = input_filter.passed - input_filter.withheld
+            while input_filter.passed - input_filter.withheld == sent:
                 await asyncio.sleep(0.01)
 
 

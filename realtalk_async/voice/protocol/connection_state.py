@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtalk_async.voice.events import VoiceEvent
-    from realtalk_async.voice.protocol.messages import ServerEvent, SessionConfig
-    from realtalk_async.voice.protocol.outbox import Outbox
+    from realtalk_async.voice.protocol.messages import SendMessage, ServerEvent
 
 DEFAULT_LIFETIME = 3600.0
 """Seconds after which the service ends a session, unless it tells the time."""
@@ -128,7 +127,7 @@ class ConnectionState:
     The state of one session's connection, from one websocket to the next.
 
     Args:
-        outbox: Sends the messages.
+        send: Called with each message for the service.
         publish: Called with each event for the app.
         silence: Seconds without a message after which a keepalive is sent.
         timeout: Seconds that the service has to answer a keepalive, or to confirm the
@@ -137,13 +136,13 @@ class ConnectionState:
 
     def __init__(
         self,
-        outbox: Outbox,
+        send: SendMessage,
         publish: Callable[[VoiceEvent], None],
         *,
         silence: float,
         timeout: float,
     ) -> None:
-        self._outbox = outbox
+        self._send = send
         self._publish = publish
         self._silence = silence
         self._timeout = timeout
@@ -173,17 +172,27 @@ class ConnectionState:
 
     # --- From opening to closing --------------------------------------------------
 
-    def opened(self, config: SessionConfig, now: float, wall: float) -> None:
-        """Configure the session, and replay the conversation."""
+    def opened(
+        self, model: str, config_message: str, replayed: int, now: float, wall: float
+    ) -> None:
+        """
+        Note a new connection, which gets the configuration and the conversation.
+
+        Args:
+            model: The model of the configuration.
+            config_message: The id of the message that configures the session.
+            replayed: Number of replayed messages and tool calls.
+            now: The time.
+            wall: The same time in seconds since the epoch.
+        """
         self.state, self.error, self.is_healthy = State.CONFIGURING, None, False
-        self._model = config.model
+        self._model = model
         self._epoch = wall - now
         self.expiry = Expiry(now)
         self.keepalive = Keepalive(now, silence=self._silence, timeout=self._timeout)
-        self._outbox.connected()
-        self._config_message = self._outbox.send(messages.session_update(config))
+        self._config_message = config_message
         self._configuring_until = now + self._timeout
-        self._replayed = self._outbox.replay()
+        self._replayed = replayed
 
     def on_session_created(self, event: ServerEvent, now: float) -> None:
         """Note when the service will end the session."""
@@ -231,10 +240,18 @@ class ConnectionState:
 
     # --- Errors and silence -------------------------------------------------------
 
-    def is_about_configuration(self, event_id: str) -> bool:
-        """Return whether an error refuses the first configuration."""
-        is_first = self.state is State.CONFIGURING
-        return bool(event_id) and event_id == self._config_message and is_first
+    def on_response_done(self, event: ServerEvent) -> None:
+        """End the session if a response failed because of a fatal error."""
+        error = ("response", "status_details", "error")
+        code, message = event.text(*error, "code"), event.text(*error, "message")
+        if code in messages.FATAL_CODES:
+            self.refuse(code, ": ".join(filter(None, (code, message))))
+
+    def is_fatal(self, code: str, event_id: str) -> bool:
+        """Return whether an error refuses the client, or its first configuration."""
+        is_configuration = bool(event_id) and event_id == self._config_message
+        is_refused = is_configuration and self.state is State.CONFIGURING
+        return is_refused or code in messages.FATAL_CODES
 
     def is_about_keepalive(self, event_id: str) -> bool:
         """Return whether an error answers the keepalive."""
@@ -255,7 +272,7 @@ class ConnectionState:
             self._skip_confirmation(now)
         if self.state is State.READY and is_due(keepalive.ask_at, now):
             keepalive.asked(now)
-            self._keepalive_message = self._outbox.send(messages.session_touch())
+            self._keepalive_message = self._send(messages.session_touch())
         if self.state is State.READY and is_due(keepalive.lost_at, now):
             self._leave_silent_service(now)
 

@@ -12,7 +12,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import orjson
 
@@ -301,6 +301,22 @@ def _pcm_format() -> Message:
 
 
 # --- Messages to the service ------------------------------------------------------
+
+
+class Sent(NamedTuple):
+    """A sent message, for errors that name it."""
+
+    type: str
+    item_id: str = ""
+    """The item that it creates; empty if it creates none."""
+
+
+class SendMessage(Protocol):
+    """Sends a message to the service."""
+
+    def __call__(self, message: Message, item_id: str = "") -> str:
+        """Send *message*, which creates *item_id* if that is given; return the event id."""
+        ...
 
 
 def session_update(config: SessionConfig) -> Message:

@@ -89,6 +89,8 @@ class MicrophoneBuffer:
         self._pending = bytearray()
         self.received = 0
         """Number of bytes from the recorder, over all its incarnations."""
+        self.taken = 0
+        """Number of bytes that were taken to be sent."""
         self.dropped = 0
         """Number of bytes that were too old to be kept."""
 
@@ -125,6 +127,7 @@ class MicrophoneBuffer:
         size = whole_samples(min(len(self._pending), self._most))
         piece = bytes(self._pending[:size])
         del self._pending[:size]
+        self.taken += size
         return piece
 
     def clear(self) -> None:

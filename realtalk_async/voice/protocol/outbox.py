@@ -1,8 +1,8 @@
 """
-The messages to the service: their ids, their order, and when they may be sent.
+What waits to be sent: the app's texts, the status message and the results of tools.
 
-The app's texts, the status message and the results of tools wait here while a response
-is active or there is no connection. A new connection first gets the conversation so far.
+It waits while a response is active or there is no connection. A new connection first gets
+the conversation so far.
 """
 
 from __future__ import annotations
@@ -23,17 +23,8 @@ if TYPE_CHECKING:
         Conversation,
         OwnItems,
     )
-    from realtalk_async.voice.protocol.messages import Message, Role
+    from realtalk_async.voice.protocol.messages import Role, SendMessage
     from realtalk_async.voice.protocol.responses import Request, Responses
-
-_REMEMBERED = 256  # sent messages that an error may still name
-
-
-class Sent(NamedTuple):
-    """A sent message, for errors that name it."""
-
-    type: str
-    item_id: str = ""
 
 
 class _Text(NamedTuple):
@@ -55,12 +46,13 @@ class _Call(NamedTuple):
 
 class Outbox:
     """
-    The messages of one session to the service, over all its connections.
+    What one session has to send, over all its connections.
 
     Args:
         conversation: The conversation so far; sent texts are added.
         responses: The responses under way; requests are noted there.
         own_items: Is told which items the service will confirm.
+        send: Called with each message for the service.
         publish: Called with each event for the app.
     """
 
@@ -69,16 +61,15 @@ class Outbox:
         conversation: Conversation,
         responses: Responses,
         own_items: OwnItems,
+        send: SendMessage,
         publish: Callable[[VoiceEvent], None],
     ) -> None:
         self._conversation = conversation
         self._responses = responses
         self._own_items = own_items
+        self._send = send
         self._publish = publish
-        self._messages: deque[Message] = deque()  # for the websocket
-        self._event_number = 0
         self._item_number = 0
-        self._sent: dict[str, Sent] = {}
         self._texts: deque[_Text] = deque()
         self.status = ""
         """The status message, which follows each finished response; empty for none."""
@@ -89,49 +80,6 @@ class Outbox:
         self._result_sent = False  # and no response has started since
         self._connection = 0
         self._replayed: set[str] = set()
-
-    # --- Messages for the websocket -----------------------------------------------
-
-    def __bool__(self) -> bool:
-        """Whether `next_message` has a message."""
-        return bool(self._messages)
-
-    def next_message(self) -> Message:
-        """Remove and return the next message."""
-        return self._messages.popleft()
-
-    def clear(self) -> None:
-        """Drop the messages for a connection that is lost."""
-        self._messages.clear()
-
-    def send(self, message: Message, item_id: str = "") -> str:
-        """Send *message* under a new ``event_id``, which is returned."""
-        event_id = self._next_event_id()
-        self._sent[event_id] = Sent(str(message["type"]), item_id)
-        if len(self._sent) > _REMEMBERED:
-            del self._sent[next(iter(self._sent))]
-        self._messages.append({**message, "event_id": event_id})
-        return event_id
-
-    def _next_event_id(self) -> str:
-        self._event_number += 1
-        return f"evt_{self._event_number}"
-
-    def audio(self, pcm: bytes) -> Message:
-        """Return the message that sends audio of the microphone."""
-        return {**messages.append_audio(pcm), "event_id": self._next_event_id()}
-
-    def sent(self, event_id: str) -> Sent:
-        """Return the message of that id; an empty one if it is not remembered."""
-        return self._sent.get(event_id, Sent(""))
-
-    def refused(self, sent: Sent, code: str, now: float) -> None:
-        """Take back a message that the service refused."""
-        is_request = sent.type in ("response.create", "")
-        if code == messages.RESPONSE_ACTIVE and is_request:
-            self._responses.request_refused(now)
-        elif sent.type == "conversation.item.create":
-            self._conversation.delete(sent.item_id)
 
     # --- Texts, status, results of tools ------------------------------------------
 
@@ -192,7 +140,7 @@ class Outbox:
 
     def _send_request(self, now: float, request: Request | None = None) -> None:
         self._responses.request_sent(now, request)
-        self.send(messages.create_response())
+        self._send(messages.create_response())
         self._publish(ResponseRequested())
 
     def _send_status(self) -> None:
@@ -214,7 +162,7 @@ class Outbox:
         return f"item_realtalk_{self._item_number}"
 
     def _send_text(self, item_id: str, role: Role, text: str) -> None:
-        self.send(messages.create_item(item_id, role, text), item_id)
+        self._send(messages.create_item(item_id, role, text), item_id)
         self._own_items.expect(item_id, text)
 
     def _send_result(self, call: _Call, output: str) -> None:
@@ -229,16 +177,6 @@ class Outbox:
 
     # --- A new connection ---------------------------------------------------------
 
-    def connected(self) -> None:
-        """Drop the messages for the last connection."""
-        self.clear()
-        self._connection += 1
-        self._own_items.clear_expected()
-
-    def has_replayed(self, item_id: str) -> bool:
-        """Return whether this connection knows an item as text only."""
-        return item_id in self._replayed
-
     def replay(self) -> int:
         """
         Send the conversation so far to a new connection, as text.
@@ -250,6 +188,8 @@ class Outbox:
         Returns:
             Number of messages and of tool calls with their results.
         """
+        self._connection += 1
+        self._own_items.clear_expected()
         history = self._conversation.history()
         statuses = [i.item_id for i in history if i.item_id in self._status_items]
         outdated = set(statuses[:-1])
@@ -263,13 +203,17 @@ class Outbox:
                 self._replay_result(item)
         return len(replayed)
 
+    def has_replayed(self, item_id: str) -> bool:
+        """Return whether this connection knows an item as text only."""
+        return item_id in self._replayed
+
     def _replay_call(self, call: AnsweredCall) -> None:
         item_id = call.item_id
         message = messages.repeat_call(item_id, call.call_id, call.name, call.arguments)
-        self.send(message, item_id)
+        self._send(message, item_id)
         self._own_items.expect(item_id, f"function_call {call.call_id}")
 
     def _replay_result(self, call: AnsweredCall) -> None:
         item_id = call.answer_id
-        self.send(messages.answer_call(item_id, call.call_id, call.output), item_id)
+        self._send(messages.answer_call(item_id, call.call_id, call.output), item_id)
         self._own_items.expect(item_id, f"function_call_output {call.call_id}")

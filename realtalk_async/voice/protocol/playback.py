@@ -62,6 +62,7 @@ class Playback:
     slow for less.
 
     Args:
+        has_speaker: Whether audio is played; otherwise it is dropped.
         ahead_ms: How far to write ahead of the clock.
         ahead_after_underrun_ms: How far, once the player ran dry in mid-response.
         latency_ms: Milliseconds from the player's pipe to the ear; the audio of this
@@ -73,11 +74,13 @@ class Playback:
     def __init__(
         self,
         *,
+        has_speaker: bool = True,
         ahead_ms: float = 60,
         ahead_after_underrun_ms: float = 200,
         latency_ms: float = 0,
         prebuffer_ms: float = 0,
     ) -> None:
+        self._has_speaker = has_speaker
         self._ahead = ahead_ms * BYTES_PER_MS
         self._ahead_after_underrun = ahead_after_underrun_ms * BYTES_PER_MS
         self.latency_ms = latency_ms
@@ -99,6 +102,8 @@ class Playback:
 
     def push(self, part: Part, pcm: bytes, now: float) -> None:
         """Queue audio of any size; half samples are carried over."""
+        if not self._has_speaker:
+            return
         whole = self._odd.pop(part, b"") + pcm
         size = whole_samples(len(whole))
         if size < len(whole):
@@ -228,3 +233,8 @@ class Playback:
         self.queued = 0
         self._dried = False
         return cuts
+
+    def speaker_lost(self, now: float) -> None:
+        """Drop the queued and all later audio."""
+        self._has_speaker = False
+        self.clear(now)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.connection_state import is_due
 from realtalk_async.voice.protocol.responses import ResponseState
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         ItemEvents,
         Medium,
     )
-    from realtalk_async.voice.protocol.messages import ServerEvent
+    from realtalk_async.voice.protocol.messages import SendMessage, ServerEvent
     from realtalk_async.voice.protocol.outbox import Outbox
     from realtalk_async.voice.protocol.responses import Request, Response, Responses
     from realtalk_async.voice.protocol.turns import Turn
@@ -37,6 +38,7 @@ class ResponseEvents:
         outbox: Receives the tool calls, and sends their results.
         responses: The responses under way.
         turn: The user's turn, which a response answers.
+        send: Called with each message for the service.
         publish: Called with each event for the app.
     """
 
@@ -47,6 +49,7 @@ class ResponseEvents:
         outbox: Outbox,
         responses: Responses,
         turn: Turn,
+        send: SendMessage,
         publish: Callable[[VoiceEvent], None],
     ) -> None:
         self._conversation = conversation
@@ -54,6 +57,7 @@ class ResponseEvents:
         self._outbox = outbox
         self._responses = responses
         self._turn = turn
+        self._send = send
         self._publish = publish
 
     def handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
@@ -70,27 +74,30 @@ class ResponseEvents:
         }
         return {
             "response.created": self._on_created,
-            **{kind: self.of_active(handler) for kind, handler in of_active.items()},
+            **{kind: self._of_active(handler) for kind, handler in of_active.items()},
         }
 
-    def of_active(
+    def _of_active(
         self, handler: Callable[[Response, ServerEvent, float], None]
     ) -> Callable[[ServerEvent, float], None]:
-        """
-        Return a handler that calls *handler* with the response of an event.
-
-        A response that was not announced starts here: some servers send
-        ``response.created`` late. Events of a response that has ended or was
-        interrupted are ignored.
-        """
-
         def handle(event: ServerEvent, now: float) -> None:
-            response_id = event.text("response_id") or self._responses.newest
-            response = self._find(response_id, now)
-            if response is not None and response.state is ResponseState.ACTIVE:
+            response = self.active_response(event, now)
+            if response is not None:
                 handler(response, event, now)
 
         return handle
+
+    def active_response(self, event: ServerEvent, now: float) -> Response | None:
+        """
+        Return the response of an event; ``None`` if it has ended or was interrupted.
+
+        A response that was not announced starts here: some servers send
+        ``response.created`` late.
+        """
+        response_id = event.text("response_id") or self._responses.newest
+        response = self._find(response_id, now)
+        is_active = response is not None and response.state is ResponseState.ACTIVE
+        return response if is_active else None
 
     # --- Start and end ------------------------------------------------------------
 
@@ -108,7 +115,7 @@ class ResponseEvents:
             self._turn.answered()
             self._publish(events.ResponseStarted(response_id))
             if response.state is ResponseState.INTERRUPTED:
-                self._outbox.send(messages.cancel_response(response_id))
+                self._send(messages.cancel_response(response_id))
         response.event_received(now)
         return response
 
@@ -150,19 +157,22 @@ class ResponseEvents:
         overdue = [r for r in self._responses if now >= self._responses.gives_up_at(r)]
         for response in overdue:
             # While the service takes it for active, it refuses another request.
-            self._outbox.send(messages.cancel_response(response.response_id))
+            self._send(messages.cancel_response(response.response_id))
             if response.state is ResponseState.INTERRUPTED:
                 self.finish(response, Status.CANCELLED, "interrupted", now)
             else:
                 self.finish(response, Status.STALLED, self._responses.stalled_for, now)
-        until = self._responses.requested_until
-        if until is not None and now >= until:
-            self.stall_requested(now)
-            return True
-        return any(r.state is ResponseState.ACTIVE for r in overdue)
+        stalled = any(r.state is ResponseState.ACTIVE for r in overdue)
+        if is_due(self._responses.requested_until, now):
+            self._stall_requested(now)
+            stalled = True
+        if is_due(self._turn.response_until, now):
+            self._turn.answered()
+            self._stall_requested(now)
+            stalled = True
+        return stalled
 
-    def stall_requested(self, now: float) -> None:
-        """Give up a response that was requested, or is owed, and has not started."""
+    def _stall_requested(self, now: float) -> None:
         self.finish_requested(Status.STALLED, self._responses.stalled_for, now)
 
     def _ended(self, outcome: Outcome) -> None:

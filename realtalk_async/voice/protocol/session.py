@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from realtalk_async import arguments
 from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
@@ -26,7 +25,7 @@ from realtalk_async.voice.protocol.conversation import (
     ItemEvents,
     OwnItems,
 )
-from realtalk_async.voice.protocol.messages import Malformed
+from realtalk_async.voice.protocol.messages import Malformed, Sent
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
 from realtalk_async.voice.protocol.outbox import Outbox
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
@@ -34,7 +33,7 @@ from realtalk_async.voice.protocol.playback import Cut, Part, Playback
 from realtalk_async.voice.protocol.response_events import ResponseEvents
 from realtalk_async.voice.protocol.responses import Responses, ResponseState
 from realtalk_async.voice.protocol.sound_tap import SoundTap
-from realtalk_async.voice.protocol.turns import Turn, TurnState
+from realtalk_async.voice.protocol.turns import LEAST_TURN_MS, Turn, TurnState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,13 +45,11 @@ if TYPE_CHECKING:
         ServerEvent,
         SessionConfig,
     )
-    from realtalk_async.voice.protocol.responses import Request, Response
+    from realtalk_async.voice.protocol.responses import Request
 
 _NOTHING_TO_CANCEL = "response_cancel_not_active"
 
-LEAST_TURN_MS = 100
-"""The service refuses a shorter turn."""
-
+_REMEMBERED = 256  # sent messages that an error may still name
 _ECHO = 0.2  # seconds for which the microphone may hear the end of a response
 
 
@@ -89,12 +86,7 @@ class Session:
     ) -> None:
         self.config = config
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
-        self.input_filter = self.microphone.filter
-        self.playback = Playback(prebuffer_ms=prebuffer_ms)
-        self.has_speaker = has_speaker
-        """Whether audio is played; otherwise it is dropped."""
-        self.sent_audio = 0
-        """Bytes of the microphone that were sent."""
+        self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
         self.sound = SoundTap()
         self.message_tap: Callable[
             [messages.Direction, Mapping[str, object]], object
@@ -102,14 +94,20 @@ class Session:
         """Called with each message in its direction; messages hold sound too."""
         self.conversation = Conversation()
         self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
+        self._messages: deque[Message] = deque()
+        self._sent: dict[str, Sent] = {}
+        self._message_number = 0
         self._events: deque[VoiceEvent] = deque()
-        self._turn = Turn(stall_after)
+        self._turn = Turn(self.microphone, stall_after)
+        send = self._send
         publish = self._publish = self._events.append
         own_items = OwnItems()
         self._items = ItemEvents(self.conversation, own_items, publish)
-        self._outbox = Outbox(self.conversation, self.responses, own_items, publish)
+        self._outbox = Outbox(
+            self.conversation, self.responses, own_items, send, publish
+        )
         self.connection = ConnectionState(
-            self._outbox, publish, silence=stall_after, timeout=setup_grace
+            send, publish, silence=stall_after, timeout=setup_grace
         )
         self._response_events = ResponseEvents(
             self.conversation,
@@ -117,6 +115,7 @@ class Session:
             self._outbox,
             self.responses,
             self._turn,
+            send,
             publish,
         )
         self._handlers = self._make_handlers()
@@ -138,7 +137,7 @@ class Session:
     @property
     def has_message(self) -> bool:
         """Whether `next_message` has a message."""
-        if self._outbox and self.connection.is_open:
+        if self._messages and self.connection.is_open:
             return True
         has_audio = self.microphone.ready or self._turn.state is TurnState.ENDING
         return self.ready and has_audio
@@ -146,8 +145,8 @@ class Session:
     def next_message(self, now: float) -> Message | None:
         """Remove and return the next message for the service; ``None`` if none is due."""
         message: Message | None = None
-        if self.connection.is_open and self._outbox:
-            message = self._outbox.next_message()
+        if self.connection.is_open and self._messages:
+            message = self._messages.popleft()
         elif self.ready:
             message = self._next_audio(now)
         if message is not None:
@@ -157,12 +156,26 @@ class Session:
     def _next_audio(self, now: float) -> Message | None:
         turn_ends = self._turn.state is TurnState.ENDING
         if pcm := self.microphone.take(rest=turn_ends):
-            self.sent_audio += len(pcm)
             self._turn.sent += len(pcm)
-            return self._outbox.audio(pcm)
+            return self._numbered(messages.append_audio(pcm))
         if turn_ends:
             self._commit_turn(now)
-        return self._outbox.next_message() if self._outbox else None
+        return self._messages.popleft() if self._messages else None
+
+    def _send(self, message: Message, item_id: str = "") -> str:
+        """Queue *message*, which creates *item_id* if that is given; return its id."""
+        message = self._numbered(message)
+        self._messages.append(message)
+        event_id = str(message["event_id"])
+        self._sent[event_id] = Sent(str(message["type"]), item_id)
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+        return event_id
+
+    def _numbered(self, message: Message) -> Message:
+        """Return *message* with a new id."""
+        self._message_number += 1
+        return {**message, "event_id": f"evt_{self._message_number}"}
 
     def events_received(self) -> Iterator[VoiceEvent]:
         """Remove and yield the events for the app, in order."""
@@ -195,12 +208,7 @@ class Session:
         """Act on all deadlines that are over; see `deadline`."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
-        stalled = self._response_events.give_up_overdue(now)
-        if is_due(self._turn.response_until, now):
-            self._turn.answered()
-            self._response_events.stall_requested(now)
-            stalled = True
-        if stalled:
+        if self._response_events.give_up_overdue(now):
             self.connection.response_stalled(now)
         self.connection.tick(now)
         self._send_queued(now)
@@ -222,8 +230,11 @@ class Session:
             now: Monotonic seconds, as everywhere.
             wall: Seconds since the epoch, in which the service tells its end.
         """
+        self._messages.clear()
         self._turn.connection_opened()
-        self.connection.opened(self.config, now, wall)
+        event_id = self._send(messages.session_update(self.config))
+        replayed = self._outbox.replay()
+        self.connection.opened(self.config.model, event_id, replayed, now, wall)
 
     def receive_data(self, raw: bytes | str, now: float) -> None:
         """Handle one message of the service; ignored once the connection is closing."""
@@ -259,7 +270,7 @@ class Session:
         self.playback.clear(now)
 
     def _lose(self, reason: str, now: float, state: State) -> None:
-        self._outbox.clear()
+        self._messages.clear()
         self.connection.lost(now, state)
         for response in self.responses:
             self._response_events.finish(response, Status.LOST, reason, now)
@@ -284,12 +295,10 @@ class Session:
             self.sound.played(self.playback.playing, pcm, now + unplayed_ms / 1000)
         return pcm
 
-    def speaker_lost(self, now: float) -> None:
-        """Drop the queued and all later audio."""
-        self.has_speaker = False
-        self.playback.clear(now)
-
-    def _on_audio(self, response: Response, event: ServerEvent, now: float) -> None:
+    def _on_audio(self, event: ServerEvent, now: float) -> None:
+        response = self._response_events.active_response(event, now)
+        if response is None:
+            return
         pcm = messages.decode_audio(event.text("delta"))
         self._response_events.note_output(response, event, now)
         if not pcm:
@@ -297,8 +306,7 @@ class Session:
         part = Part(event.text("item_id"), event.index)
         response.audio[part] = response.audio.get(part, 0) + len(pcm)
         self.sound.received(part, pcm, now)
-        if self.has_speaker:
-            self.playback.push(part, pcm, now)
+        self.playback.push(part, pcm, now)
 
     # --- Interruption -------------------------------------------------------------
 
@@ -306,7 +314,7 @@ class Session:
         """Interrupt the response under way, as the user's voice does."""
         for response in self.responses:
             if response.state is ResponseState.ACTIVE:
-                self._outbox.send(messages.cancel_response(response.response_id))
+                self._send(messages.cancel_response(response.response_id))
         if self.responses.sent_at is not None or self._turn.awaits_response:
             self.responses.cancel_next()
         self._cut_off(now)
@@ -343,7 +351,7 @@ class Session:
         # The service takes neither zero nor more than it sent.
         end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
         if not self._outbox.has_replayed(item_id):  # as text, without audio
-            self._outbox.send(messages.truncate_item(item_id, index, end))
+            self._send(messages.truncate_item(item_id, index, end))
         self._publish(events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text))
 
     # --- The user's turn ----------------------------------------------------------
@@ -355,8 +363,6 @@ class Session:
             self._response_events.finish_unsent(
                 self._turn.request, Status.CANCELLED, why, now
             )
-        self.microphone.clear()
-        self.input_filter.open()
         self._turn.start()
         self.interrupt(now)
         self._clear_audio()
@@ -372,38 +378,34 @@ class Session:
         Returns:
             Whether a response follows: the turn was long enough.
         """
-        self.input_filter.close()
-        too_short = self.input_filter.passed < LEAST_TURN_MS * BYTES_PER_MS
-        if not discard and not too_short:
-            self._turn.end(self.responses.new_request())
-            return True
         if not discard:
-            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
             request = self.responses.new_request()
+            if self._turn.end(request):
+                return True
+            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
             self._response_events.finish_unsent(request, Status.CANCELLED, why, now)
-        self.microphone.clear()
-        self._turn.finish(now)
+        self._turn.discard(now)
         self._clear_audio()
         return False
 
     def _commit_turn(self, now: float) -> None:
         """Request the response; the audio may be lost with an earlier connection."""
-        request, sent = self._turn.request, self._turn.sent
+        request, was_sent = self._turn.request, self._turn.was_sent
         self._turn.finish(now)
         if request is None:
             return
-        if sent < LEAST_TURN_MS * BYTES_PER_MS:
+        if was_sent:
+            self._send(messages.commit_audio())
+            self._outbox.queue_request(request)
+        else:
             self._clear_audio()
             why = "the turn was lost with the connection"
             self._response_events.finish_unsent(request, Status.LOST, why, now)
-        else:
-            self._outbox.send(messages.commit_audio())
-            self._outbox.queue_request(request)
         self._send_queued(now)
 
     def _clear_audio(self) -> None:
         if self.ready:
-            self._outbox.send(messages.clear_audio())
+            self._send(messages.clear_audio())
 
     def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_stopped(now)
@@ -426,13 +428,7 @@ class Session:
 
         Returns:
             The request for a response, if *trigger_response* asks for one.
-
-        Raises:
-            InvalidConfiguration: If the role is unknown or the text is blank.
         """
-        arguments.words("text", text)
-        arguments.choice("role", role, messages.ROLES)
-        arguments.flag("trigger_response", trigger_response)
         request = self.responses.new_request() if trigger_response else None
         self._outbox.queue(text.strip(), role, request)
         self._send_queued(now)
@@ -451,7 +447,6 @@ class Session:
     # --- Events of the service ----------------------------------------------------
 
     def _make_handlers(self) -> dict[str, Callable[[ServerEvent, float], None]]:
-        of_active = self._response_events.of_active
         return {
             **self._items.handlers(),
             **self._response_events.handlers(),
@@ -461,37 +456,34 @@ class Session:
             "input_audio_buffer.speech_started": self._on_speech_started,
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
-            "response.output_audio.delta": of_active(self._on_audio),
+            "response.output_audio.delta": self._on_audio,
             "response.done": self._on_response_done,
         }
 
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
         self._response_events.on_done(event, now)
-        error = ("response", "status_details", "error")
-        code, message = event.text(*error, "code"), event.text(*error, "message")
-        if code in messages.FATAL_CODES:
-            self.connection.refuse(code, ": ".join(filter(None, (code, message))))
+        self.connection.on_response_done(event)
 
     def _on_error(self, event: ServerEvent, now: float) -> None:
         code = event.text("error", "code") or event.text("error", "type") or "error"
         message = event.text("error", "message")
         event_id = event.text("error", "event_id")
-        about = self._outbox.sent(event_id)
-        connection = self.connection
+        about = self._sent.get(event_id, Sent(""))
         needless = code == _NOTHING_TO_CANCEL and about.type == "response.cancel"
-        if needless or connection.is_about_keepalive(event_id):
+        if needless or self.connection.is_about_keepalive(event_id):
             return  # the response ended meanwhile; the service is alive
-        is_refused = connection.is_about_configuration(event_id)
-        fatal = is_refused or code in messages.FATAL_CODES
+        fatal = self.connection.is_fatal(code, event_id)
         self._publish(events.ServiceError(code, message, event_id, about.type, fatal))
         if fatal:
-            connection.refuse(code, message)
+            self.connection.refuse(code, message)
         elif code == "session_expired":
-            connection.fail(f"the session has expired: {code}: {message}")
-        elif about.type == "response.create" and code != messages.RESPONSE_ACTIVE:
+            self.connection.fail(f"the session has expired: {code}: {message}")
+        elif code == messages.RESPONSE_ACTIVE and about.type in ("response.create", ""):
+            self.responses.request_refused(now)
+        elif about.type == "response.create":
             self._response_events.request_failed(f"{code}: {message}", now)
-        else:
-            self._outbox.refused(about, code, now)
+        elif about.type == "conversation.item.create":
+            self.conversation.delete(about.item_id)
 
 
 def _ignore(_direction: object, _message: object) -> None:

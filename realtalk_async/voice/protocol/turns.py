@@ -5,8 +5,16 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
+
 if TYPE_CHECKING:
+    from realtalk_async.voice.protocol.microphone import MicrophoneBuffer
     from realtalk_async.voice.protocol.responses import Request
+
+LEAST_TURN_MS = 100
+"""The service refuses a shorter turn."""
+
+_LEAST_TURN = LEAST_TURN_MS * BYTES_PER_MS
 
 
 class TurnState(enum.Enum):
@@ -28,10 +36,12 @@ class Turn:
     The state of the user's turn; all times are in monotonic seconds.
 
     Args:
+        microphone: Its audio passes during a turn of push-to-talk.
         stall_after: Seconds that the service has to start the response that it owes.
     """
 
-    def __init__(self, stall_after: float) -> None:
+    def __init__(self, microphone: MicrophoneBuffer, stall_after: float) -> None:
+        self._microphone = microphone
         self._stall_after = stall_after
         self.state = TurnState.IDLE
         self._committed_at = 0.0
@@ -76,12 +86,34 @@ class Turn:
             self.state = TurnState.IDLE
 
     def start(self) -> None:
-        """Start a turn of push-to-talk."""
+        """Start a turn of push-to-talk, with the audio from now on."""
+        self._microphone.clear()
+        self._microphone.filter.open()
         self.state, self.request, self.sent = TurnState.TALKING, None, 0
 
-    def end(self, request: Request) -> None:
-        """End a turn of push-to-talk; *request* asks for the response to it."""
+    def end(self, request: Request) -> bool:
+        """
+        End a turn of push-to-talk; *request* asks for the response to it.
+
+        Returns:
+            Whether it was long enough; otherwise `discard` it.
+        """
+        self._microphone.filter.close()
+        if self._microphone.filter.passed < _LEAST_TURN:
+            return False
         self.state, self.request = TurnState.ENDING, request
+        return True
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether this connection got enough of the turn."""
+        return self.sent >= _LEAST_TURN
+
+    def discard(self, now: float) -> None:
+        """Finish a turn of push-to-talk without the audio that was not sent."""
+        self._microphone.filter.close()
+        self._microphone.clear()
+        self.finish(now)
 
     def finish(self, now: float) -> None:
         """Finish a turn of push-to-talk: its audio was sent, or discarded."""

@@ -99,6 +99,7 @@ def test_every_byte_is_sent_in_order_and_in_whole_samples(chunks):
     whole = b"".join(chunks)
     sent = b"".join(taken)
     assert whole.startswith(sent)
+    assert buffer.taken == len(sent)
     half = len(whole) % 2  # waits for its other half
     assert len(whole) - len(sent) - half == len(buffer) < 20 * MS
     assert buffer.received == len(whole)

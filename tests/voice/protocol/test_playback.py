@@ -57,6 +57,24 @@ def test_clearing_the_queue_returns_the_milliseconds_that_were_heard():
     assert playback.due(1.5) == b""
 
 
+def test_a_lost_speaker_drops_the_queue_and_all_later_audio():
+    playback = Playback(ahead_ms=60)
+    playback.push(A, bytes(1000 * MS), now=0.0)
+    playback.due(0.0)
+    playback.speaker_lost(0.1)
+    playback.push(B, bytes(1000 * MS), now=0.2)
+    assert playback.queued == 0
+    assert playback.due(1.0) == b""
+
+
+def test_audio_is_dropped_without_a_speaker():
+    playback = Playback(has_speaker=False)
+    playback.push(A, bytes(1000 * MS), now=0.0)
+    assert playback.due(0.0) == b""
+    assert playback.remaining(0.0) == 0
+    assert playback.clear(0.0) == []
+
+
 def test_audio_within_the_players_latency_was_not_heard():
     playback = Playback(ahead_ms=60, latency_ms=40)
     playback.push(A, bytes(1000 * MS), now=0.0)
