@@ -230,7 +230,7 @@ class Session:
             now: Monotonic seconds, as everywhere.
             wall: Seconds since the epoch, in which the service tells its end.
         """
-        self._messages.clear()
+        self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
         event_id = self._send(messages.session_update(self.config))
         replayed = self._outbox.replay()
@@ -298,7 +298,7 @@ class Session:
     def _on_audio(self, event: ServerEvent, now: float) -> None:
         response = self._response_events.active_response(event, now)
         if response is None:
-            return
+            return  # it has ended or was interrupted
         pcm = messages.decode_audio(event.text("delta"))
         self._response_events.note_output(response, event, now)
         if not pcm:
