@@ -10,6 +10,7 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.logs.entry import LogEntry, has_local_time, parse_line
 from realtalk_async.logs.reverse_reader import (
     MAX_BLOCK,
@@ -57,8 +58,8 @@ class LogFollower:
         while not self._ready:
             await asyncio.sleep(self._next_read - monotonic())
             if self._reading is None:
-                loop = asyncio.get_running_loop()
-                self._reading = loop.run_in_executor(None, self._read)
+                work = call_in_thread(self._read, "realtalk-log-follower")
+                self._reading = asyncio.ensure_future(work)
             try:
                 # After a cancellation the next call waits for the same read.
                 self._ready.extend(await asyncio.shield(self._reading))

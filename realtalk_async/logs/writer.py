@@ -14,11 +14,13 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from aiofiles.threadpool import wrap
 
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.logs.queue import CLOSE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -187,8 +189,8 @@ class LogWriter:
         """Write all lines logged so far, without the task; return whether it succeeded."""
         if self._loop is None:
             return self.queue.try_flush(CLOSE_TIMEOUT)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self.queue.try_flush, CLOSE_TIMEOUT)
+        flush = partial(self.queue.try_flush, CLOSE_TIMEOUT)
+        return await call_in_thread(flush, "realtalk-log-flush")
 
     # For the logger, on the loop
 

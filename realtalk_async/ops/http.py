@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import anyio
-import anyio.to_thread
 import orjson
 
 from realtalk_async import arguments
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.ops.collector import Collector
 
 if TYPE_CHECKING:
@@ -245,4 +245,4 @@ async def serve_metrics(
         finally:
             # This is short, and has to be done if the task is cancelled meanwhile.
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(endpoint.close)
+                await call_in_thread(endpoint.close, "realtalk-async closes a port")

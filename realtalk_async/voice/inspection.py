@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from realtalk_async import arguments
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.voice.eventlog import EventLog, print_table
 from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
@@ -217,7 +217,8 @@ class Inspection:
             InvalidConfiguration: If *path* is no path.
         """
         arguments.path("path", path)
-        await anyio.to_thread.run_sync(save, self._timeline.marks, path)
+        write = partial(save, self._timeline.marks, path)
+        await call_in_thread(write, "realtalk-async saves a timeline")
 
     def view_log(
         self,

@@ -8,6 +8,7 @@ import time
 import anyio.to_thread
 import pytest
 
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.supervision import Command, ProcessManager
 from realtalk_async.supervision.policy.ladder import Ladder
 from realtalk_async.testing import programs
@@ -78,6 +79,24 @@ async def test_the_end_of_the_manager_waits_for_no_thread_of_the_app(logger, sur
     assert not await manager.leak_report()
     await logger.flush()
     assert "left their session" in logger.path.read_text()
+
+
+@pytest.mark.usefixtures("no_thread_left")
+async def test_the_log_waits_for_no_thread_of_the_app(logger):
+    """Neither those who follow it nor an await in the loop of another thread."""
+
+    def write_elsewhere():
+        async def write():
+            return await logger.info("b", "elsewhere")
+
+        assert asyncio.run(write())
+
+    async with logger:
+        followed = logger.follow_logs()
+        async with asyncio.timeout(10):
+            await call_in_thread(write_elsewhere, "another loop")
+            assert (await anext(followed)).message == "elsewhere"
+            assert await logger.get_logs(pattern="elsewhere")
 
 
 async def test_an_end_without_a_further_thread_is_as_thorough(

@@ -8,11 +8,12 @@ over in the middle of a word, and the restarted player becomes the standby.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import anyio.to_thread
-
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import ProcessDead, WriteStalled
 from realtalk_async.supervision import (
     CLOSE_STDIN,
@@ -154,7 +155,7 @@ class Player:
         file = self.program.file
         if file is not None:
             # ffmpeg would overwrite the file.
-            await anyio.to_thread.run_sync(_repair, file)
+            await _repair(file)
             self._programs = [devices.continue_file(file)]
         elif not self._works:
             # No program has worked so far: try the next one. Once a program has worked,
@@ -255,15 +256,15 @@ class Player:
     async def finish_file(self) -> None:
         """Repair the header of the played file, in case its writer was killed."""
         if self.program.file is not None:
-            await anyio.to_thread.run_sync(_repair, self.program.file)
+            await _repair(self.program.file)
 
     def _unavailable(self, process: ManagedProcess) -> AudioUnavailable:
         stderr = [line.text for line in process.get_stderr()[-3:]]
         return devices.not_working("speaker", self._programs, process.reason, stderr)
 
 
-def _repair(path: object) -> None:
-    try:
-        wav.repair(str(path))
-    except OSError:
-        return  # the file was never written, or has been removed
+async def _repair(path: object) -> None:
+    with contextlib.suppress(OSError):  # it was never written, or has been removed
+        await call_in_thread(
+            partial(wav.repair, str(path)), "realtalk-async repairs a WAV file"
+        )
