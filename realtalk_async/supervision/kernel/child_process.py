@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -98,9 +99,12 @@ class ChildProcess:
         except (AttributeError, OSError):
             # No pidfd on this system (or no descriptor left): a thread waits instead.
             name = f"{THREAD_NAME_PREFIX}{self.pid}"
-            threading.Thread(
-                target=self._wait_in_thread, name=name, daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._wait_in_thread, name=name, daemon=True
+                ).start()
+            except RuntimeError as exc:
+                raise OSError(errno.EAGAIN, str(exc)) from exc
         else:
             self._poller.add(self._pidfd, self._on_pidfd_readable, self._on_error)
 

@@ -255,6 +255,27 @@ async def test_a_child_that_cannot_be_watched_is_a_refused_spawn(
     assert again.state == "running"
 
 
+async def test_a_child_that_no_thread_can_watch_is_a_refused_spawn(
+    manager, monkeypatch, survivors
+):
+    """No descriptor is left for a pidfd, and no thread for the wait instead."""
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def refuse_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    before = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", refuse)
+        patch.setattr(threading.Thread, "start", refuse_thread)
+        with pytest.raises(SpawnFailed, match="can't start new thread"):
+            await manager.start("child", programs.runs(), restart=TEMPORARY)
+    assert open_files() == before
+    assert not survivors("=".join(*manager.environment.items()))
+
+
 async def test_a_descriptor_that_epoll_refuses_leaves_no_epoll_behind(tmp_path):
     """A plain file cannot be watched (EPERM)."""
     poller = FairPoller(asyncio.get_running_loop(), "poller")
