@@ -178,6 +178,9 @@ class Command:
         """
         Start the command without supervision, with pipes for its output.
 
+        What a supervised task, a restart function or a probe starts ends with the manager
+        at the latest, also if the app is killed.
+
         Raises:
             SpawnFailed: If the operating system refuses.
         """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from realtalk_async import arguments, events
 from realtalk_async.events import Cause
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
+from realtalk_async.supervision.kernel.spawn import current_guard
 from realtalk_async.supervision.lifecycle.app_callbacks import InternalFailure
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.output.capture import Capture
@@ -87,6 +88,7 @@ class TaskLifecycle(Lifecycle):
         return self._work is not None and not self._work.done()
 
     async def _start_next(self) -> None:
+        current_guard.set(self._supervisor)  # for the commands that the task starts
         died = self.number
         function = self._function
         while isinstance(function, partial):

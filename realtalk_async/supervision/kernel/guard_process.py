@@ -53,9 +53,11 @@ def find_children(tag: bytes, reported: dict[int, str]) -> list[int]:
     Args:
         tag: The tag in the environment of the app's children.
         reported: Session leaders (or single processes) by pid, with their start time:
-            another process that has got the same pid has another start time.
+            another process that has got the same pid has another start time. Receives
+            the descendants that only their parents show.
     """
-    found: list[int] = []
+    found: dict[int, None] = {}
+    others: dict[int, list[str]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
@@ -66,8 +68,19 @@ def find_children(tag: bytes, reported: dict[int, str]) -> list[int]:
         session = int(fields[3])
         in_session = session in reported and not is_reused(session, reported)
         if is_reported or in_session or has_tag(int(entry), tag):
-            found.append(int(entry))
-    return found
+            found[int(entry)] = None
+        else:
+            others[int(entry)] = fields
+    # A process that left its session and cleared its environment is found by its parent,
+    # as long as that lives, and must be known from then on.
+    while new := {
+        pid: one
+        for pid, one in others.items()
+        if pid not in found and int(one[1]) in found
+    }:
+        found.update(dict.fromkeys(new))
+        reported.update((pid, one[19]) for pid, one in new.items())
+    return list(found)
 
 
 def is_reused(leader: int, reported: dict[int, str]) -> bool:

@@ -49,9 +49,9 @@ class ChildGuard(Protocol):
 
 current_guard: ContextVar[ChildGuard | None] = ContextVar("current_guard", default=None)
 """
-The guard of all that the running task starts: set in the task of a supervised process, it
-holds for the programs of its probes and for the commands that the app's restart functions
-start.
+The guard of all that the running task starts: set in the lifecycle of a process or task, it
+holds for the programs of its probes, and for the commands that the app's restart functions
+and the supervised tasks themselves start.
 """
 
 

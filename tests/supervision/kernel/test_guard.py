@@ -80,6 +80,25 @@ BODIES = {
         while len(process_groups.find_tagged(manager._guard.tag)) < 2:
             await asyncio.sleep(0.01)
     """,
+    "a grandchild that left its session and its environment and ignores SIGTERM": """
+        one = await manager.start('one', programs.shell(
+            'env -i setsid sh -c "trap \\"\\" TERM; exec sleep 1000" & echo $!; wait'
+        ))
+        pid = int((await one.wait_for_line('[0-9]+')).text)
+        while open(f'/proc/{pid}/comm').read() != 'sleep\\n':
+            await asyncio.sleep(0.01)
+        print('pids', one.pid, pid, flush=True)
+        await asyncio.sleep(1000)
+    """,
+    "a process that a task starts": """
+        async def work():
+            await Command('sleep', '1000')()
+            await asyncio.sleep(1000)
+        await manager.start_task('task', work)
+        await manager.start('two', programs.runs())
+        while len(process_groups.find_tagged(manager._guard.tag)) < 2:
+            await asyncio.sleep(0.01)
+    """,
     "many children": """
         for n in range(20):
             await manager.start(f'one {n}', programs.runs())
