@@ -284,7 +284,9 @@ def test_lines_are_written_once_after_a_fork(path):
 
 
 @pytest.mark.parametrize("line_format", LINE_FORMATS)
-@pytest.mark.parametrize("zone", ["Africa/Monrovia", "XXX-5:53:28", "UTC"])
+@pytest.mark.parametrize(
+    "zone", ["Africa/Monrovia", "XXX-5:53:28", "XXX0:44:30", "XXX-14", "UTC"]
+)
 def test_levels_are_found_whatever_the_offset_of_the_zone(
     path, monkeypatch, line_format, zone
 ):

@@ -777,6 +777,32 @@ async def test_file_objects_and_descriptors_are_accepted_as_streams(manager, tmp
     assert list(manager.processes["cat"].get_stdout()) == []
 
 
+@pytest.mark.parametrize("how", ["kill", "stop"])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        {"stdout": subprocess.DEVNULL},
+        {"stderr": subprocess.DEVNULL},
+        {"stdin": subprocess.DEVNULL, "stdout": PIPE, "stderr": subprocess.STDOUT},
+        {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT},
+    ],
+    ids=str,
+)
+async def test_a_child_without_all_pipes_ends_and_restarts(manager, streams, how):
+    """Regression: a KeyError ended the manager and all other children."""
+    received = []
+    manager.subscribe(received.append)
+    other = await manager.start("other", programs.runs())
+    await manager.create_subprocess_exec("sleep", "1000", **streams)
+    one = manager.processes["sleep"]
+    await getattr(one, how)()
+    assert await one.restart()
+    await getattr(one, how)()
+    states = one.state, other.state, manager.status
+    assert states == ("exited", "running", "running")
+    assert not [e for e in received if isinstance(e, events.InternalError)]
+
+
 async def test_output_without_a_pipe_is_captured(manager):
     """It would go to the app's own terminal otherwise."""
     process = await manager.create_subprocess_shell("echo out; echo err >&2", name="x")

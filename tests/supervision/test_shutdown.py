@@ -118,6 +118,26 @@ async def test_a_critical_loss_ends_the_others_at_the_same_time(logger):
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("how", ["exception", "cancellation"])
+async def test_a_block_that_ends_otherwise_ends_all_at_the_same_time(logger, how):
+    async def block():
+        async with ProcessManager(logger) as manager:
+            slow = [
+                await manager.start(f"c{n}", programs.cleans_up(0.3)) for n in range(8)
+            ]
+            await until_ready(*slow)
+            if how == "exception":
+                raise KeyError(how)
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await for_ever()
+
+    began = time.monotonic()
+    task = asyncio.ensure_future(block())
+    with pytest.raises((KeyError, asyncio.CancelledError)):
+        await task
+    assert time.monotonic() - began < 2, "the sum of all is 2.4 s"
+
+
 async def test_a_stop_of_many_children_leaves_turns_to_others():
     turns, stops, most = 0, 0, 0
 

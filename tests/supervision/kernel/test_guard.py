@@ -80,6 +80,11 @@ BODIES = {
         while len(process_groups.find_tagged(manager._guard.tag)) < 2:
             await asyncio.sleep(0.01)
     """,
+    "a child of a stopped app": """
+        one = await manager.start('one', programs.runs())
+        print('pids', one.pid, flush=True)
+        os.kill(os.getpid(), 19)
+    """,
     "a grandchild that left its session and its environment and ignores SIGTERM": """
         one = await manager.start('one', programs.shell(
             'env -i setsid sh -c "trap \\"\\" TERM; exec sleep 1000" & echo $!; wait'

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -253,6 +254,33 @@ async def test_a_child_that_cannot_be_watched_is_a_refused_spawn(
     assert (other.state, manager.status) == ("running", "degraded")
     again = await manager.start("child", programs.runs())
     assert again.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("refused", "allowed"),
+    [((os, name), n) for name in ("pipe", "set_blocking") for n in range(3)]
+    + [((select, "epoll"), 0)],
+)
+async def test_a_child_without_descriptors_for_its_pipes_is_a_refused_spawn(
+    refused, allowed, manager, monkeypatch, survivors
+):
+    """The limit is reached at any of the three pipes, or at the epoll that reads them."""
+    whole, calls = getattr(*refused), []
+
+    def refuse(*arguments):
+        calls.append(arguments)
+        if len(calls) > allowed:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return whole(*arguments)
+
+    before = open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr(*refused, refuse)
+        with pytest.raises(SpawnFailed, match="no descriptor is left"):
+            await manager.start("child", Command("cat", stdin=True), restart=TEMPORARY)
+    assert open_files() == before
+    assert not survivors("=".join(*manager.environment.items()))
+    assert (await manager.start("child", programs.runs())).state == "running"
 
 
 async def test_a_child_that_no_thread_can_watch_is_a_refused_spawn(
