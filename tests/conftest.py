@@ -29,6 +29,7 @@ REALTIME = {
     "cli/test_commands",
     "cli/test_runner",
     "cli/top/test_app",
+    "cli/top/test_web",
     "control/test_server",
     "offline/speech/test_script",
     "offline/speech/test_voice",
@@ -80,12 +81,31 @@ def pytest_configure():
         raise pytest.UsageError(f"MARKED names files that do not exist: {missing}")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Import no file whose tests ``-m`` deselects: each worker imports all others."""
+    if collection_path.suffix != ".py" or not config.option.markexpr:
+        return None
+    has = {marker: marker in markers_of(collection_path) for marker in MARKED}
+    try:
+        selected = eval(config.option.markexpr, {"__builtins__": {}}, has)
+    except (NameError, SyntaxError):
+        return None  # it names other markers: pytest decides for each test
+    return None if selected else True
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        file = str(item.path.relative_to(TESTS).with_suffix(""))
-        for marker, names in MARKED.items():
-            if file in names:
-                item.add_marker(getattr(pytest.mark, marker))
+        own = MARKED.keys() & {mark.name for mark in item.iter_markers()}
+        if own:  # `pytest_ignore_collect` would not know of it
+            raise pytest.UsageError(f"{item.nodeid}: {own} belongs in MARKED")
+        for marker in markers_of(item.path):
+            item.add_marker(getattr(pytest.mark, marker))
+
+
+def markers_of(path):
+    """Return the markers of the tests in a file."""
+    file = str(path.relative_to(TESTS).with_suffix(""))
+    return {marker for marker, names in MARKED.items() if file in names}
 
 
 @pytest.fixture

@@ -36,8 +36,10 @@ def go(pytester):
         arguments, mark, preamble = HOWS[how]
         text = f"{IMPORTS}\n{preamble}\n{body}".replace("@ASYNC", mark)
         pytester.makepyfile(test_it=text)
+        # Hypothesis takes a third of the time of a pytest with one test.
         return pytester.runpytest_subprocess(
-            "-p", "no:cacheprovider", "-Werror", "--strict-markers", *arguments, *more
+            *["-p", "no:cacheprovider", "-p", "no:hypothesispytest"],
+            *["-Werror", "--strict-markers", *arguments, *more],
         )
 
     return run

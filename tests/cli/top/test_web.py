@@ -16,7 +16,7 @@ TIMEOUT = 120
 CLI = [sys.executable, "-m", "realtalk_async.cli"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(3 * TIMEOUT)]
+pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
 
 @contextlib.contextmanager
