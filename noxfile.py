@@ -43,8 +43,6 @@ def group(name: str) -> list[str]:
 
 
 PYTHONS = installed_pythons()
-# Sessions on the Python that runs nox with the same packages: installed once.
-SHARED = ".nox/tests"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != RUNNING]
 
@@ -59,7 +57,7 @@ def run_tests(session: nox.Session, marked: str) -> None:
     session.run("pytest", "-m", marked, "--numprocesses=4")
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests on the Python that runs nox: ``-- -k NAME`` for some of them."""
     run_tests(session, "not realtime and not slow")
@@ -71,21 +69,21 @@ def other_pythons(session: nox.Session) -> None:
     run_tests(session, "not realtime and not slow and not one_python")
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))
     session.run("pytest", "-m", "realtime", "--numprocesses=4", *session.posargs)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def slow(session: nox.Session) -> None:
     """Test the accuracy of speech recognition, and a long conversation."""
     session.install(EXTRAS, *group("test"))
     session.run("pytest", "-m", "slow", "--numprocesses=2", *session.posargs)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def chaos(session: nox.Session) -> None:
     """
     Disturb children at random for CHAOS_SECONDS (200) with each strategy.
@@ -122,7 +120,7 @@ def soak(session: nox.Session) -> None:
     session.run("python", "tests/benchmarks/month.py", "--share", share)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def faults(session: nox.Session) -> None:
     """Plant an error at each step of the supervision of one child, one after the other."""
     session.install(EXTRAS, *group("test"))
@@ -130,7 +128,7 @@ def faults(session: nox.Session) -> None:
     session.run("python", program, *session.posargs)
 
 
-@nox.session(venv_location=SHARED)
+@nox.session
 def peer_faults(session: nox.Session) -> None:
     """Print what a session does after each fault of the offline peer in each phase."""
     session.install(EXTRAS, *group("test"))
