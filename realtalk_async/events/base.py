@@ -41,6 +41,11 @@ def get_actor() -> str:
     return _actor.get()
 
 
+def act_as(actor: str) -> None:
+    """Let all further requests of the running task be those of *actor*."""
+    _actor.set(actor)
+
+
 @contextlib.contextmanager
 def acting_as(actor: str) -> Generator[None]:
     """Let all requests in the block be those of *actor*."""

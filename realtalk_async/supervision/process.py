@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -148,7 +147,7 @@ class ManagedProcess(ProcessStreams):
         self._logger = logger
         self._max_size = max_size
         self._start_time = now_local()
-        self._refusals: deque[tuple[datetime, str, str]] = deque(maxlen=MAX_REFUSALS)
+        self._refusals: list[tuple[datetime, str, str]] = []
         capture = Capture(name, max_size=max_size, on_error=self._log_spill_error)
         super().__init__(
             ProcessLifecycle(
@@ -429,6 +428,7 @@ class ManagedProcess(ProcessStreams):
         self._check_loop()
         if why := self._lifecycle.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
+            del self._refusals[:-MAX_REFUSALS]
             what = f"Restart refused: {why}"
             self._logger.warning(self.name, what, {"pid": self.pid})
             return False

@@ -45,6 +45,11 @@ class ChildProcess:
         OSError: If the program cannot be watched; it is killed then.
     """
 
+    __slots__ = (
+        "_exited", "_on_error", "_on_exit", "_pidfd", "_poller", "ended", "exit_status", "loop",
+        "noticed", "owns_group", "pid", "started", "usage",
+    )  # fmt: skip
+
     def __init__(
         self,
         new: NewProcess,

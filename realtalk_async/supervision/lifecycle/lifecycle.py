@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from realtalk_async import events
 from realtalk_async.concurrency.condition import LightEvent
 from realtalk_async.concurrency.waiting import error_of
-from realtalk_async.events.base import APP, POLICY, acting_as, get_actor
+from realtalk_async.events.base import APP, POLICY, act_as, get_actor
 from realtalk_async.exceptions import DeviceBusy, ProcessDead
 from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
@@ -206,8 +206,8 @@ class Lifecycle(LifecycleState, abc.ABC):
         """
         starter.set(actor)
         try:
-            with acting_as(APP):  # the app's own functions run in this task
-                decision = await self._run_incarnations()
+            act_as(APP)  # the app's own functions run in this task
+            decision = await self._run_incarnations()
             task = self._task
             assert task is not None
             self._finish(task)

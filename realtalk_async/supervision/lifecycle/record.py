@@ -37,6 +37,14 @@ class IncarnationRecord:
         is_task: Whether the incarnation is a coroutine of the app instead of a process.
     """
 
+    __slots__ = (
+        "capture", "cause", "command", "ended", "ended_at", "ended_by", "error",
+        "error_is_known", "escalated", "exit_status", "finished", "group_restart",
+        "is_task", "kill_requested", "left_out", "next_step", "next_step_at", "number",
+        "running", "started", "started_at", "started_by", "step", "step_number",
+        "stopping", "summary", "timeline", "unhealthy",
+    )  # fmt: skip
+
     def __init__(self, number: int, command: str, *, is_task: bool = False) -> None:
         self.number = number
         self.is_task = is_task

@@ -64,6 +64,12 @@ class Capture:
         clock: Tells the wall time of an arrival; by default that of this machine.
     """
 
+    __slots__ = (
+        "_backlog", "_backlog_limit", "_backlog_size", "_began", "_binary", "_changed",
+        "_chunks", "_handed_over", "_last_output", "_loop", "_receiving", "buffers",
+        "is_open", "is_over", "listener", "name", "number",
+    )  # fmt: skip
+
     def __init__(
         self,
         name: str,

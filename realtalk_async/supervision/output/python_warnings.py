@@ -24,6 +24,8 @@ class PythonWarningFinder:
         buffer: The captured output of the stream.
     """
 
+    __slots__ = ("_buffer", "_candidate", "_previous", "_searched")
+
     def __init__(self, buffer: OutputBuffer) -> None:
         self._buffer = buffer
         self._previous = b""
