@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AudioUnavailable,
         AuthenticationRefused,
         ClosedStream,
+        ContainmentUnavailable,
         CriticalProcessFailed,
         DeviceBusy,
         GaveUp,
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
         Cause,
         CombinedOutput,
         Command,
+        Containment,
         ErrorHistory,
         Explanation,
         History,
         IncarnationReport,
         Ladder,
         LeakReport,
+        Limits,
         ManagedProcess,
         OutputLine,
         OutputLines,
@@ -73,14 +76,14 @@ else:
         __name__,
         {
             "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
-            "CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable "
+            "ContainmentUnavailable CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable "
             "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
             "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
-            "Cause CombinedOutput Command ErrorHistory Explanation History IncarnationReport "
-            "Ladder LeakReport ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
+            "Cause CombinedOutput Command Containment ErrorHistory Explanation History "
+            "IncarnationReport Ladder LeakReport Limits ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
             # Needs the extra ``voice``; an app with supervision only never loads it.
             "voice": "Stream Summary",
@@ -102,6 +105,8 @@ __all__ = [
     "ClosedStream",
     "CombinedOutput",
     "Command",
+    "Containment",
+    "ContainmentUnavailable",
     "CriticalProcessFailed",
     "DeviceBusy",
     "ErrorHistory",
@@ -113,6 +118,7 @@ __all__ = [
     "Ladder",
     "LeakReport",
     "Level",
+    "Limits",
     "LogEntry",
     "LogUnavailable",
     "Logger",

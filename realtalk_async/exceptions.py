@@ -12,6 +12,7 @@ exception: what happened, the numbers, what to do.
     ├── UnknownProcess (KeyError)          no process of this name is registered
     ├── ProcessStillRunning (RuntimeError) a running process has this name
     ├── NotStarted (RuntimeError)          used outside its ``async with`` block
+    ├── ContainmentUnavailable (OSError)   no cgroup can be made
     ├── SpawnFailed                        the operating system refused to start it
     ├── ProcessDead                        a call needs a process that is dead
     ├── DeviceBusy                         another process holds a device for too long
@@ -66,6 +67,28 @@ class LogUnavailable(RealtalkError, OSError):
             f"give a path in an existing, writable folder, or no path "
             f"for a file in the temporary directory"
         )
+
+
+class ContainmentUnavailable(RealtalkError, OSError):
+    """
+    No cgroup can be made; nothing was changed.
+
+    The ``__cause__`` is the error of the operating system, if there was one.
+    """
+
+    def __init__(self, path: str, error: OSError, hint: str) -> None:
+        self.path = path
+        """The folder in which a cgroup was to be made."""
+        self.error = error
+        """The error of the operating system."""
+        self.hint = hint
+        """What to do."""
+        super().__init__(
+            f"cannot make a cgroup in {path!r}: {error.strerror} (errno {error.errno}); "
+            f"{hint}"
+        )
+        self.errno: int | None = error.errno
+        """The error number, see the `errno` module."""
 
 
 class UnknownProcess(RealtalkError, KeyError):

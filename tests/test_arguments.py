@@ -28,6 +28,7 @@ from realtalk_async import (
     InvalidConfiguration,
     Ladder,
     Level,
+    Limits,
     LogEntry,
     Logger,
     ManagedProcess,
@@ -86,6 +87,7 @@ PROBES = (Probe.line("x"), "line", ["line"], [Probe.line], 5, None, {"a": 1}, [N
 LADDER = ("TERM", 15, ("TERM", 2), [("TERM", 2)], None, Ladder)
 LOGGER = ("app.log", None, 5, Logger)
 MANAGER = ("manager", None, 5, ProcessManager)
+MECHANISM = ("cgroups", "", 1, ["group"], None)
 OTHER_STREAM = ("stream", 5, Stream)
 SIGNAL = ("NOSIGNAL", "", 999, -1, 0, 1.5, True, None)
 EXCEPTIONS = (ValueError, [5], ["ValueError"], [int], 5, None)
@@ -110,6 +112,7 @@ RESULTS = [
     "ConnectionLost",
     "ConnectionRecycled",
     "ConnectionRestored",
+    "Containment",
     "DeviceFailed",
     "DeviceProblem",
     "Entry",
@@ -306,6 +309,15 @@ TABLE: dict[str, Row | str] = {
         stdout=("text", "", 1, None),
         redirect=("stdin", ["stdin"], {"stdio": 1}, {5: 1}),
         options=("umask", ["umask"], {"preexec_fn": print}, {5: 1}),
+        limits=(512, {"memory": 1 << 20}, "512M", Limits),
+    ),
+    "Limits": fixed(
+        Limits,
+        {},
+        memory=("512M", 512, *POSITIVE_COUNT[:-1]),
+        processes=POSITIVE_COUNT[:-1],
+        cpu=(0.5, *POSITIVE_COUNT[:-1]),
+        open_files=(3, *POSITIVE_COUNT[:-1]),
     ),
     "Command.of": fixed(Command.of, {"command": ["true"]}, command=COMMAND),
     "Command.shell": fixed(
@@ -376,6 +388,7 @@ TABLE: dict[str, Row | str] = {
         window=POSITIVE,
         shutdown_timeout=WAIT,
         history=(100, "all", History),
+        containment=MECHANISM,
     ),
     "ProcessManager.start": method(
         manager_of,
@@ -387,6 +400,7 @@ TABLE: dict[str, Row | str] = {
         recover=FUNCTION_OR_NONE,
         ladder=LADDER,
         max_size=POSITIVE_COUNT,
+        containment=MECHANISM[:-1],
         **START,
     ),
     "ProcessManager.start_task": method(
@@ -470,6 +484,7 @@ TABLE: dict[str, Row | str] = {
         wait_for_dependencies=FUNCTION_OR_NONE,
         earlier=COUNT,
         supervisor=("supervisor", 5),
+        containment=("cgroup", *MECHANISM),
     ),
     "ManagedProcess.bytes_received": method(
         process_of, "bytes_received", {}, stream=STREAM

@@ -105,6 +105,11 @@ def _print_app(app: JsonObject) -> None:
     for status in processes_of(app):
         table.add_row(*_cells(status))
     console.print(table)
+    if any(one["containment"] != "group" for one in processes_of(app)):
+        how = cast("JsonObject", app["containment"])
+        cannot = "; ".join(cast("list[str]", how["cannot"]))
+        text = f"containment: {how['path']}; what it cannot do: {cannot}"
+        console.print(Text(text, "dim"), soft_wrap=True)
     for line in describe_losses(cast("dict[str, str]", app["degraded"])):
         console.print(Text(line, "yellow"), soft_wrap=True)
 
@@ -128,8 +133,14 @@ def _cells(status: JsonObject) -> Iterable[str]:
         format_hms(cast("float", status["uptime"])),
         _or_dash(status["restarts"]),
         _or_dash(status["exit_status"]),
-        _escape(status["reason"]),
+        _escape(_with_containment(status)),
     )
+
+
+def _with_containment(status: JsonObject) -> str:
+    """Return the reason of a state, after the containment if that is not the default."""
+    how = status["containment"]
+    return str(status["reason"]) if how == "group" else f"{how}; {status['reason']}"
 
 
 def _escape(value: object) -> str:

@@ -123,6 +123,8 @@ class Runner:
             max_restarts=spec.max_restarts,
             window=spec.window,
             shutdown_timeout=spec.shutdown_timeout,
+            # A cgroup that cannot be made is told before anything runs.
+            containment="cgroup" if spec.needs_cgroup else "group",
         ) as manager:
             self._manager = manager
             manager.run_in_background(reap_orphans(owns_all=True))
@@ -202,6 +204,7 @@ class Runner:
                 probes=process.probes,
                 ladder=process.ladder,
                 max_size=process.max_size,
+                containment=process.containment or self._spec.containment,
             )
         self._unstarted -= 1
         self._end_if_all_are_settled()

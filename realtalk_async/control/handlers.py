@@ -89,6 +89,7 @@ class RequestHandlers:
             "status": manager.status,
             "log": str(manager.logger.path),
             "degraded": dict(manager.degraded),
+            "containment": manager.containment.to_dict(),
         }
 
     async def _ps(self, _request: Request) -> AsyncGenerator[object]:

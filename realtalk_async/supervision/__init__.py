@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from realtalk_async.events import Cause
     from realtalk_async.supervision.command import Command
     from realtalk_async.supervision.kernel.leaks import LeakReport
+    from realtalk_async.supervision.kernel.spawning.limits import Limits
     from realtalk_async.supervision.manager import ProcessManager
     from realtalk_async.supervision.output.line import OutputLine
     from realtalk_async.supervision.output.lines import OutputLines
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         tcp_probe,
     )
     from realtalk_async.supervision.process import ManagedProcess
+    from realtalk_async.supervision.reports.containment import Containment
     from realtalk_async.supervision.reports.explanation import Explanation
     from realtalk_async.supervision.reports.kept_history import History
     from realtalk_async.supervision.reports.report import (
@@ -56,6 +58,8 @@ else:
             "output.lines": "OutputLines",
             "process": "ManagedProcess",
             "kernel.leaks": "LeakReport",
+            "kernel.spawning.limits": "Limits",
+            "reports.containment": "Containment",
             "reports.kept_history": "History",
             "reports.report": "CombinedOutput ErrorHistory IncarnationReport ProcessHistory RecoveryAttempt",
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
@@ -75,12 +79,14 @@ __all__ = [
     "Cause",
     "CombinedOutput",
     "Command",
+    "Containment",
     "ErrorHistory",
     "Explanation",
     "History",
     "IncarnationReport",
     "Ladder",
     "LeakReport",
+    "Limits",
     "ManagedProcess",
     "OutputLine",
     "OutputLines",

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
+from realtalk_async.exceptions import (
+    ContainmentUnavailable,
+    InvalidConfiguration,
+    SpawnFailed,
+)
 from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.pipes import STREAMS, PipeReader, PipeWriter
 from realtalk_async.supervision.kernel.spawn import (
@@ -24,10 +28,13 @@ from realtalk_async.supervision.kernel.spawn import (
     spawn_process,
     with_default_signals,
 )
+from realtalk_async.supervision.kernel.spawning.limits import Limits
+from realtalk_async.supervision.kernel.spawning.prelude import with_prelude
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.fair_poller import OnError
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
@@ -70,12 +77,15 @@ class Command:
             argument of `subprocess.Popen`, which replaces the pipe.
         options: Further arguments of `subprocess.Popen`, such as ``umask`` or ``user``.
             ``preexec_fn`` is refused: it would block the loop for the time of a fork.
+        limits: What the program and its descendants may use; see `Limits`.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
     """
 
-    __slots__ = ("_options", "argv", "cwd", "env", "redirect", "stdin", "stdout")
+    __slots__ = (
+        "_options", "argv", "cwd", "env", "limits", "redirect", "stdin", "stdout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,6 +97,7 @@ class Command:
         stdout: Literal["lines", "binary"] = "lines",
         redirect: Mapping[str, int | None] | None = None,
         options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         argv = _check_words(program, args)
         _check_variables(env)
@@ -95,6 +106,7 @@ class Command:
         arguments.choice("stdout", stdout, ("lines", "binary"))
         _check_redirect(redirect)
         _check_options(options)
+        arguments.instance("limits", limits, Limits, "Limits(…)", optional=True)
         if is_shell_line(argv[0], cwd):
             raise InvalidConfiguration(
                 f"program must be one program, not the shell line {argv[0]!r}: write "
@@ -107,6 +119,7 @@ class Command:
         self.stdin = stdin
         self.stdout: Literal["lines", "binary"] = stdout
         self.redirect: dict[str, int | None] = dict(redirect or {})
+        self.limits: Limits | None = limits
         self._options: dict[str, Any] = dict(options or {})
 
     @classmethod
@@ -146,6 +159,7 @@ class Command:
             stdout=self.stdout,
             redirect=self.redirect,
             options=self._options,
+            limits=self.limits,
         )
 
     @property
@@ -184,10 +198,12 @@ class Command:
         Raises:
             SpawnFailed: If the operating system refuses.
         """
-        env, argv = self.environment(), self.argv
+        argv: Sequence[str] = self.argv
+        env = self.environment()
         try:
+            argv = with_prelude(argv, env, self.cwd, self.limits)
             if self._options.get("restore_signals", True):
-                argv = tuple(with_default_signals(argv, env, self.cwd))
+                argv = with_default_signals(argv, env, self.cwd)
             return await asyncio.create_subprocess_exec(
                 *argv,
                 env=env,
@@ -221,7 +237,7 @@ class Command:
     def _key(self) -> tuple[object, ...]:
         return (
             self.argv, self.env, self.cwd, self.stdin, self.stdout,
-            self.redirect, self._options,
+            self.redirect, self._options, self.limits,
         )  # fmt: skip
 
 
@@ -349,9 +365,12 @@ def spawn(
     get_memory: GetMemory,
     on_exit: Callable[[ChildProcess], None],
     on_error: OnError,
+    cgroup: Cgroup | None = None,
 ) -> Running:
     """
     Start a command in a new session, in one synchronous step of about 0.3 ms.
+
+    With limits or *cgroup* a shell runs before the program, see `with_prelude`.
 
     Raises:
         OSError: If the operating system refuses, or cannot watch the child; neither the
@@ -365,7 +384,7 @@ def spawn(
 
     readers: dict[str, PipeReader] = {}
     with contextlib.ExitStack() as undo:
-        new, ours = _spawn_with_pipes(command, extra_env, undo)
+        new, ours = _spawn_with_pipes(command, extra_env, undo, cgroup)
         undo.callback(kill_unwatched, new)
         child = ChildProcess(new, report_exit, on_error)
         undo.callback(child.kill_now)
@@ -387,7 +406,10 @@ def spawn(
 
 
 def _spawn_with_pipes(
-    command: Command, extra_env: Mapping[str, str], undo: contextlib.ExitStack
+    command: Command,
+    extra_env: Mapping[str, str],
+    undo: contextlib.ExitStack,
+    cgroup: Cgroup | None,
 ) -> tuple[NewProcess, dict[str, int]]:
     """
     Start a command in a new session.
@@ -396,6 +418,7 @@ def _spawn_with_pipes(
         command: The command.
         extra_env: Variables to add to its environment.
         undo: Closes the app's ends of the pipes, unless the caller takes them over.
+        cgroup: The cgroup that it enters.
 
     Returns:
         The process, and the app's ends of its pipes by name.
@@ -411,9 +434,13 @@ def _spawn_with_pipes(
             undo.callback(os.close, mine)
             theirs.append(its)
             ours[name], streams[name] = mine, its
+        argv: Sequence[str] = command.argv
+        env = command.environment(extra_env)
+        if command.limits is not None or cgroup is not None:
+            argv = with_prelude(argv, env, command.cwd, command.limits, cgroup)
         new = spawn_process(
-            command.argv,
-            env=command.environment(extra_env),
+            argv,
+            env=env,
             cwd=command.cwd,
             stdin=streams["stdin"],
             stdout=streams["stdout"],
@@ -428,6 +455,8 @@ def _spawn_with_pipes(
 
 def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
     """Return the error with the path at fault and a hint."""
+    if isinstance(error, ContainmentUnavailable):
+        return SpawnFailed(name, error.error, error.path, error.hint)
     program, cwd = command.argv[0], command.cwd
     if cwd is not None and not os.path.isdir(cwd):
         return SpawnFailed(name, error, cwd, "the working directory does not exist")

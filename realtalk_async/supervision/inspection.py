@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.process import ManagedProcess
+    from realtalk_async.supervision.reports.containment import Containment
     from realtalk_async.supervision.reports.status import ProcessStatus
     from realtalk_async.supervision.supervisor import Subscriber, Supervisor
     from realtalk_async.supervision.task import SupervisedTask
@@ -69,6 +70,11 @@ class ManagerInspection:
     def degraded(self) -> Mapping[str, str]:
         """The processes that were given up, by name, with the reasons; usually empty."""
         return MappingProxyType(dict(self._supervisor.degraded))
+
+    @property
+    def containment(self) -> Containment:
+        """How the descendants of the children are found and ended, and what that cannot do."""
+        return self._supervisor.cgroups.describe()
 
     @property
     def status(self) -> str:

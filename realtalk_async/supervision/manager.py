@@ -26,6 +26,7 @@ from realtalk_async.supervision.policy.restart import (
     Strategy,
 )
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
+from realtalk_async.supervision.reports.containment import Mechanism
 from realtalk_async.supervision.reports.kept_history import KEEP_ALL, History
 from realtalk_async.supervision.subprocess_compat import SubprocessMethods
 from realtalk_async.supervision.supervisor import Supervisor
@@ -83,6 +84,11 @@ class ProcessManager(SubprocessMethods):
         history: How much of the past is kept: by default the newest 100 incarnations of
             each name and the newest 1,000 dead names, with their output. What is older
             is counted. None keeps all.
+        containment: How the descendants of a child are found and ended. ``"group"``: by
+            its process group. ``"cgroup"``: by a cgroup (version 2) of its own, which a
+            daemon cannot leave by a fork or a new session. It needs permission to make
+            one: root, systemd's ``Delegate=yes``, or a container that may write to
+            ``/sys/fs/cgroup``. It costs 0.6 ms for each start; see `containment`.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
@@ -99,6 +105,7 @@ class ProcessManager(SubprocessMethods):
         window: float = 60.0,
         shutdown_timeout: float = SHUTDOWN_TIMEOUT,
         history: History | None = History(),  # noqa: B008 - it is frozen
+        containment: Mechanism = "group",
     ) -> None:
         arguments.a_logger("logger", logger)
         arguments.number("check_interval", check_interval, of="seconds", more_than=0)
@@ -107,6 +114,7 @@ class ProcessManager(SubprocessMethods):
         arguments.integer("max_restarts", max_restarts, minimum=0, optional=True)
         arguments.number("window", window, of="seconds", more_than=0)
         arguments.seconds("shutdown_timeout", shutdown_timeout, infinite=True)
+        arguments.choice("containment", containment, get_args(Mechanism))
         arguments.instance("history", history, History, "a History", optional=True)
         self._logger = logger
         supervisor = Supervisor(
@@ -115,6 +123,7 @@ class ProcessManager(SubprocessMethods):
             strategy=strategy,
             intensity=Intensity(max_restarts, window),
             shutdown_timeout=shutdown_timeout,
+            containment=containment,
             on_loss=self._cancel_block,
             history=KEEP_ALL if history is None else history,
         )
@@ -211,6 +220,7 @@ class ProcessManager(SubprocessMethods):
         recover: RestartFunction | None = None,
         ladder: Ladder = GRACEFUL,
         max_size: int = MAX_SIZE,
+        containment: Mechanism | None = None,
     ) -> ManagedProcess:
         """
         Start a command and supervise it.
@@ -248,6 +258,8 @@ class ProcessManager(SubprocessMethods):
                 returns the next command or process, which can continue from its state.
             ladder: The steps of its stop.
             max_size: Bytes of output to keep of each stream.
+            containment: ``"group"`` or ``"cgroup"``, see `ProcessManager`; by default that
+                of the manager.
 
         Returns:
             The process: running (and ready, if a readiness probe was given), or in state
@@ -260,6 +272,7 @@ class ProcessManager(SubprocessMethods):
             DeviceBusy: If a device did not become free and no other attempt is due.
             UnknownProcess: If a dependency is not registered.
             ProcessStillRunning: If a running process has this name.
+            ContainmentUnavailable: If no cgroup can be made; nothing was changed.
             InvalidConfiguration: If an argument is invalid, or if the dependencies form a
                 cycle.
             NotStarted: Outside the manager's block.
@@ -268,6 +281,8 @@ class ProcessManager(SubprocessMethods):
         """
         self._must_be_open()
         program, policy = Command.of(command), RestartPolicy.of(restart)
+        cgroups = self._supervisor.cgroups
+        mechanism = cgroups.mechanism if containment is None else containment
         arguments.one_line("name", name)
         arguments.flag("critical", critical)
         checked, wanted = (
@@ -290,12 +305,14 @@ class ProcessManager(SubprocessMethods):
             devices=wanted,
             device_patience=device_patience,
             oneshot=oneshot,
+            containment=mechanism,
             wait_for_dependencies=self._supervisor.dependency_waiter(
                 name, dependencies, wanted, device_patience
             ),
             earlier=self._registry.last_incarnation_of(name),
             supervisor=self._supervisor,
         )
+        cgroups.require(mechanism)
         self._supervisor.add(
             managed, critical=critical, dependencies=dependencies, bound_to=bound_to
         )

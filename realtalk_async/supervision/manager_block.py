@@ -47,6 +47,7 @@ class ManagerBlock(ManagerInspection):
         Raises:
             RuntimeError: If the manager was entered before.
             OSError: If the guard cannot be started.
+            ContainmentUnavailable: If the manager needs a cgroup that cannot be made.
         """
         if self._main_task is not None:
             raise RuntimeError("a ProcessManager can be entered only once")
@@ -135,7 +136,7 @@ class ManagerBlock(ManagerInspection):
         others continue.
         """
         try:
-            if not self._start_guard(ready):
+            if not await self._start_guard(ready):
                 return
             async with asyncio.TaskGroup() as tasks:
                 self._supervisor.begin(tasks, self._check_interval)
@@ -152,12 +153,15 @@ class ManagerBlock(ManagerInspection):
             self._supervisor.ending.set()
             self._is_open = False
 
-    def _start_guard(self, ready: asyncio.Future[None]) -> bool:
-        """Start the guard; hand its error to the caller that enters the block."""
+    async def _start_guard(self, ready: asyncio.Future[None]) -> bool:
+        """Start the guard, make a cgroup; hand errors to who enters the block."""
         try:
             if self._guard is not None:
                 self._guard.start()
+            self._supervisor.cgroups.require(self._supervisor.cgroups.mechanism)
         except OSError as error:
+            if self._guard is not None:
+                await self._guard.aclose()
             if not ready.done():
                 ready.set_exception(error)
             return False

@@ -27,7 +27,10 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     RestartFunction,
     Source,
 )
-from realtalk_async.supervision.lifecycle.options import SupervisionOptions
+from realtalk_async.supervision.lifecycle.options import (
+    SupervisionOptions,
+    check_containment,
+)
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.lifecycle.supervisor_port import (
     StandalonePort,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.command import Text
     from realtalk_async.supervision.kernel.leaks import IncarnationResources
     from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.reports.containment import Mechanism
     from realtalk_async.supervision.reports.explanation import Forecast
 
 MAX_SIZE = 1 << 40
@@ -96,6 +100,8 @@ class ManagedProcess(ProcessStreams):
             failure …
         device_patience: … for so many seconds.
         oneshot: Whether it is ready when it has exited with success, and stays so.
+        containment: How its descendants are found and ended, see `ProcessManager`;
+            ``"cgroup"`` needs a manager.
         wait_for_dependencies: Waits until its dependencies run; raises `ProcessDead` if
             one of them is dead. A manager passes it.
         earlier: The number of earlier incarnations under the same name.
@@ -121,6 +127,7 @@ class ManagedProcess(ProcessStreams):
         devices: Iterable[str] = (),
         device_patience: float = DEVICE_PATIENCE,
         oneshot: bool = False,
+        containment: Mechanism = "group",
         wait_for_dependencies: Callable[[], Awaitable[None]] | None = None,
         earlier: int = 0,
         supervisor: SupervisorPort | None = None,
@@ -142,6 +149,8 @@ class ManagedProcess(ProcessStreams):
         policy, checked = RestartPolicy.of(restart), checked_probes(probes)
         wanted = arguments.several("devices", devices, arguments.one_line, "names")
         check_oneshot(oneshot, policy, checked)
+        has_manager = supervisor is not None
+        check_containment(containment, process, has_manager=has_manager)
         if not isinstance(process, Command):
             _check_running_loop(name)
         self._logger = logger
@@ -164,6 +173,7 @@ class ManagedProcess(ProcessStreams):
                     wanted,
                     device_patience,
                     oneshot,
+                    containment,
                 ),
                 supervisor=StandalonePort(logger) if supervisor is None else supervisor,
                 capture=capture,

@@ -25,6 +25,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.supervision.coordination.background import BackgroundWork
 from realtalk_async.supervision.coordination.bonds import Bonds
+from realtalk_async.supervision.coordination.cgroups import Cgroups
 from realtalk_async.supervision.coordination.device_leases import DeviceLeases
 from realtalk_async.supervision.coordination.health_checks import check_periodically
 from realtalk_async.supervision.coordination.losses import fatal_loss
@@ -57,7 +58,10 @@ from realtalk_async.supervision.task import SupervisedTask
 
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
+    from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
+    from realtalk_async.supervision.kernel.spawning.limits import Limits
     from realtalk_async.supervision.policy.intensity import Intensity
+    from realtalk_async.supervision.reports.containment import Mechanism
     from realtalk_async.supervision.reports.kept_history import History
 
 Subscriber = Callable[[events.Event], object]
@@ -73,6 +77,7 @@ class Supervisor:
         strategy: The processes that are restarted together.
         intensity: The limit of restarts of all processes together.
         shutdown_timeout: Seconds after which the children that are left are killed.
+        containment: How the descendants of a child are found and ended, by default.
         on_loss: Called when a loss shuts the manager down, before the children are stopped.
         history: How much of the past is kept.
     """
@@ -85,6 +90,7 @@ class Supervisor:
         strategy: Strategy,
         intensity: Intensity,
         shutdown_timeout: float,
+        containment: Mechanism,
         on_loss: Callable[[], object],
         history: History,
     ) -> None:
@@ -97,6 +103,7 @@ class Supervisor:
         self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
         self.intensity = intensity
         self.guard = Guard(self._guard_lost) if guard else None
+        self.cgroups = Cgroups(self.guard, containment)
         self.ending = asyncio.Event()
         """Set when no process may be started any more."""
         self.critical: set[str] = set()
@@ -245,6 +252,9 @@ class Supervisor:
                 await self._stop_all()
             await self._end_escapees()
         finally:
+            left = await self.cgroups.aclose()
+            if left is not None:
+                self._logger.warning(MANAGER, f"The cgroup {left} cannot be removed")
             self.incidents.report_all()  # of those that died meanwhile
             self._background.cancel()
             if self.guard is not None:
@@ -252,6 +262,7 @@ class Supervisor:
 
     def kill_now(self) -> None:
         """Kill all children without waiting for the loop."""
+        self.cgroups.close_now()
         if self.guard is not None:
             self.guard.kill_now()
 
@@ -357,6 +368,10 @@ class Supervisor:
         """Tell the guard of a new process group."""
         if self.guard is not None:
             self.guard.add(pid)
+
+    def make_cgroup(self, name: str, limits: Limits | None) -> Cgroup:
+        """Make the cgroup of an incarnation of *name*."""
+        return self.cgroups.make(name, limits)
 
     def _note_for_shutdown(self, name: str) -> None:
         """Record that a process got a signal of its stop ladder, or has ended."""

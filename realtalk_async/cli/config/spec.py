@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from realtalk_async.supervision.policy.restart import Strategy
+    from realtalk_async.supervision.reports.containment import Mechanism
 
 
 DEVICE_PATIENCE = 30.0
@@ -73,6 +74,8 @@ class ProcessSpec:
     probes: tuple[Probe, ...] = ()
     ladder: Ladder = GRACEFUL
     max_size: int = MAX_SIZE
+    containment: Mechanism | None = None
+    """That of `AppSpec` if None."""
     line: int | None = None
     """The line of the file that begins the process, counted from 1."""
 
@@ -108,6 +111,14 @@ class AppSpec:
     """Seconds."""
     shutdown_timeout: float = SHUTDOWN_TIMEOUT
     """Seconds that the stop of all processes may take; then the rest is killed."""
+    containment: Mechanism = "group"
+    """How the descendants of the processes are found and ended."""
+
+    @property
+    def needs_cgroup(self) -> bool:
+        """Whether a process is to be contained by a cgroup."""
+        each = (one.containment or self.containment for one in self.processes)
+        return "cgroup" in each
 
     @property
     def is_single_command(self) -> bool:
@@ -237,6 +248,10 @@ def _describe(process: ProcessSpec) -> str:
     if process.devices:
         traits.append(f"devices {', '.join(process.devices)}")
     traits += [f"{probe.purpose} probe {probe.name}" for probe in process.probes]
+    if process.command.limits:
+        traits.append(f"limits {process.command.limits}")
+    if process.containment is not None:
+        traits.append(f"containment {process.containment}")
     if process.ladder != GRACEFUL:
         traits.append(f"stopped by {process.ladder!r}")
     return f"{process.command_line}  ({'; '.join(traits)})"

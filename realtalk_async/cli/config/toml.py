@@ -23,6 +23,8 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
     restart = { mode = "permanent", max_failures = 10 }
     ladder = [["INT", 0.5], ["TERM", 2]]
     devices = ["hw:0"]                     # no two processes have it at a time
+    limits = { memory = "512M", cpu = 60 } # also processes, open_files
+    containment = "cgroup"                 # also for all processes, at the top
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
         model.max_restarts,
         model.window,
         model.shutdown_timeout,
+        model.containment,
     )
 
 
@@ -104,6 +107,7 @@ def _process(
         env=env | table.env,
         cwd=os.path.join(base, table.cwd) or None,
         options={key: value for key, value in options.items() if value is not None},
+        limits=table.limits.limits(),
     )
     return ProcessSpec(
         name,
@@ -118,6 +122,7 @@ def _process(
         probes=tuple(table.probes),
         ladder=table.ladder,
         max_size=table.max_size,
+        containment=table.containment,
         line=line,
     )
 

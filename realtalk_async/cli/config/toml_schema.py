@@ -30,10 +30,13 @@ from realtalk_async.supervision import (
     TRANSIENT,
     Command,
     Ladder,
+    Limits,
     Probe,
     RestartPolicy,
 )
 from realtalk_async.supervision.kernel.exit_status import signal_number
+from realtalk_async.supervision.kernel.spawning.limits import MIN_MEMORY, MIN_OPEN_FILES
+from realtalk_async.supervision.lifecycle.options import check_containment
 from realtalk_async.supervision.policy.probes import Purpose
 from realtalk_async.supervision.policy.restart import Mode, Strategy
 from realtalk_async.supervision.probing.builtin_probes import (
@@ -42,6 +45,7 @@ from realtalk_async.supervision.probing.builtin_probes import (
     tcp_probe,
 )
 from realtalk_async.supervision.process import MAX_SIZE, check_oneshot
+from realtalk_async.supervision.reports.containment import Mechanism
 
 T = TypeVar("T")
 
@@ -319,6 +323,58 @@ def _check_oneshot(oneshot: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
     return oneshot
 
 
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+"""Bytes by the letter after a number."""
+
+
+def _read_size(value: object) -> object:
+    """Return the bytes of a number, or of a text such as ``512M`` (binary units)."""
+    found = (
+        re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", value)
+        if isinstance(value, str)
+        else None
+    )
+    return int(found[1]) * SIZES[found[2]] if found else value
+
+
+Size = Annotated[
+    int,
+    Field(ge=MIN_MEMORY),
+    BeforeValidator(_read_size),
+    must_be('a number of bytes, 1 MiB or more, or a string such as "512M" or "2G"'),
+]
+OpenFiles = Annotated[
+    int,
+    Field(ge=MIN_OPEN_FILES),
+    must_be(f"a whole number, {MIN_OPEN_FILES} or more"),
+]
+
+
+class LimitsTable(Table):
+    """``[process.NAME.limits]``: the arguments of `Limits`."""
+
+    memory: Size | None = None
+    processes: Times | None = None
+    cpu: Times | None = None
+    open_files: OpenFiles | None = None
+
+    def limits(self) -> Limits | None:
+        """Return the limits; None if there are none."""
+        return Limits(**dict(self)) or None
+
+
+def _check_containment(
+    containment: Mechanism | None, info: ValidationInfo
+) -> Mechanism | None:
+    """Check it with the keys before it; a key with a problem is absent."""
+    others = {key: info.data.get(key) for key in ("user", "group")}
+    given = {key: value for key, value in others.items() if value is not None}
+    check_containment(
+        containment or "group", Command("true", options=given), has_manager=True
+    )
+    return containment
+
+
 class ProcessTable(Table):
     """``[process.NAME]``."""
 
@@ -328,6 +384,11 @@ class ProcessTable(Table):
     user: NameOrId | None = None
     group: NameOrId | None = None
     umask: Count | None = None
+    limits: LimitsTable = LimitsTable()
+    containment: Annotated[
+        Annotated[Mechanism, _one_of(Mechanism)] | None,
+        AfterValidator(_check_containment),
+    ] = None
     restart: Annotated[RestartTable, BeforeValidator(_read_mode)] = RestartTable()
     critical: Flag = False
     depends_on: Texts = []
@@ -348,6 +409,7 @@ class File(Table):
     max_restarts: Count | None = None
     window: Seconds = 60.0
     shutdown_timeout: Number = SHUTDOWN_TIMEOUT
+    containment: Annotated[Mechanism, _one_of(Mechanism)] = "group"
     env: Variables = {}
     process: dict[Name, ProcessTable] = {}
 
@@ -367,6 +429,8 @@ def table_model(path: Path, content: dict[str, Any]) -> type[Table]:
             return ProcessTable
         case ("process", _, "restart"):
             return RestartTable
+        case ("process", _, "limits"):
+            return LimitsTable
         case ("process", name, "probes", int(number)):
             return probe_model(content["process"][name]["probes"][number])
         case _:

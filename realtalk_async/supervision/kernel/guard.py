@@ -76,6 +76,7 @@ class Guard:
         """``NAME=value`` as in a child's environment; no other app has the same."""
         self._on_lost = on_lost
         self._reported: set[int] = set()
+        self._cgroups: set[str] = set()
         self._started_in: tuple[asyncio.AbstractEventLoop, FairPoller] | None = None
         self._launcher: ChildProcess | None = None
         self._connection: socket.socket | None = None
@@ -143,6 +144,16 @@ class Guard:
         self._reported.add(pid)
         self._send(f"+{pid}\n")
 
+    def add_cgroup(self, path: str) -> None:
+        """
+        Report a cgroup that is about to be made; the guard ends and removes it.
+
+        It is sent at once: no moment is left at which a killed app leaves it behind.
+        """
+        self._cgroups.add(path)
+        self._send(f"cgroup {path}\n")
+        self._flush()
+
     def discard(self, pid: int) -> None:
         """Report that a process and its whole group are gone."""
         if pid in self._reported:
@@ -161,7 +172,7 @@ class Guard:
             # One write for all reports of this turn of the loop: each write wakes the
             # guard. Until then the tag of the children is enough.
             self._loop.call_soon(self._flush)
-        self._unsent += line.encode()
+        self._unsent += os.fsencode(line)
 
     def _flush(self) -> None:
         """Send what the guard can take now, and the rest as soon as it reads."""
@@ -192,7 +203,9 @@ class Guard:
             self._loop.call_soon(self._lose, connection, str(exc))
 
     def _all_reports(self) -> bytes:
-        return "".join(f"+{pid}\n" for pid in self._reported).encode()
+        cgroups = "".join(f"cgroup {path}\n" for path in self._cgroups)
+        leaders = "".join(f"+{pid}\n" for pid in self._reported)
+        return os.fsencode(cgroups + leaders)
 
     # ---- one guard
 

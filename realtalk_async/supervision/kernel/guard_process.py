@@ -6,8 +6,9 @@ Run as a script with nothing but the standard library, so that it starts in mill
 It is no child of the app: a shell has left it behind, or ``detach`` makes it leave. It has
 a session of its own, writes ``ready`` to stdin (a socket), reads from there which sessions
 the app has started, and waits until the app is gone. Then it ends every
-process that carries TAG in its environment or belongs to one of these sessions: SIGTERM,
-`GRACE` seconds, SIGKILL until none is left. The line ``dismiss`` ends the guard instead.
+process that carries TAG in its environment or belongs to one of these sessions, or to a
+cgroup of the app: SIGTERM, `GRACE` seconds, SIGKILL until none is left. The cgroups are
+removed then. The line ``dismiss`` ends the guard instead.
 """
 
 from __future__ import annotations
@@ -46,16 +47,67 @@ def has_tag(pid: int, tag: bytes) -> bool:
         return False
 
 
-def find_children(tag: bytes, reported: dict[int, str]) -> list[int]:
+class Reports:
+    """What the app has reported."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, str] = {}
+        """
+        Session leaders (or single processes) by pid, with their start time: another
+        process that has got the same pid has another start time.
+        """
+        self.cgroups: set[str] = set()
+        """The folders of the app's cgroups."""
+
+
+def find_members(cgroups: set[str]) -> list[int]:
+    """Return the pids of all members of cgroups, and of those beneath them."""
+    found: list[int] = []
+    for cgroup in cgroups:
+        for folder, _, _ in os.walk(cgroup):
+            try:
+                with open(os.path.join(folder, "cgroup.procs")) as file:
+                    found += [pid for line in file if (pid := int(line))]
+            except OSError:
+                continue  # removed meanwhile
+    return found
+
+
+def kill_members(cgroups: set[str]) -> None:
+    """Kill all members of each cgroup in one step, if the kernel can (5.14)."""
+    for cgroup in cgroups:
+        try:
+            descriptor = os.open(os.path.join(cgroup, "cgroup.kill"), os.O_WRONLY)
+            try:
+                os.write(descriptor, b"1")
+            finally:
+                os.close(descriptor)
+        except OSError:
+            continue
+
+
+def remove_cgroups(cgroups: set[str]) -> None:
+    """Remove the cgroups, for `GRACE` seconds at most: a dying member holds one."""
+    deadline = time.monotonic() + GRACE
+    while any(map(os.path.isdir, cgroups)) and time.monotonic() < deadline:
+        for cgroup in cgroups:
+            for folder, _, _ in os.walk(cgroup, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    time.sleep(0.002)
+
+
+def find_children(tag: bytes, reports: Reports) -> list[int]:
     """
     Return the pids of the app's living descendants.
 
     Args:
         tag: The tag in the environment of the app's children.
-        reported: Session leaders (or single processes) by pid, with their start time:
-            another process that has got the same pid has another start time. Receives
-            the descendants that only their parents show.
+        reports: What the app has reported. It receives the descendants that only their
+            parents show.
     """
+    reported, contained = reports.leaders, set(find_members(reports.cgroups))
     found: dict[int, None] = {}
     others: dict[int, list[str]] = {}
     for entry in os.listdir("/proc"):
@@ -67,7 +119,8 @@ def find_children(tag: bytes, reported: dict[int, str]) -> list[int]:
         is_reported = reported.get(int(entry)) == fields[19]
         session = int(fields[3])
         in_session = session in reported and not is_reused(session, reported)
-        if is_reported or in_session or has_tag(int(entry), tag):
+        is_known = is_reported or in_session or int(entry) in contained
+        if is_known or has_tag(int(entry), tag):
             found[int(entry)] = None
         else:
             others[int(entry)] = fields
@@ -99,21 +152,23 @@ def send_signal(pids: list[int], number: int) -> None:
                 break
 
 
-def end_children(tag: bytes, reported: dict[int, str]) -> None:
+def end_children(tag: bytes, reports: Reports) -> None:
     """End all descendants of the app: SIGTERM, then SIGKILL until none is left."""
     began = time.monotonic()
-    left = find_children(tag, reported)
+    left = find_children(tag, reports)
     send_signal(left, signal.SIGTERM)
     while left and time.monotonic() - began < GRACE:
         time.sleep(0.02)
-        left = find_children(tag, reported)
+        left = find_children(tag, reports)
     # A single scan may miss a process that is just being spawned or forked.
     empty = 0
     while empty < EMPTY_SCANS and time.monotonic() - began < TIME_LIMIT:
+        kill_members(reports.cgroups)
         send_signal(left, signal.SIGKILL)
         time.sleep(0.005)
-        left = find_children(tag, reported)
+        left = find_children(tag, reports)
         empty = 0 if left else empty + 1
+    remove_cgroups(reports.cgroups)
 
 
 def watch(app: int, start: str) -> int:
@@ -155,13 +210,13 @@ def detach() -> None:
     write(b"pid %d\n" % os.getpid())
 
 
-def wait_for_app(exit_notice: int, reported: dict[int, str]) -> bool:
+def wait_for_app(exit_notice: int, reports: Reports) -> bool:
     """
     Read the app's reports until it is gone.
 
     Args:
         exit_notice: What `watch` has returned.
-        reported: Receives the reports.
+        reports: Receives the reports.
 
     Returns:
         True if the app dismissed the guard, False if the app died.
@@ -172,9 +227,9 @@ def wait_for_app(exit_notice: int, reported: dict[int, str]) -> bool:
     while True:
         ready = select.select(waiting, [], [])[0]
         if 0 not in ready:
-            return read_rest(buffered, reported)
+            return read_rest(buffered, reports)
         data = read()
-        buffered, dismissed = handle_lines(buffered + data, reported)
+        buffered, dismissed = handle_lines(buffered + data, reports)
         if dismissed or not data:
             return dismissed
 
@@ -189,7 +244,7 @@ def read() -> bytes:
         return os.read(0, 65536)
 
 
-def read_rest(buffered: bytes, reported: dict[int, str]) -> bool:
+def read_rest(buffered: bytes, reports: Reports) -> bool:
     """
     Read the last reports of a dead app until the pipe ends, for `GRACE` seconds at most.
 
@@ -203,32 +258,39 @@ def read_rest(buffered: bytes, reported: dict[int, str]) -> bool:
             data = read()
             if not data:
                 break
-            buffered, dismissed = handle_lines(buffered + data, reported)
+            buffered, dismissed = handle_lines(buffered + data, reports)
     return dismissed
 
 
-def handle_lines(data: bytes, reported: dict[int, str]) -> tuple[bytes, bool]:
+def handle_lines(data: bytes, reports: Reports) -> tuple[bytes, bool]:
     """Handle all complete lines; return the rest, and whether the app dismissed the guard."""
     *lines, rest = data.split(b"\n")
     for line in lines:
         if line == b"dismiss":
             return rest, True
-        handle_report(line.decode(), reported)
+        handle_report(os.fsdecode(line), reports)
     return rest, False
 
 
-def handle_report(line: str, reported: dict[int, str]) -> None:
-    """Handle ``+PID``, ``-PID`` or ``reset``, which is followed by all that is left."""
+def handle_report(line: str, reports: Reports) -> None:
+    """
+    Handle ``+PID``, ``-PID`` or ``cgroup PATH``.
+
+    ``reset`` is followed by all that is left.
+    """
     if line == "reset":
-        reported.clear()
+        reports.leaders.clear()
+        return
+    if line.startswith("cgroup "):
+        reports.cgroups.add(line.removeprefix("cgroup "))
         return
     pid = int(line[1:])
     if line[0] == "+":
         fields = read_stat(pid)
         # A process that is gone already may have left a group, whose number stays taken.
-        reported[pid] = fields[19] if fields else ""
+        reports.leaders[pid] = fields[19] if fields else ""
     else:
-        reported.pop(pid, None)
+        reports.leaders.pop(pid, None)
 
 
 def main() -> None:
@@ -236,19 +298,19 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     tag, app, start = sys.argv[1].encode(), int(sys.argv[2]), sys.argv[3]
-    reported: dict[int, str] = {}
+    reports = Reports()
     try:
         exit_notice = watch(app, start)
     except ProcessLookupError:
-        dismissed = read_rest(b"", reported)
+        dismissed = read_rest(b"", reports)
     else:
         if "detach" in sys.argv[4:]:
             detach()
         os.setsid()
         write(b"ready\n")
-        dismissed = wait_for_app(exit_notice, reported)
+        dismissed = wait_for_app(exit_notice, reports)
     if not dismissed:
-        end_children(tag, reported)
+        end_children(tag, reports)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def with_default_signals(
     """
     if _has_default_signals():
         return argv
-    _must_exist(argv[0], env, cwd)
+    must_exist(argv[0], env, cwd)
     return (sys.executable, "-I", "-S", CLEAN_EXEC, *argv)
 
 
@@ -203,8 +203,15 @@ def _has_default_signals() -> bool:
     )
 
 
-def _must_exist(program: str, env: Mapping[str, str], cwd: str | None) -> None:
-    """Raise FileNotFoundError if the program is nowhere, as its own start would."""
+def must_exist(program: str, env: Mapping[str, str], cwd: str | None) -> None:
+    """
+    Raise the error of a program that is nowhere or not executable, as its start would.
+
+    Raises:
+        OSError: If the program, or its working directory, cannot be used.
+    """
     path = os.path.join(cwd or "", program) if os.sep in program else program
     if shutil.which(path, path=os.pathsep.join(os.get_exec_path(env))) is None:
+        if os.sep in program and os.path.exists(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)

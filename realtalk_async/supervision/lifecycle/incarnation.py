@@ -18,10 +18,12 @@ from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.child_process import make_asyncio_process
+from realtalk_async.supervision.kernel.spawning.limits import describe_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
     from realtalk_async.supervision.kernel.fair_poller import OnError
@@ -43,6 +45,8 @@ class Incarnation(abc.ABC):
     exit_status: ExitStatus | None = None
     """None while it runs."""
     usage: Usage | None = None
+    limit_reached: str = ""
+    """The limit that ended it, in words; empty if none did."""
     group_gone: bool = False
     """Whether the group was found empty; it is never signalled again then."""
 
@@ -148,6 +152,9 @@ class Spawned(Incarnation):
         OSError: If the operating system refuses to start it.
     """
 
+    cgroup: Cgroup | None = None
+    """The cgroup that it enters; see `Contained`."""
+
     def __init__(
         self,
         command: Command,
@@ -159,6 +166,7 @@ class Spawned(Incarnation):
         on_error: OnError,
     ) -> None:
         self._on_exit = on_exit
+        self._limits = command.limits
         self._running: Running = spawn(
             command,
             extra_env=environment,
@@ -166,6 +174,7 @@ class Spawned(Incarnation):
             get_memory=get_memory,
             on_exit=self._note_exit,
             on_error=on_error,
+            cgroup=self.cgroup,
         )
         child = self._running.child
         self._process: asyncio.subprocess.Process | None = None
@@ -202,6 +211,10 @@ class Spawned(Incarnation):
         self.exit_status = child.exit_status
         self.noticed, self.ended = child.noticed, child.ended
         self.usage = child.usage
+        if self._limits is not None and not self.limit_reached:
+            self.limit_reached = describe_end(
+                self._limits, self.exit_status, self.usage
+            )
         self.close_stdin()
         for reader in self._running.readers.values():
             # The newest output belongs to the crash report.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from realtalk_async.exceptions import DeviceBusy, SpawnFailed
     from realtalk_async.supervision.lifecycle.app_callbacks import RestartFunction
     from realtalk_async.supervision.output.capture import Capture
+    from realtalk_async.supervision.reports.containment import Mechanism
     from realtalk_async.supervision.reports.kept_history import Earlier
     from realtalk_async.supervision.reports.report import (
         IncarnationReport,
@@ -94,6 +95,11 @@ class LifecycleState:
         return bool(self.records) and self.records[-1].alive
 
     @property
+    def containment(self) -> Mechanism:
+        """How the descendants of an incarnation are found and ended."""
+        return "group"
+
+    @property
     def is_oneshot(self) -> bool:
         """Whether it is ready when it has finished, and stays so."""
         return False
@@ -136,6 +142,7 @@ class LifecycleState:
             record.exit_status if record else None,
             record.cause if record else None,
             self.reason,
+            self.containment,
         )
 
     def _add_record(self, record: IncarnationRecord, most: int | None) -> bool:

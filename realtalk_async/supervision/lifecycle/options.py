@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from realtalk_async import arguments
+from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.reports.containment import Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -12,6 +17,9 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.ladder import Ladder
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.policy.restart import RestartPolicy
+
+OTHER_USER = {"user", "group", "extra_groups"}
+"""The options of a command that take its right to enter a cgroup of the app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,40 @@ class SupervisionOptions:
     """Seconds of retries while another program holds one of its devices."""
     oneshot: bool = False
     """Whether it is ready when it has finished, and stays so."""
+    containment: Mechanism = "group"
+    """How its descendants are found and ended."""
 
     @property
     def must_be_ready(self) -> bool:
         """Whether the process has a readiness probe, or is ready when it has finished."""
         return self.oneshot or any(
             probe.purpose == "readiness" for probe in self.probes
+        )
+
+
+def check_containment(mechanism: object, process: object, *, has_manager: bool) -> None:
+    """
+    Check how the descendants of a process are to be found and ended.
+
+    Raises:
+        InvalidConfiguration: If the process cannot be contained in that way.
+    """
+    arguments.choice("containment", mechanism, get_args(Mechanism))
+    if mechanism == "group":
+        return
+    if not has_manager:
+        raise InvalidConfiguration(
+            "containment='cgroup' needs a ProcessManager, which removes the cgroup: use "
+            "manager.start(…)"
+        )
+    if not isinstance(process, Command):
+        raise InvalidConfiguration(
+            "containment='cgroup' needs a Command: a running process cannot be moved with "
+            "all that it has started"
+        )
+    if refused := OTHER_USER & process.options.keys():
+        raise InvalidConfiguration(
+            f"containment='cgroup' does not allow the option {min(refused)!r} of the "
+            f"command: another user may not enter a cgroup of the app; let the program "
+            f"change the user itself (setpriv, runuser)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
@@ -20,11 +21,8 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
     StartRefused,
     call_app_function,
 )
-from realtalk_async.supervision.lifecycle.incarnation import (
-    Adopted,
-    Incarnation,
-    Spawned,
-)
+from realtalk_async.supervision.lifecycle.contained import spawn_incarnation
+from realtalk_async.supervision.lifecycle.incarnation import Adopted, Incarnation
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.lifecycle.lifecycle_state import starter
 from realtalk_async.supervision.lifecycle.termination import run_ladder
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.lifecycle.supervisor_port import SupervisorPort
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.policy.probes import Probe, Probed
+    from realtalk_async.supervision.reports.containment import Mechanism
 
 
 class ProcessLifecycle(Lifecycle, CaptureListener):
@@ -125,6 +124,11 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
     def is_oneshot(self) -> bool:
         """Whether it is ready when it has finished, and stays so."""
         return self.options.oneshot
+
+    @property
+    def containment(self) -> Mechanism:
+        """How its descendants are found and ended."""
+        return self.options.containment
 
     # ---- requests
 
@@ -229,20 +233,19 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
             self._enter(State.RUNNING, "running")
 
     def _spawn(self, source: Source, record: IncarnationRecord) -> Incarnation:
+        on_exit, on_error = partial(self._on_exit, record), partial(self.fail, record)
+        on_data = self._capture.append
         if not isinstance(source, Command):
-            return Adopted(
-                source,
-                on_data=self._capture.append,
-                on_exit=lambda: self._on_exit(record),
-                on_error=lambda error: self.fail(record, error),
-            )
-        return Spawned(
+            return Adopted(source, on_data=on_data, on_exit=on_exit, on_error=on_error)
+        return spawn_incarnation(
+            self.name,
+            self.options.containment,
+            self._supervisor,
             source,
-            environment=self._supervisor.environment,
-            on_data=self._capture.append,
+            on_data=on_data,
             get_memory=self._capture.writable_memory,
-            on_exit=lambda: self._on_exit(record),
-            on_error=lambda error: self.fail(record, error),
+            on_exit=on_exit,
+            on_error=on_error,
         )
 
     async def _supervise(self) -> None:
@@ -329,9 +332,7 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
         elif record is None or record.cause is None:
             return GiveUp("it cannot be killed, so no other incarnation is started")
         else:
-            cause, status = record.cause, record.exit_status
-            if cause in {Cause.SPAWN_FAILED, Cause.UNHEALTHY, Cause.INTERNAL_ERROR}:
-                how = record.summary
+            cause, status, how = record.cause, record.exit_status, record.why
         if self._busy_retries is not None and record is not None:
             if not self._device_was_busy(record, cause):
                 self._busy_retries.reset()

@@ -141,6 +141,8 @@ class IncarnationRecord:
     def summarise(self) -> str:
         """Return how the incarnation ended, in words."""
         how = describe_exit(self.exit_status)
+        if self.limit_reached:
+            how = f"{how} ({self.limit_reached})"
         if self.error is not None:
             how = f"ended because of an internal error ({self.error!r}); {how}"
         elif self.unhealthy:
@@ -156,6 +158,19 @@ class IncarnationRecord:
             how = how.removeprefix("killed by ")
             return f"{how}, escalated" if self.escalated else how
         return f"{step}; {how}"
+
+    @property
+    def limit_reached(self) -> str:
+        """The limit that ended it, in words; empty if none did."""
+        if self.running is None or self.stopping:
+            return ""
+        return self.running.limit_reached
+
+    @property
+    def why(self) -> str:
+        """Its end in words if the exit status does not say why; empty if it does."""
+        unsaid = {Cause.SPAWN_FAILED, Cause.UNHEALTHY, Cause.INTERNAL_ERROR}
+        return self.summary if self.cause in unsaid or self.limit_reached else ""
 
     def count(self) -> Earlier:
         """Return what remains of it when it is no longer kept."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from realtalk_async.events import Event
     from realtalk_async.logs import Logger
+    from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
+    from realtalk_async.supervision.kernel.spawning.limits import Limits
     from realtalk_async.supervision.policy.restart import Decision, Restart
 
 
@@ -62,6 +64,10 @@ class SupervisorPort(Protocol):
 
     def group_ended(self, pid: int) -> None:
         """Remove a process group from the guard."""
+        ...
+
+    def make_cgroup(self, name: str, limits: Limits | None) -> Cgroup:
+        """Make the cgroup of an incarnation of *name*; raise OSError if that fails."""
         ...
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
@@ -131,6 +137,10 @@ class StandalonePort:
 
     def group_ended(self, pid: int) -> None:
         """Do nothing: there is no guard."""
+
+    def make_cgroup(self, name: str, limits: Limits | None) -> Cgroup:
+        """Raise NotImplementedError: nothing would remove the cgroup."""
+        raise NotImplementedError
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*."""

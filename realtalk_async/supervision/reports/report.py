@@ -65,7 +65,7 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"out of memory|cannot allocate memory|MemoryError", re.IGNORECASE),
         "out of memory",
-        "the machine ran out of memory",
+        "the machine ran out of memory, or the program reached its limit",
     ),
     (
         re.compile(r"permission denied", re.IGNORECASE),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.supervision.kernel.exit_status import ExitStatus
+    from realtalk_async.supervision.reports.containment import Mechanism
 
 Status = Literal["running", "dead"]
 
@@ -67,6 +68,8 @@ class ProcessStatus:
     """Why the last incarnation ended; None while it runs."""
     reason: str
     """The state in words: what happens now, or how it ended and what follows."""
+    containment: Mechanism = "group"
+    """How its descendants are found and ended: by process group, or by cgroup."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the status ready for JSON."""
@@ -83,13 +86,16 @@ class ProcessStatus:
             "exit_status": self.exit_status,
             "cause": self.cause and str(self.cause),
             "reason": self.reason,
+            "containment": self.containment,
         }
 
     def __str__(self) -> str:
         state = "" if self.status == str(self.state) else f" ({self.state})"
         pid = f", pid {self.pid}" if self.pid is not None else ""
         up = f", up {format_hms(self.uptime)}" if self.status == "running" else ""
+        cgroup = "" if self.containment == "group" else f", {self.containment}"
         why = "" if self.reason == str(self.state) else f"; {self.reason}"
         return (
-            f"{self.name}: {self.status}{state}{pid}{up}, restarts {self.restarts}{why}"
+            f"{self.name}: {self.status}{state}{pid}{up}{cgroup}, "
+            f"restarts {self.restarts}{why}"
         )

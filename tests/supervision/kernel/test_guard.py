@@ -332,10 +332,11 @@ async def test_a_guard_that_does_not_read_blocks_nothing_and_misses_no_report():
 def test_a_guard_that_has_missed_reports_gets_all_that_are_left():
     """After `reset`."""
     here = os.getpid()
+    reports = guard_process.Reports()
     rest, dismissed = guard_process.handle_lines(
-        b"+%d\nreset\n+1\n-7\n+" % here, reported := {}
+        b"+%d\nreset\n+1\n-7\n+" % here, reports
     )
-    assert (rest, dismissed, list(reported)) == (b"+", False, [1])
+    assert (rest, dismissed, list(reports.leaders)) == (b"+", False, [1])
 
 
 async def test_a_stopped_guard_does_not_delay_the_end_of_the_manager(
@@ -468,9 +469,12 @@ async def test_the_guard_does_not_kill_a_process_that_reuses_a_reported_pid():
     other = await asyncio.create_subprocess_exec("sleep", "1000")
     try:
         start = guard_process.read_stat(other.pid)[19]
-        find = partial(guard_process.find_children, b"TAG=of no process")
-        assert find({other.pid: start}) == [other.pid]
-        assert find({other.pid: "12345"}) == []
+        reports = guard_process.Reports()
+        find = partial(guard_process.find_children, b"TAG=of no process", reports)
+        reports.leaders[other.pid] = start
+        assert find() == [other.pid]
+        reports.leaders[other.pid] = "12345"
+        assert find() == []
     finally:
         other.kill()
         await other.wait()
