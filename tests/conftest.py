@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from realtalk_async.exceptions import ContainmentUnavailable
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.kernel.cgroups.manager_cgroup import ManagerCgroup
 from realtalk_async.supervision.output import spill
 from realtalk_async.testing import leaks
 
@@ -159,6 +161,16 @@ async def manager(logger):
     """Yield a manager that checks its children every 50 ms."""
     async with ProcessManager(logger, check_interval=0.05) as manager:
         yield manager
+
+
+@pytest.fixture(scope="session")
+def can_make_cgroups():
+    """Skip a test where this machine can make no cgroup, with the reason."""
+    try:
+        made = ManagerCgroup(lambda _path: None)
+    except ContainmentUnavailable as error:
+        pytest.skip(str(error))
+    made.close_now()
 
 
 @pytest.fixture

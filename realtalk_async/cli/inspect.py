@@ -105,7 +105,7 @@ def _print_app(app: JsonObject) -> None:
     for status in processes_of(app):
         table.add_row(*_cells(status))
     console.print(table)
-    if any(one["containment"] != "group" for one in processes_of(app)):
+    if any(map(_containment_of, processes_of(app))):
         how = cast("JsonObject", app["containment"])
         cannot = "; ".join(cast("list[str]", how["cannot"]))
         text = f"containment: {how['path']}; what it cannot do: {cannot}"
@@ -123,7 +123,7 @@ def describe_losses(degraded: Mapping[str, str]) -> list[str]:
 
 
 def _cells(status: JsonObject) -> Iterable[str]:
-    state = str(status["state"])
+    state, reason = str(status["state"]), str(status["reason"])
     style = STATE_STYLES.get(state, "dim")
     return (
         _escape(status["name"]),
@@ -133,14 +133,13 @@ def _cells(status: JsonObject) -> Iterable[str]:
         format_hms(cast("float", status["uptime"])),
         _or_dash(status["restarts"]),
         _or_dash(status["exit_status"]),
-        _escape(_with_containment(status)),
+        _escape("; ".join(filter(None, (_containment_of(status), reason)))),
     )
 
 
-def _with_containment(status: JsonObject) -> str:
-    """Return the reason of a state, after the containment if that is not the default."""
-    how = status["containment"]
-    return str(status["reason"]) if how == "group" else f"{how}; {status['reason']}"
+def _containment_of(status: JsonObject) -> str:
+    """Return the containment of a process; "" for the default, and of older versions."""
+    return str(status.get("containment", "group")).removeprefix("group")
 
 
 def _escape(value: object) -> str:

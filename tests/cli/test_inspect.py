@@ -126,6 +126,18 @@ async def test_with_two_apps_one_must_be_chosen(app, manager, socket_path):
     await run(lambda: realtalk("logs", "--app", str(app.pid)))
 
 
+@pytest.mark.usefixtures("can_make_cgroups")
+async def test_ps_shows_a_containment_that_is_not_the_default(manager, socket_path):
+    await manager.start("one", programs.runs())
+    plain = await anyio.to_thread.run_sync(realtalk, "ps")
+    assert "group" not in plain
+    await manager.start("two", programs.runs(), containment="cgroup")
+    found = await anyio.to_thread.run_sync(realtalk, "ps")
+    assert re.search(r"^one .* running *$", found, re.MULTILINE)
+    assert re.search(r"^two .* cgroup; running *$", found, re.MULTILINE)
+    assert f"containment: {manager.containment.path}; what it cannot do: " in found
+
+
 def test_without_a_running_app_the_message_says_how_to_get_one():
     assert "no running app was found" in realtalk("ps")
     assert "realtalk-async run" in realtalk("logs", code=1)

@@ -37,6 +37,8 @@ async def test_ps_gives_the_app_and_every_process(manager, socket_path):
     (app,) = found["processes"]
     assert (app["name"], app["state"]) == ("app", "running")
     assert app["pid"] == manager.processes["app"].pid
+    assert app["containment"] == "group"
+    assert found["containment"] == manager.containment.to_dict()
 
 
 async def test_tail_gives_the_newest_lines_of_both_streams(manager, socket_path):

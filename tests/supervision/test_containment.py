@@ -26,19 +26,7 @@ from realtalk_async.supervision.kernel.cgroups import manager_cgroup
 from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
 from realtalk_async.testing import programs
 
-
-def why_none():
-    """Return why this machine can make no cgroup; "" if it can."""
-    try:
-        made = manager_cgroup.ManagerCgroup(lambda _: None)
-    except ContainmentUnavailable as error:
-        return str(error)
-    made.close_now()
-    return ""
-
-
-NONE = why_none()
-needs_cgroup = pytest.mark.skipif(bool(NONE), reason=NONE)
+needs_cgroup = pytest.mark.usefixtures("can_make_cgroups")
 
 DAEMON = textwrap.dedent(
     """

@@ -4,7 +4,13 @@ import pytest
 
 from realtalk_async.cli.config.spec import InvalidSpec, describe_start_order, warnings
 from realtalk_async.cli.config.toml import parse_toml
-from realtalk_async.supervision import GRACEFUL, TRANSIENT, Ladder, ProcessManager
+from realtalk_async.supervision import (
+    GRACEFUL,
+    TRANSIENT,
+    Ladder,
+    Limits,
+    ProcessManager,
+)
 from realtalk_async.supervision.process import MAX_SIZE
 
 
@@ -20,6 +26,7 @@ check_interval = 0.5
 max_restarts = 20
 window = 90
 shutdown_timeout = 20
+containment = "cgroup"
 
 [env]
 LANG = "C"
@@ -39,6 +46,8 @@ probes = [{ line = "ready", timeout = 30 }, { silence = 5, stream = "stderr" }]
 max_size = 1000
 devices = ["hw:0", "hw:1"]
 device_patience = 5
+limits = { memory = "512M", processes = 50, cpu = 60, open_files = 256 }
+containment = "group"
 
 [process.db]
 command = "exec db"
@@ -68,6 +77,14 @@ def test_every_option_of_a_process_has_a_key():
     assert app.max_size == 1000
     assert app.devices == ("hw:0", "hw:1")
     assert app.device_patience == 5
+    assert app.command.limits == Limits(512 << 20, 50, 60, 256)
+    assert db.command.limits is None
+    assert (app.containment, db.containment, spec.containment) == (
+        "group",
+        None,
+        "cgroup",
+    )
+    assert spec.needs_cgroup
 
 
 def test_every_built_in_probe_has_a_key():
@@ -156,6 +173,23 @@ def test_a_missing_key_has_the_default_of_process_manager():
             "process.a.devices: must be a list of strings, not 'hw:0'",
         ),
         ("umask = true", "process.a.umask: must be a whole number, 0 or more"),
+        ('limits = "512M"', "process.a.limits: must be a table, not '512M'"),
+        (
+            'limits = { memory = "512 apples" }',
+            "process.a.limits.memory: must be a number of bytes, 1 MiB or more, or",
+        ),
+        ("limits = { memory = 512 }", "must be a number of bytes, 1 MiB or more"),
+        ("limits = { cpu = 0.5 }", "must be a whole number, 1 or more, not 0.5"),
+        ("limits = { open_files = 3 }", "must be a whole number, 4 or more, not 3"),
+        ("limits = { memroy = 1 }", "no such key; did you mean 'memory'? the keys are"),
+        (
+            'containment = "jail"',
+            "process.a.containment: must be one of 'group', 'cgroup'",
+        ),
+        (
+            'containment = "cgroup"\nuser = "nobody"',
+            "containment='cgroup' does not allow the option 'user'",
+        ),
     ],
 )
 def test_a_problem_names_line_key_and_allowed_values(line, expected):
@@ -190,6 +224,23 @@ def test_a_problem_names_line_key_and_allowed_values(line, expected):
 )
 def test_a_problem_outside_of_the_processes_is_reported(text, expected):
     assert any(expected in one for one in problems(parse_toml, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2097152", 2 << 20),
+        ('"1048576"', 1 << 20),
+        ('"2048K"', 2 << 20),
+        ('"3MiB"', 3 << 20),
+        ('"2GB"', 2 << 30),
+        ('"1T"', 1 << 40),
+    ],
+)
+def test_a_memory_limit_may_have_a_unit(text, size):
+    lines = f'[process.a]\ncommand = "x"\nlimits = {{ memory = {text} }}\n'
+    (process,) = parse_toml(lines, "file").processes
+    assert process.command.limits == Limits(memory=size)
 
 
 def test_all_problems_are_reported_in_the_order_of_the_file():
