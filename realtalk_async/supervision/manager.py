@@ -317,6 +317,8 @@ class ProcessManager(SubprocessMethods):
             managed, critical=critical, dependencies=dependencies, bound_to=bound_to
         )
         await managed.start()
+        if self._guard is not None:
+            self._guard.flush()  # an app that is killed right now leaves nothing unsaid
         return managed
 
     async def start_task(

@@ -323,14 +323,14 @@ async def replace_guard(app):
                     words = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                is_guard = any(one.endswith(b"guard_process.py") for one in words)
-                if is_guard and b"-S" in words and str(app).encode() in words:
+                # Not the shell that starts it, whose words are nearly the same.
+                if words[1:3] == [b"-I", b"-S"] and str(app).encode() in words:
                     found.append(int(entry))
         return found
 
     [before] = guards()
     os.kill(before, signal.SIGKILL)
-    await until(lambda: guards() and before not in guards())
+    await until(lambda: len(guards()) == 1 and before not in guards())
     [after] = guards()
     # It is ready, and has read all reports, when it leads a session of its own.
     await until(lambda: os.getsid(after) == after)

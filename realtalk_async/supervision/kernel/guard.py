@@ -152,7 +152,7 @@ class Guard:
         """
         self._cgroups.add(path)
         self._send(f"cgroup {path}\n")
-        self._flush()
+        self.flush()
 
     def discard(self, pid: int) -> None:
         """Report that a process and its whole group are gone."""
@@ -171,10 +171,10 @@ class Guard:
         if not self._unsent:
             # One write for all reports of this turn of the loop: each write wakes the
             # guard. Until then the tag of the children is enough.
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._unsent += os.fsencode(line)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what the guard can take now, and the rest as soon as it reads."""
         connection = self._connection
         if connection is None:
@@ -193,7 +193,7 @@ class Guard:
                 self._loop.remove_writer(connection)
         except BlockingIOError:
             try:
-                self._loop.add_writer(connection, self._flush)
+                self._loop.add_writer(connection, self.flush)
                 self._waits_to_write = True
             except OSError as exc:
                 self._loop.call_soon(self._lose, connection, str(exc))
@@ -233,7 +233,7 @@ class Guard:
         self._is_behind = False
         began = self._since = time.monotonic()
         self._set_timer(START_TIMEOUT, self._check_ready, ours, began)
-        self._flush()
+        self.flush()
 
     def _spawn(self, connection: socket.socket) -> NewProcess:
         program = sys.executable

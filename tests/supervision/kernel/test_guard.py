@@ -329,6 +329,14 @@ async def test_a_guard_that_does_not_read_blocks_nothing_and_misses_no_report():
     await ended(stopped)
 
 
+async def test_the_guard_is_told_of_a_child_before_its_start_returns(manager):
+    """An app that is killed right then has nothing unsent; the child may have no tag."""
+    await asyncio.sleep(0)
+    await manager.start("one", programs.runs())
+    assert manager._guard._reported
+    assert not manager._guard._unsent
+
+
 def test_a_guard_that_has_missed_reports_gets_all_that_are_left():
     """After `reset`."""
     here = os.getpid()
