@@ -1,6 +1,7 @@
 """`ProcessManager` on real processes."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -239,6 +240,23 @@ async def test_an_existing_process_is_registered_and_captured(manager):
     assert manager.processes["one"] is one
     await one.wait()
     assert one.get_stdout()[0].text == "hi"
+
+
+async def test_the_exit_of_an_existing_process_is_noticed_without_a_watch(
+    manager, monkeypatch
+):
+    """Its pidfd may be one descriptor too many for epoll."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    process = await asyncio.create_subprocess_exec("sleep", "1000")
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
+        one = manager.register_process(process, "one")
+        await asyncio.sleep(0)
+    assert (await one.stop()).exit_status == -signal.SIGTERM
+    assert not manager.get_error_history()["one"].errors
 
 
 async def test_the_name_of_a_dead_process_is_reused_with_a_warning_and_its_history(

@@ -100,14 +100,9 @@ class FairPoller:
             self._loop.add_reader(descriptor, self._handle, descriptor)
             self._watched[descriptor] = watched
             return
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            # Once, not at each wait: the kernel checks all descriptors of an epoll that is
-            # added to another one, which takes 40 us with 300 children.
-            self._loop.add_reader(self._epoll.fileno(), self._wake)
         self._watched[descriptor] = watched
         try:
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._register(descriptor)
         except OSError:
             del self._watched[descriptor]
             if not self._watched:
@@ -115,16 +110,59 @@ class FairPoller:
             raise
         self._start_if_needed()
 
+    def add_again(
+        self, descriptor: int, handle: Callable[[], bool | None], on_error: OnError
+    ) -> None:
+        """
+        Watch a descriptor that was removed for a while.
+
+        A child that runs must not be lost then: while the system can watch no further
+        descriptor, *handle* is called every `BATCH_DELAY`.
+
+        Raises:
+            OSError: If the system can watch no further descriptor, and has no epoll.
+        """
+        try:
+            self.add(descriptor, handle, on_error)
+        except OSError:
+            if not hasattr(select, "epoll"):
+                raise
+            self._watched[descriptor] = Watched(handle, on_error)
+            self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
+            self._start_if_needed()
+            self._wake()
+
+    def _register(self, descriptor: int) -> None:
+        """
+        Watch a descriptor by epoll.
+
+        Raises:
+            OSError: If the system can watch no further descriptor.
+        """
+        if self._epoll is None:
+            epoll = select.epoll()
+            try:
+                # Once, not at each wait: the kernel checks all descriptors of an epoll that
+                # is added to another one, which takes 40 us with 300 children.
+                self._loop.add_reader(epoll.fileno(), self._wake)
+            except OSError:
+                epoll.close()
+                raise
+            self._epoll = epoll
+        self._epoll.register(descriptor, select.EPOLLIN)
+
     def remove(self, descriptor: int) -> None:
         """
         Stop watching a descriptor; call this before closing it.
 
         Idempotent; harmless for a descriptor that `add` has refused.
         """
-        if self._watched.pop(descriptor, None) is not None:
+        was_watched = self._watched.pop(descriptor, None) is not None
+        is_delayed = self._delayed.pop(descriptor, None) is not None
+        if was_watched and not is_delayed:
             if self._epoll is None:
                 self._loop.remove_reader(descriptor)
-            elif self._delayed.pop(descriptor, None) is None:
+            else:
                 self._epoll.unregister(descriptor)
         if not self._watched:
             self._close()
@@ -184,19 +222,22 @@ class FairPoller:
             self.remove(descriptor)
             watched.on_error(error)
         else:
-            if self._epoll is not None and self._watched.get(descriptor) is watched:
+            if hasattr(select, "epoll") and self._watched.get(descriptor) is watched:
                 self._delay(descriptor, is_delayed=is_delayed is True)
 
     def _delay(self, descriptor: int, *, is_delayed: bool) -> None:
         """Watch a descriptor by time or by epoll, as its handler wants."""
-        assert self._epoll is not None
         was_delayed = self._delayed.pop(descriptor, None) is not None
+        if was_delayed and not is_delayed:
+            try:
+                self._register(descriptor)
+            except OSError:  # the system can watch no further descriptor
+                is_delayed = True
         if is_delayed:
             self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
         if is_delayed and not was_delayed:
+            assert self._epoll is not None
             self._epoll.unregister(descriptor)
-        elif was_delayed and not is_delayed:
-            self._epoll.register(descriptor, select.EPOLLIN)
 
     # ---- the life of the task
 

@@ -207,7 +207,9 @@ class PipeReader:
         """Continue reading."""
         if self._descriptor >= 0:
             self._is_paused = False
-            self._start_reading()
+            if not self._is_watched:
+                self._is_watched = True
+                self._poller.add_again(self._descriptor, self._read, self._fail)
 
     def read_to_end(self) -> None:
         """Read to the end without delays from now on: the child has exited."""
@@ -296,11 +298,16 @@ class PipeWriter:
                     await self._wait_until_writable()
 
     async def _wait_until_writable(self) -> None:
-        self._writable = self._loop.create_future()
+        waiter = self._loop.create_future()
         descriptor = self._descriptor
-        self._loop.add_writer(descriptor, self._wake, self._writable)
         try:
-            await self._writable
+            self._loop.add_writer(descriptor, self._wake, waiter)
+        except OSError:  # the system can watch no further descriptor
+            await asyncio.sleep(BATCH_DELAY)
+            return
+        self._writable = waiter
+        try:
+            await waiter
         finally:
             if descriptor == self._descriptor:  # close() has removed it otherwise
                 self._loop.remove_writer(descriptor)

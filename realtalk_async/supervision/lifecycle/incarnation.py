@@ -356,29 +356,35 @@ class Adopted(Incarnation):
 
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
-        await self._pidfd_readable()
-        while self._process.returncode is None:  # noqa: ASYNC110 - there is no callback
-            # asyncio reaps it, a moment later or (3.11) in a thread.
-            await asyncio.sleep(0.001 if self._pidfd_used else 0.02)
+        if self._process.returncode is None:
+            # It may have exited, or the system have no pidfds.
+            with contextlib.suppress(AttributeError, OSError):
+                self._pidfd = os.pidfd_open(self.pid)
+        try:
+            delay = 0.001 if await self._pidfd_readable() else 0.02
+            while self._process.returncode is None:  # noqa: ASYNC110 - no callback
+                # asyncio reaps it, a moment later or (3.11) in a thread.
+                await asyncio.sleep(delay)
+        finally:
+            pidfd, self._pidfd = self._pidfd, -1
+            if pidfd >= 0:
+                os.close(pidfd)
         self._conclude()
 
-    async def _pidfd_readable(self) -> None:
-        self._pidfd_used = False
-        if self._process.returncode is not None:
-            return
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):
-            return  # it has exited, or the system has no pidfds
-        self._pidfd_used = True
+    async def _pidfd_readable(self) -> bool:
+        """Wait for the exit notice; return False at once if there will be none."""
+        if self._pidfd < 0:
+            return False
         readable: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._set_done, readable)
+        try:
+            self._loop.add_reader(self._pidfd, self._set_done, readable)
+        except OSError:  # the system can watch no further descriptor
+            return False
         try:
             await readable
         finally:
             self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        return True
 
     @staticmethod
     def _set_done(waiter: asyncio.Future[None]) -> None:
@@ -430,7 +436,12 @@ class Adopted(Incarnation):
     def signal_alone(self, number: int) -> None:
         """Send a signal to the program only."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            if self._pidfd >= 0:
+                # asyncio's own function may reap it; on 3.11 the thread that waits for it
+                # does not learn its status then.
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                self._process.send_signal(number)
 
     async def drain(self, bound: float) -> CaptureEnd:
         """Read both pipes to their end, for *bound* seconds at most; then close them."""

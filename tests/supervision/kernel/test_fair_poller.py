@@ -1,6 +1,7 @@
 """One coroutine handles many descriptors in turns."""
 
 import asyncio
+import errno
 import gc
 import itertools
 import os
@@ -148,6 +149,85 @@ async def test_a_descriptor_that_cannot_be_watched_leaves_nothing(tmp_path):
         poller.remove(file.fileno())
         poller.remove(file.fileno())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """A list: while it is not empty, epoll watches no further descriptor."""
+    refused, real = [], select.epoll
+
+    class Epoll:
+        def __init__(self):
+            if "creation" in refused:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self._real = real()
+
+        def register(self, *arguments):
+            if refused:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._real.register(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(select, "epoll", Epoll)
+    return refused
+
+
+async def test_a_delayed_descriptor_that_epoll_refuses_stays_delayed(pipes, refusing):
+    """Neither its owner nor that of another descriptor is told an error."""
+    poller, calls, others, errors = make_poller(), [], [], []
+
+    def handle():
+        calls.append(True)
+        return len(calls) == 3
+
+    poller.add(pipes[0], handle, errors.append)
+    poller.add(pipes[1], lambda: others.append(True), errors.append)
+    while len(calls) < 3:
+        await asyncio.sleep(0)
+    refusing.append("registration")
+    for count in (6, 9):
+        others.clear()
+        while len(calls) < count or not others:
+            await asyncio.sleep(0)
+        refusing.clear()
+    assert not errors
+    for descriptor in pipes[:2]:
+        poller.remove(descriptor)
+
+
+@pytest.mark.parametrize("what", ["registration", "creation"])
+async def test_a_descriptor_that_is_watched_again_is_handled_at_once_or_by_time(
+    what, pipes, refusing
+):
+    before = len(os.listdir("/proc/self/fd"))
+    poller, calls = make_poller(), []
+    refusing.append(what)
+    poller.add_again(pipes[0], lambda: calls.append(True), print)
+    for count in (3, 6):
+        while len(calls) < count:
+            await asyncio.sleep(0)
+        refusing.clear()
+    poller.remove(pipes[0])
+    await turns(3)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_epoll_that_the_loop_refuses_is_made_again(pipes, monkeypatch):
+    """Otherwise nothing would report what is added to it later."""
+    poller, calls, loop = make_poller(), [], asyncio.get_running_loop()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(loop, "add_reader", refuse)
+        poller.add(pipes[0], print, print)
+    poller.add(pipes[0], lambda: calls.append(True), print)
+    while not calls:
+        await asyncio.sleep(0)
+    poller.remove(pipes[0])
 
 
 async def test_code_that_cancels_all_tasks_does_not_stop_the_poller(pipes):

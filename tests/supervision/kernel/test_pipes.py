@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
+import select
 from functools import partial
 
 import pytest
@@ -110,6 +112,41 @@ async def test_a_paused_reader_leaves_the_rest_in_the_pipe_until_it_is_resumed(p
     reader.resume()
     await until(lambda: b"".join(receiver.chunks) == b"abcdefgh")
     reader.close()
+
+
+def refuse(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_reader_is_resumed_although_the_system_watches_no_more(
+    pipe, monkeypatch
+):
+    """Otherwise its child would wait for ever."""
+    receiver = Receiver()
+    reader = receiver.read(pipe[0])
+    reader.pause()
+    os.write(pipe[1], b"abc")
+    monkeypatch.setattr(select, "epoll", refuse)
+    reader.resume()
+    await until(lambda: receiver.chunks == [b"abc"])
+    os.write(pipe[1], b"def")
+    await until(lambda: receiver.chunks == [b"abc", b"def"])
+    reader.close()
+
+
+async def test_a_write_waits_although_the_system_watches_no_more(pipe, monkeypatch):
+    for end in pipe:
+        os.set_blocking(end, False)
+    writer, data = PipeWriter(pipe[1]), bytes(1 << 17)
+    monkeypatch.setattr(asyncio.get_running_loop(), "add_writer", refuse)
+    task = asyncio.create_task(writer.write(data, [0]))
+    received = 0
+    while received < len(data):
+        await asyncio.sleep(0)
+        with contextlib.suppress(BlockingIOError):
+            received += len(os.read(pipe[0], 1 << 16))
+    await task
+    writer.close()
 
 
 async def test_a_pipe_that_is_full_repeatedly_is_enlarged(pipe):
