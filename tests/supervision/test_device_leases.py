@@ -218,7 +218,20 @@ async def test_a_device_that_is_released_during_the_shutdown_starts_no_process(l
     assert started == ["early", "slow to end", "holder"]
 
 
-@pytest.mark.parametrize("survivor", ["the program", "a child of it"])
+LEAVES_A_ZOMBIE = """
+import os, time
+group = os.getpid()
+if not os.fork():
+    os.setpgid(0, 0)
+    if not os.fork():
+        os.setpgid(0, group)
+        print("ready", flush=True)
+time.sleep(1000)
+"""
+"""A member of its group has a parent outside that never reaps it."""
+
+
+@pytest.mark.parametrize("survivor", ["the program", "a child of it", "a zombie of it"])
 async def test_a_device_is_free_when_an_unkillable_holder_has_ended_at_last(
     manager, monkeypatch, survivor
 ):
@@ -226,7 +239,9 @@ async def test_a_device_is_free_when_an_unkillable_holder_has_ended_at_last(
     received = []
     manager.subscribe(received.append)
     ladder = Ladder(("TERM", 0.05), ("KILL", 0.05))
-    one = await manager.start("one", programs.forks(1), devices=["hw:0"], ladder=ladder)
+    is_zombie = survivor == "a zombie of it"
+    program = programs.python(LEAVES_A_ZOMBIE) if is_zombie else programs.forks(1)
+    one = await manager.start("one", program, devices=["hw:0"], ladder=ladder)
     await one.wait_for_line("ready")
     running = one._lifecycle.record.running
     members = [each.pid for each in process_groups.living_members(one.pid)]

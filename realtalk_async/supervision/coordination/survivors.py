@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from realtalk_async.concurrency.condition import LightEvent
+from realtalk_async.supervision.kernel.process_groups import get_group_search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +42,18 @@ class Survivors:
 
     async def wait_until_gone(self, name: str, child: Child) -> None:
         """Wait until no member of any process group of *child* lives."""
-        while not _is_gone(child):
+        while not await _is_gone(child):
             self._end.clear()
             await self._end.is_set_within(INTERVAL)
         self.names.discard(name)
 
 
-def _is_gone(child: Child) -> bool:
-    alive = child.get_status().status == "running"
-    return not alive and not any(each.group for each in child.get_resources())
+async def _is_gone(child: Child) -> bool:
+    if child.get_status().status == "running":
+        return False
+    # Zombies hold nothing; in a container whose PID 1 reaps no orphans they stay for ever.
+    search = get_group_search()
+    for each in child.get_resources():
+        if each.group and await search.living_members(each.group):
+            return False
+    return True
