@@ -9,7 +9,12 @@ import anyio.to_thread
 import pytest
 
 from realtalk_async.concurrency.daemon_thread import call_in_thread
-from realtalk_async.supervision import Command, ProcessManager
+from realtalk_async.supervision import (
+    Command,
+    ProcessManager,
+    http_probe,
+    tcp_probe,
+)
 from realtalk_async.supervision.policy.ladder import Ladder
 from realtalk_async.testing import programs
 
@@ -50,6 +55,25 @@ async def test_a_stop_waits_for_no_thread_of_the_app(manager):
     await stubborn.wait_for_line("ready")
     await stubborn.stop()
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("no_thread_left")
+async def test_a_probe_of_a_host_by_its_name_waits_for_no_thread_of_the_app(manager):
+    """Otherwise a healthy server would never be ready, or be ended."""
+
+    async def answer(reader, writer):
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        probes = [
+            tcp_probe(port, "localhost", failure_threshold=1, timeout=10),
+            http_probe(f"http://localhost:{port}", failure_threshold=1, timeout=10),
+        ]
+        child = await manager.start("child", programs.runs(), probes=probes)
+        assert child.reason == "running and ready"
 
 
 @pytest.mark.usefixtures("no_thread_left")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import signal
+import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from realtalk_async import arguments
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.supervision.command import Command, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.exit_status import describe_exit
@@ -62,7 +66,7 @@ def tcp_probe(
     arguments.one_line("host", host)
 
     async def check(_process: Probed) -> str | None:
-        _, writer = await asyncio.open_connection(host, port)
+        _, writer = await _connect(host, port)
         await _close(writer)
         return None
 
@@ -101,7 +105,7 @@ def http_probe(
 
     async def check(_process: Probed) -> str | None:
         context = ssl.create_default_context() if secure else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        reader, writer = await _connect(host, port, context)
         try:
             writer.write(request)
             return _check_status(await reader.readline())
@@ -110,6 +114,41 @@ def http_probe(
 
     name = f"http {url}"
     return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
+
+
+async def _connect(
+    host: str, port: int, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """
+    Connect to the first address of a host that accepts.
+
+    Raises:
+        OSError: If none accepts, or the host is unknown; the error of the first address.
+    """
+    errors: list[OSError] = []
+    for address in await _addresses(host, port):
+        try:
+            return await asyncio.open_connection(
+                address, port, ssl=context, server_hostname=host if context else None
+            )
+        except OSError as exc:
+            errors.append(exc)
+    raise errors[0]
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """
+    Return the addresses of a host.
+
+    Raises:
+        OSError: If it is unknown.
+    """
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    # The loop would search in its default executor, which the app may have filled.
+    search = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await call_in_thread(search, f"realtalk-async searches {host}")
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 def _split(url: str) -> tuple[SplitResult, str, int]:
