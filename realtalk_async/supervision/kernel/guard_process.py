@@ -25,6 +25,12 @@ GRACE = 0.3
 EMPTY_SCANS = 3
 """Scans in a row without a find that end the search."""
 
+PAUSE = 0.02
+"""
+Seconds from the first of some reports to their reading, while the app lives: on a busy
+machine, a guard that wakes at each start delays the app by up to 0.5 ms.
+"""
+
 TIME_LIMIT = 10.0
 """Seconds after which processes that cannot be killed are left alone."""
 
@@ -228,6 +234,8 @@ def wait_for_app(exit_notice: int, reports: Reports) -> bool:
         ready = select.select(waiting, [], [])[0]
         if 0 not in ready:
             return read_rest(buffered, reports)
+        if exit_notice >= 0:
+            select.select([exit_notice], [], [], PAUSE)
         data = read()
         buffered, dismissed = handle_lines(buffered + data, reports)
         if dismissed or not data:
