@@ -498,6 +498,7 @@ TABLE: dict[str, Row | str] = {
     "ManagedProcess.get_volume": method(
         process_of, "get_volume", {"stream": "stdout"}, stream=STREAM, most=COUNT
     ),
+    "ManagedProcess.count_lines": method(process_of, "count_lines", {}, stream=STREAM),
     "ManagedProcess.last_line": method(process_of, "last_line", {}, stream=STREAM),
     "ManagedProcess.silent_for": method(process_of, "silent_for", {}, stream=STREAM),
     "ManagedProcess.mark_checked": method(

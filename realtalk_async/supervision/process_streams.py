@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.line import OutputLine
 
 
+COUNTED_AT_ONCE = 1 << 20
+"""Bytes in which lines are counted in one turn of the loop: half a millisecond."""
+
+
 class ProcessStreams(Supervised[ProcessLifecycle]):
     """
     The standard streams of one process over all of its incarnations.
@@ -86,6 +90,26 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         arguments.choice("stream", stream, STREAMS)
         arguments.integer("most", most, of="bytes", minimum=0)
         return self._capture.volume(stream, most)
+
+    async def count_lines(self, stream: StreamName) -> int:
+        """
+        Count the complete lines of *stream* so far, over every incarnation.
+
+        The first call takes 0.45 s a gigabyte, in steps of about half a millisecond between
+        which the loop runs; later calls count only what is new. ``len(get_stdout())`` counts
+        in one step, the unfinished line and gap lines included.
+
+        Raises:
+            InvalidConfiguration: If *stream* is neither ``"stdout"`` nor ``"stderr"``.
+
+        Cancellation: Safe; the next call continues.
+        """
+        arguments.choice("stream", stream, STREAMS)
+        while True:
+            volume = self._capture.volume(stream, COUNTED_AT_ONCE)
+            if volume.scanned < COUNTED_AT_ONCE:
+                return volume.lines
+            await asyncio.sleep(0)
 
     # ---- follow
 

@@ -800,3 +800,25 @@ def test_all_queries_work_after_the_loop_has_ended(log_path):
     assert process.get_stdout()[0].text == "hello"
     assert process.process.returncode == 3
     assert process.process.pid == process.pid
+
+
+async def test_lines_are_counted_while_the_loop_runs(logger, monkeypatch):
+    """Later calls count only what is new."""
+    monkeypatch.setattr("realtalk_async.supervision.process_streams.COUNTED_AT_ONCE", 1)
+    script = "yes 0123456789 | head -n 100000; printf rest; read _; echo; echo end"
+    process = ManagedProcess(programs.shell(script, stdin=True), "child", logger)
+    await process.start()
+    while process.last_line("stdout") != "rest":
+        await asyncio.sleep(0.001)
+    turns = []
+    counting = asyncio.ensure_future(process.count_lines("stdout"))
+    while not counting.done():
+        turns.append(1)
+        await asyncio.sleep(0)
+    assert await counting == 100_000
+    assert len(turns) >= 10
+    process.close_stdin()
+    await process.wait()
+    assert await process.count_lines("stdout") == 100_002
+    with pytest.raises(InvalidConfiguration, match="stream"):
+        await process.count_lines("both")

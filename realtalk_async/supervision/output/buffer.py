@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.supervision.output.append_buffer import (
     BLOCK,
@@ -46,6 +46,21 @@ class Volume:
     """Bytes that this call has read to count lines."""
 
 
+class Origin(NamedTuple):
+    """What the lines of one chunk have in common, and the offsets between which they end."""
+
+    start: int
+    end: int
+    at: datetime
+    monotonic: float
+    incarnation: int
+    sequence: int
+
+
+UNKNOWN = Origin(0, 0, local_time(0.0), 0.0, 0, 0)
+"""The origin of no line."""
+
+
 class OutputBuffer(AppendBuffer):
     """
     All output of one stream of a process, over all of its incarnations.
@@ -54,7 +69,7 @@ class OutputBuffer(AppendBuffer):
     counted in `dropped`, and readers see one gap line per incarnation with the number.
     """
 
-    __slots__ = ("_latest_block", "_latest_time", "_reported_lines", "stream")
+    __slots__ = ("_latest_block", "_latest_origin", "_reported_lines", "stream")
 
     def __init__(
         self,
@@ -75,7 +90,7 @@ class OutputBuffer(AppendBuffer):
         )
         self.stream: StreamName = stream
         self._latest_block: tuple[int, list[bytes]] | None = None
-        self._latest_time: tuple[float, datetime] | None = None
+        self._latest_origin = UNKNOWN
         self._reported_lines = 0
 
     # ---- lines from an offset
@@ -87,22 +102,30 @@ class OutputBuffer(AppendBuffer):
         Its time is the arrival of the chunk that holds its last byte.
         """
         end = start + len(raw)
-        arrival = self._index.arrival(end)
+        origin = self._latest_origin
+        if not origin.start < end <= origin.end:
+            origin = self._latest_origin = self._origin_of(end)
         return OutputLine(
             raw,
-            self._local_time(arrival.stamp),
-            arrival.monotonic,
+            origin.at,
+            origin.monotonic,
             self.stream,
-            self._incarnation_at(end),
-            arrival.sequence,
+            origin.incarnation,
+            origin.sequence,
             partial=not raw.endswith(b"\n"),
         )
 
-    def _local_time(self, stamp: float) -> datetime:
-        # Many lines arrive with one chunk: convert its time once.
-        if self._latest_time is None or self._latest_time[0] != stamp:
-            self._latest_time = stamp, local_time(stamp)
-        return self._latest_time[1]
+    def _origin_of(self, end: int) -> Origin:
+        """Return the origin of the line that ends at the offset *end*."""
+        start, chunk_end, arrival = self._index.chunk(end)
+        return Origin(
+            start,
+            chunk_end,
+            local_time(arrival.stamp),
+            arrival.monotonic,
+            self._incarnation_at(end),
+            arrival.sequence,
+        )
 
     def offset_at(self, moment: datetime) -> int:
         """Return an offset at or before the first byte that arrived at *moment*."""

@@ -39,6 +39,15 @@ class Arrival(NamedTuple):
     """The number of the chunk, in the order of arrival over several streams."""
 
 
+class Chunk(NamedTuple):
+    """A range of offsets whose bytes arrived together."""
+
+    start: int
+    """No byte from here on, up to the end, arrived with another chunk."""
+    end: int
+    arrival: Arrival
+
+
 Columns = tuple["array[int]", "array[float]", "array[float]", "array[int]"]
 
 
@@ -111,12 +120,20 @@ class ChunkIndex:
 
     def arrival(self, end: int) -> Arrival:
         """Return the arrival of the chunk that holds the byte before the offset *end*."""
+        return self.chunk(end).arrival
+
+    def chunk(self, end: int) -> Chunk:
+        """Return the chunk that holds the byte before the offset *end*."""
         columns, place = self._find(ENDS, end)
-        return Arrival(
+        ends = columns[ENDS]
+        arrival = Arrival(
             columns[TIMES][place],
             columns[STAMPS][place],
             int(columns[SEQUENCES][place]),
         )
+        # The first chunk of a page begins in another page, which need not be read.
+        start = int(ends[place - 1]) if place else end - 1
+        return Chunk(start, int(ends[place]), arrival)
 
     def offset_at(self, stamp: float) -> int:
         """Return an offset that no chunk which arrived at or after *stamp* begins before."""

@@ -458,3 +458,22 @@ def test_counting_looks_through_a_limited_number_of_bytes():
     assert (first.size, first.dropped) == (len(data), 100)
     assert buffer.volume(1 << 30).lines == 99_993
     assert buffer.volume(1 << 30).scanned < BLOCK
+
+
+@given(data=anything, places=st.lists(st.integers(0, 200), max_size=6))
+def test_the_raw_lines_and_texts_are_those_of_the_lines(data, places):
+    buffer = filled(data, places)
+    lines = OutputLines(buffer)
+    buffer.append(b"later\n", 99.0)
+    assert list(lines.raw_lines()) == raws(lines)
+    assert list(lines.texts()) == [line.text for line in lines]
+
+
+def test_the_raw_lines_of_one_incarnation_are_only_its_own():
+    buffer = filled(b"one\n" * 20_000)
+    buffer.end_line()
+    buffer.begin(2)
+    buffer.append(b"two\n" * 20_000 + b"rest", 5.0)
+    assert [*OutputLines(buffer, 1).raw_lines()] == [b"one\n"] * 20_000
+    assert [*OutputLines(buffer, 2).texts()] == ["two"] * 20_000 + ["rest"]
+    assert {line.incarnation for line in OutputLines(buffer, 2)} == {2}
