@@ -103,7 +103,7 @@ class Supervisor:
         self.device_leases = DeviceLeases(self._describe, self._on_device_wait)
         self.intensity = intensity
         self.guard = Guard(self._guard_lost) if guard else None
-        self.cgroups = Cgroups(self.guard, containment)
+        self.cgroups = Cgroups(self.guard, containment, logger)
         self.ending = asyncio.Event()
         """Set when no process may be started any more."""
         self.critical: set[str] = set()
@@ -252,13 +252,13 @@ class Supervisor:
                 await self._stop_all()
             await self._end_escapees()
         finally:
-            left = await self.cgroups.aclose()
-            if left is not None:
-                self._logger.warning(MANAGER, f"The cgroup {left} cannot be removed")
             self.incidents.report_all()  # of those that died meanwhile
             self._background.cancel()
-            if self.guard is not None:
-                await self.guard.aclose()
+            try:
+                await self.cgroups.aclose()
+            finally:
+                if self.guard is not None:
+                    await self.guard.aclose()
 
     def kill_now(self) -> None:
         """Kill all children without waiting for the loop."""

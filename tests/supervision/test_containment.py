@@ -219,6 +219,20 @@ async def test_a_kill_for_memory_is_told_from_the_events_of_the_cgroup(
     assert words in status.reason
 
 
+@needs_cgroup
+async def test_a_cgroup_that_cannot_be_removed_is_logged(logger, monkeypatch):
+    """And the guard ends all the same."""
+    monkeypatch.setattr(manager_cgroup, "KILL_TIMEOUT", 0.05)
+    async with ProcessManager(logger, containment="cgroup") as manager:
+        cgroup, guard = Cgroup(manager.containment.path), manager._guard.pid
+        monkeypatch.setattr(Cgroup, "remove", lambda _: False)
+    monkeypatch.undo()
+    assert cgroup.remove()
+    await until(lambda: not is_alive(guard))
+    [entry] = await logger.get_logs(level="WARNING", component="manager")
+    assert entry.message == "A cgroup cannot be removed"
+
+
 # ---- refusals
 
 

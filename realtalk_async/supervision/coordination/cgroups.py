@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from realtalk_async.events import MANAGER
 from realtalk_async.exceptions import ContainmentUnavailable
 from realtalk_async.supervision.kernel.cgroups.manager_cgroup import (
     HOW_TO,
@@ -16,6 +17,7 @@ from realtalk_async.supervision.reports.containment import (
 )
 
 if TYPE_CHECKING:
+    from realtalk_async.logs import Logger
     from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.guard import Guard
     from realtalk_async.supervision.kernel.spawning.limits import Limits
@@ -28,9 +30,13 @@ class Cgroups:
     Args:
         guard: Ends and removes them if the app is killed.
         mechanism: The containment of a child whose start names none.
+        logger: Where a cgroup that cannot be removed is logged.
     """
 
-    def __init__(self, guard: Guard | None, mechanism: Mechanism) -> None:
+    def __init__(
+        self, guard: Guard | None, mechanism: Mechanism, logger: Logger
+    ) -> None:
+        self._logger = logger
         self.mechanism: Mechanism = mechanism
         self._guard = guard
         self._manager: ManagerCgroup | None = None
@@ -72,10 +78,13 @@ class Cgroups:
             self.mechanism, made.path, made.controllers, made.missing
         )
 
-    async def aclose(self) -> str | None:
-        """Kill what is left in them, remove them; return the path of what cannot be."""
+    async def aclose(self) -> None:
+        """Kill what is left in them, and remove them."""
         made = self._manager
-        return None if made is None or await made.aclose() else made.path
+        if made is not None and not await made.aclose():
+            self._logger.warning(
+                MANAGER, "A cgroup cannot be removed", {"path": made.path}
+            )
 
     def close_now(self) -> None:
         """Kill what is left in them, and remove them, without the loop."""

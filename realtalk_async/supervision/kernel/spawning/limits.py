@@ -31,7 +31,7 @@ class Limits:
 
     They hold from the first instruction of the program on, see setrlimit(2), and each
     descendant inherits them. A lower limit of the app itself stays in force. The start of
-    a program with limits takes 0.5 ms more, because a shell sets them.
+    a program with limits takes 0.6 ms more, because a shell sets them.
 
     Args:
         memory: Bytes of address space of each process, 1 MiB or more (RLIMIT_AS). Beyond

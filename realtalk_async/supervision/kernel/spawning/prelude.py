@@ -2,7 +2,7 @@
 The shell that runs in a child before its program: it enters a cgroup and sets limits.
 
 It becomes the program by exec: pid, session and streams stay. Nothing but the shell runs
-before the limits hold. It costs about 0.5 ms, and the app does not wait for it.
+before the limits hold. It costs about 0.6 ms, and the app does not wait for it.
 """
 
 from __future__ import annotations
