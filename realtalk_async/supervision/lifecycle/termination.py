@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,21 @@ async def run_ladder(
             incarnation.signal(step.signal)
         else:
             incarnation.close_stdin()
-        if await _ends_within(incarnation, step.wait):
+        if await _ends_within(incarnation, step):
             return ()
     return tuple(map(str, await incarnation.members()))
 
 
-async def _ends_within(incarnation: Incarnation, seconds: float) -> bool:
+async def _ends_within(incarnation: Incarnation, step: Step) -> bool:
     """Wait until the group contains only zombies; return whether that happened in time."""
-    deadline = time.monotonic() + seconds
-    if incarnation.alive:
-        await asyncio.wait([incarnation.exited], timeout=seconds)
+    deadline = time.monotonic() + step.wait
+    left = step.wait
+    while incarnation.alive and left > 0:
+        await asyncio.wait([incarnation.exited], timeout=left)
+        # A loop of virtual time returns at once. Nothing can ignore SIGKILL, but its
+        # effect takes real time.
+        is_kill = step.signal == signal.SIGKILL
+        left = deadline - time.monotonic() if is_kill else 0.0
     pause = 0.002
     while not incarnation.alive:
         if incarnation.is_gone() or not await incarnation.members():

@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+import threading
 
 import pytest
 
 from realtalk_async.supervision import CLOSE_STDIN, Ladder
 from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.supervision.lifecycle.termination import run_ladder
+from realtalk_async.testing.virtual_time import VirtualTimeLoop
 
 
 class FakeGroup:
@@ -77,3 +79,25 @@ async def test_a_step_ends_as_soon_as_the_group_is_empty():
             await run_ladder(group, Ladder((signal.SIGTERM, 1000)), lambda *_: None)
             == ()
         )
+
+
+def test_the_effect_of_sigkill_is_awaited_in_real_time():
+    """A loop of virtual time jumps over the wait; the kernel needs its time."""
+
+    class SlowGroup(FakeGroup):
+        def signal(self, number):
+            threading.Timer(0.05, loop.call_soon_threadsafe, (end, self)).start()
+
+    def end(group):
+        group.left.clear()
+        group.exited.set_result(None)
+
+    async def killed():
+        group = SlowGroup(signal.SIGKILL)
+        return await run_ladder(group, Ladder((signal.SIGKILL, 30.0)), lambda *_: None)
+
+    loop = VirtualTimeLoop()
+    try:
+        assert loop.run_until_complete(killed()) == ()
+    finally:
+        loop.close()
