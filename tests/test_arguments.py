@@ -335,7 +335,11 @@ TABLE: dict[str, Row | str] = {
         ),
     ),
     "History": fixed(
-        History, {}, incarnations=POSITIVE_COUNT[:-1], names=POSITIVE_COUNT[:-1]
+        History,
+        {},
+        incarnations=POSITIVE_COUNT[:-1],
+        names=POSITIVE_COUNT[:-1],
+        output=POSITIVE_COUNT[:-1],
     ),
     "RestartPolicy": fixed(RestartPolicy, {}, **POLICY_FIELDS),
     "RestartPolicy.of": fixed(RestartPolicy.of, {}, restart=POLICY),

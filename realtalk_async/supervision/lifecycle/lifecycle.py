@@ -466,7 +466,7 @@ class Lifecycle(LifecycleState, abc.ABC):
         number = (self.number or self._earlier) + 1
         record = IncarnationRecord(number, command, is_task=is_task)
         record.started_by = starter.get()
-        if self._add_record(record, self._supervisor.history.incarnations):
+        if self._add_record(record, self._supervisor.history):
             self._supervisor.counts_earlier(self.name)
         return record
 

@@ -17,7 +17,11 @@ from realtalk_async.supervision.lifecycle.record import (
 )
 from realtalk_async.supervision.policy.restart import RestartDecider, RestartPolicy
 from realtalk_async.supervision.reports.explanation import Forecast
-from realtalk_async.supervision.reports.kept_history import NONE_EARLIER
+from realtalk_async.supervision.reports.kept_history import (
+    NONE_EARLIER,
+    History,
+    count_excess,
+)
 from realtalk_async.supervision.reports.status import ProcessStatus, State
 
 if TYPE_CHECKING:
@@ -145,16 +149,19 @@ class LifecycleState:
             self.containment,
         )
 
-    def _add_record(self, record: IncarnationRecord, most: int | None) -> bool:
+    def _add_record(self, record: IncarnationRecord, history: History) -> bool:
         """
-        Add a record, and count the oldest beyond *most*; forget their output.
+        Add a record, and count the oldest that are not kept; forget their output.
 
         Returns:
             Whether a record was counted for the first time.
         """
         self.records.append(record)
-        excess = 0 if most is None else len(self.records) - most
-        if excess <= 0:
+        records, size_of = self.records, self._capture.size_of
+        excess = count_excess(
+            history, len(records), lambda n: size_of(records[n].number)
+        )
+        if not excess:
             return False
         is_first = not self.earlier
         for old in self.records[:excess]:

@@ -165,8 +165,11 @@ class StandalonePort:
 
 def log_first_counted(logger: Logger, name: str, history: History) -> None:
     """Log, once for a name, that its older incarnations are counted, not kept."""
+    limits = [f"the newest {history.incarnations} incarnations"]
+    if history.output is not None:
+        limits.append(f"{history.output} bytes of output")
     logger.info(
         name,
-        f"Only the newest {history.incarnations} incarnations are kept with their "
-        f"output from now on: older ones are counted; see History",
+        f"Only {' and '.join(limits)} are kept from now on: older incarnations are "
+        f"counted; see History",
     )

@@ -207,6 +207,11 @@ class Capture:
         ]
         return sorted(lines, key=lambda line: line.sequence)
 
+    def size_of(self, number: int) -> int:
+        """Return the bytes that are kept of incarnation *number*, of both streams."""
+        spans = (buffer.span(number) for buffer in self.buffers.values())
+        return sum(end - start for start, end in spans)
+
     def silent_for(self, stream: StreamName) -> float:
         """Return the seconds since the incarnation last wrote to *stream*, or began."""
         return time.monotonic() - self._last_output.get(stream, self._began)

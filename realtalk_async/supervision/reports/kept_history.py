@@ -9,7 +9,7 @@ from realtalk_async import arguments
 from realtalk_async.supervision.reports.status import NOT_FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from realtalk_async.events import Cause
@@ -34,13 +34,40 @@ class History:
     """The newest incarnations of each name; all if None."""
     names: int | None = 1000
     """The names of dead processes and tasks, the newest; all if None."""
+    output: int | None = None
+    """
+    Bytes of captured output of each name, both streams together; no limit if None. It is
+    checked when an incarnation starts: the oldest ones are forgotten whole until the rest
+    is within the limit. The last one that ended is always kept. For a limit within one
+    incarnation see ``max_size``.
+    """
 
     def __post_init__(self) -> None:
         arguments.integer("incarnations", self.incarnations, minimum=1, optional=True)
         arguments.integer("names", self.names, minimum=1, optional=True)
+        arguments.integer("output", self.output, of="bytes", minimum=1, optional=True)
 
 
-KEEP_ALL = History(None, None)
+KEEP_ALL = History(None, None, None)
+
+
+def count_excess(history: History, count: int, size_of: Callable[[int], int]) -> int:
+    """
+    Return how many of the oldest incarnations of a name are not kept any more.
+
+    Args:
+        history: The limits.
+        count: The number of incarnations; the last one has begun just now.
+        size_of: Returns the bytes of output of one, by its place from 0; called only if
+            there is a limit.
+    """
+    first = max(0, count - (history.incarnations or count))
+    if history.output is not None:
+        left = sum(map(size_of, range(first, count)))
+        while left > history.output and first < count - 2:
+            left -= size_of(first)
+            first += 1
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from realtalk_async.supervision.reports.kept_history import (
     MOST_CHANGES,
     NONE_EARLIER,
     Earlier,
+    count_excess,
 )
 
 ALWAYS = RestartPolicy("permanent", first_delay=0.0, max_failures=1e9)
@@ -42,6 +43,43 @@ async def run_dead(manager, *names, **options):
 
 
 # ---- incarnations of one name
+
+
+@pytest.mark.parametrize(
+    ("history", "sizes", "excess"),
+    [
+        (History(), [9] * 100, 0),
+        (History(), [9] * 102, 2),
+        (History(output=10), [4, 4, 4, 0], 1),
+        (History(output=10), [4, 4, 2, 0], 0),
+        (History(output=10), [100, 100, 0], 1),  # that which ended last is kept
+        (History(output=1), [100, 0], 0),
+        (History(incarnations=2, output=10), [4, 4, 4, 0], 2),
+        (History(None, None, None), [9] * 5000, 0),
+    ],
+)
+def test_the_oldest_incarnations_beyond_a_limit_are_not_kept(history, sizes, excess):
+    assert count_excess(history, len(sizes), sizes.__getitem__) == excess
+
+
+async def test_output_beyond_the_limit_is_forgotten(logger):
+    """The incarnations that wrote it are counted."""
+    limit = History(output=100_000)
+    async with ProcessManager(logger, history=limit) as manager:
+        script = "yes | head -c 30000; yes | head -c 10000 >&2; exit 3"
+        process = await manager.start("c", Command("sh", "-c", script), restart=ALWAYS)
+        async with asyncio.timeout(120):
+            while process.incarnation < 12:
+                await process.wait()
+                await asyncio.sleep(0)
+        await manager.stop("c")
+    kept = len(manager.get_error_history()["c"].incarnations)
+    assert 2 <= kept <= 4
+    buffers = process._capture.buffers.values()
+    assert sum(one.size - one.kept_from for one in buffers) <= 100_000 + 40_000
+    said = await read(logger, "100000 bytes of output")
+    assert len(said) == 1
+    assert "the newest 100 incarnations and 100000 bytes of output" in said[0]
 
 
 async def test_restarts_beyond_the_limit_are_counted(logger):
