@@ -484,9 +484,9 @@ class Supervisor:
 
     def _fatal_loss(self, name: str, reason: str) -> GaveUp | None:
         """Return the failure that shuts the manager down; None if the app continues."""
-        report, is_critical = self.registry[name].get_report(), name in self.critical
+        get_report, is_critical = self.registry[name].get_report, name in self.critical
         return fatal_loss(
-            name, reason, report, self.intensity, is_critical, log=self.log_path
+            name, reason, get_report, self.intensity, is_critical, log=self.log_path
         )
 
     def _shut_down(self, failure: GaveUp) -> None:

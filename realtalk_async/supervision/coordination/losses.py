@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from realtalk_async.exceptions import CriticalProcessFailed, GaveUp, TooManyRestarts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from realtalk_async.supervision.policy.intensity import Intensity
     from realtalk_async.supervision.reports.report import IncarnationReport
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 def fatal_loss(
     name: str,
     reason: str,
-    report: IncarnationReport | None,
+    get_report: Callable[[], IncarnationReport | None],
     intensity: Intensity,
     is_critical: bool,  # noqa: FBT001
     *,
@@ -27,7 +29,7 @@ def fatal_loss(
     Args:
         name: The child that was given up, or ends because of such a child.
         reason: Why.
-        report: Its newest report.
+        get_report: Returns its newest report; called only for a failure.
         intensity: The limit of restarts of all children.
         is_critical: Whether the app cannot run without it.
         log: The path of the log, for the message.
@@ -37,12 +39,12 @@ def fatal_loss(
         return TooManyRestarts(
             name,
             reason,
-            report,
+            get_report(),
             restarts=count,
             max_restarts=intensity.most,
             window=intensity.window,
             log=log,
         )
     if is_critical:
-        return CriticalProcessFailed(name, reason, report, log=log)
+        return CriticalProcessFailed(name, reason, get_report(), log=log)
     return None

@@ -202,6 +202,8 @@ class OutputBuffer(AppendBuffer):
 
     def _last_kept(self, incarnation: int, count: int) -> list[OutputLine]:
         start, end = self.span(incarnation)
+        if start == end:
+            return []
         first = max(start, end - LAST_LINES_SIZE)
         raws = split_lines(self._bytes(first, end))
         if first > start and len(raws) > 1:
