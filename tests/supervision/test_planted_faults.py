@@ -36,7 +36,7 @@ from realtalk_async.testing import programs
 
 PACKAGE = str(Path(realtalk_async.__file__).parent)
 FOLDERS = (f"{PACKAGE}/supervision/", f"{PACKAGE}/concurrency/", f"{PACKAGE}/event_bus")
-RESUME = dis.opmap["RESUME"]
+RESUME, SEND = dis.opmap["RESUME"], dis.opmap["SEND"]
 VICTIM = "victim"
 DEPTH = 25
 """Callers of a function that are searched for the victim."""
@@ -73,6 +73,12 @@ def is_resumed(frame) -> bool:
     """Return whether a coroutine continues after an await, instead of beginning."""
     code, index = frame.f_code.co_code, frame.f_lasti
     return index >= 0 and code[index] == RESUME and code[index + 1] & 3 == 3
+
+
+def is_sending(frame) -> bool:
+    """Return whether a coroutine has just resumed the one that it awaits."""
+    code, index = frame.f_code.co_code, frame.f_lasti
+    return index >= 0 and code[index] == SEND
 
 
 class Tracer:
@@ -117,7 +123,7 @@ class Tracer:
             raise self._error(str(place))
 
     def _place_of(self, frame) -> Place:
-        if is_resumed(frame):
+        if is_resumed(frame) or is_sending(frame):
             return Place("await", function_of(frame), f"line {frame.f_lineno}")
         back = frame.f_back
         caller = f"{function_of(back)}:{back.f_lineno}" if back else "the loop"
@@ -183,7 +189,7 @@ def _is_called_by_loop(frame) -> bool:
 def _awaiting(frame):
     """Return the coroutines of the package that await the one of *frame*."""
     frame = frame.f_back
-    while frame is not None and is_resumed(frame):
+    while frame is not None and (is_resumed(frame) or is_sending(frame)):
         yield frame
         frame = frame.f_back
 
