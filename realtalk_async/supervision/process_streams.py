@@ -107,7 +107,7 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         arguments.choice("stream", stream, STREAMS)
         while True:
             volume = self._capture.volume(stream, COUNTED_AT_ONCE)
-            if volume.scanned < COUNTED_AT_ONCE:
+            if volume.all_counted:
                 return volume.lines
             await asyncio.sleep(0)
 

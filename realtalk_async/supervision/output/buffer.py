@@ -44,6 +44,8 @@ class Volume:
     """Lines, as far as they were counted."""
     scanned: int
     """Bytes that this call has read to count lines."""
+    all_counted: bool
+    """Whether `lines` are all complete lines so far."""
 
 
 class Origin(NamedTuple):
@@ -306,8 +308,7 @@ class OutputBuffer(AppendBuffer):
         Return the amount of output, and count some of the lines not counted yet.
 
         Args:
-            most: Bytes that may be scanned, up to a whole block more. If fewer are left,
-                `Volume.lines` are all lines.
+            most: Bytes that may be scanned, up to a whole block more.
         """
         counts, scanned = self._lines_before, 0
         while len(counts) < len(self._block_starts) and scanned < most:
@@ -315,9 +316,11 @@ class OutputBuffer(AppendBuffer):
             counts.append(counts[-1] + count_lines(data))
             scanned += len(data)
         lines = counts[-1]
-        if len(counts) == len(self._block_starts) and scanned < most:
+        all_counted = len(counts) == len(self._block_starts) and scanned < most
+        if all_counted:
             rest = self._block(len(counts) - 1)
             lines += rest.count(b"\n")
             scanned += len(rest)
         lines = self._reported_lines = max(lines, self._reported_lines)
-        return Volume(self.size + self.dropped, self.dropped, lines, scanned)
+        size = self.size + self.dropped
+        return Volume(size, self.dropped, lines, scanned, all_counted)

@@ -477,3 +477,12 @@ def test_the_raw_lines_of_one_incarnation_are_only_its_own():
     assert [*OutputLines(buffer, 1).raw_lines()] == [b"one\n"] * 20_000
     assert [*OutputLines(buffer, 2).texts()] == ["two"] * 20_000 + ["rest"]
     assert {line.incarnation for line in OutputLines(buffer, 2)} == {2}
+
+
+def test_an_unfinished_line_longer_than_a_step_does_not_prevent_the_count():
+    buffer = filled(b"one\n" * 50 + b"x" * 1000)
+    for _ in range(100):
+        if (volume := buffer.volume(100)).all_counted:
+            break
+    assert volume.all_counted
+    assert volume.lines == 50
