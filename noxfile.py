@@ -47,14 +47,20 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != RUNNING]
 
 
+WORKERS = "--numprocesses=4", "--dist=worksteal"
+"""
+Most tests wait for children most of the time: four at once keep two cores busy. A worker
+that has nothing left takes tests over from one that has slow ones.
+"""
+
+
 def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that need no real time, or those that the arguments name."""
     session.install(EXTRAS, *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    # Most tests wait for children most of the time: four at once keep two cores busy.
-    session.run("pytest", "-m", marked, "--numprocesses=4")
+    session.run("pytest", "-m", marked, *WORKERS)
 
 
 @nox.session
@@ -73,7 +79,7 @@ def other_pythons(session: nox.Session) -> None:
 def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))
-    session.run("pytest", "-m", "realtime", "--numprocesses=4", *session.posargs)
+    session.run("pytest", "-m", "realtime", *WORKERS, *session.posargs)
 
 
 @nox.session

@@ -1,5 +1,6 @@
 import pytest
 
+from realtalk_async.supervision import SWIFT
 from realtalk_async.testing import programs
 
 
@@ -29,7 +30,7 @@ async def test_each_program_prints_its_line(manager, tmp_path):
         "bursts": (programs.bursts(3), "2"),
     }
     for name, (command, line) in expected.items():
-        process = await manager.start(name, command)
+        process = await manager.start(name, command, ladder=SWIFT)
         await process.wait_for_line(line)
 
 
