@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import inspect
 import sys
 from pathlib import Path
@@ -80,6 +81,13 @@ MARKED = {"realtime": REALTIME, "slow": SLOW, "one_python": ONE_PYTHON}
 
 
 def pytest_configure():
+    # A script that runs the tests in the background lets them ignore these signals, and
+    # programs that the tests start would ignore them too.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            is_interrupt = number == signal.SIGINT
+            default = signal.default_int_handler if is_interrupt else signal.SIG_DFL
+            signal.signal(number, default)
     files = {name for names in MARKED.values() for name in names}
     missing = [name for name in files if not (TESTS / f"{name}.py").exists()]
     if missing:

@@ -1369,10 +1369,14 @@ async def test_a_signal_ends_a_script_like_stop_streaming(peer, question, number
     argv = [sys.executable, "-c", SCRIPT, peer.url, str(question[0])]
     with anyio.fail_after(TIMEOUT):
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
-        ready = await process.stdout.readline()
-        recorder = int(ready.split()[1])
-        process.send_signal(number)
-        out, _ = await process.communicate()
+        try:
+            ready = await process.stdout.readline()
+            recorder = int(ready.split()[1])
+            process.send_signal(number)
+            out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
     assert out.decode().splitlines() == [f"ended by {number.name}", "done"]
     assert process.returncode == 0
     with pytest.raises(ProcessLookupError):
