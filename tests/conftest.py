@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import inspect
+import signal
 import sys
 from pathlib import Path
 
