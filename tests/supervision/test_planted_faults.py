@@ -259,6 +259,8 @@ class Laboratory:
         for _ in range(2):
             await self._run_victim(self._manager)
             await settle()
+        while self._manager._guard.pid is None:  # which brings another descriptor
+            await asyncio.sleep(0.001)
         self._before = inventory()
 
     async def places(self) -> list[tuple[Place, type[BaseException]]]:
