@@ -32,15 +32,12 @@ class Condition:
         # A future of its own for each task: a shielded common one would cost another turn
         # of the loop.
         changed = asyncio.get_running_loop().create_future()
-        if self._waiting is None:
-            self._waiting = {}
-        self._waiting[changed] = None
+        waiting = self._waiting = self._waiting or {}
+        waiting[changed] = None
         try:
             await changed
-        except BaseException:
-            if self._waiting is not None:
-                self._waiting.pop(changed, None)
-            raise
+        finally:  # a cancelled wait leaves nothing behind
+            waiting.pop(changed, None)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* returns True; it is called now and after each change."""

@@ -107,6 +107,11 @@ class Command:
         _check_redirect(redirect)
         _check_options(options)
         arguments.instance("limits", limits, Limits, "Limits(…)", optional=True)
+        if limits and "executable" in (options or {}):
+            raise InvalidConfiguration(
+                "limits do not allow the option 'executable': the shell that sets them "
+                "becomes the program that the first word names"
+            )
         if is_shell_line(argv[0], cwd):
             raise InvalidConfiguration(
                 f"program must be one program, not the shell line {argv[0]!r}: write "

@@ -154,7 +154,7 @@ class ManagerBlock(ManagerInspection):
             self._is_open = False
 
     async def _start_guard(self, ready: asyncio.Future[None]) -> bool:
-        """Start the guard, make a cgroup; hand errors to who enters the block."""
+        """Start the guard, make a cgroup; hand errors to the caller that enters the block."""
         try:
             if self._guard is not None:
                 self._guard.start()

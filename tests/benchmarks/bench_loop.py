@@ -28,29 +28,16 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
+from bench_supervision import SLEEP, managing, time_asyncio_exit
 from measure import Benchmark, Goal, main
 
-from realtalk_async.logs import Logger
-from realtalk_async.supervision import Command, ProcessManager
+from realtalk_async.supervision import Command
 
 IDLE = (shutil.which("chrt") or "chrt", "-i", "0")
-SLEEP = ("sleep", "1000")
 FLUSHING = "import os\nline = b'x' * 99 + b'\\n'\nwhile True: os.write(1, line)"
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-
-@contextlib.asynccontextmanager
-async def managing():
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            Logger(Path(folder, "bench.log")) as logger,
-            ProcessManager(logger) as manager,
-        ):
-            yield manager
 
 
 class Ticker:
@@ -138,7 +125,8 @@ def kill_all(pids):
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     for pid in pids:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # a thread of asyncio reaped it
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 async def found_dead(start, count=1_000):
@@ -296,18 +284,6 @@ async def our_exit(rounds=200, *, told):
     return {"µs": statistics.median(times) * 1e6}
 
 
-async def asyncio_exit(rounds=200):
-    times = []
-    for _ in range(rounds):
-        child = await asyncio.create_subprocess_exec(*SLEEP, **PIPES)
-        await asyncio.sleep(0.005)
-        began = time.perf_counter()
-        os.kill(child.pid, signal.SIGKILL)
-        await child.wait()
-        times.append(time.perf_counter() - began)
-    return {"µs": statistics.median(times) * 1e6}
-
-
 # ---- benchmarks
 
 
@@ -400,7 +376,7 @@ BENCHMARKS = (
             "bare pidfd and pipes": run(bare_exit, pipes=True),
             "ours": run(our_exit, told=False),
             "ours, subscriber": run(our_exit, told=True),
-            "asyncio": run(asyncio_exit),
+            "asyncio": run(time_asyncio_exit, **PIPES),
         },
         (
             Goal("µs", at_most=1.6, of="bare pidfd"),

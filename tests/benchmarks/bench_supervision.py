@@ -275,10 +275,10 @@ async def time_our_exit(rounds=200):
     return {"µs": statistics.median(times) * 1e6}
 
 
-async def time_asyncio_exit(rounds=200):
+async def time_asyncio_exit(rounds=200, **options):
     times = []
     for _ in range(rounds):
-        child = await asyncio.create_subprocess_exec(*SLEEP)
+        child = await asyncio.create_subprocess_exec(*SLEEP, **options)
         await asyncio.sleep(0.005)
         began = time.perf_counter()
         os.kill(child.pid, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Children in cgroups: no descendant escapes, and no cgroup is left."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -272,9 +273,13 @@ async def test_a_program_that_does_not_exist_leaves_no_cgroup(contained):
     assert folders(contained) == []
 
 
-async def test_another_user_is_refused_before_anything_changes(manager):
-    command = Command("true", options={"user": os.getuid()})
-    with pytest.raises(InvalidConfiguration, match="'user'"):
+@pytest.mark.parametrize(
+    "option", [{"user": 0}, {"group": 0}, {"extra_groups": []}, {"executable": "sh"}]
+)
+async def test_an_option_that_a_cgroup_excludes_is_refused(manager, option):
+    """Before anything changes."""
+    command = Command("true", options=option)
+    with pytest.raises(InvalidConfiguration, match=f"'{next(iter(option))}'"):
         await manager.start("one", command, containment="cgroup")
     assert manager.containment.path is None
     assert not manager.processes
@@ -303,25 +308,31 @@ APP = textwrap.dedent(
 )
 
 
+@contextlib.asynccontextmanager
+async def running_app(log_path, children):
+    """Yield an app and the folder of its cgroup; then kill it."""
+    argv = (sys.executable, "-c", APP, str(log_path), str(children))
+    app = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(60):
+            path = Path((await app.stdout.readline()).decode().split()[1])
+            yield app, path
+    finally:
+        app.kill()
+        await app.communicate()
+
+
 @needs_cgroup
 @pytest.mark.parametrize("kill_guard", [False, True])
 async def test_nothing_survives_a_killed_app(log_path, kill_guard):
     """Also if the guard was killed, and replaced, before."""
-    app = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", APP, str(log_path), "3", stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(60):
-            path = Path((await app.stdout.readline()).decode().split()[1])
-            assert await app.stdout.readline() == b"ready\n"
-            if kill_guard:
-                await replace_guard(app.pid)
+    async with running_app(log_path, 3) as (app, path):
+        assert await app.stdout.readline() == b"ready\n"
+        if kill_guard:
+            await replace_guard(app.pid)
         files = path.glob("*/cgroup.procs")
         pids = [int(n) for one in files for n in one.read_text().split()]
         assert len(pids) >= 6
-    finally:
-        app.kill()
-        await app.communicate()
     await until(lambda: not path.exists())
     assert not any(map(is_alive, pids))
 
@@ -353,14 +364,6 @@ async def replace_guard(app):
 @needs_cgroup
 @pytest.mark.parametrize("milliseconds", range(0, 40, 8))
 async def test_an_app_killed_at_any_moment_leaves_no_cgroup(log_path, milliseconds):
-    app = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", APP, str(log_path), "50", stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        async with asyncio.timeout(60):
-            path = Path((await app.stdout.readline()).decode().split()[1])
+    async with running_app(log_path, 50) as (_, path):
         await asyncio.sleep(milliseconds / 1000)
-    finally:
-        app.kill()
-        await app.communicate()
     await until(lambda: not path.exists())

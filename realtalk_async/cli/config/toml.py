@@ -46,10 +46,16 @@ from realtalk_async.cli.config.spec import (
     in_start_order,
 )
 from realtalk_async.cli.config.toml_lines import Path, TomlLines, dotted
+from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import Command
+from realtalk_async.supervision.lifecycle.options import check_containment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic_core import ErrorDetails
+
+    from realtalk_async.supervision.reports.containment import Mechanism
 
 
 def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
@@ -80,6 +86,10 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
         _process(name, table, model.env, base, lines.line_of(("process", name)))
         for name, table in model.process.items()
     ]
+    if refused := list(
+        _containment_problems(processes, model.containment, file, lines)
+    ):
+        raise InvalidSpec(refused)
     return AppSpec(
         file,
         in_start_order(
@@ -92,6 +102,18 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
         model.shutdown_timeout,
         model.containment,
     )
+
+
+def _containment_problems(
+    processes: list[ProcessSpec], default: Mechanism, file: str, lines: TomlLines
+) -> Iterator[Problem]:
+    """Yield a problem for each process that cannot be contained as the file says."""
+    for one in processes:
+        try:
+            check_containment(one.containment or default, one.command, has_manager=True)
+        except InvalidConfiguration as exc:
+            path = ("process", one.name, *(["containment"] if one.containment else []))
+            yield Problem(file, lines.line_of(path), dotted(path), str(exc))
 
 
 def _process(

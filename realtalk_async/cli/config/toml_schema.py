@@ -36,7 +36,6 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.supervision.kernel.exit_status import signal_number
 from realtalk_async.supervision.kernel.spawning.limits import MIN_MEMORY, MIN_OPEN_FILES
-from realtalk_async.supervision.lifecycle.options import check_containment
 from realtalk_async.supervision.policy.probes import Purpose
 from realtalk_async.supervision.policy.restart import Mode, Strategy
 from realtalk_async.supervision.probing.builtin_probes import (
@@ -324,13 +323,16 @@ def _check_oneshot(oneshot: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
 
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-"""Bytes by the letter after a number."""
+"""
+Bytes by the letter after a number, as systemd and docker count them; pydantic's ByteSize
+takes M as a million.
+"""
 
 
 def _read_size(value: object) -> object:
     """Return the bytes of a number, or of a text such as ``512M`` (binary units)."""
     found = (
-        re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", value)
+        re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", value.upper())
         if isinstance(value, str)
         else None
     )
@@ -363,18 +365,6 @@ class LimitsTable(Table):
         return Limits(**dict(self)) or None
 
 
-def _check_containment(
-    containment: Mechanism | None, info: ValidationInfo
-) -> Mechanism | None:
-    """Check it with the keys before it; a key with a problem is absent."""
-    others = {key: info.data.get(key) for key in ("user", "group")}
-    given = {key: value for key, value in others.items() if value is not None}
-    check_containment(
-        containment or "group", Command("true", options=given), has_manager=True
-    )
-    return containment
-
-
 class ProcessTable(Table):
     """``[process.NAME]``."""
 
@@ -385,10 +375,7 @@ class ProcessTable(Table):
     group: NameOrId | None = None
     umask: Count | None = None
     limits: LimitsTable = LimitsTable()
-    containment: Annotated[
-        Annotated[Mechanism, _one_of(Mechanism)] | None,
-        AfterValidator(_check_containment),
-    ] = None
+    containment: Annotated[Mechanism, _one_of(Mechanism)] | None = None
     restart: Annotated[RestartTable, BeforeValidator(_read_mode)] = RestartTable()
     critical: Flag = False
     depends_on: Texts = []

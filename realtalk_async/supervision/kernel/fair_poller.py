@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 READ_TIME = 0.0005
 """
-Seconds of one turn of the loop for reading output: a fortieth of an audio frame. Whoever
-waits for a time is late by two turns at most: that of the timer, and that of the task.
+Seconds of one turn of the loop for reading output: a fortieth of an audio frame. A task
+that sleeps is delayed by two turns: that of its timer, and its own.
 """
 
 EXITS = 8

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.lifecycle.incarnation import Spawned
+from realtalk_async.supervision.lifecycle.incarnation import Callbacks, Spawned
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from realtalk_async.supervision.command import Command
     from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.child_process import ChildProcess
@@ -26,17 +28,26 @@ class Contained(Spawned):
     Args:
         command: The command to run.
         cgroup: An empty cgroup; it is removed when it is empty again.
-        callbacks: The other arguments of `Spawned`.
+        environment: Variables to add to its environment.
+        callbacks: The callbacks of `Spawned`.
 
     Raises:
         OSError: If the operating system refuses to start it; the cgroup is removed then.
     """
 
-    def __init__(self, command: Command, cgroup: Cgroup, **callbacks: Any) -> None:  # noqa: ANN401 - as Spawned
-        self._cgroup = self.cgroup = cgroup
+    def __init__(
+        self,
+        command: Command,
+        cgroup: Cgroup,
+        environment: Mapping[str, str],
+        **callbacks: Unpack[Callbacks],
+    ) -> None:
+        self._cgroup = cgroup
         self._is_removed = False
         try:
-            super().__init__(command, **callbacks)
+            super().__init__(
+                command, environment=environment, cgroup=cgroup, **callbacks
+            )
         except BaseException:
             cgroup.send_signal(signal.SIGKILL)
             cgroup.remove()
@@ -90,7 +101,7 @@ def spawn_incarnation(
     containment: Mechanism,
     supervisor: SupervisorPort,
     command: Command,
-    **callbacks: Any,  # noqa: ANN401 - as Spawned
+    **callbacks: Unpack[Callbacks],
 ) -> Spawned:
     """
     Start a command as the next incarnation of *name*.
@@ -98,8 +109,8 @@ def spawn_incarnation(
     Raises:
         OSError: If the operating system refuses to start it, or to make its cgroup.
     """
-    callbacks["environment"] = supervisor.environment
+    environment = supervisor.environment
     if containment == "group":
-        return Spawned(command, **callbacks)
+        return Spawned(command, environment=environment, **callbacks)
     cgroup = supervisor.make_cgroup(name, command.limits)
-    return Contained(command, cgroup, **callbacks)
+    return Contained(command, cgroup, environment, **callbacks)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.supervision.command import Command, Running, spawn
@@ -136,6 +136,15 @@ class Incarnation(abc.ABC):
         return await process_groups.get_group_search().living_members(self.pid)
 
 
+class Callbacks(TypedDict):
+    """The callbacks of `Spawned`."""
+
+    on_data: OnData
+    get_memory: GetMemory
+    on_exit: Callable[[], None]
+    on_error: OnError
+
+
 class Spawned(Incarnation):
     """
     An incarnation that this package spawned.
@@ -147,13 +156,11 @@ class Spawned(Incarnation):
         get_memory: Called before each read; see `PipeReader`.
         on_exit: Called once, when the program has exited and its pipes were read.
         on_error: Called with an error of this package that makes it fail.
+        cgroup: The cgroup that it enters; see `Contained`.
 
     Raises:
         OSError: If the operating system refuses to start it.
     """
-
-    cgroup: Cgroup | None = None
-    """The cgroup that it enters; see `Contained`."""
 
     def __init__(
         self,
@@ -164,6 +171,7 @@ class Spawned(Incarnation):
         get_memory: GetMemory,
         on_exit: Callable[[], None],
         on_error: OnError,
+        cgroup: Cgroup | None = None,
     ) -> None:
         self._on_exit = on_exit
         self._limits = command.limits
@@ -174,7 +182,7 @@ class Spawned(Incarnation):
             get_memory=get_memory,
             on_exit=self._note_exit,
             on_error=on_error,
-            cgroup=self.cgroup,
+            cgroup=cgroup,
         )
         child = self._running.child
         self._process: asyncio.subprocess.Process | None = None

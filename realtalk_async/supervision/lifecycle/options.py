@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.policy.restart import RestartPolicy
 
-OTHER_USER = {"user", "group", "extra_groups"}
-"""The options of a command that take its right to enter a cgroup of the app."""
+NOT_IN_CGROUP = {
+    "user": "another user may not enter a cgroup of the app; let the program change the "
+    "user itself (setpriv, runuser)",
+    "group": "another group may not enter a cgroup of the app; let the program change the "
+    "group itself (setpriv)",
+    "extra_groups": "they may lack the right to enter a cgroup of the app; let the program "
+    "change them itself (setpriv)",
+    "executable": "the shell that enters the cgroup becomes the program that the first "
+    "word names",
+}
+"""The options that a command in a cgroup cannot have, with the reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +82,9 @@ def check_containment(mechanism: object, process: object, *, has_manager: bool) 
             "containment='cgroup' needs a Command: a running process cannot be moved with "
             "all that it has started"
         )
-    if refused := OTHER_USER & process.options.keys():
-        raise InvalidConfiguration(
-            f"containment='cgroup' does not allow the option {min(refused)!r} of the "
-            f"command: another user may not enter a cgroup of the app; let the program "
-            f"change the user itself (setpriv, runuser)"
-        )
+    for option, why in NOT_IN_CGROUP.items():
+        if option in process.options:
+            raise InvalidConfiguration(
+                f"containment='cgroup' does not allow the option {option!r} of the "
+                f"command: {why}"
+            )

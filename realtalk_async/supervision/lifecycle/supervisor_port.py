@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from realtalk_async.exceptions import NotStarted
 from realtalk_async.supervision.reports.kept_history import History
 
 if TYPE_CHECKING:
@@ -139,8 +140,13 @@ class StandalonePort:
         """Do nothing: there is no guard."""
 
     def make_cgroup(self, name: str, limits: Limits | None) -> Cgroup:
-        """Raise NotImplementedError: nothing would remove the cgroup."""
-        raise NotImplementedError
+        """
+        Refuse: without a manager, nothing would remove the cgroup.
+
+        Raises:
+            NotStarted: Always.
+        """
+        raise NotStarted(f"{name!r} needs a ProcessManager for its cgroup")
 
     def allow_restart(self, name: str, restart: Restart) -> Decision:
         """Return *restart*."""

@@ -119,10 +119,10 @@ class OutputBuffer(AppendBuffer):
 
     def _origin_of(self, end: int) -> Origin:
         """Return the origin of the line that ends at the offset *end*."""
-        start, chunk_end, arrival = self._index.chunk(end)
+        start, range_end, arrival = self._index.arrival_range(end)
         return Origin(
             start,
-            chunk_end,
+            range_end,
             local_time(arrival.stamp),
             arrival.monotonic,
             self._incarnation_at(end),

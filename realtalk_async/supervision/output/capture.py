@@ -97,7 +97,7 @@ class Capture:
         self._changed = Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.listener = CaptureListener()
-        """Who supervises the process."""
+        """The supervision of the process."""
         clock = Clock() if clock is None else clock
         self.buffers: dict[StreamName, OutputBuffer] = {
             stream: self._make_buffer(stream, clock, max_size, on_error)

@@ -39,7 +39,7 @@ class Arrival(NamedTuple):
     """The number of the chunk, in the order of arrival over several streams."""
 
 
-class Chunk(NamedTuple):
+class ArrivalRange(NamedTuple):
     """A range of offsets whose bytes arrived together."""
 
     start: int
@@ -120,10 +120,10 @@ class ChunkIndex:
 
     def arrival(self, end: int) -> Arrival:
         """Return the arrival of the chunk that holds the byte before the offset *end*."""
-        return self.chunk(end).arrival
+        return self.arrival_range(end).arrival
 
-    def chunk(self, end: int) -> Chunk:
-        """Return the chunk that holds the byte before the offset *end*."""
+    def arrival_range(self, end: int) -> ArrivalRange:
+        """Return the range, all from one chunk, that holds the byte before *end*."""
         columns, place = self._find(ENDS, end)
         ends = columns[ENDS]
         arrival = Arrival(
@@ -133,7 +133,7 @@ class ChunkIndex:
         )
         # The first chunk of a page begins in another page, which need not be read.
         start = int(ends[place - 1]) if place else end - 1
-        return Chunk(start, int(ends[place]), arrival)
+        return ArrivalRange(start, int(ends[place]), arrival)
 
     def offset_at(self, stamp: float) -> int:
         """Return an offset that no chunk which arrived at or after *stamp* begins before."""

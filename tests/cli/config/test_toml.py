@@ -181,7 +181,7 @@ def test_a_missing_key_has_the_default_of_process_manager():
         ("limits = { memory = 512 }", "must be a number of bytes, 1 MiB or more"),
         ("limits = { cpu = 0.5 }", "must be a whole number, 1 or more, not 0.5"),
         ("limits = { open_files = 3 }", "must be a whole number, 4 or more, not 3"),
-        ("limits = { memroy = 1 }", "no such key; did you mean 'memory'? the keys are"),
+        ("limits = { mem = 1 }", "no such key; did you mean 'memory'? the keys are"),
         (
             'containment = "jail"',
             "process.a.containment: must be one of 'group', 'cgroup'",
@@ -226,6 +226,15 @@ def test_a_problem_outside_of_the_processes_is_reported(text, expected):
     assert any(expected in one for one in problems(parse_toml, text))
 
 
+def test_the_containment_of_all_is_checked_for_each_process():
+    text = (
+        'containment = "cgroup"\n[process.a]\ncommand = "x"\nuser = "nobody"\n'
+        '[process.b]\ncommand = "x"\nuser = "nobody"\ncontainment = "group"\n'
+    )
+    (problem,) = problems(parse_toml, text)
+    assert "process.a: containment='cgroup' does not allow the option 'user'" in problem
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [
@@ -233,6 +242,7 @@ def test_a_problem_outside_of_the_processes_is_reported(text, expected):
         ('"1048576"', 1 << 20),
         ('"2048K"', 2 << 20),
         ('"3MiB"', 3 << 20),
+        ('"512m"', 512 << 20),
         ('"2GB"', 2 << 30),
         ('"1T"', 1 << 40),
     ],

@@ -42,6 +42,17 @@ async def run_dead(manager, *names, **options):
         await manager.processes[name].wait_until_settled()
 
 
+async def restarted_until(manager, number, script):
+    """Run a script that fails, until so many incarnations have begun; then stop it."""
+    process = await manager.start("c", Command("sh", "-c", script), restart=ALWAYS)
+    async with asyncio.timeout(120):
+        while process.incarnation < number:
+            await process.wait()
+            await asyncio.sleep(0)
+    await manager.stop("c")
+    return process
+
+
 # ---- incarnations of one name
 
 
@@ -67,12 +78,7 @@ async def test_output_beyond_the_limit_is_forgotten(logger):
     limit = History(output=100_000)
     async with ProcessManager(logger, history=limit) as manager:
         script = "yes | head -c 30000; yes | head -c 10000 >&2; exit 3"
-        process = await manager.start("c", Command("sh", "-c", script), restart=ALWAYS)
-        async with asyncio.timeout(120):
-            while process.incarnation < 12:
-                await process.wait()
-                await asyncio.sleep(0)
-        await manager.stop("c")
+        process = await restarted_until(manager, 12, script)
     kept = len(manager.get_error_history()["c"].incarnations)
     assert 2 <= kept <= 4
     buffers = process._capture.buffers.values()
@@ -86,12 +92,7 @@ async def test_restarts_beyond_the_limit_are_counted(logger):
     """Their output becomes one gap line with the number of its bytes."""
     async with ProcessManager(logger, history=History(incarnations=5)) as manager:
         script = 'echo "life $$"; echo err >&2; exit 3'
-        process = await manager.start("c", Command("sh", "-c", script), restart=ALWAYS)
-        async with asyncio.timeout(120):
-            while process.incarnation < 12:
-                await process.wait()
-                await asyncio.sleep(0)
-        await manager.stop("c")
+        process = await restarted_until(manager, 12, script)
     history = manager.get_error_history()["c"]
     assert len(history.incarnations) == 5
     assert history.incarnations[0].incarnation == process.incarnation - 4

@@ -12,6 +12,7 @@ import errno
 import itertools
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,7 +183,7 @@ class ManagerCgroup:
 
     def _try_remove(self) -> bool:
         if not self.cgroup.is_empty():
-            self.cgroup.send_signal(9)
+            self.cgroup.send_signal(signal.SIGKILL)
             return False
         return self.cgroup.remove()
 

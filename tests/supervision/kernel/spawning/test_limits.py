@@ -8,7 +8,14 @@ import textwrap
 
 import pytest
 
-from realtalk_async import Command, Limits, Logger, ProcessManager, SpawnFailed
+from realtalk_async import (
+    Command,
+    InvalidConfiguration,
+    Limits,
+    Logger,
+    ProcessManager,
+    SpawnFailed,
+)
 from realtalk_async.supervision.kernel.exit_status import Usage
 from realtalk_async.supervision.kernel.spawning.limits import describe_end
 
@@ -150,6 +157,14 @@ async def test_a_program_that_cannot_run_is_refused_as_without_limits(
                 name, Command(program, limits=limits), restart="temporary"
             )
         assert failed.value.path == program
+
+
+def test_limits_exclude_another_executable():
+    """The shell would be replaced, and no limit set."""
+    options = {"executable": "/bin/echo"}
+    with pytest.raises(InvalidConfiguration, match="'executable'"):
+        Command("true", limits=ALL, options=options)
+    assert Command("true", limits=Limits(), options=options).options == options
 
 
 def test_limits_are_part_of_a_command():
