@@ -259,8 +259,10 @@ class Laboratory:
         for _ in range(2):
             await self._run_victim(self._manager)
             await settle()
-        while self._manager._guard.pid is None:  # which brings another descriptor
+        # The guard and the file of the log bring descriptors: both must be there.
+        while self._manager._guard.pid is None:
             await asyncio.sleep(0.001)
+        await self._manager.logger.info("test", "the victim may live")
         self._before = inventory()
 
     async def places(self) -> list[tuple[Place, type[BaseException]]]:
