@@ -143,6 +143,8 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
         if options["check"]:
             _print_check(spec)
             return
+        for notice in spec.notices:
+            click.echo(str(notice), err=True)
         code = _run(spec, options)
     except CommandNotFound as exc:
         click.echo(str(exc), err=True)

@@ -1,85 +1,98 @@
-"""Parse a ``.env`` file, and the ``PORT`` in it."""
+"""
+Parse a ``.env`` file, by the parser of python-dotenv.
+
+No message shows a part of the file: what is not understood may be a part of a secret.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.cli.config.spec import InvalidSpec, Problem
+from dotenv.main import resolve_variables
+from dotenv.parser import parse_stream
+
+from realtalk_async.cli.config.spec import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-LAST_PORT = 65535
+    from dotenv.parser import Binding
 
-_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)")
-_QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*')[ \t]*(?:#.*)?""")
-_ESCAPE = re.compile(r"\\(.)")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_LEADING_BLANK = re.compile(r"\s*")
 
 
-def parse_dotenv(text: str, file: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Dotenv:
+    """The content of a ``.env``."""
+
+    values: dict[str, str]
+    problems: tuple[Problem, ...]
+    """The lines that are not understood; they are left out."""
+
+
+def parse_dotenv(text: str, file: str) -> Dotenv:
     """
-    Return the variables of a ``.env``.
+    Return the variables of a ``.env``, as python-dotenv reads it.
 
-    A line is ``NAME=value``, with or without ``export``. A value in single quotes is taken
-    literally; in double quotes ``\\n``, ``\\t``, ``\\r``, ``\\"`` and ``\\\\`` are escapes;
-    a value without quotes ends before `` #``. Nothing is expanded.
-
-    Raises:
-        InvalidSpec: With every line that is neither an assignment, a comment nor empty.
-    """
-    problems: list[Problem] = []
-    found: dict[str, str] = {}
-    for number, line in content_lines(text):
-        assignment = _ASSIGNMENT.fullmatch(line)
-        value = None if assignment is None else _unquote(assignment[2])
-        if assignment is None:
-            what = f"a line is NAME=VALUE, not {line!r}"
-            problems.append(Problem(file, number, "", what))
-        elif value is None:
-            what = "the value's quotes do not close at its end"
-            problems.append(Problem(file, number, assignment[1], what))
-        else:
-            found[assignment[1]] = value
-    if problems:
-        raise InvalidSpec(problems)
-    return found
-
-
-def _unquote(raw: str) -> str | None:
-    """Return the value of an assignment's right side; None if its quotes do not close."""
-    if raw[:1] not in {'"', "'"}:
-        return re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].rstrip()
-    quoted = _QUOTED.fullmatch(raw)
-    if quoted is None:
-        return None
-    inner = quoted[1][1:-1]
-    if raw[0] == "'":
-        return inner
-    return _ESCAPE.sub(lambda one: _ESCAPES.get(one[1], one[1]), inner)
-
-
-def content_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are neither empty nor comments, stripped, with their numbers."""
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        bare = line.strip()
-        if bare and not bare.startswith("#"):
-            yield number, bare
-
-
-def parse_port(text: str, source: str) -> int:
-    """
-    Return the port that an environment variable holds.
+    A value in quotes may have several lines. ``${NAME}`` and ``${NAME:-default}`` are
+    expanded by the values above, then by the own environment. ``export NAME`` without a
+    value leaves the variable as it is in the own environment.
 
     Args:
-        text: The value of the variable.
-        source: The origin of the variable, for the problem.
-
-    Raises:
-        InvalidSpec: If the text is not a port.
+        text: The content of the file.
+        file: The file's path, for the problems.
     """
-    if text.isdecimal() and text.isascii() and 0 < int(text) <= LAST_PORT:
-        return int(text)
-    what = f"a port is a number from 1 to {LAST_PORT}, not {text!r}"
-    raise InvalidSpec([Problem(source, None, "PORT", what)])
+    pairs: list[tuple[str, str | None]] = []
+    refused: list[int] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if _is_assignment(binding):
+            pairs.append((str(binding.key), binding.value))
+        elif not _says_nothing(binding):
+            refused += _lines(binding)
+    expanded = resolve_variables(pairs, override=True)
+    values = {name: value for name, value in expanded.items() if value is not None}
+    return Dotenv(values, tuple(_problems(refused, file)))
+
+
+def _is_assignment(binding: Binding) -> bool:
+    if binding.error or binding.key is None or binding.value is None:
+        return False
+    return bool(_NAME.fullmatch(binding.key)) and "\0" not in binding.value
+
+
+def _says_nothing(binding: Binding) -> bool:
+    """Return whether it is a comment, empty or ``export NAME``."""
+    words = binding.original.string.partition("#")[0].split()
+    is_export = words[:1] == ["export"] and len(words) == 2
+    is_known = binding.key is None or (is_export and binding.value is None)
+    return is_known and not binding.error
+
+
+def _lines(binding: Binding) -> range:
+    """Return the numbers of the lines of a binding, without empty lines before it."""
+    string = binding.original.string
+    blank = _LEADING_BLANK.match(string)
+    first = binding.original.line + (blank[0].count("\n") if blank else 0)
+    return range(first, first + string.strip().count("\n") + 1)
+
+
+def _problems(lines: Iterable[int], file: str) -> list[Problem]:
+    """Return one problem for each run of consecutive lines."""
+    runs: list[list[int]] = []
+    for line in lines:
+        if runs and line == runs[-1][-1] + 1:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    remedy = "a line is NAME=VALUE, and a value of several lines is in quotes"
+    return [Problem(file, one[0], "", f"{_left_out(one)}: {remedy}") for one in runs]
+
+
+def _left_out(lines: list[int]) -> str:
+    if len(lines) == 1:
+        return "not understood and left out"
+    return f"lines {lines[0]} to {lines[-1]} are not understood and left out"

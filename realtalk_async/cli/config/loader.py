@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async.cli import exit_codes
-from realtalk_async.cli.config.dotenv import parse_dotenv, parse_port
-from realtalk_async.cli.config.procfile import BASE_PORT, parse_procfile
-from realtalk_async.cli.config.spec import spec_of_command
+from realtalk_async.cli.config.procfile import BASE_PORT, LAST_PORT, parse_procfile
+from realtalk_async.cli.config.spec import Problem, spec_of_command
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import TRANSIENT, RestartPolicy
 
@@ -103,32 +102,54 @@ def load_file(
         from realtalk_async.cli.config.toml import parse_toml
 
         return parse_toml(text, file, base=folder)
-    values = _environment(Path(file).parent / ".env", env_file)
+    env_path = env_file or Path(file).parent / ".env"
+    values, notices = _environment(env_path, must_exist=env_file is not None)
+    base, wrong_ports = _base_port(values, str(env_path))
     spec = parse_procfile(
-        text, file, env=values, port=port or _port(values), cwd=folder
+        text,
+        file,
+        env=values,
+        port=port or base,
+        cwd=folder,
+        restart=restart.policy(),
     )
-    policy = restart.policy()
-    processes = tuple(replace(one, restart=policy) for one in spec.processes)
-    return replace(spec, processes=processes)
+    return replace(spec, notices=(*notices, *([] if port else wrong_ports)))
 
 
-def _environment(default: Path, given: Path | None) -> dict[str, str]:
-    if given is None and not default.is_file():
-        return {}
-    path = str(given or default)
-    return parse_dotenv(_read(path), path)
+def _environment(
+    path: Path, *, must_exist: bool
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Return the variables of a ``.env``, and the lines that are not understood."""
+    if not must_exist and not path.is_file():
+        return {}, ()
+    # Only here: without a .env nobody needs it.
+    from realtalk_async.cli.config.dotenv import parse_dotenv
+
+    # A variable holds bytes: they reach the child as they stand in the file.
+    content = parse_dotenv(path.read_text("utf-8", "surrogateescape"), str(path))
+    return content.values, content.problems
 
 
-def _port(values: dict[str, str]) -> int:
-    if "PORT" in values:
-        return parse_port(values["PORT"], ".env")
-    if "PORT" in os.environ:
-        return parse_port(os.environ["PORT"], "the environment")
-    return BASE_PORT
+def _base_port(values: dict[str, str], file: str) -> tuple[int, list[Problem]]:
+    """Return the first ``PORT``, and a problem for each value that is none."""
+    problems: list[Problem] = []
+    for source, variables in ((file, values), ("the environment", os.environ)):
+        text = variables.get("PORT", "").strip()
+        if text.isdecimal() and text.isascii() and 0 < int(text[:6]) <= LAST_PORT:
+            return int(text), problems
+        if text:
+            what = f"it is left out: a port is a number from 1 to {LAST_PORT}"
+            problems.append(Problem(source, None, "PORT", what))
+    return BASE_PORT, problems
 
 
 def _read(path: str) -> str:
+    data = Path(path).read_bytes()
     try:
-        return Path(path).read_text("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise InvalidConfiguration(f"{path}: it is not UTF-8 text: {exc}") from exc
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise InvalidConfiguration(
+            f"{path}:{line}: it is not UTF-8 text: save the file as UTF-8"
+        ) from exc
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -1,28 +1,39 @@
 """
 Parse a Procfile.
 
-Each line is ``NAME: COMMAND``; a shell runs the command. Each process gets a ``PORT`` of
-its own: the first process the base port, each further process 100 more.
+Each entry is ``NAME: COMMAND``; a shell runs the command. A ``\\`` at the end of a line
+continues it in the next line. Each process gets a ``PORT`` of its own: the first process
+the base port, each further process 100 more. ``release`` runs once, before the others.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING
 
-from realtalk_async.cli.config.dotenv import LAST_PORT, content_lines
 from realtalk_async.cli.config.spec import AppSpec, InvalidSpec, Problem, ProcessSpec
-from realtalk_async.supervision import Command
+from realtalk_async.supervision import TEMPORARY, TRANSIENT, Command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from realtalk_async.supervision import RestartPolicy
 
 BASE_PORT = 5000
 """The first process's ``PORT``, if neither options nor environment give one (foreman's)."""
 PORT_STEP = 100
 """Added for each further process (foreman's)."""
+LAST_PORT = 65535
 
-_ENTRY = re.compile(r"([A-Za-z0-9_.-]+)[ \t]*:[ \t]*(.*\S)")
+RELEASE = "release"
+"""The process that runs to its end before the others start, as on Heroku."""
+
+SHELL = "/bin/sh"
+
+_ENTRY = re.compile(r"([A-Za-z0-9_.-]+)[ \t]*:[ \t]*(\S(?:.*\S)?)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.]*[ \t]*=")
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse_procfile(
@@ -32,6 +43,7 @@ def parse_procfile(
     env: Mapping[str, str],
     port: int = BASE_PORT,
     cwd: str | None = None,
+    restart: RestartPolicy = TRANSIENT,
 ) -> AppSpec:
     """
     Return the spec that a Procfile describes.
@@ -45,30 +57,102 @@ def parse_procfile(
         env: Variables for every process.
         port: The first process's ``PORT``.
         cwd: The working directory of the commands.
+        restart: The policy of all processes but ``release``.
 
     Raises:
         InvalidSpec: With every line that is neither an entry, a comment nor empty.
     """
     problems: list[Problem] = []
-    processes: dict[str, ProcessSpec] = {}
-    for number, line in content_lines(text):
+    lines: dict[str, int] = {}
+    commands: dict[str, Command] = {}
+    shell = _shell_for(env)
+    for number, line in _logical_lines(text):
         entry = _ENTRY.fullmatch(line)
         if entry is None:
-            what = f"a line is 'NAME: COMMAND' (letters, digits, _ . -), not {line!r}"
-            problems.append(Problem(file, number, "", what))
-        elif entry[1] in processes:
-            what = f"the name is taken by line {processes[entry[1]].line}"
+            problems.append(Problem(file, number, "", _what_is_wrong(line)))
+        elif entry[1] in commands:
+            what = f"the name is taken by line {lines[entry[1]]}: choose another name"
+            problems.append(Problem(file, number, entry[1], what))
+        elif "\0" in entry[2]:
+            what = "a command has no NUL character"
             problems.append(Problem(file, number, entry[1], what))
         else:
-            name, command_line = entry[1], entry[2]
-            own = {**env, "PORT": str(port + PORT_STEP * len(processes)), "PS": name}
-            command = Command.shell(command_line, env=own, cwd=cwd)
-            processes[name] = ProcessSpec(name, command, critical=True, line=number)
-    if port + PORT_STEP * (len(processes) - 1) > LAST_PORT:
+            name = entry[1]
+            own = {**env, "PORT": str(port + PORT_STEP * len(commands)), "PS": name}
+            commands[name] = Command(shell, "-c", entry[2], env=own, cwd=cwd)
+            lines[name] = number
+    if port + PORT_STEP * (len(commands) - 1) > LAST_PORT:
         what = f"PORT would exceed {LAST_PORT}: choose a port lower than {port}"
         problems.append(Problem(file, None, "PORT", what))
-    if not processes and not problems:
+    if not commands and not problems:
         problems.append(Problem(file, None, "", "there is no 'NAME: COMMAND' in it"))
     if problems:
         raise InvalidSpec(problems)
-    return AppSpec(file, tuple(processes.values()))
+    return AppSpec(file, tuple(_processes(commands, lines, restart)))
+
+
+def _processes(
+    commands: dict[str, Command], lines: dict[str, int], restart: RestartPolicy
+) -> Iterator[ProcessSpec]:
+    """Yield ``release`` first; all others depend on its success."""
+    others = [name for name in commands if name != RELEASE]
+    if RELEASE in commands:
+        yield ProcessSpec(
+            RELEASE,
+            commands[RELEASE],
+            restart=TEMPORARY,
+            oneshot=True,
+            critical=True,
+            line=lines[RELEASE],
+        )
+    needs = (RELEASE,) if RELEASE in commands else ()
+    for name in others:
+        yield ProcessSpec(
+            name,
+            commands[name],
+            restart=restart,
+            critical=True,
+            depends_on=needs,
+            line=lines[name],
+        )
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """
+    Yield the lines that are neither empty nor comments, with the number of their begin.
+
+    As in a shell, a line that ends in an odd number of ``\\`` is continued by the next
+    one, and a comment is not continued.
+    """
+    lines = iter(enumerate(text.removeprefix("\ufeff").split("\n"), 1))
+    for number, line in lines:
+        whole = line.strip()
+        if not whole or whole.startswith("#"):
+            continue
+        while _is_continued(whole):
+            _, following = next(lines, (0, ""))
+            whole = whole[:-1] + following.rstrip()
+        yield number, whole.strip()
+
+
+def _is_continued(line: str) -> bool:
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def _what_is_wrong(line: str) -> str:
+    """Return the remedy for a line; without its text, which may hold a secret."""
+    if _ASSIGNMENT.match(line):
+        return "a variable belongs into .env; a line is 'NAME: COMMAND'"
+    if re.fullmatch(r"[A-Za-z0-9_.-]+[ \t]*:", line):
+        return f"{line.rstrip(': ')} has no command: a line is 'NAME: COMMAND'"
+    return (
+        "a line is 'NAME: COMMAND' (letters, digits, _ . - in the name); a long command "
+        "goes on in the next line after a \\ at the end"
+    )
+
+
+def _shell_for(env: Mapping[str, str]) -> str:
+    """Return bash for variables such as ``a.b``, if there is bash: dash drops them."""
+    if all(map(_SHELL_NAME.fullmatch, env)):
+        return SHELL
+    return shutil.which("bash") or SHELL

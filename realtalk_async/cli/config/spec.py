@@ -93,7 +93,8 @@ class ProcessSpec:
     def command_line(self) -> str:
         """The command as the file has it: without the shell that runs it."""
         argv = self.command.argv
-        return argv[2] if argv[:2] == ("/bin/sh", "-c") else str(self.command)
+        is_shell = len(argv) == 3 and argv[1] == "-c" and argv[0].endswith("sh")
+        return argv[2] if is_shell else str(self.command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ class AppSpec:
     """Seconds that the stop of all processes may take; then the rest is killed."""
     containment: Mechanism = "group"
     """How the descendants of the processes are found and ended."""
+    notices: tuple[Problem, ...] = ()
+    """What was left out of the files; it stops nothing."""
 
     @property
     def needs_cgroup(self) -> bool:
@@ -217,7 +220,7 @@ def describe_start_order(spec: AppSpec) -> list[str]:
 
 def warnings(spec: AppSpec) -> list[str]:
     """Return a line for each process whose start or stop may not be what is expected."""
-    found: list[str] = []
+    found = list(map(str, spec.notices))
     for one in spec.processes:
         line = f":{one.line}" if one.line else ""
         place = f"{spec.file}{line}: process.{one.name}"

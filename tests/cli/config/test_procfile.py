@@ -13,7 +13,7 @@ def problems(parse, text, **rest):
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True)
-COMMANDS = st.from_regex(r"[!-~]([ -~]{0,30}[!-~])?", fullmatch=True)
+COMMANDS = st.from_regex(r"([!-~][ -~]{0,30})?[!-\[\]-~]", fullmatch=True)
 
 
 def test_a_procfile_gives_names_commands_and_ports():
@@ -32,6 +32,50 @@ def test_each_problem_of_a_procfile_has_its_line():
     found = problems(parse_procfile, "web: a\nnothing\nweb: b\n: c\n", env={})
     assert [line.split(": ")[0] for line in found] == ["file:2", "file:3", "file:4"]
     assert "line 1" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("web: gunicorn -w 4 \\\n  app:app\n", "gunicorn -w 4   app:app"),
+        ("web: gun\\\nicorn\n", "gunicorn"),
+        ("web: \\\n  serve \\\n  --all\n", "serve   --all"),
+        ("web: sh -c 'a; \\\n  b'\n", "sh -c 'a;   b'"),
+        ("web: echo \\\\\n# worker: no\n", "echo \\\\"),
+        ("# no \\\nweb: serve\n", "serve"),
+        ("web: serve \\\n\n", "serve"),
+        ("web: serve \\", "serve"),
+    ],
+)
+def test_a_backslash_at_the_end_continues_a_line_as_in_a_shell(text, command):
+    (web,) = parse_procfile(text, "file", env={}).processes
+    assert web.command_line == command
+
+
+def test_the_number_of_a_line_counts_the_continued_lines():
+    spec = parse_procfile("a: x \\\n y\n\nb: z\n", "file", env={})
+    assert [one.line for one in spec.processes] == [1, 4]
+
+
+def test_release_runs_once_and_before_all_others():
+    spec = parse_procfile("web: serve\nrelease: migrate\nworker: w\n", "f", env={})
+    assert [one.name for one in spec.processes] == ["release", "web", "worker"]
+    release, web, worker = spec.processes
+    assert (release.oneshot, release.restart.mode) == (True, "temporary")
+    assert (web.depends_on, worker.depends_on) == (("release",), ("release",))
+    # foreman numbers the entries as they stand in the file.
+    assert [one.command.env["PORT"] for one in spec.processes] == [
+        "5100",
+        "5000",
+        "5200",
+    ]
+
+
+def test_a_problem_gives_the_remedy_and_no_text_of_the_line():
+    found = problems(parse_procfile, "API_KEY=s3cret\nweb:\nhm s3cret\n", env={})
+    assert ".env" in found[0]
+    assert "web has no command" in found[1]
+    assert "s3cret" not in " ".join(found)
 
 
 @pytest.mark.parametrize("text", ["", "\n# only this\n"])
