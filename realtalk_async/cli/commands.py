@@ -283,13 +283,14 @@ def _complete_name(
     _ctx: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[str]:
     """Return the names of running processes, for the shell's completion."""
-    from realtalk_async.control.client import find_apps, process_names
+    from realtalk_async.control.client import find_apps, get_statuses, process_names
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        statuses = [app.get_status() for app in find_apps()]
+        answers = get_statuses(find_apps()).values()
     except RealtalkError:
         return []
+    statuses = [one for one in answers if isinstance(one, dict)]
     known = {name for status in statuses for name in process_names(status)}
     return sorted(name for name in known if name.startswith(begun))
 

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from realtalk_async.cli.line_format import wants_colour
-from realtalk_async.control.client import find_app, find_apps, processes_of
+from realtalk_async.control.client import (
+    find_app,
+    find_apps,
+    get_statuses,
+    processes_of,
+)
+from realtalk_async.control.sockets import (
+    AppDoesNotAnswer,
+    ControlUnavailable,
+    command_of,
+    is_suspended,
+)
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
@@ -68,12 +79,26 @@ def print_apps(app: str | None, *, as_json: bool) -> None:
     clients = find_apps(app)
     if not clients and not as_json:
         _print_line("no running app was found")
-    for client in clients:
-        status = client.get_status()
+    for client, answer in get_statuses(clients).items():
+        status = _silent_app(answer) if isinstance(answer, Exception) else answer
         if as_json:
             _print_json({"socket": str(client.path), **status})
         else:
             _print_app(status)
+
+
+def _silent_app(error: ControlUnavailable) -> JsonObject:
+    """Return what is known of an app that does not answer; others have no status."""
+    if not isinstance(error, AppDoesNotAnswer):
+        raise error
+    is_paused = is_suspended(error.pid)
+    return {
+        "pid": error.pid,
+        "command": command_of(error.pid),
+        "status": "does not answer" + (" (suspended)" if is_paused else ""),
+        "degraded": {},
+        "processes": [],
+    }
 
 
 def _print_json(value: object) -> None:
@@ -99,6 +124,8 @@ def _print_app(app: JsonObject) -> None:
     )
     head = f"{app['command']}  pid {app['pid']}  {app['status']}"
     console.print(Text(head, "bold"), soft_wrap=True)
+    if not processes_of(app):
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in COLUMNS:
         table.add_column(name, header_style="dim", overflow="fold")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from realtalk_async.control.client import ControlClient, find_app, find_apps
     from realtalk_async.control.protocol import JsonObject, Request
     from realtalk_async.control.server import serve_control
-    from realtalk_async.control.sockets import ControlUnavailable
+    from realtalk_async.control.sockets import AppDoesNotAnswer, ControlUnavailable
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -42,11 +42,12 @@ else:
             "client": "ControlClient find_app find_apps",
             "protocol": "JsonObject Request",
             "server": "serve_control",
-            "sockets": "ControlUnavailable",
+            "sockets": "AppDoesNotAnswer ControlUnavailable",
         },
     )
 
 __all__ = [
+    "AppDoesNotAnswer",
     "ControlClient",
     "ControlUnavailable",
     "JsonObject",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from realtalk_async import arguments
 from realtalk_async.control.protocol import (
     MAX_RESPONSE_LINE,
+    End,
     Failure,
     Item,
     JsonObject,
@@ -16,15 +19,26 @@ from realtalk_async.control.protocol import (
     decode_line,
 )
 from realtalk_async.control.sockets import (
+    ANSWER_TIMEOUT,
+    RETRY_DELAY,
+    AppDoesNotAnswer,
     ControlUnavailable,
-    address_of,
     connect,
+    connect_nowait,
     find_sockets,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    import socket
+    from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+
+MAX_SILENCE = 60.0
+"""Seconds between two questions whether an app still answers, at most."""
+MAX_RECEIVED = 256 * 1024
+"""Bytes of one read."""
+MAX_THREADS = 32
+"""Apps that are asked at the same time."""
 
 
 def find_apps(app: str | int | None = None) -> list[ControlClient]:
@@ -65,7 +79,12 @@ def find_app(
         InvalidConfiguration: If an argument is invalid.
     """
     arguments.text("process", process, optional=True)
-    statuses = {client: client.get_status() for client in find_apps(app)}
+    clients = find_apps(app)
+    answers = get_statuses(clients)
+    silent = [one for one in answers.values() if isinstance(one, ControlUnavailable)]
+    if silent and (app is not None or len(silent) == len(answers)):
+        raise silent[0]
+    statuses = {client: one for client, one in answers.items() if isinstance(one, dict)}
     if not statuses:
         raise ControlUnavailable(
             "no running app was found: an app is found if it runs under 'realtalk-async "
@@ -77,11 +96,32 @@ def find_app(
         return fitting[0]
     if not fitting:
         known = ", ".join(sorted({name for some in names.values() for name in some}))
-        raise ControlUnavailable(f"no process is named {process!r}; there are {known}")
+        also = "".join(f"; {one}" for one in silent)
+        raise ControlUnavailable(
+            f"no process is named {process!r}; there are {known}{also}"
+        )
     apps = "; ".join(
         f"{statuses[one]['pid']} ({statuses[one]['command']})" for one in fitting
     )
     raise ControlUnavailable(f"several apps fit, choose one by its pid: {apps}")
+
+
+def get_statuses(
+    clients: Iterable[ControlClient],
+) -> dict[ControlClient, JsonObject | ControlUnavailable]:
+    """Return the status of each app, or why there is none; all are asked at once."""
+    clients = list(clients)
+    if not clients:
+        return {}
+    with ThreadPoolExecutor(min(len(clients), MAX_THREADS)) as threads:
+        return dict(zip(clients, threads.map(_status_or_error, clients), strict=True))
+
+
+def _status_or_error(client: ControlClient) -> JsonObject | ControlUnavailable:
+    try:
+        return client.get_status()
+    except ControlUnavailable as exc:
+        return exc
 
 
 def _check_app(app: object) -> None:
@@ -105,8 +145,9 @@ class ControlClient:
     Sends requests to one app.
 
     All methods but `send_async` block until the app has responded. All of them raise
-    `ControlUnavailable` if the app does not run any more, or refuses, and
-    `InvalidConfiguration` if an argument is invalid.
+    `ControlUnavailable` if the app does not run any more, does not answer (a hung app is
+    noticed after two to four seconds), or refuses, and `InvalidConfiguration` if an
+    argument is invalid.
 
     Args:
         path: The app's control socket.
@@ -178,16 +219,49 @@ class ControlClient:
 
     def _exchange(self, request: Request) -> Generator[object]:
         try:
-            with connect(self.path) as connection, connection.makefile("rb") as file:
+            with connect(self.path) as connection:
                 connection.sendall(request.encode())
-                while isinstance(
-                    line := decode_line(file.readline(MAX_RESPONSE_LINE)), Item
-                ):
+                for line in self._responses(connection, request):
+                    if not isinstance(line, Item):
+                        break
                     yield line.value
+        except TimeoutError as exc:
+            raise AppDoesNotAnswer(self.path) from exc
         except OSError as exc:
             raise ControlUnavailable(f"no app answers at {self.path}: {exc}") from exc
         if isinstance(line, Failure):
             raise ControlUnavailable(line.error)
+
+    def _responses(
+        self, connection: socket.socket, request: Request
+    ) -> Generator[Item | Failure | End]:
+        """Yield each line of the response; after a silence, ask whether the app answers."""
+        data, silence = bytearray(), ANSWER_TIMEOUT
+        while True:
+            try:
+                received = connection.recv(MAX_RECEIVED)
+            except TimeoutError:
+                silence = self._next_silence(request, silence)
+                connection.settimeout(silence)
+                _ = self.get_status()
+                continue
+            *lines, rest = (data + received).split(b"\n")
+            yield from map(decode_line, map(bytes, lines))
+            data = rest
+            if not received or len(data) > MAX_RESPONSE_LINE:
+                yield decode_line(bytes(data))
+                return
+
+    def _next_silence(self, request: Request, silence: float) -> float:
+        """
+        Return the seconds until the app is asked again whether it answers.
+
+        Raises:
+            AppDoesNotAnswer: If this request was that question.
+        """
+        if request.method == "ps":
+            raise AppDoesNotAnswer(self.path)
+        return min(silence * 2, MAX_SILENCE)
 
     def send_async(self, request: Request) -> AsyncGenerator[object]:
         """
@@ -200,24 +274,43 @@ class ControlClient:
 
     async def _exchange_async(self, request: Request) -> AsyncGenerator[object]:
         try:
-            with address_of(self.path) as address:
-                reader, writer = await asyncio.open_unix_connection(
-                    address, limit=MAX_RESPONSE_LINE
-                )
+            connection = await self._connect_async()
+            reader, writer = await asyncio.open_unix_connection(
+                sock=connection, limit=MAX_RESPONSE_LINE
+            )
         except OSError as exc:
             raise ControlUnavailable(f"no app answers at {self.path}: {exc}") from exc
         try:
             writer.write(request.encode())
-            while isinstance(line := await _read_line(reader), Item):
+            while isinstance(line := await self._read_line(reader, request), Item):
                 yield line.value
         finally:
             writer.close()
         if isinstance(line, Failure):
             raise ControlUnavailable(line.error)
 
+    async def _connect_async(self) -> socket.socket:
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while True:
+            try:
+                return connect_nowait(self.path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AppDoesNotAnswer(self.path) from None
+            await asyncio.sleep(RETRY_DELAY)
 
-async def _read_line(reader: asyncio.StreamReader) -> object:
-    try:
-        return decode_line(await reader.readuntil(b"\n"))
-    except (asyncio.IncompleteReadError, OSError):
-        return Failure("the app has ended")
+    async def _read_line(
+        self, reader: asyncio.StreamReader, request: Request
+    ) -> Item | Failure | End:
+        """Return the next line; after a silence, ask whether the app answers."""
+        silence = ANSWER_TIMEOUT
+        while True:
+            try:
+                async with asyncio.timeout(silence):
+                    return decode_line(await reader.readuntil(b"\n"))
+            except TimeoutError:
+                silence = self._next_silence(request, silence)
+                async for _ in self.send_async(Request("ps")):
+                    pass
+            except (asyncio.IncompleteReadError, OSError):
+                return Failure("the app has ended")

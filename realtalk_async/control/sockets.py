@@ -13,6 +13,7 @@ import re
 import socket
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,54 @@ if TYPE_CHECKING:
 MAX_ADDRESS = 100
 """Bytes of a socket's path; the kernel's limit is 107."""
 
+ANSWER_TIMEOUT = 2.0
+"""Seconds after which an app that has not answered is asked whether it answers at all."""
+RETRY_DELAY = 0.02
+"""Seconds between two attempts to connect to an app with too many waiting clients."""
+
 _NAME = re.compile(r"(\d+)(?:-\d+)?\.sock")
 
 
 class ControlUnavailable(RealtalkError):
     """A control socket cannot be served or reached, or the app refuses a request."""
+
+
+class AppDoesNotAnswer(ControlUnavailable):
+    """An app exists, but it does not answer in time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """Its control socket."""
+        self.pid = pid_of(path)
+        """Its pid; None if the name of the socket does not hold it."""
+        who = "the app" if self.pid is None else f"the app with pid {self.pid}"
+        remedy = f"let it continue: kill -CONT {self.pid}"
+        hint = f"; it is suspended: {remedy}" if is_suspended(self.pid) else ""
+        super().__init__(f"{who} does not answer at {path}{hint}")
+
+
+def pid_of(path: Path) -> int | None:
+    """Return the pid of the app that serves a socket; None if its name is another's."""
+    name = _NAME.fullmatch(path.name)
+    return int(name[1]) if name else None
+
+
+def is_suspended(pid: int | None) -> bool:
+    """Return whether a process is stopped by a signal, as by Ctrl-Z."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def command_of(pid: int | None) -> str:
+    """Return the command of a process, from the kernel; "an app" if there is none."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "an app"
+    return " ".join(os.fsdecode(one) for one in words if one) or "an app"
 
 
 def socket_folder() -> Path:
@@ -86,10 +130,35 @@ def find_sockets(pid: int | None = None) -> list[Path]:
     return found
 
 
-def connect(path: Path) -> socket.socket:
-    """Return a connection to an app. Raises OSError if no app listens there."""
+def connect(path: Path, timeout: float = ANSWER_TIMEOUT) -> socket.socket:
+    """
+    Return a connection to an app; each operation on it takes at most *timeout* seconds.
+
+    Raises:
+        AppDoesNotAnswer: If it takes no connection in that time.
+        OSError: If no app listens there.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return connect_nowait(path, timeout)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise AppDoesNotAnswer(path) from None
+        time.sleep(RETRY_DELAY)
+
+
+def connect_nowait(path: Path, timeout: float = ANSWER_TIMEOUT) -> socket.socket:
+    """
+    Return a connection to an app, without waiting; *timeout* is for its operations.
+
+    Raises:
+        BlockingIOError: If too many clients wait for the app.
+        OSError: If no app listens there.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        connection.settimeout(timeout)
         with address_of(path) as address:
             connection.connect(address)
     except BaseException:
@@ -113,7 +182,9 @@ def address_of(path: Path) -> Generator[str]:
 
 def _accepts(path: Path) -> bool:
     try:
-        connect(path).close()
+        connect_nowait(path).close()
+    except BlockingIOError:
+        return True  # clients wait already
     except OSError:
         return False
     return True

@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import anyio
 import anyio.to_thread
@@ -149,3 +150,30 @@ def test_a_reason_that_several_processes_share_is_told_once():
         "degraded: a, c: exit status 1",
         "degraded: b: exit status 2",
     ]
+
+
+async def test_ps_shows_a_suspended_app_as_one_that_does_not_answer(
+    app, manager, socket_path
+):
+    await manager.start("mine", programs.runs())
+    run = anyio.to_thread.run_sync
+    app.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        found = await run(realtalk, "ps")
+        (status,) = [
+            one
+            for one in map(
+                json.loads, (await run(realtalk, "ps", "--json")).split("\n")[:-1]
+            )
+            if one["pid"] == app.pid
+        ]
+        assert time.monotonic() - began < 10
+        message = await run(lambda: realtalk("stop", "mic", code=1))
+    finally:
+        app.send_signal(signal.SIGCONT)
+    pattern = rf"run app\.toml  pid {app.pid}  does not answer \(suspended\)$"
+    assert re.search(pattern, found, re.MULTILINE)
+    assert re.search(r"^mine +running", found, re.MULTILINE)
+    assert status["status"] == "does not answer (suspended)"
+    assert f"kill -CONT {app.pid}" in message
