@@ -18,8 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async import arguments
-from realtalk_async.logs.bridges.log_protocol import Log, call_of, show_traceback
-from realtalk_async.logs.entry import Level
+from realtalk_async.logs.bridges import unreached
+from realtalk_async.logs.bridges.log_protocol import (
+    Log,
+    call_of,
+    level_of,
+    show_traceback,
+)
 from realtalk_async.logs.serialize import show_text
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "message",
     "taskName",
+    # The message of uvicorn once more, with placeholders and colours.
+    "color_message",
 }
 # A warning on a child's standard error; see warnings.formatwarning.
 _WARNING = re.compile(r"(.+?):(\d+): (?:\w+\.)*(\w*Warning): (.*)")
@@ -103,7 +110,7 @@ class LogHandler(logging.Handler):
             for key, value in vars(record).items()
             if key not in _STANDARD_FIELDS
         }
-        level = _level_of(record.levelno)
+        level = level_of(record.levelno)
         if record.levelname != level:
             context["level"] = record.levelname
         message = _message_of(record, context)
@@ -161,7 +168,11 @@ def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
     """
     Forward the reports of this process to *logger*.
 
-    - Records of the standard library's ``logging``, by a handler at its root.
+    - Records of the standard library's ``logging``, by a handler at its root. Records
+      that do not reach it arrive nevertheless, each once: those of loggers that do not
+      propagate (uvicorn, gunicorn, hypercorn), and all if other code configures logging
+      later and removes the handler.
+    - Messages of loguru, if the app has imported it by then.
     - Events of structlog, by a processor before the renderer, if the app has imported
       structlog by then; it is not imported for this alone.
     - Python's ``warnings``, as WARNING entries of the module they are about.
@@ -184,6 +195,11 @@ def install(logger: Log, *, level: int | None = logging.INFO) -> Installed:
     arguments.integer("level", level, minimum=0, optional=True)
     installed = Installed()
     _install_logging(logger, level, installed)
+    if "loguru" in sys.modules:
+        from realtalk_async.logs.bridges.loguru import LoguruSink
+
+        sink = LoguruSink(logger, level or 0, unreached.is_passing)
+        installed.on_undo(sink.undo)
     if "structlog" in sys.modules:
         from realtalk_async.logs.bridges.structlog import forward_structlog
 
@@ -200,6 +216,12 @@ def _install_logging(logger: Log, level: int | None, installed: Installed) -> No
     handler = LogHandler(logger)
     root.addHandler(handler)
     installed.on_undo(lambda: root.removeHandler(handler))
+    installed.on_undo(unreached.add(handler))
+    _lower_root_level(level, installed)
+
+
+def _lower_root_level(level: int | None, installed: Installed) -> None:
+    root = logging.getLogger()
     before = root.level
     if level is not None and before > level:
         root.setLevel(level)
@@ -313,12 +335,6 @@ def _log_exception(
 ) -> None:
     message = f"{message}: {type(exception).__name__}: {show_text(exception)}"
     logger.error(component, message, {"exception": show_traceback(exception)})
-
-
-def _level_of(number: int) -> Level:
-    if number >= logging.ERROR:
-        return Level.ERROR
-    return Level.WARNING if number >= logging.WARNING else Level.INFO
 
 
 def _message_of(record: logging.LogRecord, context: dict[str, object]) -> str:

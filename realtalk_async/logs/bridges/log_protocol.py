@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from typing import TYPE_CHECKING, Protocol, cast
@@ -45,6 +46,13 @@ class Log(Protocol):
     def error(self) -> LogCall:
         """Write an ERROR entry."""
         ...
+
+
+def level_of(number: int) -> Level:
+    """Return our level for *number*, a level of logging."""
+    if number >= logging.ERROR:
+        return Level.ERROR
+    return Level.WARNING if number >= logging.WARNING else Level.INFO
 
 
 def call_of(log: Log, level: Level) -> LogCall:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import logging.config
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from realtalk_async.logs import (
     parse_line,
     parse_python_warning,
 )
+from realtalk_async.logs.bridges import unreached
 
 
 @pytest.fixture
@@ -260,6 +262,7 @@ def test_undo_restores_every_hook_and_is_idempotent(log):
             warnings.showwarning,
             sys.excepthook,
             threading.excepthook,
+            logging.Logger.callHandlers,
             structlog.is_configured(),
         )
 
@@ -307,3 +310,119 @@ async def test_forwarded_records_keep_their_order_inside_the_block(tmp_path):
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nonsense"):
         _ = logs.nonsense  # type: ignore[attr-defined]
+
+
+# Loggers that do not propagate, and logging that is configured later
+
+
+def configure_like_a_server(name):
+    """Configure logging as uvicorn, gunicorn and hypercorn do for loggers of their own."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"null": {"class": "logging.NullHandler"}},
+            "loggers": {
+                name: {"handlers": ["null"], "level": "INFO", "propagate": False}
+            },
+        }
+    )
+
+
+@pytest.fixture
+def server_logger():
+    """Return the name of a server's logger; afterwards it is as a new one."""
+    name = "a_server"
+    yield name
+    one = logging.getLogger(name)
+    one.handlers.clear()
+    one.propagate = True
+    one.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("server_comes_first", [True, False])
+def test_loggers_that_do_not_propagate_arrive_once_whoever_came_first(
+    log, server_logger, server_comes_first
+):
+    if server_comes_first:
+        configure_like_a_server(server_logger)
+    with log.install():
+        if not server_comes_first:
+            configure_like_a_server(server_logger)
+        logging.getLogger(f"{server_logger}.error").info("started")
+        logging.getLogger("app.other").info("propagates")
+    logging.getLogger(f"{server_logger}.error").info("after")
+    assert [(one.component, one.message) for one in entries(log)] == [
+        ("a_server.error", "started"),
+        ("app.other", "propagates"),
+    ]
+
+
+def test_records_arrive_once_after_the_root_handler_was_removed(log):
+    root = logging.getLogger()
+    with log.install():
+        before = root.handlers[:]
+        root.handlers.clear()  # as basicConfig(force=True) does
+        logging.getLogger("app").info("x")
+        root.handlers[:] = before
+    assert [one.message for one in entries(log)] == ["x"]
+
+
+def test_two_handlers_are_removed_in_any_order(tmp_path, server_logger):
+    before = logging.Logger.callHandlers
+    configure_like_a_server(server_logger)
+    server = logging.getLogger(server_logger)
+    one, two = Logger(tmp_path / "1.log"), Logger(tmp_path / "2.log")
+    remove_one = unreached.add(LogHandler(one))
+    remove_two = unreached.add(LogHandler(two))
+    server.info("both")
+    remove_one()
+    server.info("second")
+    remove_two()
+    assert logging.Logger.callHandlers is before
+    server.info("none")
+    assert [each.message for each in entries(one)] == ["both"]
+    assert [each.message for each in entries(two)] == ["both", "second"]
+
+
+# loguru
+
+
+@pytest.fixture
+def loguru():
+    """Return the logger of loguru, without sinks."""
+    module = pytest.importorskip("loguru")
+    module.logger.remove()
+    yield module.logger
+    module.logger.remove()
+
+
+def test_messages_of_loguru_arrive_also_after_it_was_configured_again(log, loguru):
+    before = type(loguru).remove
+    with log.install():
+        loguru.info("one")
+        loguru.remove()
+        loguru.configure(handlers=[{"sink": lambda message: None}])
+        loguru.bind(user=7).critical("two")
+        try:
+            raise ValueError("boom")
+        except ValueError:
+            loguru.exception("three")
+    loguru.error("after")
+    one, two, three = entries(log)
+    assert (one.message, one.level, one.component) == ("one", Level.INFO, __name__)
+    assert (two.level, two.context) == (Level.ERROR, {"user": 7, "level": "CRITICAL"})
+    assert three.context["exception"].endswith("ValueError: boom")
+    assert type(loguru).remove is before
+
+
+def test_records_that_a_handler_passes_on_to_loguru_arrive_once(log, loguru, std):
+    class InterceptHandler(logging.Handler):
+        def emit(self, record):
+            loguru.log(record.levelname, record.getMessage())
+
+    std.propagate = False
+    std.addHandler(InterceptHandler())
+    with log.install():
+        std.warning("once")
+    assert only(log).message == "once"
