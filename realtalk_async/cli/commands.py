@@ -188,13 +188,14 @@ def _load_spec(
 
 
 def _print_check(spec: AppSpec) -> None:
+    from realtalk_async.cli.config.shell_syntax import syntax_warnings
     from realtalk_async.cli.config.spec import describe_start_order, warnings
 
     count = len(spec.processes)
     noun = "process" if count == 1 else "processes"
     click.echo(f"{spec.file or 'the command'}: {count} {noun}, no problems")
     click.echo("\n".join(describe_start_order(spec)))
-    for line in warnings(spec):
+    for line in (*warnings(spec), *syntax_warnings(spec)):
         click.echo(f"warning: {line}", err=True)
 
 

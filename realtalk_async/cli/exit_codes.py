@@ -18,6 +18,8 @@ The exit codes of `realtalk-async run`.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+CANNOT_EXECUTE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.EPERM)
+"""Errors of a program that is there, but cannot be executed."""
 KILLED = 128 + signal.SIGKILL
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
@@ -40,7 +44,8 @@ def of_signal(number: int) -> int:
 def of_loss(status: ProcessStatus) -> int:
     """Return the exit code for a process that was given up."""
     if status.cause is Cause.SPAWN_FAILED:
-        return NOT_FOUND
+        is_there = any(os.strerror(one) in status.reason for one in CANNOT_EXECUTE)
+        return NOT_EXECUTABLE if is_there else NOT_FOUND
     code = status.exit_status
     if status.cause is Cause.UNHEALTHY or not isinstance(code, int) or code == 0:
         return 1

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from realtalk_async import events
 from realtalk_async.cli import exit_codes
 from realtalk_async.cli.run_output import RunOutput, is_failure
-from realtalk_async.exceptions import CriticalProcessFailed, RealtalkError
+from realtalk_async.cli.run_summary import RunSummary
+from realtalk_async.exceptions import GaveUp, RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
@@ -77,6 +78,7 @@ class Runner:
             on_broken=lambda: self._end(exit_codes.OUTPUT_CLOSED),
             on_printed=self._end_if_all_are_settled,
         )
+        self._summary = RunSummary(spec)
         self._ended = asyncio.Event()
         self._killed = asyncio.Event()
         self._signals = 0
@@ -106,8 +108,10 @@ class Runner:
         async with Logger(self._options.log) as logger:
             try:
                 await self._manage(logger)
-            except CriticalProcessFailed as exc:
+            except GaveUp as exc:
                 self._note_loss(exc.name)
+                self._summary.note_loss(exc.name, exc.reason)
+                self._has_failed = True
         if self._has_failed:
             self._log_to_report = logger.path
         elif self._options.log is None:
@@ -248,6 +252,7 @@ class Runner:
     def _on_event(self, event: events.Event) -> None:
         assert self._manager is not None
         process = self._manager.processes.get(event.process)
+        self._summary.note(event)
         match event:
             case events.ProcessStarted() if process is not None:
                 self._output.print_output(process)
@@ -276,6 +281,9 @@ class Runner:
 
     async def _print_rest(self) -> None:
         await self._output.wait_until_printed()
+        if not self._spec.is_single_command:
+            for line in self._summary.lines():
+                self._output.print_notice(line, bad=True)
         if self._log_to_report is not None:
             self._output.print_notice(f"the log is {self._log_to_report}", bad=True)
         await self._output.aclose()

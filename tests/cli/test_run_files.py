@@ -74,3 +74,79 @@ def test_the_variables_of_dotenv_reach_the_command(realtalk):
         assert text in said
     assert done.stderr.startswith("own:7: not understood")
     assert "s3cret" not in done.stdout + done.stderr
+
+
+MAX_RESTARTS = """
+max_restarts = 2
+[process.a]
+command = "echo dying words >&2; exit 7"
+restart = { mode = "permanent", first_delay = 0.0, max_failures = 100 }
+[process.b]
+command = "seq 1 20000; exec sleep 100"
+"""
+
+
+def test_too_many_restarts_give_the_code_of_the_process_and_all_its_output(realtalk):
+    done = realtalk("run", "--stamp=none", "r.toml", **{"r.toml": MAX_RESTARTS})
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout.count("| dying words\n") == 3
+    (end,) = [one for one in done.stdout.splitlines() if "a failed: " in one]
+    assert "dying words" in end
+    assert "max_restarts=2" in end
+
+
+def test_the_summary_says_what_failed_and_what_was_not_started(realtalk):
+    procfile = "web: true\nrelease: echo no table >&2; exit 3\n"
+    lines = realtalk("run", "--stamp=none", Procfile=procfile).stdout.splitlines()
+    said = [line.partition("| ")[2] for line in lines]
+    place = said.index("summary: 1 of 2 failed")
+    assert said[place + 1].startswith("release failed: no table; exit status 3")
+    assert said[place + 2] == "web was not started: it needs release"
+
+
+def test_a_run_without_a_failure_has_no_summary(realtalk):
+    assert "summary" not in realtalk("run", Procfile="web: true\n").stdout
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"), [(0o644, 126), (None, 127)], ids=["not executable", "not there"]
+)
+def test_a_program_that_cannot_be_run_gives_the_code_of_a_shell(
+    realtalk, folder, mode, code
+):
+    if mode:
+        (folder / "program").write_text("true\n")
+        (folder / "program").chmod(mode)
+    app = (
+        '[process.a]\ncommand = ["./program"]\ncritical = true\nrestart = "temporary"\n'
+    )
+    done = realtalk("run", "app.toml", **{"app.toml": app})
+    assert done.returncode == code, done.stdout
+
+
+BASH_ONLY = ["source env", "[[ 1 == 1 ]]", "cat <<< hi", "set -o pipefail", "a=(1 2)"]
+
+
+@pytest.mark.skipif(
+    not os.path.realpath("/bin/sh").endswith("dash"), reason="/bin/sh is not dash"
+)
+@pytest.mark.parametrize("line", BASH_ONLY)
+def test_a_line_for_bash_gives_the_words_of_the_shell_and_a_hint(realtalk, line):
+    done = realtalk("run", "--restart=temporary", Procfile=f"web: {line}\n")
+    (end,) = [one for one in done.stdout.splitlines() if "web failed: " in one]
+    assert "/bin/sh: 1: " in end
+    assert "bash -c" in end
+
+
+def test_a_missing_program_gives_no_hint_at_bash(realtalk):
+    done = realtalk("run", "--restart=temporary", Procfile="web: no-such-program\n")
+    assert done.returncode == 127
+    assert "not found" in done.stdout
+    assert "bash" not in done.stdout
+
+
+def test_check_gives_the_words_of_the_shell_about_a_line_that_it_cannot_parse(realtalk):
+    procfile = "a: touch ran\nb: if true; then\n"
+    done = realtalk("run", "--check", Procfile=procfile)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("warning: Procfile:2: b: ")

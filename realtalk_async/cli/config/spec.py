@@ -90,11 +90,16 @@ class ProcessSpec:
         return self.oneshot or any(one.purpose == "readiness" for one in self.probes)
 
     @property
-    def command_line(self) -> str:
-        """The command as the file has it: without the shell that runs it."""
+    def shell(self) -> str:
+        """The path of the shell that runs the command; "" if none does."""
         argv = self.command.argv
         is_shell = len(argv) == 3 and argv[1] == "-c" and argv[0].endswith("sh")
-        return argv[2] if is_shell else str(self.command)
+        return argv[0] if is_shell else ""
+
+    @property
+    def command_line(self) -> str:
+        """The command as the file has it: without the shell that runs it."""
+        return self.command.argv[2] if self.shell else str(self.command)
 
 
 @dataclass(frozen=True, slots=True)
