@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from realtalk_async.cli.parsing.click_commands import (
+    Commands,
+    RunCommand,
+    refuse_command,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,7 +38,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
         ctx.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -47,23 +54,13 @@ def main() -> None:
 # ---- run
 
 
-class RunCommand(click.Command):
-    """Takes all arguments after ``--`` as the command, also those that look like options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments before ``--``."""
-        place = args.index("--") if "--" in args else len(args)
-        ctx.meta["command"] = tuple(args[place + 1 :])
-        ctx.meta["is_command"] = place < len(args)
-        return super().parse_args(ctx, args[:place])
-
-
 @main.command(
     cls=RunCommand,
-    options_metavar="[OPTIONS] [FILE | -- COMMAND...]",
+    options_metavar="[OPTIONS] [FILE [NAME...] | -- COMMAND...]",
     short_help="Run and supervise a command, or the processes of a file.",
 )
 @click.argument("file", required=False, metavar="")
+@click.argument("names", nargs=-1, metavar="")
 @click.option(
     "--check",
     is_flag=True,
@@ -114,12 +111,19 @@ class RunCommand(click.Command):
     help="Serve /metrics, /healthz and /readyz; HOST is 127.0.0.1 if omitted.",
 )
 @click.pass_context
-def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
+def run(
+    ctx: click.Context,
+    /,
+    file: str | None,
+    names: tuple[str, ...],
+    **options: Any,  # noqa: ANN401 - click's
+) -> None:
     """
     Run a command, or all processes of a file, and restart them after failures.
 
     FILE is a Procfile, or TOML if its name ends in .toml. Without FILE and COMMAND,
-    realtalk.toml or Procfile in this folder is run. The output of a COMMAND is passed
+    realtalk.toml or Procfile in this folder is run. With NAMEs, only these processes of
+    the FILE are run, and those that they depend on. The output of a COMMAND is passed
     through unchanged; each line of the processes of a FILE begins with time and name.
 
     Ctrl-C stops all processes, each after those that depend on it, by its stop ladder
@@ -139,7 +143,7 @@ def run(ctx: click.Context, /, file: str | None, **options: Any) -> None:  # noq
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        spec = _load_spec(ctx, file, options)
+        spec = _load_spec(ctx, file, names, options)
         if options["check"]:
             _print_check(spec)
             return
@@ -169,9 +173,13 @@ class _CannotRun(click.ClickException):
 
 
 def _load_spec(
-    ctx: click.Context, file: str | None, options: dict[str, Any]
+    ctx: click.Context,
+    file: str | None,
+    names: tuple[str, ...],
+    options: dict[str, Any],
 ) -> AppSpec:
     from realtalk_async.cli.config import loader
+    from realtalk_async.cli.config.spec import select
 
     restart = loader.RestartOptions(options["restart"], options["max_failures"])
     if ctx.meta["is_command"]:
@@ -184,7 +192,9 @@ def _load_spec(
             "there is no realtalk.toml and no Procfile here: give a FILE, or a command "
             "after --, as in: realtalk-async run -- sleep 10"
         )
-    return loader.load_file(found, restart, options["port"], options["env_file"])
+    refuse_command([found, *names])
+    spec = loader.load_file(found, restart, options["port"], options["env_file"])
+    return select(spec, names)
 
 
 def _print_check(spec: AppSpec) -> None:
@@ -315,6 +325,7 @@ def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
 
 
 @main.command(short_help="Show the log of an app.")
+@click.argument("name", required=False, metavar="", shell_complete=_complete_name)
 @click.option("-n", default=50, show_default=True, help="Number of the newest entries.")
 @click.option(
     "-f", "--follow", is_flag=True, help="Also print new entries, until the app ends."
@@ -327,8 +338,15 @@ def tail(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
 @click.option("--component", help="Only entries of this component, such as a process.")
 @click.option("--pattern", help="Only entries that match this regular expression.")
 @_app_options
-def logs(**options: Any) -> None:  # noqa: ANN401 - click's
-    """Show the newest log entries of an app."""
+def logs(name: str | None, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Show the newest log entries of an app; `tail NAME` shows the output of a process."""
+    if name is not None:
+        follow = "-f " if options["follow"] else ""
+        raise click.UsageError(
+            f"logs shows the log of the whole app: the output of {name} is shown by "
+            f"realtalk-async tail {follow}{shlex.quote(name)}, and what the log says of "
+            f"it by realtalk-async logs {follow}--component {shlex.quote(name)}"
+        )
     _send(method="logs", **options)
 
 

@@ -150,3 +150,88 @@ def test_check_gives_the_words_of_the_shell_about_a_line_that_it_cannot_parse(re
     done = realtalk("run", "--check", Procfile=procfile)
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert done.stderr.startswith("warning: Procfile:2: b: ")
+
+
+CHAIN = """
+[process.db]
+command = "echo db"
+oneshot = true
+[process.web]
+command = "echo web"
+depends_on = ["db"]
+[process.other]
+command = "echo other"
+[process.worker]
+command = "echo worker $INSTANCE"
+instances = 3
+depends_on = ["db"]
+"""
+
+
+def names_that_ran(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.partition("|") for line in done.stdout.splitlines()]
+    return {name.strip() for name, _, _ in lines} - {"system"}
+
+
+@pytest.mark.parametrize(
+    ("names", "ran"),
+    [
+        (["web"], {"db", "web"}),
+        (["other"], {"other"}),
+        (["worker-2"], {"db", "worker-2"}),
+        (["worker"], {"db", "worker-1", "worker-2", "worker-3"}),
+        (["other", "web"], {"db", "other", "web"}),
+    ],
+)
+def test_names_run_some_processes_and_what_they_depend_on(realtalk, names, ran):
+    files = {"app.toml": CHAIN}
+    done = realtalk("run", "--stamp=none", "app.toml", *names, **files)
+    assert names_that_ran(done) == ran
+
+
+def test_an_unknown_name_runs_nothing(realtalk):
+    done = realtalk("run", "Procfile", "wev", Procfile="web: touch ran\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no process is named 'wev'; there are 'web'" in done.stderr
+
+
+def test_instances_are_numbered_processes(realtalk):
+    done = realtalk("run", "--stamp=none", "app.toml", **{"app.toml": CHAIN})
+    for number in (1, 2, 3):
+        assert f"worker-{number} | worker {number}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        ('[process.a]\ncommand = "x"\ninstances = 0\n', "app.toml:3"),
+        ('[process.a]\ncommand = "x"\ninstances = 1001\n', "1000"),
+        (
+            '[process.a]\ncommand = "x"\ninstances = 2\n[process.a-1]\ncommand = "x"\n',
+            "rename one",
+        ),
+    ],
+)
+def test_impossible_instances_are_refused(realtalk, app, words):
+    done = realtalk("run", "app.toml", "--check", **{"app.toml": app})
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["status"], "realtalk-async ps"),
+        (["logs", "-f", "web"], "realtalk-async tail -f web"),
+        (["logs", "web"], "realtalk-async tail web"),
+        (["run", "sh", "script.sh"], "realtalk-async run -- sh script.sh"),
+        (["run", "sh", "-c", "exit 1"], "realtalk-async run -- sh -c 'exit 1'"),
+    ],
+)
+def test_a_command_of_other_tools_is_answered_by_that_of_this_one(
+    realtalk, arguments, hint
+):
+    done = realtalk(*arguments)
+    assert done.returncode == 2
+    assert hint in done.stderr

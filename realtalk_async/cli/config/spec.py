@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,8 @@ class ProcessSpec:
     max_size: int = MAX_SIZE
     containment: Mechanism | None = None
     """That of `AppSpec` if None."""
+    instance_of: str = ""
+    """The name in the file, if this is one of several instances."""
     line: int | None = None
     """The line of the file that begins the process, counted from 1."""
 
@@ -208,6 +211,88 @@ def in_start_order(
     if problems:
         raise InvalidSpec(problems)
     return tuple(by_name[name] for group in groups for name in group)
+
+
+def select(spec: AppSpec, names: Iterable[str]) -> AppSpec:
+    """
+    Return a spec of some processes and all processes that they depend on.
+
+    Args:
+        spec: All processes.
+        names: The wanted names; the name of a process with several instances
+            (``worker`` for ``worker-1``) means all of them. All processes if empty.
+
+    Raises:
+        InvalidConfiguration: If no process has one of the names.
+    """
+    by_name = {process.name: process for process in spec.processes}
+    left: list[str] = []
+    for name in names:
+        meant = [name] if name in by_name else instances_of(name, spec)
+        if not meant:
+            known = ", ".join(map(repr, by_name))
+            raise InvalidConfiguration(
+                f"{spec.file}: no process is named {name!r}; there are {known}"
+            )
+        left += meant
+    if not left:
+        return spec
+    wanted: set[str] = set()
+    while left:
+        name = left.pop()
+        if name not in wanted:
+            wanted.add(name)
+            left += by_name[name].needs
+    kept = tuple(one for one in spec.processes if one.name in wanted)
+    return replace(spec, processes=kept)
+
+
+def with_instances(
+    processes: Iterable[ProcessSpec], counts: Mapping[str, int | None]
+) -> list[ProcessSpec]:
+    """
+    Return the processes, each as often as its number of instances says.
+
+    The instances of ``worker`` are ``worker-1``, ``worker-2`` and so on; their variable
+    ``INSTANCE`` is that number. Who depends on ``worker`` depends on all of them.
+
+    Args:
+        processes: As they stand in the file.
+        counts: The number of instances by name; None for a process without instances.
+    """
+    numbered = {name: count for name, count in counts.items() if count is not None}
+
+    def each(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(
+            one
+            for name in names
+            for one in (
+                [f"{name}-{n}" for n in range(1, numbered[name] + 1)]
+                if name in numbered
+                else [name]
+            )
+        )
+
+    found: list[ProcessSpec] = []
+    for one in processes:
+        linked = replace(
+            one, depends_on=each(one.depends_on), binds_to=each(one.binds_to)
+        )
+        if one.name not in numbered:
+            found.append(linked)
+            continue
+        for number, name in enumerate(each([one.name]), 1):
+            command = copy.copy(one.command)
+            command.env = {**command.env, "INSTANCE": str(number)}
+            found.append(
+                replace(linked, name=name, command=command, instance_of=one.name)
+            )
+    return found
+
+
+def instances_of(name: str, spec: AppSpec) -> list[str]:
+    """Return the names of the instances of a process; none if it has no instances."""
+    return [one.name for one in spec.processes if one.instance_of == name]
 
 
 def describe_start_order(spec: AppSpec) -> list[str]:

@@ -17,6 +17,10 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
     command = ["./fetch-models"]
     oneshot = true                         # ready when it has exited with success
 
+    [process.worker]
+    command = ["./work"]
+    instances = 3                          # worker-1, worker-2, worker-3
+
     [process.app]
     command = "exec ./app --url $URL"      # a string is run by a shell
     depends_on = ["peer"]                  # or binds_to: it restarts with it, too
@@ -44,6 +48,7 @@ from realtalk_async.cli.config.spec import (
     Problem,
     ProcessSpec,
     in_start_order,
+    with_instances,
 )
 from realtalk_async.cli.config.toml_lines import Path, TomlLines, dotted
 from realtalk_async.exceptions import InvalidConfiguration
@@ -82,10 +87,14 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
         raise InvalidSpec(sorted(problems, key=lambda one: one.line or 0)) from exc
     if not model.process:
         raise InvalidSpec([Problem(file, None, "", "there is no [process.NAME] in it")])
-    processes = [
+    written = [
         _process(name, table, model.env, base, lines.line_of(("process", name)))
         for name, table in model.process.items()
     ]
+    counts = {name: table.instances for name, table in model.process.items()}
+    processes = with_instances(written, counts)
+    if clashes := _name_clashes(processes, file):
+        raise InvalidSpec(clashes)
     if refused := list(
         _containment_problems(processes, model.containment, file, lines)
     ):
@@ -104,6 +113,21 @@ def parse_toml(text: str, file: str, *, base: str = "") -> AppSpec:
     )
 
 
+def _name_clashes(processes: list[ProcessSpec], file: str) -> list[Problem]:
+    """Return a problem for each instance whose name another process has."""
+    names = [one.name for one in processes]
+    return [
+        Problem(
+            file,
+            one.line,
+            f"process.{one.instance_of}.instances",
+            f"one of the instances is {one.name!r}, as another process: rename one",
+        )
+        for one in processes
+        if one.instance_of and names.count(one.name) > 1
+    ]
+
+
 def _containment_problems(
     processes: list[ProcessSpec], default: Mechanism, file: str, lines: TomlLines
 ) -> Iterator[Problem]:
@@ -112,7 +136,8 @@ def _containment_problems(
         try:
             check_containment(one.containment or default, one.command, has_manager=True)
         except InvalidConfiguration as exc:
-            path = ("process", one.name, *(["containment"] if one.containment else []))
+            name = one.instance_of or one.name
+            path = ("process", name, *(["containment"] if one.containment else []))
             yield Problem(file, lines.line_of(path), dotted(path), str(exc))
 
 

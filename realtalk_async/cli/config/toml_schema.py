@@ -81,6 +81,12 @@ Number = Annotated[float, Field(ge=0), must_be("a number, 0 or more")]
 Seconds = Annotated[float, Field(gt=0), must_be("a number of seconds greater than 0")]
 Count = Annotated[int, Field(ge=0), must_be("a whole number, 0 or more")]
 Times = Annotated[int, Field(ge=1), must_be("a whole number, 1 or more")]
+MAX_INSTANCES = 1000
+Instances = Annotated[
+    int,
+    Field(ge=1, le=MAX_INSTANCES),
+    must_be(f"a whole number, 1 to {MAX_INSTANCES}"),
+]
 Bytes = Annotated[int, Field(ge=1), must_be("a number of bytes, 1 or more")]
 Port = Annotated[int, Field(ge=1, le=65535), must_be("a port, 1 to 65535")]
 NameOrId = Annotated[str | int, must_be("a name or a number")]
@@ -369,6 +375,7 @@ class ProcessTable(Table):
     """``[process.NAME]``."""
 
     command: Arguments
+    instances: Instances | None = None
     cwd: Text = ""
     env: Variables = {}
     user: NameOrId | None = None
