@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
+
+pending_calls: set[asyncio.Future[Any]] = set()
+"""The answers of the calls whose functions still run; a loop in virtual time waits for them."""
 
 
 async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
@@ -38,6 +41,7 @@ async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Result] = loop.create_future()
+    pending_calls.add(answer)
     context = contextvars.copy_context()
 
     def run() -> None:
@@ -55,7 +59,10 @@ async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
-    result = await answer
+    try:
+        result = await answer
+    finally:
+        pending_calls.discard(answer)
     thread.join()  # its last statement has run
     return result
 

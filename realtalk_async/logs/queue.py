@@ -481,6 +481,11 @@ def _print_error(text: str) -> None:
 _queues: weakref.WeakSet[LogQueue] = weakref.WeakSet()
 
 
+def paths() -> set[Path]:
+    """Return the files of all logs of this process."""
+    return {queue.path for queue in list(_queues)}
+
+
 def _write_all_at_exit() -> None:
     for queue in list(_queues):
         queue.write_at_exit()

@@ -7,16 +7,17 @@ collector lists them. That takes some milliseconds, and only for a test that has
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from realtalk_async.logs import Logger, parse_line
+from realtalk_async.logs import Logger, parse_line, queue
 from realtalk_async.supervision import ProcessManager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from realtalk_async.supervision import IncarnationReport, ProcessHistory
@@ -37,13 +38,24 @@ Section = tuple[str, str]
 """Title and text."""
 
 
-def sections(since: float) -> list[Section]:
+def sizes_of_logs() -> dict[Path, int]:
+    """Return the present size in bytes of each log of this process."""
+    found: dict[Path, int] = {}
+    for path in queue.paths():
+        with contextlib.suppress(OSError):
+            found[path] = path.stat().st_size
+    return found
+
+
+def sections(since: float, sizes: Mapping[Path, int]) -> list[Section]:
     """
     Return the sections for the report of one test.
 
     Args:
         since: When the test began, in seconds since the epoch. Incarnations and log lines
             from before are left out.
+        sizes: The sizes of the logs at that time: a log line gives its time to the
+            second only, and another test may have written in the same second.
     """
     began = datetime.fromtimestamp(since, UTC)
     # By type(): proxies and mocks give another class as `__class__`.
@@ -60,7 +72,7 @@ def sections(since: float) -> list[Section]:
         if any(_lived_after(began, report) for report in history.incarnations)
     ]
     paths = {one.path: None for one in known if isinstance(one, Logger)}
-    return [*_child_sections(histories), *_log_sections(paths, began)]
+    return [*_child_sections(histories), *_log_sections(paths, began, sizes)]
 
 
 def _is_complete(one: object) -> bool:
@@ -98,8 +110,10 @@ def _describe_child(history: ProcessHistory) -> str:
     return "\n".join(lines)
 
 
-def _log_sections(paths: Iterable[Path], began: datetime) -> list[Section]:
-    found = ((path, _newest_lines(path, began)) for path in paths)
+def _log_sections(
+    paths: Iterable[Path], began: datetime, sizes: Mapping[Path, int]
+) -> list[Section]:
+    found = ((path, _newest_lines(path, began, sizes.get(path, 0))) for path in paths)
     return [
         (f"realtalk-async log ({path})", "\n".join(lines))
         for path, lines in found
@@ -107,16 +121,18 @@ def _log_sections(paths: Iterable[Path], began: datetime) -> list[Section]:
     ]
 
 
-def _newest_lines(path: Path, began: datetime) -> list[str]:
+def _newest_lines(path: Path, began: datetime, size_before: int) -> list[str]:
     """Return the newest lines of a log that were written since *began*."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MAX_BYTES))
+            known = size_before if size_before <= size else 0  # truncated or rotated
+            start = max(known, size - MAX_BYTES)
+            file.seek(start)
             found = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    lines = found[1:] if size > MAX_BYTES else found  # the first line may be cut
+    lines = found[1:] if start > known else found  # the first line may be cut
     # A log line gives its time to the second.
     second = began.replace(microsecond=0)
     return [line for line in lines[-MAX_LINES:] if _is_since(line, second)]

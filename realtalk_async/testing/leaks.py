@@ -6,15 +6,17 @@ import asyncio
 import functools
 import gc
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from realtalk_async.supervision.kernel import process_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
 SETTLE_TIME = 2.0
 """Seconds that resources have to go away after a test."""
@@ -26,35 +28,49 @@ POOL_THREADS = ("AnyIO", "asyncio_")
 """Name prefixes of threads that an event loop keeps in a pool and joins when it closes."""
 
 
+STAYING_THREADS = ("tqdm._monitor.TMonitor",)
+"""Classes of threads that their libraries start once and keep until the process ends."""
+
+MAX_COMMAND = 200
+"""Characters of a child's command line in the message."""
+
+ChildId: TypeAlias = tuple[int, int]
+"""A child's pid and start time, in clock ticks from boot."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """The resources of this process at one moment, each described uniquely."""
 
-    children: frozenset[str]
+    children: Mapping[ChildId, str]
+    """Descriptions; the state, which changes, is no part of the identity."""
     descriptors: frozenset[str]
     threads: frozenset[str]
 
     def new_since(self, before: Resources) -> list[str]:
         """Return one line for each resource that was not there *before*."""
-        return [
-            f"{kind}: {one}"
-            for kind, now, then in (
-                ("child", self.children, before.children),
-                ("descriptor", self.descriptors, before.descriptors),
-                ("thread", self.threads, before.threads),
-            )
-            for one in sorted(now - then)
+        found = [
+            f"child: {self.children[one]}"
+            for one in sorted(self.children.keys() - before.children.keys())
         ]
+        for kind, now, then in (
+            ("descriptor", self.descriptors, before.descriptors),
+            ("thread", self.threads, before.threads),
+        ):
+            found += [f"{kind}: {one}" for one in sorted(now - then)]
+        return found
 
 
 def take_inventory(*, ignore: Collection[int] = ()) -> Resources:
     """Return the resources of this process, except the descriptors in *ignore*."""
     return Resources(
-        frozenset(_children()), frozenset(_descriptors(ignore)), frozenset(_threads())
+        _children(), frozenset(_descriptors(ignore)), frozenset(_threads())
     )
 
 
-def find_leaks(before: Resources, *, ignore: Collection[int] = ()) -> list[str]:
+def find_leaks(
+    before: Resources, *, ignore: Collection[int] = (), allowed: Collection[str] = ()
+) -> list[str]:
     """
     Return one line for each resource that is left since *before*.
 
@@ -63,9 +79,15 @@ def find_leaks(before: Resources, *, ignore: Collection[int] = ()) -> list[str]:
     Args:
         before: The resources at the start of the test.
         ignore: Descriptors that may stay open.
+        allowed: Patterns as of `fnmatch` of what may stay, each for one line of the
+            result, or for the program of a child or the name of a thread alone.
     """
     deadline = time.monotonic() + SETTLE_TIME
-    while left := take_inventory(ignore=ignore).new_since(before):
+    while left := [
+        one
+        for one in take_inventory(ignore=ignore).new_since(before)
+        if not _is_allowed(one, allowed)
+    ]:
         if time.monotonic() > deadline:
             return left
         gc.collect()  # unreachable objects are no leak, but may still hold a descriptor
@@ -107,14 +129,49 @@ def describe(kind: str, left: list[str]) -> str:
     return "\n".join([f"the test left {kind} behind:", *left])
 
 
-def _children() -> set[str]:
+def _is_allowed(line: str, allowed: Collection[str]) -> bool:
+    described = line.partition(": ")[2]
+    program, _, _ = described.rpartition(" (pid ")
+    texts = line, described, program, described.rpartition(" (")[0]
+    return any(fnmatchcase(text, one) for text in texts for one in allowed)
+
+
+def _children() -> dict[ChildId, str]:
     if not _has_children():  # most tests: the search reads a file of each process
-        return set()
-    me = os.getpid()
-    mine = (
-        int(one) for one in os.listdir("/proc") if one.isdigit() and _parent(one) == me
-    )
-    return {str(one) for pid in mine if (one := process_groups.read_process(pid))}
+        return {}
+    me, tracker = os.getpid(), _resource_tracker()
+    found: dict[ChildId, str] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == tracker or _parent(name) != me:
+            continue
+        if (child := process_groups.read_process(int(name))) is not None:
+            command = _command_line(child.pid) or child.name
+            found[child.pid, child.start] = f"{command} ({child})"
+    return found
+
+
+def _resource_tracker() -> int | None:
+    """Return the pid of multiprocessing's helper, which runs until this process ends."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    pid: int | None = getattr(tracker, "_pid", None)
+    return pid
+
+
+def _resource_tracker_descriptor() -> int | None:
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    descriptor: int | None = getattr(tracker, "_fd", None)
+    return descriptor
+
+
+def _command_line(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return " ".join(" ".join(words).split())[:MAX_COMMAND]
 
 
 def _has_children() -> bool:
@@ -135,8 +192,9 @@ def _parent(pid: str) -> int | None:
 
 def _descriptors(ignore: Collection[int]) -> set[str]:
     found: set[str] = set()
+    tracker = _resource_tracker_descriptor()
     for number in os.listdir("/proc/self/fd"):
-        if int(number) in ignore:
+        if int(number) in ignore or int(number) == tracker:
             continue
         try:
             found.add(f"{number} → {os.readlink(f'/proc/self/fd/{number}')}")
@@ -150,4 +208,5 @@ def _threads() -> set[str]:
         f"{one.name} ({one.ident})"
         for one in threading.enumerate()
         if not one.name.startswith(POOL_THREADS)
+        and f"{type(one).__module__}.{type(one).__qualname__}" not in STAYING_THREADS
     }

@@ -42,7 +42,7 @@ import pytest
 
 # Each fixture imports what it needs, because pytest loads the plugin in every test run.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     from realtalk_async.logs import Logger
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _began = pytest.StashKey[float]()
+_sizes: pytest.StashKey[Mapping[Path, int]] = pytest.StashKey()
 _kept = pytest.StashKey[list[object]]()
 """Values of fixtures, kept until the last report of the test has been made."""
 
@@ -108,20 +109,40 @@ def virtual_time() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def realtalk_no_leaks() -> Generator[None]:
+def realtalk_no_leaks(request: pytest.FixtureRequest) -> Generator[None]:
     """
     Fail the test if it leaves a child, a descriptor, a thread or a task behind.
 
     Resources of fixtures that were set up earlier do not count, nor do the files in which
-    a manager keeps the output of its children. Linux only.
+    a manager keeps the output of its children, multiprocessing's resource tracker and
+    tqdm's monitor. What else may stay is named by a marker: by a program's command line,
+    or a thread's name, both with wildcards::
+
+        @pytest.mark.realtalk_may_stay("pool_*", "*/chromedriver*")
+
+    Linux only.
     """
     from realtalk_async.supervision.output import spill
     from realtalk_async.testing import leaks
 
     before = leaks.take_inventory()
     yield
-    if left := leaks.find_leaks(before, ignore=spill.FILES):
+    allowed = [
+        str(one)
+        for marker in request.node.iter_markers("realtalk_may_stay")
+        for one in marker.args
+    ]
+    if left := leaks.find_leaks(before, ignore=spill.FILES, allowed=allowed):
         pytest.fail(leaks.describe("resources", left), pytrace=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "realtalk_may_stay(*patterns): children (by command line) and threads (by name) "
+        "that realtalk_no_leaks accepts",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -141,6 +162,10 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Remember when a test begins: its report leaves out earlier events."""
     item.stash[_began] = time.time()
+    if "realtalk_async.logs.queue" in sys.modules:
+        from realtalk_async.testing import failure_report
+
+        item.stash[_sizes] = failure_report.sizes_of_logs()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -153,7 +178,9 @@ def pytest_runtest_makereport(
     if report.failed and "realtalk_async.supervision.manager" in sys.modules:
         from realtalk_async.testing import failure_report
 
-        report.sections += failure_report.sections(item.stash.get(_began, 0.0))
+        report.sections += failure_report.sections(
+            item.stash.get(_began, 0.0), item.stash.get(_sizes, {})
+        )
     if report.when == "teardown":
         item.stash[_kept] = []
     return report

@@ -2,9 +2,10 @@
 An event loop in virtual time: it does not wait for its timers but jumps to the next one.
 
 An hour of backoff takes milliseconds, and timers fire in the same order as in real time.
-A jump does not wait for children or threads: a child or thread that needs some real time is
-overtaken by every timer, `asyncio.timeout` included. For such a test give the loop a
-``real_wait``, and let the test wait for the child's work before it sleeps.
+While a call in a thread is pending (``asyncio.to_thread``, an executor, a ``recover=``
+function), time passes as it really does. A jump does not wait for children: a child that
+needs some real time is overtaken by every timer, `asyncio.timeout` included. For such a test
+give the loop a ``real_wait``, and let the test wait for the child's work before it sleeps.
 
 With anyio's plugin::
 
@@ -26,11 +27,17 @@ import asyncio
 import selectors
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from realtalk_async import arguments
+from realtalk_async.concurrency import daemon_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 class VirtualTimeSelector(selectors.DefaultSelector):
@@ -49,6 +56,8 @@ class VirtualTimeSelector(selectors.DefaultSelector):
         super().__init__()
         self.now = time.monotonic()
         self._real_wait = real_wait
+        self.work_in_threads: Callable[[], bool] = lambda: False
+        """Whether a thread works for the loop, so that time passes as it really does."""
 
     def select(
         self, timeout: float | None = None
@@ -56,6 +65,11 @@ class VirtualTimeSelector(selectors.DefaultSelector):
         """Return the events that are ready; without any, advance by *timeout* seconds."""
         if timeout is None or timeout <= 0:
             return super().select(timeout)
+        if self.work_in_threads():
+            began = time.monotonic()
+            events = super().select(timeout)
+            self.now += time.monotonic() - began
+            return events
         events = super().select(min(timeout, self._real_wait))
         if not events:
             self.now += timeout
@@ -75,7 +89,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, real_wait: float = 0.0) -> None:
         self._clock = VirtualTimeSelector(real_wait)
+        self._executor_calls: set[asyncio.Future[Any]] = set()
         super().__init__(self._clock)
+        self._clock.work_in_threads = self._has_work_in_threads
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[Arguments]], Result],
+        *args: *Arguments,
+    ) -> asyncio.Future[Result]:
+        """Call *func* in a thread; virtual time does not jump while it runs."""
+        future = super().run_in_executor(executor, func, *args)
+        self._executor_calls.add(future)
+        future.add_done_callback(self._executor_calls.discard)
+        return future
+
+    def _has_work_in_threads(self) -> bool:
+        return bool(self._executor_calls) or any(
+            each.get_loop() is self for each in list(daemon_thread.pending_calls)
+        )
 
     def time(self) -> float:
         """Return virtual seconds; the first value is that of `time.monotonic`."""

@@ -4,10 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from realtalk_async.testing import leaks, virtual_time
+from realtalk_async import Logger, ProcessManager, WaitExpired
+from realtalk_async.concurrency.daemon_thread import call_in_thread
+from realtalk_async.testing import leaks, programs, virtual_time
 
 SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
 HOWS = {
@@ -493,3 +497,112 @@ def test_plugin_imports_no_other_module_of_the_package():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "realtalk_async.testing realtalk_async.testing.plugin\n"
+
+
+# What stays by design, and what may stay
+
+
+def test_no_leaks_accepts_multiprocessings_resource_tracker(go):
+    body = """
+from multiprocessing import shared_memory
+
+def test_it(realtalk_no_leaks):
+    memory = shared_memory.SharedMemory(create=True, size=64)
+    memory.close()
+    memory.unlink()
+"""
+    go(body).assert_outcomes(passed=1)
+
+
+POOL = """
+import subprocess, time
+from concurrent.futures import ThreadPoolExecutor
+POOL, KEPT = ThreadPoolExecutor(1, "app_pool"), []
+
+@MARK
+def test_it(realtalk_no_leaks):
+    POOL.submit(int).result()
+    KEPT.append(subprocess.Popen(["sleep", "1000"]))
+    time.sleep(0.05)
+
+def teardown_module():
+    for one in KEPT:
+        one.kill()
+        one.wait()
+"""
+
+
+def test_no_leaks_names_the_program_and_the_thread(go):
+    result = go(POOL.replace("@MARK", ""))
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["child: sleep 1000 (pid *", "thread: app_pool_0 (*"])
+
+
+def test_no_leaks_accepts_what_the_marker_names(go):
+    mark = '@pytest.mark.realtalk_may_stay("app_pool*", "sleep 1000")'
+    go(POOL.replace("@MARK", mark)).assert_outcomes(passed=1)
+
+
+def test_a_child_is_known_by_pid_and_start_time(monkeypatch):
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        try:
+            before = leaks.take_inventory()
+            child.send_signal(19)  # SIGSTOP
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+            assert leaks.find_leaks(before) == []
+        finally:
+            child.kill()
+
+
+def test_each_of_two_tests_within_a_second_shows_its_own_log(go):
+    body = """
+KEPT = []
+
+def test_one(realtalk_logger):
+    KEPT.append(realtalk_logger)
+    realtalk_logger.info("app", "line of the first test")
+    from realtalk_async import supervision
+    _ = supervision.ProcessManager
+
+def test_two(realtalk_logger):
+    realtalk_logger.info("app", "line of the second test")
+    assert False
+"""
+    result = go(body)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "line of the second test" in result.stdout.str()
+    assert "line of the first test" not in result.stdout.str().partition("= FAILURES")[
+        2
+    ].replace('"line of the first test"', "")
+
+
+# Virtual time and threads
+
+
+def test_virtual_time_does_not_jump_while_a_thread_works():
+    async def story():
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(threading.Event().wait, 0.2)
+        async with asyncio.timeout(60):
+            await call_in_thread(lambda: threading.Event().wait(0.2), "a call")
+        return "both ended in time"
+
+    assert virtual_time.run(story()) == "both ended in time"
+
+
+def test_the_timeout_of_a_wait_for_a_line_is_virtual(tmp_path):
+    async def story():
+        async with (
+            Logger(tmp_path / "app.log") as logger,
+            ProcessManager(logger) as manager,
+        ):
+            quiet = await manager.start("quiet", programs.runs())
+            began, virtual = time.monotonic(), asyncio.get_running_loop().time()
+            with pytest.raises(WaitExpired):
+                await quiet.wait_for_line("never", timeout=60)
+            passed = asyncio.get_running_loop().time() - virtual
+            return passed, time.monotonic() - began
+
+    virtual, real = virtual_time.run(story(), real_wait=0.01)
+    assert virtual > 59, (virtual, real)
+    assert real < 50, (virtual, real)

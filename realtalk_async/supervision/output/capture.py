@@ -281,13 +281,15 @@ class Capture:
         Raises:
             TimeoutError: If it did not arrive in time.
         """
-        number, deadline = self.number, time.monotonic() + timeout
+        # The time of the loop, which tests may replace by virtual time.
+        now = asyncio.get_running_loop().time
+        number, deadline = self.number, now() + timeout
         positions: Positions = {
             name: buffer.span(number)[0] for name, buffer in self.buffers.items()
         }
         while True:
             over = self.number != number or not self.is_open
-            late = time.monotonic() >= deadline
+            late = now() >= deadline
             lines = self._advance(positions)
             for line in lines:
                 if line.incarnation == number and pattern.search(line.text):
@@ -307,7 +309,7 @@ class Capture:
 
     async def _change_before(self, deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout_at(deadline):
                 await self._changed.wait()
 
     def follow_bytes(self, stream: StreamName) -> AsyncGenerator[bytes]:
