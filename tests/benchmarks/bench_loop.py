@@ -3,7 +3,8 @@ Measure how late the event loop is: ``python tests/benchmarks/bench_loop.py [NAM
 
 All measurements use one CPU, and the children run in the class SCHED_IDLE: they never take
 the CPU from the app, so that lateness is that of the app itself. Each benchmark includes
-``idle``: the same ticker without children. Lateness is in ms.
+``idle``, the same ticker without children, and ``minimal``, the simplest program for the
+same work (``minimal.py``). Lateness is in ms.
 
 Benchmarks:
     one flood            a 20 ms ticker while one ``yes`` is captured
@@ -32,6 +33,7 @@ import time
 
 from bench_supervision import SLEEP, managing, time_asyncio_exit
 from measure import Benchmark, Goal, main
+from minimal import Capture, Children
 
 from realtalk_async.supervision import Command
 
@@ -117,6 +119,28 @@ async def flooded_asyncio(count, *argv, seconds=6.0):
     return figures
 
 
+async def flooded_minimal(count, *argv, pause=0.0, seconds=6.0):
+    children = [
+        subprocess.Popen([*IDLE, *argv], stdout=subprocess.PIPE) for _ in range(count)
+    ]
+    capture = Capture(pause=pause)
+    for child in children:
+        capture.add(os.dup(child.stdout.fileno()))
+        child.stdout.close()
+    await asyncio.sleep(1.0)
+    ticker, used, before = Ticker(0.02), time.process_time(), capture.size
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    took = time.perf_counter() - began
+    share = (time.process_time() - used) / took * 100
+    rate = (capture.size - before) / took / 1e6
+    figures = {**ticker.stop(), "MB/s": rate, "CPU %": share}
+    for child in children:
+        child.kill()
+        child.wait()
+    return figures
+
+
 # ---- exits
 
 
@@ -155,6 +179,15 @@ async def our_batch():
         return await found_dead(start)
 
 
+async def minimal_batch():
+    children = Children()
+
+    async def start(_number):
+        return children.start(SLEEP)
+
+    return await found_dead(start)
+
+
 async def asyncio_batch():
     return await found_dead(
         lambda _number: asyncio.create_subprocess_exec(*SLEEP, **PIPES)
@@ -186,6 +219,21 @@ async def our_starts(count=200, *, together):
             await manager.start(f"{number}", [*IDLE, *SLEEP], restart="temporary")
 
         return await started(start, count, together=together)
+
+
+async def minimal_starts(count=200, *, together):
+    children, started_children = Children(), []
+
+    async def start(_number):
+        started_children.append(children.start([*IDLE, *SLEEP]))
+        await asyncio.sleep(0)
+
+    figures = await started(start, count, together=together)
+    for child in started_children:
+        child.kill()
+    for child in started_children:
+        await child.wait()
+    return figures
 
 
 async def asyncio_starts(count=200, *, together):
@@ -224,6 +272,15 @@ async def our_costs():
         return await costs(
             lambda number: manager.start(f"{number}", SLEEP, restart="temporary")
         )
+
+
+async def minimal_costs():
+    children = Children()
+
+    async def start(_number):
+        return children.start(SLEEP)
+
+    return await costs(start)
 
 
 async def asyncio_costs():
@@ -314,14 +371,22 @@ BENCHMARKS = (
         1,
         2,
         0.02,
-        {"ours": run(flooded, 1, "yes"), "asyncio": run(flooded_asyncio, 1, "yes")},
+        {
+            "ours": run(flooded, 1, "yes"),
+            "minimal": run(flooded_minimal, 1, "yes"),
+            "asyncio": run(flooded_asyncio, 1, "yes"),
+        },
     ),
     lateness(
         "ten floods",
         2.5,
         15,
         0.02,
-        {"ours": run(flooded, 10, *LINE), "asyncio": run(flooded_asyncio, 10, *LINE)},
+        {
+            "ours": run(flooded, 10, *LINE),
+            "minimal": run(flooded_minimal, 10, *LINE),
+            "asyncio": run(flooded_asyncio, 10, *LINE),
+        },
     ),
     lateness(
         "flushed floods",
@@ -330,6 +395,7 @@ BENCHMARKS = (
         0.02,
         {
             "ours": run(flooded, 10, *FLUSHED),
+            "minimal": run(flooded_minimal, 10, *FLUSHED, pause=0.005),
             "asyncio": run(flooded_asyncio, 10, *FLUSHED),
         },
         Goal("MB/s", at_least=100),
@@ -340,7 +406,11 @@ BENCHMARKS = (
         None,
         3,
         0.001,
-        {"ours": run(our_batch), "asyncio": run(asyncio_batch)},
+        {
+            "ours": run(our_batch),
+            "minimal": run(minimal_batch),
+            "asyncio": run(asyncio_batch),
+        },
         Goal("told ms", at_most=60),
     ),
     lateness(
@@ -350,6 +420,7 @@ BENCHMARKS = (
         0.001,
         {
             "ours": run(our_starts, together=False),
+            "minimal": run(minimal_starts, together=False),
             "asyncio": run(asyncio_starts, together=False),
         },
     ),
@@ -360,12 +431,17 @@ BENCHMARKS = (
         0.001,
         {
             "ours": run(our_starts, together=True),
+            "minimal": run(minimal_starts, together=True),
             "asyncio": run(asyncio_starts, together=True),
         },
     ),
     Benchmark(
         "cpu",
-        {"ours": run(our_costs), "asyncio": run(asyncio_costs)},
+        {
+            "ours": run(our_costs),
+            "minimal": run(minimal_costs),
+            "asyncio": run(asyncio_costs),
+        },
         (Goal("start µs", at_most=350), Goal("death µs", at_most=60)),
         rounds=5,
     ),
