@@ -221,9 +221,8 @@ class ControlClient:
         try:
             with connect(self.path) as connection:
                 connection.sendall(request.encode())
-                for line in self._responses(connection, request):
-                    if not isinstance(line, Item):
-                        break
+                responses = self._responses(connection, request)
+                while isinstance(line := next(responses), Item):
                     yield line.value
         except TimeoutError as exc:
             raise AppDoesNotAnswer(self.path) from exc
