@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import stat
 import tempfile
 import time
@@ -285,6 +286,8 @@ class AppendFile:
         start, end = self.done, len(data)
         if self._rotation is None or time.monotonic() < self._next_rotation:
             return end
+        if not self._is_regular:
+            return end
         room = self._rotation.max_bytes - self._size
         if end - start <= room:
             return end
@@ -298,7 +301,12 @@ class AppendFile:
         sent = 0
         try:
             while sent < len(piece):
-                sent += os.write(self._descriptor, piece[sent:])
+                try:
+                    sent += os.write(self._descriptor, piece[sent:])
+                except BlockingIOError:  # a slow reader of a pipe, as a slow disk
+                    room = select.poll()
+                    room.register(self._descriptor, select.POLLOUT)
+                    room.poll()
         except OSError:
             whole = bytes(piece[:sent]).rfind(b"\n") + 1
             if self._is_regular and sent > whole:

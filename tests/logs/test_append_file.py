@@ -1,12 +1,16 @@
 """The log file: short writes, rotation, removal, and the lock."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import math
 import os
 import resource
+import select
 import shutil
+import subprocess
+import sys
 import threading
 
 import anyio
@@ -376,3 +380,23 @@ def test_a_write_waits_for_the_lock_of_another_process(path):
         logger.info("a", "second")
         thread.join(120)
     assert "second" in messages(path)
+
+
+def test_all_lines_reach_a_reader_of_stdout_that_begins_late_whole_and_in_order():
+    code = (
+        "from realtalk_async import Logger\n"
+        "import asyncio\n"
+        "async def main():\n"
+        "    async with Logger('/dev/stdout', max_bytes=1000) as logger:\n"
+        "        for number in range(20_000):\n"
+        "            logger.info('app', f'{number} {\"x\" * 50}')\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as app:
+        select.select([app.stdout], [], [], 60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            app.wait(0.5)  # the pipe is full before the first read
+        lines = app.stdout.read().decode().splitlines()
+    assert [line.split("] ")[-1] for line in lines] == [
+        f"{number} {'x' * 50}" for number in range(20_000)
+    ]
