@@ -8,6 +8,9 @@ passes over the bus.
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
+import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from weakref import WeakSet
@@ -72,22 +75,44 @@ class EventBus(Generic[E]):
             feed.push(event)
 
     def _log_failure(self, subscriber: object, event: E, error: BaseException) -> None:
-        context = {"subscriber": repr(subscriber), "error": repr(error)}
+        context = {
+            "subscriber": repr(subscriber),
+            "error": repr(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
         message = f"A subscriber raised on {event.kind}"
         self._logger.error(self._component, message, context)
 
-    def subscribe(self, subscriber: Callable[[E], object]) -> Callable[[], None]:
+    def subscribe(
+        self, subscriber: Callable[[E], object], *kinds: type[E]
+    ) -> Callable[[], None]:
         """
         Have *subscriber* called with each event, in the loop.
 
+        Args:
+            subscriber: A function that is not async.
+            *kinds: Only events of these classes; all if there are none.
+
         Returns:
             A function that ends the subscription. Idempotent.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
         """
-        self._subscribers.append(subscriber)
+        _check_subscriber(subscriber)
+        wanted = arguments.several("kinds", kinds, _check_kind, "classes of events")
+
+        @functools.wraps(subscriber)
+        def call_if_wanted(event: E) -> None:
+            if isinstance(event, wanted):
+                subscriber(event)
+
+        subscribed = call_if_wanted if wanted else subscriber
+        self._subscribers.append(subscribed)
 
         def unsubscribe() -> None:
-            if subscriber in self._subscribers:
-                self._subscribers.remove(subscriber)
+            if subscribed in self._subscribers:
+                self._subscribers.remove(subscribed)
 
         return unsubscribe
 
@@ -193,6 +218,14 @@ class EventFeed(Generic[E]):
             gap, self._gap = self._gap, 0
             return self._gap_event(gap)
         return self._waiting.popleft()
+
+
+def _check_subscriber(subscriber: object) -> None:
+    allowed = "a function that is not async; an async one can read events()"
+    arguments.function("subscriber", subscriber, allowed)
+    call = getattr(subscriber, "__call__", None)  # noqa: B004 - the object may be callable
+    if inspect.iscoroutinefunction(subscriber) or inspect.iscoroutinefunction(call):
+        raise arguments.refused("subscriber", allowed, subscriber)
 
 
 def _check_kind(argument: str, value: object) -> None:

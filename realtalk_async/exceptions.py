@@ -125,9 +125,19 @@ class NotStarted(RealtalkError, RuntimeError):
 class SpawnFailed(RealtalkError):
     """The operating system refused to start a program."""
 
-    def __init__(self, name: str, error: OSError, path: str, hint: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        error: OSError,
+        path: str,
+        hint: str,
+        *,
+        is_missing: bool = False,
+    ) -> None:
         self.name = name
         """The name of the process."""
+        self.is_missing = is_missing
+        """Whether no directory of ``PATH`` has the program: a retry will not help."""
         self.error = error
         """The error of the operating system."""
         self.errno: int | None = error.errno

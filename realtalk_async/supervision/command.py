@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
+Word = Text | int | float
+"""An argument of a program; a number is written as Python writes it."""
 
 NOT_INHERITED: dict[str, None] = dict.fromkeys(
     (
@@ -90,7 +92,7 @@ class Command:
     def __init__(
         self,
         program: Text,
-        *args: Text,
+        *args: Word,
         env: Mapping[str, str | None] | None = None,
         cwd: Text | None = None,
         stdin: bool = False,
@@ -139,7 +141,7 @@ class Command:
         return cls("/bin/sh", "-c", line, **rest)
 
     @classmethod
-    def of(cls, command: Command | Sequence[Text]) -> Command:
+    def of(cls, command: Command | Sequence[Word]) -> Command:
         """
         Return a command, also for a list of its words: program and arguments.
 
@@ -148,7 +150,7 @@ class Command:
         """
         return command_of("command", command)
 
-    def replace(self, *args: Text) -> Command:
+    def replace(self, *args: Word) -> Command:
         """
         Return the same command with other arguments.
 
@@ -246,12 +248,13 @@ class Command:
         )  # fmt: skip
 
 
-def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
+def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
     """Return the `Command` that an argument stands for, see `Command.of`."""
     if isinstance(command, Command):
         return command
     if isinstance(command, list | tuple) and command:
-        return Command(*arguments.several(argument, command, _check_word, "words"))
+        program, *args = arguments.several(argument, command, _check_word, "words")
+        return Command(cast("Text", program), *args)
     hint = ""
     if isinstance(command, str):
         hint = f"; write Command.shell({command!r}) for a line of a shell"
@@ -259,7 +262,7 @@ def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
     raise InvalidConfiguration(f"{arguments.refused(argument, allowed, command)}{hint}")
 
 
-def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
+def _check_words(program: Text, args: tuple[Word, ...]) -> tuple[str, ...]:
     """Return the words of a command as text."""
     if isinstance(program, list | tuple):
         words = ", ".join(map(repr, program))
@@ -268,15 +271,22 @@ def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
     arguments.path("program", program)
     for index, word in enumerate(args):
         _check_word(f"args[{index}]", word)
-    return tuple(os.fspath(word) for word in (program, *args))
+    return (os.fspath(program), *map(_as_word, args))
+
+
+def _as_word(word: Word) -> str:
+    return str(word) if isinstance(word, int | float) else os.fspath(word)
 
 
 def _check_word(argument: str, word: object) -> None:
     given = word
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return
     if isinstance(given, os.PathLike):
         given = os.fspath(cast("os.PathLike[str]", given))
     if not isinstance(given, str) or "\0" in given:
-        raise arguments.refused(argument, "text without a NUL byte, or a path", word)
+        allowed = "text without a NUL byte, a number or a path"
+        raise arguments.refused(argument, allowed, word)
 
 
 def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") -> None:
@@ -483,6 +493,7 @@ def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
         hint = "it is not executable: check its mode (chmod +x)"
     elif os.sep not in program and shutil.which(program) is None:
         hint = "it is not on PATH: install it or give its full path"
+        return SpawnFailed(name, error, program, hint, is_missing=True)
     else:
         hint = "check the path, and the interpreter in the first line of a script"
     return SpawnFailed(name, error, program, hint)

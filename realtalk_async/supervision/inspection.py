@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
@@ -12,11 +13,15 @@ from realtalk_async.exceptions import NotStarted
 from realtalk_async.supervision.kernel import leaks
 from realtalk_async.supervision.reports.explanation import Explanation, explain
 from realtalk_async.supervision.reports.report import ErrorHistory
+from realtalk_async.supervision.reports.status import ProcessStatuses
+from realtalk_async.supervision.reports.texts import describe_entry
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from realtalk_async.event_bus import EventFeed
+    from realtalk_async.events import Event
     from realtalk_async.supervision.kernel.leaks import LeakReport
     from realtalk_async.supervision.process import ManagedProcess
     from realtalk_async.supervision.reports.containment import Containment
@@ -104,9 +109,19 @@ class ManagerInspection:
             one.mark_checked(now)
         return self.get_statuses()
 
-    def get_statuses(self) -> dict[str, ProcessStatus]:
-        """Return the statuses of all processes and tasks, without a new check."""
-        return {name: one.get_status() for name, one in self._registry.items()}
+    def get_statuses(self) -> ProcessStatuses:
+        """
+        Return the statuses of all processes and tasks by name, without a new check.
+
+        ``print()`` shows them as a table.
+        """
+        return ProcessStatuses(
+            {name: one.get_status() for name, one in self._registry.items()}
+        )
+
+    def process_status(self) -> ProcessStatuses:
+        """Return the same as `get_statuses`, by the name that `Stream` has for it."""
+        return self.get_statuses()
 
     def get_error_history(self, name: str | None = None) -> ErrorHistory:
         """
@@ -170,21 +185,61 @@ class ManagerInspection:
                 await one.wait_until_settled()
         return self.get_statuses()
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+    def subscribe(
+        self, subscriber: Subscriber, *kinds: type[Event]
+    ) -> Callable[[], None]:
         """
         Call *subscriber* with each event, at once, in the loop.
 
-        It must be quick and must not block. If it raises, the exception is logged and the
-        subscription continues.
+        It must be quick and must not block. If it raises, the exception is logged with its
+        traceback, and the subscription continues.
+
+        Args:
+            subscriber: A function that is not async.
+            *kinds: Only events of these classes; all if there are none.
 
         Returns:
             A function that ends the subscription.
 
         Raises:
-            InvalidConfiguration: If *subscriber* cannot be called.
+            InvalidConfiguration: If an argument is invalid.
         """
-        arguments.function("subscriber", subscriber)
-        return self._supervisor.events.subscribe(subscriber)
+        return self._supervisor.events.subscribe(subscriber, *kinds)
+
+    def events(self, *kinds: type[Event], size: int = 1000) -> EventFeed[Event]:
+        """
+        Return the events from here on, as an async iterator with a queue of its own.
+
+        If its reader is slow, the oldest events are dropped and counted in
+        `EventFeed.missed`.
+
+        Args:
+            *kinds: Only events of these classes; all if there are none.
+            size: Number of events that may wait to be read.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        return self._supervisor.events.feed(kinds, size)
+
+    def print_events(self, file: TextIO | None = None) -> Callable[[], None]:
+        """
+        Print what happens to the processes, one line for each event that people need.
+
+        Args:
+            file: Where to print; by default stderr. It should not block.
+
+        Returns:
+            A function that ends it.
+        """
+
+        def print_event(event: Event) -> None:
+            entry = None if event.is_detail else event.log_entry()
+            if entry is not None:
+                line = describe_entry(entry, event.at)
+                print(line, file=file or sys.stderr, flush=True)
+
+        return self.subscribe(print_event)
 
     def _check_loop(self) -> None:
         """Raise `WrongEventLoop` if another event loop than the manager's calls."""

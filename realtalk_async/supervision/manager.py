@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, get_args
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.coordination.device_leases import checked_devices
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Text
+    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
@@ -207,7 +207,7 @@ class ProcessManager(SubprocessMethods):
     async def start(
         self,
         name: str,
-        command: Command | Sequence[Text],
+        command: Command | Sequence[Word],
         *,
         restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
@@ -266,7 +266,8 @@ class ProcessManager(SubprocessMethods):
             ``backoff`` if it could not be started and another attempt is due.
 
         Raises:
-            SpawnFailed: If it could not be started and no other attempt is due.
+            SpawnFailed: If it could not be started and no other attempt is due, or if no
+                directory of ``PATH`` has the program.
             GaveUp: If it died before it was ready and no other attempt is due.
             ProcessDead: If a dependency is dead and will not be restarted.
             DeviceBusy: If a device did not become free and no other attempt is due.
@@ -403,7 +404,7 @@ class ProcessManager(SubprocessMethods):
         self, name: str, restart_function: RestartFunction | None = None
     ) -> bool:
         """
-        Restart a dead process; see `ManagedProcess.restart`.
+        Restart a dead process; see `ManagedProcess.restart`. For any, see `restart`.
 
         Raises:
             UnknownProcess: If there is no process of this name.
@@ -411,6 +412,28 @@ class ProcessManager(SubprocessMethods):
         """
         self._must_be_open()
         return await self._registry.find_process(name).restart(restart_function)
+
+    async def restart(self, name: str) -> ProcessStatus:
+        """
+        Stop one process if it runs, and start it; wait until it runs.
+
+        Those that are bound to it restart with it. Its failures so far count no more.
+
+        Raises:
+            UnknownProcess: If there is no process of this name.
+            ProcessDead: If it could not be started; the message says why.
+            NotStarted: Outside the manager's block.
+        """
+        self._must_be_open()
+        process = self._registry.find_process(name)
+        if process.status == "running" and process.policy.mode != "temporary":
+            process.forget_failures()
+            await process.restart_with_group("the app asked for a restart")
+        else:
+            await process.stop()
+            if not await process.restart():
+                raise ProcessDead(name, "restart it", process.reason)
+        return await process.wait_until_running()
 
     async def stop(self, name: str) -> ProcessStatus:
         """

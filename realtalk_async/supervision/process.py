@@ -444,6 +444,10 @@ class ManagedProcess(ProcessStreams):
             return False
         return await self._lifecycle.request_restart(restart_function)
 
+    def forget_failures(self) -> None:
+        """Clear the failure score of its restart policy."""
+        self._lifecycle.decider.forget_failures()
+
     def _log_spill_error(self, error: OSError) -> None:
         self._logger.warning(
             self.name,

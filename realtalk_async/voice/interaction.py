@@ -305,21 +305,27 @@ class Interaction(Inspection):
         except TimeoutError:
             raise WaitExpired(f"still playing after {timeout:g} s") from None
 
-    def subscribe(self, callback: Callable[[VoiceEvent], object]) -> Callable[[], None]:
+    def subscribe(
+        self, callback: Callable[[VoiceEvent], object], *kinds: type[VoiceEvent]
+    ) -> Callable[[], None]:
         """
         Call *callback* with each event of the session, at once, in the event loop.
 
         It must not block. A callback that raises is logged and called again. For events
         of the processes use ``process_manager.subscribe``.
 
+        Args:
+            callback: A function that is not async.
+            *kinds: Only events of these classes; all if there are none.
+
         Returns:
             A function that ends the subscription. Idempotent.
 
         Raises:
-            InvalidConfiguration: If *callback* cannot be called.
+            InvalidConfiguration: If an argument is invalid.
         """
         arguments.function("callback", callback)
-        return self._bus.subscribe(callback)
+        return self._bus.subscribe(callback, *kinds)
 
     def events(
         self, *kinds: type[VoiceEvent], size: int = 1000

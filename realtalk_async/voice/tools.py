@@ -1,5 +1,5 @@
 """
-Tools: async functions of the app that the service may call.
+Tools: functions of the app that the service may call.
 
 pydantic derives the JSON schema from the signature and validates the arguments of a call.
 Each call runs in its own task, so a slow tool does not delay the connection.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 import orjson
 
 from realtalk_async import arguments
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice.events import ToolFinished
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import ToolCalled
     from realtalk_async.voice.protocol.messages import Message
 
-ToolFunction: TypeAlias = Callable[..., Awaitable[object]]
+ToolFunction: TypeAlias = Callable[..., object]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ARGUMENT = re.compile(r"\s{4,}\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)")
@@ -44,7 +45,7 @@ class _Arguments(Protocol):
 @dataclass(frozen=True, slots=True)
 class Tool:
     """
-    An async function that the service may call; made by `Tool.of`.
+    A function that the service may call; made by `Tool.of`.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
@@ -76,10 +77,10 @@ class Tool:
         timeout: float = 30.0,
     ) -> Tool:
         """
-        Make a tool of an async function.
+        Make a tool of a function.
 
         Args:
-            function: Its parameters have type annotations that pydantic supports, such
+            function: One that is not async runs in a thread, where it may block. Its parameters have type annotations that pydantic supports, such
                 as ``Annotated[int, Field(ge=1)]``. It returns a text, or a value that
                 can be written as JSON.
             name: By default the function's name.
@@ -88,12 +89,12 @@ class Tool:
             timeout: Seconds that a call may take; a longer call fails.
 
         Raises:
-            InvalidConfiguration: If the function is not async, has no valid name, or has
+            InvalidConfiguration: If the function cannot be called, has no valid name, or has
                 a parameter whose type has no schema; or if another argument is invalid.
             ImportError: If pydantic is not installed.
         """
-        if not _is_async(function):
-            raise arguments.refused("function", "an async function", function)
+        if not _is_function(function):
+            raise arguments.refused("function", "a function", function)
         name = str(getattr(function, "__name__", "")) if name is None else name
         _check_name(name)
         arguments.text("description", description, optional=True)
@@ -102,7 +103,10 @@ class Tool:
         adapter, schema = _arguments_of(_plain_function(function), name)
         _add_descriptions(schema, docstring)
         description = description or " ".join(docstring.split("\n\n")[0].split())
-        return cls(name, description, schema, adapter.validate_json, timeout)
+        call = adapter.validate_json
+        if not _is_async(function):
+            call = _in_thread(adapter.validate_json, name)
+        return cls(name, description, schema, call, timeout)
 
     def to_message(self) -> Message:
         """Return the entry for ``session.tools``."""
@@ -124,8 +128,24 @@ def _check_timeout(timeout: object) -> None:
 
 
 def _check_tool(argument: str, value: object) -> None:
-    if not (isinstance(value, Tool) or _is_async(value)):
-        raise arguments.refused(argument, "a Tool or an async function", value)
+    if not (isinstance(value, Tool) or _is_function(value)):
+        raise arguments.refused(argument, "a Tool or a function", value)
+
+
+def _is_function(value: object) -> bool:
+    is_generator = inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(
+        value
+    )
+    return callable(value) and not (isinstance(value, type) or is_generator)
+
+
+def _in_thread(call: Callable[[str], object], name: str) -> Callable[[str], object]:
+    """Return a function that runs *call* in a thread of its own."""
+
+    def call_in_a_thread(arguments: str) -> Awaitable[object]:
+        return call_in_thread(lambda: call(arguments), f"tool {name}")
+
+    return call_in_a_thread
 
 
 def _is_async(function: object) -> bool:
@@ -135,7 +155,7 @@ def _is_async(function: object) -> bool:
 
 def _plain_function(function: ToolFunction) -> ToolFunction:
     """Return the function itself, or the `__call__` of a callable object."""
-    if inspect.iscoroutinefunction(function):
+    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
         return function
     # By name: type checkers do not know `__call__` as an attribute.
     return cast("ToolFunction", getattr(function, "__call__"))  # noqa: B004, B009
@@ -197,7 +217,7 @@ class Toolbox:
     The tools of one session and their running calls.
 
     Args:
-        tools: Tools, or async functions from which tools are made.
+        tools: Tools, or functions from which tools are made.
 
     Raises:
         InvalidConfiguration: If two tools have the same name, or a function is no tool.

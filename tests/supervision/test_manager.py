@@ -364,7 +364,10 @@ async def test_a_cycle_of_dependencies_is_refused(manager):
 async def test_a_refused_start_raises_and_leaves_nothing(manager):
     with pytest.raises(SpawnFailed, match="no-such-program"):
         await manager.start("one", Command("no-such-program"), restart=TEMPORARY)
-    one = await manager.start("two", Command("no-such-program"), restart=SLOW)
+    with pytest.raises(SpawnFailed, match="not on PATH"):
+        await manager.start("many", Command("no-such-program"), restart=SLOW)
+    assert manager.processes["many"].state == "fatal"
+    one = await manager.start("two", Command("/no/such/program"), restart=SLOW)
     assert (one.state, one.incarnation, one.pid) == ("backoff", 1, None)
     with pytest.raises(GaveUp, match="exit status 1"):
         await manager.start(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -241,3 +243,19 @@ async def test_close_cancels_running_calls_and_reports_none():
     await toolbox.aclose()
     assert ended.is_set()
     assert finished == []
+
+
+async def test_a_function_that_is_not_async_runs_in_a_thread():
+    def book_table(guests: int) -> str:
+        """Book a table."""
+        return f"{guests} at {threading.current_thread().name}"
+
+    class Waiter:
+        def __call__(self, guests: int) -> str:
+            time.sleep(0.01)
+            return f"waiting for {guests}"
+
+    tool = Tool.of(book_table)
+    assert await tool.call('{"guests": 2}') == "2 at tool book_table"
+    waiter = Tool.of(Waiter(), name="waiter")
+    assert await waiter.call('{"guests": 3}') == "waiting for 3"

@@ -177,6 +177,7 @@ class Lifecycle(LifecycleState, abc.ABC):
     async def request_restart(self, function: RestartFunction | None) -> bool:
         """Request a new incarnation; simultaneous requests share one answer."""
         if self._request is None:
+            self.decider.forget_failures()
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._request = RestartRequest(function, answer, get_actor())
             self._wake_up.set()
@@ -397,6 +398,12 @@ class Lifecycle(LifecycleState, abc.ABC):
         if isinstance(self._start_failure, StartImpossible):
             return GiveUp(str(self._start_failure))
         record, policy = self.record, self.decider.policy
+        is_first = self.number == self._earlier + 1
+        error = self.start_error if is_first else None
+        if policy.mode != "temporary" and getattr(error, "is_missing", False):
+            return GiveUp(
+                str(error)
+            )  # later, a program may be missing during an update
         group_restart = record.group_restart if record and record.ended_as_asked else ""
         if self._start_failure is not None or not group_restart:
             return None

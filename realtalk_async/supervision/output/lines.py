@@ -204,6 +204,10 @@ class OutputLines(Sequence[OutputLine]):
     def __repr__(self) -> str:
         return f"<OutputLines {self._buffer.stream} {self._end - self._start} bytes>"
 
+    def __str__(self) -> str:
+        """Return the text of all lines, gap lines included."""
+        return "\n".join(line.text for line in self)
+
 
 def interleave(*streams: OutputLines) -> Iterator[OutputLine]:
     """Yield the lines of several streams of one process in the order of arrival."""

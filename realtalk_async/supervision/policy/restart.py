@@ -62,6 +62,9 @@ class RestartPolicy:
         arguments.number("decay", self.decay, of="seconds", more_than=0)
         arguments.seconds("first_delay", self.first_delay)
         arguments.seconds("max_delay", self.max_delay)
+        if self.first_delay > self.max_delay:
+            allowed = f"max_delay ({self.max_delay:g} s) at most; raise max_delay too"
+            raise arguments.refused("first_delay", allowed, self.first_delay)
         arguments.flag("jitter", self.jitter)
         for name in ("success_statuses", "fatal_statuses"):
             of = "exit statuses"
@@ -230,6 +233,11 @@ class RestartDecider:
             delay,
             f"{how}{self._times()}; failure score {self.score.failures:.1f} of {policy.max_failures:g}",
         )
+
+    def forget_failures(self) -> None:
+        """Clear the score: whoever restarts a process by hand has seen its failures."""
+        self.score = FailureScore()
+        self.last_end, self.repeats = "", 0
 
     def _too_many(self, how: str) -> str:
         policy = self.policy

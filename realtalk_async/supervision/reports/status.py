@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async.events import Cause
+from realtalk_async.supervision.reports.texts import describe_uptime, table
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
@@ -99,3 +100,25 @@ class ProcessStatus:
             f"{self.name}: {self.status}{state}{pid}{up}{cgroup}, "
             f"restarts {self.restarts}{why}"
         )
+
+
+class ProcessStatuses(dict[str, ProcessStatus]):
+    """Statuses by name; ``str()`` is a table for people."""
+
+    def __str__(self) -> str:
+        rows = [("NAME", "STATE", "PID", "UP", "RESTARTS", "REASON")]
+        rows += map(_row, self.values())
+        return table(rows)
+
+
+def _row(status: ProcessStatus) -> tuple[str, str, str, str, str, str]:
+    running = status.status == "running"
+    reason = "" if status.reason == str(status.state) else status.reason
+    return (
+        status.name,
+        str(status.state),
+        "-" if status.pid is None or not running else str(status.pid),
+        describe_uptime(status.uptime, running=running),
+        str(status.restarts),
+        " ".join(reason.split()),
+    )
