@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
-Word = Text | int | float
-"""An argument of a program; a number is written as Python writes it."""
+Word = Text
 
 NOT_INHERITED: dict[str, None] = dict.fromkeys(
     (
@@ -253,8 +252,7 @@ def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
     if isinstance(command, Command):
         return command
     if isinstance(command, list | tuple) and command:
-        program, *args = arguments.several(argument, command, _check_word, "words")
-        return Command(cast("Text", program), *args)
+        return Command(*arguments.several(argument, command, _check_word, "words"))
     hint = ""
     if isinstance(command, str):
         hint = f"; write Command.shell({command!r}) for a line of a shell"
@@ -271,21 +269,15 @@ def _check_words(program: Text, args: tuple[Word, ...]) -> tuple[str, ...]:
     arguments.path("program", program)
     for index, word in enumerate(args):
         _check_word(f"args[{index}]", word)
-    return (os.fspath(program), *map(_as_word, args))
-
-
-def _as_word(word: Word) -> str:
-    return str(word) if isinstance(word, int | float) else os.fspath(word)
+    return tuple(os.fspath(word) for word in (program, *args))
 
 
 def _check_word(argument: str, word: object) -> None:
     given = word
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return
     if isinstance(given, os.PathLike):
         given = os.fspath(cast("os.PathLike[str]", given))
     if not isinstance(given, str) or "\0" in given:
-        allowed = "text without a NUL byte, a number or a path"
+        allowed = "text without a NUL byte, or a path"
         raise arguments.refused(argument, allowed, word)
 
 

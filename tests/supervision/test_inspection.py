@@ -146,14 +146,6 @@ async def test_a_program_that_disappears_later_is_tried_again(
         await manager.start("two", ["our-program"], restart=policy)
 
 
-async def test_numbers_are_words_of_a_command(manager):
-    one = await manager.start("one", ["echo", 5, 0.5], restart="temporary")
-    await one.wait_until_settled()
-    assert str(one.get_stdout()) == "5 0.5"
-    with pytest.raises(InvalidConfiguration, match="True"):
-        Command("sleep", True)
-
-
 def test_delays_that_contradict_each_other_are_refused():
     with pytest.raises(InvalidConfiguration, match="raise max_delay"):
         RestartPolicy("permanent", first_delay=60)
