@@ -464,6 +464,7 @@ TABLE: dict[str, Row | str] = {
         name=TEXT,
         restart_function=FUNCTION_OR_NONE,
     ),
+    "ProcessManager.restart": method(manager_of, "restart", {"name": "one"}, name=TEXT),
     "ProcessManager.run_in_background": method(
         manager_of, "run_in_background", {}, work=(5, None, work, "work")
     ),
