@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 """The terminal colours of the processes, in turn; red is for failures."""
 
 _RESET = b"\x1b[0m"
+
+_CONTROL = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, erasing, modes, questions
+    rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and other strings
+    rb"|[ -/]*[0-~]?)"  # all others, such as a reset of the terminal
+)
+"""Control sequences of ECMA-48."""
+
+_COLOUR = re.compile(rb"\x1b\[[0-9;:]*m")
+
+
+def _keep_colour(sequence: re.Match[bytes]) -> bytes:
+    return sequence[0] if _COLOUR.fullmatch(sequence[0]) else b""
 
 
 def wants_colour(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
@@ -57,8 +71,10 @@ class LineFormatter:
         }
 
     def line(self, name: str, line: OutputLine) -> bytes:
-        """Return a line of a process; its bytes are unchanged."""
+        """Return a line of a process, without what would change other lines."""
         text = line.text.encode() if line.gap else line.raw.rstrip(b"\r\n")
+        if b"\x1b" in text:
+            text = _CONTROL.sub(_keep_colour, text)
         if self._colour and b"\x1b[" in text:
             text += _RESET  # the colours of a process end with its line
         return self._head(name, line.at, self._colours.get(name, 0)) + text + b"\n"

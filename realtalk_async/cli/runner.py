@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CONTROL_DELAY = 0.05
 """Seconds before a single command gets a control socket: a short one needs none."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""They stop all processes, unless they were ignored at the start, as under nohup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class RunOptions:
 
 def run(spec: AppSpec, options: RunOptions) -> int:
     """Run all processes of a spec until they have ended; return the exit code."""
+
+    # A Python program keeps what it prints to a pipe for itself until it has 8 KiB.
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
     async def run() -> int:
         return await Runner(spec, options).run()
@@ -90,13 +94,14 @@ class Runner:
     async def run(self) -> int:
         """Run all processes, and return the exit code."""
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        handled = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+        for number in handled:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._supervise()
             await self._print_rest_unless_killed()
         finally:
-            for number in SIGNALS:
+            for number in handled:
                 loop.remove_signal_handler(number)
                 if self._signals:
                     # A further Ctrl-C must not change the exit code any more.

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import select
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -125,4 +126,15 @@ def _joined(pieces: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
 def _write_whole(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            # Whoever shares the open file has made it non-blocking: a full pipe or
+            # terminal is no error, only later than expected.
+            _wait_until_writable(descriptor)
+
+
+def _wait_until_writable(descriptor: int) -> None:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT)
+    poller.poll()

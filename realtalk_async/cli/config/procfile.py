@@ -79,7 +79,9 @@ def parse_procfile(
         else:
             name = entry[1]
             own = {**env, "PORT": str(port + PORT_STEP * len(commands)), "PS": name}
-            commands[name] = Command(shell, "-c", entry[2], env=own, cwd=cwd)
+            commands[name] = Command(
+                shell, "-c", entry[2], env=own, cwd=cwd, stdin=True
+            )
             lines[name] = number
     if port + PORT_STEP * (len(commands) - 1) > LAST_PORT:
         what = f"PORT would exceed {LAST_PORT}: choose a port lower than {port}"

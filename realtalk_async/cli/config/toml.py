@@ -153,6 +153,7 @@ def _process(
         *table.command,
         env=env | table.env,
         cwd=os.path.join(base, table.cwd) or None,
+        stdin=table.stdin == "open",
         options={key: value for key, value in options.items() if value is not None},
         limits=table.limits.limits(),
     )

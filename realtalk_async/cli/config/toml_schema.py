@@ -371,6 +371,10 @@ class LimitsTable(Table):
         return Limits(**dict(self)) or None
 
 
+Stdin = Literal["open", "empty"]
+"""``"open"``: it never ends, as that of a terminal; watchers end with their stdin."""
+
+
 class ProcessTable(Table):
     """``[process.NAME]``."""
 
@@ -378,6 +382,7 @@ class ProcessTable(Table):
     instances: Instances | None = None
     cwd: Text = ""
     env: Variables = {}
+    stdin: Annotated[Stdin, _one_of(Stdin)] = "open"
     user: NameOrId | None = None
     group: NameOrId | None = None
     umask: Count | None = None
