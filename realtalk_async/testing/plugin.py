@@ -179,7 +179,7 @@ def pytest_runtest_makereport(
         from realtalk_async.testing import failure_report
 
         report.sections += failure_report.sections(
-            item.stash.get(_began, 0.0), item.stash.get(_sizes, {})
+            item.stash.get(_began, 0.0), item.stash.get(_sizes, dict["Path", int]())
         )
     if report.when == "teardown":
         item.stash[_kept] = []

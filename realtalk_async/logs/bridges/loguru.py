@@ -44,6 +44,7 @@ class LoguruSink:
         self._loguru: Any = sys.modules["loguru"].logger
         self._kind: Any = type(self._loguru)
         self._active = True
+        self._number = 0
         self._add()
         self._remove = self._kind.remove
         self._kept_remove = self._wrap_remove()
@@ -57,7 +58,7 @@ class LoguruSink:
             self._remove(self._loguru, self._number)
 
     def _add(self) -> None:
-        self._number: int = self._loguru.add(
+        self._number = self._loguru.add(
             self._forward, level=self._level, format="{message}"
         )
 

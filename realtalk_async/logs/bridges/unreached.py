@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _handlers: list[logging.Handler] = []
 _lock = threading.Lock()
 _original = logging.Logger.callHandlers
+_logger_class: Any = logging.Logger
 
 
 class _Passing(threading.local):
@@ -45,14 +46,14 @@ def add(handler: logging.Handler) -> Callable[[], None]:
     with _lock:
         if not _handlers and logging.Logger.callHandlers is not _call_handlers:
             _original = logging.Logger.callHandlers
-            logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]
+            _logger_class.callHandlers = _call_handlers
         _handlers.append(handler)
 
     def remove() -> None:
         with _lock:
             _handlers.remove(handler)
             if not _handlers and logging.Logger.callHandlers is _call_handlers:
-                logging.Logger.callHandlers = _original  # type: ignore[method-assign]
+                _logger_class.callHandlers = _original
 
     return remove
 
