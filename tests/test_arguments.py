@@ -15,7 +15,7 @@ import re
 from collections.abc import Coroutine
 from datetime import datetime
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pytest
 
@@ -88,6 +88,7 @@ LADDER = ("TERM", 15, ("TERM", 2), [("TERM", 2)], None, Ladder)
 LOGGER = ("app.log", None, 5, Logger)
 MANAGER = ("manager", None, 5, ProcessManager)
 MECHANISM = ("cgroups", "", 1, ["group"], None)
+KINDS = ("Connected", int, 5, None)
 OTHER_STREAM = ("stream", 5, Stream)
 SIGNAL = ("NOSIGNAL", "", 999, -1, 0, 1.5, True, None)
 EXCEPTIONS = (ValueError, [5], ["ValueError"], [int], 5, None)
@@ -469,7 +470,17 @@ TABLE: dict[str, Row | str] = {
         manager_of, "run_in_background", {}, work=(5, None, work, "work")
     ),
     "ProcessManager.subscribe": method(
-        manager_of, "subscribe", {}, subscriber=FUNCTION
+        manager_of,
+        "subscribe",
+        {"subscriber": print},
+        subscriber=FUNCTION,
+        kinds=KINDS,
+    ),
+    "ProcessManager.events": method(
+        manager_of, "events", {}, kinds=KINDS, size=POSITIVE_COUNT
+    ),
+    "ProcessManager.print_events": method(
+        manager_of, "print_events", {}, file=("events.txt", 2, b"x", TextIO)
     ),
     "ManagedProcess": fixed(
         ManagedProcess,
@@ -718,9 +729,7 @@ TABLE: dict[str, Row | str] = {
     "Stream.error_history": method(
         stream_of, "error_history", {}, process_name=TEXT_OR_NONE
     ),
-    "Stream.events": method(
-        stream_of, "events", {}, kinds=("Connected", int, 5, None), size=POSITIVE_COUNT
-    ),
+    "Stream.events": method(stream_of, "events", {}, kinds=KINDS, size=POSITIVE_COUNT),
     "Stream.save_timeline": method(stream_of, "save_timeline", {}, path=PATH),
     "Stream.send_text": method(
         stream_of,
@@ -732,7 +741,13 @@ TABLE: dict[str, Row | str] = {
     ),
     "Stream.set_status_message": method(stream_of, "set_status_message", {}, text=TEXT),
     "Stream.stop_talking": method(stream_of, "stop_talking", {}, discard=FLAG),
-    "Stream.subscribe": method(stream_of, "subscribe", {}, callback=FUNCTION),
+    "Stream.subscribe": method(
+        stream_of,
+        "subscribe",
+        {"callback": print},
+        callback=FUNCTION,
+        kinds=KINDS,
+    ),
     "Stream.view_log": method(
         stream_of,
         "view_log",
@@ -994,6 +1009,7 @@ TABLE: dict[str, Row | str] = {
     ),
     "VirtualTimeSelector.select": CALLED_BY_LOOP,
     "VirtualTimeLoop": fixed(virtual_time.VirtualTimeLoop, {}, real_wait=SECONDS),
+    "VirtualTimeLoop.run_in_executor": AS_ASYNCIO,
     "run": fixed(
         virtual_time.run,
         {"work": Work()},

@@ -161,18 +161,8 @@ class RequestHandlers:
         yield {**fields, "text": str(explanation)}
 
     async def _restart(self, request: Request) -> AsyncGenerator[object]:
-        process = self._process(request)
-        if process.status == "dead":
-            if not await process.restart():
-                raise RequestRefused(
-                    f"{process.name!r} was not restarted: {process.reason}"
-                )
-        elif process.policy.mode == "temporary":
-            await process.stop()
-            await process.start()
-        else:
-            await process.restart_with_group("requested through the control socket")
-        yield (await process.wait_until_running()).to_dict()
+        name = self._process(request).name
+        yield (await self._manager.restart(name)).to_dict()
 
     async def _stop(self, request: Request) -> AsyncGenerator[object]:
         yield (await self._manager.stop(str(request.name))).to_dict()

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
-Word = Text
 
 NOT_INHERITED: dict[str, None] = dict.fromkeys(
     (
@@ -91,7 +90,7 @@ class Command:
     def __init__(
         self,
         program: Text,
-        *args: Word,
+        *args: Text,
         env: Mapping[str, str | None] | None = None,
         cwd: Text | None = None,
         stdin: bool = False,
@@ -140,7 +139,7 @@ class Command:
         return cls("/bin/sh", "-c", line, **rest)
 
     @classmethod
-    def of(cls, command: Command | Sequence[Word]) -> Command:
+    def of(cls, command: Command | Sequence[Text]) -> Command:
         """
         Return a command, also for a list of its words: program and arguments.
 
@@ -149,7 +148,7 @@ class Command:
         """
         return command_of("command", command)
 
-    def replace(self, *args: Word) -> Command:
+    def replace(self, *args: Text) -> Command:
         """
         Return the same command with other arguments.
 
@@ -247,7 +246,7 @@ class Command:
         )  # fmt: skip
 
 
-def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
+def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
     """Return the `Command` that an argument stands for, see `Command.of`."""
     if isinstance(command, Command):
         return command
@@ -260,7 +259,7 @@ def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
     raise InvalidConfiguration(f"{arguments.refused(argument, allowed, command)}{hint}")
 
 
-def _check_words(program: Text, args: tuple[Word, ...]) -> tuple[str, ...]:
+def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
     """Return the words of a command as text."""
     if isinstance(program, list | tuple):
         words = ", ".join(map(repr, program))

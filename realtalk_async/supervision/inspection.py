@@ -231,7 +231,11 @@ class ManagerInspection:
 
         Returns:
             A function that ends it.
+
+        Raises:
+            InvalidConfiguration: If *file* cannot be written to.
         """
+        arguments.like("file", file, "a file of text", "write", "flush", optional=True)
 
         def print_event(event: Event) -> None:
             entry = None if event.is_detail else event.log_entry()

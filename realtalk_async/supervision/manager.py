@@ -28,6 +28,7 @@ from realtalk_async.supervision.policy.restart import (
 from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
 from realtalk_async.supervision.reports.containment import Mechanism
 from realtalk_async.supervision.reports.kept_history import KEEP_ALL, History
+from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.supervision.subprocess_compat import SubprocessMethods
 from realtalk_async.supervision.supervisor import Supervisor
 from realtalk_async.supervision.task import (
@@ -40,13 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Word
+    from realtalk_async.supervision.command import Text
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
     )
     from realtalk_async.supervision.policy.probes import Probe
-    from realtalk_async.supervision.reports.status import ProcessStatus
 
 SHUTDOWN_TIMEOUT = 15.0
 """Seconds that the stop of all processes may take, by default."""
@@ -207,7 +207,7 @@ class ProcessManager(SubprocessMethods):
     async def start(
         self,
         name: str,
-        command: Command | Sequence[Word],
+        command: Command | Sequence[Text],
         *,
         restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,
@@ -426,13 +426,16 @@ class ProcessManager(SubprocessMethods):
         """
         self._must_be_open()
         process = self._registry.find_process(name)
-        if process.status == "running" and process.policy.mode != "temporary":
-            process.forget_failures()
-            await process.restart_with_group("the app asked for a restart")
-        else:
+        is_temporary = process.policy.mode == "temporary"
+        if process.state is State.STOPPING or (
+            process.status == "running" and is_temporary
+        ):
             await process.stop()
-            if not await process.restart():
-                raise ProcessDead(name, "restart it", process.reason)
+        if process.status == "running":
+            process.forget_failures()
+            await process.restart_with_group("a restart was requested")
+        elif not await process.restart():
+            raise ProcessDead(name, "restart it", process.reason)
         return await process.wait_until_running()
 
     async def stop(self, name: str) -> ProcessStatus:

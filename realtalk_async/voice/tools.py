@@ -80,9 +80,10 @@ class Tool:
         Make a tool of a function.
 
         Args:
-            function: One that is not async runs in a thread, where it may block. Its parameters have type annotations that pydantic supports, such
-                as ``Annotated[int, Field(ge=1)]``. It returns a text, or a value that
-                can be written as JSON.
+            function: One that is not async runs in a thread, where it may block. Its
+                parameters have type annotations that pydantic supports, such as
+                ``Annotated[int, Field(ge=1)]``. It returns a text, or a value that can be
+                written as JSON.
             name: By default the function's name.
             description: By default the first paragraph of the docstring. The parameters'
                 descriptions in its section ``Args:`` go into the schema.
@@ -130,6 +131,14 @@ def _check_timeout(timeout: object) -> None:
 def _check_tool(argument: str, value: object) -> None:
     if not (isinstance(value, Tool) or _is_function(value)):
         raise arguments.refused(argument, "a Tool or a function", value)
+
+
+def _tool_of(argument: str, function: ToolFunction) -> Tool:
+    """Make a tool of a function that is one of several; an error tells which."""
+    try:
+        return Tool.of(function)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{argument}: {error}") from error
 
 
 def _is_function(value: object) -> bool:
@@ -226,10 +235,10 @@ class Toolbox:
     def __init__(self, tools: Iterable[Tool | ToolFunction] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         self._running: set[asyncio.Task[None] | asyncio.Task[str]] = set()
-        for each in arguments.several(
-            "tools", tools, _check_tool, "Tools or functions"
-        ):
-            tool = each if isinstance(each, Tool) else Tool.of(each)
+        of = "Tools or functions"
+        given = arguments.several("tools", tools, _check_tool, of)
+        for index, each in enumerate(given):
+            tool = each if isinstance(each, Tool) else _tool_of(f"tools[{index}]", each)
             if tool.name in self._tools:
                 raise InvalidConfiguration(f"two tools are called {tool.name!r}")
             self._tools[tool.name] = tool

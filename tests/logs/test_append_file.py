@@ -393,6 +393,7 @@ def test_all_lines_reach_a_reader_of_stdout_that_begins_late_whole_and_in_order(
         "asyncio.run(main())"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as app:
+        assert app.stdout is not None
         select.select([app.stdout], [], [], 60)
         with contextlib.suppress(subprocess.TimeoutExpired):
             app.wait(0.5)  # the pipe is full before the first read
