@@ -22,7 +22,7 @@ exception: what happened, the numbers, what to do.
     │   ├── CriticalProcessFailed          … of a critical process
     │   └── TooManyRestarts                … of all: too many failed in a short time
     └── StreamError                        an error of the voice session
-        ├── MissingApiKey                  no key, and no offline peer was named
+        ├── MissingApiKey                  no key for OpenAI or Azure
         ├── AuthenticationRefused          the service refused the key
         ├── ServiceUnreachable             no connection to the service
         ├── ServiceRefused                 the service ended the session permanently
@@ -252,7 +252,7 @@ class StreamError(RealtalkError):
 
 
 class MissingApiKey(StreamError):
-    """There is no key for the service, and no offline peer was named."""
+    """OpenAI or Azure is the service, and there is no key for it."""
 
 
 class AuthenticationRefused(StreamError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import MissingApiKey
+from realtalk_async.exceptions import InvalidConfiguration, MissingApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,13 @@ class Endpoint:
     headers: Mapping[str, str] = field(repr=False)
     """They hold the key: never shown, never logged."""
     local: bool
-    """Whether it is on this machine: no proxy, no key needed."""
+    """Whether it is on this machine: no proxy."""
+
+    def hide_key(self, text: str) -> str:
+        """Return *text* without the key: a server may quote what it was sent."""
+        for value in self.headers.values():
+            text = text.replace(value.removeprefix("Bearer "), "[redacted]")
+        return text
 
 
 def find_endpoint(
@@ -41,26 +48,29 @@ def find_endpoint(
             peer, of Azure, or of another service. The model is added to it unless it
             names a model or a deployment already.
         api_key: The key; ``None`` takes the key of the environment, which is sent only
-            to the service that it is for.
+            to the service that it is for. Another service may need none.
         model: The model, or Azure's deployment.
         environ: The environment.
 
     Raises:
-        MissingApiKey: If the service needs a key and there is none.
-        InvalidConfiguration: If *url* is not a websocket address.
+        MissingApiKey: If OpenAI or Azure is the service, and there is no key.
+        InvalidConfiguration: If *url* is not a websocket address, or the key holds what
+            no header can carry.
     """
     check_address(url)
     address = urlsplit(url or SERVICE)
     host = address.hostname or ""
-    local = host in _LOCAL_HOSTS
-    key = api_key or _key_from(environ, host)
-    if not key and not local:
-        raise _missing_key(host)
+    variable = _variable_of(host)
+    key = clean_key("api_key", api_key or "")
+    if not key and variable:
+        key = clean_key(variable, environ.get(variable, ""))
+        if not key:
+            raise _missing_key(host, variable)
     query = address.query
     if "model" not in parse_qs(query):
         query = "&".join(filter(None, (query, urlencode({"model": model}))))
     whole = urlunsplit(address._replace(query=query))
-    return Endpoint(whole, _headers(host, key), local)
+    return Endpoint(whole, _headers(host, key), host in _LOCAL_HOSTS)
 
 
 def check_address(url: str | None) -> None:
@@ -85,12 +95,49 @@ def check_address(url: str | None) -> None:
         raise arguments.refused("url", allowed, url)
 
 
-def _key_from(environ: Mapping[str, str], host: str) -> str:
+def check_key(key: str | None) -> None:
+    """
+    Check a key that the app gives.
+
+    Raises:
+        InvalidConfiguration: If it is no text, or no header can carry it.
+    """
+    arguments.secret("api_key", key, optional=True)
+    clean_key("api_key", key or "")
+
+
+def clean_key(source: str, key: str) -> str:
+    """
+    Return a key without the blanks around it, and without a leading ``Bearer``.
+
+    Args:
+        source: The argument or variable that holds it.
+        key: The key.
+
+    Raises:
+        InvalidConfiguration: If it holds a character that no header can carry. The
+            message names the character and its place, not the key.
+    """
+    key = key.strip()
+    if key[:7].lower() == "bearer ":
+        key = key[7:].strip()
+    for place, character in enumerate(key, start=1):
+        if not " " <= character <= "~":
+            name = unicodedata.name(character, "control character")
+            raise InvalidConfiguration(
+                f"{source} holds a character that no key has: U+{ord(character):04X} "
+                f"({name}), character {place} of {len(key)}; copy the key again, "
+                f"without quotes and line ends"
+            )
+    return key
+
+
+def _variable_of(host: str) -> str:
+    """Return the variable with the key of a service that needs one; else ""."""
     if _is_azure(host):
-        return environ.get(AZURE_KEY_VARIABLE, "").strip()
-    if host == "openai.com" or host.endswith(".openai.com"):
-        return environ.get(KEY_VARIABLE, "").strip()
-    return ""
+        return AZURE_KEY_VARIABLE
+    is_openai = host == "openai.com" or host.endswith(".openai.com")
+    return KEY_VARIABLE if is_openai else ""
 
 
 def _is_azure(host: str) -> bool:
@@ -103,8 +150,7 @@ def _headers(host: str, key: str) -> dict[str, str]:
     return {"api-key": key} if _is_azure(host) else {"Authorization": f"Bearer {key}"}
 
 
-def _missing_key(host: str) -> MissingApiKey:
-    variable = AZURE_KEY_VARIABLE if _is_azure(host) else KEY_VARIABLE
+def _missing_key(host: str, variable: str) -> MissingApiKey:
     return MissingApiKey(
         f"no API key for {host}: set the environment variable {variable} or give "
         f"api_key=…; or talk to the offline peer, which needs none: run "

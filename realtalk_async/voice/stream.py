@@ -21,7 +21,12 @@ from realtalk_async.voice.audio.devices import (
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Connection
-from realtalk_async.voice.endpoint import Endpoint, check_address, find_endpoint
+from realtalk_async.voice.endpoint import (
+    Endpoint,
+    check_address,
+    check_key,
+    find_endpoint,
+)
 from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.events import ToolCalled
 from realtalk_async.voice.interaction import Interaction
@@ -155,7 +160,7 @@ class Stream(Interaction):
         arguments.a_logger("logger", logger, optional=True)
         arguments.a_manager("process_manager", process_manager, optional=True)
         check_address(url)
-        arguments.secret("api_key", api_key, optional=True)
+        check_key(api_key)
         arguments.one_line("model", model)
         arguments.one_line("voice", voice)
         arguments.text("instructions", instructions, optional=True)
@@ -306,7 +311,7 @@ class Stream(Interaction):
 
         Cancellation: All children are ended first, within 3 s.
         """
-        arguments.secret("api_key", api_key, optional=True)
+        check_key(api_key)
         arguments.one_line("model", model, optional=True)
         arguments.one_line("voice", voice, optional=True)
         status, allowed = task_status, "the status of a task group"

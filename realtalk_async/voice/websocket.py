@@ -66,7 +66,7 @@ async def dial(
             proxy=None if endpoint.local else True,
         )
     except InvalidStatus as error:
-        raise _refused(where, error.response) from error
+        raise _refused(endpoint, error.response) from error
     except TimeoutError as error:
         raise ServiceUnreachable(
             f"no answer from {where} within {open_timeout:g} s; "
@@ -90,11 +90,14 @@ def translated_errors(endpoint: Endpoint) -> Generator[None, None, None]:
     try:
         yield
     except ConnectionClosed as error:
-        raise _closed(_address(endpoint), error) from error
+        raise _closed(endpoint, error) from error
 
 
 def _address(endpoint: Endpoint) -> str:
-    return urlunsplit(urlsplit(endpoint.url)._replace(query=""))
+    """Return the address for messages: without what may hold a key or a password."""
+    address = urlsplit(endpoint.url)
+    host = address.netloc.rpartition("@")[2]
+    return urlunsplit(address._replace(netloc=host, query=""))
 
 
 def _unreachable(where: str, error: Exception) -> ServiceUnreachable:
@@ -111,14 +114,20 @@ def _unreachable(where: str, error: Exception) -> ServiceUnreachable:
 
 
 def _refused(
-    where: str, response: Response
+    endpoint: Endpoint, response: Response
 ) -> AuthenticationRefused | ServiceRefused | ServiceUnreachable:
     """Translate an answer other than "switching protocols"."""
-    status = response.status_code
+    where, status = _address(endpoint), response.status_code
     said = bytes(response.body or b"").decode(errors="replace").strip()
-    said = " ".join(said.split())[:_BODY_SHOWN] or response.reason_phrase
+    said = " ".join(endpoint.hide_key(said).split())[:_BODY_SHOWN]
+    said = said or response.reason_phrase
     code = _fatal_code_in(said)
     if status in (401, 403) or code == "invalid_api_key":
+        if not endpoint.headers:
+            return AuthenticationRefused(
+                f"{where} refused a client without a key (HTTP {status}: {said}); "
+                f"give api_key=…"
+            )
         return AuthenticationRefused(
             f"{where} refused the key (HTTP {status}: {said}); "
             f"check that it is right, active and allowed to use this model"
@@ -130,17 +139,19 @@ def _refused(
     )
 
 
-def _closed(where: str, error: ConnectionClosed) -> ServiceRefused | ServiceUnreachable:
+def _closed(
+    endpoint: Endpoint, error: ConnectionClosed
+) -> ServiceRefused | ServiceUnreachable:
     """
     Translate the end of an open connection.
 
     `websockets` calls the codes 1000 and 1001 clean. Here they are errors: only the
     client may end the session, and the service sends 1001 after an hour.
     """
-    close = error.rcvd
+    where, close = _address(endpoint), error.rcvd
     if close is None:
         return ServiceUnreachable(f"the connection to {where} broke: {_cause(error)}")
-    reason = close.reason or "no reason given"
+    reason = endpoint.hide_key(close.reason) or "no reason given"
     code = _fatal_code_in(reason)
     if code:
         return ServiceRefused(code, f"{where} closed with {close.code}: {reason}")

@@ -44,8 +44,48 @@ def test_a_local_peer_needs_no_key_and_gets_none(host):
 def test_the_key_of_the_environment_is_sent_to_the_service_only():
     """A host whose name only resembles the service's does not get it."""
     for host in ("example.org", "api.openai.com.example.org", "notopenai.com"):
-        with pytest.raises(MissingApiKey):
-            find_endpoint(f"wss://{host}/", None, "m", {"OPENAI_API_KEY": "sk-1"})
+        url = f"wss://{host}/"
+        endpoint = find_endpoint(url, None, "m", {"OPENAI_API_KEY": "sk-1"})
+        assert endpoint.headers == {}
+
+
+@pytest.mark.parametrize("url", ["ws://10.0.0.5:1/v1", "ws://peer.local:8765/v1"])
+def test_a_service_on_another_machine_needs_no_key(url):
+    assert find_endpoint(url, None, "m", {}).headers == {}
+    assert find_endpoint(url, "k", "m", {}).headers == {"Authorization": "Bearer k"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sk-a\n", " sk-a ", "\tsk-a", "sk-a\u00a0", "Bearer sk-a", "bearer  sk-a\r\n"],
+)
+@pytest.mark.parametrize("source", ["argument", "environment"])
+def test_blanks_around_a_key_are_left_out(key, source):
+    given, environ = (
+        (key, {}) if source == "argument" else (None, {"OPENAI_API_KEY": key})
+    )
+    endpoint = find_endpoint(None, given, "m", environ)
+    assert endpoint.headers == {"Authorization": "Bearer sk-a"}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("\u201csk-secret\u201d", "LEFT DOUBLE QUOTATION MARK"),
+        ("sk-\u200bsecret", "ZERO WIDTH SPACE"),
+        ("sk-secret\nsk-secret", "control character"),
+        ("sk-secret\x00", "control character"),
+        ("sk-\ud800secret", "control character"),
+        ("\u0455k-secret", "CYRILLIC SMALL LETTER DZE"),
+    ],
+)
+@pytest.mark.parametrize("source", ["api_key", "OPENAI_API_KEY"])
+def test_a_key_that_no_header_can_carry_is_refused_by_its_character(key, name, source):
+    given, environ = (key, {}) if source == "api_key" else (None, {source: key})
+    with pytest.raises(InvalidConfiguration, match=name) as caught:
+        find_endpoint(None, given, "m", environ)
+    assert str(caught.value).startswith(source)
+    assert "secret" not in str(caught.value)
 
 
 def test_azure_has_its_own_header_variable_and_model():

@@ -96,6 +96,27 @@ async def test_the_error_of_a_refused_key_contains_the_text_of_the_service(statu
     assert "bad key" in str(error)
 
 
+async def test_no_message_shows_the_key_that_a_service_quotes():
+    error = await refusal(refusing(401, "Incorrect API key provided: sk-secret."))
+    assert "provided: [redacted]." in str(error)
+
+
+async def test_the_address_in_a_message_has_no_password():
+    url = "ws://user:pass-word@127.0.0.1:1/?key=pass-word"
+    with pytest.raises(ServiceUnreachable) as caught:
+        async with dial(Endpoint(url, {}, local=True)):
+            pass
+    assert "ws://127.0.0.1:1/" in str(caught.value)
+    assert "pass-word" not in str(caught.value)
+
+
+async def test_a_service_that_needs_a_key_and_got_none_says_what_to_give():
+    async with server(silent, process_request=refusing(401, "who?")) as endpoint:
+        with pytest.raises(AuthenticationRefused, match=r"without a key.*api_key="):
+            async with dial(Endpoint(endpoint.url, {}, local=True)):
+                pass
+
+
 @pytest.mark.parametrize(
     ("status", "body", "code"),
     [
