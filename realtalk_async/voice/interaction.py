@@ -244,8 +244,8 @@ class Interaction(Inspection):
         under way, or else the next.
 
         The last request is the last `send_text` with *trigger_response* or turn of
-        push-to-talk whose outcome was not returned yet. A request that is made during
-        the call takes its place. A response ends when the service has sent it all; it
+        push-to-talk whose outcome was not returned yet, at the time of the call; if there
+        is none, the first that is made during the call. A response ends when the service has sent it all; it
         may still play then, see `wait_until_played`. A response that only calls tools
         does not count, but the response that follows their results.
 
@@ -268,7 +268,7 @@ class Interaction(Inspection):
 
         def find() -> Outcome | None:
             nonlocal request
-            request = responses.latest or request
+            request = request or responses.latest
             return request.outcome if request else responses.first_answer(first)
 
         try:

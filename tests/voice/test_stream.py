@@ -302,6 +302,29 @@ async def test_a_tool_is_called_and_its_output_answered(peer, make):
     assert [o.calls for o in stream.summary().outcomes] == [("get_weather",), ()]
 
 
+@pytest.mark.parametrize("way", ["the request", "wait_for_response"])
+async def test_a_tool_can_let_the_model_speak_and_wait_for_it(peer, make, way):
+    spoken = []
+
+    async def get_weather(city: str) -> str:
+        filler = stream.send_text("Say: one moment", trigger_response=True)
+        waiting = filler if way == "the request" else stream.wait_for_response(TIMEOUT)
+        spoken.append((await waiting).text)
+        return "clear sky"
+
+    stream = make(peer.url, tools=[get_weather])
+    async with stream:
+        question = stream.send_text(
+            "How is the weather in Oslo?", trigger_response=True
+        )
+        with anyio.fail_after(TIMEOUT):
+            answer = await (
+                question if way == "the request" else stream.wait_for_response()
+            )
+    assert answer.text == "The answer is: clear sky."
+    assert spoken == ["One moment."]
+
+
 async def test_a_new_connection_gets_the_calls_and_outputs_of_tools_in_their_place(
     make,
 ):

@@ -1,8 +1,9 @@
 """
 What waits to be sent: the app's texts, the status message and the results of tools.
 
-It waits while a response is active or there is no connection. A new connection first gets
-the conversation so far.
+It waits while a response is active or there is no connection. While tools work, texts and
+requests of the app are sent, so that the model can speak meanwhile; the results of all tools
+have one response. A new connection first gets the conversation so far.
 """
 
 from __future__ import annotations
@@ -113,9 +114,9 @@ class Outbox:
         return call is not None
 
     def response_started(self) -> bool:
-        """Return whether the response that starts uses results of tools."""
-        uses_tools, self._result_sent = self._result_sent, False
-        return uses_tools
+        """Return whether the response that starts uses the results of all tools."""
+        has_results, self._result_sent = self._result_sent, False
+        return has_results and not self._calls
 
     def response_ended(self) -> None:
         """Note that the status message is due."""
@@ -127,9 +128,10 @@ class Outbox:
             self._send_status()
         while self._results:
             self._send_result(*self._results.popleft())
-        if self._calls or self._responses.repeats_later(now):
-            return  # one response for the results of all tools
-        if self._responses.must_repeat or self._result_sent:
+        if self._responses.repeats_later(now):
+            return
+        has_results = self._result_sent and not self._calls
+        if self._responses.must_repeat or has_results:
             self._send_request(now)
         while self._texts and not self._responses.responding:
             waiting = self._texts.popleft()
@@ -139,7 +141,7 @@ class Outbox:
                 self._send_request(now, waiting.request)
 
     def _send_request(self, now: float, request: Request | None = None) -> None:
-        self._responses.request_sent(now, request)
+        self._responses.request_sent(now, request, tools_work=bool(self._calls))
         self._send(messages.create_response())
         self._publish(ResponseRequested())
 

@@ -112,6 +112,8 @@ class Responses:
         self._sent: list[Request] = []
         self._refused: list[Request] = []
         self._after_tools: list[Request] = []
+        self._awaits_tools = False
+        """Whether the request in the state SENT was sent while tools worked."""
         self._cancel_next = False
         self._repeat_at = 0.0
         self._stall_after = stall_after
@@ -126,17 +128,23 @@ class Responses:
         self.latest = Request()
         return self.latest
 
-    def request_sent(self, now: float, request: Request | None = None) -> None:
+    def request_sent(
+        self, now: float, request: Request | None = None, *, tools_work: bool = False
+    ) -> None:
         """
         Note that the service was asked for a response.
 
         The response answers *request*, and every request that the service refused
-        before or that waits for the results of tools.
+        before; unless tools still work, also those that wait for their results.
         """
         mine = [] if request is None else [request]
-        waiting = [*self._sent, *self._refused, *self._after_tools, *mine]
-        self._sent = waiting or [Request()]
-        self._refused, self._after_tools = [], []
+        waiting = [*self._sent, *self._refused]
+        if not tools_work:
+            waiting += self._after_tools
+            self._after_tools = []
+        self._sent = [*waiting, *mine] or [Request()]
+        self._refused = []
+        self._awaits_tools = tools_work
         self.sent_at = now
         _set_state(self._sent, RequestState.SENT)
 
@@ -212,10 +220,11 @@ class Responses:
         Args:
             response_id: The id that the service gave.
             now: The time.
-            uses_tools: Whether the service had the results of the tools before.
+            uses_tools: Whether the service had the results of all tools before.
         """
         requests, self._sent, self.sent_at = self._sent, [], None
-        if uses_tools:
+        before_results, self._awaits_tools = self._awaits_tools, False
+        if uses_tools and not before_results:
             requests = [*requests, *self._after_tools]
             self._after_tools = []
         _set_state(requests, RequestState.ACTIVE)

@@ -19,6 +19,7 @@ from realtalk_async.voice.protocol.messages import (
 )
 from realtalk_async.voice.protocol.microphone import InputFilter
 from realtalk_async.voice.protocol.playback import Part
+from realtalk_async.voice.protocol.responses import RequestState
 from realtalk_async.voice.protocol.session import Session
 
 OFFICIAL = TypeAdapter[object](RealtimeClientEvent)
@@ -1187,19 +1188,65 @@ def test_the_output_of_a_quick_tool_waits_for_the_end_of_the_response():
 
 
 def test_one_response_is_requested_when_all_tools_have_returned():
-    """Texts of the app wait for it."""
     harness = Harness().connect()
     harness.event("response.created", response={"id": "r1"})
     call(harness, "c1", done=False)
     call(harness, "c2", item_id="f2")
     answer(harness, "c2")
-    harness.say("And now?")
     assert harness.types() == ["conversation.item.create"]
     answer(harness, "c1")
     assert harness.types()[1:] == ["conversation.item.create", "response.create"]
+
+
+@pytest.mark.parametrize("results_first", ["no result", "one of two"])
+def test_a_text_is_sent_and_answered_while_tools_work(results_first):
+    """Each request has the outcome of its own response."""
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness, "c1", done=False)
+    call(harness, "c2", item_id="f2")
+    if results_first == "one of two":
+        answer(harness, "c2")
+    filler = harness.say("One moment.")
+    assert harness.types()[-2:] == ["conversation.item.create", "response.create"]
+    harness.begin("r2", "i2")
+    for call_id in ("c1", "c2"):
+        answer(harness, call_id)
+    harness.done(response_id="r2")
+    assert filler.outcome.response_id == "r2"
+    assert question.state is RequestState.TOOLS
+    assert harness.types()[-1] == "response.create"
+    harness.begin("r3", "i3")
+    harness.done(response_id="r3")
+    assert question.outcome.response_id == "r3"
+
+
+def test_a_tool_that_returns_before_the_filler_begins_is_answered_afterwards():
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness)
+    filler = harness.say("One moment.")
+    answer(harness)
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
-    assert harness.types()[3:] == ["conversation.item.create", "response.create"]
+    assert filler.outcome.response_id == "r2"
+    assert question.state is RequestState.TOOLS
+    harness.begin("r3", "i3")
+    harness.done(response_id="r3")
+    assert question.outcome.response_id == "r3"
+
+
+def test_two_fillers_have_a_response_each_while_a_tool_works():
+    harness = Harness().connect()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness)
+    fillers = [harness.say("One moment."), harness.say("Still looking.")]
+    for number, filler in enumerate(fillers, start=2):
+        harness.begin(f"r{number}", f"i{number}")
+        harness.done(response_id=f"r{number}")
+        assert filler.outcome.response_id == f"r{number}"
 
 
 def test_no_response_is_requested_if_one_began_after_the_output():
