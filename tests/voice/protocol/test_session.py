@@ -1215,7 +1215,7 @@ def test_a_text_is_sent_and_answered_while_tools_work(results_first):
         answer(harness, call_id)
     harness.done(response_id="r2")
     assert filler.outcome.response_id == "r2"
-    assert question.state is RequestState.TOOLS
+    assert question.state is RequestState.SENT
     assert harness.types()[-1] == "response.create"
     harness.begin("r3", "i3")
     harness.done(response_id="r3")
@@ -1232,7 +1232,7 @@ def test_a_tool_that_returns_before_the_filler_begins_is_answered_afterwards():
     harness.begin("r2", "i2")
     harness.done(response_id="r2")
     assert filler.outcome.response_id == "r2"
-    assert question.state is RequestState.TOOLS
+    assert question.state is RequestState.SENT
     harness.begin("r3", "i3")
     harness.done(response_id="r3")
     assert question.outcome.response_id == "r3"
