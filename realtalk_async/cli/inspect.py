@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from realtalk_async.cli.line_format import wants_colour
+from realtalk_async.cli.line_format import Continuation, wants_colour
 from realtalk_async.control.client import (
     find_app,
     find_apps,
@@ -29,7 +29,7 @@ from realtalk_async.control.sockets import (
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from realtalk_async.control import JsonObject, Request
 
@@ -61,12 +61,15 @@ def print_response(request: Request, app: str | None, *, as_json: bool) -> None:
     Raises:
         ControlUnavailable: If no app fits, or the app refuses.
     """
-    print_item = _PRINTERS[request.method]
-    for item in find_app(request.name, app=app).send(request):
+    items = find_app(request.name, app=app).send(request)
+    if request.method == "tail" and not as_json:
+        _print_output(cast("Iterator[JsonObject]", items))
+        return
+    for item in items:
         if as_json:
             _print_json(item)
         else:
-            print_item(cast("JsonObject", item))
+            _PRINTERS[request.method](cast("JsonObject", item))
 
 
 def print_apps(app: str | None, *, as_json: bool) -> None:
@@ -107,7 +110,11 @@ def _print_json(value: object) -> None:
 
 def _print_line(text: str) -> None:
     # Output of a child may hold characters that the encoding of stdout does not have.
-    sys.stdout.buffer.write(text.encode(errors="replace") + b"\n")
+    _write(text.encode(errors="replace") + b"\n")
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
@@ -178,9 +185,23 @@ def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _print_output_line(line: JsonObject) -> None:
-    at = datetime.fromisoformat(str(line["at"]))
-    _print_line(f"{at:%H:%M:%S} {line['stream']} | {line['text']}")
+def _print_output(lines: Iterator[JsonObject]) -> None:
+    """Print lines of output; the rest of a prompt follows it in the same line."""
+    continuation = Continuation()
+    try:
+        for line in lines:
+            _print_output_line(continuation, line)
+    finally:
+        _write(continuation.close())
+
+
+def _print_output_line(continuation: Continuation, line: JsonObject) -> None:
+    at, text = datetime.fromisoformat(str(line["at"])), str(line["text"])
+    rest = text.encode(errors="replace")
+    whole = f"{at:%H:%M:%S} {line['stream']} | ".encode() + rest
+    source = line["stream"], line["incarnation"]
+    raw = rest if line["partial"] else rest + b"\n"
+    _write(continuation.join(source, raw, whole, rest))
 
 
 def _print_entry(entry: JsonObject) -> None:
@@ -218,7 +239,6 @@ def _print_explanation(explanation: JsonObject) -> None:
 
 
 _PRINTERS: dict[str, Callable[[JsonObject], None]] = {
-    "tail": _print_output_line,
     "logs": _print_entry,
     "history": _print_history,
     "explain": _print_explanation,

@@ -71,13 +71,17 @@ class LineFormatter:
         }
 
     def line(self, name: str, line: OutputLine) -> bytes:
-        """Return a line of a process, without what would change other lines."""
-        text = line.text.encode() if line.gap else line.raw.rstrip(b"\r\n")
+        """Return a line of a process, without its end."""
+        return self._head(name, line.at, self._colours.get(name, 0)) + self.rest(line)
+
+    def rest(self, line: OutputLine) -> bytes:
+        """Return the same without time and name, and without what changes other lines."""
+        text = line.text.encode() if line.gap else line.raw.strip(b"\r\n")
         if b"\x1b" in text:
             text = _CONTROL.sub(_keep_colour, text)
         if self._colour and b"\x1b[" in text:
             text += _RESET  # the colours of a process end with its line
-        return self._head(name, line.at, self._colours.get(name, 0)) + text + b"\n"
+        return text
 
     def notice(self, at: datetime, text: str, *, bad: bool = False) -> bytes:
         """Return a notice of the supervisor as a line."""
@@ -98,3 +102,45 @@ def _stamped(at: datetime, stamp: Stamp) -> str:
     if stamp == "iso":
         return at.isoformat(timespec="milliseconds") + " "
     return f"{at:%H:%M:%S} "
+
+
+class Continuation:
+    """
+    Joins a prompt with the rest of its line, unless another line comes between.
+
+    A screen has one open line at most, which the next line of another source ends.
+    """
+
+    def __init__(self) -> None:
+        self._open: object = None
+        self._overwritten: set[object] = set()
+
+    def join(self, source: object, raw: bytes, whole: bytes, rest: bytes) -> bytes:
+        """
+        Return what is written for a line.
+
+        Args:
+            source: Identifies the stream of one incarnation.
+            raw: The line as received; without an end it stays open.
+            whole: The line as it is shown, without its end.
+            rest: The same if it continues the open line.
+        """
+        is_rest = self._open == source
+        is_state, is_end = raw.endswith(b"\r"), not raw.strip(b"\r\n")
+        ends_state = source in self._overwritten
+        self._overwritten.discard(source)
+        if is_state:
+            self._overwritten.add(source)
+        if is_end and not is_rest and (is_state or ends_state):
+            return b""  # the return before a state, or the line feed after one
+        text = rest if is_rest else self.close() + whole
+        if raw.endswith((b"\r", b"\n")):
+            self._open = None
+            return text + b"\n"
+        self._open = source
+        return text
+
+    def close(self) -> bytes:
+        """Return what ends the open line; nothing if there is none."""
+        was_open, self._open = self._open is not None, None
+        return b"\n" if was_open else b""

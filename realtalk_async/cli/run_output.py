@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
-from realtalk_async.cli.line_format import LineFormatter, Stamp
+from realtalk_async.cli.line_format import Continuation, LineFormatter, Stamp
 from realtalk_async.cli.stdout import OutputWriter
 from realtalk_async.events.event import NOTABLE, Failure
 from realtalk_async.supervision import Cause
+from realtalk_async.supervision.output.states import limit_states
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class RunOutput:
         names = [process.name for process in spec.processes]
         self._formatter = LineFormatter(names, colour=colour, stamp=stamp)
         self._quiet = quiet
+        self._continuation = Continuation()
         self._writer = OutputWriter(on_broken)
         self._on_printed = on_printed
         self._held: dict[str, list[Notice]] = {}
@@ -107,7 +109,7 @@ class RunOutput:
             self._printers[name] = self._start(self._pass_through(stdout, stderr))
         elif name not in self._printers or self._printers[name].done():
             self._printers[name] = self._start(
-                self._print_lines(name, process.follow())
+                self._print_lines(name, limit_states(process.follow()))
             )
 
     def report(self, event: events.Event, process: ManagedProcess | None) -> None:
@@ -146,6 +148,7 @@ class RunOutput:
 
     async def aclose(self) -> None:
         """Wait until everything is written. Cancellation: The rest is dropped."""
+        self._writer.put_nowait(STDOUT, self._continuation.close())
         await self._writer.aclose()
 
     def cancel(self) -> None:
@@ -171,7 +174,7 @@ class RunOutput:
             self._writer.put_nowait(STDERR, line)
         else:
             line = self._formatter.notice(notice.at, notice.text, bad=notice.bad)
-            self._writer.put_nowait(STDOUT, line)
+            self._writer.put_nowait(STDOUT, self._continuation.close() + line)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -187,7 +190,15 @@ class RunOutput:
 
     async def _print_lines(self, name: str, lines: AsyncIterator[OutputLine]) -> None:
         async for line in lines:
-            await self._writer.put(STDOUT, self._formatter.line(name, line))
+            self._show(name, line)
+            await self._writer.wait_for_room()
+
+    def _show(self, name: str, line: OutputLine) -> None:
+        whole, rest = self._formatter.line(name, line), self._formatter.rest(line)
+        raw = b"gap\n" if line.gap else line.raw
+        source = name, line.stream, line.incarnation
+        data = self._continuation.join(source, raw, whole, rest)
+        self._writer.put_nowait(STDOUT, data)
 
     async def _pass_through(
         self, stdout: AsyncIterator[bytes], stderr: AsyncIterator[bytes]

@@ -55,6 +55,10 @@ class OutputWriter:
         self.put_nowait(descriptor, data)
         await self._room.wait()
 
+    async def wait_for_room(self) -> None:
+        """Wait until there is room for more."""
+        await self._room.wait()
+
     def put_nowait(self, descriptor: int, data: bytes) -> None:
         """Queue data, however full the queue is."""
         if self._is_broken or not data:

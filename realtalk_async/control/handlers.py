@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.time_slice import TimeSlice
 from realtalk_async.exceptions import RealtalkError, UnknownProcess
+from realtalk_async.supervision.output.states import limit_states
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -131,7 +132,7 @@ class RequestHandlers:
     async def _tail(self, request: Request) -> AsyncGenerator[object]:
         process = self._process(request)
         # Both before the first `await`: no line is lost in between, and none comes twice.
-        following = process.follow()
+        following = limit_states(process.follow())
         lines = _newest_lines(process, _count(request), is_followed=request.follow)
         for line in lines:
             yield _line_to_dict(line, request.width)
@@ -230,8 +231,12 @@ def _lasting_fields(status: ProcessStatus) -> JsonObject:
 
 
 def _line_to_dict(line: OutputLine, width: int | None) -> JsonObject:
-    fields = line.to_dict()
-    return fields if width is None else {**fields, "text": line.text[:width]}
+    is_state = line.raw.endswith(b"\r")
+    return {
+        **line.to_dict(),
+        "text": line.last_state[:width],
+        "partial": line.partial and not is_state,
+    }
 
 
 def _count(request: Request) -> int:
@@ -249,6 +254,6 @@ def _newest_lines(
         (line for stream in streams for line in stream[-count - 1 :]),
         key=lambda line: line.sequence,
     )
-    # A follower gets an unfinished line later, when it is complete.
+    # A follower gets an unfinished line itself.
     whole = [line for line in lines if not (is_followed and line.partial)]
     return whole[-count:]

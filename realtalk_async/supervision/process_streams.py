@@ -121,7 +121,9 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
 
         The lines are read from the capture: a slow reader loses no line and delays neither
         the child nor other readers. A line is yielded once it is complete, or once its
-        stream has ended.
+        stream has ended; a carriage return ends one as well. An unfinished line behind
+        which the stream is silent for 0.2 s, such as a prompt, is yielded as it is, and
+        its rest later as a line of its own: all bytes are yielded once.
 
         Args:
             *streams: ``"stdout"``, ``"stderr"``; both if none is given.
@@ -156,7 +158,9 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         Wait for a line that matches, among all lines of the current incarnation.
 
         Args:
-            pattern: A regular expression, searched in each line of both streams.
+            pattern: A regular expression, searched in each line of both streams, in each
+                state of a line that is overwritten after a carriage return, and in a line
+                that is unfinished, such as a prompt, after 0.2 s of silence.
             timeout: Seconds; `math.inf` waits for ever.
 
         Returns:

@@ -10,12 +10,15 @@ from realtalk_async.supervision.output.append_buffer import (
     BLOCK,
     LAST_LINES_SIZE,
     AppendBuffer,
+    whole_characters,
 )
 from realtalk_async.supervision.output.line import (
     OutputLine,
     count_lines,
+    last_record,
     local_time,
     split_lines,
+    split_records,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.output.chunk_index import ChunkIndex
     from realtalk_async.supervision.output.line import Clock
     from realtalk_async.supervision.output.spill import SpillStore
+
+CARRIAGE_RETURN = ord("\r")
 
 LINES_PER_TURN = 256
 """Lines made in one turn of the event loop: about half a millisecond."""
@@ -143,25 +148,33 @@ class OutputBuffer(AppendBuffer):
         return lines
 
     def next_line(self) -> int:
-        """Return the offset of the first line that is not complete yet."""
-        start = self._block_starts[-1] - self._base
-        line = self._segment.rfind(b"\n", start, self._filled) + 1
-        return self._base + (line or start)
+        """Return the offset of the first record that is not complete yet."""
+        start, end = self._block_starts[-1] - self._base, self._filled
+        line = self._segment.rfind(b"\n", start, end) + 1
+        # The carriage returns at the end belong to the record: a line feed may follow.
+        while end > start and self._segment[end - 1] == CARRIAGE_RETURN:
+            end -= 1
+        state = self._segment.rfind(b"\r", start, end) + 1
+        return self._base + max(line, state, start)
 
-    def complete_lines(self, offset: int) -> list[OutputLine]:
+    def complete_records(self, offset: int) -> list[OutputLine]:
         """
-        Return complete lines from *offset*, which is a line's start.
+        Return complete lines and their overwritten states from *offset*, a record's start.
 
         At most `LINES_PER_TURN`, so that a long history is read in several turns.
         """
-        return self._make_lines(self.raw_complete_lines(offset), offset)
+        return self._make_lines(self.raw_complete_records(offset), offset)
 
-    def raw_complete_lines(self, offset: int) -> list[bytes]:
-        """Return the bytes of these lines."""
+    def raw_complete_records(self, offset: int) -> list[bytes]:
+        """Return the bytes of these records."""
+        may_grow = offset >= self._block_starts[-1]
+        return split_records(self.read(offset), LINES_PER_TURN, may_grow=may_grow)
+
+    def unfinished_record(self, offset: int) -> OutputLine | None:
+        """Return the whole characters from *offset* as a line, if there are any."""
         data = self.read(offset)
-        if offset >= self._block_starts[-1]:  # its last line may still grow
-            data = data[: data.rfind(b"\n") + 1]
-        return split_lines(data, LINES_PER_TURN)
+        data = data[: whole_characters(data)]
+        return self.make_line(data, offset) if data else None
 
     def line_start(self, offset: int) -> int:
         """Return the start of the line that holds the byte at *offset*."""
@@ -191,12 +204,16 @@ class OutputBuffer(AppendBuffer):
         return self._make_lines(raws, end - sum(map(len, raws)))
 
     def last_lines(self, incarnation: int, count: int = 10) -> list[OutputLine]:
-        """Return the newest lines of *incarnation*, at most *count*, within 4 KiB."""
+        """
+        Return the newest lines of *incarnation*, at most *count*, within 4 KiB.
+
+        Of a line that was overwritten after carriage returns, only the last state.
+        """
         gap = self._gaps.get(incarnation)
         if gap is None:
             return self._last_kept(incarnation, count)
         raws = split_lines(gap.newest)[-count:]
-        dropped = [self._dropped_line(raw, gap) for raw in raws]
+        dropped = [self._dropped_line(last_record(raw), gap) for raw in raws]
         # Kept lines come before them only if no byte in between is missing.
         is_whole = gap.count == len(gap.newest)
         kept = self._last_kept(incarnation, count) if is_whole else []
@@ -211,7 +228,12 @@ class OutputBuffer(AppendBuffer):
         if first > start and len(raws) > 1:
             first += len(raws.pop(0))  # only the end of this line was read
         first += sum(map(len, raws[:-count]))
-        return self._make_lines(raws[-count:], first)
+        lines: list[OutputLine] = []
+        for raw in raws[-count:]:
+            state = last_record(raw)
+            lines.append(self.make_line(state, first + raw.rfind(state)))
+            first += len(raw)
+        return lines
 
     # ---- gaps
 

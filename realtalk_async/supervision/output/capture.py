@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from realtalk_async.supervision.output import chunk_index
 from realtalk_async.supervision.output.buffer import OutputBuffer, Volume
 from realtalk_async.supervision.output.chunk_index import ChunkIndex
 from realtalk_async.supervision.output.line import Clock, OutputLine
+from realtalk_async.supervision.output.prompts import PromptFinder
 from realtalk_async.supervision.output.spill import SpillStore
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ cannot end, and the rest may have no receiver.
 """
 
 Positions = dict["StreamName", int]
-"""The offset in each stream up to which a reader has read: the start of a line."""
+"""The offset in each stream up to which a reader has read."""
 
 
 class CaptureListener:
@@ -239,6 +241,7 @@ class Capture:
         return self._follow_from(positions)
 
     async def _follow_from(self, positions: Positions) -> AsyncGenerator[OutputLine]:
+        prompts = PromptFinder(self.buffers, self.silent_for)
         while True:
             over = self.is_over  # read before the lines: no line comes after it
             lines = self._advance(positions)
@@ -249,14 +252,18 @@ class Capture:
             elif over:
                 return
             else:
-                await self._changed.wait()
+                for prompt in (found := prompts.find(positions)):
+                    positions[prompt.stream] += len(prompt.raw)
+                    yield prompt
+                if not found:
+                    await self._change_before(prompts.due)
 
     def _advance(self, positions: Positions) -> list[OutputLine]:
         """Return some new lines in the order of arrival, and move *positions* on."""
         for name, position in positions.items():
             positions[name] = max(position, self.buffers[name].kept_from)
         found = {
-            name: self.buffers[name].complete_lines(position)
+            name: self.buffers[name].complete_records(position)
             for name, position in positions.items()
         }
         # A stream may have more lines than were found. Lines of the other stream that
@@ -284,6 +291,7 @@ class Capture:
         # The time of the loop, which tests may replace by virtual time.
         now = asyncio.get_running_loop().time
         number, deadline = self.number, now() + timeout
+        prompts = PromptFinder(self.buffers, self.silent_for)
         positions: Positions = {
             name: buffer.span(number)[0] for name, buffer in self.buffers.items()
         }
@@ -298,16 +306,22 @@ class Capture:
                 await asyncio.sleep(0)
             elif over:
                 return None
-            elif late:  # read before the lines: a late loop still finds the line
-                raise TimeoutError
             else:
-                await self._change_before(deadline)
+                for prompt in prompts.find(positions, at_once=late):
+                    if prompt.incarnation == number and pattern.search(prompt.text):
+                        return prompt
+                if late:  # read before the lines: a late loop still finds the line
+                    raise TimeoutError
+                await self._change_before(min(deadline, prompts.due))
 
     def notify(self) -> None:
         """Wake the tasks that wait for output or for its end."""
         self._changed.notify()
 
     async def _change_before(self, deadline: float) -> None:
+        if deadline == math.inf:
+            await self._changed.wait()
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._changed.wait()

@@ -47,7 +47,7 @@ class PythonWarningFinder:
     def complete(self) -> Iterator[PythonWarning]:
         """Yield the warnings whose lines are complete by now."""
         while self._candidate is not None and (
-            raws := self._buffer.raw_complete_lines(self._candidate)
+            raws := self._buffer.raw_complete_records(self._candidate)
         ):
             self._candidate = self._searched = self._candidate + sum(map(len, raws))
             for raw in raws:

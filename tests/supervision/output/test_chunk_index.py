@@ -106,7 +106,7 @@ def test_memory_is_bounded_for_small_chunks(size):
         tracemalloc.stop()
     assert grown < 2 << 20
     for number in (0, 123_456, 3 * count - 1):
-        [line] = buffer.complete_lines(number * size)[:1]
+        [line] = buffer.complete_records(number * size)[:1]
         assert (line.monotonic, line.sequence) == (number / 1000, number)
 
 
