@@ -48,9 +48,11 @@ if TYPE_CHECKING:
         TEMPORARY,
         TRANSIENT,
         Cause,
+        ChildSpec,
         CombinedOutput,
         Command,
         Containment,
+        Difference,
         ErrorHistory,
         Explanation,
         History,
@@ -82,7 +84,7 @@ else:
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
             "supervision": "CLOSE_STDIN GRACEFUL PERMANENT SWIFT TEMPORARY TRANSIENT "
-            "Cause CombinedOutput Command Containment ErrorHistory Explanation History "
+            "Cause ChildSpec CombinedOutput Command Containment Difference ErrorHistory Explanation History "
             "IncarnationReport Ladder LeakReport Limits ManagedProcess OutputLine OutputLines Probe ProcessHistory ProcessManager "
             "ProcessStatus RecoveryAttempt RestartPolicy State SupervisedTask",
             # Needs the extra ``voice``; an app with supervision only never loads it.
@@ -102,6 +104,7 @@ __all__ = [
     "AudioUnavailable",
     "AuthenticationRefused",
     "Cause",
+    "ChildSpec",
     "ClosedStream",
     "CombinedOutput",
     "Command",
@@ -109,6 +112,7 @@ __all__ = [
     "ContainmentUnavailable",
     "CriticalProcessFailed",
     "DeviceBusy",
+    "Difference",
     "ErrorHistory",
     "Explanation",
     "GaveUp",

@@ -23,6 +23,7 @@ from realtalk_async import (
     CLOSE_STDIN,
     PERMANENT,
     TEMPORARY,
+    ChildSpec,
     Command,
     History,
     InvalidConfiguration,
@@ -83,6 +84,7 @@ PURPOSE = ("startup", "", 1, None)
 POLICY = ("always", "", "PERMANENT", 1, None, RestartPolicy, ["permanent"])
 COMMAND = ("sleep 1", "sox", 5, None, [], [5], ["a\0b"], {"sox": "-d"}, b"sox")
 NAMES = ("server", b"server", 5, None, {"server": 1}, [""], ["a\nb"], [5], [None])
+SPECS = ("server", 5, None, [5], ["server"], [ChildSpec], {"server": 1})
 PROBES = (Probe.line("x"), "line", ["line"], [Probe.line], 5, None, {"a": 1}, [None])
 LADDER = ("TERM", 15, ("TERM", 2), [("TERM", 2)], None, Ladder)
 LOGGER = ("app.log", None, 5, Logger)
@@ -116,6 +118,7 @@ RESULTS = [
     "Containment",
     "DeviceFailed",
     "DeviceProblem",
+    "Difference",
     "Entry",
     "ErrorHistory",
     "EventsMissed",
@@ -408,6 +411,20 @@ TABLE: dict[str, Row | str] = {
         containment=MECHANISM[:-1],
         **START,
     ),
+    "ChildSpec": fixed(
+        ChildSpec,
+        {"name": "x", "command": Command("sleep", "60")},
+        command=COMMAND,
+        oneshot=FLAG,
+        probes=PROBES,
+        recover=FUNCTION_OR_NONE,
+        ladder=LADDER,
+        max_size=POSITIVE_COUNT,
+        containment=MECHANISM[:-1],
+        **START,
+    ),
+    "ProcessManager.apply": method(manager_of, "apply", {}, specs=SPECS),
+    "ProcessManager.compare": method(manager_of, "compare", {}, specs=SPECS),
     "ProcessManager.start_task": method(
         manager_of,
         "start_task",

@@ -42,6 +42,7 @@ INNER_LAYERS: dict[str, str] = {
         task  process
         registry
         supervisor
+        specs
         inspection
         manager_block
         subprocess_compat

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         RecoveryAttempt,
     )
     from realtalk_async.supervision.reports.status import ProcessStatus, State
+    from realtalk_async.supervision.specs.child_spec import ChildSpec
+    from realtalk_async.supervision.specs.difference import Difference
     from realtalk_async.supervision.task import SupervisedTask
 else:
     __getattr__, __dir__ = lazily(
@@ -65,6 +67,8 @@ else:
             "policy.restart": "PERMANENT TEMPORARY TRANSIENT RestartPolicy",
             "realtalk_async.events": "Cause",
             "reports.status": "ProcessStatus State",
+            "specs.child_spec": "ChildSpec",
+            "specs.difference": "Difference",
             "task": "SupervisedTask",
         },
     )
@@ -77,9 +81,11 @@ __all__ = [
     "TEMPORARY",
     "TRANSIENT",
     "Cause",
+    "ChildSpec",
     "CombinedOutput",
     "Command",
     "Containment",
+    "Difference",
     "ErrorHistory",
     "Explanation",
     "History",

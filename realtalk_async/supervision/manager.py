@@ -29,6 +29,7 @@ from realtalk_async.supervision.process import MAX_SIZE, ManagedProcess
 from realtalk_async.supervision.reports.containment import Mechanism
 from realtalk_async.supervision.reports.kept_history import KEEP_ALL, History
 from realtalk_async.supervision.reports.status import ProcessStatus, State
+from realtalk_async.supervision.specs.applied import AppliedSpecs
 from realtalk_async.supervision.subprocess_compat import SubprocessMethods
 from realtalk_async.supervision.supervisor import Supervisor
 from realtalk_async.supervision.task import (
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         RestartFunction,
     )
     from realtalk_async.supervision.policy.probes import Probe
+    from realtalk_async.supervision.specs.child_spec import ChildSpec
+    from realtalk_async.supervision.specs.difference import Difference
 
 SHUTDOWN_TIMEOUT = 15.0
 """Seconds that the stop of all processes may take, by default."""
@@ -128,6 +131,7 @@ class ProcessManager(SubprocessMethods):
             history=KEEP_ALL if history is None else history,
         )
         super().__init__(supervisor, check_interval)
+        self._specs = AppliedSpecs(supervisor, logger, self._start_spec)
 
     # ---- properties
 
@@ -386,6 +390,41 @@ class ProcessManager(SubprocessMethods):
         )
         await task.start()
         return task
+
+    async def apply(self, specs: Iterable[ChildSpec]) -> Difference:
+        """
+        Start, stop and restart processes until they are those of a list.
+
+        What is new starts, what is gone stops, what has changed restarts, and what is the
+        same never notices: a one-shot does not run again. Everything that ends has ended,
+        dependants first, before anything starts. Processes that the app has started by
+        other means are not touched.
+
+        Args:
+            specs: All that is to run from now on, in any order.
+
+        Returns:
+            What was done; ``failed`` has the processes that could not be started.
+
+        Raises:
+            InvalidConfiguration: If the list is invalid; nothing has changed, as after
+                all errors but the last one.
+            ProcessStillRunning: If the app has started a process of such a name itself.
+            ContainmentUnavailable: If no cgroup can be made.
+            NotStarted: Outside the manager's block, or if the block ends meanwhile.
+
+        Cancellation: The list is applied all the same.
+        """
+        self._must_be_open()
+        return await self._specs.apply(specs)
+
+    def compare(self, specs: Iterable[ChildSpec]) -> Difference:
+        """Return what `apply` would do, and change nothing; it raises the same errors."""
+        self._must_be_open()
+        return self._specs.compare(specs)
+
+    async def _start_spec(self, spec: ChildSpec) -> ManagedProcess:
+        return await self.start(spec.name, spec.command, **spec.options())
 
     def run_in_background(self, work: Coroutine[None, None, None]) -> None:
         """

@@ -195,7 +195,7 @@ class Supervisor:
             await self._group_ended.wait_until(
                 lambda: not any(name in group for group in self._ending_groups)
             )
-            for dependency in dependencies:
+            for dependency in self.order.needs(name):
                 await self.registry.find(dependency).wait_until_running()
             await self._wait_for_turn(name)
             # Devices come last: no process holds a device while it waits for a dependency.
