@@ -192,6 +192,37 @@ def _voice(value: object, name: str) -> None:
         raise _wrong(name, value, "the name of a voice")
 
 
+def _object(value: object, name: str) -> None:
+    if not isinstance(value, dict):
+        raise _wrong(name, value, "an object")
+
+
+def _include(value: object, name: str) -> None:
+    if not isinstance(value, list):
+        raise _wrong(name, value, "a list of fields to include")
+    for index, item in enumerate(as_list(cast("object", value))):
+        _one_of("item.input_audio_transcription.logprobs")(item, f"{name}[{index}]")
+
+
+def _metadata(value: object, name: str) -> None:
+    _object(value, name)
+    for key, item in as_object(value).items():
+        _text(item, f"{name}.{key}")
+
+
+def _word_or_object(*words: str) -> Check:
+    """Check for one of some words, or an object with a ``type``."""
+
+    def check(value: object, name: str) -> None:
+        if isinstance(value, str) and value in words:
+            return
+        shown = " or ".join(map(repr, words))
+        if not isinstance(as_object(value).get("type"), str):
+            raise _wrong(name, value, f"{shown}, or an object with a type")
+
+    return check
+
+
 def _one_of(*choices: object) -> Check:
     def check(value: object, name: str) -> None:
         if value not in choices:
@@ -245,14 +276,57 @@ def _tools(value: object, name: str) -> None:
             raise InvalidRequest(
                 "missing_required_parameter", message, f"{name}[{index}]"
             )
+        for key in {"name", "description"} & as_object(tool).keys():
+            _text(as_object(tool)[key], f"{name}[{index}].{key}")
 
 
 def _detection(value: object, name: str) -> None:
     kind = as_object(value).get("type")
-    if kind not in _DETECTIONS:
+    if not isinstance(kind, str) or kind not in _DETECTIONS:
         raise _wrong(f"{name}.type", kind, "'server_vad' or 'semantic_vad'")
-    _check(value, _DETECTIONS[str(kind)], name)
+    _check(value, _DETECTIONS[kind], name)
 
+
+_tool_choice = _word_or_object("none", "auto", "required")
+
+
+def _tracing(value: object, name: str) -> None:
+    if value not in (None, "auto"):
+        table: JsonObject = {"workflow_name": _text, "group_id": _text, "metadata": _object}
+        _check(value, table, name)
+
+
+def _truncation(value: object, name: str) -> None:
+    if value not in ("auto", "disabled"):
+        kind = _one_of("retention_ratio")
+        ratio = _between(0, 1)
+        _check(
+            value,
+            {"type": kind, "retention_ratio": ratio, "token_limits": _anything},
+            name,
+        )
+        if not {"type", "retention_ratio"} <= as_object(value).keys():
+            raise _wrong(name, value, "'auto', 'disabled' or a retention_ratio")
+
+
+def _prompt(value: object, name: str) -> None:
+    _check(
+        value,
+        {"id": _text, "version": _or_null(_text), "variables": _or_null(_metadata)},
+        name,
+    )
+    if "id" not in as_object(value):
+        raise InvalidRequest(
+            "missing_required_parameter", _missing(f"{name}.id"), f"{name}.id"
+        )
+
+
+_TRANSCRIPTION: JsonObject = {
+    "model": _text,
+    "language": _or_null(_text),
+    "prompt": _or_null(_text),
+    "delay": _anything,
+}
 
 _DETECTIONS: dict[str, JsonObject] = {
     "server_vad": {
@@ -283,19 +357,19 @@ _SESSION: JsonObject = {
     "instructions": _text,
     "output_modalities": _modalities,
     "tools": _tools,
-    "tool_choice": _anything,
+    "tool_choice": _tool_choice,
     "max_output_tokens": _max_tokens,
     "parallel_tool_calls": _flag,
-    "reasoning": _anything,
-    "tracing": _anything,
-    "truncation": _anything,
-    "prompt": _anything,
-    "include": _anything,
+    "reasoning": _or_null(_object),
+    "tracing": _tracing,
+    "truncation": _truncation,
+    "prompt": _or_null(_prompt),
+    "include": _or_null(_include),
     "audio": {
         "input": {
             "format": _format,
-            "transcription": _anything,
-            "noise_reduction": _anything,
+            "transcription": _or_null(_TRANSCRIPTION),
+            "noise_reduction": _or_null({"type": _one_of("near_field", "far_field")}),
             "turn_detection": _or_null(_detection),
         },
         "output": _OUTPUT,
@@ -308,11 +382,11 @@ _RESPONSE: JsonObject = {
     "instructions": _text,
     "output_modalities": _modalities,
     "tools": _tools,
-    "tool_choice": _anything,
+    "tool_choice": _tool_choice,
     "max_output_tokens": _max_tokens,
     "parallel_tool_calls": _flag,
-    "reasoning": _anything,
-    "metadata": _anything,
-    "prompt": _anything,
+    "reasoning": _or_null(_object),
+    "metadata": _or_null(_metadata),
+    "prompt": _or_null(_prompt),
     "audio": {"output": _OUTPUT},
 }

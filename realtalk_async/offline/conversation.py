@@ -196,10 +196,10 @@ class Conversation:
             return len(self._order)
         if after == "root":
             return 0
-        if after not in self._items:
+        if not isinstance(after, str) or after not in self._items:
             message = f"Previous item with id '{after}' not found."
             raise InvalidRequest("invalid_value", message, "previous_item_id")
-        return self._order.index(str(after)) + 1
+        return self._order.index(after) + 1
 
 
 def messages(items: Iterable[Item]) -> tuple[Message, ...]:
@@ -223,13 +223,16 @@ def item_from_client(given: object, new_id: Callable[[str], str]) -> Item:
     elif kind == "function_call_output":
         fields = _texts(body, "call_id", "output")
     elif kind == "function_call":
-        fields = {"call_id": body.get("call_id"), **_texts(body, "name", "arguments")}
+        fields = {
+            "call_id": _optional_text(body, "call_id"),
+            **_texts(body, "name", "arguments"),
+        }
     else:
         message = f"Invalid value: '{kind}'. Supported values are: 'message', "
         message += "'function_call', 'function_call_output'."
         raise InvalidRequest("invalid_value", message, "item.type")
     head: JsonObject = {
-        "id": body.get("id") or new_id("item"),
+        "id": _optional_text(body, "id") or new_id("item"),
         "object": "realtime.item",
     }
     item = Item({**head, "type": kind, "status": "completed", **fields})
@@ -275,9 +278,17 @@ def _texts(body: JsonObject, *names: str) -> JsonObject:
     return {name: body[name] for name in names}
 
 
+def _optional_text(body: JsonObject, name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        message = f"Invalid type for 'item.{name}': expected a string."
+        raise InvalidRequest("invalid_value", message, f"item.{name}")
+    return value
+
+
 def _content(body: JsonObject) -> list[object]:
     role = body.get("role")
-    if role not in _PARTS:
+    if not isinstance(role, str) or role not in _PARTS:
         message = f"Invalid value: '{role}'. Supported values are: 'user', "
         raise InvalidRequest(
             "invalid_value", message + "'assistant', 'system'.", "item.role"
@@ -286,18 +297,18 @@ def _content(body: JsonObject) -> list[object]:
         raise _missing("item.content")
     parts = as_list(body["content"])
     return [
-        _part(as_object(part), str(role), f"item.content[{index}]")
+        _part(as_object(part), role, f"item.content[{index}]")
         for index, part in enumerate(parts)
     ]
 
 
 def _part(part: JsonObject, role: str, name: str) -> JsonObject:
     kind = part.get("type")
-    if kind not in _PARTS[role]:
+    if not isinstance(kind, str) or kind not in _PARTS[role]:
         kinds = ", ".join(f"'{kind}'" for kind in sorted(_PARTS[role]))
         message = f"Invalid value: '{kind}'. Supported values are: {kinds}."
         raise InvalidRequest("invalid_value", message, f"{name}.type")
-    if str(kind).endswith("_text") and not isinstance(part.get("text"), str):
+    if kind.endswith("_text") and not isinstance(part.get("text"), str):
         raise _missing(f"{name}.text")
     if kind == "input_audio":
         decode_audio(part.get("audio"), f"{name}.audio")

@@ -794,3 +794,136 @@ def test_the_official_sdk_accepts_the_events_of_faults():
             json.loads(action.data) for action in actions if isinstance(action, Send)
         ]
         assert [official(event) for event in sent] != client.events
+
+
+# --- Messages that are valid but for one value --------------------------------------
+
+VALID: list[Event] = [
+    {
+        "type": "session.update",
+        "session": {
+            "type": "realtime",
+            "model": "m",
+            "instructions": "Be kind.",
+            "output_modalities": ["audio"],
+            "tools": [{"type": "function", "name": "look", "parameters": {}}],
+            "tool_choice": "auto",
+            "max_output_tokens": 100,
+            "include": ["item.input_audio_transcription.logprobs"],
+            "truncation": {"type": "retention_ratio", "retention_ratio": 0.5},
+            "tracing": "auto",
+            "prompt": {"id": "p1", "version": "2", "variables": {"a": "b"}},
+            "audio": {
+                "input": {
+                    "noise_reduction": {"type": "near_field"},
+                    "format": {"type": "audio/pcm", "rate": 24_000},
+                    "transcription": {"model": "whisper-1"},
+                    "turn_detection": {
+                        "type": "server_vad",
+                        "threshold": 0.5,
+                        "create_response": True,
+                    },
+                },
+                "output": {"voice": "marin", "speed": 1.0},
+            },
+        },
+    },
+    {
+        "type": "conversation.item.create",
+        "previous_item_id": "root",
+        "item": {
+            "id": "i9",
+            "type": "message",
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "What is one plus one?"},
+                {"type": "input_audio", "audio": base64.b64encode(SECOND).decode()},
+            ],
+        },
+    },
+    {
+        "type": "conversation.item.create",
+        "item": {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+    },
+    {
+        "type": "conversation.item.create",
+        "item": {
+            "type": "function_call",
+            "call_id": "c1",
+            "name": "look",
+            "arguments": "{}",
+        },
+    },
+    {"type": "conversation.item.retrieve", "item_id": "i9"},
+    {
+        "type": "conversation.item.truncate",
+        "item_id": "i9",
+        "content_index": 0,
+        "audio_end_ms": 10,
+    },
+    {"type": "conversation.item.delete", "item_id": "i9"},
+    {"type": "input_audio_buffer.append", "audio": base64.b64encode(SECOND).decode()},
+    {"type": "input_audio_buffer.commit"},
+    {"type": "input_audio_buffer.clear"},
+    {
+        "type": "response.create",
+        "response": {
+            "conversation": "none",
+            "metadata": {"a": "b"},
+            "instructions": "Say: hello",
+            "output_modalities": ["text"],
+            "tool_choice": {"type": "function", "name": "look"},
+            "tools": [{"type": "function", "name": "look", "parameters": {}}],
+            "input": [
+                {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_text", "text": "hello"}],
+                }
+            ],
+        },
+    },
+    {"type": "response.cancel", "response_id": "r1"},
+]
+
+WRONG: list[object] = [
+    None, True, -1, 1e308, "", "nothing", [], [1], [[]], {}, {"type": []}, [{}, None],
+]  # fmt: skip
+
+
+def places(value: object) -> Iterator[tuple[object, ...]]:
+    """Yield the path to each value within a message."""
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list):
+        parts = list(enumerate(value))
+    for key, part in parts:
+        yield (key,)
+        yield from ((key, *rest) for rest in places(part))
+
+
+def replaced(value: Any, place: tuple[object, ...], wrong: object) -> Any:
+    """Return a copy of a message with another value at one place."""
+    if not place:
+        return wrong
+    changed = value.copy()
+    changed[place[0]] = replaced(value[place[0]], place[1:], wrong)
+    return changed
+
+
+@pytest.mark.parametrize("message", VALID, ids=lambda one: one["type"])
+def test_a_message_with_one_wrong_value_is_taken_or_gets_an_error_event(message):
+    """Whatever the value, and wherever: the connection goes on."""
+    for place in places(message):
+        for wrong in WRONG:
+            client = Client()
+            client.send(**as_call(VALID[1]))
+            client.send(**as_call(replaced(message, place, wrong)))
+            answer = client.send("conversation.item.retrieve", item_id="gone")
+            assert answer[-1]["type"] == "error", (place, wrong)
+
+
+def as_call(message: Event) -> Event:
+    """Return the arguments of `Client.send`."""
+    return {"kind": message["type"], **{k: message[k] for k in message if k != "type"}}
