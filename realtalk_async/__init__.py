@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         GaveUp,
         InvalidConfiguration,
         LogUnavailable,
+        LogUnreadable,
         MissingApiKey,
         NotStarted,
         ProcessDead,
@@ -78,7 +79,7 @@ else:
         __name__,
         {
             "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
-            "ContainmentUnavailable CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable "
+            "ContainmentUnavailable CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable LogUnreadable "
             "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
             "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
@@ -125,6 +126,7 @@ __all__ = [
     "Limits",
     "LogEntry",
     "LogUnavailable",
+    "LogUnreadable",
     "Logger",
     "ManagedProcess",
     "MissingApiKey",

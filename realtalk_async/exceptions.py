@@ -57,15 +57,33 @@ class LogUnavailable(RealtalkError, OSError):
     The ``__cause__`` is the error of the operating system.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, remedy: str | None = None) -> None:
         self.path = path
         """The requested path."""
         self.reason = reason
         """The message of the operating system."""
+        remedy = remedy or (
+            "give a path in an existing, writable folder, or no path "
+            "for a file in the temporary directory"
+        )
+        super().__init__(f"cannot write the log {path!r}: {reason}; {remedy}")
+
+
+class LogUnreadable(RealtalkError, OSError):
+    """
+    Entries of the log were asked for, but it cannot be read.
+
+    The log is a pipe, a terminal, a socket or a device, or may not be read.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        """The path of the log."""
+        self.reason = reason
+        """Why it cannot be read."""
         super().__init__(
-            f"cannot write the log {path!r}: {reason}; "
-            f"give a path in an existing, writable folder, or no path "
-            f"for a file in the temporary directory"
+            f"cannot read the log {path!r}: {reason}; look where its reader writes the "
+            f"lines, or give Logger the path of a file that you may read"
         )
 
 

@@ -10,20 +10,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
-import select
-import stat
-import tempfile
 import time
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from realtalk_async.exceptions import LogUnavailable
+from realtalk_async.logs.output.target import LogTarget
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 LOCK_TIMEOUT = 2.0
 """
@@ -45,12 +40,6 @@ They may do so without the lock, because its holder was stopped; so the wait end
 
 NOTICE_INTERVAL = 60.0
 """Seconds between two notices of one kind about the same file."""
-
-KEPT_LOGS = 10
-"""Logs without a path of their own that stay when their apps have ended."""
-
-_UNNAMED_LOG = re.compile(r"(realtalk-\d{8}-\d{6}-(\d+)-\w+\.log)(?:\.\d+)?")
-_FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,66 +87,6 @@ class Owner(Protocol):
         ...
 
 
-def absolute_log_path(log_path: str | os.PathLike[str] | None) -> Path:
-    """
-    Return *log_path* as an absolute path; without it, create a file.
-
-    It is absolute because the app may change its working directory. The new file is in
-    the temporary directory, named after the time and the process. Of the files that apps
-    which have ended left there, the newest `KEPT_LOGS` stay.
-
-    Raises:
-        LogUnavailable: If the temporary directory cannot be written.
-    """
-    if log_path is not None:
-        return Path(log_path).absolute()
-    started = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    remove_old_logs(Path(tempfile.gettempdir()))
-    try:
-        prefix = f"realtalk-{started}-{os.getpid()}-"
-        descriptor, path = tempfile.mkstemp(".log", prefix)
-    except OSError as error:
-        folder = tempfile.gettempdir()
-        raise LogUnavailable(folder, error.strerror or str(error)) from error
-    os.close(descriptor)
-    return Path(path)
-
-
-def remove_old_logs(folder: Path) -> None:
-    """Remove the unnamed logs of ended apps of this user, except the newest ones."""
-    ended: list[tuple[str, os.DirEntry[str]]] = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            match = _UNNAMED_LOG.fullmatch(entry.name)
-            if match is not None and not _is_running(int(match[2])):
-                ended.append((match[1], entry))
-    logs = sorted({log for log, entry in ended if _size_of_own(entry)}, reverse=True)
-    kept = set(logs[:KEPT_LOGS])
-    for log, entry in ended:
-        if log not in kept and _size_of_own(entry) is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(entry.path)
-
-
-def _size_of_own(entry: os.DirEntry[str]) -> int | None:
-    """Return the size of a regular file of this user; None for any other entry."""
-    with contextlib.suppress(OSError):
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-            return status.st_size
-    return None
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it belongs to another user
-        return True
-    return True
-
-
 class AppendFile:
     """
     Appends whole lines to the file that a path names at the time of each write.
@@ -175,6 +104,7 @@ class AppendFile:
             rotation: When to begin a new file; never if `None`.
         """
         self.path = path
+        self.target = LogTarget(path)
         self.done = 0
         """Bytes of the last `put` that are in the file, as whole lines."""
         self._rotation = rotation
@@ -186,18 +116,9 @@ class AppendFile:
         self._identity: tuple[int, int] | None = None
         self._stuck: tuple[int, int] | None = None
         """The file whose lock another process keeps, as far as we know."""
-        self._is_regular = True
         self._size = self._end = 0
-
-    def check(self) -> None:
-        """
-        Check that the file can be written; create it if it does not exist.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
-        self._open()
-        self.close()
+        self._is_torn = False
+        """Whether a pipe has the beginning of a line whose rest could not be written."""
 
     def close(self) -> None:
         """Close the descriptor; the next `locked` opens the file again."""
@@ -220,8 +141,7 @@ class AppendFile:
         finally:
             self._owner = None
             if self._descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                self._unlock()
 
     def put(self, data: bytes, journal: Journal | None = None) -> None:
         """
@@ -286,7 +206,7 @@ class AppendFile:
         start, end = self.done, len(data)
         if self._rotation is None or time.monotonic() < self._next_rotation:
             return end
-        if not self._is_regular:
+        if not self.target.is_own or self.target.number is not None:
             return end
         room = self._rotation.max_bytes - self._size
         if end - start <= room:
@@ -300,16 +220,16 @@ class AppendFile:
         """Write *piece*; if the disk is full, remove the part of a line at the end."""
         sent = 0
         try:
+            if self._is_torn:
+                self.target.write(self._descriptor, memoryview(b"\n"))
+                self._is_torn = False
             while sent < len(piece):
-                try:
-                    sent += os.write(self._descriptor, piece[sent:])
-                except BlockingIOError:  # a slow reader of a pipe, as a slow disk
-                    room = select.poll()
-                    room.register(self._descriptor, select.POLLOUT)
-                    room.poll()
+                sent += self.target.write(self._descriptor, piece[sent:])
         except OSError:
             whole = bytes(piece[:sent]).rfind(b"\n") + 1
-            if self._is_regular and sent > whole:
+            if sent > whole:
+                self._is_torn = not self.target.is_own
+            if sent > whole and self.target.is_own:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, self._size + whole)
             self.done += whole
@@ -379,14 +299,13 @@ class AppendFile:
     def _open(self) -> None:
         """Open the file; if its folder was removed since the last time, create it."""
         try:
-            self._descriptor = self._open_descriptor()
+            self._descriptor = self.target.open()
         except FileNotFoundError:
             if self._identity is None:
                 raise
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = self._open_descriptor()
+            self._descriptor = self.target.open()
         status = os.fstat(self._descriptor)
-        self._is_regular = stat.S_ISREG(status.st_mode)
         known, self._identity = self._identity, (status.st_dev, status.st_ino)
         if known not in {None, self._identity}:
             self._report_replaced()
@@ -402,19 +321,16 @@ class AppendFile:
         if self._owner is not None:
             self._owner.add_notice(kind, message)
 
-    def _open_descriptor(self) -> int:
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | _FLAGS, 0o666)
-        except PermissionError:
-            return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            return descriptor
-        # A descriptor that also reads the pipe would accept lines without any reader.
-        os.close(descriptor)
-        return os.open(self.path, os.O_WRONLY | _FLAGS, 0o666)
+    def _unlock(self) -> None:
+        if self.target.has_lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _wait_for_lock(self) -> bool:
         """Lock the file, unless another process keeps the lock; return if it waited."""
+        if not self.target.has_lock:
+            self.exclusive = True
+            return False
         began = progress = time.monotonic()
         size, pause = -1, 0.0001
         while True:
@@ -441,14 +357,14 @@ class AppendFile:
 
     def _is_current(self) -> bool:
         try:
-            named = self.path.stat()
+            named = self.target.status()
         except OSError:
             return False
         return (named.st_dev, named.st_ino) == self._identity
 
     def _finish_last_line(self) -> None:
         """Update the size; end a last line that a killed process left without newline."""
-        self._size = os.fstat(self._descriptor).st_size if self._is_regular else 0
+        self._size = os.fstat(self._descriptor).st_size if self.target.is_own else 0
         if self._size in {0, self._end}:
             return
         with contextlib.suppress(OSError):  # the file may be writable but not readable

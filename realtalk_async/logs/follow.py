@@ -96,7 +96,7 @@ class _FileGrowth:
         Return the entries that match the query and were written since the last read.
 
         Raises:
-            OSError: If the file exists but cannot be read.
+            LogUnreadable: If the file exists but cannot be read.
         """
         lines: list[bytes] = []
         with ExitStack() as stack:

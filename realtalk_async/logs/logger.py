@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from orjson import dumps
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import LogUnavailable
-from realtalk_async.logs.append_file import Rotation, absolute_log_path
+from realtalk_async.logs.append_file import Rotation
 from realtalk_async.logs.bridges.install import Installed, install
 from realtalk_async.logs.entry import (
     ERROR,
@@ -31,6 +30,7 @@ from realtalk_async.logs.entry import (
     LogStatistics,
 )
 from realtalk_async.logs.follow import LogFollower
+from realtalk_async.logs.output.log_path import absolute_log_path
 from realtalk_async.logs.query import make_query, search_in_thread
 from realtalk_async.logs.queue import LogQueue
 from realtalk_async.logs.redaction import SECRET_NAMES, Secrets
@@ -127,12 +127,7 @@ class Logger:
         rotation = None if max_bytes is None else Rotation(max_bytes, backups)
         self.path: Final = absolute_log_path(log_path)
         self._queue = LogQueue(self.path, self._format_notice, rotation)
-        try:
-            self._queue.check()
-        except OSError as error:
-            raise LogUnavailable(
-                str(self.path), error.strerror or str(error)
-            ) from error
+        self._queue.check()
         before_level = format_.before_level.encode()
         self._writer = LogWriter(self._queue, max_waiting, before_level, spool=spool)
         self._index: Index = {}
@@ -366,11 +361,13 @@ class Logger:
 
         Raises:
             InvalidConfiguration: If an argument is invalid.
-            OSError: If the file exists but cannot be read.
+            LogUnreadable: If the log goes to a pipe, a terminal, a socket or a device,
+                or may not be read.
 
         Cancellation: Safe; the search ends within one block of the file.
         """
         query = make_query(level, component, pattern, n, since, until)
+        self._queue.check_readable()
         await self.flush()
         return await search_in_thread(
             self.path, query, self._index, self._queue.catch_up
@@ -399,10 +396,12 @@ class Logger:
 
         Raises:
             InvalidConfiguration: See `get_logs`; raised by the call itself.
+            LogUnreadable: See `get_logs`; raised by the call itself.
 
         Cancellation: Safe; the next step continues where the cancelled step was.
         """
         query = make_query(level, component, pattern, None, None, None)
+        self._queue.check_readable()
         return LogFollower(self.path, query, self._queue.try_flush)
 
     def install(self, *, level: int | None = logging.INFO) -> Installed:

@@ -158,7 +158,7 @@ def search(
         index: The negative index of earlier searches; this search adds to it.
 
     Raises:
-        OSError: If a file exists but cannot be read.
+        LogUnreadable: If a file exists but cannot be read.
     """
     found: list[LogEntry] = []
     if query.n == 0:

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from realtalk_async.logs import spool
@@ -26,6 +25,7 @@ from realtalk_async.logs.append_file import (
     AppendFile,
     Rotation,
 )
+from realtalk_async.logs.output.drops import DropCounts, empty_excess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,23 +49,6 @@ class FormatNotice(Protocol):
     def __call__(self, message: str, context: Mapping[str, object]) -> bytes:
         """Return a WARNING as a line, newline included."""
         ...
-
-
-@dataclass(slots=True)
-class DropCounts:
-    """The lines that were dropped and not yet reported in the log."""
-
-    reason: str = ""
-    by_level: dict[str, int] = field(default_factory=dict[str, int])
-
-    def count(self, level: str) -> None:
-        """Count one line of *level*."""
-        self.by_level[level] = self.by_level.get(level, 0) + 1
-
-    @property
-    def lines(self) -> int:
-        """The number of dropped lines."""
-        return sum(self.by_level.values())
 
 
 class LogQueue(io.BufferedIOBase):
@@ -103,8 +86,6 @@ class LogQueue(io.BufferedIOBase):
         self.dropped = 0
         """Number of lines dropped."""
         self._removed = 0
-        self.keep_open = False
-        """Whether the file stays open between two writes."""
         self.after_fork: Callable[[], None] | None = None
         """Called in a forked child, after the queue has discarded the parent's lines."""
         self._format_notice = format_notice
@@ -185,9 +166,27 @@ class LogQueue(io.BufferedIOBase):
         Check that the file can be written; create it if it does not exist.
 
         Raises:
-            OSError: If it cannot be written.
+            LogUnavailable: If it cannot be written.
         """
-        self._file.check()
+        self._file.target.check()
+
+    def check_readable(self) -> None:
+        """
+        Check that lines can be read again once they are written.
+
+        Raises:
+            LogUnreadable: If the log goes to a pipe, a terminal, a socket or a device.
+        """
+        self._file.target.check_readable()
+
+    @property
+    def keep_open(self) -> bool:
+        """Whether the file stays open between two writes, and a reader is waited for."""
+        return self._file.target.patient
+
+    @keep_open.setter
+    def keep_open(self, keep_open: bool) -> None:
+        self._file.target.patient = keep_open
 
     @property
     def is_flushing(self) -> bool:
@@ -227,7 +226,7 @@ class LogQueue(io.BufferedIOBase):
             return False
         try:
             lines = self.lines[:]
-            dropped = _empty_excess(lines, limit, before_level)
+            dropped = empty_excess(lines, limit, before_level)
             # Other threads may have appended: replace only the lines of the copy.
             self.lines[: len(lines)] = filter(None, lines)
             self._removed += len(dropped)
@@ -291,6 +290,7 @@ class LogQueue(io.BufferedIOBase):
 
     def write_at_exit(self) -> None:
         """Write the waiting lines at the interpreter's exit, or report their loss."""
+        self._file.target.limit_stall(LOCK_TIMEOUT)
         # A daemon thread may have been frozen while it held the lock.
         if not self.try_flush(LOCK_TIMEOUT) and self.lines:
             with contextlib.suppress(OSError):
@@ -453,23 +453,6 @@ class LogQueue(io.BufferedIOBase):
         if is_due:
             self._notice_times[kind] = now
         return is_due
-
-
-def _empty_excess(lines: list[bytes], limit: int, before_level: bytes) -> list[bytes]:
-    """Empty the least important of *lines* beyond *limit* bytes; return their levels."""
-    excess = sum(map(len, lines)) - limit
-    dropped: list[bytes] = []
-    for level in (b"INFO", b"WARNING", b"ERROR"):
-        for index in reversed(range(len(lines))):
-            if excess <= 0:
-                return dropped
-            # The length of a time varies: some offsets from UTC have seconds.
-            at = lines[index].find(before_level) + len(before_level)
-            if lines[index].startswith(level, at):
-                excess -= len(lines[index])
-                lines[index] = b""
-                dropped.append(level)
-    return dropped
 
 
 def _print_error(text: str) -> None:

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from realtalk_async.exceptions import LogUnreadable
+from realtalk_async.logs.output.target import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import ExitStack
@@ -139,7 +142,12 @@ def identity_of(descriptor: int) -> Identity:
 
 
 def open_files(path: Path, stack: ExitStack) -> list[int]:
-    """Open the current file and all rotated files, newest first, each once."""
+    """
+    Open the current file and all rotated files, newest first, each once.
+
+    Raises:
+        LogUnreadable: If one of them cannot be read.
+    """
     seen: set[Identity] = set()
     descriptors: list[int] = []
     # All files are opened before the first is read, because rotation cannot delete an
@@ -215,12 +223,27 @@ def _read_to_newline(descriptor: int, start: int) -> bytes:
 
 
 def _open(path: Path, number: int) -> int | None:
+    """
+    Open a file of the log; `None` if it does not exist.
+
+    A pipe is never opened, because its writer would take this process for its reader.
+
+    Raises:
+        LogUnreadable: If it is no regular file or may not be read.
+    """
     name = path.with_name(f"{path.name}.{number}") if number else path
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        return os.open(name, flags)
+        mode = os.stat(name).st_mode
+        if stat.S_ISREG(mode):
+            return os.open(name, flags)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise LogUnreadable(str(name), error.strerror or str(error)) from error
+    if number:
+        return None
+    raise LogUnreadable(str(name), f"{kind_of(mode)} keeps no lines")
 
 
 def _settled_size(descriptor: int) -> int:

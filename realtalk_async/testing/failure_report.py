@@ -124,6 +124,8 @@ def _log_sections(
 def _newest_lines(path: Path, began: datetime, size_before: int) -> list[str]:
     """Return the newest lines of a log that were written since *began*."""
     try:
+        if not path.is_file():  # to open a pipe would wait for its writer
+            return []
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             known = size_before if size_before <= size else 0  # truncated or rotated

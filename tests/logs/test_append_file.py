@@ -1,6 +1,5 @@
 """The log file: short writes, rotation, removal, and the lock."""
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -83,21 +82,6 @@ def test_a_file_that_is_writable_but_not_readable_is_appended_to(path, monkeypat
     path.write_bytes(b"torn")
     Logger(path).info("a", "1")
     assert path.read_bytes().startswith(b"torn[")
-
-
-def test_a_named_pipe_is_written_but_never_read(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with pytest.raises(OSError, match="No such device"):
-        Logger(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        logger = Logger(pipe)
-        logger.info("a", "through")
-        assert b"through" in os.read(reader, 1000)
-        assert asyncio.run(logger.get_logs()) == []
-    finally:
-        os.close(reader)
 
 
 def test_rotation_keeps_every_file_within_max_bytes(path):

@@ -74,7 +74,7 @@ def test_logs_without_a_path_of_apps_that_were_killed_do_not_add_up(
 def test_other_files_stay_in_the_temporary_directory(tmp_path, monkeypatch, ended):
     """Those of running apps, of other programs and of other users; links."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("realtalk_async.logs.append_file.KEPT_LOGS", 0)
+    monkeypatch.setattr("realtalk_async.logs.output.log_path.KEPT_LOGS", 0)
     running = unnamed_log(tmp_path, 1, os.getpid(), text="")
     others = [
         tmp_path / name
