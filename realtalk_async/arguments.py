@@ -316,11 +316,29 @@ def several(
     if not isinstance(one, tuple | list) and (
         isinstance(one, str | bytes | Mapping) or not isinstance(one, Iterable)
     ):
-        raise refused(argument, f"a list of {of}", value)
+        raise _no_list(argument, one, check, of)
     found = tuple(value)
     for index, each in enumerate(found):
         check(f"{argument}[{index}]", each)
     return found
+
+
+def _no_list(
+    argument: str, value: object, check: Callable[[str, object], None], of: str
+) -> InvalidConfiguration:
+    """Return the error for an argument of several values that is no list of them."""
+    if check is secret:
+        kind = type(value).__name__
+        return InvalidConfiguration(
+            f"{argument} must be a list of {of}, not an object of type {kind}"
+        )
+    error = refused(argument, f"a list of {of}", value)
+    try:
+        check(argument, value)
+    except InvalidConfiguration:
+        return error
+    shown = repr(value) if isinstance(value, str | int) else "…"
+    return InvalidConfiguration(f"{error}; write {argument}=[{shown}]")
 
 
 def mapping(

@@ -150,12 +150,12 @@ class SpawnFailed(RealtalkError):
         path: str,
         hint: str,
         *,
-        is_missing: bool = False,
+        is_lasting: bool = False,
     ) -> None:
         self.name = name
         """The name of the process."""
-        self.is_missing = is_missing
-        """Whether no directory of ``PATH`` has the program: a retry will not help."""
+        self.is_lasting = is_lasting
+        """Whether a retry will not help: there is no such program, for example."""
         self.error = error
         """The error of the operating system."""
         self.errno: int | None = error.errno

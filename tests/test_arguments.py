@@ -94,7 +94,7 @@ KINDS = ("Connected", int, 5, None)
 OTHER_STREAM = ("stream", 5, Stream)
 SIGNAL = ("NOSIGNAL", "", 999, -1, 0, 1.5, True, None)
 EXCEPTIONS = (ValueError, [5], ["ValueError"], [int], 5, None)
-VARIABLES = ("A=1", ["A"], {"": "x"}, {"A=B": "x"}, {5: "x"}, {"A": 5}, {"A": "x\0"})
+VARIABLES = ("A=1", ["A"], {"": "x"}, {"A=B": "x"}, {5: "x"}, {"A": True}, {"A": "x\0"})
 DEVICE = (7, "", [], [5], b"x", "a\0b", {"a": 1}, ("sox", None))
 FAULT = (5, None, ["drop"], b"drop")
 URL = ("http://x", "x", "ws://", "ws://host:port", 5, b"ws://x")
@@ -306,7 +306,7 @@ TABLE: dict[str, Row | str] = {
             "echo a | tr a b",
             "sh -c x",
         ),
-        args=(5, None, b"x", "a\0b", ["x"], True),
+        args=(None, b"x", "a\0b", ["x"], True),
         env=VARIABLES,
         cwd=PATH_OR_NONE,
         stdin=FLAG,
@@ -328,7 +328,7 @@ TABLE: dict[str, Row | str] = {
         Command.shell, {"line": "true"}, line=WORDS, rest=AS_COMMAND
     ),
     "Command.environment": fixed(Command("true").environment, {}, extra=VARIABLES),
-    "Command.replace": fixed(Command("true").replace, {}, args=(5, None, "a\0b")),
+    "Command.replace": fixed(Command("true").replace, {}, args=(True, None, "a\0b")),
     "Ladder": fixed(
         Ladder,
         {},
@@ -1000,7 +1000,11 @@ TABLE: dict[str, Row | str] = {
     ),
     # ---- testing
     "python": fixed(
-        programs.python, {"source": "1"}, source=WORDS, args=TEXT, options=AS_COMMAND
+        programs.python,
+        {"source": "1"},
+        source=WORDS,
+        args=TEXT[1:],
+        options=AS_COMMAND,
     ),
     "shell": fixed(programs.shell, {}, line=WORDS, options=AS_COMMAND),
     "exits": fixed(programs.exits, {}, status=(256, *COUNT)),
@@ -1198,6 +1202,30 @@ async def test_another_word_is_refused_with_the_three_named(world):
         await world.manager.start("x", ["true"], restart="always")
     for word in ("permanent", "transient", "temporary", "always"):
         assert repr(word) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"probes": Probe.line("x")}, "write probes=[…]"),
+        ({"depends_on": "server"}, "write depends_on=['server']"),
+        ({"binds_to": "server"}, "write binds_to=['server']"),
+        ({"devices": "hw:0"}, "write devices=['hw:0']"),
+    ],
+)
+async def test_one_value_where_several_are_meant_is_refused_with_a_list(
+    world, options, hint
+):
+    with pytest.raises(InvalidConfiguration) as caught:
+        await world.manager.start("x", ["true"], **options)
+    assert hint in str(caught.value)
+    assert "x" not in world.manager.processes
+
+
+def test_a_single_secret_is_refused_without_its_text(tmp_path):
+    with pytest.raises(InvalidConfiguration, match="a list of texts") as caught:
+        Logger(tmp_path / "app.log", secrets="hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_an_iterator_of_several_values_is_read_once(logger):

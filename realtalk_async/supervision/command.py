@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from realtalk_async.supervision.kernel.spawn import (
     with_default_signals,
 )
 from realtalk_async.supervision.kernel.spawning.limits import Limits
+from realtalk_async.supervision.kernel.spawning.mistakes import hint_at, is_shell_line
 from realtalk_async.supervision.kernel.spawning.prelude import with_prelude
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
 
 Text = str | os.PathLike[str]
+Word = Text | int | float
+Variable = str | int | float
 
 NOT_INHERITED: dict[str, None] = dict.fromkeys(
     (
@@ -66,8 +67,9 @@ class Command:
 
     Args:
         program: A path, or a name on ``PATH``.
-        *args: Its arguments.
-        env: Variables to add to the app's own environment; the value None removes one.
+        *args: Its arguments: texts, paths and numbers.
+        env: Variables to add to the app's own environment, texts or numbers; the value
+            None removes one.
         cwd: The working directory; by default that of the app.
         stdin: Whether the child's stdin is a pipe, see `ManagedProcess.send`. Otherwise
             its stdin is empty.
@@ -90,8 +92,8 @@ class Command:
     def __init__(
         self,
         program: Text,
-        *args: Text,
-        env: Mapping[str, str | None] | None = None,
+        *args: Word,
+        env: Mapping[str, Variable | None] | None = None,
         cwd: Text | None = None,
         stdin: bool = False,
         stdout: Literal["lines", "binary"] = "lines",
@@ -112,14 +114,17 @@ class Command:
                 "limits do not allow the option 'executable': the shell that sets them "
                 "becomes the program that the first word names"
             )
-        if is_shell_line(argv[0], cwd):
+        if is_shell_line(argv[0], cwd, (env or {}).get("PATH")):
             raise InvalidConfiguration(
                 f"program must be one program, not the shell line {argv[0]!r}: write "
                 f"Command.shell({argv[0]!r}), or the program and its arguments as "
                 f"several texts"
             )
         self.argv: tuple[str, ...] = argv
-        self.env: dict[str, str | None] = dict(env or {})
+        self.env: dict[str, str | None] = {
+            key: value if value is None else str(value)
+            for key, value in (env or {}).items()
+        }
         self.cwd: str | None = None if cwd is None else os.fspath(cwd)
         self.stdin = stdin
         self.stdout: Literal["lines", "binary"] = stdout
@@ -139,7 +144,7 @@ class Command:
         return cls("/bin/sh", "-c", line, **rest)
 
     @classmethod
-    def of(cls, command: Command | Sequence[Text]) -> Command:
+    def of(cls, command: Command | Sequence[Word]) -> Command:
         """
         Return a command, also for a list of its words: program and arguments.
 
@@ -148,7 +153,7 @@ class Command:
         """
         return command_of("command", command)
 
-    def replace(self, *args: Text) -> Command:
+    def replace(self, *args: Word) -> Command:
         """
         Return the same command with other arguments.
 
@@ -172,7 +177,9 @@ class Command:
         """Further arguments of `subprocess.Popen`; a copy."""
         return dict(self._options)
 
-    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    def environment(
+        self, extra: Mapping[str, Variable] | None = None
+    ) -> dict[str, str]:
         """
         Return the child's environment: the app's, with `env` and *extra* applied.
 
@@ -183,13 +190,14 @@ class Command:
             InvalidConfiguration: If *extra* is invalid.
         """
         _check_variables(extra, "extra")
+        more = {name: str(value) for name, value in (extra or {}).items()}
         guard = current_guard.get()
         merged: dict[str, str | None] = {
             **_inherited_environment(),
             **NOT_INHERITED,
             **self.env,
             **(guard.environment if guard else {}),
-            **(extra or {}),
+            **more,
         }
         return {name: value for name, value in merged.items() if value is not None}
 
@@ -246,12 +254,14 @@ class Command:
         )  # fmt: skip
 
 
-def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
+def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
     """Return the `Command` that an argument stands for, see `Command.of`."""
     if isinstance(command, Command):
         return command
     if isinstance(command, list | tuple) and command:
-        return Command(*arguments.several(argument, command, _check_word, "words"))
+        program, *args = arguments.several(argument, command, _check_word, "words")
+        arguments.path(f"{argument}[0]", program)
+        return Command(cast("Text", program), *args)
     hint = ""
     if isinstance(command, str):
         hint = f"; write Command.shell({command!r}) for a line of a shell"
@@ -259,7 +269,7 @@ def command_of(argument: str, command: Command | Sequence[Text]) -> Command:
     raise InvalidConfiguration(f"{arguments.refused(argument, allowed, command)}{hint}")
 
 
-def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
+def _check_words(program: Text, args: tuple[Word, ...]) -> tuple[str, ...]:
     """Return the words of a command as text."""
     if isinstance(program, list | tuple):
         words = ", ".join(map(repr, program))
@@ -268,19 +278,31 @@ def _check_words(program: Text, args: tuple[Text, ...]) -> tuple[str, ...]:
     arguments.path("program", program)
     for index, word in enumerate(args):
         _check_word(f"args[{index}]", word)
-    return tuple(os.fspath(word) for word in (program, *args))
+    return os.fspath(program), *map(_as_text, args)
+
+
+def _as_text(word: Word) -> str:
+    return str(word) if isinstance(word, int | float) else os.fspath(word)
 
 
 def _check_word(argument: str, word: object) -> None:
+    if _is_number(word):
+        return
     given = word
     if isinstance(given, os.PathLike):
         given = os.fspath(cast("os.PathLike[str]", given))
     if not isinstance(given, str) or "\0" in given:
-        allowed = "text without a NUL byte, or a path"
+        allowed = "text without a NUL byte, a path or a number"
         raise arguments.refused(argument, allowed, word)
 
 
-def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") -> None:
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_variables(
+    env: Mapping[str, Variable | None] | None, what: str = "env"
+) -> None:
     """Check environment variables; no message quotes the value of one."""
     arguments.mapping(what, env, "a dict of variables", optional=True)
     for name, value in (env or {}).items():
@@ -288,8 +310,9 @@ def _check_variables(env: Mapping[str, str | None] | None, what: str = "env") ->
         if not is_text or not name or set(name) & {"=", "\0"}:
             argument = f"the name of a variable in {what}"
             raise arguments.refused(argument, "text without = and NUL", name)
-        arguments.secret(f"{what}[{name!r}]", value, optional=True)
-        if value is not None and "\0" in value:
+        if not _is_number(value):
+            arguments.secret(f"{what}[{name!r}]", value, optional=True)
+        if isinstance(value, str) and "\0" in value:
             raise InvalidConfiguration(f"{what}[{name!r}] must not contain a NUL byte")
 
 
@@ -312,26 +335,6 @@ def _check_options(options: Mapping[str, Any] | None) -> None:
             f"options must not contain {', '.join(sorted(refused))}: preexec_fn blocks the "
             f"loop, the others are arguments of Command itself"
         )
-
-
-def is_shell_line(program: str, cwd: Text | None = None) -> bool:
-    """
-    Return whether a program's name is a line for a shell, and no program has this name.
-
-    Args:
-        program: Such as ``echo a | tr a b`` or ``sleep 5``.
-        cwd: The working directory of the program.
-    """
-    first, *more = program.split() or [""]
-    if not more and not set(program) & {*"|&;<>$~"}:
-        return False
-    if shutil.which(program) or os.path.exists(os.path.join(cwd or "", program)):
-        return False
-    if program[0] in "~$":  # only a shell replaces it
-        return True
-    if set(program) & {*"|&;<>$"}:
-        return bool(more) or os.sep not in program
-    return os.sep not in program or shutil.which(first) is not None
 
 
 _decoded: tuple[dict[bytes, bytes], dict[str, str]] = {}, {}
@@ -463,28 +466,11 @@ def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
     """Return the error with the path at fault and a hint."""
     if isinstance(error, ContainmentUnavailable):
         return SpawnFailed(name, error.error, error.path, error.hint)
-    program, cwd = command.argv[0], command.cwd
-    if cwd is not None and not os.path.isdir(cwd):
-        return SpawnFailed(name, error, cwd, "the working directory does not exist")
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        hint = "no descriptor is left: close some, or raise the limit (ulimit -n)"
-    elif error.errno == errno.ENOSPC:
-        hint = (
-            "it cannot be watched: raise the limit fs.epoll.max_user_watches (sysctl)"
-        )
-    elif error.errno in {errno.EAGAIN, errno.ENOMEM}:
-        hint = "the system cannot start another process now; retry later"
-    elif error.errno == errno.EINVAL:
-        hint = "correct the command's arguments, environment or options"
-    elif error.errno == errno.ENOEXEC:
-        hint = "it is not a program: a script needs a first line such as #!/bin/sh"
-    elif os.path.isdir(program):
-        hint = "it is a directory"
-    elif error.errno == errno.EACCES:
-        hint = "it is not executable: check its mode (chmod +x)"
-    elif os.sep not in program and shutil.which(program) is None:
-        hint = "it is not on PATH: install it or give its full path"
-        return SpawnFailed(name, error, program, hint, is_missing=True)
-    else:
-        hint = "check the path, and the interpreter in the first line of a script"
-    return SpawnFailed(name, error, program, hint)
+    path = command.argv[0]
+    if command.cwd is not None and not os.path.isdir(command.cwd):
+        path, hint = command.cwd, "the working directory does not exist"
+        return SpawnFailed(name, error, path, hint, is_lasting=True)
+    has_own = "PATH" in command.env
+    own_path = command.environment().get("PATH", os.defpath) if has_own else None
+    is_lasting, hint = hint_at(error, path, command.cwd, own_path)
+    return SpawnFailed(name, error, path, hint, is_lasting=is_lasting)

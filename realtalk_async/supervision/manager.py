@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Text
+    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,
@@ -211,7 +211,7 @@ class ProcessManager(SubprocessMethods):
     async def start(
         self,
         name: str,
-        command: Command | Sequence[Text],
+        command: Command | Sequence[Word],
         *,
         restart: RestartPolicy | Mode = TRANSIENT,
         critical: bool = False,

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Text
+    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.leaks import IncarnationResources
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.containment import Mechanism
@@ -114,7 +114,7 @@ class ManagedProcess(ProcessStreams):
 
     def __init__(
         self,
-        process: Source | Sequence[Text],
+        process: Source | Sequence[Word],
         name: str,
         logger: Logger,
         *,
@@ -138,7 +138,8 @@ class ManagedProcess(ProcessStreams):
         arguments.a_logger("logger", logger)
         arguments.integer("max_size", max_size, of="bytes", minimum=1)
         arguments.function("recover", recover, optional=True)
-        arguments.instance("ladder", ladder, Ladder, "a Ladder")
+        allowed = "a Ladder, such as Ladder(('TERM', 2))"
+        arguments.instance("ladder", ladder, Ladder, allowed)
         arguments.seconds("drain", drain)
         arguments.seconds("device_patience", device_patience, infinite=True)
         function = wait_for_dependencies

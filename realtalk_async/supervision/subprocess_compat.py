@@ -21,15 +21,16 @@ from realtalk_async.exceptions import (
     ProcessDead,
     SpawnFailed,
 )
-from realtalk_async.supervision.command import Command, is_shell_line
+from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.kernel.child_process import transport_of
+from realtalk_async.supervision.kernel.spawning.mistakes import is_shell_line
 from realtalk_async.supervision.manager_block import ManagerBlock
 from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
-    from realtalk_async.supervision.command import Text
+    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.child_process import ChildTransport
     from realtalk_async.supervision.kernel.pipes import StreamName
     from realtalk_async.supervision.lifecycle.app_callbacks import Process
@@ -61,7 +62,7 @@ class SubprocessMethods(ManagerBlock, abc.ABC):
     async def start(
         self,
         name: str,
-        command: Command | Sequence[Text],
+        command: Command | Sequence[Word],
         *,
         restart: RestartPolicy | Mode = TEMPORARY,
         critical: bool = False,
@@ -183,7 +184,7 @@ def command_for(
     if env is not None:  # as in asyncio, env replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
     program = os.fsdecode(argv[0])
-    if is_shell_line(program, cwd):
+    if is_shell_line(program, cwd, (env or {}).get("PATH")):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     return Command(
         *map(os.fsdecode, argv),

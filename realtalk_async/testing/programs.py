@@ -9,13 +9,16 @@ invalid argument.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realtalk_async import arguments
 from realtalk_async.supervision import Command
 
+if TYPE_CHECKING:
+    from realtalk_async.supervision.command import Word
 
-def python(source: str, *args: str, **options: Any) -> Command:  # noqa: ANN401 - Command's
+
+def python(source: str, *args: Word, **options: Any) -> Command:  # noqa: ANN401 - Command's
     """Return a command that runs *source* in this interpreter."""
     arguments.words("source", source)
     return Command(sys.executable, "-I", "-S", "-u", "-c", source, *args, **options)

@@ -567,15 +567,25 @@ def test_the_run_goes_on_without_a_process_that_is_not_critical(run, folder):
     assert b"| never" not in out
 
 
-def test_a_missing_program_is_retried_before_it_is_given_up(run, folder):
-    (folder / "app.toml").write_text("""\
+@pytest.mark.parametrize("program", ["/no/such/program", "./none", "no-such-program"])
+def test_a_missing_program_is_given_up_at_once(run, folder, program):
+    (folder / "app.toml").write_text(f"""\
         [process.a]
-        command = ["/no/such/program"]
-        restart = { max_failures = 1, first_delay = 0.01 }
+        command = ["{program}", 5]
+        restart = {{ mode = "permanent", first_delay = 60, max_delay = 60 }}
         """)
-    code, out, _ = run("app.toml")
+    code, out, _ = run("--log", "a.log", "app.toml")
     assert code == 127
-    assert b"/no/such/program" in out
+    assert program.encode() in out
+    assert (folder / "a.log").read_text().count("could not be started") == 1
+
+
+def test_a_missing_program_of_a_procfile_gives_127_at_once(run, folder):
+    (folder / "Procfile").write_text("web: exec ./none\n")
+    code, out, _ = run("--log", "a.log", "--max-failures", "3", "Procfile")
+    assert code == 127
+    assert b"not found" in out
+    assert (folder / "a.log").read_text().count("Process died") == 1
 
 
 def test_check_prints_the_order_and_runs_nothing(run, folder):

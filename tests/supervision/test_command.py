@@ -213,3 +213,52 @@ async def test_a_child_that_the_loop_cannot_watch_is_killed(monkeypatch, allowed
             on_error=print,
         )
     assert descriptors() == before
+
+
+async def test_numbers_are_words_and_values_of_variables():
+    command = Command("sleep", 5, 0.5, env={"PORT": 8000, "RATE": 1.5})
+    assert command.argv == ("sleep", "5", "0.5")
+    assert command.env == {"PORT": "8000", "RATE": "1.5"}
+    assert command == Command("sleep", "5", "0.5", env={"PORT": "8000", "RATE": "1.5"})
+    assert Command.of(["sleep", 5]).argv == command.replace(5).argv == ("sleep", "5")
+    assert command.environment({"PORT": 1})["PORT"] == "1"
+
+
+@pytest.mark.parametrize("word", [True, None, b"5", 5j, [5]])
+def test_other_values_are_no_words(word):
+    for make in (
+        lambda: Command("sleep", word),
+        lambda: Command.of(["sleep", word]),
+        lambda: Command("sleep").replace(word),
+    ):
+        with pytest.raises(InvalidConfiguration, match="a path or a number"):
+            make()
+
+
+def test_a_list_needs_a_program_first():
+    with pytest.raises(InvalidConfiguration, match=r"command\[0\] must be a path"):
+        Command.of([5, "x"])
+
+
+async def test_a_program_is_found_on_the_path_of_its_own_environment(manager, tmp_path):
+    program = tmp_path / "only here"
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+    command = Command("only here", env={"PATH": str(tmp_path)})
+    process = await manager.start("one", command, restart="temporary")
+    await process.wait_until_settled()
+    assert process.get_stdout()[-1].text == "found"
+    with pytest.raises(SpawnFailed, match="not on PATH"):
+        await manager.start("two", Command("only-here"))
+    with pytest.raises(SpawnFailed, match="not on the PATH of its env"):
+        await manager.start("three", Command("sleep", 5, env={"PATH": str(tmp_path)}))
+    assert manager.processes["three"].incarnation == 1
+
+
+async def test_a_script_without_its_interpreter_is_refused_at_once(manager, tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    with pytest.raises(SpawnFailed, match="first line of the script"):
+        await manager.start("one", [script])
+    assert manager.processes["one"].incarnation == 1

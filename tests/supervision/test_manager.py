@@ -367,8 +367,10 @@ async def test_a_refused_start_raises_and_leaves_nothing(manager):
     with pytest.raises(SpawnFailed, match="not on PATH"):
         await manager.start("many", Command("no-such-program"), restart=SLOW)
     assert manager.processes["many"].state == "fatal"
-    one = await manager.start("two", Command("/no/such/program"), restart=SLOW)
-    assert (one.state, one.incarnation, one.pid) == ("backoff", 1, None)
+    with pytest.raises(SpawnFailed, match="no such file"):
+        await manager.start("two", Command("/no/such/program"), restart=SLOW)
+    two = manager.processes["two"]
+    assert (two.state, two.incarnation, two.pid) == ("fatal", 1, None)
     with pytest.raises(GaveUp, match="exit status 1"):
         await manager.start(
             "three", programs.exits(1), restart=TEMPORARY, probes=[Probe.line("ready")]

@@ -298,13 +298,15 @@ async def cannot_be_started(env):
         with pytest.raises(SpawnFailed) as caught:
             await env.start(command, f"child {number}", restart=TEMPORARY)
         assert (caught.value.errno, caught.value.path) == (code, path)
-    with contextlib.suppress(
-        SpawnFailed
-    ):  # unless another attempt is due at that moment
-        await env.start(Command("/no/such"), ready=False, restart=AT_ONCE)
-    one = env.manager.processes["child"]
+        with pytest.raises(SpawnFailed):
+            await env.start(command, f"again {number}", restart=AT_ONCE)
+        assert env.manager.processes[f"again {number}"].incarnation == 1, "at once"
+    once = env.folder / "once"
+    once.write_text('#!/bin/sh\nrm "$0"; exit 1\n')
+    once.chmod(0o755)
+    one = await env.start(Command(once), ready=False, restart=AT_ONCE)
     await settled(one)
-    assert one.get_history().exit_statuses == [None] * 4, "it counts for the backoff"
+    assert one.get_history().exit_statuses == [1, None, None, None], "it counts"
     assert one.state == "fatal"
     assert descriptors() == before
 
@@ -550,7 +552,7 @@ async def policies(env):
                 assert kind == "refused"
             await settled(one)
             found[policy.mode, kind] = one.state
-            restarted = 0 if one.state == "exited" else 1
+            restarted = 0 if one.state == "exited" or kind == "refused" else 1
             assert one.incarnation == 1 + restarted
     assert found == expected
 

@@ -16,7 +16,6 @@ from realtalk_async.exceptions import (
 from realtalk_async.supervision import (
     PERMANENT,
     TEMPORARY,
-    Command,
     ProcessManager,
     RestartPolicy,
     task,
@@ -263,7 +262,9 @@ async def test_a_task_whose_dependency_is_dead_is_not_called(manager):
 
 async def test_a_task_that_waits_for_its_dependency_can_be_stopped(manager):
     slow = RestartPolicy(first_delay=1000.0, max_delay=1000.0, jitter=False)
-    await manager.start("server", Command("/no/such"), restart=slow)
+    server = await manager.start("server", programs.exits(1), restart=slow)
+    while server.state != "backoff":
+        await asyncio.sleep(0.005)
     called = []
     starting = asyncio.ensure_future(
         manager.start_task("link", lambda: called.append(1), depends_on=["server"])

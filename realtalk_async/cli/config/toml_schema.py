@@ -122,10 +122,10 @@ def _check_arguments(argv: list[str]) -> list[str]:
 
 
 Arguments = Annotated[
-    list[str],
+    list[Annotated[str, BeforeValidator(_number_as_text)]],
     Field(min_length=1),
     BeforeValidator(_run_text_by_shell),
-    must_be("a string, run by a shell, or a list of strings: program and arguments"),
+    must_be("a string, run by a shell, or a list: the program and its arguments"),
     AfterValidator(_check_arguments),
 ]
 

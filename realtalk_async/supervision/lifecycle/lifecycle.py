@@ -398,12 +398,12 @@ class Lifecycle(LifecycleState, abc.ABC):
         if isinstance(self._start_failure, StartImpossible):
             return GiveUp(str(self._start_failure))
         record, policy = self.record, self.decider.policy
-        is_first = self.number == self._earlier + 1
-        error = self.start_error if is_first else None
-        if policy.mode != "temporary" and getattr(error, "is_missing", False):
-            return GiveUp(
-                str(error)
-            )  # later, a program may be missing during an update
+        if policy.mode != "temporary" and self.number == self._earlier + 1:
+            # Later, a program may be missing during an update.
+            if getattr(self.start_error, "is_lasting", False):
+                return GiveUp(str(self.start_error))
+            if record is not None and record.shell_cannot_run_it:
+                return GiveUp(f"{record.summary}: the shell cannot run the program")
         group_restart = record.group_restart if record and record.ended_as_asked else ""
         if self._start_failure is not None or not group_restart:
             return None

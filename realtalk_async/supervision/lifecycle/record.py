@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.lifecycle.incarnation import Incarnation
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.policy.ladder import Ladder, Step
+
+
+SHELL_REFUSALS = {126, 127}
+"""Exit statuses of a shell that cannot execute, or does not find, a program."""
+
+SHELL_PROMPT = 5.0
+"""Seconds; a line of a shell that has run longer was no mistake in the line."""
+
+SHELL_LINE = re.compile(r"(\S*/)?(ba|da)?sh -c ")
 
 
 class IncarnationRecord:
@@ -102,6 +112,16 @@ class IncarnationRecord:
     def failed(self) -> bool:
         """Whether it ended in a failure."""
         return self.cause not in NOT_FAILED
+
+    @property
+    def shell_cannot_run_it(self) -> bool:
+        """Whether it is a line of a shell that names no program that can be executed."""
+        return (
+            self.exit_status in SHELL_REFUSALS
+            and self.cause is Cause.FAILED
+            and self.uptime < SHELL_PROMPT
+            and SHELL_LINE.match(self.command) is not None
+        )
 
     @property
     def ended_as_asked(self) -> bool:

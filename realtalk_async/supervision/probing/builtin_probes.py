@@ -24,6 +24,7 @@ from realtalk_async.supervision.policy.probes import Probed, Purpose
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
 
@@ -182,7 +183,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def exec_probe(
-    command: Command | Sequence[str],
+    command: Command | Sequence[Word],
     *,
     purpose: Purpose = "liveness",
     period: float = 10.0,

@@ -155,7 +155,7 @@ def test_a_missing_key_has_the_default_of_process_manager():
         ('probes = [{ http = "ftp://x" }]', "url must be an http:// or https:// URL"),
         (
             "probes = [{ exec = [] }]",
-            "must be a string, run by a shell, or a list of strings",
+            "must be a string, run by a shell, or a list: the program and its arguments",
         ),
         ('probes = [{ tcp = 1, purpose = "x" }]', "must be one of 'readiness', 'liv"),
         (
