@@ -292,7 +292,11 @@ _tool_choice = _word_or_object("none", "auto", "required")
 
 def _tracing(value: object, name: str) -> None:
     if value not in (None, "auto"):
-        table: JsonObject = {"workflow_name": _text, "group_id": _text, "metadata": _object}
+        table: JsonObject = {
+            "workflow_name": _text,
+            "group_id": _text,
+            "metadata": _object,
+        }
         _check(value, table, name)
 
 
