@@ -75,6 +75,10 @@ class Blocking:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(callback, *arguments)
 
+    async def wait_ended(self) -> None:
+        """Wait until the thread has ended, after `aclose`."""
+        await self._ended.wait()
+
     async def aclose(self, grace: float = 1.0) -> bool:
         """
         End the thread; return whether it has ended within *grace* seconds.

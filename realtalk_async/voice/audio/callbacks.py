@@ -3,7 +3,8 @@ Callbacks of the app as microphone and speaker: supervised tasks instead of prog
 
 A callback that raises, ends, hangs or returns something other than bytes has failed: an event
 is published, and the restart policy of the programs decides when it is called again. A
-function that is not async runs in a thread, where it may block.
+function that is not async runs in a thread, where it may block; it is not called again before
+its last call has returned.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ class CallbackRecorder:
         self._connection = connection
         self._task: SupervisedTask | None = None
         self._watchdog = Watchdog()
+        self._call: _Caller | None = None
         self._audio_until = 0.0  # when the audio so far ends, in monotonic seconds
         self._on_first_audio: Callable[[], None] = _nothing
         self.rate_monitor = RateMonitor()
@@ -238,7 +240,8 @@ class CallbackRecorder:
                 async for piece in pieces:
                     yield piece
         else:
-            async with _Caller(_reader(source), "microphone") as call:
+            self._call = _Caller(_reader(source), "microphone", after=self._call)
+            async with self._call as call:
                 while (result := await call()) != b"":
                     yield result
 
@@ -274,6 +277,7 @@ class CallbackPlayer:
         self._connection = connection
         self._task: SupervisedTask | None = None
         self._watchdog = Watchdog()
+        self._call: _Caller | None = None
 
     async def start(self, manager: ProcessManager) -> None:
         """Start the player under *manager*."""
@@ -295,7 +299,7 @@ class CallbackPlayer:
             Exception: The error that the callback raised; its piece is lost.
             CallbackTimeout: If it hung.
         """
-        self._watchdog.end()
+        self._watchdog.begin(_CALL_TIMEOUT)
         try:
             await first_of(self._play_all(), self._watchdog.run())
         except Exception as error:
@@ -303,7 +307,9 @@ class CallbackPlayer:
             raise
 
     async def _play_all(self) -> None:
-        async with _Caller(self._sink, "speaker") as call:
+        self._call = _Caller(self._sink, "speaker", after=self._call)
+        async with self._call as call:
+            self._watchdog.end()
             while True:
                 chunk = self._connection.audio_due()
                 if not chunk:
@@ -318,15 +324,30 @@ class CallbackPlayer:
 
 
 class _Caller:
-    """Calls a function: an async one in the loop, any other one in its own thread."""
+    """
+    Calls a function: an async one in the loop, any other one in its own thread.
 
-    def __init__(self, function: Callable[..., object], what: str) -> None:
+    Args:
+        function: The function.
+        what: What it is, for the name of the thread.
+        after: The caller of the last incarnation: its function may still run in its
+            thread, and must never run twice at a time.
+    """
+
+    def __init__(
+        self, function: Callable[..., object], what: str, *, after: Self | None
+    ) -> None:
         self._call = function
+        self._name = f"realtalk {what}"
         self._blocking: Blocking | None = None
-        if not _is_async(function):
-            self._blocking = Blocking(function, f"realtalk {what}")
+        self.thread = after.thread if after else None
+        """The thread in which the function may still run."""
 
     async def __aenter__(self) -> Self:
+        if self.thread is not None:
+            await self.thread.wait_ended()
+        if not _is_async(self._call):
+            self.thread = self._blocking = Blocking(self._call, self._name)
         return self
 
     async def __call__(self, *arguments: object) -> object:

@@ -261,6 +261,48 @@ async def test_blocked_microphone_callback_does_not_block_the_loop_and_is_called
     assert threading.main_thread() not in threads
 
 
+class Overlap:
+    """Counts how often a function is running at the same time."""
+
+    def __init__(self):
+        self.running = self.most = 0
+
+    def __enter__(self):
+        self.running += 1
+        self.most = max(self.most, self.running)
+
+    def __exit__(self, *_):
+        self.running -= 1
+
+
+@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.parametrize("kind", ["function", "generator"])
+async def test_microphone_callback_is_not_called_while_its_last_call_runs(kind, make):
+    go_on, blocks, overlap = threading.Event(), [True], Overlap()
+
+    def read():
+        with overlap:
+            if blocks and stream.summary().sent_audio:
+                go_on.wait(TIMEOUT)
+                blocks.clear()
+            time.sleep(0.02)
+            return bytes(FRAME)
+
+    def generate():
+        while True:
+            yield read()
+
+    stream = make(microphone=read if kind == "function" else generate)
+    failed = failures(stream)
+    async with stream:
+        await until(lambda: len(failed) > 2)
+        assert overlap.running == 1
+        go_on.set()
+        sent = stream.summary().sent_audio
+        await until(lambda: stream.summary().sent_audio > sent + 0.2)
+    assert overlap.most == 1
+
+
 # --- Speakers ---------------------------------------------------------------------
 
 
@@ -355,6 +397,28 @@ async def test_speaker_callback_that_hangs_is_called_again(make):
         played = stream.summary().played_audio
         await until(lambda: stream.summary().played_audio > played)
     assert failed[0].problem is DeviceProblem.LOST
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_speaker_callback_is_not_called_while_its_last_call_runs(make):
+    go_on, blocks, overlap = threading.Event(), [True], Overlap()
+
+    def play(pcm):
+        with overlap:
+            if blocks:
+                go_on.wait(TIMEOUT)
+                blocks.clear()
+
+    stream = make(speaker=play)
+    failed = failures(stream)
+    async with stream:
+        stream.send_text("Tell me a story.", trigger_response=True)
+        await until(lambda: len(failed) > 2)
+        assert overlap.running == 1
+        go_on.set()
+        played = stream.summary().played_audio
+        await until(lambda: stream.summary().played_audio > played)
+    assert overlap.most == 1
 
 
 async def test_session_ends_while_the_microphone_callback_blocks(make):
