@@ -13,7 +13,7 @@ from realtalk_async.supervision.command import Command, explain_refusal
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.kernel.spawn import current_guard
 from realtalk_async.supervision.kernel.spawn_limiter import get_spawn_limiter
-from realtalk_async.supervision.lifecycle import event_factories
+from realtalk_async.supervision.lifecycle import event_factories, termination
 from realtalk_async.supervision.lifecycle.app_callbacks import (
     InternalFailure,
     RestartFunction,
@@ -25,17 +25,11 @@ from realtalk_async.supervision.lifecycle.contained import spawn_incarnation
 from realtalk_async.supervision.lifecycle.incarnation import Adopted, Incarnation
 from realtalk_async.supervision.lifecycle.lifecycle import Lifecycle
 from realtalk_async.supervision.lifecycle.lifecycle_state import starter
-from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.supervision.output.capture import CaptureListener
 from realtalk_async.supervision.output.python_warnings import PythonWarningFinder
 from realtalk_async.supervision.policy.devices import DEVICE_BUSY, RetryWindow
 from realtalk_async.supervision.policy.ladder import AT_ONCE, SWIFT, Ladder, Step
-from realtalk_async.supervision.policy.restart import (
-    Decision,
-    GiveUp,
-    StayDown,
-    classify,
-)
+from realtalk_async.supervision.policy.restart import Decision, GiveUp, StayDown
 from realtalk_async.supervision.probing.incarnation_probes import IncarnationProbes
 from realtalk_async.supervision.reports.report import recognise
 from realtalk_async.supervision.reports.status import State
@@ -283,16 +277,12 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
         self, record: IncarnationRecord, running: Incarnation, ladder: Ladder
     ) -> None:
         def on_step(step: Step, members: int) -> None:
-            gentle, force = ladder.steps[0], ladder.steps[-1]
-            record.escalated = record.escalated or (
-                step is force and step is not gentle
-            )
             record.note_step(ladder, step)
             self._supervisor.publish(
                 event_factories.stop_step(self.name, record, step, members)
             )
 
-        survivors = await run_ladder(running, ladder, on_step)
+        survivors = await termination.run_ladder(running, ladder, on_step)
         if survivors:
             self._supervisor.publish(
                 event_factories.unkillable(self.name, record, survivors)
@@ -353,6 +343,8 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
         record = self.record
         if record is not None and record.running is not None and not record.finished:
             record.stopping = record.finished = True
+            if not record.alive and record.ended is None:
+                self._judge_exit(record)
             record.running.kill_now()
             if record.capture == "open":
                 record.capture = "drain bound"
@@ -388,20 +380,31 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
             self.record.running.resume(stream)
 
     def _on_exit(self, record: IncarnationRecord) -> None:
-        """Record and publish the exit at once; the pipes are drained afterwards."""
         running = record.running
         assert running is not None
-        now = now_local()
+        is_ending = record.stopping or record.finished or self._stop.is_set()
+        if running.exit_status in termination.GROUP_SIGNALS and not is_ending:
+            self._wake_up.set()
+        else:
+            self._judge_exit(record)
+
+    async def _wait_for_exit(self, record: IncarnationRecord) -> None:
+        """Wait for the exit, and after a signal for the end of the app as well."""
+        await super()._wait_for_exit(record)
+        if record.alive or record.ended is not None or record.error is not None:
+            return
+        is_stopped = await self._stop.is_set_within(termination.SAME_EVENT)
+        if is_stopped or self._supervisor.closing:
+            record.stopping = True
+            await self._end_bound(record)
+        self._judge_exit(record)
+
+    def _judge_exit(self, record: IncarnationRecord) -> None:
+        """Record and publish the exit; the pipes are drained afterwards."""
+        running, now = record.running, now_local()
+        assert running is not None
         record.end(running.exit_status, running.ended, at=now)
-        record.cause = classify(
-            record.exit_status,
-            self.options.restart,
-            stopped=record.stopping,
-            escalated=record.escalated,
-            unhealthy=bool(record.unhealthy),
-            broken=record.error is not None,
-        )
-        record.summary = self.reason = record.summarise()
+        self.reason = record.judge(self.options.restart)
         record.mark("dead", now)
         self._supervisor.publish(
             event_factories.exited(
@@ -484,11 +487,8 @@ class ProcessLifecycle(Lifecycle, CaptureListener):
         record = self.records[-1]
         assert isinstance(source, Command)
         self.start_error = explain_refusal(self.name, source, error)
-        record.end(None)
-        record.cause, record.capture = Cause.SPAWN_FAILED, "none"
-        record.summary = self.reason = str(self.start_error)
-        record.finished = True
-        record.mark("spawn failed")
+        self.reason = str(self.start_error)
+        record.refuse(self.reason)
         self._supervisor.publish(event_factories.spawn_refused(self.name, record))
 
     def _on_restarted(self, died: int) -> None:

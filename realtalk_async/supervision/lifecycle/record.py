@@ -10,6 +10,7 @@ from realtalk_async.events import POLICY, Cause
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_exit
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.output.lines import OutputLines
+from realtalk_async.supervision.policy.restart import classify
 from realtalk_async.supervision.reports.kept_history import Earlier, shorten
 from realtalk_async.supervision.reports.report import (
     IncarnationReport,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.lifecycle.incarnation import Incarnation
     from realtalk_async.supervision.output.capture import Capture
     from realtalk_async.supervision.policy.ladder import Ladder, Step
+    from realtalk_async.supervision.policy.restart import RestartPolicy
 
 
 SHELL_REFUSALS = {126, 127}
@@ -146,6 +148,26 @@ class IncarnationRecord:
         self.ended = when or time.monotonic()
         self.ended_at = at or now_local()
 
+    def refuse(self, reason: str) -> None:
+        """Record that it could not be started."""
+        self.end(None)
+        self.cause, self.capture, self.summary = Cause.SPAWN_FAILED, "none", reason
+        self.finished = True
+        self.mark("spawn failed")
+
+    def judge(self, policy: RestartPolicy) -> str:
+        """Record why it ended, and return that for people."""
+        self.cause = classify(
+            self.exit_status,
+            policy,
+            stopped=self.stopping,
+            escalated=self.escalated,
+            unhealthy=bool(self.unhealthy),
+            broken=self.error is not None,
+        )
+        self.summary = self.summarise()
+        return self.summary
+
     def mark(self, what: str, at: datetime | None = None) -> None:
         """Add an entry to the timeline."""
         self.timeline.append((at or now_local(), what))
@@ -153,6 +175,8 @@ class IncarnationRecord:
 
     def note_step(self, ladder: Ladder, step: Step) -> None:
         """Record that a step of a ladder runs now."""
+        gentle, force = ladder.steps[0], ladder.steps[-1]
+        self.escalated = self.escalated or (step is force and step is not gentle)
         place = next(n for n, one in enumerate(ladder.steps) if one is step)
         self.step, self.step_number = step, place + 1
         self.next_step = (*ladder.steps, None)[place + 1]

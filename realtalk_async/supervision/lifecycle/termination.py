@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.lifecycle.incarnation import Incarnation
     from realtalk_async.supervision.policy.ladder import Ladder, Step
 
+GROUP_SIGNALS = frozenset(
+    status
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for status in (-number, 128 + number)
+)
+"""
+Exit statuses after a signal that service managers and terminals send to the app and to its
+children at the same time; a program that handles it often exits with 128 and its number.
+"""
+
+SAME_EVENT = 0.25
+"""Seconds that a stop of the app may come later than the end of a child by such a signal."""
+
 
 async def run_ladder(
     incarnation: Incarnation, ladder: Ladder, on_step: Callable[[Step, int], None]
