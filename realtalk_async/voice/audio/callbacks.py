@@ -340,7 +340,7 @@ class _Caller:
         self._call = function
         self._name = f"realtalk {what}"
         self._blocking: Blocking | None = None
-        self.thread = after.thread if after else None
+        self.thread: Blocking | None = after.thread if after else None
         """The thread in which the function may still run."""
 
     async def __aenter__(self) -> Self:
