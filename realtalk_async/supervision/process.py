@@ -243,6 +243,11 @@ class ManagedProcess(ProcessStreams):
         return self._lifecycle.command
 
     @property
+    def restart_refusal(self) -> str:
+        """Why `restart` would return False now; "" if it would start the process."""
+        return self._lifecycle.restart_refusal
+
+    @property
     def policy(self) -> RestartPolicy:
         """The policy by which it is restarted automatically."""
         return self._lifecycle.options.restart
@@ -426,7 +431,7 @@ class ManagedProcess(ProcessStreams):
 
         Returns:
             True if a new incarnation runs. False, with a WARNING, if it was running, is
-            being stopped, or its manager is closing; False, with an ERROR entry, if the
+            being stopped, or its manager is closing: `restart_refusal` says which; False, with an ERROR entry, if the
             function raised, took longer than 10 s or returned something else, or if the
             spawn was refused.
 

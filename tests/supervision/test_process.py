@@ -822,3 +822,14 @@ async def test_lines_are_counted_while_the_loop_runs(logger, monkeypatch):
     assert await process.count_lines("stdout") == 100_002
     with pytest.raises(InvalidConfiguration, match="stream"):
         await process.count_lines("both")
+
+
+async def test_the_reason_why_a_restart_is_refused_can_be_asked_for(logger):
+    process = ManagedProcess(programs.runs(), "child", logger)
+    assert process.restart_refusal == ""
+    await process.start()
+    assert await process.restart() is False
+    assert "it is running" in process.restart_refusal
+    assert "ProcessManager.restart" in process.restart_refusal
+    await process.stop()
+    assert process.restart_refusal == ""

@@ -169,7 +169,7 @@ class Lifecycle(LifecycleState, abc.ABC):
     def restart_refusal(self) -> str:
         """Why a restart request would be refused now; "" if it would be accepted."""
         if self.alive:
-            return "it is running; stop it first"
+            return "it is running; stop it first, or use ProcessManager.restart(name)"
         if self._task is not None and self._stop.is_set():
             return "it is being stopped"
         return self._supervisor.restart_refusal(self.name)

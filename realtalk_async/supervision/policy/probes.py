@@ -52,6 +52,9 @@ Purpose = Literal["readiness", "liveness"]
 
 STREAMS = "stdout", "stderr"
 
+STARTING_PERIOD = 0.2
+"""The longest period, in seconds, of a readiness probe until it passes."""
+
 READY_PERIOD = 1.0
 """The shortest period, in seconds, of a readiness probe once it passes."""
 
@@ -64,8 +67,10 @@ class Probe:
     """
     A periodic check of a process.
 
-    A process is ``starting`` until its *readiness* probes pass. They run on, once a
-    second at most: if one of them fails, the process is ``starting`` again. A *liveness*
+    A process is ``starting`` until its *readiness* probes pass; until then they run each
+    0.2 s, or each period if that is shorter, and one failure a period counts. They run
+    on, by their period, once a second at most: if one of them fails, the process is
+    ``starting`` again. A *liveness*
     probe runs once its grace is over. If a probe of either kind fails
     `failure_threshold` times in a row, the process is unhealthy: it is ended, and the
     restart policy decides what follows.
@@ -292,8 +297,11 @@ class Health:
     @property
     def pause(self) -> float:
         """Seconds until the next check."""
-        ready = self.is_passing and self.probe.purpose == "readiness"
-        return max(self.probe.period, READY_PERIOD) if ready else self.probe.period
+        if self.probe.purpose == "liveness":
+            return self.probe.period
+        if self.is_passing:
+            return max(self.probe.period, READY_PERIOD)
+        return min(self.probe.period, STARTING_PERIOD)
 
     @property
     def is_over(self) -> bool:

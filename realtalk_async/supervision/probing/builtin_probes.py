@@ -90,7 +90,8 @@ def http_probe(
     Args:
         url: ``http://…`` or ``https://…``.
         purpose: As for `tcp_probe`, like the other arguments.
-        period: Seconds.
+        period: Seconds; 10 makes one line of an access log each 10 s, and readiness is
+            noticed as soon, see `Probe`.
         timeout: Seconds.
         grace: Seconds.
         failure_threshold: In a row.

@@ -63,6 +63,8 @@ class ProbeRunner:
         self._on_error = on_error
         self._last_healthy = 0.0
         self._suspended = 0.0
+        self._counts_from = 0.0
+        """When the failure of a readiness probe counts again, by the loop's clock."""
 
     def start(self, task_name: str) -> asyncio.Task[None]:
         """Run the check in a task until the process needs no further check."""
@@ -102,9 +104,18 @@ class ProbeRunner:
             overrun = loop.time() - started - probe.timeout
             if reason is not None and is_too_late(probe, overrun):
                 continue  # the loop was blocked while the check ran
-            self._record(reason, loop.time())
+            if reason is None or self._counts(started):
+                self._record(reason, loop.time())
             self.due = started + self.health.pause
         self.due = None
+
+    def _counts(self, started: float) -> bool:
+        """Return whether a failure counts: once a period, however often it is checked."""
+        if started < self._counts_from:
+            return False
+        is_often = self.health.pause < self.health.probe.period
+        self._counts_from = started + self.health.probe.period if is_often else 0.0
+        return True
 
     def _host_was_suspended(self) -> bool:
         """Return whether the host was suspended since the last call."""

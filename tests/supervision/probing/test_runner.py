@@ -272,3 +272,36 @@ async def test_a_readiness_line_is_asked_for_only_until_it_is_printed():
     async with asyncio.timeout(120):
         await new_runner(Probe.line("^ready"), told, FakeProcess(last="ready")).run()
     assert told == [("ready",)]
+
+
+async def test_a_readiness_probe_is_fast_until_it_passes_and_then_keeps_its_period():
+    asked = []
+
+    def is_up():
+        asked.append(time.monotonic())
+        return len(asked) > 3
+
+    probe = Probe.call(is_up, purpose="readiness", period=60, failure_threshold=2)
+    told = []
+    runner = new_runner(probe, told)
+    task = asyncio.ensure_future(runner.run())
+    async with asyncio.timeout(20):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert told == [("ready",)], "three failures in one period count as one"
+    assert asked[-1] - asked[0] < 10
+    assert runner.due - asked[-1] > 50
+    await stop_probes([task])
+
+
+async def test_failures_before_readiness_count_once_a_period():
+    asked = []
+
+    def is_up():
+        asked.append(time.monotonic())
+        return False
+
+    probe = Probe.call(is_up, purpose="readiness", period=0.5, failure_threshold=3)
+    assert "is_up" in await decision(probe)
+    assert asked[-1] - asked[0] >= 1.0
+    assert len(asked) > 3
