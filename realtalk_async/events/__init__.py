@@ -77,7 +77,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         incident_size: integer, reason: text, uptime: number, traceback: text
     tool.called call_id: text, name: text, arguments: text
     tool.finished call_id: text, name: text, output: text, seconds: number,
-        failed: boolean
+        failed: boolean, error: text, blocked: number
     user.transcribed item_id: text, text: text
     user.transcription_failed item_id: text, reason: text
 """

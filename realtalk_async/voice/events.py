@@ -389,12 +389,23 @@ class ToolFinished(VoiceEvent):
     seconds: float
     """Duration of the call."""
     failed: bool = field(default=False, kw_only=True)
+    error: str = field(default="", kw_only=True)
+    """The traceback of the exception that it raised; the service does not receive it."""
+    blocked: float = field(default=0.0, kw_only=True)
+    """The longest time, in seconds, that it kept the event loop; 0 if that was short."""
 
     def log_entry(self) -> EventLogEntry:
         context: dict[str, object] = {"name": self.name, "output": self.output}
         context["seconds"] = round(self.seconds, 3)
+        if self.error:
+            context["error"] = self.error
+        if self.blocked:
+            context["blocked"] = round(self.blocked, 3)
         if self.failed:
             return _warning(SESSION, "Tool failed", **context)
+        if self.blocked:
+            what = "Tool blocked the event loop: without async it would run in a thread"
+            return _warning(SESSION, what, **context)
         return _info(SESSION, "Tool finished", **context)
 
     def __str__(self) -> str:

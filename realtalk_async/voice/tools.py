@@ -11,8 +11,10 @@ import asyncio
 import inspect
 import re
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import orjson
@@ -23,7 +25,7 @@ from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice.events import ToolFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Iterator
 
     from realtalk_async.voice.events import ToolCalled
     from realtalk_async.voice.protocol.messages import Message
@@ -32,6 +34,9 @@ ToolFunction: TypeAlias = Callable[..., object]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ARGUMENT = re.compile(r"\s{4,}\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)")
+BLOCKED = 0.5
+"""Seconds in the event loop without a pause that are told as blocking."""
+
 _CANCEL_TIMEOUT = 1.0  # seconds that a cancelled tool has to end
 
 
@@ -264,17 +269,27 @@ class Toolbox:
         self, call: ToolCalled, done: Callable[[ToolFinished], None]
     ) -> None:
         started = time.monotonic()
-        output, failed = await self._call(call)
-        seconds = time.monotonic() - started
-        done(ToolFinished(call.call_id, call.name, output, seconds, failed=failed))
+        timer = _StepTimer()
+        output, failed, error = await self._call(call, timer)
+        done(
+            ToolFinished(
+                call.call_id,
+                call.name,
+                output,
+                time.monotonic() - started,
+                failed=failed,
+                error=error,
+                blocked=timer.longest if timer.longest >= BLOCKED else 0.0,
+            )
+        )
 
-    async def _call(self, call: ToolCalled) -> tuple[str, bool]:
-        """Return the tool's output or its error, and whether the call failed."""
+    async def _call(self, call: ToolCalled, timer: _StepTimer) -> tuple[str, bool, str]:
+        """Return the answer for the service, whether the call failed, and a traceback."""
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return f"error: there is no tool {call.name!r}; known: {known}", True
-        task = asyncio.create_task(_run_tool(tool, call.arguments or "{}"))
+            return f"error: there is no tool {call.name!r}; known: {known}", True, ""
+        task = asyncio.create_task(_run_tool(tool, call.arguments or "{}", timer))
         self._keep(task)
         try:
             await asyncio.wait([task], timeout=tool.timeout)
@@ -290,22 +305,91 @@ class Toolbox:
             await asyncio.wait(set(self._running), timeout=_CANCEL_TIMEOUT)
 
 
-async def _run_tool(tool: Tool, arguments: str) -> str:
-    return _as_text(await cast("Awaitable[object]", tool.call(arguments)))
+class _StepTimer:
+    """Measures the longest step of a tool: the time that it keeps the event loop."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def run(self, tool: Tool, arguments: str) -> object:
+        """Call the tool and await its result."""
+        began = time.monotonic()
+        made = cast("Awaitable[object]", tool.call(arguments))
+        self._note(began)
+        return await _Steps(made, self._note)
+
+    def _note(self, began: float) -> None:
+        self.longest = max(self.longest, time.monotonic() - began)
 
 
-def _result_of(task: asyncio.Task[str], timeout: float) -> tuple[str, bool]:
-    """Return the tool's output or its error, and whether the call failed."""
+class _Steps:
+    """An awaitable that tells when each step of another one began, once it is over."""
+
+    def __init__(self, inner: Awaitable[object], note: Callable[[float], None]) -> None:
+        self._inner = inner
+        self._note = note
+
+    def __await__(self) -> Generator[object, object, object]:
+        steps = self._inner.__await__()
+        resume: Callable[[], object] = lambda: next(steps)  # noqa: E731 - replaced below
+        while True:
+            began = time.monotonic()
+            try:
+                waits_for = resume()
+            except StopIteration as end:
+                return end.value
+            finally:
+                self._note(began)
+            try:
+                value = yield waits_for
+                resume = partial(_send, steps, value)
+            except GeneratorExit:
+                _close(steps)
+                raise
+            except BaseException as error:  # noqa: BLE001 - a cancellation, for the tool
+                resume = partial(_throw, steps, error)
+
+
+def _send(steps: Iterator[object], value: object) -> object:
+    return (
+        cast("Generator[object, object, object]", steps).send(value)
+        if hasattr(steps, "send")
+        else next(steps)
+    )
+
+
+def _throw(steps: Iterator[object], error: BaseException) -> object:
+    if not hasattr(steps, "throw"):
+        raise error
+    return cast("Generator[object, object, object]", steps).throw(error)
+
+
+def _close(steps: Iterator[object]) -> None:
+    if hasattr(steps, "close"):
+        cast("Generator[object, object, object]", steps).close()
+
+
+async def _run_tool(tool: Tool, arguments: str, timer: _StepTimer) -> str:
+    return _as_text(await timer.run(tool, arguments))
+
+
+def _result_of(task: asyncio.Task[str], timeout: float) -> tuple[str, bool, str]:
+    """Return the answer for the service, whether the call failed, and a traceback."""
     if not task.done():
-        return f"error: no result within {timeout:g} s", True
+        return f"error: no result within {timeout:g} s", True, ""
     if task.cancelled():
-        return "error: the tool was cancelled", True
+        return "error: the tool was cancelled", True, ""
     error = task.exception()
-    return (task.result(), False) if error is None else (_as_error(error), True)
+    if error is None:
+        return task.result(), False, ""
+    return _answer_to(error), True, "".join(traceback.format_exception(error))
 
 
-def _as_error(error: BaseException) -> str:
-    return f"error: {type(error).__name__}: {error}"
+def _answer_to(error: BaseException) -> str:
+    """Return what the service is told: it reads errors of a program to the user."""
+    if type(error).__module__.startswith("pydantic"):  # its arguments: it can mend them
+        return f"error: {type(error).__name__}: {error}"
+    return "error: the tool failed"
 
 
 def _as_text(result: object) -> str:

@@ -210,8 +210,8 @@ async def test_failed_calls_are_an_error_for_the_model():
     tools = [Tool.of(tool, timeout=0.01) for tool in (hangs, will_not_end)]
     toolbox = Toolbox([breaks, times_out, is_cancelled, *tools])
     errors = {
-        "breaks": "error: LookupError: no such place",
-        "times_out": "error: TimeoutError: the sensor is slow",
+        "breaks": "error: the tool failed",
+        "times_out": "error: the tool failed",
         "is_cancelled": "error: the tool was cancelled",
         "hangs": "error: no result within 0.01 s",
         "will_not_end": "error: no result within 0.01 s",
@@ -259,3 +259,77 @@ async def test_a_function_that_is_not_async_runs_in_a_thread():
     waiter = Tool.of(Waiter(), name="waiter")
     call = cast("Awaitable[str]", waiter.call('{"guests": 3}'))
     assert await call == "waiting for 3"
+
+
+async def test_the_log_has_the_traceback_that_the_model_does_not_get():
+
+    def breaks() -> str:
+        raise LookupError("/home/me/secret.db: no such place")
+
+    async def breaks_later() -> str:
+        await asyncio.sleep(0)
+        raise OSError("/home/me/secret.db: no such place")
+
+    toolbox = Toolbox([breaks, breaks_later])
+    for name in "breaks", "breaks_later":
+        result = await finish(toolbox, name)
+        assert result.output == "error: the tool failed"
+        assert "secret.db" in result.error
+        assert "Traceback" in result.error
+        entry = result.log_entry()
+        assert (entry.level, entry.message) == ("WARNING", "Tool failed")
+        assert "secret.db" in entry.context["error"]
+
+
+async def test_a_tool_that_blocks_the_event_loop_is_told_with_the_time():
+
+    async def blocks() -> str:
+        await asyncio.sleep(0)
+        time.sleep(0.6)
+        return "done"
+
+    async def waits() -> str:
+        await asyncio.sleep(0.6)
+        return "done"
+
+    def sleeps() -> str:
+        time.sleep(0.6)
+        return "done"
+
+    toolbox = Toolbox([blocks, waits, sleeps])
+    result = await finish(toolbox, "blocks")
+    assert (result.output, result.failed) == ("done", False)
+    assert result.blocked >= 0.6
+    entry = result.log_entry()
+    assert entry.level == "WARNING"
+    assert "blocked the event loop" in entry.message
+    for name in "waits", "sleeps":
+        assert (await finish(toolbox, name)).blocked == 0
+
+
+async def test_a_measured_tool_is_cancelled_and_may_use_timeouts_as_any_other():
+
+    async def limited() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "in time"
+        return "never"
+
+    async def cleans_up() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+        return "never"
+
+    cleaned = []
+    toolbox = Toolbox([limited, Tool.of(cleans_up, timeout=0.01)])
+    assert (await finish(toolbox, "limited")).output == "in time"
+    assert (await finish(toolbox, "cleans_up")).failed
+    async with asyncio.timeout(10):
+        while not cleaned:
+            await asyncio.sleep(0.005)
+    await toolbox.aclose()
