@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
+from realtalk_async.supervision.probing.runner import note_pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -97,6 +100,8 @@ class Runner:
         handled = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
         for number in handled:
             loop.add_signal_handler(number, self._on_signal, number)
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         try:
             await self._supervise()
             await self._print_rest_unless_killed()
@@ -229,12 +234,28 @@ class Runner:
             self._killed.set()
             self._kill_all()
 
+    def _suspend(self) -> None:
+        """Stop all processes and this one, as a shell's job; continue them with it."""
+        began = time.monotonic()
+        self._send_to_all(signal.SIGSTOP)
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGTSTP)  # the default action stops
+        # To this thread: it stops before the next statement.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        note_pause(time.monotonic() - began)
+        self._send_to_all(signal.SIGCONT)
+
     def _kill_all(self) -> None:
         """Kill all living processes; a manager that closes restarts none."""
+        self._send_to_all(signal.SIGKILL)
+
+    def _send_to_all(self, number: int) -> None:
+        """Send a signal to the groups of all living processes."""
         for one in self._manager.processes.values() if self._manager else ():
             is_alive = one.status == "running" or one.state is State.STOPPING
             if is_alive and one.pid is not None:
-                process_groups.send_signal(one.pid, signal.SIGKILL)
+                process_groups.send_signal(one.pid, number)
 
     def _end(self, code: int) -> None:
         """End the run; the first reason gives the exit code."""

@@ -144,13 +144,22 @@ class ProbeRunner:
             )
 
 
+_paused = [0.0]
+"""The seconds that the app and its children have been stopped together, as by Ctrl-Z."""
+
+
+def note_pause(seconds: float) -> None:
+    """Record that the app and its children were stopped: no probe judges that time."""
+    _paused[0] += seconds
+
+
 def _suspended_time() -> float:
-    """Return the seconds that the host has been suspended since it booted."""
+    """Return the seconds that the host has been suspended since it booted, or the app."""
     try:
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     except (AttributeError, OSError):  # not on Linux
-        return 0.0
-    return since_boot - time.clock_gettime(time.CLOCK_MONOTONIC)
+        return _paused[0]
+    return since_boot - time.clock_gettime(time.CLOCK_MONOTONIC) + _paused[0]
 
 
 def _is_cancelling() -> bool:
