@@ -74,6 +74,35 @@ def test_examples_run(name, tmp_path):
     assert run("-W", "error", str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_with_the_lifespan_ends_when_its_child_is_lost(tmp_path, workers):
+    """Of two server processes each ends; uvicorn itself begins them again."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    words = ["-m", "uvicorn", "fastapi_lifespan:app", "--port", "0"]
+    words += ["--app-dir", str(ROOT / "examples"), "--workers", str(workers)]
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env=os.environ | {"WORKER": "echo broken >&2; exit 3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        if workers == 1:
+            output = server.communicate(timeout=120)[0]
+            assert server.returncode == -signal.SIGTERM
+        else:
+            output = ""
+            while "died" not in output:
+                output += server.stdout.readline()
+            server.terminate()
+            output += server.communicate(timeout=120)[0]
+    assert re.search(r"broken; gave up on 'worker-\d+'", output)
+    assert "Shutting down: worker-" in (tmp_path / "app.log").read_text()
+
+
 def test_the_pytest_harness_passes(tmp_path):
     """The project has no other files and uses pytest-asyncio in strict mode."""
     shutil.copy(ROOT / "examples" / "test_harness.py", tmp_path)
