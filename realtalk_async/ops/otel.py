@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from realtalk_async import arguments
 from realtalk_async.ops import metrics as catalogue
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision import ProcessManager
     from realtalk_async.voice import Stream
+
+
+Observe = Callable[["CallbackOptions"], "Iterable[Observation]"]
+
+_sources: WeakKeyDictionary[MeterProvider, dict[str, list[Observe]]] = (
+    WeakKeyDictionary()
+)
+"""By provider and metric, what its one instrument observes: a second one is ignored."""
+
+
+_managers: WeakKeyDictionary[MeterProvider, set[ProcessManager]] = WeakKeyDictionary()
+"""By provider, the managers whose processes are exported: each process once."""
 
 
 @contextlib.asynccontextmanager
@@ -66,17 +80,30 @@ async def export_metrics(
             "OpenTelemetry's API is needed: pip install 'realtalk-async[otel]'"
         ) from exc
     meter = metrics.get_meter("realtalk_async", meter_provider=provider)
-    metrics_of_app = (*catalogue.SUPERVISION, *(catalogue.VOICE if stream else ()))
+    provider = provider or metrics.get_meter_provider()
+    managers = _managers.setdefault(provider, set())
+    is_new = manager not in managers  # several sessions may share a manager
+    managers.add(manager)
+    metrics_of_app = (
+        *(catalogue.SUPERVISION if is_new else ()),
+        *(catalogue.VOICE if stream else ()),
+    )
     async with Collector(manager, stream) as collector:
-        _create_instruments(meter, collector, metrics_of_app)
+        sources = _sources.setdefault(provider, {})
+        _create_instruments(meter, collector, metrics_of_app, sources)
         try:
             yield collector
         finally:
             collector.registry.on_observation = None
+            if is_new:
+                managers.discard(manager)
 
 
 def _create_instruments(
-    meter: Meter, collector: Collector, metrics: Iterable[catalogue.Metric]
+    meter: Meter,
+    collector: Collector,
+    metrics: Iterable[catalogue.Metric],
+    sources: dict[str, list[Observe]],
 ) -> None:
     histograms: dict[catalogue.Metric, Histogram] = {}
     exported: set[catalogue.Metric] = set()
@@ -94,16 +121,30 @@ def _create_instruments(
             if metric.kind == "counter"
             else meter.create_observable_gauge
         )
-        callback = functools.partial(_observe, collector, metric, exported)
+        observe = functools.partial(_observe, collector, metric, exported)
+        if metric.name in sources:
+            sources[metric.name].append(observe)
+            continue
+        sources[metric.name] = [observe]
+        callback = functools.partial(_observe_all, sources[metric.name])
         create(metric.name, [callback], unit=metric.unit, description=metric.help)
 
     def record(
         metric: catalogue.Metric, labels: catalogue.Labels, value: float
     ) -> None:
         attributes = dict(zip(metric.labels, labels, strict=True))
-        histograms[metric].record(value, attributes)
+        if metric in histograms:
+            histograms[metric].record(value, attributes)
 
     collector.registry.on_observation = record
+
+
+def _observe_all(
+    sources: list[Observe], options: CallbackOptions
+) -> Iterable[Observation]:
+    """Yield the values of all apps that share a provider."""
+    for observe in sources:
+        yield from observe(options)
 
 
 def _observe(

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import REGISTRY
 
-from realtalk_async import RestartPolicy
+from realtalk_async import ProcessManager, RestartPolicy
 from realtalk_async.ops import export_metrics
 from realtalk_async.ops import metrics as catalogue
 from realtalk_async.testing import programs
@@ -125,3 +125,20 @@ def test_a_collector_loads_neither_exporter_nor_the_voice_package():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=240
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+async def test_two_exports_on_one_provider_are_both_counted_and_a_manager_once(
+    logger, manager, reader, provider
+):
+    async with (
+        ProcessManager(logger, guard=False) as other,
+        export_metrics(manager, provider=provider),
+        export_metrics(manager, provider=provider),
+        export_metrics(other, provider=provider),
+    ):
+        for one, name in (manager, "one"), (other, "two"):
+            process = await one.start(name, programs.exits(0), restart="temporary")
+            await process.wait()
+        points = await read(reader)
+    assert points["realtalk.process.exits", "finished", "one"].value == 1
+    assert points["realtalk.process.exits", "finished", "two"].value == 1
