@@ -75,6 +75,7 @@ class Connection:
         self._closing = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._is_publishing = False
 
     # --- The websocket ------------------------------------------------------------
 
@@ -158,9 +159,15 @@ class Connection:
 
     def update(self) -> None:
         """Publish the events of the session, wake its tasks, and set its timer."""
+        if self._is_publishing:
+            return  # a subscriber acts; the call that publishes goes on after it
         session = self.session
-        for event in session.events_received():
-            self.bus.publish(event)
+        self._is_publishing = True
+        try:
+            for event in session.events_received():
+                self.bus.publish(event)
+        finally:
+            self._is_publishing = False
         if session.has_message:
             self._has_message.set()
         if session.playback.queued:

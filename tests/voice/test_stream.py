@@ -1183,6 +1183,31 @@ async def test_a_manager_that_closes_ends_the_session(peer, tmp_path, make):
                 await running
 
 
+async def test_all_subscribers_get_the_events_in_order_although_one_acts_on_them(
+    peer, make
+):
+    stream, kinds = make(peer.url), []
+
+    def go_on(event):
+        if event.kind == "response.finished" and kinds.count(event.kind) < 2:
+            stream.send_text(QUESTION, trigger_response=True)
+
+    stream.subscribe(go_on)
+    stream.subscribe(lambda event: kinds.append(event.kind))
+    async with stream:
+        stream.send_text(QUESTION, trigger_response=True)
+        with anyio.fail_after(20):
+            while kinds.count("response.finished") < 3:
+                await stream.wait_for_response(20)
+    told = [
+        kind
+        for kind in kinds
+        if kind in {"response.requested", "response.started", "response.finished"}
+    ]
+    turn = ["response.requested", "response.started", "response.finished"]
+    assert told == turn * 3
+
+
 async def test_a_subscriber_may_interrupt_at_an_interruption(peer, make):
     """The response has ended by then, so this is no endless loop."""
     stream = make(peer.url, speaker=["sh", "-c", "exec cat >/dev/null"])
