@@ -316,7 +316,7 @@ def several(
     if not isinstance(one, tuple | list) and (
         isinstance(one, str | bytes | Mapping) or not isinstance(one, Iterable)
     ):
-        raise _no_list(argument, one, check, of)
+        raise _no_list(argument, cast("object", value), check, of)
     found = tuple(value)
     for index, each in enumerate(found):
         check(f"{argument}[{index}]", each)

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import (
@@ -184,7 +184,8 @@ def command_for(
     if env is not None:  # as in asyncio, env replaces the whole environment
         changes = {**dict.fromkeys(os.environ), **env}
     program = os.fsdecode(argv[0])
-    if is_shell_line(program, cwd, (env or {}).get("PATH")):
+    own_path = cast("Mapping[str, object]", env or {}).get("PATH")
+    if is_shell_line(program, cwd, own_path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     return Command(
         *map(os.fsdecode, argv),
