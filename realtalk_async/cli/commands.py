@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from realtalk_async.cli.parsing.click_commands import (
+    CannotRun,
     Commands,
     RunCommand,
+    read_address,
     refuse_command,
 )
 
@@ -143,41 +145,33 @@ def run(
     from realtalk_async.exceptions import RealtalkError
 
     try:
-        spec = _load_spec(ctx, file, names, options)
+        load = _loader(ctx, file, names, options)
+        spec = load(None)
         if options["check"]:
             _print_check(spec)
             return
         for notice in spec.notices:
             click.echo(str(notice), err=True)
-        code = _run(spec, options)
+        code = _run(spec, options, None if spec.is_single_command else load)
     except CommandNotFound as exc:
         click.echo(str(exc), err=True)
         sys.exit(exc.code)
     except OSError as exc:
         place = f"{exc.filename}: " if exc.filename else ""
-        raise _CannotRun(f"{place}{exc.strerror or exc}") from exc
+        raise CannotRun(f"{place}{exc.strerror or exc}") from exc
     except (RealtalkError, ImportError) as exc:
-        raise _CannotRun(str(exc)) from exc
+        raise CannotRun(str(exc)) from exc
     sys.stdout.flush()
     sys.exit(code)
 
 
-class _CannotRun(click.ClickException):
-    """Nothing was run; the message tells why."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's
-        """Print the message alone: each of its lines begins with its place."""
-        click.echo(self.message, err=True, file=file)
-
-
-def _load_spec(
+def _loader(
     ctx: click.Context,
     file: str | None,
     names: tuple[str, ...],
     options: dict[str, Any],
-) -> AppSpec:
+) -> Callable[[AppSpec | None], AppSpec]:
+    """Return a function that loads the spec, also again while its processes run."""
     from realtalk_async.cli.config import loader
     from realtalk_async.cli.config.spec import select
 
@@ -185,7 +179,7 @@ def _load_spec(
     if ctx.meta["is_command"]:
         if file is not None or not ctx.meta["command"]:
             raise click.UsageError("give either a FILE or -- COMMAND...")
-        return loader.load_command(ctx.meta["command"], restart)
+        return lambda _: loader.load_command(ctx.meta["command"], restart)
     found = file or loader.find_file(os.getcwd())
     if found is None:
         raise click.UsageError(
@@ -193,8 +187,10 @@ def _load_spec(
             "after --, as in: realtalk-async run -- sleep 10"
         )
     refuse_command([found, *names])
-    spec = loader.load_file(found, restart, options["port"], options["env_file"])
-    return select(spec, names)
+    port, env_file = options["port"], options["env_file"]
+    return lambda running: select(
+        loader.load_file(found, restart, port, env_file, running), names
+    )
 
 
 def _print_check(spec: AppSpec) -> None:
@@ -209,17 +205,11 @@ def _print_check(spec: AppSpec) -> None:
         click.echo(f"warning: {line}", err=True)
 
 
-def _address(text: str) -> tuple[str, int]:
-    """Return host and port of ``9464``, ``0.0.0.0:9464`` or ``[::]:9464``."""
-    host, _, port = text.rpartition(":")
-    if not (port.isdecimal() and int(port) < 65536):
-        raise click.BadParameter(
-            f"{text!r} is neither a PORT nor HOST:PORT, such as 9464"
-        )
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def _run(spec: AppSpec, options: dict[str, Any]) -> int:
+def _run(
+    spec: AppSpec,
+    options: dict[str, Any],
+    load: Callable[[AppSpec], AppSpec] | None,
+) -> int:
     from realtalk_async.cli.line_format import wants_colour
     from realtalk_async.cli.runner import RunOptions
     from realtalk_async.cli.runner import run as run_spec
@@ -230,9 +220,9 @@ def _run(spec: AppSpec, options: dict[str, Any]) -> int:
         stamp=options["stamp"],
         quiet=options["quiet"],
         control=not options["no_control"],
-        metrics=options["metrics"] and _address(options["metrics"]),
+        metrics=options["metrics"] and read_address(options["metrics"]),
     )
-    return run_spec(spec, run_options)
+    return run_spec(spec, run_options, load)
 
 
 # ---- running apps
@@ -380,6 +370,20 @@ def restart(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
 def stop(name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Stop the process NAME by its stop ladder; it is not restarted."""
     _send(method="stop", name=name, **options)
+
+
+@main.command(short_help="Apply the changed file of a run.")
+@_app_options
+def reload(app: str | None, *, as_json: bool) -> None:
+    """Have `run FILE` read its file again, and apply and show the difference."""
+    from realtalk_async.cli.inspect import print_reload
+    from realtalk_async.exceptions import InvalidConfiguration
+
+    with _errors_as_messages():
+        try:
+            sys.exit(print_reload(app, as_json=as_json))
+        except InvalidConfiguration as exc:
+            raise CannotRun(f"{exc}\nnothing was changed") from exc
 
 
 @main.command(short_help="Show a live view of an app.")

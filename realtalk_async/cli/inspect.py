@@ -26,6 +26,7 @@ from realtalk_async.control.sockets import (
     command_of,
     is_suspended,
 )
+from realtalk_async.supervision.specs.difference import NOT_STARTED
 from realtalk_async.times import format_hms
 
 if TYPE_CHECKING:
@@ -70,6 +71,26 @@ def print_response(request: Request, app: str | None, *, as_json: bool) -> None:
             _print_json(item)
         else:
             _PRINTERS[request.method](cast("JsonObject", item))
+
+
+def print_reload(app: str | None, *, as_json: bool) -> int:
+    """
+    Have the only app that fits read its file again; print what happens to each process.
+
+    Returns:
+        1 if a process could not be started, otherwise 0.
+
+    Raises:
+        ControlUnavailable: If no app fits, or the app has no file.
+        InvalidConfiguration: If there is a mistake in the file; nothing has changed.
+    """
+    lines = find_app(app=app).reload()
+    for name, what in lines.items():
+        if as_json:
+            _print_json({"name": name, "what": what})
+        else:
+            _print_line(f"{name}: {what}")
+    return int(any(what.startswith(NOT_STARTED) for what in lines.values()))
 
 
 def print_apps(app: str | None, *, as_json: bool) -> None:

@@ -62,13 +62,18 @@ class LineFormatter:
     def __init__(
         self, names: Iterable[str], *, colour: bool = False, stamp: Stamp = "time"
     ) -> None:
-        known = list(names)
-        self._width = max(map(len, [*known, SYSTEM]))
         self._colour = colour
         self._stamp: Stamp = stamp
-        self._colours = {
-            name: COLOURS[place % len(COLOURS)] for place, name in enumerate(known)
-        }
+        self._width = len(SYSTEM)
+        self._colours: dict[str, int] = {}
+        self.add(names)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Give further names the next colours; those that are known keep theirs."""
+        for name in names:
+            self._width = max(self._width, len(name))
+            place = len(self._colours) % len(COLOURS)
+            self._colours.setdefault(name, COLOURS[place])
 
     def line(self, name: str, line: OutputLine) -> bytes:
         """Return a line of a process, without its end."""

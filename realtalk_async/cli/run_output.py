@@ -15,7 +15,7 @@ from realtalk_async.supervision.output.states import limit_states
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from datetime import datetime
 
     from realtalk_async.cli.config.spec import AppSpec
@@ -91,6 +91,8 @@ class RunOutput:
         self._is_single_command = spec.is_single_command
         names = [process.name for process in spec.processes]
         self._formatter = LineFormatter(names, colour=colour, stamp=stamp)
+        self._printed: dict[str, ManagedProcess] = {}
+        """The process whose output each printer prints."""
         self._quiet = quiet
         self._continuation = Continuation()
         self._writer = OutputWriter(on_broken)
@@ -107,10 +109,15 @@ class RunOutput:
             stdout = process.follow_bytes("stdout")
             stderr = process.follow_bytes("stderr")
             self._printers[name] = self._start(self._pass_through(stdout, stderr))
-        elif name not in self._printers or self._printers[name].done():
+        elif self._printed.get(name) is not process or self._printers[name].done():
+            self._printed[name] = process
             self._printers[name] = self._start(
                 self._print_lines(name, limit_states(process.follow()))
             )
+
+    def add_processes(self, names: Iterable[str]) -> None:
+        """Give further processes a colour, and their names room."""
+        self._formatter.add(names)
 
     def report(self, event: events.Event, process: ManagedProcess | None) -> None:
         """Print a notice about an event, if users want to know of it."""

@@ -56,6 +56,14 @@ class RunSummary:
         self._deaths: dict[str, events.ProcessExited] = {}
         """The newest death of each process; the event of its exit."""
 
+    def replace_processes(self, spec: AppSpec, ended: Iterable[str]) -> None:
+        """Take the processes of a changed spec; forget the failures of those that end."""
+        self._processes = {one.name: one for one in spec.processes}
+        for name in ended:
+            self._reasons.pop(name, None)
+            self._deaths.pop(name, None)
+            self._started.discard(name)
+
     def note(self, event: events.Event) -> None:
         """Take what an event says about the end of a process."""
         match event:

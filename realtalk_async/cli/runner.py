@@ -9,31 +9,50 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.cli import exit_codes
 from realtalk_async.cli.run_output import RunOutput, is_failure
 from realtalk_async.cli.run_summary import RunSummary
-from realtalk_async.exceptions import GaveUp, RealtalkError
+from realtalk_async.concurrency.daemon_thread import call_in_thread
+from realtalk_async.exceptions import GaveUp, InvalidConfiguration, RealtalkError
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
 from realtalk_async.supervision.probing.runner import note_pause
+from realtalk_async.supervision.specs.difference import UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
     from pathlib import Path
 
-    from realtalk_async.cli.config.spec import AppSpec, ProcessSpec
+    from realtalk_async.cli.config.spec import AppSpec
     from realtalk_async.cli.line_format import Stamp
+    from realtalk_async.supervision import Difference
 
 CONTROL_DELAY = 0.05
 """Seconds before a single command gets a control socket: a short one needs none."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""They stop all processes, unless they were ignored at the start, as under nohup."""
+"""
+They stop all processes, unless they were ignored at the start, as under nohup; SIGHUP has
+the file read again, if there is one and the terminal is still there.
+"""
+
+TURNS = 10
+"""Turns of the event loop after which the manager knows all processes of a list."""
+
+SETTINGS = (
+    "strategy",
+    "check_interval",
+    "max_restarts",
+    "window",
+    "shutdown_timeout",
+)
+"""What a file says about all processes together: it is fixed while they run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +71,32 @@ class RunOptions:
     """Host and port of ``/metrics``, ``/healthz`` and ``/readyz``."""
 
 
-def run(spec: AppSpec, options: RunOptions) -> int:
-    """Run all processes of a spec until they have ended; return the exit code."""
+def run(
+    spec: AppSpec,
+    options: RunOptions,
+    load: Callable[[AppSpec], AppSpec] | None = None,
+) -> int:
+    """
+    Run all processes of a spec until they have ended; return the exit code.
+
+    Args:
+        spec: The processes.
+        options: How to run them.
+        load: Reads the file of the spec again, given what it said last; None if there is
+            no file. It is called in a thread.
+    """
 
     # A Python program keeps what it prints to a pipe for itself until it has 8 KiB.
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
     async def run() -> int:
-        return await Runner(spec, options).run()
+        return await Runner(spec, options, load).run()
 
     return asyncio.run(run())
+
+
+class CannotReload(InvalidConfiguration):
+    """The file of a run cannot be read again."""
 
 
 class Runner:
@@ -71,11 +106,19 @@ class Runner:
     Args:
         spec: The processes.
         options: How to run them.
+        load: Reads the file of the spec again, see `run`.
     """
 
-    def __init__(self, spec: AppSpec, options: RunOptions) -> None:
+    def __init__(
+        self,
+        spec: AppSpec,
+        options: RunOptions,
+        load: Callable[[AppSpec], AppSpec] | None = None,
+    ) -> None:
         self._spec = spec
         self._options = options
+        self._load = load
+        self._had_terminal = has_terminal()
         self._manager: ProcessManager | None = None
         self._output = RunOutput(
             spec,
@@ -92,14 +135,22 @@ class Runner:
         self._code: int | None = None
         self._has_failed = False
         self._log_to_report: Path | None = None
-        self._unstarted = len(spec.processes)
+        self._lost = ""
+        """The process that the exit code is about."""
+        self._starting = 0
+        """The lists of processes of which some may not have started yet."""
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[dict[str, str]]] = set()
 
     async def run(self) -> int:
         """Run all processes, and return the exit code."""
         loop = asyncio.get_running_loop()
         handled = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
         for number in handled:
-            loop.add_signal_handler(number, self._on_signal, number)
+            if number == signal.SIGHUP:
+                loop.add_signal_handler(number, self._on_hangup)
+            else:
+                loop.add_signal_handler(number, self._on_signal, number)
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
             loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         try:
@@ -155,18 +206,33 @@ class Runner:
         self, manager: ProcessManager, until: Coroutine[None, None, object]
     ) -> None:
         """Start all processes, and return when *until* does."""
-        starts = [
-            asyncio.create_task(self._start(manager, process))
-            for process in self._spec.processes
-        ]
+        start = asyncio.create_task(self._start_all(manager))
         try:
-            await asyncio.sleep(0)  # then the manager knows all critical processes
+            for _ in range(TURNS):  # then the manager knows all critical processes
+                await asyncio.sleep(0)
             async with _systemd_notifications(manager):
                 await until
         finally:
-            for start in starts:
-                start.cancel()
-            await asyncio.wait(starts)
+            tasks = [start, *self._reloads]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _start_all(self, manager: ProcessManager) -> None:
+        try:
+            await self._apply(manager, self._spec)
+        except RealtalkError as exc:
+            self._output.print_notice(str(exc), bad=True)
+            self._end(exit_codes.INVALID)
+
+    async def _apply(self, manager: ProcessManager, spec: AppSpec) -> Difference:
+        """Have the manager run the processes of a spec; the run does not end meanwhile."""
+        self._starting += 1
+        try:
+            return await manager.apply(spec.children)
+        finally:
+            self._starting -= 1
+            self._end_if_all_are_settled()
 
     async def _wait_with_late_control(self, manager: ProcessManager) -> None:
         """Wait for the end; a control socket would take time of a short command."""
@@ -198,30 +264,88 @@ class Runner:
                 from realtalk_async.control import ControlUnavailable, serve_control
 
                 try:
-                    await stack.enter_async_context(serve_control(manager))
+                    serving = serve_control(
+                        manager, on_reload=self.reload if self._load else None
+                    )
+                    await stack.enter_async_context(serving)
                 except ControlUnavailable as exc:
                     self._output.print_notice(f"no control socket: {exc}", bad=True)
             yield
 
-    async def _start(self, manager: ProcessManager, process: ProcessSpec) -> None:
-        with contextlib.suppress(RealtalkError):  # events report it
-            await manager.start(
-                process.name,
-                process.command,
-                restart=process.restart,
-                critical=process.critical,
-                depends_on=process.depends_on,
-                binds_to=process.binds_to,
-                devices=process.devices,
-                device_patience=process.device_patience,
-                oneshot=process.oneshot,
-                probes=process.probes,
-                ladder=process.ladder,
-                max_size=process.max_size,
-                containment=process.containment or self._spec.containment,
+    # ---- reload
+
+    async def reload(self) -> dict[str, str]:
+        """
+        Read the file again, and apply the difference.
+
+        Returns:
+            What has happened to each process, and to each changed setting of the manager.
+
+        Raises:
+            InvalidConfiguration: If there is a mistake in the file; nothing has changed.
+
+        Cancellation: The difference is applied all the same.
+        """
+        return await asyncio.shield(self._begin_reload())
+
+    def _begin_reload(self) -> asyncio.Task[dict[str, str]]:
+        task = asyncio.create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._finish_reload)
+        return task
+
+    def _finish_reload(self, task: asyncio.Task[dict[str, str]]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled() and isinstance(task.exception(), RealtalkError):
+            told = [*str(task.exception()).splitlines(), "reload: nothing was changed"]
+            for line in told:
+                self._output.print_notice(line, bad=True)
+
+    async def _reload(self) -> dict[str, str]:
+        manager = self._manager
+        if self._load is None or manager is None or self._ended.is_set():
+            raise CannotReload("this run has no file, or it ends already")
+        async with self._reloading:  # until the difference is decided
+            spec = await self._read(self._load)
+            difference = manager.compare(spec.children)
+            settings = changed_settings(self._spec, spec)
+            self._show(spec, difference, settings)
+            applying = asyncio.create_task(self._apply(manager, spec))
+            await asyncio.sleep(0)
+        return {**(await applying).lines(), **settings}
+
+    async def _read(self, load: Callable[[AppSpec], AppSpec]) -> AppSpec:
+        """Read the file in a thread: its file system may hang."""
+        try:
+            return await call_in_thread(
+                partial(load, self._spec), "realtalk-async file"
             )
-        self._unstarted -= 1
-        self._end_if_all_are_settled()
+        except OSError as exc:
+            place = exc.filename or self._spec.file
+            what = f"{place}: {exc.strerror or exc}"
+            raise CannotReload(what) from exc
+
+    def _show(
+        self, spec: AppSpec, difference: Difference, settings: dict[str, str]
+    ) -> None:
+        """Tell a difference before it is applied."""
+        self._spec = spec
+        self._output.add_processes(one.name for one in spec.processes)
+        self._summary.replace_processes(spec, difference.ending)
+        if self._lost in difference.ending and not self._ended.is_set():
+            self._code, self._lost = None, ""
+        told = difference.lines() | settings
+        lines = [f"{name}: {what}" for name, what in told.items() if what != UNCHANGED]
+        for line in (*map(str, spec.notices), *(lines or ["nothing has changed"])):
+            self._output.print_notice(f"reload: {line}")
+
+    def _on_hangup(self) -> None:
+        """Read the file again, unless the terminal is gone: then nobody is there."""
+        is_closed = self._had_terminal and not has_terminal()
+        if self._load is None or is_closed:
+            self._on_signal(signal.SIGHUP)
+        else:
+            _ = self._begin_reload()
 
     # ---- the end
 
@@ -264,7 +388,7 @@ class Runner:
         self._ended.set()
 
     def _end_if_all_are_settled(self) -> None:
-        if self._manager is None or self._unstarted:
+        if self._manager is None or self._starting:
             return
         if all(one.is_settled for one in self._manager.processes.values()):
             self._ended.set()
@@ -273,7 +397,7 @@ class Runner:
         """Take the exit code from a process that was given up."""
         if self._code is None and self._manager is not None:
             status = self._manager.processes[name].get_status()
-            self._code = exit_codes.of_loss(status)
+            self._code, self._lost = exit_codes.of_loss(status), name
 
     def _on_event(self, event: events.Event) -> None:
         assert self._manager is not None
@@ -313,6 +437,22 @@ class Runner:
         if self._log_to_report is not None:
             self._output.print_notice(f"the log is {self._log_to_report}", bad=True)
         await self._output.aclose()
+
+
+def changed_settings(old: AppSpec, new: AppSpec) -> dict[str, str]:
+    """Return a line for each setting of the manager that has changed, by its name."""
+    what = "changed: it takes effect when run is started again"
+    return {name: what for name in SETTINGS if getattr(old, name) != getattr(new, name)}
+
+
+def has_terminal() -> bool:
+    """Return whether there is a controlling terminal that was not hung up."""
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        os.close(os.open("/dev/tty", flags))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager

@@ -27,6 +27,7 @@ from realtalk_async.control.sockets import (
     connect_nowait,
     find_sockets,
 )
+from realtalk_async.exceptions import InvalidConfiguration, RealtalkError
 
 if TYPE_CHECKING:
     import os
@@ -140,6 +141,12 @@ def processes_of(status: JsonObject) -> list[JsonObject]:
     return cast("list[JsonObject]", status["processes"])
 
 
+def _error_of(failure: Failure) -> RealtalkError:
+    if failure.is_invalid:
+        return InvalidConfiguration(failure.error)
+    return ControlUnavailable(failure.error)
+
+
 class ControlClient:
     """
     Sends requests to one app.
@@ -204,6 +211,19 @@ class ControlClient:
         """Stop a process, if it runs, start it again, and return its status."""
         return self._get(Request("restart", name=name))
 
+    def reload(self) -> dict[str, str]:
+        """
+        Have the app read its file again and apply the difference.
+
+        Returns:
+            What has happened to each process, by its name.
+
+        Raises:
+            InvalidConfiguration: If there is a mistake in the file; nothing has changed.
+        """
+        items = cast("list[JsonObject]", list(self.send(Request("reload"))))
+        return {str(one["name"]): str(one["what"]) for one in items}
+
     def stop(self, name: str) -> JsonObject:
         """Stop a process without a restart, and return its status."""
         return self._get(Request("stop", name=name))
@@ -229,7 +249,7 @@ class ControlClient:
         except OSError as exc:
             raise ControlUnavailable(f"no app answers at {self.path}: {exc}") from exc
         if isinstance(line, Failure):
-            raise ControlUnavailable(line.error)
+            raise _error_of(line)
 
     def _responses(
         self, connection: socket.socket, request: Request
@@ -286,7 +306,7 @@ class ControlClient:
         finally:
             writer.close()
         if isinstance(line, Failure):
-            raise ControlUnavailable(line.error)
+            raise _error_of(line)
 
     async def _connect_async(self) -> socket.socket:
         deadline = time.monotonic() + ANSWER_TIMEOUT

@@ -11,7 +11,7 @@ from realtalk_async.exceptions import RealtalkError, UnknownProcess
 from realtalk_async.supervision.output.states import limit_states
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from realtalk_async.control.protocol import JsonObject, Request
     from realtalk_async.supervision import (
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
 
     Handler = Callable[[Request], AsyncGenerator[object]]
+    ReloadFunction = Callable[[], Awaitable[Mapping[str, str]]]
 
 MEASURED = 0.05
 """Seconds by which two measurements of the same time may differ."""
@@ -47,11 +48,18 @@ class RequestHandlers:
     Args:
         manager: The manager.
         app: Identifies this app; ready for JSON.
+        on_reload: See `serve_control`.
     """
 
-    def __init__(self, manager: ProcessManager, app: JsonObject) -> None:
+    def __init__(
+        self,
+        manager: ProcessManager,
+        app: JsonObject,
+        on_reload: ReloadFunction | None = None,
+    ) -> None:
         self._manager = manager
         self._app = app
+        self._on_reload = on_reload
         self._handlers: dict[str, Handler] = {
             "ps": self._ps,
             "watch": self._watch,
@@ -61,6 +69,7 @@ class RequestHandlers:
             "explain": self._explain,
             "restart": self._restart,
             "stop": self._stop,
+            "reload": self._reload,
         }
 
     def handle(self, request: Request) -> AsyncGenerator[object]:
@@ -167,6 +176,15 @@ class RequestHandlers:
 
     async def _stop(self, request: Request) -> AsyncGenerator[object]:
         yield (await self._manager.stop(str(request.name))).to_dict()
+
+    async def _reload(self, _request: Request) -> AsyncGenerator[object]:
+        if self._on_reload is None:
+            raise RequestRefused(
+                "this app has no file that it could read again: 'realtalk-async run FILE' "
+                "has one, and an app that passes on_reload to serve_control"
+            )
+        for name, what in (await self._on_reload()).items():
+            yield {"name": name, "what": what}
 
 
 class Differ:

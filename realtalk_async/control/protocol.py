@@ -27,7 +27,17 @@ MAX_LINES = 10_000
 MIN_PERIOD = 0.1
 """Seconds between two items of a watch, at least."""
 
-METHODS = ("ps", "watch", "tail", "logs", "history", "explain", "restart", "stop")
+METHODS = (
+    "ps",
+    "watch",
+    "tail",
+    "logs",
+    "history",
+    "explain",
+    "restart",
+    "stop",
+    "reload",
+)
 NEED_A_NAME = ("tail", "explain", "restart", "stop")
 
 
@@ -45,6 +55,7 @@ class Request:
     explain     why a process is in its state, and its last failure
     restart     stop a process, if it runs, and start it again
     stop        stop a process without a restart
+    reload      read the file of the app again, and apply the difference
     =========== ================================================================
 
     Raises:
@@ -126,6 +137,8 @@ class Failure:
     """The end of a failed response."""
 
     error: str
+    is_invalid: bool = False
+    """Whether the request, or what the app was to read for it, is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +160,10 @@ def encode_item(value: object) -> bytes:
     )
 
 
-def encode_failure(error: str) -> bytes:
+def encode_failure(error: str, *, is_invalid: bool = False) -> bytes:
     """Return the last line of a failed response."""
-    return orjson.dumps({"error": error.encode(errors="replace").decode()}) + b"\n"
+    fields: JsonObject = {"error": error.encode(errors="replace").decode()}
+    return orjson.dumps(fields | ({"invalid": True} if is_invalid else {})) + b"\n"
 
 
 def decode_line(line: bytes) -> Item | Failure | End:
@@ -163,4 +177,5 @@ def decode_line(line: bytes) -> Item | Failure | End:
         return Item(content["item"])
     if "end" in content:
         return End()
-    return Failure(str(content.get("error", "the app sent an invalid response")))
+    error = str(content.get("error", "the app sent an invalid response"))
+    return Failure(error, is_invalid=bool(content.get("invalid")))

@@ -27,11 +27,12 @@ from realtalk_async.control.sockets import (
     new_socket_path,
 )
 from realtalk_async.events.base import acting_as, user
-from realtalk_async.exceptions import RealtalkError
+from realtalk_async.exceptions import InvalidConfiguration, RealtalkError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from realtalk_async.control.handlers import ReloadFunction
     from realtalk_async.supervision import ProcessManager
 
 MAX_CLIENTS = 64
@@ -45,7 +46,10 @@ _CREDENTIALS = struct.Struct("3i")
 
 @contextlib.asynccontextmanager
 async def serve_control(
-    manager: ProcessManager, path: str | os.PathLike[str] | None = None
+    manager: ProcessManager,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    on_reload: ReloadFunction | None = None,
 ) -> AsyncGenerator[Path]:
     """
     Serve the control socket of a manager inside the block.
@@ -54,6 +58,10 @@ async def serve_control(
         manager: Its processes can be seen, restarted and stopped.
         path: The path of the socket; without it a path that `find_apps` and
             ``realtalk-async ps`` find.
+        on_reload: Called, and awaited, for ``realtalk-async reload``: an async function
+            that reads the configuration of the app again, applies it, as by
+            `ProcessManager.apply`, and returns what has happened to each process, as
+            `Difference.lines` does. `InvalidConfiguration` is told to who asked.
 
     Yields:
         The path of the socket.
@@ -66,9 +74,10 @@ async def serve_control(
     """
     arguments.a_manager("manager", manager)
     arguments.path("path", path, optional=True)
+    arguments.function("on_reload", on_reload, optional=True)
     path = new_socket_path() if path is None else Path(path)
     listener = _listen(path)
-    connections = Connections(manager)
+    connections = Connections(manager, on_reload)
     try:
         server = await asyncio.start_unix_server(
             connections.accept, sock=listener, limit=protocol.MAX_REQUEST
@@ -108,10 +117,13 @@ class Connections:
 
     Args:
         manager: The manager that the requests are about.
+        on_reload: See `serve_control`.
     """
 
-    def __init__(self, manager: ProcessManager) -> None:
-        self._handlers = RequestHandlers(manager, _describe_app())
+    def __init__(
+        self, manager: ProcessManager, on_reload: ReloadFunction | None = None
+    ) -> None:
+        self._handlers = RequestHandlers(manager, _describe_app(), on_reload)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(
@@ -195,7 +207,9 @@ class Connections:
                 await self._send_items(request, writer)
             writer.write(protocol.END)
         except (RealtalkError, OSError) as exc:
-            writer.write(protocol.encode_failure(str(exc)))
+            is_invalid = isinstance(exc, InvalidConfiguration)
+            failure = protocol.encode_failure(str(exc), is_invalid=is_invalid)
+            writer.write(failure)
 
     async def _send_items(
         self, request: protocol.Request, writer: asyncio.StreamWriter

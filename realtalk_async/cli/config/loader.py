@@ -72,7 +72,11 @@ def load_command(argv: tuple[str, ...], restart: RestartOptions) -> AppSpec:
 
 
 def load_file(
-    file: str, restart: RestartOptions, port: int | None, env_file: Path | None
+    file: str,
+    restart: RestartOptions,
+    port: int | None,
+    env_file: Path | None,
+    running: AppSpec | None = None,
 ) -> AppSpec:
     """
     Return the spec that a file holds: TOML if its name ends in ``.toml``, or a Procfile.
@@ -84,6 +88,7 @@ def load_file(
             own environment, 5000.
         env_file: The file with the environment of a Procfile; without it, the ``.env``
             beside the Procfile, if there is one.
+        running: What the file described when it was read last.
 
     Raises:
         InvalidSpec: With all problems of the file.
@@ -112,6 +117,7 @@ def load_file(
         port=port or base,
         cwd=folder,
         restart=restart.policy(),
+        running=running,
     )
     return replace(spec, notices=(*notices, *([] if port else wrong_ports)))
 

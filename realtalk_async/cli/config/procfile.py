@@ -3,20 +3,22 @@ Parse a Procfile.
 
 Each entry is ``NAME: COMMAND``; a shell runs the command. A ``\\`` at the end of a line
 continues it in the next line. Each process gets a ``PORT`` of its own: the first process
-the base port, each further process 100 more. ``release`` runs once, before the others.
+the base port, each further process 100 more. A process that runs already keeps its
+``PORT`` when the file is read again. ``release`` runs once, before the others.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from itertools import count
 from typing import TYPE_CHECKING
 
 from realtalk_async.cli.config.spec import AppSpec, InvalidSpec, Problem, ProcessSpec
 from realtalk_async.supervision import TEMPORARY, TRANSIENT, Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from realtalk_async.supervision import RestartPolicy
 
@@ -44,6 +46,7 @@ def parse_procfile(
     port: int = BASE_PORT,
     cwd: str | None = None,
     restart: RestartPolicy = TRANSIENT,
+    running: AppSpec | None = None,
 ) -> AppSpec:
     """
     Return the spec that a Procfile describes.
@@ -58,39 +61,66 @@ def parse_procfile(
         port: The first process's ``PORT``.
         cwd: The working directory of the commands.
         restart: The policy of all processes but ``release``.
+        running: What the file described when it was read last; its processes run.
 
     Raises:
         InvalidSpec: With every line that is neither an entry, a comment nor empty.
     """
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    commands: dict[str, Command] = {}
-    shell = _shell_for(env)
+    texts: dict[str, str] = {}
     for number, line in _logical_lines(text):
         entry = _ENTRY.fullmatch(line)
         if entry is None:
             problems.append(Problem(file, number, "", _what_is_wrong(line)))
-        elif entry[1] in commands:
+        elif entry[1] in texts:
             what = f"the name is taken by line {lines[entry[1]]}: choose another name"
             problems.append(Problem(file, number, entry[1], what))
         elif "\0" in entry[2]:
             what = "a command has no NUL character"
             problems.append(Problem(file, number, entry[1], what))
         else:
-            name = entry[1]
-            own = {**env, "PORT": str(port + PORT_STEP * len(commands)), "PS": name}
-            commands[name] = Command(
-                shell, "-c", entry[2], env=own, cwd=cwd, stdin=True
-            )
-            lines[name] = number
-    if port + PORT_STEP * (len(commands) - 1) > LAST_PORT:
+            texts[entry[1]] = entry[2]
+            lines[entry[1]] = number
+    ports = assign_ports(texts, port, running)
+    if max(ports.values(), default=0) > LAST_PORT:
         what = f"PORT would exceed {LAST_PORT}: choose a port lower than {port}"
         problems.append(Problem(file, None, "PORT", what))
-    if not commands and not problems:
+    if not texts and not problems:
         problems.append(Problem(file, None, "", "there is no 'NAME: COMMAND' in it"))
     if problems:
         raise InvalidSpec(problems)
-    return AppSpec(file, tuple(_processes(commands, lines, restart)))
+    shell = _shell_for(env)
+    commands = {
+        name: Command(
+            shell,
+            "-c",
+            text,
+            env={**env, "PORT": str(ports[name]), "PS": name},
+            cwd=cwd,
+            stdin=True,
+        )
+        for name, text in texts.items()
+    }
+    processes = tuple(_processes(commands, lines, restart))
+    return AppSpec(file, processes, first_port=port)
+
+
+def assign_ports(
+    names: Iterable[str], first: int, running: AppSpec | None = None
+) -> dict[str, int]:
+    """
+    Return the ``PORT`` of each process: *first*, and `PORT_STEP` more for each further one.
+
+    A process that runs keeps its port, unless *first* has changed: a line that is added
+    to the file must not restart the processes of the lines after it.
+    """
+    kept: dict[str, int] = {}
+    if running is not None and running.first_port == first:
+        ports = {one.name: one.command.env["PORT"] for one in running.processes}
+        kept = {name: int(ports[name] or 0) for name in names if name in ports}
+    free = (port for port in count(first, PORT_STEP) if port not in kept.values())
+    return {name: kept[name] if name in kept else next(free) for name in names}
 
 
 def _processes(

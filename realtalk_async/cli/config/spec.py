@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import (
     GRACEFUL,
-    TRANSIENT,
+    ChildSpec,
     Command,
-    Ladder,
-    Probe,
     RestartPolicy,
 )
-from realtalk_async.supervision.process import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -60,32 +57,13 @@ class InvalidSpec(InvalidConfiguration):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessSpec:
-    """One process: the arguments of `ProcessManager.start`."""
+class ProcessSpec(ChildSpec):
+    """One process of a file; its containment is that of `AppSpec` if None."""
 
-    name: str
-    command: Command
-    restart: RestartPolicy = TRANSIENT
-    critical: bool = False
-    depends_on: tuple[str, ...] = ()
-    binds_to: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    device_patience: float = DEVICE_PATIENCE
-    oneshot: bool = False
-    probes: tuple[Probe, ...] = ()
-    ladder: Ladder = GRACEFUL
-    max_size: int = MAX_SIZE
-    containment: Mechanism | None = None
-    """That of `AppSpec` if None."""
     instance_of: str = ""
     """The name in the file, if this is one of several instances."""
     line: int | None = None
     """The line of the file that begins the process, counted from 1."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The names of the processes that it starts after."""
-        return tuple(dict.fromkeys((*self.depends_on, *self.binds_to)))
 
     @property
     def tells_readiness(self) -> bool:
@@ -124,6 +102,16 @@ class AppSpec:
     """How the descendants of the processes are found and ended."""
     notices: tuple[Problem, ...] = ()
     """What was left out of the files; it stops nothing."""
+    first_port: int | None = None
+    """The first ``PORT`` of a Procfile."""
+
+    @property
+    def children(self) -> list[ChildSpec]:
+        """The processes, each with the containment of all if it has none of its own."""
+        return [
+            replace(one, containment=one.containment or self.containment)
+            for one in self.processes
+        ]
 
     @property
     def needs_cgroup(self) -> bool:

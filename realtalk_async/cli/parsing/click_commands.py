@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from typing import Any
 
 import click
 
@@ -20,6 +21,8 @@ OTHER_NAMES = {
     "kill": "stop NAME",
     "down": "stop NAME, or Ctrl-C in the terminal of run",
     "check": "run FILE --check",
+    "reread": "reload",
+    "update": "reload",
 }
 """Commands of other supervisors and runners, and the command that does it here."""
 
@@ -70,3 +73,23 @@ class RunCommand(click.Command):
                 if not word.startswith("-"):
                     refuse_command(before[number:])
             raise
+
+
+class CannotRun(click.ClickException):
+    """Nothing was run; the message tells why."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:  # noqa: ANN401 - click's
+        """Print the message alone: each of its lines begins with its place."""
+        click.echo(self.message, err=True, file=file)
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Return host and port of ``9464``, ``0.0.0.0:9464`` or ``[::]:9464``."""
+    host, _, port = text.rpartition(":")
+    if not (port.isdecimal() and int(port) < 65536):
+        raise click.BadParameter(
+            f"{text!r} is neither a PORT nor HOST:PORT, such as 9464"
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)

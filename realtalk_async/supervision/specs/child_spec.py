@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.coordination.device_leases import checked_devices
-from realtalk_async.supervision.lifecycle.options import check_containment
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.probes import Probe, checked_probes
 from realtalk_async.supervision.policy.restart import TRANSIENT, RestartPolicy
 from realtalk_async.supervision.process import MAX_SIZE, check_oneshot
+from realtalk_async.supervision.reports.containment import Mechanism
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from realtalk_async.supervision.lifecycle.app_callbacks import RestartFunction
-    from realtalk_async.supervision.reports.containment import Mechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,7 @@ class ChildSpec:
             object.__setattr__(self, field, value)
         check_oneshot(self.oneshot, self.restart, self.probes)
         if self.containment is not None:
-            check_containment(self.containment, self.command, has_manager=True)
-        if self.name in self.needs:
-            raise InvalidConfiguration(f"{self.name!r} cannot depend on itself")
+            arguments.choice("containment", self.containment, get_args(Mechanism))
 
     @property
     def needs(self) -> tuple[str, ...]:

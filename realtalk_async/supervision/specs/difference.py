@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 LINKS = {"depends_on", "binds_to"}
 
+UNCHANGED = "unchanged"
+NOT_STARTED = "not started"
+
 COMMAND_PARTS = {
     "argv": "command", "env": "environment", "cwd": "cwd", "stdin": "stdin",
     "stdout": "stdout", "redirect": "redirect", "options": "options", "limits": "limits",
@@ -74,8 +77,8 @@ class Difference:
         found |= dict.fromkeys(self.relinked, what)
         what = "restarted: it is bound to a process that changed"
         found |= dict.fromkeys(self.bound, what)
-        found |= dict.fromkeys(self.same, "unchanged")
-        return found | {n: f"not started: {why}" for n, why in self.failed.items()}
+        found |= dict.fromkeys(self.same, UNCHANGED)
+        return found | {n: f"{NOT_STARTED}: {why}" for n, why in self.failed.items()}
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {what}" for name, what in self.lines().items())
