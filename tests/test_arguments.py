@@ -997,6 +997,7 @@ TABLE: dict[str, Row | str] = {
         lambda w: {"manager": w.manager},
         manager=MANAGER,
         path=PATH_OR_NONE,
+        on_reload=FUNCTION_OR_NONE,
     ),
     # ---- testing
     "python": fixed(

@@ -26,7 +26,7 @@ from realtalk_async.supervision.probing.runner import note_pause
 from realtalk_async.supervision.specs.difference import UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from realtalk_async.cli.config.spec import AppSpec
@@ -196,22 +196,22 @@ class Runner:
             manager.subscribe(self._on_event)
             async with self._metrics(manager):
                 if spec.is_single_command:
-                    until = self._wait_with_late_control(manager)
-                    await self._run_processes(manager, until)
+                    late = partial(self._wait_with_late_control, manager)
+                    await self._run_processes(manager, late)
                 else:
                     async with self._control(manager):
-                        await self._run_processes(manager, self._ended.wait())
+                        await self._run_processes(manager, self._ended.wait)
 
     async def _run_processes(
-        self, manager: ProcessManager, until: Coroutine[None, None, object]
+        self, manager: ProcessManager, wait: Callable[[], Awaitable[object]]
     ) -> None:
-        """Start all processes, and return when *until* does."""
+        """Start all processes, and return when *wait* does."""
         start = asyncio.create_task(self._start_all(manager))
         try:
             for _ in range(TURNS):  # then the manager knows all critical processes
                 await asyncio.sleep(0)
             async with _systemd_notifications(manager):
-                await until
+                await wait()
         finally:
             tasks = [start, *self._reloads]
             for task in tasks:
