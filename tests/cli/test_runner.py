@@ -399,7 +399,7 @@ def test_an_invalid_file_is_reported_before_anything_runs(run, folder):
         (["--"], "either a FILE or -- COMMAND"),
         (["Procfile", "--", "true"], "either a FILE or -- COMMAND"),
         (["--port", "0"], "65535"),
-        (["sleep", "10"], "Got unexpected extra argument"),
+        (["sleep", "10"], "-- sleep 10"),
     ],
 )
 def test_invalid_arguments_give_code_2(run, arguments, expected):
