@@ -296,10 +296,12 @@ class Runner:
 
     def _finish_reload(self, task: asyncio.Task[dict[str, str]]) -> None:
         self._reloads.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), RealtalkError):
-            told = [*str(task.exception()).splitlines(), "reload: nothing was changed"]
-            for line in told:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, RealtalkError):
+            for line in (*str(error).splitlines(), "reload: nothing was changed"):
                 self._output.print_notice(line, bad=True)
+        elif error is not None:
+            raise error
 
     async def _reload(self) -> dict[str, str]:
         manager = self._manager
@@ -320,6 +322,8 @@ class Runner:
             return await call_in_thread(
                 partial(load, self._spec), "realtalk-async file"
             )
+        except ImportError as exc:  # a key or a .env that needs an extra
+            raise CannotReload(str(exc)) from exc
         except OSError as exc:
             place = exc.filename or self._spec.file
             what = f"{place}: {exc.strerror or exc}"

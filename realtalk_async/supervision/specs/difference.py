@@ -148,14 +148,11 @@ def is_equal(one: object, other: object) -> bool:
     if isinstance(one, FunctionType) and isinstance(other, FunctionType):
         return one.__code__ == other.__code__ and is_equal(_values(one), _values(other))
     if isinstance(one, partial) and isinstance(other, partial):
-        return is_equal(_parts(one), _parts(other))
+        ours, theirs = cast("partial[object]", one), cast("partial[object]", other)
+        return is_equal(_parts(ours), _parts(theirs))
     if isinstance(one, tuple) and isinstance(other, tuple):
-        pairs = zip(
-            cast("tuple[object, ...]", one),
-            cast("tuple[object, ...]", other),
-            strict=False,
-        )
-        return len(one) == len(other) and all(is_equal(*pair) for pair in pairs)
+        values = cast("tuple[object, ...]", one), cast("tuple[object, ...]", other)
+        return len(values[0]) == len(values[1]) and all(map(is_equal, *values))
     return bool(one == other)
 
 

@@ -103,3 +103,20 @@ def test_any_text_is_a_procfile_or_has_problems(text):
         assert parse_procfile(text, "file", env={}).processes
     except InvalidSpec as exc:
         assert exc.problems
+
+
+def ports(spec):
+    return {one.name: one.command.env["PORT"] for one in spec.processes}
+
+
+def test_processes_that_run_keep_their_port_when_the_file_is_read_again():
+    first = parse_procfile("a: x\nb: x\nc: x\n", "Procfile", env={}, port=7000)
+    text = "new: x\nc: x\na: y\nmore: x\n"
+    again = parse_procfile(text, "Procfile", env={}, port=7000, running=first)
+    assert ports(again) == {"new": "7100", "c": "7200", "a": "7000", "more": "7300"}
+
+
+def test_another_first_port_gives_all_processes_other_ports():
+    first = parse_procfile("a: x\nb: x\n", "Procfile", env={}, port=7000)
+    again = parse_procfile("b: x\na: x\n", "Procfile", env={}, port=8000, running=first)
+    assert ports(again) == {"b": "8000", "a": "8100"}
