@@ -344,7 +344,7 @@ class Runner:
             self._output.print_notice(f"reload: {line}")
 
     def _on_hangup(self) -> None:
-        """Read the file again, unless the terminal is gone: then nobody is there."""
+        """Read the file again, unless its terminal was closed."""
         is_closed = self._had_terminal and not has_terminal()
         if self._load is None or is_closed:
             self._on_signal(signal.SIGHUP)

@@ -133,7 +133,7 @@ def _write_whole(descriptor: int, data: bytes) -> None:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Whoever shares the open file has made it non-blocking: a full pipe or
+            # Another program that shares the open file has made it non-blocking: a full pipe or
             # terminal is no error, only later than expected.
             _wait_until_writable(descriptor)
 

@@ -3,38 +3,13 @@
 import os
 import re
 import select
-import subprocess
-import sys
 import time
 
 import pytest
 
 from realtalk_async.cli.line_format import Continuation
 
-CLI = (sys.executable, "-m", "realtalk_async.cli")
 TIMEOUT = 60
-
-
-@pytest.fixture
-def begin(tmp_path):
-    """Return a function that begins a command in an empty folder; end all at the end."""
-    begun = []
-
-    def start(*arguments, **options):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
-        one = subprocess.Popen([*CLI, *arguments], cwd=tmp_path, **options)
-        begun.append(one)
-        return one
-
-    yield start
-    for one in begun:
-        one.terminate()
-        try:
-            one.wait(TIMEOUT)
-        finally:
-            one.kill()
-            if one.stdout:
-                one.stdout.close()
 
 
 def read_until(source, pattern):

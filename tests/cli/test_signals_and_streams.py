@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -12,22 +13,9 @@ TIMEOUT = 60
 
 
 @pytest.fixture
-def begin(tmp_path):
-    """Return a function that begins a run in an empty folder; end all runs at the end."""
-    begun = []
-
-    def start(*arguments, **options):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options
-        one = subprocess.Popen([*RUN, *arguments], cwd=tmp_path, **options)
-        begun.append(one)
-        return one
-
-    yield start
-    for one in begun:
-        one.kill()
-        one.wait()
-        if one.stdout:
-            one.stdout.close()
+def begin(begin):
+    """Return a function that begins a run in an empty folder."""
+    return partial(begin, "run", "--no-control")
 
 
 def read_until(run, wanted):

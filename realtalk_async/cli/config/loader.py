@@ -128,7 +128,7 @@ def _environment(
     """Return the variables of a ``.env``, and the lines that are not understood."""
     if not must_exist and not path.is_file():
         return {}, ()
-    # Only here: without a .env nobody needs it.
+    # Imported here: only a .env needs it.
     from realtalk_async.cli.config.dotenv import parse_dotenv
 
     # A variable holds bytes: they reach the child as they stand in the file.

@@ -127,24 +127,16 @@ def _processes(
     commands: dict[str, Command], lines: dict[str, int], restart: RestartPolicy
 ) -> Iterator[ProcessSpec]:
     """Yield ``release`` first; all others depend on its success."""
-    others = [name for name in commands if name != RELEASE]
-    if RELEASE in commands:
-        yield ProcessSpec(
-            RELEASE,
-            commands[RELEASE],
-            restart=TEMPORARY,
-            oneshot=True,
-            critical=True,
-            line=lines[RELEASE],
-        )
-    needs = (RELEASE,) if RELEASE in commands else ()
-    for name in others:
+    first = [RELEASE] if RELEASE in commands else []
+    for name in [*first, *(name for name in commands if name != RELEASE)]:
+        is_release = name == RELEASE
         yield ProcessSpec(
             name,
             commands[name],
-            restart=restart,
+            restart=TEMPORARY if is_release else restart,
+            oneshot=is_release,
             critical=True,
-            depends_on=needs,
+            depends_on=() if is_release else tuple(first),
             line=lines[name],
         )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_STALL = 5.0
-"""Seconds to wait for a reader that takes nothing, once nobody can wait for the log."""
+"""Seconds to wait for a reader that takes nothing, at the end of the interpreter."""
 
 PATIENCE_INTERVAL = 0.1
 """Seconds between two looks at whether the wait for a reader must end."""

@@ -235,7 +235,7 @@ class RestartDecider:
         )
 
     def forget_failures(self) -> None:
-        """Clear the score: whoever restarts a process by hand has seen its failures."""
+        """Clear the score: a person who restarts a process has seen its failures."""
         self.score = FailureScore()
         self.last_end, self.repeats = "", 0
 
