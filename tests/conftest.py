@@ -28,9 +28,15 @@ TESTS = Path(__file__).parent
 
 # Tests of sound, speech, whole sessions and programs: they need real time and two cores.
 REALTIME = {
-    "cli/test_demo",
     "cli/test_commands",
+    "cli/test_demo",
+    "cli/test_group_signals",
+    "cli/test_prompts_and_progress",
+    "cli/test_reload",
+    "cli/test_run_files",
     "cli/test_runner",
+    "cli/test_signals_and_streams",
+    "cli/test_suspend",
     "cli/top/test_app",
     "cli/top/test_web",
     "control/test_server",
