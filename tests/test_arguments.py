@@ -284,6 +284,16 @@ START = {
     "devices": NAMES,
     "device_patience": WAIT,
 }
+PROCESS = {
+    **START,
+    "command": COMMAND,
+    "oneshot": FLAG,
+    "probes": PROBES,
+    "recover": FUNCTION_OR_NONE,
+    "ladder": LADDER,
+    "max_size": POSITIVE_COUNT,
+    "containment": MECHANISM[:-1],
+}
 
 
 def old(world):
@@ -402,26 +412,12 @@ TABLE: dict[str, Row | str] = {
         manager_of,
         "start",
         {"name": "x", "command": ["sleep", "60"]},
-        command=COMMAND,
-        oneshot=FLAG,
-        probes=PROBES,
-        recover=FUNCTION_OR_NONE,
-        ladder=LADDER,
-        max_size=POSITIVE_COUNT,
-        containment=MECHANISM[:-1],
-        **START,
+        **PROCESS,
     ),
     "ChildSpec": fixed(
         ChildSpec,
         {"name": "x", "command": Command("sleep", "60")},
-        command=COMMAND,
-        oneshot=FLAG,
-        probes=PROBES,
-        recover=FUNCTION_OR_NONE,
-        ladder=LADDER,
-        max_size=POSITIVE_COUNT,
-        containment=MECHANISM[:-1],
-        **START,
+        **PROCESS,
     ),
     "ProcessManager.apply": method(manager_of, "apply", {}, specs=SPECS),
     "ProcessManager.compare": method(manager_of, "compare", {}, specs=SPECS),

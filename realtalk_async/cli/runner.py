@@ -42,9 +42,6 @@ They stop all processes, unless they were ignored at the start, as under nohup; 
 the file read again, if there is one and the terminal is still there.
 """
 
-TURNS = 10
-"""Turns of the event loop after which the manager knows all processes of a list."""
-
 SETTINGS = (
     "strategy",
     "check_interval",
@@ -208,7 +205,10 @@ class Runner:
         """Start all processes, and return when *wait* does."""
         start = asyncio.create_task(self._start_all(manager))
         try:
-            for _ in range(TURNS):  # then the manager knows all critical processes
+            # A readiness message of systemd waits for all critical processes: the manager
+            # knows them after a few turns of the loop, whenever they start.
+            names = {one.name for one in self._spec.processes}
+            while not (start.done() or names <= manager.processes.keys()):  # noqa: ASYNC110
                 await asyncio.sleep(0)
             async with _systemd_notifications(manager):
                 await wait()

@@ -1,7 +1,7 @@
 """
 Parse a ``.env`` file, by the parser of python-dotenv.
 
-No message shows a part of the file: what is not understood may be a part of a secret.
+No message shows a part of the file: a line that the parser refuses may belong to a secret.
 """
 
 from __future__ import annotations

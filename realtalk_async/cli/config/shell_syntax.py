@@ -21,13 +21,17 @@ def syntax_warnings(spec: AppSpec) -> Iterator[str]:
     for process in spec.processes:
         if not process.shell:
             continue
-        done = subprocess.run(
-            [process.shell, "-n", "-c", process.command_line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
+        try:
+            done = subprocess.run(
+                [process.shell, "-n", "-c", process.command_line],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=TIMEOUT,
+            )
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            yield f"{process.name}: {process.shell} cannot check its line: {exc}"
+            continue
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         if done.returncode and lines:
             place = spec.file if process.line is None else f"{spec.file}:{process.line}"

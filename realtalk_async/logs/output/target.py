@@ -265,6 +265,8 @@ def _whole_lines(data: memoryview) -> memoryview:
     if len(data) <= PIPE_BUF:
         return data
     end = bytes(data[:PIPE_BUF]).rfind(b"\n") + 1
-    if not end:
-        end = (bytes(data).find(b"\n") + 1) or len(data)
-    return data[:end]
+    size = PIPE_BUF
+    while not end and size < len(data):
+        size *= 2  # a copy of all lines for each long one would take long
+        end = bytes(data[:size]).find(b"\n") + 1
+    return data[: end or len(data)]
