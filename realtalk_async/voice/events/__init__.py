@@ -1,0 +1,81 @@
+"""
+The events of a voice session, and the data that they carry. All are frozen.
+
+`Stream.subscribe` and `Stream.events` deliver them.
+"""
+
+from __future__ import annotations
+
+from realtalk_async.voice.events.base import (
+    CONNECTION,
+    SESSION,
+    VoiceEvent,
+)
+from realtalk_async.voice.events.connection import (
+    Connected,
+    ConnectionLost,
+    ConnectionRecycled,
+    ConnectionRestored,
+    EventsMissed,
+    ProtocolProblem,
+    ServiceError,
+    UnknownEvent,
+)
+from realtalk_async.voice.events.devices import (
+    DeviceFailed,
+    DeviceProblem,
+    PlaybackCleared,
+    PlayerSwitched,
+)
+from realtalk_async.voice.events.outcome import (
+    Outcome,
+    Status,
+)
+from realtalk_async.voice.events.responses import (
+    Interrupted,
+    ResponseFinished,
+    ResponseRequested,
+    ResponseStarted,
+    ResponseText,
+)
+from realtalk_async.voice.events.speech import (
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptionFailed,
+    UserTranscript,
+)
+from realtalk_async.voice.events.tools import (
+    ToolCalled,
+    ToolFinished,
+)
+
+__all__ = [
+    "CONNECTION",
+    "SESSION",
+    "Connected",
+    "ConnectionLost",
+    "ConnectionRecycled",
+    "ConnectionRestored",
+    "DeviceFailed",
+    "DeviceProblem",
+    "EventsMissed",
+    "Interrupted",
+    "Outcome",
+    "PlaybackCleared",
+    "PlayerSwitched",
+    "ProtocolProblem",
+    "ResponseFinished",
+    "ResponseRequested",
+    "ResponseStarted",
+    "ResponseText",
+    "ServiceError",
+    "SpeechStarted",
+    "SpeechStopped",
+    "Status",
+    "ToolCalled",
+    "ToolFinished",
+    "TranscriptionFailed",
+    "UnknownEvent",
+    "UserTranscript",
+    "VoiceEvent",
+]

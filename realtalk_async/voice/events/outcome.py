@@ -1,0 +1,63 @@
+"""How one response ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+
+
+class Status(enum.StrEnum):
+    """How a response ended. Every response ends in exactly one of these states."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    """The user interrupted the response, or the app cancelled it."""
+    FAILED = "failed"
+    """The service could not produce the response, and gives a reason."""
+    INCOMPLETE = "incomplete"
+    """The service cut the response off: token limit or content filter."""
+    LOST = "lost"
+    """The connection or the session ended before the response did."""
+    STALLED = "stalled"
+    """The service sent nothing more about the response for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one response ended."""
+
+    response_id: str
+    """The id that the service gave; empty if the response never started."""
+    status: Status
+    text: str
+    """The transcript of the audio, or the text."""
+    reason: str = ""
+    """Why the response did not complete; empty if it did."""
+    asked_at: float = 0.0
+    """When the response was requested, in monotonic seconds."""
+    first_output_at: float | None = None
+    """When its first text or audio arrived, in monotonic seconds."""
+    ended_at: float = 0.0
+    """When the response ended, in monotonic seconds."""
+    calls: tuple[str, ...] = ()
+    """Names of the tools that the response called; another response follows."""
+
+    @property
+    def completed(self) -> bool:
+        """Whether it completed."""
+        return self.status is Status.COMPLETED
+
+    @property
+    def is_mere_call(self) -> bool:
+        """Whether the response only called tools: the next response has the answer."""
+        return self.completed and bool(self.calls)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        text = f": {self.text}" if self.text else ""
+        return f"{self.status}{why}{text}"

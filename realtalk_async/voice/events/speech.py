@@ -1,0 +1,69 @@
+"""The events of the user's speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from realtalk_async.voice.events.base import SESSION, VoiceEvent, info, warning
+
+if TYPE_CHECKING:
+    from realtalk_async.events.base import EventLogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted(VoiceEvent):
+    """The service detected the start of the user's speech."""
+
+    kind = "speech.started"
+    item_id: str
+
+    def log_entry(self) -> EventLogEntry:
+        return info(SESSION, "Speech started")
+
+    def __str__(self) -> str:
+        return "speech started"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped(VoiceEvent):
+    """The service detected the end of the user's speech."""
+
+    kind = "speech.stopped"
+    item_id: str
+
+    def log_entry(self) -> EventLogEntry:
+        return info(SESSION, "Speech stopped")
+
+    def __str__(self) -> str:
+        return "speech stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript(VoiceEvent):
+    """The transcript of the user's speech; it may arrive after the response."""
+
+    kind = "user.transcribed"
+    item_id: str
+    text: str
+
+    def log_entry(self) -> EventLogEntry:
+        return info(SESSION, "User said", text=self.text)
+
+    def __str__(self) -> str:
+        return f"user: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionFailed(VoiceEvent):
+    """The service could not transcribe the user's speech."""
+
+    kind = "user.transcription_failed"
+    item_id: str
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return warning(SESSION, "Not transcribed", reason=self.reason)
+
+    def __str__(self) -> str:
+        return f"not transcribed: {self.reason}"
