@@ -16,6 +16,7 @@ from realtalk_async.voice.audio.devices import (
     DEFAULT,
     Machine,
     check_device,
+    find_microphone,
     is_program,
 )
 from realtalk_async.voice.audio.player import Player
@@ -90,8 +91,8 @@ class Stream(Interaction):
         model: The model.
         voice: The voice of the responses.
         instructions: The system prompt; by default the service's own.
-        microphone: ``"default"``; the path of an audio file, which is played in real
-            time and followed by silence; a command as a list, which writes samples to
+        microphone: ``"default"``; the path of a sound file (WAV, FLAC, OGG, MP3; with
+            ffmpeg many more), which is played in real time and followed by silence; a command as a list, which writes samples to
             its stdout; or ``None`` for a session without. Samples are signed 16-bit
             little-endian mono at 24 kHz, 48 bytes a millisecond. It may also be a
             function: a generator function that yields samples, or a function that
@@ -339,7 +340,7 @@ class Stream(Interaction):
         self._loop = asyncio.get_running_loop()
         endpoint = self._find_endpoint(api_key, model, voice)
         machine = Machine.this()
-        recorder = self._find_microphone(machine)
+        recorder = await self._find_microphone(machine)
         player = self._find_speaker(machine)
         if self._record is not None:
             from realtalk_async.voice.audio.recording import Recording  # rarely needed
@@ -365,12 +366,13 @@ class Stream(Interaction):
         self._session.config = config
         return endpoint
 
-    def _find_microphone(self, machine: Machine) -> Microphone | None:
+    async def _find_microphone(self, machine: Machine) -> Microphone | None:
         microphone = self._microphone
         if microphone is None:
             return None
         if is_program(microphone):
-            return Recorder(microphone, machine, self._connection)
+            device = await find_microphone(microphone, machine)
+            return Recorder(device, machine, self._connection)
         from realtalk_async.voice.audio.callbacks import (
             CallbackRecorder,  # few have one
         )

@@ -31,7 +31,7 @@ from realtalk_async.offline import Peer, render
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice import Status, Stream, events
 from realtalk_async.voice import connection as connection_module
-from realtalk_async.voice.audio import wav
+from realtalk_async.voice.audio import sound_file
 from realtalk_async.voice.timeline import svg
 
 TIMEOUT = 240
@@ -584,7 +584,7 @@ async def test_only_audio_within_a_push_to_talk_block_is_sent_and_answered(
     peer, make, sentence
 ):
     path, spoken = sentence
-    recorder = f"sleep 0.5; exec {sys.executable} {wav.__file__} read {path}"
+    recorder = f"sleep 0.5; exec {sys.executable} {sound_file.__file__} {path}"
     silence = f"{sys.executable} -c 'import os,sys; os.write(1, bytes(48_000))'"
     command = ["sh", "-c", f"{silence}; {recorder}"]
     stream = make(peer.url, microphone=command, turn_detection=None)

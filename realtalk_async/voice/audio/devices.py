@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast
 
 from realtalk_async import arguments
+from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
-from realtalk_async.voice.audio import wav
+from realtalk_async.voice.audio import sound_file, wav
 
 DEFAULT: Final = "default"
 """The machine's default microphone or speaker, with the first program that works."""
@@ -89,6 +92,14 @@ class AudioProgram(NamedTuple):
     """Whether the next incarnation can continue in the file where this one ended."""
 
 
+class SoundFile(NamedTuple):
+    """A sound file as microphone."""
+
+    path: Path
+    needs_ffmpeg: bool = False
+    """Whether only ffmpeg can read it."""
+
+
 class Machine(NamedTuple):
     """The machine on which programs are looked for."""
 
@@ -133,17 +144,19 @@ _ALSA_BUFFER = ("--period-size=480", "--buffer-size=1920")
 _PIPEWIRE = ("--rate", "24000", "--channels", "1", "--format", "s16")
 _FFMPEG = ("-nostdin", "-hide_banner", "-loglevel", "error")
 _FFMPEG_AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0")
+_LONGEST_LOOK = 10.0  # seconds that ffmpeg may look at a file
 _FFMPEG_RAW = ("-f", "s16le", "-ar", "24000", "-ac", "1")
 
 
 def find_recorders(
-    microphone: Device, machine: Machine, *, start: float = 0.0
+    microphone: Device | SoundFile, machine: Machine, *, start: float = 0.0
 ) -> list[AudioProgram]:
     """
     Return the programs that record from *microphone* on this machine, best first.
 
     Args:
-        microphone: See `Device`; not ``None``.
+        microphone: See `Device`; not ``None``. A file that was not examined is one that
+            soundfile can read.
         machine: Where to look for programs.
         start: Where to begin in an audio file, in seconds.
 
@@ -153,8 +166,10 @@ def find_recorders(
     """
     if microphone == DEFAULT:
         return _found(_device_recorders(machine), "microphone", machine)
+    if isinstance(microphone, SoundFile):
+        return [_file_recorder(microphone, start, machine)]
     if isinstance(microphone, str | os.PathLike):
-        return [_file_recorder(Path(microphone), start, machine)]
+        return [_file_recorder(SoundFile(Path(microphone)), start, machine)]
     return [_own_command(microphone, "microphone", machine)]
 
 
@@ -182,25 +197,91 @@ def _device_recorders(machine: Machine) -> list[tuple[str, tuple[str, ...], floa
     ]
 
 
-def _file_recorder(path: Path, start: float, machine: Machine) -> AudioProgram:
-    """Return a program that plays a file in real time, then endless silence."""
-    if not path.is_file():
+async def find_microphone(microphone: Device, machine: Machine) -> Device | SoundFile:
+    """
+    Return *microphone*; a file is examined first, in a thread.
+
+    Raises:
+        AudioUnavailable: If no program reads the file; the message says why.
+    """
+    if microphone == DEFAULT or not isinstance(microphone, str | os.PathLike):
+        return microphone
+    examine = partial(examine_sound_file, Path(microphone), machine)
+    return await call_in_thread(examine, "realtalk-async examines a sound file")
+
+
+def examine_sound_file(path: Path, machine: Machine) -> SoundFile:
+    """
+    Find out which program reads a sound file; this blocks for up to some seconds.
+
+    Raises:
+        AudioUnavailable: If none does; the message says why.
+    """
+    if not path.exists():
         raise AudioUnavailable(
             f"no such audio file for the microphone: {str(path)!r}; "
-            f"give the path of a WAV file, {DEFAULT!r} for the machine's microphone, "
+            f"give the path of a sound file, {DEFAULT!r} for the machine's microphone, "
             f"or None for a session without one"
         )
-    if machine.ffmpeg is None:
-        return _wav_child("read", path, f"{start:.3f}")
+    if not path.is_file():
+        raise _unreadable(path, "it is no regular file")
+    try:
+        sound_file.check(path)
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from error
+    except sound_file.Unreadable as problem:
+        if machine.ffmpeg is None or not _ffmpeg_reads(path, machine.ffmpeg):
+            raise _unreadable(path, str(problem)) from problem
+        return SoundFile(path, needs_ffmpeg=True)
+    except ImportError as error:
+        if machine.ffmpeg is None:
+            why = "soundfile is not installed: `pip install 'realtalk-async[voice]'`"
+            raise _unreadable(path, why) from error
+        if not _ffmpeg_reads(path, machine.ffmpeg):
+            raise _unreadable(path, "ffmpeg finds no sound in it") from error
+        return SoundFile(path, needs_ffmpeg=True)
+    return SoundFile(path)
+
+
+def _ffmpeg_reads(path: Path, ffmpeg: str) -> bool:
+    to_nowhere = ("-t", "0.1", "-vn", "-f", "s16le", "pipe:1")
+    argv = (ffmpeg, *_FFMPEG, "-i", f"file:{path}", *to_nowhere)
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LONGEST_LOOK,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and bool(done.stdout)
+
+
+def _unreadable(path: Path, why: str) -> AudioUnavailable:
+    return AudioUnavailable(
+        f"cannot read the sound file {str(path)!r} as microphone: {why}; WAV, FLAC, OGG, "
+        f"MP3 and AIFF are read, and with ffmpeg many more formats"
+    )
+
+
+def _file_recorder(file: SoundFile, start: float, machine: Machine) -> AudioProgram:
+    """Return a program that plays a file in real time, then endless silence."""
+    path, where = file.path, f"{start:.3f}"
+    if not file.needs_ffmpeg or machine.ffmpeg is None:
+        # -P: the folder of the script is not on the path of its imports.
+        argv = (sys.executable, "-P", sound_file.__file__, str(path), where)
+        return AudioProgram("sound_file.py", argv, file=path, resumes=True)
     # ``-re`` would write the first half second at once; ``arealtime`` does not. The filter
     # ``arealtime`` relies on timestamps, and ``asetpts`` gives them to padded silence:
     # without timestamps that silence is written at 80 MB a second.
     pace = "aresample=24000,apad,asetpts=N/SR/TB,asetnsamples=480,arealtime"
-    argv = (
-        *(machine.ffmpeg, *_FFMPEG, "-ss", f"{start:.3f}", "-i", f"file:{path}"),
+    ffmpeg = (
+        *(machine.ffmpeg, *_FFMPEG, "-ss", where, "-i", f"file:{path}", "-vn"),
         *("-af", pace, *_FFMPEG_RAW, "-flush_packets", "1", "pipe:1"),
     )
-    return AudioProgram("ffmpeg", argv, file=path, resumes=True)
+    return AudioProgram("ffmpeg", ffmpeg, file=path, resumes=True)
 
 
 # --- Speakers ---------------------------------------------------------------------
@@ -262,16 +343,12 @@ def _file_player(path: Path, machine: Machine) -> AudioProgram:
 
 def continue_file(path: Path) -> AudioProgram:
     """Return a player that appends to a WAV file whose writer died."""
-    return _wav_child("write", path)
+    # Run by path and isolated (-I -S): the script needs only the standard library.
+    argv = (sys.executable, "-I", "-S", wav.__file__, str(path))
+    return AudioProgram("wav.py", argv, file=path, resumes=True)
 
 
 # --- Both -------------------------------------------------------------------------
-
-
-def _wav_child(verb: str, path: Path, *more: str) -> AudioProgram:
-    # Run by path and isolated (-I -S): the script needs only the standard library.
-    argv = (sys.executable, "-I", "-S", wav.__file__, verb, str(path), *more)
-    return AudioProgram("wav.py", argv, file=path, resumes=True)
 
 
 def _own_command(

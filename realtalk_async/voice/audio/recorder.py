@@ -35,7 +35,12 @@ if TYPE_CHECKING:
         ManagedProcess,
         ProcessManager,
     )
-    from realtalk_async.voice.audio.devices import AudioProgram, Device, Machine
+    from realtalk_async.voice.audio.devices import (
+        AudioProgram,
+        Device,
+        Machine,
+        SoundFile,
+    )
     from realtalk_async.voice.connection import Connection
 
 NAME: Final = "recorder"
@@ -74,7 +79,7 @@ class Recorder:
     """
 
     def __init__(
-        self, device: Device, machine: Machine, connection: Connection
+        self, device: Device | SoundFile, machine: Machine, connection: Connection
     ) -> None:
         self._device = device
         self._machine = machine

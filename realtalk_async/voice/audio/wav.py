@@ -1,33 +1,26 @@
 """
-WAV files as microphone and speaker: a script that reads and writes them, and their repair.
+WAV files as speaker: a script that writes them, and their repair.
 
 The script is used without ffmpeg, and to append to a file whose writer was killed, which
 ffmpeg cannot do. It imports only the standard library, to start in a few milliseconds::
 
-    python wav.py read PATH [START]   # to stdout, in real time, then silence
-    python wav.py write PATH          # append stdin to PATH
+    python wav.py PATH   # append stdin to PATH
 
-Both use signed 16-bit little-endian mono samples at 24 kHz. A written file is a valid WAV
-at any time, also after SIGKILL; its header may lack the last second.
+The samples are signed 16-bit little-endian mono at 24 kHz. A written file is a valid WAV at
+any time, also after SIGKILL; its header may lack the last second.
 """
 
 from __future__ import annotations
 
-import array
 import os
 import signal
 import struct
 import sys
 import time
-import wave
-from typing import IO, TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import IO, NoReturn
 
 _RATE = 24_000
 _BYTES_PER_SECOND = 2 * _RATE
-_FRAME = 480  # samples in 20 ms
 _LARGEST = 0xFFFF_FFFF
 _UPDATE_PERIOD = 1.0  # seconds
 
@@ -148,75 +141,6 @@ def _append(file: IO[bytes], start: int) -> None:
             due = time.monotonic() + _UPDATE_PERIOD
 
 
-# --- Reading ----------------------------------------------------------------------
-
-
-def _samples(data: bytes, width: int) -> array.array[int]:
-    """Convert PCM with *width* bytes a sample to 16-bit samples."""
-    if width == 1:  # only 8-bit WAV is unsigned
-        return array.array("h", ((byte - 128) << 8 for byte in data))
-    if width > 2:  # the two high bytes of each
-        pairs = (data[i + width - 2 : i + width] for i in range(0, len(data), width))
-        data = b"".join(pairs)
-    samples = array.array("h", data)
-    if sys.byteorder == "big":
-        samples.byteswap()
-    return samples
-
-
-def _mono(samples: array.array[int], channels: int) -> array.array[int]:
-    if channels == 1:
-        return samples
-    frames = zip(*(samples[i::channels] for i in range(channels)), strict=True)
-    return array.array("h", (sum(frame) // channels for frame in frames))
-
-
-def _resampled(samples: array.array[int], rate: int) -> array.array[int]:
-    """Resample one block to 24 kHz by linear interpolation, which suffices for speech."""
-    if rate == _RATE or not samples:
-        return samples
-    last = len(samples) - 1
-    resampled = array.array("h")
-    for i in range(len(samples) * _RATE // rate):
-        index, rest = divmod(i * rate, _RATE)
-        left, right = samples[index], samples[min(index + 1, last)]
-        resampled.append(left + (right - left) * rest // _RATE)
-    return resampled
-
-
-def _frames(path: str, start: float) -> Iterator[bytes]:
-    """Yield *path* from *start* seconds on in pieces of 20 ms, then endless silence."""
-    with wave.open(path, "rb") as file:
-        rate = file.getframerate()
-        file.setpos(min(file.getnframes(), int(start * rate)))
-        pending = array.array("h")
-        while data := file.readframes(rate // 10):
-            samples = _mono(_samples(data, file.getsampwidth()), file.getnchannels())
-            pending += _resampled(samples, rate)
-            while len(pending) >= _FRAME:
-                yield pending[:_FRAME].tobytes()
-                del pending[:_FRAME]
-        yield pending.tobytes()
-    while True:
-        yield bytes(2 * _FRAME)
-
-
-def _read(path: str, start: float) -> None:
-    """Write *path* and then endless silence to stdout in real time."""
-    began, sent = time.monotonic(), 0
-    for frame in _frames(path, start):
-        ahead = sent / _BYTES_PER_SECOND - (time.monotonic() - began)
-        if ahead > 0:
-            time.sleep(ahead)
-        _write_all(frame)
-        sent += len(frame)
-
-
-def _write_all(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
-
-
 # --- The script -------------------------------------------------------------------
 
 
@@ -229,20 +153,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     try:
-        match arguments:
-            case ["read", path]:
-                _read(path, 0.0)
-            case ["read", path, start]:
-                _read(path, float(start))
-            case ["write", path]:
-                _write(path)
-            case _:
-                sys.stderr.write("usage: wav.py read PATH [START] | write PATH\n")
-                return 2
-    except BrokenPipeError:
-        return 0  # the reader has closed the pipe
-    except (OSError, EOFError, ValueError, wave.Error) as error:
-        sys.stderr.write(f"wav: {arguments[1]}: {error}\n")
+        _write(arguments[0])
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"wav: {arguments[0]}: {error}\n")
         return 1
     return 0
 

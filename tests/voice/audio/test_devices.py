@@ -13,6 +13,7 @@ from realtalk_async.voice.audio import devices, wav
 from realtalk_async.voice.audio.devices import (
     DEFAULT,
     Machine,
+    SoundFile,
     find_players,
     find_recorders,
 )
@@ -107,9 +108,38 @@ def test_own_command_is_used_unchanged_if_its_program_exists(find):
         find([], BARE)
 
 
+@pytest.mark.parametrize("content", [b"hello" * 100, b"", wav.header(), None])
+def test_error_of_an_unreadable_microphone_file_names_it_and_the_reason(
+    tmp_path, content
+):
+    path = tmp_path / "in.wav"
+    if content is not None:
+        path.write_bytes(content)
+    reasons = {b"": "not recognised", None: "no such", wav.header(): "no sound"}
+    with pytest.raises(AudioUnavailable) as caught:
+        devices.examine_sound_file(path, BARE)
+    assert str(path) in str(caught.value)
+    assert reasons.get(content, "not recognised") in str(caught.value)
+    with pytest.raises(AudioUnavailable, match="no regular file"):
+        devices.examine_sound_file(tmp_path, BARE)
+
+
+@needs_ffmpeg
+def test_file_that_only_ffmpeg_can_read_is_read_by_it(audio_file, tmp_path):
+    path = tmp_path / "in.m4a"
+    command = (BUNDLED, "-v", "error", "-i", audio_file, path)
+    subprocess.run(command, check=True, timeout=120)
+    found = devices.examine_sound_file(path, FFMPEG)
+    assert found.needs_ffmpeg
+    assert find_recorders(found, FFMPEG)[0].name == "ffmpeg"
+    with pytest.raises(AudioUnavailable, match=r"in\.m4a"):
+        devices.examine_sound_file(path, BARE)
+    path.write_bytes(b"no sound")
+    with pytest.raises(AudioUnavailable, match=r"in\.m4a"):
+        devices.examine_sound_file(path, FFMPEG)
+
+
 def test_error_of_an_unusable_audio_file_names_the_path(tmp_path):
-    with pytest.raises(AudioUnavailable, match=r"nowhere\.wav"):
-        find_recorders(tmp_path / "nowhere.wav", BARE)
     with pytest.raises(AudioUnavailable, match=r"out\.wav"):
         find_players(tmp_path / "missing" / "out.wav", BARE)
     with pytest.raises(AudioUnavailable):
@@ -122,7 +152,8 @@ def test_file_name_is_never_taken_for_an_ffmpeg_option_or_protocol(
     monkeypatch.chdir(tmp_path)
     path = Path("-i:pipe.wav")
     path.write_bytes(wav.header())
-    (program,) = find_recorders(path, machine("ffmpeg"))
+    file = SoundFile(path, needs_ffmpeg=True)
+    (program,) = find_recorders(file, machine("ffmpeg"))
     assert f"file:{path}" in program.argv
 
 
@@ -131,10 +162,14 @@ def test_file_name_is_never_taken_for_an_ffmpeg_option_or_protocol(
 MACHINES = [pytest.param(FFMPEG, id="ffmpeg", marks=needs_ffmpeg), BARE]
 
 
-@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "wav.py")
-def test_file_is_recorded_in_real_time_from_its_start_position(audio_file, where):
+READERS = [pytest.param(True, id="ffmpeg", marks=needs_ffmpeg), False]
+
+
+@pytest.mark.parametrize("by_ffmpeg", READERS)
+def test_file_is_recorded_in_real_time_from_its_start_position(audio_file, by_ffmpeg):
     """The file is followed by silence."""
-    (program,) = find_recorders(audio_file, where, start=0.25)
+    file = SoundFile(audio_file, needs_ffmpeg=by_ffmpeg)
+    (program,) = find_recorders(file, FFMPEG, start=0.25)
     assert program.resumes
     began = time.monotonic()
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE) as process:
@@ -146,11 +181,12 @@ def test_file_is_recorded_in_real_time_from_its_start_position(audio_file, where
     assert took > 0.85
 
 
-@pytest.mark.parametrize("where", MACHINES, ids=lambda m: "wav.py")
+@pytest.mark.parametrize("by_ffmpeg", READERS)
 @pytest.mark.parametrize("start", [0.45, 99])
-def test_silence_after_a_file_comes_in_real_time(audio_file, where, start):
+def test_silence_after_a_file_comes_in_real_time(audio_file, by_ffmpeg, start):
     """A recorder may be restarted when the file is already at its end."""
-    (program,) = find_recorders(audio_file, where, start=start)
+    file = SoundFile(audio_file, needs_ffmpeg=by_ffmpeg)
+    (program,) = find_recorders(file, FFMPEG, start=start)
     # From the start of the program: a reader that is late finds bytes in the pipe.
     began = time.monotonic()
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE) as process:
