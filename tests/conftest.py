@@ -31,6 +31,7 @@ REALTIME = {
     "cli/test_commands",
     "cli/test_demo",
     "cli/test_group_signals",
+    "cli/test_inspect",
     "cli/test_prompts_and_progress",
     "cli/test_reload",
     "cli/test_run_files",
@@ -78,6 +79,7 @@ ONE_PYTHON = {
     "supervision/output/test_chunk_index",
     "supervision/output/test_forgetting",
     "supervision/test_cancellations",
+    "supervision/test_thousand_runs",
     "test_arguments",
     "test_layers",
 }

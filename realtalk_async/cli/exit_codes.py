@@ -8,7 +8,7 @@ The exit codes of `realtalk-async run`.
 128 + n     the first lost process was killed by signal n
 1           also: the first lost process exited with 0 too often, or was unhealthy
 2           the file or the options are invalid; nothing was run
-129         SIGHUP: the terminal is gone; otherwise SIGHUP has the file read again
+129         SIGHUP, or the terminal is gone; otherwise SIGHUP has the file read again
 130         Ctrl-C: all processes were stopped by their ladders
 137         Ctrl-C twice: the remaining processes were killed
 143         SIGTERM

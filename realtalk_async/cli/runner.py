@@ -122,7 +122,7 @@ class Runner:
             colour=options.colour,
             stamp=options.stamp,
             quiet=options.quiet,
-            on_broken=lambda: self._end(exit_codes.OUTPUT_CLOSED),
+            on_broken=self._on_broken_output,
             on_printed=self._end_if_all_are_settled,
         )
         self._summary = RunSummary(spec)
@@ -345,13 +345,27 @@ class Runner:
 
     def _on_hangup(self) -> None:
         """Read the file again, unless its terminal was closed."""
-        is_closed = self._had_terminal and not has_terminal()
-        if self._load is None or is_closed:
+        if self._load is None or self._is_terminal_gone():
             self._on_signal(signal.SIGHUP)
         else:
             _ = self._begin_reload()
 
     # ---- the end
+
+    def _is_terminal_gone(self) -> bool:
+        return self._had_terminal and not has_terminal()
+
+    def _on_broken_output(self) -> None:
+        """
+        End as after a SIGHUP if the terminal is gone, else as after a SIGPIPE.
+
+        A write may notice the end of the terminal before its signal arrives. If that signal is
+        ignored, as under `nohup`, the processes run on without output.
+        """
+        if not self._is_terminal_gone():
+            self._end(exit_codes.OUTPUT_CLOSED)
+        elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            self._end(exit_codes.of_signal(signal.SIGHUP))
 
     def _on_signal(self, number: int) -> None:
         """Stop all processes by their ladders; kill them at the second signal."""

@@ -295,6 +295,29 @@ def test_sighup_in_a_terminal_reloads_and_the_end_of_the_terminal_stops(
         run.wait()
 
 
+def test_a_run_that_ignores_sighup_survives_its_terminal(tmp_path):
+    for fifo in ("one", "two"):
+        os.mkfifo(tmp_path / fifo)
+    line = "echo up; echo > one; echo up; echo > two; exec sleep 1000"
+    write(tmp_path, Procfile=f"web: {line}\n")
+    master, slave = pty.openpty()
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    command = [sys.executable, "-c", ignore + TAKE_TERMINAL, ""]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    try:
+        (tmp_path / "one").read_text()
+        os.close(master)
+        (tmp_path / "two").read_text()
+        run.terminate()
+        assert run.wait(TIMEOUT) == 128 + signal.SIGTERM
+    finally:
+        run.kill()
+        run.wait()
+
+
 def test_only_some_processes_are_reloaded_if_only_some_were_started(begin, tmp_path):
     write(tmp_path, Procfile=f"a: {echo('one')}\nb: {echo('two')}\n")
     run = begin("Procfile", "a")

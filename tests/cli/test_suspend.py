@@ -27,7 +27,7 @@ def wait_for_state(pid, states):
 
 @pytest.mark.parametrize("single", [False, True])
 def test_processes_stop_and_continue_with_the_run(tmp_path, single):
-    line = "sh -c 'echo pid=$$; while sleep 0.05; do echo x; done'"
+    line = "sh -c 'echo pid=$$; exec sleep 1000'"
     (tmp_path / "realtalk.toml").write_text(
         f'[process.a]\ncommand = ["sh", "-c", "{line.replace(chr(34), "")}"]\n'
     )
@@ -49,7 +49,7 @@ def test_processes_stop_and_continue_with_the_run(tmp_path, single):
         for _ in range(2):
             run.send_signal(signal.SIGTSTP)
             wait_for_state(run.pid, "T")
-            assert state_of(child) == "T"
+            wait_for_state(child, "T")
             run.send_signal(signal.SIGCONT)
             wait_for_state(child, "SR")
         run.terminate()

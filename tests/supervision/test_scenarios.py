@@ -1,14 +1,14 @@
 """
 Misbehaviour of children and of the system that must not harm the supervisor. One table:
 the number of the row, what happens, and a function that makes it happen on real
-processes and checks the result. Rows 26 to 29 concern the log and are in its tests.
+processes and checks the result. Rows 26 to 29 concern the log and are in its tests; rows 17
+and 18 have a thousand processes each and are in `test_thousand_runs`.
 ``pytest tests/supervision/test_scenarios.py -rA`` prints the table.
 """
 
 import asyncio
 import contextlib
 import errno
-import gc
 import os
 import resource
 import signal
@@ -34,7 +34,7 @@ from realtalk_async.supervision import (
     RestartPolicy,
 )
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.testing import leaks, programs
+from realtalk_async.testing import programs
 
 pytestmark = pytest.mark.timeout(360)
 
@@ -440,66 +440,6 @@ async def bad_callbacks(env):
     assert (await env.start(programs.runs(), "other")).status == "running"
 
 
-async def run_many(times, job, at_once=20):
-    """Run something so many times, some at once, because most of it is waiting."""
-    left = iter(range(times))
-
-    async def worker():
-        for _ in left:
-            await job()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(worker())
-
-
-@row(17, "is started and stopped 1000 times")
-async def many_cycles(env):
-    async def cycle():
-        one = ManagedProcess(Command("sleep", "1000"), "one", env.logger)
-        await one.start()
-        await one.stop()
-
-    def state():
-        gc.collect()
-        tasks = len(asyncio.all_tasks())
-        return (
-            descriptors(),
-            tasks,
-            len(leaks.take_inventory().threads),
-            len(gc.get_objects()),
-        )
-
-    await run_many(60, cycle)
-    before = state()
-    await run_many(1000, cycle)
-    after = state()
-    assert after[:3] == before[:3], "descriptors, tasks, threads"
-    assert after[3] - before[3] < 2000, "objects"
-
-
-@row(18, "writes a burst of lines, then exits: 1000 times")
-async def bursts(env):
-    expected = b"".join(b"%d\n" % n for n in range(1000))
-    whole = []
-
-    async def burst():
-        one = ManagedProcess(
-            Command("seq", "0", "999"), "one", env.logger, restart=TEMPORARY
-        )
-        await one.start()
-        await one.wait()
-        assert one._capture.buffers["stdout"].read(0) == expected
-        whole.append(one)
-        await settled(one)
-
-    await run_many(1000, burst)
-    assert len(whole) == 1000
-    assert [line.text for line in whole[0].get_stdout()] == [
-        str(n) for n in range(1000)
-    ]
-
-
 @row(19, "is killed by a signal of the app or of another process")
 async def signalled(env):
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGHUP):
@@ -894,6 +834,6 @@ async def test_scenario(scenario, logger, tmp_path):
 
 
 def test_every_row_that_concerns_supervision_is_in_the_table():
-    """Row 21 has its own manager for each strategy; 26 to 29 are the log's."""
-    numbers = {param.values[0].number for param in TABLE} | {21}
+    """17, 18 and 21 have tests of their own; 26 to 29 are the log's."""
+    numbers = {param.values[0].number for param in TABLE} | {17, 18, 21}
     assert numbers == set(range(1, 42)) - {26, 27, 28, 29}
