@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipapp
 from pathlib import Path
 
@@ -58,6 +59,45 @@ CLOSED = "import os\nfor number in range(3):\n    os.close(number)\n"
 FEW_DESCRIPTORS = (
     "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
 )
+NO_PIDFD = """
+import ctypes, struct
+
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+LOAD, IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # of BPF
+steps = [(LOAD, 0, 0, 0), (IF_EQUAL, 0, 1, 434), (RETURN, 0, 0, 0x00050001)]
+steps.append((RETURN, 0, 0, 0x7FFF0000))  # 434, pidfd_open: EPERM; all else is allowed
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in steps))
+program = Program(len(steps), ctypes.cast(code, ctypes.c_void_p).value)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0  # PR_SET_SECCOMP
+import os
+try:
+    os.pidfd_open(os.getpid())
+except PermissionError:
+    pass
+"""
+FROZEN = """
+import sys
+sys.frozen, sys.executable = True, sys.argv.pop(1)
+"""
+THEN_KILLED = """
+asyncio.run(main(sys.argv[1]))
+
+async def killed(path):
+    async with Logger(path) as logger, ProcessManager(logger) as manager:
+        child = await manager.start("killed", ["sh", "-c", "sleep 1000 & echo $!; wait"])
+        await child.wait_for_line(r"^\\d+$", timeout=30)
+        another = await manager.start("another", ["sleep", "1000"])
+        pids = [child.pid, int(child.get_stdout()[0].text), another.pid]
+        with open(path + ".left", "w") as file:
+            file.write(" ".join(map(str, pids)))
+        os.kill(os.getpid(), 9)
+
+asyncio.run(killed(sys.argv[1]))
+"""
 NON_ROOT = "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
 
 
@@ -66,6 +106,40 @@ def is_root_able_to_make_a_namespace():
     return (
         shutil.which("unshare") and not subprocess.run(command, check=False).returncode
     )
+
+
+def unshare(*what):
+    """Return the words before a command that runs it where *what* was done before."""
+    steps = " && ".join(what)
+    return ["unshare", "--mount", "sh", "-c", f'{steps} && exec "$@"', "sh"]
+
+
+def is_alive(pid):
+    """Return whether a process is more than a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def verify_killed(folder, words, **options):
+    """Run a program that is killed with SIGKILL at its end: nothing of it survives."""
+    log = folder / "app.log"
+    done = subprocess.run(
+        [*words, str(log)], capture_output=True, text=True, timeout=60, **options
+    )
+    assert done.returncode == -9, done.stderr
+    assert (folder / "app.log.result").read_text("utf-8").startswith("caf\u00e9")
+    pids = [int(one) for one in (folder / "app.log.left").read_text().split()]
+    assert len(pids) == 3
+    deadline = time.monotonic() + 60
+    while (left := [pid for pid in pids if is_alive(pid)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    assert left == []
+    return log.read_text("utf-8"), done
 
 
 def verify(folder, words, **options):
@@ -188,8 +262,39 @@ def test_a_child_is_supervised_by_a_zipapp(tmp_path):
         source / "realtalk_async",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    (source / "__main__.py").write_text(RUN + START)
+    (source / "__main__.py").write_text(RUN + THEN_KILLED)
     zipapp.create_archive(source, tmp_path / "app.pyz")
     shutil.rmtree(source)
     words = [sys.executable, "-P", str(tmp_path / "app.pyz")]
-    verify(tmp_path, words, env=environment({"PYTHONPATH": None}), cwd=tmp_path)
+    bare = environment({"PYTHONPATH": None})
+    log, _ = verify_killed(tmp_path, words, env=bare, cwd=tmp_path)
+    assert "guard" not in log
+
+
+@pytest.mark.skipif(
+    not is_root_able_to_make_a_namespace(), reason="no namespace of mounts"
+)
+def test_a_child_is_supervised_without_proc_and_shared_memory(tmp_path):
+    """Neither is there; the log says what that means."""
+    space = unshare("mount -t tmpfs none /proc", "mount -t tmpfs -o ro none /dev/shm")
+    program = RUN.replace("Logger(path)", "Logger(path, spool=True)") + THEN_KILLED
+    words = [*space, sys.executable, "-c", program]
+    log, _ = verify_killed(tmp_path, words, env=environment({}))
+    assert "[WARNING] [manager] /proc is not there" in log
+    assert "no spool, so that SIGKILL may lose lines" in log
+
+
+def test_a_child_is_supervised_where_pidfd_open_is_denied(tmp_path):
+    words = [sys.executable, "-c", NO_PIDFD + RUN + THEN_KILLED]
+    verify_killed(tmp_path, words, env=environment({}))
+
+
+@pytest.mark.parametrize("name", ["app", "python3"])
+def test_the_guard_never_starts_a_frozen_app_again(name, tmp_path):
+    app = tmp_path / name
+    app.write_text(f"#!/bin/sh\necho again >>{tmp_path}/again\n")
+    app.chmod(0o755)
+    words = [sys.executable, "-c", FROZEN + RUN + THEN_KILLED, str(app)]
+    log, _ = verify_killed(tmp_path, words, env=environment({}))
+    assert not (tmp_path / "again").exists()
+    assert "guard" not in log

@@ -19,15 +19,13 @@ from realtalk_async.event_bus import EventBus
 from realtalk_async.events import MANAGER
 from realtalk_async.events.base import APP, POLICY, acting_as
 from realtalk_async.events.event import Failure
-from realtalk_async.exceptions import (
-    GaveUp,
-    ProcessDead,
-)
+from realtalk_async.exceptions import GaveUp, ProcessDead
 from realtalk_async.supervision.coordination.background import BackgroundWork
 from realtalk_async.supervision.coordination.bonds import Bonds
 from realtalk_async.supervision.coordination.cgroups import Cgroups
 from realtalk_async.supervision.coordination.device_leases import DeviceLeases
 from realtalk_async.supervision.coordination.health_checks import check_periodically
+from realtalk_async.supervision.coordination.host import log_what_is_missing
 from realtalk_async.supervision.coordination.losses import fatal_loss
 from realtalk_async.supervision.coordination.shutdown import (
     KILL_WAIT,
@@ -131,6 +129,7 @@ class Supervisor:
     def begin(self, tasks: asyncio.TaskGroup, check_interval: float) -> None:
         """Run everything in *tasks* from now on, with the periodic health checks."""
         self._tasks = tasks
+        log_what_is_missing(self._logger)
         self.run_in_background(
             check_periodically(self.registry, check_interval, self._publish_error),
             "health checks",

@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from realtalk_async.supervision.kernel import orphan_reaper, process_groups
+from realtalk_async.supervision.kernel import (
+    guard_process,
+    orphan_reaper,
+    process_groups,
+)
 from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.fair_poller import FairPoller, get_pollers
 from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
+from realtalk_async.supervision.kernel.spawning.forked import fork
+from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TAG_VARIABLE = "REALTALK_ASYNC_TAG"
 """The environment variable that marks a child and all its descendants as the app's."""
-
-GUARD_PROCESS = os.path.join(os.path.dirname(__file__), "guard_process.py")
 
 LAUNCH = """exec 3<&0; "$@" <&3 3<&- & echo "pid $!" >&3"""
 """
@@ -236,12 +238,13 @@ class Guard:
         self.flush()
 
     def _spawn(self, connection: socket.socket) -> NewProcess:
-        program = sys.executable
-        if not os.access(program, os.X_OK):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
         app = process_groups.read_process(os.getpid())
-        identity = (str(os.getpid()), str(app.start) if app else "")
-        guard = (program, "-I", "-S", GUARD_PROCESS, self.tag, *identity)
+        arguments = [self.tag, str(os.getpid()), str(app.start) if app else ""]
+        words = script_words(guard_process.__name__)
+        if words is None:  # a frozen app
+            arguments.append("detach")
+            return fork(guard_process.main, arguments, connection.fileno())
+        guard = (*words, *arguments)
         has_shell = os.access("/bin/sh", os.X_OK)  # not in every container
         return spawn_process(
             ["/bin/sh", "-c", LAUNCH, "sh", *guard]

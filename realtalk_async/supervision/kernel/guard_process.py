@@ -9,6 +9,9 @@ the app has started, and waits until the app is gone. Then it ends every
 process that carries TAG in its environment or belongs to one of these sessions, or to a
 cgroup of the app: SIGTERM, `GRACE` seconds, SIGKILL until none is left. The cgroups are
 removed then. The line ``dismiss`` ends the guard instead.
+
+Without ``/proc`` it ends the process groups that the app has reported, and no others.
+A frozen app has no interpreter for a script: a copy of its process calls `main`.
 """
 
 from __future__ import annotations
@@ -113,6 +116,8 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         reports: What the app has reported. It receives the descendants that only their
             parents show.
     """
+    if not os.path.exists("/proc/self/stat"):
+        return find_groups(reports)
     reported, contained = reports.leaders, set(find_members(reports.cgroups))
     found: dict[int, None] = {}
     others: dict[int, list[str]] = {}
@@ -140,6 +145,20 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         found.update(dict.fromkeys(new))
         reported.update((pid, one[19]) for pid, one in new.items())
     return list(found)
+
+
+def find_groups(reports: Reports) -> list[int]:
+    """Return what lives of the app without ``/proc``: -N for a process group N."""
+    found = find_members(reports.cgroups)
+    for pid in reports.leaders:
+        for one in (-pid, pid):
+            try:
+                os.kill(one, 0)
+            except OSError:
+                continue
+            found.append(one)
+            break
+    return found
 
 
 def is_reused(leader: int, reported: dict[int, str]) -> bool:
@@ -301,18 +320,23 @@ def handle_report(line: str, reports: Reports) -> None:
         reports.leaders.pop(pid, None)
 
 
-def main() -> None:
-    """Wait for the end of the app, then end its children."""
+def main(arguments: list[str]) -> None:
+    """
+    Wait for the end of the app, then end its children.
+
+    Args:
+        arguments: The tag, the app's pid and start time, and ``detach`` or nothing.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    tag, app, start = sys.argv[1].encode(), int(sys.argv[2]), sys.argv[3]
+    tag, app, start = arguments[0].encode(), int(arguments[1]), arguments[2]
     reports = Reports()
     try:
         exit_notice = watch(app, start)
     except ProcessLookupError:
         dismissed = read_rest(b"", reports)
     else:
-        if "detach" in sys.argv[4:]:
+        if "detach" in arguments[3:]:
             detach()
         os.setsid()
         write(b"ready\n")
@@ -322,4 +346,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

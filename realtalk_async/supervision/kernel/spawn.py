@@ -14,12 +14,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from realtalk_async.supervision.kernel.spawning import posix_spawn
+from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SPAWN_OPTIONS = {"start_new_session", "process_group", "close_fds", "restore_signals"}
 """Options that `posix_spawn` knows; `subprocess.Popen` starts a program with any other."""
 
-CLEAN_EXEC = os.path.join(os.path.dirname(posix_spawn.__file__), "clean_exec.py")
+CLEAN_EXEC = "realtalk_async.supervision.kernel.spawning.clean_exec"
 
 
 class ChildGuard(Protocol):
@@ -181,15 +181,19 @@ def with_default_signals(
     Return *argv*, for a start by `subprocess` or asyncio.
 
     If this thread blocks or ignores signals, an interpreter comes first, resets them and
-    executes the program: that takes it 10 ms.
+    executes the program: that takes it 10 ms. A frozen app has no interpreter: its child
+    inherits them.
 
     Raises:
         FileNotFoundError: If the interpreter would not find the program.
     """
     if _has_default_signals():
         return argv
+    words = script_words(CLEAN_EXEC)
+    if words is None:
+        return argv
     must_exist(argv[0], env, cwd)
-    return (sys.executable, "-I", "-S", CLEAN_EXEC, *argv)
+    return (*words, *argv)
 
 
 def _has_default_signals() -> bool:

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
+from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 from realtalk_async.voice.audio import sound_file, wav
 
 DEFAULT: Final = "default"
@@ -269,10 +270,13 @@ def _unreadable(path: Path, why: str) -> AudioUnavailable:
 def _file_recorder(file: SoundFile, start: float, machine: Machine) -> AudioProgram:
     """Return a program that plays a file in real time, then endless silence."""
     path, where = file.path, f"{start:.3f}"
-    if not file.needs_ffmpeg or machine.ffmpeg is None:
-        # -P: the folder of the script is not on the path of its imports.
-        argv = (sys.executable, "-P", sound_file.__file__, str(path), where)
+    # -P: the folder of the script is not on the path of its imports.
+    script = script_words(sound_file.__name__, "-P")
+    if script and (not file.needs_ffmpeg or machine.ffmpeg is None):
+        argv = (*script, str(path), where)
         return AudioProgram("sound_file.py", argv, file=path, resumes=True)
+    if machine.ffmpeg is None:
+        raise _without_interpreter(path)
     # ``-re`` would write the first half second at once; ``arealtime`` does not. The filter
     # ``arealtime`` relies on timestamps, and ``asetpts`` gives them to padded silence:
     # without timestamps that silence is written at 80 MB a second.
@@ -343,12 +347,20 @@ def _file_player(path: Path, machine: Machine) -> AudioProgram:
 
 def continue_file(path: Path) -> AudioProgram:
     """Return a player that appends to a WAV file whose writer died."""
-    # Run by path and isolated (-I -S): the script needs only the standard library.
-    argv = (sys.executable, "-I", "-S", wav.__file__, str(path))
-    return AudioProgram("wav.py", argv, file=path, resumes=True)
+    script = script_words(wav.__name__)
+    if script is None:
+        raise _without_interpreter(path)
+    return AudioProgram("wav.py", (*script, str(path)), file=path, resumes=True)
 
 
 # --- Both -------------------------------------------------------------------------
+
+
+def _without_interpreter(path: Path) -> AudioUnavailable:
+    return AudioUnavailable(
+        f"cannot use the file {str(path)!r}: a frozen app has no Python interpreter for "
+        f"it; install ffmpeg, or give a function instead of a file"
+    )
 
 
 def _own_command(

@@ -286,9 +286,10 @@ async def test_a_guard_that_cannot_be_replaced_is_an_error_until_it_can(
     manager.subscribe(note_loss)
     with monkeypatch.context() as patch:
         if trouble == "no program":
-            patch.setattr(guard_module, "GUARD_PROCESS", "/no/such/file.py")
+            absent = sys.executable, "/no/such/file.py"
+            patch.setattr(guard_module, "script_words", lambda module: absent)
         elif trouble == "no spawn":
-            patch.setattr(sys, "executable", "/no/such/python")
+            patch.setattr(guard_module, "spawn_process", refuse)
         else:
             patch.setattr(socket, "socketpair", refuse)
         os.kill(manager._guard.pid, signal.SIGKILL)

@@ -157,6 +157,15 @@ def test_file_name_is_never_taken_for_an_ffmpeg_option_or_protocol(
     assert f"file:{path}" in program.argv
 
 
+def test_a_frozen_app_without_ffmpeg_never_runs_itself_for_a_file(
+    audio_file, monkeypatch
+):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    for find in (find_recorders, find_players):
+        with pytest.raises(AudioUnavailable, match=r"frozen app.*install ffmpeg"):
+            find(str(audio_file), BARE)
+
+
 # --- Running ----------------------------------------------------------------------
 
 MACHINES = [pytest.param(FFMPEG, id="ffmpeg", marks=needs_ffmpeg), BARE]

@@ -1,0 +1,21 @@
+"""What the host of an app lacks, told once in the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realtalk_async.events import MANAGER
+from realtalk_async.supervision.kernel import process_groups
+
+if TYPE_CHECKING:
+    from realtalk_async.logs import Logger
+
+
+def log_what_is_missing(logger: Logger) -> None:
+    """Log a WARNING for what this host cannot give to a manager."""
+    if not process_groups.has_proc():
+        logger.warning(
+            MANAGER,
+            "/proc is not there: a process that leaves its group is not found; "
+            "mount it (mount -t proc proc /proc)",
+        )
