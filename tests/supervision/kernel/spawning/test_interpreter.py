@@ -49,6 +49,7 @@ def test_a_script_of_a_zipped_package_runs_from_its_source(monkeypatch, tmp_path
         file.writestr("zipped_script.py", "import sys\nprint(__name__, sys.argv[1:])\n")
     monkeypatch.syspath_prepend(str(archive))
     words = script_words("zipped_script")
+    assert words is not None
     done = subprocess.run(
         [*words, "one", "two"], capture_output=True, check=True, text=True
     )
