@@ -26,6 +26,7 @@ exception: what happened, the numbers, what to do.
         ├── AuthenticationRefused          the service refused the key
         ├── ServiceUnreachable             no connection to the service
         ├── ServiceRefused                 the service ended the session permanently
+        ├── RequestRefused                 the service refused a request; the session goes on
         ├── AudioUnavailable               no usable recorder, player or device
         └── ClosedStream (RuntimeError)    the session has ended or has not started
 """
@@ -289,6 +290,19 @@ class ServiceRefused(StreamError):
         """The error code of the service, such as ``insufficient_quota``."""
         self.message = message
         super().__init__(f"the service ended the session: {code}: {message}")
+
+
+class RequestRefused(StreamError):
+    """The service refused a request of the app; the session goes on."""
+
+    def __init__(self, code: str, message: str, request: str) -> None:
+        self.code = code
+        """The code of the service, such as ``cannot_update_voice``."""
+        self.message = message
+        """What the service said."""
+        self.request = request
+        """The type of the message that it refused, such as ``session.update``."""
+        super().__init__(f"the service refused {request}: {code}: {message}")
 
 
 class AudioUnavailable(StreamError):

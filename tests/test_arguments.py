@@ -77,6 +77,7 @@ FUNCTION_OR_NONE = FUNCTION[:-1]
 PATTERN = ("(", 5, b"x", re.compile(b"x"), None)
 PATTERN_OR_NONE = PATTERN[:-1]
 PATH = ("", "a\0b", 5, b"x", None)
+JSON_OBJECT = (5, "x", [], {1: 2}, {"a": NAN}, {"a": {2}}, {"a": b"x"}, None)
 PATH_OR_NONE = PATH[:-1]
 MOMENT_OR_NONE = (datetime(2026, 1, 1), "12:00", 0)  # noqa: DTZ001
 STREAM = ("stdin", "", 1, None, ["stdout"])
@@ -148,6 +149,7 @@ RESULTS = [
     "ResponseStarted",
     "ResponseText",
     "ServiceError",
+    "SessionUpdated",
     "SpeechStarted",
     "SpeechStopped",
     "Spoken",
@@ -727,6 +729,7 @@ TABLE: dict[str, Row | str] = {
         prebuffer_ms=SECONDS,
         record=PATH_OR_NONE,
         tools=(a_tool, "tool", 5, None, ["tool"], [print], {"a": a_tool}),
+        session=JSON_OBJECT[:-1],
         stall_after=POSITIVE,
         handle_signals=FLAG_OR_NONE,
     ),
@@ -751,6 +754,15 @@ TABLE: dict[str, Row | str] = {
         text=WORDS,
         role=("me", "", 5, None),
         trigger_response=FLAG,
+    ),
+    "Stream.update_session": method(
+        stream_of, "update_session", {}, options=JSON_OBJECT
+    ),
+    "Stream.send_event": method(
+        stream_of,
+        "send_event",
+        {},
+        event=(*JSON_OBJECT, {}, {"type": 5}, {"type": "session.update"}),
     ),
     "Stream.set_status_message": method(stream_of, "set_status_message", {}, text=TEXT),
     "Stream.stop_talking": method(stream_of, "stop_talking", {}, discard=FLAG),

@@ -154,7 +154,7 @@ def test_no_module_takes_part_in_an_import_cycle():
 
 @pytest.mark.parametrize("folder", WITHOUT_IO)
 def test_decisions_do_no_input_and_output(folder):
-    for path in (PACKAGE / folder).glob("*.py"):
+    for path in (PACKAGE / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = {alias.name.split(".")[0] for alias in node.names}

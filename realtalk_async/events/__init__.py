@@ -71,6 +71,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         fatal: boolean
     service.malformed_message reason: text
     service.unknown_event_sent type: text, data: object
+    session.updated options: object
     speech.started item_id: text
     speech.stopped item_id: text
     task.failed process: text, incarnation: integer, incident: text,

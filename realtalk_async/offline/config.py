@@ -204,10 +204,24 @@ def _include(value: object, name: str) -> None:
         _one_of("item.input_audio_transcription.logprobs")(item, f"{name}[{index}]")
 
 
+def _names(value: object, name: str) -> None:
+    if not isinstance(value, list):
+        raise _wrong(name, value, "a list of texts")
+    for index, item in enumerate(as_list(cast("object", value))):
+        _text(item, f"{name}[{index}]")
+
+
 def _metadata(value: object, name: str) -> None:
     _object(value, name)
     for key, item in as_object(value).items():
         _text(item, f"{name}.{key}")
+
+
+def _variables(value: object, name: str) -> None:
+    _object(value, name)
+    for key, item in as_object(value).items():
+        if not isinstance(item, str):
+            _check(as_object(item).get("type"), _CONTENT, f"{name}.{key}.type")
 
 
 def _word_or_object(*words: str) -> Check:
@@ -287,6 +301,7 @@ def _detection(value: object, name: str) -> None:
     _check(value, _DETECTIONS[kind], name)
 
 
+_CONTENT = _one_of("input_text", "input_image", "input_file")
 _tool_choice = _word_or_object("none", "auto", "required")
 
 
@@ -316,7 +331,7 @@ def _truncation(value: object, name: str) -> None:
 def _prompt(value: object, name: str) -> None:
     _check(
         value,
-        {"id": _text, "version": _or_null(_text), "variables": _or_null(_metadata)},
+        {"id": _text, "version": _or_null(_text), "variables": _or_null(_variables)},
         name,
     )
     if "id" not in as_object(value):
@@ -330,6 +345,8 @@ _TRANSCRIPTION: JsonObject = {
     "language": _or_null(_text),
     "prompt": _or_null(_text),
     "delay": _anything,
+    "keywords": _or_null(_names),
+    "languages": _or_null(_names),
 }
 
 _DETECTIONS: dict[str, JsonObject] = {
@@ -348,6 +365,11 @@ _DETECTIONS: dict[str, JsonObject] = {
         "create_response": _flag,
         "interrupt_response": _flag,
     },
+}
+
+_NOISE_REDUCTION: JsonObject = {
+    "type": _one_of("near_field", "far_field"),
+    "strength": _or_null(_between(0, float("inf"))),
 }
 
 _OUTPUT: JsonObject = {"format": _format, "voice": _voice, "speed": _between(0.25, 1.5)}
@@ -373,7 +395,7 @@ _SESSION: JsonObject = {
         "input": {
             "format": _format,
             "transcription": _or_null(_TRANSCRIPTION),
-            "noise_reduction": _or_null({"type": _one_of("near_field", "far_field")}),
+            "noise_reduction": _or_null(_NOISE_REDUCTION),
             "turn_detection": _or_null(_detection),
         },
         "output": _OUTPUT,

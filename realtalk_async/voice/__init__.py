@@ -42,6 +42,7 @@ from realtalk_async.voice.events import (
     ResponseStarted,
     ResponseText,
     ServiceError,
+    SessionUpdated,
     SpeechStarted,
     SpeechStopped,
     Status,
@@ -56,7 +57,7 @@ from realtalk_async.voice.inspection import Summary
 from realtalk_async.voice.interaction import ResponseRequest
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol.conversation import Entry
-from realtalk_async.voice.protocol.messages import SemanticVad, ServerVad
+from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
 from realtalk_async.voice.stream import Stream
 from realtalk_async.voice.tools import Tool
 
@@ -89,6 +90,7 @@ __all__ = [
     "SemanticVad",
     "ServerVad",
     "ServiceError",
+    "SessionUpdated",
     "SpeechStarted",
     "SpeechStopped",
     "Status",

@@ -8,13 +8,18 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import InvalidConfiguration, WaitExpired
+from realtalk_async.exceptions import (
+    ClosedStream,
+    InvalidConfiguration,
+    WaitExpired,
+)
 from realtalk_async.voice.events import VoiceEvent
 from realtalk_async.voice.inspection import Inspection
 from realtalk_async.voice.protocol.messages import ROLES
+from realtalk_async.voice.protocol.requests.app_event import check_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 
     from realtalk_async.event_bus import EventFeed
     from realtalk_async.voice.events import Outcome
@@ -148,6 +153,84 @@ class Interaction(Inspection):
         arguments.text("text", text)
         self._session.set_status(text)
 
+    async def update_session(self, options: Mapping[str, object]) -> None:
+        """
+        Change the session in mid-conversation, and keep the change over reconnects::
+
+            await stream.update_session({"instructions": "Speak French.", "tools": []})
+
+        Without a connection the change waits for the next one. Before the start it is
+        part of the first configuration, and the call returns at once. A service that
+        confirms nothing at all has 5 s to refuse a change; then the change counts.
+
+        Args:
+            options: The part of the service's ``session`` object that changes, such as
+                instructions, turn detection, speed or tools; objects are merged, lists
+                replaced. A function among the tools must be one of the stream's.
+
+        Raises:
+            InvalidConfiguration: If a value cannot be written as JSON, if it is the
+                model or the format of the audio, which cannot change, or if a tool is a
+                function that the stream does not have. The error names the path.
+            RequestRefused: If the service refuses the change, which then is not kept.
+            WaitExpired: If the service confirms other messages, but not this one within
+                `stall_after`; the change is not kept.
+            ClosedStream: If the session has ended, or ends before.
+
+        Cancellation: A change that was not sent is withdrawn; the service may still
+            confirm another one, which is then kept.
+        """
+        self._raise_if_over()
+        session, supervisor = self._session, self._supervisor
+        checked = session.config.check_change("options", options)
+        self._check_loop()
+        if supervisor.state == "new":
+            session.configure(session.config.changed(checked), time.monotonic())
+            return
+        change = session.update_session(checked, time.monotonic())
+        self._connection.update()
+        try:
+            await supervisor.wait_for(lambda: change.is_over or None)
+        finally:
+            session.updates.withdraw(change)
+        if change.error is not None:
+            raise change.error
+
+    async def send_event(self, event: Mapping[str, object]) -> str:
+        """
+        Send a message of the protocol that no other method sends::
+
+            await stream.send_event({"type": "conversation.item.delete", "item_id": "i"})
+
+        It is not repeated on another connection. Without a connection it waits for the
+        next one. What the service answers is in `eventlog`, and unknown events are
+        published as `UnknownEvent`; an error is a `ServiceError` with the returned id.
+
+        Args:
+            event: A client event with its ``type``; an ``event_id`` is added if it has
+                none.
+
+        Returns:
+            Its ``event_id``, once it is queued on an open connection.
+
+        Raises:
+            InvalidConfiguration: If it has no type, cannot be written as JSON, or is a
+                ``session.update``, for which there is `update_session`.
+            ClosedStream: If the session has not started, has ended, or ends before.
+
+        Cancellation: It is not sent unless it was queued already.
+        """
+        self._raise_if_over()
+        message = check_event("event", event)
+        self._check_loop()
+        if self._supervisor.state == "new":
+            raise ClosedStream("the session has not started: use it inside its block")
+        session = self._session
+        await self._supervisor.wait_for(lambda: session.ready or None)
+        event_id = session.send_event(message)
+        self._connection.update()
+        return event_id
+
     def interrupt(self) -> None:
         """
         Interrupt the response under way, as the user's voice does.
@@ -273,7 +356,7 @@ class Interaction(Inspection):
 
         try:
             async with asyncio.timeout(timeout):
-                outcome = await self._supervisor.wait_for_outcome(find)
+                outcome = await self._supervisor.wait_for(find)
         except TimeoutError:
             raise WaitExpired(
                 f"no response ended within {timeout:g} s; view_log() shows what the service sent"
@@ -282,7 +365,7 @@ class Interaction(Inspection):
         return outcome
 
     async def _wait_for_request(self, request: Request) -> Outcome:
-        outcome = await self._supervisor.wait_for_outcome(lambda: request.outcome)
+        outcome = await self._supervisor.wait_for(lambda: request.outcome)
         self._session.responses.handed_out(request)
         return outcome
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
+import time
 from typing import TYPE_CHECKING, Self, cast
 
 from realtalk_async import arguments
@@ -31,7 +31,8 @@ from realtalk_async.voice.endpoint import (
 from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.events import ToolCalled
 from realtalk_async.voice.interaction import Interaction
-from realtalk_async.voice.protocol.messages import (
+from realtalk_async.voice.protocol.microphone import InputFilter
+from realtalk_async.voice.protocol.requests.session_config import (
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
     DEFAULT_VOICE,
@@ -39,14 +40,13 @@ from realtalk_async.voice.protocol.messages import (
     ServerVad,
     SessionConfig,
 )
-from realtalk_async.voice.protocol.microphone import InputFilter
 from realtalk_async.voice.protocol.session import Session
 from realtalk_async.voice.supervisor import SessionSupervisor, Signals
 from realtalk_async.voice.timeline.recorder import TimelineRecorder
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from anyio.abc import TaskStatus
@@ -124,6 +124,12 @@ class Stream(Interaction):
             a gap of silence, which is counted and logged.
         tools: Async functions that the model may call, or `Tool`s made of them, with a
             name, a description or a timeout of their own.
+        session: More of the service's ``session`` object, which is merged into what the
+            other parameters give: ``{"max_output_tokens": 500, "audio": {"input":
+            {"noise_reduction": {"type": "far_field"}}, "output": {"speed": 1.2}}}``, also
+            tool choice, truncation, prompt, reasoning, tracing, include and tools of the
+            service, which stand behind the functions of *tools*. What another parameter
+            gives too, may be repeated but not contradicted. See `update_session`.
         stall_after: Seconds without an event of a response after which it is given up;
             and seconds without any message after which the service is asked for a sign
             of life. If it gives none within 5 s, the connection is replaced.
@@ -155,6 +161,7 @@ class Stream(Interaction):
         prebuffer_ms: float = 0,
         record: str | os.PathLike[str] | None = None,
         tools: Iterable[Tool | ToolFunction] = (),
+        session: Mapping[str, object] | None = None,
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
@@ -190,17 +197,17 @@ class Stream(Interaction):
             transcription=transcription,
             turn_detection=turn_detection,
             tools=self._toolbox.to_message(),
-        )
-        session = Session(
+        ).with_options("session", {} if session is None else session)
+        protocol = Session(
             config,
             input_filter=InputFilter(
-                push_to_talk=turn_detection is None, half_duplex=half_duplex
+                push_to_talk=config.detection is None, half_duplex=half_duplex
             ),
             has_speaker=speaker is not None,
             prebuffer_ms=prebuffer_ms,
             stall_after=stall_after,
         )
-        connection = Connection(session, SessionEventBus(logger))
+        connection = Connection(protocol, SessionEventBus(logger))
         manager = process_manager or ProcessManager(logger)
         supervisor = SessionSupervisor(
             connection,
@@ -358,12 +365,10 @@ class Stream(Interaction):
         self, api_key: str | None, model: str | None, voice: str | None
     ) -> Endpoint:
         config = self._session.config
-        config = dataclasses.replace(
-            config, model=model or config.model, voice=voice or config.voice
-        )
+        config = config.started_with(model, voice)
         key = api_key or self._api_key
         endpoint = find_endpoint(self._url, key, config.model, os.environ)
-        self._session.config = config
+        self._session.configure(config, time.monotonic())
         return endpoint
 
     async def _find_microphone(self, machine: Machine) -> Microphone | None:

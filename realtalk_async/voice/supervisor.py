@@ -15,7 +15,7 @@ import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from realtalk_async import events
 from realtalk_async.concurrency.waiting import first_of, settled, to_the_end
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio.recording import Recording
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.endpoint import Endpoint
-    from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.timeline.recorder import TimelineRecorder
     from realtalk_async.voice.tools import Toolbox
 
+Found = TypeVar("Found")
 SessionState: TypeAlias = Literal["new", "running", "over"]
 
 
@@ -178,18 +178,18 @@ class SessionSupervisor:
         if self._failure is not None:
             raise self._failure
 
-    async def wait_for_outcome(self, find: Callable[[], Outcome | None]) -> Outcome:
+    async def wait_for(self, find: Callable[[], Found | None]) -> Found:
         """
-        Wait until *find* returns an outcome; it is called after each change.
+        Wait until *find* returns something; it is called after each change.
 
         Raises:
             ClosedStream: If the session has ended, or ends before.
         """
-        while (outcome := find()) is None:
+        while (found := find()) is None:
             if self.is_closed:
                 raise self.closed()
             await self._bus.wait_for_change()
-        return outcome
+        return found
 
     def closed(self) -> ClosedStream:
         """Return the error for a call after the end."""

@@ -79,7 +79,7 @@ def ours():
     from realtalk_async.logs import Logger
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.event_bus import SessionEventBus
-    from realtalk_async.voice.protocol.messages import SessionConfig
+    from realtalk_async.voice.protocol.requests.session_config import SessionConfig
     from realtalk_async.voice.protocol.session import Session
 
     async def work():

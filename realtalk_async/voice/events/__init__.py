@@ -19,6 +19,7 @@ from realtalk_async.voice.events.connection import (
     EventsMissed,
     ProtocolProblem,
     ServiceError,
+    SessionUpdated,
     UnknownEvent,
 )
 from realtalk_async.voice.events.devices import (
@@ -69,6 +70,7 @@ __all__ = [
     "ResponseStarted",
     "ResponseText",
     "ServiceError",
+    "SessionUpdated",
     "SpeechStarted",
     "SpeechStopped",
     "Status",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async.voice.events.base import (
     CONNECTION,
+    SESSION,
     VoiceEvent,
     error,
     info,
@@ -83,6 +84,21 @@ class ConnectionRestored(VoiceEvent):
             f"connection restored after {self.downtime:.1f} s, "
             f"{self.replayed} messages replayed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUpdated(VoiceEvent):
+    """The service confirmed a change of the session, see `Stream.update_session`."""
+
+    kind = "session.updated"
+    options: Mapping[str, object]
+    """The part of the session that changed."""
+
+    def log_entry(self) -> EventLogEntry:
+        return info(SESSION, "Session updated", options=sorted(self.options))
+
+    def __str__(self) -> str:
+        return f"session updated: {', '.join(sorted(self.options))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,21 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args
 
 import orjson
 
-from realtalk_async import arguments
-from realtalk_async.voice.protocol.pcm import SAMPLE_RATE
-
 Role: TypeAlias = Literal["user", "assistant", "system"]
-Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
 """The author of a message of the conversation."""
-
-DEFAULT_MODEL = "gpt-realtime-2.1"
-DEFAULT_VOICE = "marin"
-DEFAULT_TRANSCRIPTION = "gpt-transcribe"
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -188,118 +180,6 @@ def _without_surrogates(value: object) -> object:
     return value
 
 
-# --- The configuration of a session -----------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ServerVad:
-    """
-    The service detects turns by volume; times are in milliseconds.
-
-    Raises:
-        InvalidConfiguration: If an argument is invalid.
-    """
-
-    threshold: float = 0.5
-    prefix_padding_ms: int = 300
-    silence_duration_ms: int = 500
-    create_response: bool = True
-    """Whether the service responds when the user's turn ends."""
-    interrupt_response: bool = True
-    """Whether the service cancels the response under way when the user speaks."""
-
-    def __post_init__(self) -> None:
-        arguments.number("threshold", self.threshold, minimum=0, maximum=1)
-        for name in ("prefix_padding_ms", "silence_duration_ms"):
-            arguments.integer(name, getattr(self, name), of="milliseconds", minimum=0)
-        arguments.flag("create_response", self.create_response)
-        arguments.flag("interrupt_response", self.interrupt_response)
-
-    def to_message(self) -> Message:
-        """Return the ``turn_detection`` object."""
-        return {
-            "type": "server_vad",
-            "threshold": self.threshold,
-            "prefix_padding_ms": self.prefix_padding_ms,
-            "silence_duration_ms": self.silence_duration_ms,
-            "create_response": self.create_response,
-            "interrupt_response": self.interrupt_response,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SemanticVad:
-    """
-    The service detects the end of a turn by the words.
-
-    Raises:
-        InvalidConfiguration: If an argument is invalid.
-    """
-
-    eagerness: Eagerness = "auto"
-    create_response: bool = True
-    interrupt_response: bool = True
-
-    def __post_init__(self) -> None:
-        arguments.choice("eagerness", self.eagerness, get_args(Eagerness))
-        arguments.flag("create_response", self.create_response)
-        arguments.flag("interrupt_response", self.interrupt_response)
-
-    def to_message(self) -> Message:
-        """Return the ``turn_detection`` object."""
-        return {
-            "type": "semantic_vad",
-            "eagerness": self.eagerness,
-            "create_response": self.create_response,
-            "interrupt_response": self.interrupt_response,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """The configuration that the service gets on each new connection."""
-
-    model: str = DEFAULT_MODEL
-    voice: str = DEFAULT_VOICE
-    """It cannot change once the service has spoken."""
-    instructions: str | None = None
-    """``None`` for the default of the service."""
-    modality: Literal["audio", "text"] = "audio"
-    """The form of the responses; audio always comes with its transcript."""
-    transcription: str | None = DEFAULT_TRANSCRIPTION
-    """The model that transcribes the user's speech; ``None`` for none."""
-    turn_detection: ServerVad | SemanticVad | None = field(default_factory=ServerVad)
-    """``None`` is push-to-talk: commit, then ask for a response."""
-    tools: tuple[Message, ...] = ()
-    """The tools that the service may call."""
-
-    def to_message(self) -> Message:
-        """Return the ``session`` object of ``session.update``."""
-        # A new object each time: it says "rate" in both directions, because a server
-        # that assumed another rate garbled every transcript.
-        detection = self.turn_detection
-        audio_input: Message = {
-            "format": _pcm_format(),
-            "transcription": self.transcription and {"model": self.transcription},
-            "turn_detection": detection and detection.to_message(),
-        }
-        spoken: Message = {"format": _pcm_format(), "voice": self.voice}
-        session: Message = {
-            "type": "realtime",
-            "output_modalities": [self.modality],
-            "audio": {"input": audio_input, "output": spoken},
-        }
-        if self.instructions is not None:
-            session["instructions"] = self.instructions
-        if self.tools:
-            session["tools"] = list(self.tools)
-        return session
-
-
-def _pcm_format() -> Message:
-    return {"type": "audio/pcm", "rate": SAMPLE_RATE}
-
-
 # --- Messages to the service ------------------------------------------------------
 
 
@@ -309,6 +189,8 @@ class Sent(NamedTuple):
     type: str
     item_id: str = ""
     """The item that it creates; empty if it creates none."""
+    from_app: bool = False
+    """Whether the app made it; its errors are only told."""
 
 
 class SendMessage(Protocol):
@@ -317,11 +199,6 @@ class SendMessage(Protocol):
     def __call__(self, message: Message, item_id: str = "") -> str:
         """Send *message*, which creates *item_id* if that is given; return the event id."""
         ...
-
-
-def session_update(config: SessionConfig) -> Message:
-    """Ask for the session that *config* describes."""
-    return {"type": "session.update", "session": config.to_message()}
 
 
 def session_touch() -> Message:

@@ -30,6 +30,11 @@ class InputFilter:
         """Number of bytes that passed since `open`, silence included."""
         self._half = b""
 
+    def set_push_to_talk(self, push_to_talk: bool) -> None:  # noqa: FBT001
+        """Pass audio only between `open` and `close` from now on, or all of it."""
+        self.push_to_talk = push_to_talk
+        self.is_open = not push_to_talk
+
     def open(self) -> None:
         """Start a turn of push-to-talk."""
         self.is_open = True

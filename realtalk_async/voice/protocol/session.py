@@ -25,15 +25,19 @@ from realtalk_async.voice.protocol.conversation import (
     ItemEvents,
     OwnItems,
 )
-from realtalk_async.voice.protocol.messages import Malformed, Sent
+from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
 from realtalk_async.voice.protocol.outbox import Outbox
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 from realtalk_async.voice.protocol.playback import Cut, Part, Playback
+from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
+from realtalk_async.voice.protocol.requests.push_to_talk import PushToTalk
+from realtalk_async.voice.protocol.requests.service_errors import ServiceErrors
+from realtalk_async.voice.protocol.requests.session_updates import SessionUpdates
 from realtalk_async.voice.protocol.response_events import ResponseEvents
 from realtalk_async.voice.protocol.responses import Responses, ResponseState
 from realtalk_async.voice.protocol.sound_tap import SoundTap
-from realtalk_async.voice.protocol.turns import LEAST_TURN_MS, Turn, TurnState
+from realtalk_async.voice.protocol.turns import Turn, TurnState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,13 +47,11 @@ if TYPE_CHECKING:
         Message,
         Role,
         ServerEvent,
-        SessionConfig,
     )
+    from realtalk_async.voice.protocol.requests.session_config import SessionConfig
+    from realtalk_async.voice.protocol.requests.session_updates import SessionChange
     from realtalk_async.voice.protocol.responses import Request
 
-_NOTHING_TO_CANCEL = "response_cancel_not_active"
-
-_REMEMBERED = 256  # sent messages that an error may still name
 _ECHO = 0.2  # seconds for which the microphone may hear the end of a response
 
 
@@ -84,7 +86,6 @@ class Session:
         cancel_grace: float = 3.0,
         setup_grace: float = 5.0,
     ) -> None:
-        self.config = config
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
         self.sound = SoundTap()
@@ -94,12 +95,13 @@ class Session:
         """Called with each message in its direction; messages hold sound too."""
         self.conversation = Conversation()
         self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
-        self._messages: deque[Message] = deque()
-        self._sent: dict[str, Sent] = {}
-        self._message_number = 0
+        self._messages = MessageQueue()
+        self.updates = SessionUpdates(
+            config, self._messages, grace=setup_grace, timeout=stall_after
+        )
         self._events: deque[VoiceEvent] = deque()
         self._turn = Turn(self.microphone, stall_after)
-        send = self._send
+        send = self._messages.send
         publish = self._publish = self._events.append
         own_items = OwnItems()
         self._items = ItemEvents(self.conversation, own_items, publish)
@@ -107,7 +109,7 @@ class Session:
             self.conversation, self.responses, own_items, send, publish
         )
         self.connection = ConnectionState(
-            send, publish, silence=stall_after, timeout=setup_grace
+            self.updates.send, publish, silence=stall_after, timeout=setup_grace
         )
         self._response_events = ResponseEvents(
             self.conversation,
@@ -117,6 +119,23 @@ class Session:
             self._turn,
             send,
             publish,
+        )
+        self._errors = ServiceErrors(
+            self._messages,
+            self.connection,
+            self.updates,
+            self.responses,
+            self._response_events,
+            self.conversation,
+            publish,
+        )
+        self._push_to_talk = PushToTalk(
+            self._turn,
+            self.connection,
+            self.responses,
+            self._response_events,
+            self._outbox,
+            send,
         )
         self._handlers = self._make_handlers()
 
@@ -146,7 +165,7 @@ class Session:
         """Remove and return the next message for the service; ``None`` if none is due."""
         message: Message | None = None
         if self.connection.is_open and self._messages:
-            message = self._messages.popleft()
+            message = self._messages.pop()
         elif self.ready:
             message = self._next_audio(now)
         if message is not None:
@@ -157,25 +176,11 @@ class Session:
         turn_ends = self._turn.state is TurnState.ENDING
         if pcm := self.microphone.take(rest=turn_ends):
             self._turn.sent += len(pcm)
-            return self._numbered(messages.append_audio(pcm))
+            return self._messages.numbered(messages.append_audio(pcm))
         if turn_ends:
-            self._commit_turn(now)
-        return self._messages.popleft() if self._messages else None
-
-    def _send(self, message: Message, item_id: str = "") -> str:
-        """Queue *message*, which creates *item_id* if that is given; return its id."""
-        message = self._numbered(message)
-        self._messages.append(message)
-        event_id = str(message["event_id"])
-        self._sent[event_id] = Sent(str(message["type"]), item_id)
-        if len(self._sent) > _REMEMBERED:
-            del self._sent[next(iter(self._sent))]
-        return event_id
-
-    def _numbered(self, message: Message) -> Message:
-        """Return *message* with a new id."""
-        self._message_number += 1
-        return {**message, "event_id": f"evt_{self._message_number}"}
+            self._push_to_talk.commit(now)
+            self._send_queued(now)
+        return self._messages.pop()
 
     def events_received(self) -> Iterator[VoiceEvent]:
         """Remove and yield the events for the app, in order."""
@@ -192,6 +197,7 @@ class Session:
             self.connection.deadline,
             self._turn.response_until,
             self._replace_at,
+            self.updates.deadline(confirms=self._confirms),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -211,12 +217,16 @@ class Session:
         if self._response_events.give_up_overdue(now):
             self.connection.response_stalled(now)
         self.connection.tick(now)
+        for change in self.updates.overdue(now, confirms=self._confirms):
+            self._apply(change, now)
         self._send_queued(now)
         if is_due(self._replace_at, now):
             self.conversation.settle()
             self.connection.replace(now)
 
     def _send_queued(self, now: float) -> None:
+        if self.ready:
+            self.updates.send_waiting(now)
         if self.ready and not self.responses.responding:
             self._outbox.send_queued(now)
 
@@ -232,7 +242,7 @@ class Session:
         """
         self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
-        event_id = self._send(messages.session_update(self.config))
+        event_id = self.updates.configure()
         replayed = self._outbox.replay()
         self.connection.opened(self.config.model, event_id, replayed, now, wall)
 
@@ -271,6 +281,7 @@ class Session:
 
     def _lose(self, reason: str, now: float, state: State) -> None:
         self._messages.clear()
+        self.updates.connection_lost()
         self.connection.lost(now, state)
         for response in self.responses:
             self._response_events.finish(response, Status.LOST, reason, now)
@@ -278,6 +289,47 @@ class Session:
         if self._turn.connection_lost() or request_lost:
             self._response_events.finish_requested(Status.LOST, reason, now)
         self.conversation.settle()
+
+    # --- The configuration --------------------------------------------------------
+
+    @property
+    def config(self) -> SessionConfig:
+        """The configuration that each connection gets."""
+        return self.updates.config
+
+    @property
+    def _confirms(self) -> bool:
+        return self.connection.keepalive.answers
+
+    def configure(self, config: SessionConfig, now: float) -> None:
+        """Have each connection configured like this from now on."""
+        self.updates.config = config
+        push_to_talk = config.detection is None
+        if push_to_talk != self.microphone.filter.push_to_talk:
+            self._turn.discard(now)
+            self.microphone.filter.set_push_to_talk(push_to_talk)
+
+    def update_session(
+        self, options: Mapping[str, object], now: float
+    ) -> SessionChange:
+        """Ask the service for a change of the session, as soon as it is connected."""
+        change = self.updates.add(options)
+        self._send_queued(now)
+        return change
+
+    def _apply(self, change: SessionChange | None, now: float) -> None:
+        """Keep a change that the service has confirmed; tell that it has not."""
+        if change is None:
+            return
+        if change.error is not None:
+            self._publish(events.ProtocolProblem(str(change.error)))
+            return
+        self.configure(self.config.changed(change.options), now)
+        self._publish(events.SessionUpdated(change.options))
+
+    def _on_session_updated(self, event: ServerEvent, now: float) -> None:
+        self._apply(self.updates.confirmed(), now)
+        self.connection.on_session_updated(event, now)
 
     # --- Audio from the microphone, audio to the player ---------------------------
 
@@ -314,7 +366,7 @@ class Session:
         """Interrupt the response under way, as the user's voice does."""
         for response in self.responses:
             if response.state is ResponseState.ACTIVE:
-                self._send(messages.cancel_response(response.response_id))
+                self._messages.send(messages.cancel_response(response.response_id))
         if self.responses.sent_at is not None or self._turn.awaits_response:
             self.responses.cancel_next()
         self._cut_off(now)
@@ -322,8 +374,7 @@ class Session:
     def _on_speech_started(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_started()
         self._publish(events.SpeechStarted(event.text("item_id")))
-        detection = self.config.turn_detection
-        if detection is not None and detection.interrupt_response:
+        if self.config.interrupts:
             self._cut_off(now)
 
     def _cut_off(self, now: float) -> None:
@@ -351,61 +402,25 @@ class Session:
         # The service takes neither zero nor more than it sent.
         end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
         if not self._outbox.has_replayed(item_id):  # as text, without audio
-            self._send(messages.truncate_item(item_id, index, end))
+            self._messages.send(messages.truncate_item(item_id, index, end))
         self._publish(events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text))
 
     # --- The user's turn ----------------------------------------------------------
 
     def start_turn(self, now: float) -> None:
         """Start a turn of push-to-talk: interrupt the response, pass the microphone on."""
-        if self._turn.request is not None:
-            why = "another turn started before its audio was sent"
-            self._response_events.finish_unsent(
-                self._turn.request, Status.CANCELLED, why, now
-            )
-        self._turn.start()
+        self._push_to_talk.start(now)
         self.interrupt(now)
-        self._clear_audio()
+        self._push_to_talk.clear_audio()
 
     def end_turn(self, now: float, *, discard: bool = False) -> bool:
         """
         End a turn of push-to-talk; it is committed once all of its audio was sent.
 
-        Args:
-            now: The time.
-            discard: Whether the turn is forgotten.
-
         Returns:
-            Whether a response follows: the turn was long enough.
+            Whether a response follows: the turn was long enough, and not to *discard*.
         """
-        if not discard:
-            request = self.responses.new_request()
-            if self._turn.end(request):
-                return True
-            why = f"the turn was shorter than {LEAST_TURN_MS} ms"
-            self._response_events.finish_unsent(request, Status.CANCELLED, why, now)
-        self._turn.discard(now)
-        self._clear_audio()
-        return False
-
-    def _commit_turn(self, now: float) -> None:
-        """Request the response; the audio may be lost with an earlier connection."""
-        request, was_sent = self._turn.request, self._turn.was_sent
-        self._turn.finish(now)
-        if request is None:
-            return
-        if was_sent:
-            self._send(messages.commit_audio())
-            self._outbox.queue_request(request)
-        else:
-            self._clear_audio()
-            why = "the turn was lost with the connection"
-            self._response_events.finish_unsent(request, Status.LOST, why, now)
-        self._send_queued(now)
-
-    def _clear_audio(self) -> None:
-        if self.ready:
-            self._send(messages.clear_audio())
+        return self._push_to_talk.end(now, discard=discard)
 
     def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_stopped(now)
@@ -414,9 +429,7 @@ class Session:
     def _on_committed(self, event: ServerEvent, now: float) -> None:
         item_id, previous = event.text("item_id"), self._items.previous(event)
         self._items.add_user_speech(item_id, previous)
-        detection = self.config.turn_detection
-        responds = detection is not None and detection.create_response
-        self._turn.committed(now, awaits_response=responds)
+        self._turn.committed(now, awaits_response=self.config.responds)
 
     # --- The app ------------------------------------------------------------------
 
@@ -433,6 +446,10 @@ class Session:
         self._outbox.queue(text.strip(), role, request)
         self._send_queued(now)
         return request
+
+    def send_event(self, message: Message) -> str:
+        """Send an event that the app made, on the open connection; return its id."""
+        return self._messages.send(message, from_app=True)
 
     def set_status(self, text: str) -> None:
         """Set the status message, which follows each finished response."""
@@ -451,8 +468,8 @@ class Session:
             **self._items.handlers(),
             **self._response_events.handlers(),
             "session.created": self.connection.on_session_created,
-            "session.updated": self.connection.on_session_updated,
-            "error": self._on_error,
+            "session.updated": self._on_session_updated,
+            "error": self._errors.on_error,
             "input_audio_buffer.speech_started": self._on_speech_started,
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
@@ -463,27 +480,6 @@ class Session:
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
         self._response_events.on_done(event, now)
         self.connection.on_response_done(event)
-
-    def _on_error(self, event: ServerEvent, now: float) -> None:
-        code = event.text("error", "code") or event.text("error", "type") or "error"
-        message = event.text("error", "message")
-        event_id = event.text("error", "event_id")
-        about = self._sent.get(event_id, Sent(""))
-        needless = code == _NOTHING_TO_CANCEL and about.type == "response.cancel"
-        if needless or self.connection.is_about_keepalive(event_id):
-            return  # the response ended meanwhile; the service is alive
-        fatal = self.connection.is_fatal(code, event_id)
-        self._publish(events.ServiceError(code, message, event_id, about.type, fatal))
-        if fatal:
-            self.connection.refuse(code, message)
-        elif code == "session_expired":
-            self.connection.fail(f"the session has expired: {code}: {message}")
-        elif code == messages.RESPONSE_ACTIVE and about.type in ("response.create", ""):
-            self.responses.request_refused(now)
-        elif about.type == "response.create":
-            self._response_events.request_failed(f"{code}: {message}", now)
-        elif about.type == "conversation.item.create":
-            self.conversation.delete(about.item_id)
 
 
 def _ignore(_direction: object, _message: object) -> None:

@@ -12,19 +12,22 @@ from pydantic import TypeAdapter
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.messages import (
     Malformed,
-    SemanticVad,
     ServerEvent,
+)
+from realtalk_async.voice.protocol.requests.session_config import (
+    SemanticVad,
     ServerVad,
     SessionConfig,
+    session_update,
 )
 
 OFFICIAL = TypeAdapter[object](RealtimeClientEvent)
 
 MESSAGES = [
-    messages.session_update(SessionConfig()),
-    messages.session_update(SessionConfig(turn_detection=SemanticVad())),
-    messages.session_update(SessionConfig(turn_detection=None, transcription=None)),
-    messages.session_update(SessionConfig(modality="text", instructions="Be brief.")),
+    session_update(SessionConfig()),
+    session_update(SessionConfig(turn_detection=SemanticVad())),
+    session_update(SessionConfig(turn_detection=None, transcription=None)),
+    session_update(SessionConfig(modality="text", instructions="Be brief.")),
     messages.append_audio(bytes(960)),
     messages.commit_audio(),
     messages.clear_audio(),
@@ -51,7 +54,7 @@ def test_the_official_sdk_parses_every_message_unchanged(message):
 
 def test_the_session_has_its_type_and_both_formats_with_their_rate():
     """A wrong guess of the server would garble all audio."""
-    session = messages.session_update(SessionConfig())["session"]
+    session = session_update(SessionConfig())["session"]
     pcm = {"type": "audio/pcm", "rate": 24000}
     assert session["type"] == "realtime"
     assert session["audio"]["input"]["format"] == pcm

@@ -13,12 +13,12 @@ from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.connection_state import State
-from realtalk_async.voice.protocol.messages import (
+from realtalk_async.voice.protocol.microphone import InputFilter
+from realtalk_async.voice.protocol.playback import Part
+from realtalk_async.voice.protocol.requests.session_config import (
     ServerVad,
     SessionConfig,
 )
-from realtalk_async.voice.protocol.microphone import InputFilter
-from realtalk_async.voice.protocol.playback import Part
 from realtalk_async.voice.protocol.responses import RequestState
 from realtalk_async.voice.protocol.session import Session
 

@@ -1,0 +1,1 @@
+"""What the client asks of the service: messages, options of the session, images."""
