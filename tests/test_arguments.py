@@ -764,6 +764,15 @@ TABLE: dict[str, Row | str] = {
         {},
         event=(*JSON_OBJECT, {}, {"type": 5}, {"type": "session.update"}),
     ),
+    "Stream.send_image": method(
+        stream_of,
+        "send_image",
+        {"image": b"\x89PNG\r\n\x1a\n"},
+        image=("", "a\0b", 5, None, [], b"", b"GIF89a", "no such file.png"),
+        text=WORDS[:-1],
+        detail=("most", "", 5, None),
+        trigger_response=FLAG,
+    ),
     "Stream.set_status_message": method(stream_of, "set_status_message", {}, text=TEXT),
     "Stream.stop_talking": method(stream_of, "stop_talking", {}, discard=FLAG),
     "Stream.subscribe": method(

@@ -55,7 +55,7 @@ INNER_LAYERS: dict[str, str] = {
         connection
         audio
         supervisor
-        inspection
+        inspection  requests
         manager_block
         interaction
         stream

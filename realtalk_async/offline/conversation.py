@@ -310,10 +310,18 @@ def _part(part: JsonObject, role: str, name: str) -> JsonObject:
         raise InvalidRequest("invalid_value", message, f"{name}.type")
     if kind.endswith("_text") and not isinstance(part.get("text"), str):
         raise _missing(f"{name}.text")
+    if kind == "input_image" and not _is_image(part.get("image_url")):
+        message = f"Invalid '{name}.image_url': expected a data URL of PNG or JPEG."
+        raise InvalidRequest("invalid_value", message, f"{name}.image_url")
     if kind == "input_audio":
         decode_audio(part.get("audio"), f"{name}.audio")
     # As with the service, only a retrieved item shows its audio.
     return {key: value for key, value in part.items() if key != "audio"}
+
+
+def _is_image(url: object) -> bool:
+    starts = "data:image/png;base64,", "data:image/jpeg;base64,"
+    return isinstance(url, str) and url.startswith(starts)
 
 
 def _decode(audio: object) -> bytes:

@@ -54,10 +54,10 @@ from realtalk_async.voice.events import (
     VoiceEvent,
 )
 from realtalk_async.voice.inspection import Summary
-from realtalk_async.voice.interaction import ResponseRequest
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol.conversation import Entry
 from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
+from realtalk_async.voice.requests.response_request import ResponseRequest
 from realtalk_async.voice.stream import Stream
 from realtalk_async.voice.tools import Tool
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args, overload
 
 import orjson
 
@@ -23,6 +23,7 @@ _AUDIO_FIELDS = {
     "response.audio.delta": "delta",
     "response.output_audio.delta": "delta",
 }
+_MEDIA_FIELDS = {"image_url": "image", "audio": "audio"}
 _MAX_DETAILS = 100
 _HIDDEN_FIELDS = ("type", "event_id")
 
@@ -36,7 +37,7 @@ class LoggedEvent:
     direction: Direction
     type: str
     data: Mapping[str, object]
-    """The whole event; a note of its size replaces the audio."""
+    """The whole event; a note of their size replaces audio and images."""
     count: int = 1
     """The number of audio events in the run."""
     audio_bytes: int = 0
@@ -115,6 +116,8 @@ class EventLog(Sequence[LoggedEvent]):
             self._record_audio(direction, kind, field, data, at)
             return
         self._runs.clear()
+        if kind.startswith("conversation.item."):
+            data = _without_media(data)
         self._events.append(LoggedEvent(at, direction, kind, data))
 
     def _record_audio(
@@ -181,6 +184,28 @@ def print_table(events: Iterable[LoggedEvent], file: TextIO | None = None) -> No
     out = file or sys.stdout
     for event in events:
         out.write(f"{event}\n")
+
+
+def _without_media(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Return an event about an item, with a note of their size for images and audio."""
+    item = data.get("item")
+    content = cast("object", item.get("content")) if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(content, list):
+        return data
+    parts = [_noted(part) for part in cast("list[object]", content)]
+    return {**data, "item": {**cast("dict[str, object]", item), "content": parts}}
+
+
+def _noted(part: object) -> object:
+    if not isinstance(part, dict):
+        return part
+    noted = dict(cast("dict[str, object]", part))
+    for field, what in _MEDIA_FIELDS.items():
+        value = noted.get(field)
+        if isinstance(value, str):
+            size = _decoded_size(value.rpartition(",")[2])
+            noted[field] = f"<{size} bytes of {what}>"
+    return noted
 
 
 def _decoded_size(audio: object) -> int:

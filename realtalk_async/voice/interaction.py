@@ -17,65 +17,19 @@ from realtalk_async.voice.events import VoiceEvent
 from realtalk_async.voice.inspection import Inspection
 from realtalk_async.voice.protocol.messages import ROLES
 from realtalk_async.voice.protocol.requests.app_event import check_event
+from realtalk_async.voice.protocol.requests.images import DETAILS
+from realtalk_async.voice.requests.image_file import check_image, load_image
+from realtalk_async.voice.requests.response_request import ResponseRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from realtalk_async.event_bus import EventFeed
     from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.messages import Role
+    from realtalk_async.voice.protocol.requests.images import Detail, Image
     from realtalk_async.voice.protocol.responses import Request
-
-
-class ResponseRequest:
-    """
-    A request for a response; await it for the outcome of the response that belongs to it.
-
-    Each request has its own outcome, in whatever order requests and responses of the
-    service's own follow each other:
-
-    - A request waits while another response is under way, or while there is no
-      connection; a request that the service refuses because of another response is sent
-      again.
-    - If the response only calls tools, the outcome is that of the response that follows
-      their results.
-    - An interrupted response is ``cancelled``. If the connection is lost after the
-      request was sent, the outcome is ``lost``: the conversation is replayed, the
-      request is not repeated. Failed and stalled responses are outcomes likewise.
-
-    It may be awaited several times, by several tasks, or not at all. `outcome` and
-    `done` tell its state without waiting.
-    """
-
-    def __init__(
-        self, request: Request, wait: Callable[[Request], Awaitable[Outcome]]
-    ) -> None:
-        self._request = request
-        self._wait = wait
-
-    def __await__(self) -> Generator[object, None, Outcome]:
-        """
-        Wait for the end of the response.
-
-        Raises:
-            ClosedStream: If the session has ended, or ends before.
-
-        Cancellation: Safe; the request remains.
-        """
-        return self._wait(self._request).__await__()
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """How the response ended; ``None`` if it has not."""
-        return self._request.outcome
-
-    def done(self) -> bool:
-        """Return whether the response has ended."""
-        return self._request.outcome is not None
-
-    def __repr__(self) -> str:
-        state = self._request.outcome or self._request.state.value
-        return f"<ResponseRequest {state}>"
+    from realtalk_async.voice.requests.image_file import ImageSource
 
 
 class Interaction(Inspection):
@@ -133,9 +87,80 @@ class Interaction(Inspection):
         arguments.words("text", text)
         arguments.choice("role", role, ROLES)
         arguments.flag("trigger_response", trigger_response)
-        now = time.monotonic()
-        send_text = self._session.send_text
-        request = send_text(text, role, now, trigger_response=trigger_response)
+        return self._send_message(text, role, None, trigger_response=trigger_response)
+
+    @overload
+    async def send_image(
+        self,
+        image: ImageSource,
+        text: str | None = None,
+        *,
+        detail: Detail = "auto",
+        trigger_response: Literal[True],
+    ) -> ResponseRequest: ...
+    @overload
+    async def send_image(
+        self,
+        image: ImageSource,
+        text: str | None = None,
+        *,
+        detail: Detail = "auto",
+        trigger_response: bool = False,
+    ) -> ResponseRequest | None: ...
+    async def send_image(
+        self,
+        image: ImageSource,
+        text: str | None = None,
+        *,
+        detail: Detail = "auto",
+        trigger_response: bool = False,
+    ) -> ResponseRequest | None:
+        """
+        Show an image to the model, as a message of the user.
+
+        It waits like a text. After a reconnect the newest images are sent again, up to
+        16 MB as base64; older ones are named by format and size::
+
+            request = await stream.send_image("receipt.jpg", "What did I pay?", trigger_response=True)
+            outcome = await request
+
+        Args:
+            image: The path of a PNG or JPEG file, or its bytes; 10 MiB at most. Audio
+                waits while a large image is sent.
+            text: What the user says about it.
+            detail: How closely the model looks: ``low``, ``high`` or ``auto``.
+            trigger_response: Whether to ask for a response.
+
+        Returns:
+            The request for the response, if there is one, once the image was read.
+
+        Raises:
+            InvalidConfiguration: If the image cannot be read, is empty, too large, or of
+                another format; if the text is blank or another argument invalid.
+            ClosedStream: If the session has ended.
+
+        Cancellation: The image is not sent.
+        """
+        self._raise_if_over()
+        check_image("image", image)
+        arguments.words("text", text, optional=True)
+        arguments.choice("detail", detail, DETAILS)
+        arguments.flag("trigger_response", trigger_response)
+        self._check_loop()
+        loaded = await load_image("image", image, detail)
+        self._raise_if_over()
+        return self._send_message(
+            text or "", "user", loaded, trigger_response=trigger_response
+        )
+
+    def _send_message(
+        self, text: str, role: Role, image: Image | None, *, trigger_response: bool
+    ) -> ResponseRequest | None:
+        request = self._session.send_text(
+            *(text, role, time.monotonic()),
+            trigger_response=trigger_response,
+            image=image,
+        )
         self._connection.update()
         if request is None:
             return None

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
     from realtalk_async.voice.events import ToolCalled, VoiceEvent
     from realtalk_async.voice.protocol.messages import Role, ServerEvent
+    from realtalk_async.voice.protocol.requests.images import Image
 
-Medium = Literal["text", "audio"]
+Medium = Literal["text", "audio", "image"]
+
+KEPT_IMAGES = 16 * 1024 * 1024
+"""Characters of data URLs of images that are kept to be sent again; the newest ones."""
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -31,9 +35,10 @@ class Entry:
     """One message of the conversation."""
 
     role: Role
-    medium: Literal["text", "audio"]
+    medium: Literal["text", "audio", "image"]
     content: str
-    """Text or transcript; for an interrupted response the part that was heard."""
+    """Text or transcript; for an interrupted response the part that was heard; for an
+    image the text that came with it, or its format and size."""
     item_id: str
     interrupted: bool = False
     """The user interrupted; *content* is cut to the part that was heard."""
@@ -72,11 +77,19 @@ class _Item:
     interrupted: bool = False
     deleted: bool = False
     call: AnsweredCall | None = None
+    image: Image | None = None
+    """The image of the message, while it is kept."""
+    caption: str = ""
+    """The format and the size of the image that the message had."""
+
+    @property
+    def text(self) -> str:
+        texts = (self.parts[index] for index in sorted(self.parts))
+        return " ".join(filter(None, (text.strip() for text in texts)))
 
     @property
     def content(self) -> str:
-        texts = (self.parts[index] for index in sorted(self.parts))
-        return " ".join(filter(None, (text.strip() for text in texts)))
+        return self.text or self.caption
 
 
 def cut_text(text: str, fraction: float) -> str:
@@ -130,6 +143,21 @@ class Conversation:
         if medium == "audio":
             item.medium = medium
 
+    def attach(self, item_id: str, image: Image) -> None:
+        """Add an image to an item; of the older images, what is too much is dropped."""
+        item = self._items[item_id]
+        item.medium, item.image, item.caption = "image", image, f"({image})"
+        kept = 0
+        for each in reversed(self._items.values()):
+            kept += len(each.image.url) if each.image else 0
+            if kept > KEPT_IMAGES:
+                each.image = None
+
+    def to_replay(self, item_id: str) -> tuple[str, Image | None]:
+        """Return text and image of an item; for an image that was dropped, words."""
+        item = self._items[item_id]
+        return (item.text, item.image) if item.image else (item.content, None)
+
     def append_text(self, item_id: str, index: int, delta: str) -> None:
         """Append to the text of a part; ignored once the item was interrupted."""
         item = self._items.get(item_id)
@@ -137,9 +165,13 @@ class Conversation:
             item.parts[index] = item.parts.get(index, "") + delta
 
     def set_text(self, item_id: str, index: int, text: str) -> None:
-        """Set the final text of a part; ignored once the item was interrupted."""
+        """
+        Set the final text of a part; ignored once the item was interrupted.
+
+        The text of an image stays: a server may repeat the message without the image.
+        """
         item = self._items.get(item_id)
-        if item is not None and not item.interrupted:
+        if item is not None and not item.interrupted and not item.caption:
             item.parts[index] = text
 
     def finish(self, item_id: str) -> None:
@@ -246,6 +278,10 @@ class Conversation:
             waiting.extend(followers.get(item.item_id, []))
         # Items that name each other in a cycle come last, in the order of arrival.
         yield from (i for i in self._items.values() if i.item_id not in seen)
+
+
+IMAGE_ONLY = "input_image"
+"""What stands for the text of an image without one, see `OwnItems`."""
 
 
 class OwnItems:
@@ -383,4 +419,7 @@ def _identifying_text(item: ServerEvent) -> str:
     if call_id:
         return f"{item.text('type')} {call_id}"
     contents = item.objects("content")
-    return next((str(c["text"]) for c in contents if c.get("text")), "")
+    text = next((str(c["text"]) for c in contents if c.get("text")), "")
+    if not text and any(c.get("type") == "input_image" for c in contents):
+        return IMAGE_ONLY
+    return text

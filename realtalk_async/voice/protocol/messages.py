@@ -12,9 +12,20 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    cast,
+    get_args,
+)
 
 import orjson
+
+if TYPE_CHECKING:
+    from realtalk_async.voice.protocol.requests.images import Image
 
 Role: TypeAlias = Literal["user", "assistant", "system"]
 """The author of a message of the conversation."""
@@ -222,14 +233,19 @@ def clear_audio() -> Message:
     return {"type": "input_audio_buffer.clear"}
 
 
-def create_item(item_id: str, role: Role, text: str) -> Message:
-    """Return the message that adds a text to the conversation."""
+def create_item(
+    item_id: str, role: Role, text: str, image: Image | None = None
+) -> Message:
+    """Return the message that adds a text, an image or both to the conversation."""
     kind = "output_text" if role == "assistant" else "input_text"
+    content: list[Message] = [] if image is None else [image.to_content()]
+    if text or image is None:
+        content.append({"type": kind, "text": text})
     item: Message = {
         "id": item_id,
         "type": "message",
         "role": role,
-        "content": [{"type": kind, "text": text}],
+        "content": content,
     }
     return {"type": "conversation.item.create", "item": item}
 

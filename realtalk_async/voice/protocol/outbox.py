@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.voice.events import ResponseRequested
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.conversation import Entry
+from realtalk_async.voice.protocol.conversation import IMAGE_ONLY, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +25,18 @@ if TYPE_CHECKING:
         OwnItems,
     )
     from realtalk_async.voice.protocol.messages import Role, SendMessage
+    from realtalk_async.voice.protocol.requests.images import Image
     from realtalk_async.voice.protocol.responses import Request, Responses
 
 
 class _Text(NamedTuple):
-    """A text of the app that waits to be sent, or only a request for a response."""
+    """A message of the app that waits to be sent, or only a request for a response."""
 
     text: str
-    """Empty if the request is for a spoken turn."""
+    """Empty for an image without one, and if the request is for a spoken turn."""
     role: Role
     request: Request | None
+    image: Image | None = None
 
 
 class _Call(NamedTuple):
@@ -94,9 +96,15 @@ class Outbox:
         """Whether no text waits and no tool runs."""
         return not self._texts and not self._calls
 
-    def queue(self, text: str, role: Role, request: Request | None) -> None:
-        """Send a text, then *request*, as soon as no response is active."""
-        self._texts.append(_Text(text, role, request))
+    def queue(
+        self,
+        text: str,
+        role: Role,
+        request: Request | None,
+        image: Image | None = None,
+    ) -> None:
+        """Send a message, then *request*, as soon as no response is active."""
+        self._texts.append(_Text(text, role, request, image))
 
     def queue_request(self, request: Request) -> None:
         """Request a response to a spoken turn as soon as no response is active."""
@@ -135,8 +143,8 @@ class Outbox:
             self._send_request(now)
         while self._texts and not self._responses.responding:
             waiting = self._texts.popleft()
-            if waiting.text:
-                self._create(waiting.role, waiting.text)
+            if waiting.text or waiting.image:
+                self._create(waiting.role, waiting.text, waiting.image)
             if waiting.request is not None:
                 self._send_request(now, waiting.request)
 
@@ -150,22 +158,26 @@ class Outbox:
         if self.status:
             self._status_items.add(self._create("system", self.status))
 
-    def _create(self, role: Role, text: str) -> str:
-        """Send a text under an id of the client, and add it to the conversation."""
+    def _create(self, role: Role, text: str, image: Image | None = None) -> str:
+        """Send a message under an id of the client; add it to the conversation."""
         item_id = self._new_id()
         self._conversation.add(item_id, role)
-        self._conversation.set_text(item_id, 0, text)
+        self._conversation.set_text(item_id, 0 if image is None else 1, text)
+        if image is not None:
+            self._conversation.attach(item_id, image)
         self._conversation.finish(item_id)
-        self._send_text(item_id, role, text)
+        self._send_text(item_id, role, text, image)
         return item_id
 
     def _new_id(self) -> str:
         self._item_number += 1
         return f"item_realtalk_{self._item_number}"
 
-    def _send_text(self, item_id: str, role: Role, text: str) -> None:
-        self._send(messages.create_item(item_id, role, text), item_id)
-        self._own_items.expect(item_id, text)
+    def _send_text(
+        self, item_id: str, role: Role, text: str, image: Image | None
+    ) -> None:
+        self._send(messages.create_item(item_id, role, text, image), item_id)
+        self._own_items.expect(item_id, text or IMAGE_ONLY)
 
     def _send_result(self, call: _Call, output: str) -> None:
         """Send the result of a tool; a newer connection gets the call first."""
@@ -181,7 +193,7 @@ class Outbox:
 
     def replay(self) -> int:
         """
-        Send the conversation so far to a new connection, as text.
+        Send the conversation so far to a new connection, as text and the newest images.
 
         An interrupted response is sent as far as it was heard; of the status messages
         only the last, which replaced the others. A tool call is sent with its result;
@@ -199,7 +211,8 @@ class Outbox:
         self._replayed = {item.item_id for item in replayed}
         for item in replayed:
             if isinstance(item, Entry):
-                self._send_text(item.item_id, item.role, item.content)
+                content = self._conversation.to_replay(item.item_id)
+                self._send_text(item.item_id, item.role, *content)
             else:
                 self._replay_call(item)
                 self._replay_result(item)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Role,
         ServerEvent,
     )
+    from realtalk_async.voice.protocol.requests.images import Image
     from realtalk_async.voice.protocol.requests.session_config import SessionConfig
     from realtalk_async.voice.protocol.requests.session_updates import SessionChange
     from realtalk_async.voice.protocol.responses import Request
@@ -434,16 +435,22 @@ class Session:
     # --- The app ------------------------------------------------------------------
 
     def send_text(
-        self, text: str, role: Role, now: float, *, trigger_response: bool
+        self,
+        text: str,
+        role: Role,
+        now: float,
+        *,
+        trigger_response: bool,
+        image: Image | None = None,
     ) -> Request | None:
         """
-        Send a text as soon as no response is under way.
+        Send a text, with an image or without, as soon as no response is under way.
 
         Returns:
             The request for a response, if *trigger_response* asks for one.
         """
         request = self.responses.new_request() if trigger_response else None
-        self._outbox.queue(text.strip(), role, request)
+        self._outbox.queue(text.strip(), role, request, image)
         self._send_queued(now)
         return request
 

@@ -1,0 +1,1 @@
+"""Requests of the app that need more than a message."""

@@ -1,0 +1,62 @@
+"""A request for a response that the app can await."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from realtalk_async.voice.events import Outcome
+    from realtalk_async.voice.protocol.responses import Request
+
+
+class ResponseRequest:
+    """
+    A request for a response; await it for the outcome of the response that belongs to it.
+
+    Each request has its own outcome, in whatever order requests and responses of the
+    service's own follow each other:
+
+    - A request waits while another response is under way, or while there is no
+      connection; a request that the service refuses because of another response is sent
+      again.
+    - If the response only calls tools, the outcome is that of the response that follows
+      their results.
+    - An interrupted response is ``cancelled``. If the connection is lost after the
+      request was sent, the outcome is ``lost``: the conversation is replayed, the
+      request is not repeated. Failed and stalled responses are outcomes likewise.
+
+    It may be awaited several times, by several tasks, or not at all. `outcome` and
+    `done` tell its state without waiting.
+    """
+
+    def __init__(
+        self, request: Request, wait: Callable[[Request], Awaitable[Outcome]]
+    ) -> None:
+        self._request = request
+        self._wait = wait
+
+    def __await__(self) -> Generator[object, None, Outcome]:
+        """
+        Wait for the end of the response.
+
+        Raises:
+            ClosedStream: If the session has ended, or ends before.
+
+        Cancellation: Safe; the request remains.
+        """
+        return self._wait(self._request).__await__()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the response ended; ``None`` if it has not."""
+        return self._request.outcome
+
+    def done(self) -> bool:
+        """Return whether the response has ended."""
+        return self._request.outcome is not None
+
+    def __repr__(self) -> str:
+        state = self._request.outcome or self._request.state.value
+        return f"<ResponseRequest {state}>"
