@@ -932,6 +932,18 @@ TABLE: dict[str, Row | str] = {
         stream=OTHER_STREAM,
         provider=("provider", 5),
     ),
+    "export_traces": fixed(
+        ops.export_traces,
+        lambda w: {"manager": w.manager},
+        manager=MANAGER,
+        provider=("provider", 5),
+    ),
+    "export_logs": fixed(
+        ops.export_logs,
+        lambda w: {"logger": w.logger},
+        logger=LOGGER,
+        provider=("provider", 5),
+    ),
     "notify_systemd": fixed(
         ops.notify_systemd,
         lambda w: {"manager": w.manager},

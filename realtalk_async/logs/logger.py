@@ -135,10 +135,13 @@ class Logger:
         # Calls by rank, except INFO: those are the rest. No lock guards the counts,
         # because CPython switches threads only at calls and loops.
         self._counts = [0] * len(LEVELS)
-        # Message by its form in a line.
-        self._messages: dict[str, str] = {}
+        self._messages: dict[str, str] = {}  # by message, its form in a line
         self._secrets = Secrets()
         self._secrets.add(*hidden)
+        self.redact: Final = self._secrets.redact
+        """Returns a text as the log shows it: without secrets."""
+        self.observe: Final = self._writer.observe
+        """Has a function called with each line; see `LogWriter.observe`."""
         self._has_secrets = bool(self._secrets.values)
         self._next_tick = 0.0
         self._format = format_

@@ -109,6 +109,7 @@ class LogWriter:
             spool: Whether lines wait in shared memory while the task runs.
         """
         self.queue = queue
+        self._observers: list[Callable[[bytes], object]] = []
         self.append = queue.append
         queue.after_fork = self._on_fork
         self.scheduled = False
@@ -137,6 +138,30 @@ class LogWriter:
         return self._loop is not None
 
     # For the log calls, from any thread
+
+    def observe(self, observer: Callable[[bytes], object]) -> Callable[[], None]:
+        """
+        Call *observer* with each line from now on; return a function that ends this.
+
+        It runs in the thread of the log call and must neither raise nor wait.
+        """
+        self._observers = [*self._observers, observer]
+        self._choose_append()
+
+        def end() -> None:
+            self._observers = [one for one in self._observers if one is not observer]
+            self._choose_append()
+
+        return end
+
+    def _choose_append(self) -> None:
+        observed = bool(self._observers)
+        self.append = self._append_observed if observed else self.queue.append
+
+    def _append_observed(self, line: bytes) -> None:
+        self.queue.append(line)
+        for observer in self._observers:
+            observer(line)
 
     def schedule(self) -> None:
         """Schedule a write of all waiting lines; without a task, write them now."""
@@ -210,7 +235,7 @@ class LogWriter:
         self.pending = QueuedWrite(self)
         if self._spool:
             self.queue.start_spool(self._on_full_spool)
-            self.append = self.queue.append
+            self._choose_append()
         # The first write also recovers the lines of killed processes.
         self.queue.request_recovery()
         self._wake.set()
@@ -316,7 +341,8 @@ class LogWriter:
     def _on_fork(self) -> None:
         """Forget the loop, the task and the thread, which only the parent has."""
         self._waiters_of_write, self._waiters, self._timer = [], [], None
-        self.append = self.queue.append
+        self._observers = []
+        self._choose_append()
         self._detach()
 
     def _detach(self) -> None:
@@ -328,7 +354,7 @@ class LogWriter:
         self.pending = DirectWrite(self)
         self.queue.keep_open = False
         self.queue.stop_spool()
-        self.append = self.queue.append
+        self._choose_append()
         if self._timer is not None:
             self._timer.cancel()
         done = self.queue.try_flush(MAX_WAIT_AT_END)
