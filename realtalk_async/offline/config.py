@@ -8,8 +8,9 @@ no effect here are accepted and shown again.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
+from realtalk_async.g711 import AudioFormat
 from realtalk_async.offline.effects import (
     SAMPLE_RATE,
     InvalidRequest,
@@ -108,6 +109,23 @@ def voice(settings: JsonObject) -> object:
     return as_object(as_object(settings.get("audio")).get("output")).get("voice")
 
 
+def input_format(settings: JsonObject) -> AudioFormat:
+    """Return the format of the client's audio."""
+    found = _audio(settings, "input", "format").get("type", "audio/pcm")
+    return cast("AudioFormat", found)
+
+
+def output_format(settings: JsonObject, options: JsonObject) -> AudioFormat:
+    """Return the format of a response with these options."""
+    given = _audio(options, "output", "format") or _audio(settings, "output", "format")
+    return cast("AudioFormat", given.get("type", "audio/pcm"))
+
+
+def _audio(settings: JsonObject, direction: str, name: str) -> JsonObject:
+    audio = as_object(as_object(settings.get("audio")).get(direction))
+    return as_object(audio.get(name))
+
+
 def _server_vad(given: JsonObject) -> JsonObject:
     return {
         "type": "server_vad",
@@ -141,9 +159,8 @@ def _merge(current: JsonObject, change: JsonObject) -> JsonObject:
     merged = copy.deepcopy(current)
     for key, value in change.items():
         before, after = as_object(merged.get(key)), as_object(value)
-        merged[key] = (
-            _merge(before, after) if before and after else copy.deepcopy(value)
-        )
+        merges = before and after and key != "format"
+        merged[key] = _merge(before, after) if merges else copy.deepcopy(value)
     return merged
 
 
@@ -265,10 +282,11 @@ def _or_null(check: Check | JsonObject) -> Check:
 
 
 def _format(value: object, name: str) -> None:
-    wanted: JsonObject = {"type": "audio/pcm", "rate": SAMPLE_RATE}
-    if as_object(value).get("type") != "audio/pcm":
-        raise _wrong(f"{name}.type", as_object(value).get("type"), "'audio/pcm'")
-    _check(value, {key: _one_of(item) for key, item in wanted.items()}, name)
+    kind = as_object(value).get("type")
+    if kind not in get_args(AudioFormat):
+        raise _wrong(f"{name}.type", kind, "'audio/pcm', 'audio/pcmu' or 'audio/pcma'")
+    rate: JsonObject = {"rate": _one_of(SAMPLE_RATE)} if kind == "audio/pcm" else {}
+    _check(value, {"type": _anything, **rate}, name)
 
 
 def _modalities(value: object, name: str) -> None:

@@ -21,6 +21,8 @@ from realtalk_async.offline.effects import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from realtalk_async.g711 import AudioFormat
+
 _PARTS = {
     "user": {"input_text", "input_audio", "input_image"},
     "assistant": {"output_text", "output_audio"},
@@ -241,9 +243,11 @@ def item_from_client(given: object, new_id: Callable[[str], str]) -> Item:
     return item
 
 
-def decode_audio(text: object, name: str) -> bytes:
+def decode_audio(
+    text: object, name: str, audio_format: AudioFormat = "audio/pcm"
+) -> bytes:
     """
-    Return the samples of a base64 text.
+    Return the samples of a base64 text, in their format.
 
     Raises:
         InvalidRequest: If it is not base64, or not a whole number of samples.
@@ -254,9 +258,10 @@ def decode_audio(text: object, name: str) -> bytes:
         pcm = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         pcm = None
-    if pcm is None or len(pcm) % 2:
+    if pcm is None or (audio_format == "audio/pcm" and len(pcm) % 2):
         message = f"Invalid '{name}'. Expected base64-encoded audio bytes "
-        message += "(mono PCM16 at 24kHz) but got invalid bytes."
+        wanted = {"audio/pcm": "mono PCM16 at 24kHz"}.get(audio_format, audio_format)
+        message += f"({wanted}) but got invalid bytes."
         raise InvalidRequest("invalid_value", message, name)
     return pcm
 

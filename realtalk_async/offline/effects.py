@@ -7,7 +7,10 @@ Audio is signed 16-bit little-endian mono at 24 kHz everywhere: 48,000 bytes a s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 JsonObject: TypeAlias = dict[str, object]
 
@@ -53,6 +56,16 @@ class InvalidRequest(Exception):  # no error of the peer: the client gets an ``e
             "param": self.param,
             "event_id": event_id,
         }
+
+
+def unknown_event(kind: object, known: Iterable[str]) -> InvalidRequest:
+    """Return the error for a client event whose type is none of *known*."""
+    if kind is None:
+        message = "Missing required parameter: 'type'."
+        return InvalidRequest("missing_required_parameter", message, "type")
+    supported = ", ".join(f"'{name}'" for name in known)
+    message = f"Invalid value: '{kind}'. Supported values are: {supported}."
+    return InvalidRequest("invalid_value", message, "type")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from realtalk_async import g711
 from realtalk_async.offline.conversation import Item, duration_ms
 from realtalk_async.offline.effects import JsonObject
 
@@ -34,6 +36,7 @@ class Response:
     metadata: object = None
     max_output_tokens: object = "inf"
     voice: object = "marin"
+    encoder: g711.Encoder = field(default_factory=partial(g711.Encoder, "audio/pcm"))
     answer_requested: bool = False
     """Whether the session has returned a `FindAnswer` for it."""
     item: Item | None = None
@@ -80,7 +83,7 @@ class Response:
         self.audio_bytes += len(pcm)
         self.item.audio += pcm
         self.item.audio_ms += duration_ms(pcm)
-        delta = base64.b64encode(pcm).decode("ascii")
+        delta = base64.b64encode(self.encoder.encode(pcm)).decode("ascii")
         yield self._part_event("response.output_audio.delta", delta=delta)
 
     def add_arguments(self, arguments: str) -> Iterator[JsonObject]:
@@ -141,7 +144,12 @@ class Response:
         return self._output_event(kind, content_index=0, **fields)
 
     def _body(self, status: str, details: JsonObject | None) -> JsonObject:
-        audio = {"format": {"type": "audio/pcm", "rate": 24_000}, "voice": self.voice}
+        kind = self.encoder.audio_format
+        audio_format = {
+            "type": kind,
+            **({"rate": 24_000} if kind == "audio/pcm" else {}),
+        }
+        audio = {"format": audio_format, "voice": self.voice}
         return {
             "object": "realtime.response",
             "id": self.id,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from realtalk_async import g711
 from realtalk_async.offline import config
 from realtalk_async.offline.answers.policy import punctuate
 from realtalk_async.offline.conversation import (
@@ -44,6 +45,7 @@ from realtalk_async.offline.effects import (
     Transcribe,
     as_list,
     as_object,
+    unknown_event,
 )
 from realtalk_async.offline.input_buffer import LONGEST_BYTES, InputBuffer
 from realtalk_async.offline.responses import Response
@@ -82,6 +84,7 @@ class Session:
         self._expires_at = expires_at
         self._conversation_id = new_id("conv")
         self._input = InputBuffer()
+        self._decoder = g711.Decoder("audio/pcm")
         self._idle = IdleTimer()
         self._next_item_id: str | None = None
         self._unrecognised: set[str] = set()
@@ -114,7 +117,7 @@ class Session:
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
         try:
             if handler is None:
-                raise _unknown_event(kind, self._handlers)
+                raise unknown_event(kind, self._handlers)
             return list(handler(event))
         except InvalidRequest as problem:
             return [self.error(problem, event.get("event_id"))]
@@ -209,6 +212,8 @@ class Session:
             param = "session.audio.output.voice"
             raise InvalidRequest("cannot_update_voice", message, param)
         was_on = config.turn_detection(self.settings) is not None
+        if config.input_format(updated) != self._decoder.audio_format:
+            self._decoder = g711.Decoder(config.input_format(updated))
         self.settings = updated
         if was_on != (config.turn_detection(updated) is not None):
             yield from self._reset_input()
@@ -221,7 +226,9 @@ class Session:
     # --- input audio
 
     def _append(self, event: JsonObject) -> Iterator[Effect]:
-        pcm = decode_audio(event.get("audio"), "audio")
+        decoder = self._decoder
+        data = decode_audio(event.get("audio"), "audio", decoder.audio_format)
+        pcm = decoder.decode(data)
         detection = config.turn_detection(self.settings)
         if detection is None:
             self._input.append(pcm)
@@ -399,6 +406,7 @@ class Session:
             metadata=options.get("metadata"),
             max_output_tokens=options.get("max_output_tokens", "inf"),
             voice=config.voice(options) or config.voice(self.settings),
+            encoder=g711.Encoder(config.output_format(self.settings, options)),
         )
 
     def _input_items(self, given: list[object]) -> Iterator[Item]:
@@ -489,12 +497,3 @@ class Session:
         return [
             SendEvent({"event_id": self._new_id("event"), **event}) for event in events
         ]
-
-
-def _unknown_event(kind: object, known: Iterable[str]) -> InvalidRequest:
-    if kind is None:
-        message = "Missing required parameter: 'type'."
-        return InvalidRequest("missing_required_parameter", message, "type")
-    supported = ", ".join(f"'{name}'" for name in known)
-    message = f"Invalid value: '{kind}'. Supported values are: {supported}."
-    return InvalidRequest("invalid_value", message, "type")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, cast, get_args
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.waiting import to_the_end
 from realtalk_async.exceptions import ClosedStream
+from realtalk_async.g711 import AudioFormat
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.devices import (
@@ -113,6 +114,11 @@ class Stream(Interaction):
             loudspeaker in the room without echo cancellation; the user cannot interrupt
             a response then.
         transcription: The model that transcribes the user's speech, or ``None``.
+        audio_format: ``"audio/pcm"``, or telephone sound: ``"audio/pcmu"`` (G.711 µ-law) or
+            ``"audio/pcma"`` (A-law), 8 bytes a millisecond. The service sends and gets
+            this format; so do functions as microphone and speaker, and a speaker's file
+            is a WAV of it. A microphone's file may have any format, and programs always
+            use samples at 24 kHz.
         standby: Whether a second player stands by to take over within milliseconds when
             the first one dies; the device must allow two. Not for files and functions.
         prebuffer_ms: How much of a response must have arrived before it is played, for a
@@ -156,6 +162,7 @@ class Stream(Interaction):
         speaker: Device | Sink = DEFAULT,
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
+        audio_format: AudioFormat = "audio/pcm",
         half_duplex: bool = False,
         standby: bool = False,
         prebuffer_ms: float = 0,
@@ -179,6 +186,7 @@ class Stream(Interaction):
             "turn_detection", turn_detection, kinds, allowed, optional=True
         )
         arguments.one_line("transcription", transcription, optional=True)
+        arguments.choice("audio_format", audio_format, get_args(AudioFormat))
         arguments.flag("half_duplex", half_duplex)
         arguments.flag("standby", standby)
         arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
@@ -197,6 +205,7 @@ class Stream(Interaction):
             transcription=transcription,
             turn_detection=turn_detection,
             tools=self._toolbox.to_message(),
+            audio_format=audio_format,
         ).with_options("session", {} if session is None else session)
         protocol = Session(
             config,

@@ -87,7 +87,7 @@ def test_an_invalid_update_is_refused_with_its_parameter(session, code, param):
     "audio_input",
     [
         {"format": {"type": "audio/pcm", "rate": 16_000}},
-        {"format": {"type": "audio/pcmu"}},
+        {"format": {"type": "audio/opus"}},
         {"turn_detection": {"type": "telepathy"}},
         {"turn_detection": {"type": "server_vad", "threshold": 1.5}},
         {"turn_detection": {"type": "server_vad", "silence_duration_ms": 0.5}},

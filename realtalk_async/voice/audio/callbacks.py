@@ -22,6 +22,7 @@ from collections.abc import (
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeGuard, cast
 
+from realtalk_async import g711
 from realtalk_async.concurrency.blocking_call import Blocking
 from realtalk_async.concurrency.waiting import first_of
 from realtalk_async.exceptions import (
@@ -130,6 +131,7 @@ class CallbackRecorder:
             raise not_a_device("microphone", source)
         self._source = source
         self._connection = connection
+        self._decoder = g711.Decoder(connection.session.config.audio_format)
         self._task: SupervisedTask | None = None
         self._watchdog = Watchdog()
         self._call: _Caller | None = None
@@ -200,7 +202,7 @@ class CallbackRecorder:
     async def _receive_all(self) -> None:
         async with aclosing(self._pieces()) as pieces:
             async for piece in pieces:
-                pcm = _samples(piece)
+                pcm = self._decoder.decode(_samples(piece))
                 if not pcm:
                     await asyncio.sleep(
                         _EMPTY_PAUSE
@@ -275,6 +277,7 @@ class CallbackPlayer:
             raise not_a_device("speaker", sink)
         self._sink = sink
         self._connection = connection
+        self._encoder = g711.Encoder(connection.session.config.audio_format)
         self._task: SupervisedTask | None = None
         self._watchdog = Watchdog()
         self._call: _Caller | None = None
@@ -316,7 +319,7 @@ class CallbackPlayer:
                     await self._connection.wait_for_audio()
                     continue
                 self._watchdog.begin(_CALL_TIMEOUT)
-                await call(chunk)
+                await call(self._encoder.encode(chunk))
                 self._watchdog.end()
 
     async def finish_file(self) -> None:

@@ -15,13 +15,16 @@ import sys
 from collections.abc import AsyncIterable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeGuard, cast
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 from realtalk_async.voice.audio import sound_file, wav
+
+if TYPE_CHECKING:
+    from realtalk_async.g711 import AudioFormat
 
 DEFAULT: Final = "default"
 """The machine's default microphone or speaker, with the first program that works."""
@@ -291,13 +294,16 @@ def _file_recorder(file: SoundFile, start: float, machine: Machine) -> AudioProg
 # --- Speakers ---------------------------------------------------------------------
 
 
-def find_players(speaker: Device, machine: Machine) -> list[AudioProgram]:
+def find_players(
+    speaker: Device, machine: Machine, audio_format: AudioFormat = "audio/pcm"
+) -> list[AudioProgram]:
     """
     Return the programs that play to *speaker* on this machine, best first.
 
     Args:
         speaker: See `Device`; not ``None``. A file is overwritten.
         machine: Where to look for programs.
+        audio_format: The format of a file.
 
     Raises:
         AudioUnavailable: If no program is found, or the file cannot be written; the
@@ -307,7 +313,7 @@ def find_players(speaker: Device, machine: Machine) -> list[AudioProgram]:
     if speaker == DEFAULT:
         return _found(_device_players(machine), "speaker", machine)
     if isinstance(speaker, str | os.PathLike):
-        return [_file_player(Path(speaker), machine)]
+        return [_file_player(Path(speaker), machine, audio_format)]
     return [_own_command(speaker, "speaker", machine)]
 
 
@@ -329,28 +335,32 @@ def _device_players(machine: Machine) -> list[tuple[str, tuple[str, ...], float]
     ]
 
 
-def _file_player(path: Path, machine: Machine) -> AudioProgram:
+def _file_player(
+    path: Path, machine: Machine, audio_format: AudioFormat
+) -> AudioProgram:
     if not os.access(path.parent, os.W_OK | os.X_OK) or path.is_dir():
         raise AudioUnavailable(
             f"cannot write the speaker's audio file {str(path)!r}; "
             f"give a path in a folder that exists and is writable, {DEFAULT!r} for "
             f"the machine's speaker, or None for a session without one"
         )
-    if machine.ffmpeg is None:
+    if machine.ffmpeg is None or audio_format != "audio/pcm":
         path.unlink(missing_ok=True)
-        return continue_file(path)
+        return continue_file(path, audio_format)
     output = ("-f", "wav", "-flush_packets", "1", "-y", f"file:{path}")
     pipe = (*_FFMPEG_AT_ONCE, *_FFMPEG_RAW, "-i", "pipe:0")
     argv = (machine.ffmpeg, *_FFMPEG, *pipe, *output)
     return AudioProgram("ffmpeg", argv, file=path, resumes=True)
 
 
-def continue_file(path: Path) -> AudioProgram:
+def continue_file(path: Path, audio_format: AudioFormat = "audio/pcm") -> AudioProgram:
     """Return a player that appends to a WAV file whose writer died."""
     script = script_words(wav.__name__)
     if script is None:
         raise _without_interpreter(path)
-    return AudioProgram("wav.py", (*script, str(path)), file=path, resumes=True)
+    return AudioProgram(
+        "wav.py", (*script, str(path), audio_format), file=path, resumes=True
+    )
 
 
 # --- Both -------------------------------------------------------------------------

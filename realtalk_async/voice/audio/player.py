@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from realtalk_async import g711
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import ProcessDead, WriteStalled
 from realtalk_async.supervision import (
@@ -80,7 +81,8 @@ class Player:
     ) -> None:
         self._device = device
         self._connection = connection
-        self._programs = devices.find_players(device, machine)
+        self._format: g711.AudioFormat = connection.session.config.audio_format
+        self._programs = devices.find_players(device, machine, self._format)
         self._current = 0
         self._process: ManagedProcess | None = None
         self._standby: ManagedProcess | None = None
@@ -156,7 +158,7 @@ class Player:
         if file is not None:
             # ffmpeg would overwrite the file.
             await _repair(file)
-            self._programs = [devices.continue_file(file)]
+            self._programs = [devices.continue_file(file, self._format)]
         elif not self._works:
             # No program has worked so far: try the next one. Once a program has worked,
             # a failure is a problem of the device or its sound server.
@@ -180,11 +182,13 @@ class Player:
 
     async def play(self) -> None:
         """Write the audio that is due until the player is given up."""
+        in_file = self.program.file is not None
+        encoder: g711.Encoder | None = g711.Encoder(self._format) if in_file else None
         while True:
             chunk = self._connection.audio_due()
             if not chunk:
                 await self._connection.wait_for_audio()
-            elif not await self._write(chunk):
+            elif not await self._write(encoder.encode(chunk) if encoder else chunk):
                 self._connection.speaker_lost()
                 return
 

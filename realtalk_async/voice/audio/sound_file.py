@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 _RATE = 24_000
 _FRAME_BYTES = 960  # 20 ms
@@ -62,7 +62,7 @@ def check(path: Path) -> None:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Generator[Any]:
     """Open a file as a ``soundfile.SoundFile``, which has no types."""
     soundfile = import_module("soundfile")  # takes 0.1 s
     if path.suffix.lower() == ".raw":  # soundfile would ask for the format
@@ -161,9 +161,14 @@ def _skip(file: Any, count: int) -> None:  # noqa: ANN401
 
 def _converter(rate: int) -> Any:  # noqa: ANN401 - neither numpy nor soxr is imported here
     if rate == _RATE:
-        return lambda samples, last: samples
+        return _unchanged
     soxr = import_module("soxr")
     return soxr.ResampleStream(rate, _RATE, 1, dtype="float32").resample_chunk
+
+
+def _unchanged(samples: Any, *, last: bool) -> Any:  # noqa: ANN401
+    del last
+    return samples
 
 
 def _frames(path: Path, start: float) -> Iterator[bytes]:

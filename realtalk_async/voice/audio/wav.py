@@ -4,9 +4,10 @@ WAV files as speaker: a script that writes them, and their repair.
 The script is used without ffmpeg, and to append to a file whose writer was killed, which
 ffmpeg cannot do. It imports only the standard library, to start in a few milliseconds::
 
-    python wav.py PATH   # append stdin to PATH
+    python wav.py PATH [FORMAT]   # append stdin to PATH
 
-The samples are signed 16-bit little-endian mono at 24 kHz. A written file is a valid WAV at
+The samples are mono: signed 16-bit little-endian at 24 kHz, or those of the ``audio/pcmu``
+or ``audio/pcma`` of the realtime protocol: G.711 at 8 kHz. A written file is a valid WAV at
 any time, also after SIGKILL; its header may lack the last second.
 """
 
@@ -21,6 +22,8 @@ from typing import IO, NoReturn
 
 _RATE = 24_000
 _BYTES_PER_SECOND = 2 * _RATE
+_TELEPHONE_RATE = 8000
+_TAGS = {"audio/pcma": 6, "audio/pcmu": 7}
 _LARGEST = 0xFFFF_FFFF
 _UPDATE_PERIOD = 1.0  # seconds
 
@@ -37,6 +40,13 @@ def header(channels: int = 1) -> bytes:
     per_second, frame = channels * _BYTES_PER_SECOND, channels * 2
     fmt = struct.pack("<IHHIIHH", 16, 1, channels, _RATE, per_second, frame, 16)
     return b"RIFF" + struct.pack("<I", 36) + b"WAVEfmt " + fmt + b"data\0\0\0\0"
+
+
+def telephone_header(audio_format: str) -> bytes:
+    """Return the header of an empty WAV in a format of G.711: 46 bytes."""
+    tag, rate = _TAGS[audio_format], _TELEPHONE_RATE
+    fmt = struct.pack("<IHHIIHHH", 18, tag, 1, rate, rate, 1, 8, 0)
+    return b"RIFF" + struct.pack("<I", 38) + b"WAVEfmt " + fmt + b"data\0\0\0\0"
 
 
 def data_offset(file: IO[bytes]) -> int:
@@ -90,10 +100,16 @@ def repair(path: str | os.PathLike[str]) -> bool:
         except NotWav:
             return False
         length = file.seek(0, os.SEEK_END) - start
-        if length & 1:  # the writer died within a sample
+        if length & 1 and not _is_telephone(file):  # the writer died within a sample
             file.truncate(start + length - 1)
         update_header(file, start)
         return True
+
+
+def _is_telephone(file: IO[bytes]) -> bool:
+    file.seek(12)
+    name, _, tag = struct.unpack("<4sIH", file.read(10))
+    return name == b"fmt " and tag in _TAGS.values()
 
 
 def extend(path: str | os.PathLike[str], frames: bytes, silence: int = 0) -> None:
@@ -117,11 +133,12 @@ def extend(path: str | os.PathLike[str], frames: bytes, silence: int = 0) -> Non
         update_header(file, start)
 
 
-def _write(path: str) -> None:
+def _write(path: str, audio_format: str = "audio/pcm") -> None:
     """Append stdin to *path* until stdin ends."""
     if not (os.path.exists(path) and repair(path)):
+        telephone = audio_format in _TAGS
         with open(path, "wb") as file:
-            file.write(header())
+            file.write(telephone_header(audio_format) if telephone else header())
     with open(path, "r+b") as file:
         start = data_offset(file)
         file.seek(0, os.SEEK_END)
@@ -153,7 +170,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     try:
-        _write(arguments[0])
+        _write(*arguments)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"wav: {arguments[0]}: {error}\n")
         return 1

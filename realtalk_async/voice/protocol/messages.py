@@ -217,9 +217,9 @@ def session_touch() -> Message:
     return {"type": "session.update", "session": {"type": "realtime"}}
 
 
-def append_audio(pcm: bytes) -> Message:
-    """Send audio of the microphone: whole samples, see `SAMPLE_RATE`."""
-    audio = base64.b64encode(pcm).decode("ascii")
+def append_audio(data: bytes) -> Message:
+    """Send audio of the microphone: whole samples, in the format of the session."""
+    audio = base64.b64encode(data).decode("ascii")
     return {"type": "input_audio_buffer.append", "audio": audio}
 
 

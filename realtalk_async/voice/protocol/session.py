@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from realtalk_async import g711
 from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
@@ -89,6 +90,8 @@ class Session:
     ) -> None:
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
+        self._encoder = g711.Encoder(config.audio_format)
+        self._decoder = g711.Decoder(config.audio_format)
         self.sound = SoundTap()
         self.message_tap: Callable[
             [messages.Direction, Mapping[str, object]], object
@@ -177,7 +180,9 @@ class Session:
         turn_ends = self._turn.state is TurnState.ENDING
         if pcm := self.microphone.take(rest=turn_ends):
             self._turn.sent += len(pcm)
-            return self._messages.numbered(messages.append_audio(pcm))
+            return self._messages.numbered(
+                messages.append_audio(self._encoder.encode(pcm))
+            )
         if turn_ends:
             self._push_to_talk.commit(now)
             self._send_queued(now)
@@ -352,7 +357,7 @@ class Session:
         response = self._response_events.active_response(event, now)
         if response is None:
             return  # it has ended or was interrupted
-        pcm = messages.decode_audio(event.text("delta"))
+        pcm = self._decoder.decode(messages.decode_audio(event.text("delta")))
         self._response_events.note_output(response, event, now)
         if not pcm:
             return

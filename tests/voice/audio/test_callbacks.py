@@ -4,7 +4,9 @@ import time
 import wave
 
 import anyio
+import numpy
 import pytest
+import soundfile
 
 from realtalk_async.exceptions import (
     AudioUnavailable,
@@ -12,10 +14,12 @@ from realtalk_async.exceptions import (
     CriticalProcessFailed,
     InvalidConfiguration,
 )
+from realtalk_async.g711 import Decoder, Encoder
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer, render
+from realtalk_async.offline.speech.voice import synthesise
 from realtalk_async.voice import Stream
-from realtalk_async.voice.audio import callbacks
+from realtalk_async.voice.audio import callbacks, sound_file
 from realtalk_async.voice.events import DeviceProblem
 
 TIMEOUT = 240
@@ -459,3 +463,43 @@ async def test_watchdog_does_not_count_the_time_of_a_blocked_loop(monkeypatch):
     assert not running.done()
     running.cancel()
     await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("law", ["audio/pcmu", "audio/pcma"])
+async def test_functions_and_files_may_be_telephone_sound(law, make, speech, tmp_path):
+    """The peer hears and speaks it too: the whole conversation is at 8 kHz."""
+    codes = Encoder(law).encode(speech)
+    frames = iter([codes[at : at + 160] for at in range(0, len(codes), 160)])
+    silence = Encoder(law).encode(bytes(FRAME))
+    spoken, in_file = bytearray(), tmp_path / "out.wav"
+    for speaker in (spoken.extend, in_file):
+        stream = make(
+            microphone=lambda: next(frames, silence), speaker=speaker, audio_format=law
+        )
+        async with stream:
+            if speaker is not in_file:
+                assert (await stream.wait_for_response(TIMEOUT)).completed
+                spoken.clear()
+            request = stream.send_text(QUESTION, trigger_response=True)
+            assert (await request).text == ANSWER
+            await until(lambda stream=stream: stream.metrics().queued_audio == 0)
+            (updated, *_) = stream.eventlog.find("session.updated")
+        for way in ("input", "output"):
+            assert updated.data["session"]["audio"][way]["format"] == {"type": law}
+    expected = numpy.frombuffer(synthesise(ANSWER), "<i2") / 32768
+    by_function = numpy.frombuffer(Decoder(law).decode(bytes(spoken)), "<i2") / 32768
+    with soundfile.SoundFile(in_file) as file:
+        assert (file.samplerate, file.channels) == (8000, 1)
+        assert file.subtype == {"audio/pcmu": "ULAW", "audio/pcma": "ALAW"}[law]
+    file_pcm = b"".join(sound_file.pieces(in_file))
+    for got in (by_function, numpy.frombuffer(file_pcm, "<i2") / 32768):
+        assert loudest_correlation(got, expected) > 0.8
+
+
+def loudest_correlation(got, expected):
+    """Return the greatest correlation of half a second with any part of *got*."""
+    middle = expected[len(expected) // 2 :][:12_000]
+    products = numpy.correlate(got, middle, "valid")
+    sums = numpy.concatenate([[0], numpy.cumsum(got**2)])
+    energies = sums[len(middle) :] - sums[: -len(middle)]
+    return (products / numpy.sqrt(energies * (middle**2).sum() + 1e-9)).max()

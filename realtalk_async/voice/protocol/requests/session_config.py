@@ -20,6 +20,7 @@ from realtalk_async.voice.protocol.requests.session_options import (
 )
 
 if TYPE_CHECKING:
+    from realtalk_async.g711 import AudioFormat
     from realtalk_async.voice.protocol.messages import Message
 
 Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
@@ -110,6 +111,8 @@ class SessionConfig:
     """``None`` is push-to-talk: commit, then ask for a response."""
     tools: tuple[Message, ...] = ()
     """The tools that the service may call."""
+    audio_format: AudioFormat = "audio/pcm"
+    """The format of the audio in both directions."""
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     """A part of the ``session`` object that is merged into what the fields say."""
 
@@ -198,11 +201,12 @@ class SessionConfig:
         # that assumed another rate garbled every transcript.
         detection = self.turn_detection
         audio_input: Message = {
-            "format": _pcm_format(),
+            "format": _format_message(self.audio_format),
             "transcription": self.transcription and {"model": self.transcription},
             "turn_detection": detection and detection.to_message(),
         }
-        spoken: Message = {"format": _pcm_format(), "voice": self.voice}
+        audio_format = _format_message(self.audio_format)
+        spoken: Message = {"format": audio_format, "voice": self.voice}
         session: Message = {
             "type": "realtime",
             "output_modalities": [self.modality],
@@ -219,8 +223,9 @@ def _fields_or_none(value: object) -> Mapping[str, object] | None:
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else None
 
 
-def _pcm_format() -> Message:
-    return {"type": "audio/pcm", "rate": SAMPLE_RATE}
+def _format_message(audio_format: AudioFormat) -> Message:
+    rate: Message = {"rate": SAMPLE_RATE} if audio_format == "audio/pcm" else {}
+    return {"type": audio_format, **rate}
 
 
 def session_update(config: SessionConfig) -> Message:
