@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ContainmentUnavailable,
         CriticalProcessFailed,
         DeviceBusy,
+        EndSession,
         GaveUp,
         InvalidConfiguration,
         LogUnavailable,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         ProcessDead,
         ProcessStillRunning,
         RealtalkError,
+        RequestRefused,
         ServiceRefused,
         ServiceUnreachable,
         SpawnFailed,
@@ -79,8 +81,8 @@ else:
         __name__,
         {
             "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
-            "ContainmentUnavailable CriticalProcessFailed DeviceBusy GaveUp InvalidConfiguration LogUnavailable LogUnreadable "
-            "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError "
+            "ContainmentUnavailable CriticalProcessFailed DeviceBusy EndSession GaveUp InvalidConfiguration LogUnavailable LogUnreadable "
+            "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError RequestRefused "
             "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
@@ -114,6 +116,7 @@ __all__ = [
     "CriticalProcessFailed",
     "DeviceBusy",
     "Difference",
+    "EndSession",
     "ErrorHistory",
     "Explanation",
     "GaveUp",
@@ -141,6 +144,7 @@ __all__ = [
     "ProcessStillRunning",
     "RealtalkError",
     "RecoveryAttempt",
+    "RequestRefused",
     "RestartPolicy",
     "ServiceRefused",
     "ServiceUnreachable",

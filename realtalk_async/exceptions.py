@@ -21,6 +21,7 @@ exception: what happened, the numbers, what to do.
     ├── GaveUp                             the restart of a process was given up
     │   ├── CriticalProcessFailed          … of a critical process
     │   └── TooManyRestarts                … of all: too many failed in a short time
+    ├── EndSession                         a tool ends the voice session
     └── StreamError                        an error of the voice session
         ├── MissingApiKey                  no key for OpenAI or Azure
         ├── AuthenticationRefused          the service refused the key
@@ -268,6 +269,23 @@ class TooManyRestarts(GaveUp):
 
 class StreamError(RealtalkError):
     """The base class of the errors of a voice session."""
+
+
+class EndSession(RealtalkError):
+    """
+    A tool raises it to end the session once the response that follows was heard::
+
+        def hang_up() -> None:
+            raise EndSession("Say goodbye in one sentence.")
+
+    Without words of its own the model is asked to say goodbye. If no response follows
+    within 60 s, the session ends without it.
+    """
+
+    def __init__(self, output: str = "The session ends now: say goodbye.") -> None:
+        self.output = output
+        """What the model gets as the result of the tool."""
+        super().__init__(output)
 
 
 class MissingApiKey(StreamError):

@@ -150,6 +150,8 @@ RESULTS = [
     "ResponseText",
     "ServiceError",
     "SessionUpdated",
+    "ToolLimitReached",
+    "ToolsInterrupted",
     "SpeechStarted",
     "SpeechStopped",
     "Spoken",
@@ -729,6 +731,7 @@ TABLE: dict[str, Row | str] = {
         prebuffer_ms=SECONDS,
         record=PATH_OR_NONE,
         tools=(a_tool, "tool", 5, None, ["tool"], [print], {"a": a_tool}),
+        max_tool_steps=POSITIVE_COUNT,
         session=JSON_OBJECT[:-1],
         stall_after=POSITIVE,
         handle_signals=FLAG_OR_NONE,
@@ -822,6 +825,8 @@ TABLE: dict[str, Row | str] = {
         parameters=("{}", 5, None, []),
         call=FUNCTION,
         timeout=POSITIVE,
+        cancel_on_interruption=FLAG,
+        runs_in_thread=FLAG,
     ),
     "Tool.of": fixed(
         voice.Tool.of,
@@ -830,6 +835,7 @@ TABLE: dict[str, Row | str] = {
         name=("a b", *NAME_OR_NONE),
         description=TEXT_OR_NONE,
         timeout=POSITIVE,
+        cancel_on_interruption=FLAG,
     ),
     "EventFeed": fixed(
         voice.EventFeed,

@@ -78,7 +78,10 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         incident_size: integer, reason: text, uptime: number, traceback: text
     tool.called call_id: text, name: text, arguments: text
     tool.finished call_id: text, name: text, output: text, seconds: number,
-        failed: boolean, error: text, blocked: number
+        failed: boolean, error: text, blocked: number, cancelled: boolean,
+        ends_session: boolean
+    tool.interrupted call_ids: list of texts
+    tool.limit_reached call_id: text, name: text, limit: integer
     user.transcribed item_id: text, text: text
     user.transcription_failed item_id: text, reason: text
 """

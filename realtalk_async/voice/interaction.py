@@ -20,6 +20,7 @@ from realtalk_async.voice.protocol.requests.app_event import check_event
 from realtalk_async.voice.protocol.requests.images import DETAILS
 from realtalk_async.voice.requests.image_file import check_image, load_image
 from realtalk_async.voice.requests.response_request import ResponseRequest
+from realtalk_async.voice.tools import is_in_tool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -65,7 +66,8 @@ class Interaction(Inspection):
         Send a text message.
 
         It waits while a response is under way or there is no connection, also before
-        the start::
+        the start. A tool may send filler words while it works: the response that it asks
+        for calls no tools, because it would wait for itself::
 
             request = stream.send_text("How are you?", trigger_response=True)
             outcome = await request
@@ -159,6 +161,7 @@ class Interaction(Inspection):
         request = self._session.send_text(
             *(text, role, time.monotonic()),
             trigger_response=trigger_response,
+            may_call_tools=not is_in_tool.get(),
             image=image,
         )
         self._connection.update()
@@ -210,7 +213,7 @@ class Interaction(Inspection):
         checked = session.config.check_change("options", options)
         self._check_loop()
         if supervisor.state == "new":
-            session.configure(session.config.changed(checked), time.monotonic())
+            session.updates.configure(session.config.changed(checked), time.monotonic())
             return
         change = session.update_session(checked, time.monotonic())
         self._connection.update()

@@ -30,9 +30,10 @@ from realtalk_async.voice.endpoint import (
     find_endpoint,
 )
 from realtalk_async.voice.event_bus import SessionEventBus
-from realtalk_async.voice.events import ToolCalled
+from realtalk_async.voice.events import ToolCalled, ToolFinished, ToolsInterrupted
 from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.protocol.microphone import InputFilter
+from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS
 from realtalk_async.voice.protocol.requests.session_config import (
     DEFAULT_MODEL,
     DEFAULT_TRANSCRIPTION,
@@ -42,6 +43,7 @@ from realtalk_async.voice.protocol.requests.session_config import (
     SessionConfig,
 )
 from realtalk_async.voice.protocol.session import Session
+from realtalk_async.voice.requests.session_end import end_session
 from realtalk_async.voice.supervisor import SessionSupervisor, Signals
 from realtalk_async.voice.timeline.recorder import TimelineRecorder
 from realtalk_async.voice.tools import Toolbox
@@ -128,8 +130,14 @@ class Stream(Interaction):
             right, as far as they were played. It is valid at any time but for the last
             second, also if the app is killed. A disk that takes nothing for 20 s leaves
             a gap of silence, which is counted and logged.
-        tools: Async functions that the model may call, or `Tool`s made of them, with a
-            name, a description or a timeout of their own.
+        tools: Functions that the model may call, or `Tool`s made of them, with a name, a
+            description or a timeout of their own. Several work at a time. When the user
+            breaks in, they are cancelled, unless made with
+            ``Tool.of(f, cancel_on_interruption=False)``, and when the session ends. A
+            tool that raises `EndSession` ends the session after the next response.
+        max_tool_steps: How many responses in a row may call tools without an answer. The
+            next calls fail, an `events.ToolLimitReached` tells it, and the model must
+            answer without tools; if it does not, the response ends as failed.
         session: More of the service's ``session`` object, which is merged into what the
             other parameters give: ``{"max_output_tokens": 500, "audio": {"input":
             {"noise_reduction": {"type": "far_field"}}, "output": {"speed": 1.2}}}``, also
@@ -168,6 +176,7 @@ class Stream(Interaction):
         prebuffer_ms: float = 0,
         record: str | os.PathLike[str] | None = None,
         tools: Iterable[Tool | ToolFunction] = (),
+        max_tool_steps: int = DEFAULT_TOOL_STEPS,
         session: Mapping[str, object] | None = None,
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
@@ -193,6 +202,7 @@ class Stream(Interaction):
         arguments.path("record", record, optional=True)
         arguments.number("stall_after", stall_after, of="seconds", more_than=0)
         arguments.flag("handle_signals", handle_signals, optional=True)
+        arguments.integer("max_tool_steps", max_tool_steps, minimum=1)
         self._toolbox = Toolbox(tools)
         owns_logger = logger is None and process_manager is None
         if logger is None:
@@ -215,6 +225,7 @@ class Stream(Interaction):
             has_speaker=speaker is not None,
             prebuffer_ms=prebuffer_ms,
             stall_after=stall_after,
+            max_tool_steps=max_tool_steps,
         )
         connection = Connection(protocol, SessionEventBus(logger))
         manager = process_manager or ProcessManager(logger)
@@ -228,7 +239,8 @@ class Stream(Interaction):
             owns_manager=process_manager is None,
         )
         super().__init__(connection, logger, manager, supervisor)
-        self._bus.subscribe(self._call_tool)
+        tool_events = ToolCalled, ToolsInterrupted, ToolFinished
+        self._bus.subscribe(self._on_tool_event, *tool_events)
         self._url = url
         self._api_key = api_key
         self._microphone = microphone
@@ -237,6 +249,7 @@ class Stream(Interaction):
         self._keeps_standby = standby
         self._handle_signals = handle_signals
         self._runner: asyncio.Task[Summary] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         ready = "ready" if self.is_ready() else "not ready"
@@ -377,7 +390,7 @@ class Stream(Interaction):
         config = config.started_with(model, voice)
         key = api_key or self._api_key
         endpoint = find_endpoint(self._url, key, config.model, os.environ)
-        self._session.configure(config, time.monotonic())
+        self._session.updates.configure(config, time.monotonic())
         return endpoint
 
     async def _find_microphone(self, machine: Machine) -> Microphone | None:
@@ -419,6 +432,15 @@ class Stream(Interaction):
             self._supervisor.request_stop("stop_streaming")
             await self._supervisor.wait_until_over()
 
-    def _call_tool(self, event: VoiceEvent) -> None:
-        if isinstance(event, ToolCalled):
-            self._toolbox.start(event, self._connection.tool_finished)
+    def _on_tool_event(self, event: VoiceEvent) -> None:
+        match event:
+            case ToolCalled():
+                self._toolbox.start(event, self._connection.tool_finished)
+            case ToolsInterrupted():
+                self._toolbox.interrupt()
+            case ToolFinished(ends_session=True, name=name):
+                played, why = self.wait_until_played, f"the tool {name}"
+                end = end_session(self._session, self._supervisor, played, why)
+                self._ending = asyncio.create_task(end, name="realtalk-async ends")
+            case _:
+                pass

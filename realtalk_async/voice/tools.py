@@ -13,15 +13,16 @@ import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
-from realtalk_async.exceptions import InvalidConfiguration
+from realtalk_async.exceptions import EndSession, InvalidConfiguration
 from realtalk_async.voice.events import ToolFinished
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ARGUMENT = re.compile(r"\s{4,}\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)")
 BLOCKED = 0.5
 """Seconds in the event loop without a pause that are told as blocking."""
+
+is_in_tool: ContextVar[bool] = ContextVar("is_in_tool", default=False)
+"""Whether the code that asks was called by a tool."""
 
 _CANCEL_TIMEOUT = 1.0  # seconds that a cancelled tool has to end
 
@@ -64,6 +68,10 @@ class Tool:
     """Takes the arguments as a JSON object in text and returns an awaitable."""
     timeout: float = 30.0
     """Seconds that a call may take."""
+    cancel_on_interruption: bool = True
+    """Whether a call is cancelled when the user breaks in."""
+    runs_in_thread: bool = False
+    """Whether *call* works in a thread, which goes on after a cancellation."""
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -71,6 +79,8 @@ class Tool:
         arguments.mapping("parameters", self.parameters, "a JSON schema as a dict")
         arguments.function("call", self.call)
         _check_timeout(self.timeout)
+        arguments.flag("cancel_on_interruption", self.cancel_on_interruption)
+        arguments.flag("runs_in_thread", self.runs_in_thread)
 
     @classmethod
     def of(
@@ -80,6 +90,7 @@ class Tool:
         name: str | None = None,
         description: str | None = None,
         timeout: float = 30.0,
+        cancel_on_interruption: bool = True,
     ) -> Tool:
         """
         Make a tool of a function.
@@ -93,6 +104,11 @@ class Tool:
             description: By default the first paragraph of the docstring. The parameters'
                 descriptions in its section ``Args:`` go into the schema.
             timeout: Seconds that a call may take; a longer call fails.
+            cancel_on_interruption: Whether a call is cancelled when the user breaks in,
+                or `Stream.interrupt` is called. Give False for what must not be cut
+                short, such as a payment. A call is always cancelled when the session
+                ends. A function that is not async goes on in its thread after a
+                cancellation, and its result is dropped.
 
         Raises:
             InvalidConfiguration: If the function cannot be called, has no valid name, or has
@@ -109,10 +125,15 @@ class Tool:
         adapter, schema = _arguments_of(_plain_function(function), name)
         _add_descriptions(schema, docstring)
         description = description or " ".join(docstring.split("\n\n")[0].split())
+        in_thread = not _is_async(function)
         call = adapter.validate_json
-        if not _is_async(function):
+        if in_thread:
             call = _in_thread(adapter.validate_json, name)
-        return cls(name, description, schema, call, timeout)
+        return cls(
+            *(name, description, schema, call, timeout),
+            cancel_on_interruption=cancel_on_interruption,
+            runs_in_thread=in_thread,
+        )
 
     def to_message(self) -> Message:
         """Return the entry for ``session.tools``."""
@@ -239,7 +260,8 @@ class Toolbox:
 
     def __init__(self, tools: Iterable[Tool | ToolFunction] = ()) -> None:
         self._tools: dict[str, Tool] = {}
-        self._running: set[asyncio.Task[None] | asyncio.Task[str]] = set()
+        self._tasks: set[asyncio.Task[None] | asyncio.Task[str]] = set()
+        self._calls: dict[str, _RunningCall] = {}
         of = "Tools or functions"
         given = arguments.several("tools", tools, _check_tool, of)
         for index, each in enumerate(given):
@@ -253,56 +275,104 @@ class Toolbox:
         return tuple(tool.to_message() for tool in self._tools.values())
 
     def start(self, call: ToolCalled, done: Callable[[ToolFinished], None]) -> None:
-        """Run a call in its own task, then call *done* unless the toolbox was closed."""
-        self._keep(asyncio.create_task(self._run(call, done), name=f"tool {call.name}"))
+        """Run a call in its own task, then call *done*, once."""
+        running = _RunningCall(call, self._tools.get(call.name), done)
+        self._calls[call.call_id] = running
+        running.task = asyncio.create_task(self._run(running), name=f"tool {call.name}")
+        self._keep(running.task)
 
-    def _keep(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
-        self._running.add(task)
-        task.add_done_callback(self._forget)
+    def interrupt(self) -> None:
+        """Cancel the running calls that the user may interrupt."""
+        for call in list(self._calls.values()):
+            if call.tool is not None and call.tool.cancel_on_interruption:
+                self._cancel(call, "the user interrupted")
 
-    def _forget(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved: a result that came too late is ignored
+    async def aclose(self) -> None:
+        """Cancel the running calls and wait for them, for 1 s at most. Idempotent."""
+        for call in list(self._calls.values()):
+            self._cancel(call, "the session ended")
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_CANCEL_TIMEOUT)
 
-    async def _run(
-        self, call: ToolCalled, done: Callable[[ToolFinished], None]
+    def _cancel(self, call: _RunningCall, why: str) -> None:
+        """Cancel a call, and tell so at once: its task may take its time to end."""
+        if call.task is not None:
+            call.task.cancel()
+        goes_on = call.tool is not None and call.tool.runs_in_thread
+        error = "its function goes on in its thread; the result is dropped"
+        output = f"error: the call was cancelled: {why}"
+        result = _Result(output, failed=True, error=error if goes_on else "")
+        self._finish(call, result, cancelled=True)
+
+    def _finish(
+        self, call: _RunningCall, result: _Result, *, cancelled: bool = False
     ) -> None:
-        started = time.monotonic()
-        timer = _StepTimer()
-        output, failed, error = await self._call(call, timer)
-        done(
+        if self._calls.get(call.event.call_id) is not call:
+            return  # it was cancelled, and ended too late
+        del self._calls[call.event.call_id]
+        blocked = call.timer.longest
+        call.done(
             ToolFinished(
-                call.call_id,
-                call.name,
-                output,
-                time.monotonic() - started,
-                failed=failed,
-                error=error,
-                blocked=timer.longest if timer.longest >= BLOCKED else 0.0,
+                call.event.call_id,
+                call.event.name,
+                result.output,
+                time.monotonic() - call.started,
+                failed=result.failed,
+                error=result.error,
+                blocked=blocked if blocked >= BLOCKED else 0.0,
+                cancelled=cancelled,
+                ends_session=result.ends_session,
             )
         )
 
-    async def _call(self, call: ToolCalled, timer: _StepTimer) -> tuple[str, bool, str]:
-        """Return the answer for the service, whether the call failed, and a traceback."""
-        tool = self._tools.get(call.name)
+    def _keep(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None] | asyncio.Task[str]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: a result that came too late is ignored
+
+    async def _run(self, call: _RunningCall) -> None:
+        tool = call.tool
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return f"error: there is no tool {call.name!r}; known: {known}", True, ""
-        task = asyncio.create_task(_run_tool(tool, call.arguments or "{}", timer))
+            output = f"error: there is no tool {call.event.name!r}; known: {known}"
+            self._finish(call, _Result(output, failed=True))
+            return
+        started = _run_tool(tool, call.event.arguments or "{}", call.timer)
+        task = asyncio.create_task(started)
         self._keep(task)
         try:
             await asyncio.wait([task], timeout=tool.timeout)
         finally:
             task.cancel()  # not awaited: a tool may ignore its cancellation
-        return _result_of(task, tool.timeout)
+        self._finish(call, _result_of(task, tool.timeout))
 
-    async def aclose(self) -> None:
-        """Cancel the running calls and wait for them, for 1 s at most. Idempotent."""
-        for task in list(self._running):
-            task.cancel()
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=_CANCEL_TIMEOUT)
+
+class _Result(NamedTuple):
+    """How a call ended."""
+
+    output: str
+    """The answer for the service."""
+    failed: bool = False
+    error: str = ""
+    """A traceback, or what else people should know."""
+    ends_session: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _RunningCall:
+    """A call that has not ended."""
+
+    event: ToolCalled
+    tool: Tool | None
+    """None if there is no tool of that name."""
+    done: Callable[[ToolFinished], None]
+    started: float = field(default_factory=time.monotonic)
+    timer: _StepTimer = field(default_factory=lambda: _StepTimer())
+    task: asyncio.Task[None] | None = None
 
 
 class _StepTimer:
@@ -370,19 +440,22 @@ def _close(steps: Iterator[object]) -> None:
 
 
 async def _run_tool(tool: Tool, arguments: str, timer: _StepTimer) -> str:
+    is_in_tool.set(True)  # in the context of the task that runs this call
     return _as_text(await timer.run(tool, arguments))
 
 
-def _result_of(task: asyncio.Task[str], timeout: float) -> tuple[str, bool, str]:
-    """Return the answer for the service, whether the call failed, and a traceback."""
+def _result_of(task: asyncio.Task[str], timeout: float) -> _Result:
     if not task.done():
-        return f"error: no result within {timeout:g} s", True, ""
+        return _Result(f"error: no result within {timeout:g} s", failed=True)
     if task.cancelled():
-        return "error: the tool was cancelled", True, ""
+        return _Result("error: the tool was cancelled", failed=True)
     error = task.exception()
     if error is None:
-        return task.result(), False, ""
-    return _answer_to(error), True, "".join(traceback.format_exception(error))
+        return _Result(task.result())
+    if isinstance(error, EndSession):
+        return _Result(error.output, ends_session=True)
+    trace = "".join(traceback.format_exception(error))
+    return _Result(_answer_to(error), failed=True, error=trace)
 
 
 def _answer_to(error: BaseException) -> str:

@@ -223,7 +223,7 @@ async def test_failed_calls_are_an_error_for_the_model():
         assert (result.output, result.failed) == (output, True)
 
 
-async def test_close_cancels_running_calls_and_reports_none():
+async def test_close_cancels_running_calls_and_tells_it():
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def hangs() -> None:
@@ -240,7 +240,11 @@ async def test_close_cancels_running_calls_and_reports_none():
         await toolbox.aclose()
     await toolbox.aclose()
     assert ended.is_set()
-    assert finished == []
+    (result,) = finished
+    assert (result.cancelled, result.failed) == (True, True)
+    assert result.output == "error: the call was cancelled: the session ended"
+    assert result.log_entry()[:3] == ("INFO", "session", "Tool cancelled")
+    assert "hangs cancelled after" in str(result)
 
 
 async def test_a_function_that_is_not_async_runs_in_a_thread():

@@ -48,6 +48,8 @@ from realtalk_async.voice.events.speech import (
 from realtalk_async.voice.events.tools import (
     ToolCalled,
     ToolFinished,
+    ToolLimitReached,
+    ToolsInterrupted,
 )
 
 __all__ = [
@@ -76,6 +78,8 @@ __all__ = [
     "Status",
     "ToolCalled",
     "ToolFinished",
+    "ToolLimitReached",
+    "ToolsInterrupted",
     "TranscriptionFailed",
     "UnknownEvent",
     "UserTranscript",

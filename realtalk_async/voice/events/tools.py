@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from realtalk_async.voice.events.base import SESSION, VoiceEvent, info, warning
+from realtalk_async.voice.events.base import (
+    SESSION,
+    NotLogged,
+    VoiceEvent,
+    info,
+    warning,
+)
 
 if TYPE_CHECKING:
     from realtalk_async.events.base import EventLogEntry
@@ -42,9 +48,16 @@ class ToolFinished(VoiceEvent):
     """Duration of the call."""
     failed: bool = field(default=False, kw_only=True)
     error: str = field(default="", kw_only=True)
-    """The traceback of the exception that it raised; the service does not receive it."""
+    """
+    The traceback of the exception that it raised, or what became of a cancelled call; the
+    service does not receive it.
+    """
     blocked: float = field(default=0.0, kw_only=True)
     """The longest time, in seconds, that it kept the event loop; 0 if that was short."""
+    cancelled: bool = field(default=False, kw_only=True)
+    """Whether the user broke in, or the session ended, before it returned."""
+    ends_session: bool = field(default=False, kw_only=True)
+    """Whether it raised `EndSession`: the session ends after the next response."""
 
     def log_entry(self) -> EventLogEntry:
         context: dict[str, object] = {"name": self.name, "output": self.output}
@@ -53,6 +66,8 @@ class ToolFinished(VoiceEvent):
             context["error"] = self.error
         if self.blocked:
             context["blocked"] = round(self.blocked, 3)
+        if self.cancelled:
+            return info(SESSION, "Tool cancelled", **context)
         if self.failed:
             return warning(SESSION, "Tool failed", **context)
         if self.blocked:
@@ -62,4 +77,42 @@ class ToolFinished(VoiceEvent):
 
     def __str__(self) -> str:
         verb = "failed" if self.failed else "finished"
+        verb = "cancelled" if self.cancelled else verb
         return f"{self.name} {verb} after {self.seconds:.1f} s: {self.output}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsInterrupted(NotLogged, VoiceEvent):
+    """The user broke in while tools worked; those that allow it are cancelled."""
+
+    kind = "tool.interrupted"
+    call_ids: tuple[str, ...]
+    """The calls that were under way."""
+
+    def __str__(self) -> str:
+        return f"the user broke in during {len(self.call_ids)} calls of tools"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimitReached(VoiceEvent):
+    """
+    The service called tools again and again without an answer.
+
+    The tool is not called; the service is asked for an answer without tools.
+    """
+
+    kind = "tool.limit_reached"
+    call_id: str
+    name: str
+    limit: int
+    """The `max_tool_steps` of the stream."""
+
+    def log_entry(self) -> EventLogEntry:
+        context = {"name": self.name, "limit": self.limit}
+        return warning(SESSION, "Tool not called: too many calls in a row", **context)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} not called: {self.limit} times in a row the service called "
+            f"tools and did not answer"
+        )

@@ -287,9 +287,10 @@ def truncate_item(item_id: str, content_index: int, audio_end_ms: int) -> Messag
     }
 
 
-def create_response() -> Message:
-    """Return the message that asks for a response."""
-    return {"type": "response.create"}
+def create_response(*, tools: bool = True) -> Message:
+    """Return the message that asks for a response, which may call *tools* or not."""
+    message: Message = {"type": "response.create"}
+    return message if tools else {**message, "response": {"tool_choice": "none"}}
 
 
 def cancel_response(response_id: str) -> Message:

@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from realtalk_async.voice.events import ResponseRequested
+from realtalk_async.voice.events import ResponseRequested, ToolLimitReached
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.conversation import IMAGE_ONLY, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.events import ToolCalled, ToolFinished, VoiceEvent
+    from realtalk_async.voice.events import (
+        Outcome,
+        ToolCalled,
+        ToolFinished,
+        VoiceEvent,
+    )
     from realtalk_async.voice.protocol.conversation import (
         AnsweredCall,
         Conversation,
@@ -29,6 +34,10 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.responses import Request, Responses
 
 
+DEFAULT_TOOL_STEPS = 10
+"""How many responses in a row may call tools without an answer."""
+
+
 class _Text(NamedTuple):
     """A message of the app that waits to be sent, or only a request for a response."""
 
@@ -37,6 +46,15 @@ class _Text(NamedTuple):
     role: Role
     request: Request | None
     image: Image | None = None
+
+
+class _Result(NamedTuple):
+    """The result of a tool that was not sent yet."""
+
+    call: _Call
+    output: str
+    wants_response: bool = True
+    """Whether a response is to be requested that uses it."""
 
 
 class _Call(NamedTuple):
@@ -57,6 +75,7 @@ class Outbox:
         own_items: Is told which items the service will confirm.
         send: Called with each message for the service.
         publish: Called with each event for the app.
+        max_tool_steps: How many responses in a row may call tools without an answer.
     """
 
     def __init__(
@@ -66,6 +85,7 @@ class Outbox:
         own_items: OwnItems,
         send: SendMessage,
         publish: Callable[[VoiceEvent], None],
+        max_tool_steps: int = DEFAULT_TOOL_STEPS,
     ) -> None:
         self._conversation = conversation
         self._responses = responses
@@ -79,7 +99,10 @@ class Outbox:
         self._status_items: set[str] = set()
         self._status_due = False
         self._calls: dict[str, _Call] = {}  # of tools that have not returned
-        self._results: deque[tuple[_Call, str]] = deque()  # not yet sent
+        self._results: deque[_Result] = deque()  # not yet sent
+        self._max_tool_steps = max_tool_steps
+        self._tool_steps = 0  # responses in a row that called tools
+        self._calling = ""  # the last response that called a tool
         self._result_sent = False  # and no response has started since
         self._connection = 0
         self._replayed: set[str] = set()
@@ -96,6 +119,17 @@ class Outbox:
         """Whether no text waits and no tool runs."""
         return not self._texts and not self._calls
 
+    @property
+    def running_calls(self) -> tuple[str, ...]:
+        """The ids of the calls whose tools have not returned."""
+        return tuple(self._calls)
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the results of tools still get a response."""
+        wanted = any(result.wants_response for result in self._results)
+        return bool(self._calls) or self._result_sent or wanted
+
     def queue(
         self,
         text: str,
@@ -110,15 +144,38 @@ class Outbox:
         """Request a response to a spoken turn as soon as no response is active."""
         self._texts.append(_Text("", "user", request))
 
-    def tool_called(self, event: ToolCalled, item_id: str) -> None:
-        """Note that the item *item_id* calls a tool."""
-        self._calls[event.call_id] = _Call(event, item_id, self._connection)
+    def tool_called(self, event: ToolCalled, item_id: str, response_id: str) -> bool:
+        """
+        Note that an item of a response calls a tool; return whether it may run.
+
+        If there were too many calls in a row without an answer, the service gets an error
+        instead of a result, and is asked for a response without tools; if that calls
+        tools again, it is asked no more.
+        """
+        call = _Call(event, item_id, self._connection)
+        if response_id != self._calling:
+            self._tool_steps, self._calling = self._tool_steps + 1, response_id
+        if self._tool_steps <= self._max_tool_steps:
+            self._calls[event.call_id] = call
+            return True
+        error = (
+            f"error: {self._max_tool_steps} calls in a row; answer without tools now"
+        )
+        is_first = self._tool_steps == self._max_tool_steps + 1
+        self._results.append(_Result(call, error, wants_response=is_first))
+        self._publish(ToolLimitReached(event.call_id, event.name, self._max_tool_steps))
+        return False
+
+    def turn_started(self) -> None:
+        """Note that the user speaks: calls of tools are counted anew."""
+        self._tool_steps = 0
 
     def tool_finished(self, result: ToolFinished) -> bool:
         """Queue the result of a tool; return whether the service waits for it."""
         call = self._calls.pop(result.call_id, None)
         if call is not None:
-            self._results.append((call, result.output))
+            wanted = not result.cancelled
+            self._results.append(_Result(call, result.output, wants_response=wanted))
         return call is not None
 
     def response_started(self) -> bool:
@@ -126,16 +183,18 @@ class Outbox:
         has_results, self._result_sent = self._result_sent, False
         return has_results and not self._calls
 
-    def response_ended(self) -> None:
-        """Note that the status message is due."""
+    def response_ended(self, outcome: Outcome) -> None:
+        """Note that the status message is due, and whether tools have their answer."""
         self._status_due = True
+        if not outcome.calls and not self.awaits_answer:
+            self._tool_steps = 0
 
     def send_queued(self, now: float) -> None:
         """Send the queued messages, up to the next request; no response is active."""
         if self._status_due:
             self._send_status()
         while self._results:
-            self._send_result(*self._results.popleft())
+            self._send_result(self._results.popleft())
         if self._responses.repeats_later(now):
             return
         has_results = self._result_sent and not self._calls
@@ -150,7 +209,9 @@ class Outbox:
 
     def _send_request(self, now: float, request: Request | None = None) -> None:
         self._responses.request_sent(now, request, tools_work=bool(self._calls))
-        self._send(messages.create_response())
+        in_bounds = self._tool_steps <= self._max_tool_steps
+        tools = in_bounds and self._responses.may_call_tools
+        self._send(messages.create_response(tools=tools))
         self._publish(ResponseRequested())
 
     def _send_status(self) -> None:
@@ -179,15 +240,16 @@ class Outbox:
         self._send(messages.create_item(item_id, role, text, image), item_id)
         self._own_items.expect(item_id, text or IMAGE_ONLY)
 
-    def _send_result(self, call: _Call, output: str) -> None:
+    def _send_result(self, result: _Result) -> None:
         """Send the result of a tool; a newer connection gets the call first."""
+        call, output = result.call, result.output
         answered = self._conversation.answer(
             call.item_id, call.event, output, self._new_id()
         )
         if call.connection != self._connection:
             self._replay_call(answered)
         self._replay_result(answered)
-        self._result_sent = True
+        self._result_sent = self._result_sent or result.wants_response
 
     # --- A new connection ---------------------------------------------------------
 

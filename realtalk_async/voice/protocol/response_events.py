@@ -176,7 +176,15 @@ class ResponseEvents:
         self.finish_requested(Status.STALLED, self._responses.stalled_for, now)
 
     def _ended(self, outcome: Outcome) -> None:
-        self._outbox.response_ended()
+        self._outbox.response_ended(outcome)
+        self._publish(events.ResponseFinished(outcome))
+        if outcome.is_mere_call and not self._outbox.awaits_answer:
+            why = "the service called tools again and again, and did not answer"
+            self.finish_after_tools(Status.FAILED, why, outcome.ended_at)
+
+    def finish_after_tools(self, status: Status, reason: str, now: float) -> None:
+        """End the response that was to follow the results of tools."""
+        outcome = self._responses.end_after_tools(status, reason, now)
         self._publish(events.ResponseFinished(outcome))
 
     def _add_final_items(
@@ -223,8 +231,8 @@ class ResponseEvents:
         if not call_id or call_id in response.calls:
             return
         response.calls[call_id] = called.name
-        self._outbox.tool_called(called, item_id)
-        self._publish(called)
+        if self._outbox.tool_called(called, item_id, response.response_id):
+            self._publish(called)
 
     # --- Text -----------------------------------------------------------
 

@@ -40,6 +40,8 @@ class Request:
     state: RequestState = RequestState.QUEUED
     outcome: Outcome | None = None
     """How the response ended that belongs to the request."""
+    may_call_tools: bool = True
+    """Whether the response may call tools; not if a tool asks for it, and waits."""
 
 
 class ResponseState(enum.Enum):
@@ -123,9 +125,9 @@ class Responses:
 
     # --- Requests -----------------------------------------------------------------
 
-    def new_request(self) -> Request:
+    def new_request(self, *, may_call_tools: bool = True) -> Request:
         """Return a new request of the app, which `Stream.wait_for_response` awaits."""
-        self.latest = Request()
+        self.latest = Request(may_call_tools=may_call_tools)
         return self.latest
 
     def request_sent(
@@ -163,6 +165,11 @@ class Responses:
         self._sent, self.sent_at = [], None
         self._repeat_at = now + _PAUSE
         _set_state(self._refused, RequestState.QUEUED)
+
+    @property
+    def may_call_tools(self) -> bool:
+        """Whether the response that was requested may call tools."""
+        return any(request.may_call_tools for request in self._sent)
 
     @property
     def must_repeat(self) -> bool:
@@ -267,6 +274,20 @@ class Responses:
         """End *request* without asking the service."""
         outcome = Outcome("", status, "", reason, now, None, now)
         return self._note(outcome, [request])
+
+    def end_after_tools(self, status: Status, reason: str, now: float) -> Outcome:
+        """End the response that was to follow the results of tools."""
+        requests, self._after_tools = self._after_tools, []
+        return self._note(Outcome("", status, "", reason, now, None, now), requests)
+
+    @property
+    def has_requests_after_tools(self) -> bool:
+        """Whether a request of the app waits for the results of tools."""
+        return bool(self._after_tools)
+
+    def called(self, call_id: str) -> bool:
+        """Return whether a response that has not ended made the call."""
+        return any(call_id in response.calls for response in self)
 
     def connection_lost(self) -> bool:
         """Return whether a request was lost; then `end_requested` ends it."""

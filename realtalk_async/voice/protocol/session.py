@@ -28,7 +28,7 @@ from realtalk_async.voice.protocol.conversation import (
 )
 from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
-from realtalk_async.voice.protocol.outbox import Outbox
+from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS, Outbox
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 from realtalk_async.voice.protocol.playback import Cut, Part, Playback
 from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
@@ -75,6 +75,7 @@ class Session:
             response counts as cancelled.
         setup_grace: Seconds that the service has to confirm the configuration, which
             some servers never do, or to answer a keepalive.
+        max_tool_steps: How many responses in a row may call tools without an answer.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Session:
         stall_after: float = 30.0,
         cancel_grace: float = 3.0,
         setup_grace: float = 5.0,
+        max_tool_steps: int = DEFAULT_TOOL_STEPS,
     ) -> None:
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
@@ -100,17 +102,20 @@ class Session:
         self.conversation = Conversation()
         self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
         self._messages = MessageQueue()
-        self.updates = SessionUpdates(
-            config, self._messages, grace=setup_grace, timeout=stall_after
-        )
         self._events: deque[VoiceEvent] = deque()
         self._turn = Turn(self.microphone, stall_after)
         send = self._messages.send
         publish = self._publish = self._events.append
+        self.updates = SessionUpdates(
+            *(config, self._messages, self._turn, self.microphone, publish),
+            grace=setup_grace,
+            timeout=stall_after,
+        )
         own_items = OwnItems()
         self._items = ItemEvents(self.conversation, own_items, publish)
         self._outbox = Outbox(
-            self.conversation, self.responses, own_items, send, publish
+            *(self.conversation, self.responses, own_items, send, publish),
+            max_tool_steps,
         )
         self.connection = ConnectionState(
             self.updates.send, publish, silence=stall_after, timeout=setup_grace
@@ -158,6 +163,12 @@ class Session:
     # --- Messages, events, deadline -----------------------------------------------
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether no response is under way or still to come, and nothing waits."""
+        waits = self._outbox.awaits_answer or not self._outbox.is_idle
+        return not (self.responses.responding or self._turn.awaits_response or waits)
+
+    @property
     def has_message(self) -> bool:
         """Whether `next_message` has a message."""
         if self._messages and self.connection.is_open:
@@ -203,7 +214,7 @@ class Session:
             self.connection.deadline,
             self._turn.response_until,
             self._replace_at,
-            self.updates.deadline(confirms=self._confirms),
+            self.updates.deadline(confirms=self.connection.keepalive.answers),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -223,8 +234,7 @@ class Session:
         if self._response_events.give_up_overdue(now):
             self.connection.response_stalled(now)
         self.connection.tick(now)
-        for change in self.updates.overdue(now, confirms=self._confirms):
-            self._apply(change, now)
+        self.updates.end_overdue(now, confirms=self.connection.keepalive.answers)
         self._send_queued(now)
         if is_due(self._replace_at, now):
             self.conversation.settle()
@@ -248,7 +258,7 @@ class Session:
         """
         self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
-        event_id = self.updates.configure()
+        event_id = self.updates.connection_opened()
         replayed = self._outbox.replay()
         self.connection.opened(self.config.model, event_id, replayed, now, wall)
 
@@ -283,6 +293,8 @@ class Session:
     def end(self, reason: str, now: float) -> None:
         """End the session: nothing is sent, played or awaited any more."""
         self._lose(reason, now, State.CLOSED)
+        if self.responses.has_requests_after_tools:
+            self._response_events.finish_after_tools(Status.LOST, reason, now)
         self.playback.clear(now)
 
     def _lose(self, reason: str, now: float, state: State) -> None:
@@ -303,18 +315,6 @@ class Session:
         """The configuration that each connection gets."""
         return self.updates.config
 
-    @property
-    def _confirms(self) -> bool:
-        return self.connection.keepalive.answers
-
-    def configure(self, config: SessionConfig, now: float) -> None:
-        """Have each connection configured like this from now on."""
-        self.updates.config = config
-        push_to_talk = config.detection is None
-        if push_to_talk != self.microphone.filter.push_to_talk:
-            self._turn.discard(now)
-            self.microphone.filter.set_push_to_talk(push_to_talk)
-
     def update_session(
         self, options: Mapping[str, object], now: float
     ) -> SessionChange:
@@ -323,18 +323,8 @@ class Session:
         self._send_queued(now)
         return change
 
-    def _apply(self, change: SessionChange | None, now: float) -> None:
-        """Keep a change that the service has confirmed; tell that it has not."""
-        if change is None:
-            return
-        if change.error is not None:
-            self._publish(events.ProtocolProblem(str(change.error)))
-            return
-        self.configure(self.config.changed(change.options), now)
-        self._publish(events.SessionUpdated(change.options))
-
     def _on_session_updated(self, event: ServerEvent, now: float) -> None:
-        self._apply(self.updates.confirmed(), now)
+        self.updates.confirmed(now)
         self.connection.on_session_updated(event, now)
 
     # --- Audio from the microphone, audio to the player ---------------------------
@@ -379,6 +369,7 @@ class Session:
 
     def _on_speech_started(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_started()
+        self._outbox.turn_started()
         self._publish(events.SpeechStarted(event.text("item_id")))
         if self.config.interrupts:
             self._cut_off(now)
@@ -400,6 +391,8 @@ class Session:
                 cuts.setdefault(part, Cut(part, received, received))
         for cut in cuts.values():
             self._truncate(cut)
+        if calls := self._outbox.running_calls:
+            self._publish(events.ToolsInterrupted(calls))
 
     def _truncate(self, cut: Cut) -> None:
         item_id, index = cut.part
@@ -446,6 +439,7 @@ class Session:
         now: float,
         *,
         trigger_response: bool,
+        may_call_tools: bool = True,
         image: Image | None = None,
     ) -> Request | None:
         """
@@ -454,7 +448,9 @@ class Session:
         Returns:
             The request for a response, if *trigger_response* asks for one.
         """
-        request = self.responses.new_request() if trigger_response else None
+        request: Request | None = None
+        if trigger_response:
+            request = self.responses.new_request(may_call_tools=may_call_tools)
         self._outbox.queue(text.strip(), role, request, image)
         self._send_queued(now)
         return request
@@ -469,9 +465,14 @@ class Session:
 
     def tool_finished(self, result: ToolFinished, now: float) -> None:
         """Send the result of a tool once no response is under way."""
-        if self._outbox.tool_finished(result):
-            self._publish(result)
-            self._send_queued(now)
+        if not self._outbox.tool_finished(result):
+            return
+        self._publish(result)
+        answers = self._outbox.awaits_answer or self.responses.called(result.call_id)
+        if result.cancelled and not answers and self.state is not State.CLOSED:
+            why = "cancelled while tools worked"
+            self._response_events.finish_after_tools(Status.CANCELLED, why, now)
+        self._send_queued(now)
 
     # --- Events of the service ----------------------------------------------------
 

@@ -1249,6 +1249,153 @@ def test_two_fillers_have_a_response_each_while_a_tool_works():
         assert filler.outcome.response_id == f"r{number}"
 
 
+def cancel(harness, call_id="c1"):
+    """Let a call of a tool be cancelled."""
+    result = events.ToolFinished(
+        *(call_id, "look", "error: cancelled", 0.1), failed=True, cancelled=True
+    )
+    harness.session.tool_finished(result, harness.now)
+    harness.take()
+
+
+def test_a_break_in_tells_which_calls_are_under_way():
+    harness = Harness().connect()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness)
+    harness.break_in()
+    assert harness.published[-1] == events.ToolsInterrupted(("c1",))
+    answer(harness)
+    harness.published.clear()
+    harness.interrupt()
+    assert harness.published == []
+
+
+def test_a_cancelled_call_is_answered_without_asking_for_a_response():
+    """The user's own words have one."""
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness)
+    harness.break_in()
+    cancel(harness)
+    assert harness.types()[-1] == "conversation.item.create"
+    assert harness.sent[-1]["item"]["output"] == "error: cancelled"
+    assert question.outcome.status is Status.CANCELLED
+    assert question.outcome.reason == "cancelled while tools worked"
+    assert harness.session.is_quiet
+    answer(harness)  # too late
+    assert harness.types()[-1] == "conversation.item.create"
+
+
+def test_a_call_that_goes_on_after_a_break_in_gets_its_response():
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness, "c1", done=False)
+    call(harness, "c2", item_id="f2")
+    harness.break_in()
+    cancel(harness, "c1")
+    assert question.state is RequestState.TOOLS
+    answer(harness, "c2")
+    assert harness.types()[-2:] == ["conversation.item.create", "response.create"]
+    harness.begin("r2", "i2")
+    harness.done(response_id="r2")
+    assert question.outcome.response_id == "r2"
+
+
+def test_an_interrupted_response_ends_once_although_its_call_is_cancelled():
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness, done=False)
+    harness.interrupt()
+    cancel(harness)
+    harness.done("cancelled")
+    assert harness.outcomes() == [Status.CANCELLED]
+    assert question.outcome.response_id == "r1"
+
+
+def test_a_request_that_waits_for_tools_is_lost_with_the_session():
+    harness = Harness().connect()
+    question = harness.say()
+    harness.event("response.created", response={"id": "r1"})
+    call(harness)
+    harness.session.end("stop_streaming", harness.now)
+    cancel(harness)
+    assert (question.outcome.status, question.outcome.reason) == (
+        *(Status.LOST, "stop_streaming"),
+    )
+    assert len(harness.outcomes()) == 2
+
+
+def loop(harness, steps):
+    """Let the service call a tool in that many responses in a row."""
+    for number in range(1, steps + 1):
+        names = f"r{number}", f"c{number}", f"f{number}"
+        harness.event("response.created", response={"id": names[0]})
+        call(harness, names[1], names[0], names[2])
+        if names[1] in harness.tools:
+            answer(harness, names[1])
+
+
+def test_calls_in_a_row_without_an_answer_are_bounded():
+    harness = Harness(max_tool_steps=2).connect()
+    question = harness.say()
+    loop(harness, 3)
+    assert harness.tools == ["c1", "c2"]
+    assert harness.sent[-2]["item"]["output"] == (
+        "error: 2 calls in a row; answer without tools now"
+    )
+    assert harness.sent[-1]["response"] == {"tool_choice": "none"}
+    assert events.ToolLimitReached("c3", "look", 2) in harness.published
+    harness.begin("r4", "i4")
+    harness.done(response_id="r4")
+    assert question.outcome.response_id == "r4"
+    loop(harness, 0)
+    harness.event("response.created", response={"id": "r5"})
+    call(harness, "c5", "r5", "f5")
+    assert harness.tools == ["c1", "c2", "c5"]
+    answer(harness, "c5")
+    assert "response" not in harness.sent[-1]
+
+
+def test_a_service_that_never_answers_is_asked_no_more():
+    harness = Harness(max_tool_steps=1).connect()
+    question = harness.say()
+    loop(harness, 3)
+    assert harness.tools == ["c1"]
+    assert question.outcome.status is Status.FAILED
+    assert question.outcome.reason == (
+        "the service called tools again and again, and did not answer"
+    )
+    assert harness.types()[-1] == "conversation.item.create"
+    assert harness.session.is_quiet
+
+
+def test_fillers_do_not_count_as_answers_of_a_loop():
+    harness = Harness(max_tool_steps=2).connect()
+    harness.say()
+    for number in range(1, 4):
+        harness.event("response.created", response={"id": f"r{number}"})
+        call(harness, f"c{number}", f"r{number}", f"f{number}")
+        if f"c{number}" in harness.tools:
+            harness.say("One moment.")
+            harness.begin(f"filler{number}", f"i{number}")
+            harness.done(response_id=f"filler{number}")
+            answer(harness, f"c{number}")
+    assert harness.tools == ["c1", "c2"]
+
+
+def test_calls_are_counted_anew_when_the_user_speaks():
+    harness = Harness(max_tool_steps=1).connect()
+    harness.say()
+    loop(harness, 1)
+    harness.break_in()
+    harness.event("response.created", response={"id": "r2"})
+    call(harness, "c2", "r2", "f2")
+    assert harness.tools == ["c1", "c2"]
+
+
 def test_no_response_is_requested_if_one_began_after_the_output():
     """The service made it with the tool's output."""
     harness = Harness().connect()

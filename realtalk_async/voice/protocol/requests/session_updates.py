@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import RequestRefused, WaitExpired
+from realtalk_async.voice.events import ProtocolProblem, SessionUpdated
 from realtalk_async.voice.protocol.requests.session_config import (
     session_change,
     session_update,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from realtalk_async.exceptions import RealtalkError
+    from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.messages import Message
+    from realtalk_async.voice.protocol.microphone import MicrophoneBuffer
     from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
     from realtalk_async.voice.protocol.requests.session_config import SessionConfig
+    from realtalk_async.voice.protocol.turns import Turn
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +52,9 @@ class SessionUpdates:
     Args:
         config: The configuration that the first connection gets.
         queue: Sends the messages.
+        turn: Is discarded if turns are detected otherwise from now on.
+        microphone: Passes audio as the configuration says.
+        publish: Called with each event for the app.
         grace: Seconds after which a change counts as confirmed by a service that
             confirms nothing.
         timeout: Seconds after which a change counts as refused by any other service.
@@ -57,6 +64,9 @@ class SessionUpdates:
         self,
         config: SessionConfig,
         queue: MessageQueue,
+        turn: Turn,
+        microphone: MicrophoneBuffer,
+        publish: Callable[[VoiceEvent], None],
         *,
         grace: float,
         timeout: float,
@@ -64,6 +74,9 @@ class SessionUpdates:
         self.config = config
         """The configuration that each connection gets."""
         self._queue = queue
+        self._turn = turn
+        self._microphone = microphone
+        self._publish = publish
         self._grace = grace
         self._timeout = timeout
         self._waiting: deque[SessionChange] = deque()
@@ -75,7 +88,15 @@ class SessionUpdates:
         self._sent[event_id] = None
         return event_id
 
-    def configure(self) -> str:
+    def configure(self, config: SessionConfig, now: float) -> None:
+        """Have each connection configured like this from now on."""
+        self.config = config
+        push_to_talk = config.detection is None
+        if push_to_talk != self._microphone.filter.push_to_talk:
+            self._turn.discard(now)
+            self._microphone.filter.set_push_to_talk(push_to_talk)
+
+    def connection_opened(self) -> str:
         """Send the configuration to a new connection; return the id of the message."""
         self.connection_lost()
         return self.send(session_update(self.config))
@@ -99,13 +120,17 @@ class SessionUpdates:
             self._sent[event_id] = change
             change.sent_at = now
 
-    def confirmed(self) -> SessionChange | None:
-        """Return the change that a ``session.updated`` confirms, if it is one."""
+    def confirmed(self, now: float) -> None:
+        """Note a ``session.updated``: a change that it confirms is kept."""
         event_id = next(iter(self._sent), "")
         change = self._sent.pop(event_id, None)
         if change is not None:
-            change.is_over = True
-        return change
+            self._keep(change, now)
+
+    def _keep(self, change: SessionChange, now: float) -> None:
+        change.is_over = True
+        self.configure(self.config.changed(change.options), now)
+        self._publish(SessionUpdated(change.options))
 
     def refused(self, event_id: str, param: str, code: str, message: str) -> bool:
         """
@@ -136,7 +161,7 @@ class SessionUpdates:
 
     def deadline(self, *, confirms: bool) -> float | None:
         """
-        Return when `overdue` has a change.
+        Return when `end_overdue` has something to do; ``None`` for never.
 
         Args:
             confirms: Whether the service has confirmed anything on this connection.
@@ -145,16 +170,19 @@ class SessionUpdates:
         times = (c.sent_at for c in self._sent.values() if c is not None)
         return min((at + limit for at in times if at is not None), default=None)
 
-    def overdue(self, now: float, *, confirms: bool) -> Iterator[SessionChange]:
-        """Remove and yield the changes whose confirmation is overdue."""
+    def end_overdue(self, now: float, *, confirms: bool) -> None:
+        """End the changes whose confirmation is overdue."""
         limit = self._timeout if confirms else self._grace
         for event_id, change in list(self._sent.items()):
             if change is None or change.sent_at is None or change.sent_at + limit > now:
                 continue
             del self._sent[event_id]
+            if not confirms:
+                self._keep(change, now)
+                continue
             error = f"the service did not confirm the update within {limit:g} s"
-            self._end(change, WaitExpired(error) if confirms else None)
-            yield change
+            self._end(change, WaitExpired(error))
+            self._publish(ProtocolProblem(error))
 
-    def _end(self, change: SessionChange, error: RealtalkError | None) -> None:
+    def _end(self, change: SessionChange, error: RealtalkError) -> None:
         change.is_over, change.error = True, error
