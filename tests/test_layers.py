@@ -41,6 +41,7 @@ INNER_LAYERS: dict[str, str] = {
         process_streams
         task  process
         registry
+        inputs
         supervisor
         specs
         inspection

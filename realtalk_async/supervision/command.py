@@ -29,6 +29,7 @@ from realtalk_async.supervision.kernel.spawn import (
 from realtalk_async.supervision.kernel.spawning.limits import Limits
 from realtalk_async.supervision.kernel.spawning.mistakes import hint_at, is_shell_line
 from realtalk_async.supervision.kernel.spawning.prelude import with_prelude
+from realtalk_async.supervision.output.tap import ChildOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,13 @@ class Command:
             None removes one.
         cwd: The working directory; by default that of the app.
         stdin: Whether the child's stdin is a pipe, see `ManagedProcess.send`. Otherwise
-            its stdin is empty.
+            its stdin is empty. ``recorder.stdout`` of a process, or its text
+            ``"recorder.stdout"``, connects its output to this stdin: the connection
+            outlives a restart of either end, and the output is captured as always.
+            While the reader does not run, the newest 1 MiB waits; what is skipped is
+            counted in the log. Of a slow reader, the capture keeps all that it has not
+            read; a binary stdout blocks then. When the other process has finished or was
+            given up, the reader reads end-of-file; when it was stopped, the reader waits.
         stdout: ``"lines"``: captured and kept. ``"binary"``: passed to one consumer, see
             `ManagedProcess.receive`, and not kept. stderr is captured in either case.
         redirect: Streams by name that are neither written nor captured: each value is an
@@ -95,7 +102,7 @@ class Command:
         *args: Word,
         env: Mapping[str, Variable | None] | None = None,
         cwd: Text | None = None,
-        stdin: bool = False,
+        stdin: bool | ChildOutput | str = False,
         stdout: Literal["lines", "binary"] = "lines",
         redirect: Mapping[str, int | None] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -104,7 +111,10 @@ class Command:
         argv = _check_words(program, args)
         _check_variables(env)
         arguments.path("cwd", cwd, optional=True)
-        arguments.flag("stdin", stdin)
+        if isinstance(stdin, str):
+            stdin = ChildOutput.of("stdin", stdin)
+        elif not isinstance(stdin, ChildOutput):
+            arguments.flag("stdin", stdin)
         arguments.choice("stdout", stdout, ("lines", "binary"))
         _check_redirect(redirect)
         _check_options(options)
@@ -126,7 +136,7 @@ class Command:
             for key, value in (env or {}).items()
         }
         self.cwd: str | None = None if cwd is None else os.fspath(cwd)
-        self.stdin = stdin
+        self.stdin: bool | ChildOutput = stdin
         self.stdout: Literal["lines", "binary"] = stdout
         self.redirect: dict[str, int | None] = dict(redirect or {})
         self.limits: Limits | None = limits

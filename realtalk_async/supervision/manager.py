@@ -14,6 +14,7 @@ from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, ProcessDead
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.coordination.device_leases import checked_devices
+from realtalk_async.supervision.inputs import Inputs
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.intensity import Intensity
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
@@ -131,6 +132,8 @@ class ProcessManager(SubprocessMethods):
             history=KEEP_ALL if history is None else history,
         )
         super().__init__(supervisor, check_interval)
+        run = supervisor.run_in_background
+        self._inputs = Inputs(supervisor.registry, run, logger)
         self._specs = AppliedSpecs(supervisor, logger, self._start_spec)
 
     # ---- properties
@@ -275,7 +278,8 @@ class ProcessManager(SubprocessMethods):
             GaveUp: If it died before it was ready and no other attempt is due.
             ProcessDead: If a dependency is dead and will not be restarted.
             DeviceBusy: If a device did not become free and no other attempt is due.
-            UnknownProcess: If a dependency is not registered.
+            UnknownProcess: If a dependency, or the process of its stdin, is not
+                registered.
             ProcessStillRunning: If a running process has this name.
             ContainmentUnavailable: If no cgroup can be made; nothing was changed.
             InvalidConfiguration: If an argument is invalid, or if the dependencies form a
@@ -297,6 +301,7 @@ class ProcessManager(SubprocessMethods):
         needs = arguments.several("depends_on", depends_on, arguments.one_line, "names")
         bound_to = arguments.several("binds_to", binds_to, arguments.one_line, "names")
         self._registry.check_free(name)
+        self._inputs.check(name, program)
         dependencies = self._supervisor.check_dependencies(name, (*needs, *bound_to))
         managed = ManagedProcess(
             program,
@@ -321,6 +326,7 @@ class ProcessManager(SubprocessMethods):
         self._supervisor.add(
             managed, critical=critical, dependencies=dependencies, bound_to=bound_to
         )
+        self._inputs.connect(managed)
         await managed.start()
         if self._guard is not None:
             self._guard.flush()  # an app that is killed right now leaves nothing unsaid

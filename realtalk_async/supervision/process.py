@@ -30,6 +30,7 @@ from realtalk_async.supervision.lifecycle.app_callbacks import (
 from realtalk_async.supervision.lifecycle.options import (
     SupervisionOptions,
     check_containment,
+    check_stdin,
 )
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.lifecycle.supervisor_port import (
@@ -152,6 +153,7 @@ class ManagedProcess(ProcessStreams):
         check_oneshot(oneshot, policy, checked)
         has_manager = supervisor is not None
         check_containment(containment, process, has_manager=has_manager)
+        check_stdin(process, has_manager=has_manager)
         if not isinstance(process, Command):
             _check_running_loop(name)
         self._logger = logger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from realtalk_async.supervision.kernel.pipes import STREAMS
 from realtalk_async.supervision.lifecycle.incarnation import Spawned
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.output.lines import OutputLines
+from realtalk_async.supervision.output.tap import ChildOutput
 from realtalk_async.supervision.reports.report import CombinedOutput
 from realtalk_async.supervision.supervised import Supervised
 
@@ -33,6 +35,56 @@ COUNTED_AT_ONCE = 1 << 20
 """Bytes in which lines are counted in one turn of the loop: half a millisecond."""
 
 
+class StdinEnd:
+    """
+    Our end of the stdin of one process after the other, by the numbers of incarnations.
+
+    Args:
+        lifecycle: The lifecycle of the process.
+    """
+
+    def __init__(self, lifecycle: ProcessLifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    async def wait(self, last: int) -> int:
+        """Wait for an incarnation after number *last* that takes input; return its number."""
+
+        def takes_input() -> bool:
+            record = self._lifecycle.record
+            return (
+                record is not None
+                and record.number > last
+                and record.alive
+                and record.running is not None
+                and record.running.takes_input
+            )
+
+        await self._lifecycle.until(takes_input)
+        return self._lifecycle.number
+
+    async def write(self, number: int, data: bytes) -> int:
+        """Write to the stdin of incarnation *number*; return the bytes not taken."""
+        record, progress = self._lifecycle.record, [0]
+        if record is None or record.number != number or record.running is None:
+            return len(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await record.running.write(data, progress)
+        return len(data) - progress[0]
+
+    def unread(self, number: int) -> int:
+        """Return the bytes that dead incarnation *number* has left in its stdin."""
+        for record in reversed(self._lifecycle.records):
+            if record.number == number:
+                return record.running.unread if record.running else 0
+        return 0
+
+    def close(self, number: int) -> None:
+        """Let incarnation *number* read end-of-file."""
+        record = self._lifecycle.record
+        if record is not None and record.number == number and record.running:
+            record.running.close_stdin()
+
+
 class ProcessStreams(Supervised[ProcessLifecycle]):
     """
     The standard streams of one process over all of its incarnations.
@@ -45,6 +97,28 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
     def __init__(self, lifecycle: ProcessLifecycle, capture: Capture) -> None:
         super().__init__(lifecycle)
         self._capture = capture
+
+    # ---- as the input of another process
+
+    @property
+    def stdout(self) -> ChildOutput:
+        """Its stdout as the input of another process: ``Command(…, stdin=one.stdout)``."""
+        return ChildOutput(self.name, "stdout")
+
+    @property
+    def stderr(self) -> ChildOutput:
+        """Its stderr as the input of another process."""
+        return ChildOutput(self.name, "stderr")
+
+    @property
+    def capture(self) -> Capture:
+        """Where its output is kept."""
+        return self._capture
+
+    @property
+    def stdin(self) -> StdinEnd:
+        """Its stdin, for the output of another process."""
+        return StdinEnd(self._lifecycle)
 
     # ---- captured output
 

@@ -179,7 +179,10 @@ def in_start_order(
     by_name = {process.name: process for process in processes}
 
     def problem(name: str, need: str, what: str) -> Problem:
-        key = "depends_on" if need in by_name[name].depends_on else "binds_to"
+        one = by_name[name]
+        key = "depends_on" if need in one.depends_on else "binds_to"
+        if need not in (*one.depends_on, *one.binds_to):
+            key = "stdin"
         return Problem(file, line_of(name, key), f"process.{name}.{key}", what)
 
     known = ", ".join(map(repr, by_name))
@@ -302,7 +305,11 @@ def warnings(spec: AppSpec) -> list[str]:
     for one in spec.processes:
         line = f":{one.line}" if one.line else ""
         place = f"{spec.file}{line}: process.{one.name}"
-        dependants = ", ".join(d.name for d in spec.processes if one.name in d.needs)
+        dependants = ", ".join(
+            other.name
+            for other in spec.processes
+            if one.name in (*other.depends_on, *other.binds_to)
+        )
         if dependants and not one.tells_readiness:
             found.append(
                 f"{place} has no readiness probe and is not oneshot: {dependants} will "

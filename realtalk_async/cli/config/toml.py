@@ -27,6 +27,7 @@ Read and check the TOML file of `realtalk-async run`; `toml_schema` has its keys
     restart = { mode = "permanent", max_failures = 10 }
     ladder = [["INT", 0.5], ["TERM", 2]]
     devices = ["hw:0"]                     # no two processes have it at a time
+    stdin = "peer.stdout"                  # or "open", the default, or "empty"
     limits = { memory = "512M", cpu = 60 } # also processes, open_files
     containment = "cgroup"                 # also for all processes, at the top
 """
@@ -153,7 +154,7 @@ def _process(
         *table.command,
         env=env | table.env,
         cwd=os.path.join(base, table.cwd) or None,
-        stdin=table.stdin == "open",
+        stdin=table.stdin,
         options={key: value for key, value in options.items() if value is not None},
         limits=table.limits.limits(),
     )

@@ -36,6 +36,7 @@ from realtalk_async.supervision import (
 )
 from realtalk_async.supervision.kernel.exit_status import signal_number
 from realtalk_async.supervision.kernel.spawning.limits import MIN_MEMORY, MIN_OPEN_FILES
+from realtalk_async.supervision.output.tap import ChildOutput
 from realtalk_async.supervision.policy.probes import Purpose
 from realtalk_async.supervision.policy.restart import Mode, Strategy
 from realtalk_async.supervision.probing.builtin_probes import (
@@ -371,7 +372,15 @@ class LimitsTable(Table):
         return Limits(**dict(self)) or None
 
 
-Stdin = Literal["open", "empty"]
+def _read_stdin(value: object) -> bool | ChildOutput:
+    if value in {"open", "empty"}:
+        return value == "open"
+    if isinstance(value, str) and value.endswith((".stdout", ".stderr")):
+        return ChildOutput.of("stdin", value)
+    raise NotAllowed("'open', 'empty' or the output of a process such as 'web.stdout'")
+
+
+Stdin = Annotated[bool | ChildOutput, PlainValidator(_read_stdin)]
 """``"open"``: it never ends, as that of a terminal; watchers end with their stdin."""
 
 
@@ -382,7 +391,7 @@ class ProcessTable(Table):
     instances: Instances | None = None
     cwd: Text = ""
     env: Variables = {}
-    stdin: Annotated[Stdin, _one_of(Stdin)] = "open"
+    stdin: Stdin = True
     user: NameOrId | None = None
     group: NameOrId | None = None
     umask: Count | None = None

@@ -12,8 +12,11 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Literal
 
 from realtalk_async.supervision.kernel.fair_poller import (
@@ -262,6 +265,8 @@ class PipeWriter:
         self._descriptor = descriptor
         self._lock = asyncio.Lock()
         self._writable: asyncio.Future[None] | None = None
+        self.unread = 0
+        """Bytes that nobody had read when the write end was closed."""
         os.set_blocking(descriptor, False)
 
     @property
@@ -328,7 +333,27 @@ class PipeWriter:
         if self._descriptor < 0:
             return
         self._loop.remove_writer(self._descriptor)
+        self.unread = _count_unread(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
         if self._writable is not None:
             self._wake(self._writable)
+
+
+def _count_unread(descriptor: int) -> int:
+    """Return how many bytes are in a pipe; 0 if the system does not tell."""
+    try:
+        return int.from_bytes(ioctl(descriptor, FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
+
+
+async def write_stream(
+    stdin: asyncio.StreamWriter, data: bytes, progress: list[int]
+) -> None:
+    """Write to asyncio's own writer, which buffers all data before it waits."""
+    if stdin.is_closing():
+        raise BrokenPipeError
+    stdin.write(data)
+    progress[0] = len(data)
+    await stdin.drain()

@@ -18,6 +18,7 @@ from realtalk_async.concurrency.waiting import error_of
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.child_process import make_asyncio_process
+from realtalk_async.supervision.kernel.pipes import write_stream
 from realtalk_async.supervision.kernel.spawning.limits import describe_end
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Incarnation(abc.ABC):
     @abc.abstractmethod
     def takes_input(self) -> bool:
         """Whether its stdin is a pipe of ours."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes in the pipe of its stdin when that was closed."""
+        return 0
 
     @abc.abstractmethod
     async def write(self, data: bytes, progress: list[int]) -> None:
@@ -235,10 +241,15 @@ class Spawned(Incarnation):
         """Whether its stdin is a pipe of ours."""
         return self._running.stdin is not None or self._writer is not None
 
+    @property
+    def unread(self) -> int:
+        """Bytes in the pipe of its stdin when that was closed."""
+        return self._running.stdin.unread if self._running.stdin else 0
+
     async def write(self, data: bytes, progress: list[int]) -> None:
         """Write to stdin."""
         if self._writer is not None:
-            await _write_stream(self._writer, data, progress)
+            await write_stream(self._writer, data, progress)
         elif self._running.stdin is not None:
             await self._running.stdin.write(data, progress)
         else:
@@ -434,7 +445,7 @@ class Adopted(Incarnation):
         """Write to stdin."""
         if self._process.stdin is None:
             raise BrokenPipeError
-        await _write_stream(self._process.stdin, data, progress)
+        await write_stream(self._process.stdin, data, progress)
 
     def close_stdin(self) -> None:
         """Close its stdin."""
@@ -487,14 +498,3 @@ def _close(process: asyncio.subprocess.Process) -> None:
     transport: object = getattr(process, "_transport")  # noqa: B009
     if isinstance(transport, asyncio.BaseTransport):
         transport.close()
-
-
-async def _write_stream(
-    stdin: asyncio.StreamWriter, data: bytes, progress: list[int]
-) -> None:
-    """Write to asyncio's own writer, which buffers all data before it waits."""
-    if stdin.is_closing():
-        raise BrokenPipeError
-    stdin.write(data)
-    progress[0] = len(data)
-    await stdin.drain()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision.command import Command
+from realtalk_async.supervision.output.tap import ChildOutput
 from realtalk_async.supervision.reports.containment import Mechanism
 
 if TYPE_CHECKING:
@@ -59,6 +60,21 @@ class SupervisionOptions:
         """Whether the process has a readiness probe, or is ready when it has finished."""
         return self.oneshot or any(
             probe.purpose == "readiness" for probe in self.probes
+        )
+
+
+def check_stdin(process: object, *, has_manager: bool) -> None:
+    """
+    Check where the stdin of a process comes from.
+
+    Raises:
+        InvalidConfiguration: If it is the output of another one, without a manager.
+    """
+    source = process.stdin if isinstance(process, Command) else None
+    if isinstance(source, ChildOutput) and not has_manager:
+        raise InvalidConfiguration(
+            f"stdin={str(source)!r} needs a ProcessManager, which knows the other process: "
+            f"use manager.start(…)"
         )
 
 

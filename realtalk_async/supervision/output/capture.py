@@ -314,6 +314,10 @@ class Capture:
                     raise TimeoutError
                 await self._change_before(min(deadline, prompts.due))
 
+    async def wait_for_change(self) -> None:
+        """Wait for further output, or for its end."""
+        await self._changed.wait()
+
     def notify(self) -> None:
         """Wake the tasks that wait for output or for its end."""
         self._changed.notify()

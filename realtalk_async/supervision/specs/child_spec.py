@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from realtalk_async import arguments
 from realtalk_async.supervision.command import Command
 from realtalk_async.supervision.coordination.device_leases import checked_devices
+from realtalk_async.supervision.output.tap import ChildOutput
 from realtalk_async.supervision.policy.devices import DEVICE_PATIENCE
 from realtalk_async.supervision.policy.ladder import GRACEFUL, Ladder
 from realtalk_async.supervision.policy.probes import Probe, checked_probes
@@ -71,7 +72,9 @@ class ChildSpec:
     @property
     def needs(self) -> tuple[str, ...]:
         """The names of the processes that it starts after."""
-        return tuple(dict.fromkeys((*self.depends_on, *self.binds_to)))
+        source = self.command.stdin
+        read = (source.name,) if isinstance(source, ChildOutput) else ()
+        return tuple(dict.fromkeys((*self.depends_on, *self.binds_to, *read)))
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `ProcessManager.start` after the command."""

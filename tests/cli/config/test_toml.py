@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from realtalk_async.supervision import (
     Limits,
     ProcessManager,
 )
+from realtalk_async.supervision.output.tap import ChildOutput
 from realtalk_async.supervision.process import MAX_SIZE
 
 
@@ -285,3 +287,35 @@ def test_the_start_order_is_described_group_by_group():
     assert second.split()[:2] == ["2", "app"]
     assert "after db" in second
     assert "critical" in second
+
+
+def test_stdin_is_the_output_of_a_process_that_starts_before():
+    text = """
+        [process.meter]
+        command = "cat"
+        stdin = "mic.stdout"
+        [process.mic]
+        command = "cat"
+        stdin = "empty"
+    """
+    spec = parse_toml(text, "file")
+    mic, meter = spec.processes
+    assert warnings(spec) == []
+    assert (mic.name, mic.command.stdin) == ("mic", False)
+    assert meter.command.stdin == ChildOutput("mic", "stdout")
+    assert meter.needs == ("mic",)
+    assert meter.depends_on == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("tty", "file:4: process.a.stdin: must be 'open', 'empty' or the output of a"),
+        ("b.stdout", "file:4: process.a.stdin: no process is named 'b'"),
+        ("a.stdout", "file:4: process.a.stdin: these processes wait for each other"),
+    ],
+)
+def test_a_mistake_in_stdin_is_named_with_its_line(value, problem):
+    text = f'\n[process.a]\ncommand = "cat"\nstdin = "{value}"\n'
+    with pytest.raises(InvalidSpec, match=re.escape(problem)):
+        parse_toml(text, "file")
