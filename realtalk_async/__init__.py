@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProcessStillRunning,
         RealtalkError,
         RequestRefused,
+        ResponseNotCompleted,
         ServiceRefused,
         ServiceUnreachable,
         SpawnFailed,
@@ -82,7 +83,7 @@ else:
         {
             "exceptions": "AudioUnavailable AuthenticationRefused ClosedStream "
             "ContainmentUnavailable CriticalProcessFailed DeviceBusy EndSession GaveUp InvalidConfiguration LogUnavailable LogUnreadable "
-            "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError RequestRefused "
+            "MissingApiKey NotStarted ProcessDead ProcessStillRunning RealtalkError RequestRefused ResponseNotCompleted "
             "ServiceRefused ServiceUnreachable SpawnFailed StreamError TooManyRestarts "
             "UnknownProcess WaitExpired WriteStalled WrongEventLoop",
             "logs": "Level LogEntry Logger",
@@ -145,6 +146,7 @@ __all__ = [
     "RealtalkError",
     "RecoveryAttempt",
     "RequestRefused",
+    "ResponseNotCompleted",
     "RestartPolicy",
     "ServiceRefused",
     "ServiceUnreachable",

@@ -28,6 +28,7 @@ exception: what happened, the numbers, what to do.
         ├── ServiceUnreachable             no connection to the service
         ├── ServiceRefused                 the service ended the session permanently
         ├── RequestRefused                 the service refused a request; the session goes on
+        ├── ResponseNotCompleted           a response was cancelled, failed, lost …
         ├── AudioUnavailable               no usable recorder, player or device
         └── ClosedStream (RuntimeError)    the session has ended or has not started
 """
@@ -321,6 +322,17 @@ class RequestRefused(StreamError):
         self.request = request
         """The type of the message that it refused, such as ``session.update``."""
         super().__init__(f"the service refused {request}: {code}: {message}")
+
+
+class ResponseNotCompleted(StreamError):
+    """A response did not complete; see `Outcome.raise_unless_completed`."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        self.status = status
+        """``cancelled``, ``failed``, ``incomplete``, ``lost`` or ``stalled``."""
+        self.reason = reason
+        """Why."""
+        super().__init__(f"the response is {status}: {reason}")
 
 
 class AudioUnavailable(StreamError):

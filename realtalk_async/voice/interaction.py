@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, overload
 
 from realtalk_async import arguments
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.messages import Role
     from realtalk_async.voice.protocol.requests.images import Detail, Image
-    from realtalk_async.voice.protocol.responses import Request
+    from realtalk_async.voice.protocol.responses import Request, Responses
     from realtalk_async.voice.requests.image_file import ImageSource
+
+
+_own_request: ContextVar[tuple[Responses | None, Request | None]] = ContextVar(
+    "_own_request", default=(None, None)
+)
+"""The last request of a task, and the session to which it belongs."""
 
 
 class Interaction(Inspection):
@@ -164,10 +171,25 @@ class Interaction(Inspection):
             may_call_tools=not is_in_tool.get(),
             image=image,
         )
+        if request is not None:
+            self._note_request()
         self._connection.update()
         if request is None:
             return None
         return ResponseRequest(request, self._wait_for_request)
+
+    def _note_request(self) -> None:
+        """Note the last request as that of the calling task."""
+        responses = self._session.responses
+        _own_request.set((responses, responses.latest))
+
+    def _request_of_task(self) -> Request | None:
+        """Return the last request of the calling task, until it has the outcome."""
+        responses, request = _own_request.get()
+        if responses is not self._session.responses or request is None:
+            return None
+        is_old = request.outcome is not None and responses.latest is not None
+        return None if is_old or request.is_handed_out else request
 
     def set_status_message(self, text: str) -> None:
         """
@@ -324,6 +346,8 @@ class Interaction(Inspection):
         if self._supervisor.is_closed or not is_talking:
             return False
         follows = self._session.end_turn(time.monotonic(), discard=discard)
+        if not discard:
+            self._note_request()
         self._connection.update()
         return follows
 
@@ -355,8 +379,9 @@ class Interaction(Inspection):
         under way, or else the next.
 
         The last request is the last `send_text` with *trigger_response* or turn of
-        push-to-talk whose outcome was not returned yet, at the time of the call; if there
-        is none, the first that is made during the call. A response ends when the service has sent it all; it
+        push-to-talk whose outcome was not returned yet: of the calling task, or else of
+        all tasks, at the time of the call; if there is none, the first that is made during
+        the call. A response ends when the service has sent it all; it
         may still play then, see `wait_until_played`. A response that only calls tools
         does not count, but the response that follows their results.
 
@@ -379,7 +404,7 @@ class Interaction(Inspection):
 
         def find() -> Outcome | None:
             nonlocal request
-            request = request or responses.latest
+            request = request or self._request_of_task() or responses.latest
             return request.outcome if request else responses.first_answer(first)
 
         try:
@@ -393,6 +418,7 @@ class Interaction(Inspection):
         return outcome
 
     async def _wait_for_request(self, request: Request) -> Outcome:
+        self._check_loop()
         outcome = await self._supervisor.wait_for(lambda: request.outcome)
         self._session.responses.handed_out(request)
         return outcome

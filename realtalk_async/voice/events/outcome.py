@@ -6,6 +6,8 @@ import dataclasses
 import enum
 from dataclasses import dataclass
 
+from realtalk_async.exceptions import ResponseNotCompleted
+
 
 class Status(enum.StrEnum):
     """How a response ended. Every response ends in exactly one of these states."""
@@ -52,6 +54,19 @@ class Outcome:
     def is_mere_call(self) -> bool:
         """Whether the response only called tools: the next response has the answer."""
         return self.completed and bool(self.calls)
+
+    def raise_unless_completed(self) -> Outcome:
+        """
+        Return this outcome if the response completed::
+
+            outcome = (await request).raise_unless_completed()
+
+        Raises:
+            ResponseNotCompleted: With the status and the reason, if it did not.
+        """
+        if not self.completed:
+            raise ResponseNotCompleted(str(self.status), self.reason)
+        return self
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""

@@ -202,9 +202,11 @@ class Outbox:
             self._send_request(now)
         while self._texts and not self._responses.responding:
             waiting = self._texts.popleft()
+            item_id = ""
             if waiting.text or waiting.image:
-                self._create(waiting.role, waiting.text, waiting.image)
+                item_id = self._create(waiting.role, waiting.text, waiting.image)
             if waiting.request is not None:
+                waiting.request.item_id = item_id
                 self._send_request(now, waiting.request)
 
     def _send_request(self, now: float, request: Request | None = None) -> None:

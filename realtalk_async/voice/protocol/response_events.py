@@ -152,6 +152,19 @@ class ResponseEvents:
         if self._responses.sent_at is not None:
             self.finish_requested(Status.FAILED, reason, now)
 
+    def message_refused(self, item_id: str, reason: str, now: float) -> None:
+        """End the request whose message the service refused, and the response to it."""
+        asked = [
+            r for r in self._responses if any(q.item_id == item_id for q in r.requests)
+        ]
+        outcome = self._responses.end_refused(item_id, reason, now)
+        if outcome is None:
+            return
+        for response in asked:
+            if not response.requests and response.state is ResponseState.ACTIVE:
+                self._send(messages.cancel_response(response.response_id))
+        self._publish(events.ResponseFinished(outcome))
+
     def give_up_overdue(self, now: float) -> bool:
         """End the overdue responses; return whether one has stalled."""
         overdue = [r for r in self._responses if now >= self._responses.gives_up_at(r)]

@@ -42,6 +42,10 @@ class Request:
     """How the response ended that belongs to the request."""
     may_call_tools: bool = True
     """Whether the response may call tools; not if a tool asks for it, and waits."""
+    item_id: str = ""
+    """The message that was sent with the request; empty if there is none."""
+    is_handed_out: bool = False
+    """Whether the app has got the outcome."""
 
 
 class ResponseState(enum.Enum):
@@ -191,6 +195,8 @@ class Responses:
 
     def handed_out(self, request: Request | None) -> None:
         """Note that the app has got the outcome of *request*."""
+        if request is not None:
+            request.is_handed_out = True
         if self.latest is request:
             self.latest = None
 
@@ -267,6 +273,22 @@ class Responses:
         self._cancel_next = False
         outcome = Outcome("", status, "", reason, requested_at, None, now)
         return self._note(outcome, requests)
+
+    def end_refused(self, item_id: str, reason: str, now: float) -> Outcome | None:
+        """
+        End the request whose message the service refused, if there is one.
+
+        A requested response that would answer no other request is cancelled when it
+        starts.
+        """
+        for requests in (self._sent, self._refused, *(r.requests for r in self)):
+            for request in requests:
+                if item_id and request.item_id == item_id:
+                    requests.remove(request)
+                    outcome = Outcome("", Status.FAILED, "", reason, now, None, now)
+                    self._cancel_next |= requests is self._sent and not requests
+                    return self._note(outcome, [request])
+        return None
 
     def end_unsent(
         self, request: Request, status: Status, reason: str, now: float

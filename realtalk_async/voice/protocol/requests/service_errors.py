@@ -84,3 +84,5 @@ class ServiceErrors:
             self._response_events.request_failed(f"{code}: {message}", now)
         elif about.type == "conversation.item.create":
             self._conversation.delete(about.item_id)
+            reason = f"the message was refused: {code}: {message}"
+            self._response_events.message_refused(about.item_id, reason, now)
