@@ -189,11 +189,12 @@ def print_table(events: Iterable[LoggedEvent], file: TextIO | None = None) -> No
 def _without_media(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return an event about an item, with a note of their size for images and audio."""
     item = data.get("item")
-    content = cast("object", item.get("content")) if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(content, list):
+    fields = cast("dict[str, object]", item) if isinstance(item, dict) else {}
+    content = fields.get("content")
+    if not isinstance(content, list):
         return data
     parts = [_noted(part) for part in cast("list[object]", content)]
-    return {**data, "item": {**cast("dict[str, object]", item), "content": parts}}
+    return {**data, "item": {**fields, "content": parts}}
 
 
 def _noted(part: object) -> object:

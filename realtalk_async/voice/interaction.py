@@ -188,7 +188,8 @@ class Interaction(Inspection):
         responses, request = _own_request.get()
         if responses is not self._session.responses or request is None:
             return None
-        is_old = request.outcome is not None and responses.latest is not None
+        latest = self._session.responses.latest
+        is_old = request.outcome is not None and latest is not None
         return None if is_old or request.is_handed_out else request
 
     def set_status_message(self, text: str) -> None:

@@ -52,11 +52,16 @@ def nested(path: Iterable[str], value: object) -> dict[str, object]:
     return cast("dict[str, object]", value)
 
 
+def _object(value: object) -> Options | None:
+    return cast("Options", value) if isinstance(value, Mapping) else None
+
+
 def find(options: Options, *path: str) -> object:
     """Return the value at *path*, or None."""
     value: object = options
     for key in path:
-        value = cast("Options", value).get(key) if isinstance(value, Mapping) else None
+        known = _object(value)
+        value = None if known is None else known.get(key)
     return value
 
 
@@ -109,8 +114,8 @@ def _compare(
     """Refuse a value that contradicts a fixed one."""
     for key in options.keys() & fixed.keys():
         value, other, place = options[key], fixed[key], (*path, key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            inner, fixed_inner = cast("Options", value), cast("Options", other)
+        inner, fixed_inner = _object(value), _object(other)
+        if inner is not None and fixed_inner is not None:
             _compare(inner, fixed_inner, place, argument, parameters)
         elif value != other:
             named = ".".join((argument, *place))
