@@ -66,6 +66,7 @@ SLOW = {
     "offline/speech/test_engine",
     "offline/speech/test_sphinx",
     "offline/speech/test_whisper",
+    "voice/audio/test_hearing_half_hour",
     "voice/test_soak",
 }
 
@@ -82,6 +83,7 @@ ONE_PYTHON = {
     "supervision/test_thousand_runs",
     "test_arguments",
     "test_layers",
+    "voice/audio/test_hearing",
 }
 
 MARKED = {"realtime": REALTIME, "slow": SLOW, "one_python": ONE_PYTHON}

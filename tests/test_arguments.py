@@ -132,6 +132,7 @@ RESULTS = [
     "LoggedEvent",
     "Machine",
     "Metrics",
+    "MicrophoneProblem",
     "Outcome",
     "OutputLine",
     "OutputLines",
@@ -486,6 +487,14 @@ TABLE: dict[str, Row | str] = {
     "ProcessManager.run_in_background": method(
         manager_of, "run_in_background", {}, work=(5, None, work, "work")
     ),
+    "ProcessManager.get_details": method(manager_of, "get_details", {}, name=TEXT),
+    "ProcessManager.set_details": method(
+        manager_of,
+        "set_details",
+        {"name": "one", "function": list},
+        name=TEXT,
+        function=FUNCTION,
+    ),
     "ProcessManager.subscribe": method(
         manager_of,
         "subscribe",
@@ -728,6 +737,7 @@ TABLE: dict[str, Row | str] = {
         transcription=NAME_OR_NONE,
         half_duplex=FLAG,
         standby=FLAG,
+        audio_format=(5, None, "pcm", "audio/opus"),
         prebuffer_ms=SECONDS,
         record=PATH_OR_NONE,
         tools=(a_tool, "tool", 5, None, ["tool"], [print], {"a": a_tool}),

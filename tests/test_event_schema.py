@@ -34,6 +34,7 @@ JSON_TYPES = {
     "Mapping[str, object]": "object",
     "Outcome": "object",
     "DeviceProblem": "text",
+    "SoundProblem": "text",
     'Literal["recorder", "player"]': "text",
     "Literal['recorder', 'player']": "text",
 }

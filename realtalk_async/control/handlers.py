@@ -123,11 +123,13 @@ class RequestHandlers:
     def _row(self, name: str) -> JsonObject | None:
         """Return the row of a process or a coroutine in a watch; None if it is gone."""
         if name in self._manager.tasks:
-            return _lasting_fields(self._manager.tasks[name].get_status())
+            status = self._manager.tasks[name].get_status()
+            return {**_lasting_fields(status), "last": self._detail(name)}
         process = self._manager.processes.get(name)
         if process is None:
             return None
-        last = process.last_line("stdout") or process.last_line("stderr")
+        last = process.last_line("stdout") or self._detail(name)
+        last = last or process.last_line("stderr")
         streams = (
             process.get_volume("stdout", most=0),
             process.get_volume("stderr", most=0),
@@ -137,6 +139,9 @@ class RequestHandlers:
             "bytes": sum(one.size for one in streams),
             "last": last[:MAX_LAST_LINE],
         }
+
+    def _detail(self, name: str) -> str:
+        return next(iter(self._manager.get_details(name)), "")
 
     async def _tail(self, request: Request) -> AsyncGenerator[object]:
         process = self._process(request)

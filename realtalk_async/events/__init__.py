@@ -30,6 +30,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     manager.shutdown process: text, incarnation: integer, reason: text
     manager.shutdown_timed_out process: text, incarnation: integer, seconds: number,
         left: list of texts
+    microphone.problem_found problem: text, reason: text, advice: text
     playback.cleared audible_ms: number
     player.switched seconds: number
     process.device_awaited process: text, incarnation: integer, holders: object

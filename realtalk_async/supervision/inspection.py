@@ -18,7 +18,7 @@ from realtalk_async.supervision.reports.texts import describe_entry
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from realtalk_async.event_bus import EventFeed
     from realtalk_async.events import Event
@@ -41,6 +41,7 @@ class ManagerInspection:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._registry = supervisor.registry
+        self._details: dict[str, Callable[[], Sequence[str]]] = {}
         self._is_open = False
         self._main_task: asyncio.Task[None] | None = None
 
@@ -149,9 +150,41 @@ class ManagerInspection:
         Raises:
             UnknownProcess: If there is no process or task of this name.
         """
-        return explain(
-            self._registry.find(name).get_forecast(), self._supervisor.context(name)
-        )
+        forecast = self._registry.find(name).get_forecast()
+        details = tuple(self.get_details(name))
+        return explain(forecast, self._supervisor.context(name), details)
+
+    def set_details(self, name: str, function: Callable[[], Sequence[str]]) -> None:
+        """
+        Set what an app itself can tell about a process, such as the level of its sound.
+
+        `explain` shows all lines, and the live view the first one, for a process whose
+        output has no lines.
+
+        Args:
+            name: The name of the process or task, which may start later.
+            function: Returns the lines, when they are asked for; it must not block.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        arguments.text("name", name)
+        arguments.function("function", function)
+        self._details[name] = function
+
+    def get_details(self, name: str) -> Sequence[str]:
+        """
+        Return what the app tells about a process; see `set_details`.
+
+        Raises:
+            InvalidConfiguration: If *name* is no text.
+        """
+        arguments.text("name", name)
+        function = self._details.get(name)
+        try:
+            return () if function is None else function()
+        except Exception as error:  # noqa: BLE001 - the app's own mistake hides no state
+            return (f"the app's function for details raised {error!r}",)
 
     async def leak_report(self) -> LeakReport:
         """

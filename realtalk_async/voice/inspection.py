@@ -124,6 +124,7 @@ class Inspection:
         session.message_tap = self.eventlog.record
         session.sound.add(self._meter)
         session.sound.add(self._timeline)
+        session.sound.add(supervisor.hearing)
         bus.subscribe(self._meter.on_event)
         bus.subscribe(self._timeline.on_event)
 
@@ -203,6 +204,8 @@ class Inspection:
             underruns=playback.underruns,
             recorder_rate=0.0 if recorder is None else recorder.rate_monitor.rate,
             missed_events=self._bus.missed,
+            microphone_dbfs=supervisor.hearing.microphone_dbfs,
+            speaker_dbfs=supervisor.hearing.speaker_dbfs,
             unrecorded_audio=0.0 if recording is None else recording.missing,
         )
 

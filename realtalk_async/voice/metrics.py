@@ -91,6 +91,10 @@ class Metrics:
     """Bytes a second in the last measured period; 48,000 is right."""
     missed_events: int
     """Events that were dropped because readers of `Stream.events` were too slow."""
+    microphone_dbfs: float | None = None
+    """The level of the microphone in the last second; None without sound from it."""
+    speaker_dbfs: float | None = None
+    """The level of the speaker in the last second; None if nothing was audible."""
     unrecorded_audio: float = 0.0
     """Audio that the recording lacks because the disk was too slow."""
 

@@ -19,7 +19,9 @@ from realtalk_async.voice.audio.devices import (
     check_device,
     find_microphone,
     is_program,
+    kind_of,
 )
+from realtalk_async.voice.audio.hearing import Hearing
 from realtalk_async.voice.audio.player import Player
 from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Connection
@@ -227,12 +229,14 @@ class Stream(Interaction):
             stall_after=stall_after,
             max_tool_steps=max_tool_steps,
         )
-        connection = Connection(protocol, SessionEventBus(logger))
+        bus = SessionEventBus(logger)
+        connection = Connection(protocol, bus)
         manager = process_manager or ProcessManager(logger)
         supervisor = SessionSupervisor(
             connection,
             TimelineRecorder(),
             self._toolbox,
+            Hearing(kind_of(microphone), protocol.microphone.filter, bus.publish),
             logger,
             manager,
             owns_logger=owns_logger,
@@ -404,7 +408,9 @@ class Stream(Interaction):
             CallbackRecorder,  # few have one
         )
 
-        return CallbackRecorder(cast("Source", microphone), self._connection)
+        return CallbackRecorder(
+            cast("Source", microphone), self._connection, self._supervisor.hearing
+        )
 
     def _find_speaker(self, machine: Machine) -> Speaker | None:
         speaker = self._speaker

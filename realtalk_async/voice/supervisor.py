@@ -24,6 +24,7 @@ from realtalk_async.exceptions import (
     CriticalProcessFailed,
     InvalidConfiguration,
 )
+from realtalk_async.voice.audio import player as playing
 from realtalk_async.voice.audio import recorder as recording
 from realtalk_async.voice.connection import FATAL, RECONNECT
 from realtalk_async.voice.events import CONNECTION, SESSION
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ProcessManager, SupervisedTask
     from realtalk_async.voice.audio.diagnostics import RateMonitor
+    from realtalk_async.voice.audio.hearing import Hearing
     from realtalk_async.voice.audio.recording import Recording
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.endpoint import Endpoint
@@ -94,6 +96,7 @@ class SessionSupervisor:
         connection: Drives the session.
         timeline: Gets the events of the processes.
         toolbox: Its calls are cancelled at the end.
+        hearing: Listens to the sound; tells about recorder and player.
         logger: The log.
         manager: The manager that supervises connection, player and recorder.
         owns_logger: Whether the logger starts and ends with the session.
@@ -106,6 +109,7 @@ class SessionSupervisor:
         connection: Connection,
         timeline: TimelineRecorder,
         toolbox: Toolbox,
+        hearing: Hearing,
         logger: Logger,
         manager: ProcessManager,
         *,
@@ -117,6 +121,8 @@ class SessionSupervisor:
         self.timeline = timeline
         """What happened when."""
         self._toolbox = toolbox
+        self.hearing = hearing
+        """The levels of the sound, and the problems of the microphone."""
         self._logger = logger
         self._manager = manager
         self._owns_logger = owns_logger
@@ -314,9 +320,11 @@ class SessionSupervisor:
         await self._bus.wait_until(lambda: state.was_ready)
         if self.player is not None:
             self._claim(*self.player.names)
+            self._manager.set_details(playing.NAME, self.hearing.speaker_details)
             await self.player.start(self._manager)
         if self.recorder is not None:
             self._claim(recording.NAME)
+            self._manager.set_details(recording.NAME, self.hearing.microphone_details)
             await self.recorder.start(self._manager, critical=self._owns_manager)
         await first_of(self._play(), self._record(), self._record_both_sides())
 

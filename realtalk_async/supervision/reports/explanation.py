@@ -98,6 +98,8 @@ class Explanation:
     """The attempts to restart after that failure."""
     incident: str = ""
     """The incident to which that failure belongs; empty if it stood alone."""
+    details: tuple[str, ...] = ()
+    """What the app itself tells about the process."""
 
     def to_dict(self, *, most_lines: int | None = None) -> dict[str, object]:
         """Return it ready for JSON; *most_lines* as for `IncarnationReport.to_dict`."""
@@ -111,6 +113,7 @@ class Explanation:
             "report": self.report and self.report.to_dict(most_lines=most_lines),
             "attempts": [one.to_dict() for one in self.attempts],
             "incident": self.incident,
+            "details": list(self.details),
         }
 
     def __str__(self) -> str:
@@ -119,7 +122,9 @@ class Explanation:
         lines = [
             f"{status.name}: {status.state}{pid}, incarnation {status.incarnation}"
         ]
-        lines += [f"  why       {self.why}", f"  rule      {self.rule}"]
+        lines += [f"  why       {self.why}"]
+        lines += [f"  details   {one}" for one in self.details]
+        lines += [f"  rule      {self.rule}"]
         for number, what in enumerate(self.next):
             lines.append(f"  {'' if number else 'next':<10}{what}")
         if self.incident:
@@ -131,7 +136,9 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(forecast: Forecast, context: SupervisorContext) -> Explanation:
+def explain(
+    forecast: Forecast, context: SupervisorContext, details: tuple[str, ...] = ()
+) -> Explanation:
     """Return the explanation of a process."""
     return Explanation(
         forecast.status,
@@ -145,6 +152,7 @@ def explain(forecast: Forecast, context: SupervisorContext) -> Explanation:
         forecast.failed,
         forecast.attempts,
         context.incident,
+        details,
     )
 
 

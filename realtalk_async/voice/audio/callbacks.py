@@ -33,13 +33,14 @@ from realtalk_async.voice.audio import player as playing
 from realtalk_async.voice.audio import recorder as recording
 from realtalk_async.voice.audio.devices import not_a_device
 from realtalk_async.voice.audio.diagnostics import RateMonitor
-from realtalk_async.voice.events import DeviceFailed, DeviceProblem
+from realtalk_async.voice.events import DeviceFailed, DeviceProblem, SoundProblem
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from realtalk_async.supervision import ProcessManager, SupervisedTask
+    from realtalk_async.voice.audio.hearing import Hearing
     from realtalk_async.voice.connection import Connection
 
 Source: TypeAlias = (
@@ -121,16 +122,20 @@ class CallbackRecorder:
     Args:
         source: The callback.
         connection: Gets the audio.
+        hearing: Is told if the callback is too slow.
 
     Raises:
         InvalidConfiguration: If *source* is neither callable nor an async iterable.
     """
 
-    def __init__(self, source: Source, connection: Connection) -> None:
+    def __init__(
+        self, source: Source, connection: Connection, hearing: Hearing
+    ) -> None:
         if not (callable(source) or _is_iterable(source)):
             raise not_a_device("microphone", source)
         self._source = source
         self._connection = connection
+        self._hearing = hearing
         self._decoder = g711.Decoder(connection.session.config.audio_format)
         self._task: SupervisedTask | None = None
         self._watchdog = Watchdog()
@@ -248,11 +253,16 @@ class CallbackRecorder:
                     yield result
 
     async def _measure_rate(self) -> None:
+        """Tell if the function is too slow; one that is too fast is slowed down."""
+        wrong_seconds = 0
         while True:
             await asyncio.sleep(1)
-            self.rate_monitor.check(
+            wrong = self.rate_monitor.check(
                 time.monotonic(), self._connection.session.microphone.received
             )
+            wrong_seconds = wrong_seconds + 1 if wrong else 0
+            if wrong and wrong_seconds == recording.MAX_WRONG_SECONDS:
+                self._hearing.tell(SoundProblem.WRONG_RATE, f"it {wrong}")
 
 
 class CallbackPlayer:

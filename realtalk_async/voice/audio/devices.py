@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeGuard, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeGuard, cast
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
@@ -80,6 +80,19 @@ def _is_path(device: object) -> bool:
 def is_program(device: object) -> TypeGuard[Device]:
     """Return whether a program serves *device*, as opposed to a callback of the app."""
     return device is None or isinstance(device, str | os.PathLike | Sequence)
+
+
+Kind: TypeAlias = Literal["device", "command", "file", "function"]
+"""What a microphone or a speaker is."""
+
+
+def kind_of(device: object) -> Kind:
+    """Return what a checked microphone or speaker is; ``None`` counts as a device."""
+    if device is None or device == DEFAULT:
+        return "device"
+    if isinstance(device, str | os.PathLike):
+        return "file"
+    return "command" if isinstance(device, Sequence) else "function"
 
 
 class AudioProgram(NamedTuple):

@@ -61,7 +61,9 @@ LADDER = Ladder((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0))
 
 _MAX_SILENCE = 2.0  # seconds without audio
 _STARTUP_TIME = 3.0  # seconds until the first audio
-_MAX_WRONG_SECONDS = 3  # in a row; a single one may be a short delay of the machine
+MAX_WRONG_SECONDS = 3
+"""Seconds in a row with a wrong rate; a single one may be a short delay of the machine."""
+
 _MAX_RATE_RESTARTS = 2  # after these, a wrong rate is tolerated
 
 
@@ -91,7 +93,7 @@ class Recorder:
         self._in_time = Probe(
             *("in time", self._check_rate),
             grace=_STARTUP_TIME,
-            failure_threshold=_MAX_WRONG_SECONDS,
+            failure_threshold=MAX_WRONG_SECONDS,
         )
         self.rate_monitor = RateMonitor()
         """The rate at which audio arrives."""
@@ -133,7 +135,7 @@ class Recorder:
 
     async def _recover(self, report: IncarnationReport) -> Command:
         """Return the command of the next incarnation."""
-        wrong_rate = self._wrong_seconds >= _MAX_WRONG_SECONDS
+        wrong_rate = self._wrong_seconds >= MAX_WRONG_SECONDS
         self._wrong_seconds = 0
         self._rate_restarts += wrong_rate
         is_device = self._device == devices.DEFAULT

@@ -25,8 +25,10 @@ from realtalk_async.voice.events.connection import (
 from realtalk_async.voice.events.devices import (
     DeviceFailed,
     DeviceProblem,
+    MicrophoneProblem,
     PlaybackCleared,
     PlayerSwitched,
+    SoundProblem,
 )
 from realtalk_async.voice.events.outcome import (
     Outcome,
@@ -63,6 +65,7 @@ __all__ = [
     "DeviceProblem",
     "EventsMissed",
     "Interrupted",
+    "MicrophoneProblem",
     "Outcome",
     "PlaybackCleared",
     "PlayerSwitched",
@@ -73,6 +76,7 @@ __all__ = [
     "ResponseText",
     "ServiceError",
     "SessionUpdated",
+    "SoundProblem",
     "SpeechStarted",
     "SpeechStopped",
     "Status",

@@ -49,6 +49,35 @@ class DeviceFailed(VoiceEvent):
         return f"{self.device} {self.problem}: {self.reason}; {self.advice}"
 
 
+class SoundProblem(enum.StrEnum):
+    """A problem of a microphone that delivers; the value says it in words."""
+
+    SILENT = "nothing but digital silence"
+    MONITOR = "it records an output"
+    WRONG_RATE = "wrong rate"
+    CLIPPED = "clipped"
+    ECHO = "echo of the speaker"
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneProblem(VoiceEvent):
+    """Why the user may not be heard; told once a session, and nothing is restarted."""
+
+    kind = "microphone.problem_found"
+    problem: SoundProblem
+    reason: str
+    """What was found."""
+    advice: str
+    """What to do."""
+
+    def log_entry(self) -> EventLogEntry:
+        context = {"problem": str(self.problem), "advice": self.advice}
+        return warning("recorder", f"Microphone: {self.reason}", **context)
+
+    def __str__(self) -> str:
+        return f"microphone: {self.reason}; {self.advice}"
+
+
 @dataclass(frozen=True, slots=True)
 class PlaybackCleared(NotLogged, VoiceEvent):
     """An interruption dropped the queued audio; the player still plays what it has."""

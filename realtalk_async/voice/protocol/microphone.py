@@ -29,6 +29,8 @@ class InputFilter:
         self.passed = 0
         """Number of bytes that passed since `open`, silence included."""
         self._half = b""
+        self.realignments = 0
+        """Number of times that another recorder began, with a whole sample."""
 
     def set_push_to_talk(self, push_to_talk: bool) -> None:  # noqa: FBT001
         """Pass audio only between `open` and `close` from now on, or all of it."""
@@ -47,6 +49,7 @@ class InputFilter:
     def realign(self) -> None:
         """Drop half a sample, whose other half was lost with the recorder."""
         self._half = b""
+        self.realignments += 1
 
     def apply(self, pcm: bytes, *, playing: bool = False) -> bytes:
         """

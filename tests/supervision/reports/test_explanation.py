@@ -190,3 +190,13 @@ async def test_a_closed_manager_still_explains_why_a_task_was_given_up(logger):
 
 async def fails():
     return 1 / 0
+
+
+async def test_explanation_has_the_details_of_the_app(manager):
+    await manager.start("mic", ("sleep", "60"))
+    manager.set_details("mic", lambda: ["level: -20 dBFS", "too loud"])
+    explanation = manager.explain("mic")
+    assert "  details   level: -20 dBFS\n  details   too loud\n" in str(explanation)
+    assert explanation.to_dict()["details"] == ["level: -20 dBFS", "too loud"]
+    manager.set_details("mic", lambda: 1 / 0)
+    assert "ZeroDivisionError" in str(manager.explain("mic"))

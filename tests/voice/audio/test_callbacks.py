@@ -20,7 +20,8 @@ from realtalk_async.offline import Peer, render
 from realtalk_async.offline.speech.voice import synthesise
 from realtalk_async.voice import Stream
 from realtalk_async.voice.audio import callbacks, sound_file
-from realtalk_async.voice.events import DeviceProblem
+from realtalk_async.voice.events import DeviceProblem, MicrophoneProblem, SoundProblem
+from realtalk_async.voice.protocol.hearing import faults
 
 TIMEOUT = 240
 QUESTION = "What is two plus three?"
@@ -499,7 +500,46 @@ async def test_functions_and_files_may_be_telephone_sound(law, make, speech, tmp
 def loudest_correlation(got, expected):
     """Return the greatest correlation of half a second with any part of *got*."""
     middle = expected[len(expected) // 2 :][:12_000]
-    products = numpy.correlate(got, middle, "valid")
+    size = len(got) + len(middle)
+    spectrum = numpy.fft.rfft(got, size) * numpy.fft.rfft(middle[::-1], size)
+    products = numpy.fft.irfft(spectrum, size)[len(middle) - 1 : len(got)]
     sums = numpy.concatenate([[0], numpy.cumsum(got**2)])
     energies = sums[len(middle) :] - sums[: -len(middle)]
     return (products / numpy.sqrt(energies * (middle**2).sum() + 1e-9)).max()
+
+
+async def test_digital_silence_is_told_once_and_explained_and_nothing_is_restarted(
+    make, monkeypatch
+):
+    monkeypatch.setattr(faults, "_SILENT_FRAMES", 20)
+    stream = make(microphone=lambda: bytes(FRAME), speaker=lambda pcm: None)
+    seen = []
+    stream.subscribe(seen.append, MicrophoneProblem)
+    async with stream:
+        await until(lambda: stream.summary().sent_audio > 1.5)
+        explanation = str(stream.process_manager.explain("recorder"))
+        assert stream.summary().restarts["recorder"] == 0
+        assert stream.metrics().microphone_dbfs == -96
+        await stream.send_text(QUESTION, trigger_response=True)
+        await until(lambda: (stream.metrics().speaker_dbfs or -96) > -60)
+        assert "dBFS" in str(stream.process_manager.explain("player"))
+    (event,) = seen
+    assert event.problem is SoundProblem.SILENT
+    assert "nothing but digital silence" in explanation
+    assert event.advice in explanation
+
+
+async def test_function_that_is_too_slow_is_told_once(make):
+    """It returns 16 kHz in real time."""
+
+    async def microphone():
+        await asyncio.sleep(0.02)
+        return b"\1\2" * 320
+
+    stream = make(microphone=microphone)
+    seen = []
+    stream.subscribe(seen.append, MicrophoneProblem)
+    async with stream:
+        await until(lambda: seen)
+    assert seen[0].problem is SoundProblem.WRONG_RATE
+    assert "bytes a second, not 48,000" in str(seen[0])

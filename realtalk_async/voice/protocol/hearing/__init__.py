@@ -1,0 +1,1 @@
+"""What the samples of microphone and speaker tell: levels, faults, echo, speech."""
