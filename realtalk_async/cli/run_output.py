@@ -158,6 +158,11 @@ class RunOutput:
         self._writer.put_nowait(STDOUT, self._continuation.close())
         await self._writer.aclose()
 
+    @property
+    def has_escapes(self) -> bool:
+        """Whether control sequences were printed, such as those of colours."""
+        return self._writer.has_escapes
+
     def cancel(self) -> None:
         """Print no more output."""
         for task in self._tasks:

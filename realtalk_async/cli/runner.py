@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,9 @@ from realtalk_async import events
 from realtalk_async.cli import exit_codes
 from realtalk_async.cli.run_output import RunOutput, is_failure
 from realtalk_async.cli.run_summary import RunSummary
+from realtalk_async.cli.terminal.controlling import has_terminal
+from realtalk_async.cli.terminal.job import TerminalJob, stop_this_process
+from realtalk_async.cli.terminal.modes import TerminalModes
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import GaveUp, InvalidConfiguration, RealtalkError
 from realtalk_async.logs import Logger
@@ -86,10 +88,11 @@ def run(
     # A Python program keeps what it prints to a pipe for itself until it has 8 KiB.
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
-    async def run() -> int:
-        return await Runner(spec, options, load).run()
+    async def run(modes: TerminalModes) -> int:
+        return await Runner(spec, options, load, modes).run()
 
-    return asyncio.run(run())
+    with TerminalModes() as modes:
+        return asyncio.run(run(modes))
 
 
 class CannotReload(InvalidConfiguration):
@@ -104,6 +107,7 @@ class Runner:
         spec: The processes.
         options: How to run them.
         load: Reads the file of the spec again, see `run`.
+        modes: Restores the modes of the terminal.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Runner:
         spec: AppSpec,
         options: RunOptions,
         load: Callable[[AppSpec], AppSpec] | None = None,
+        modes: TerminalModes | None = None,
     ) -> None:
         self._spec = spec
         self._options = options
@@ -126,6 +131,8 @@ class Runner:
             on_printed=self._end_if_all_are_settled,
         )
         self._summary = RunSummary(spec)
+        self._modes = modes or TerminalModes()
+        self._job: TerminalJob | None = None
         self._ended = asyncio.Event()
         self._killed = asyncio.Event()
         self._signals = 0
@@ -150,10 +157,15 @@ class Runner:
                 loop.add_signal_handler(number, self._on_signal, number)
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
             loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        if self._spec.is_job:
+            self._job = TerminalJob(self._modes, self._suspend, self._end)
         try:
             await self._supervise()
             await self._print_rest_unless_killed()
         finally:
+            if self._job is not None:
+                self._job.close()
+            self._modes.may_have_changed |= self._output.has_escapes
             for number in handled:
                 loop.remove_signal_handler(number)
                 if self._signals:
@@ -376,17 +388,27 @@ class Runner:
             self._killed.set()
             self._kill_all()
 
-    def _suspend(self) -> None:
-        """Stop all processes and this one, as a shell's job; continue them with it."""
-        began = time.monotonic()
+    def _suspend(self, stopped_by: int | None = None) -> None:
+        """
+        Stop all processes and this one, as a shell's job; continue them with it.
+
+        Args:
+            stopped_by: The signal that has stopped the command; None if it is this process
+                that the terminal stops.
+        """
+        began, job = time.monotonic(), self._job
+        number = stopped_by or signal.SIGTSTP
         self._send_to_all(signal.SIGSTOP)
-        loop = asyncio.get_running_loop()
-        loop.remove_signal_handler(signal.SIGTSTP)  # the default action stops
-        # To this thread: it stops before the next statement.
-        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
-        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
-        note_pause(time.monotonic() - began)
-        self._send_to_all(signal.SIGCONT)
+        if job is not None:
+            job.release()
+        stop_this_process(number, whole_group=stopped_by is not None)
+        pause = time.monotonic() - began
+        note_pause(pause)
+        if job is not None and (delay := job.resume(number, pause)):
+            loop = asyncio.get_running_loop()
+            loop.call_later(delay, self._send_to_all, signal.SIGCONT)
+        else:
+            self._send_to_all(signal.SIGCONT)
 
     def _kill_all(self) -> None:
         """Kill all living processes; a manager that closes restarts none."""
@@ -420,6 +442,8 @@ class Runner:
     def _on_event(self, event: events.Event) -> None:
         assert self._manager is not None
         process = self._manager.processes.get(event.process)
+        if self._job is not None and process and self._job.follow(event, process):
+            return
         self._summary.note(event)
         match event:
             case events.ProcessStarted() if process is not None:
@@ -461,16 +485,6 @@ def changed_settings(old: AppSpec, new: AppSpec) -> dict[str, str]:
     """Return a line for each setting of the manager that has changed, by its name."""
     what = "changed: it takes effect when run is started again"
     return {name: what for name in SETTINGS if getattr(old, name) != getattr(new, name)}
-
-
-def has_terminal() -> bool:
-    """Return whether there is a controlling terminal that was not hung up."""
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        os.close(os.open("/dev/tty", flags))
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.asynccontextmanager

@@ -42,6 +42,8 @@ class OutputWriter:
         self._room.set()
         self._ended = asyncio.Event()
         self._is_broken = False
+        self.has_escapes = False
+        """Whether a control sequence was among the data."""
         # A daemon: a halted terminal must not keep the process from its exit.
         self._thread = threading.Thread(target=self._write, name="out", daemon=True)
         self._thread.start()
@@ -64,6 +66,7 @@ class OutputWriter:
         if self._is_broken or not data:
             return
         self._pending += len(data)
+        self.has_escapes = self.has_escapes or b"\x1b" in data
         self._queue.put((descriptor, data))
         if self._pending > MAX_PENDING:
             self._room.clear()

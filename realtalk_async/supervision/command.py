@@ -59,6 +59,12 @@ these variables would report itself ready, or alive, in the name of the app.
 """
 
 
+START_STOPPED = "start_stopped"
+"""
+Internal option: the process stops before it becomes the program, until it receives SIGCONT.
+"""
+
+
 class Command:
     """
     A program with its arguments, environment and working directory; immutable.
@@ -455,8 +461,12 @@ def _spawn_with_pipes(
             ours[name], streams[name] = mine, its
         argv: Sequence[str] = command.argv
         env = command.environment(extra_env)
-        if command.limits is not None or cgroup is not None:
-            argv = with_prelude(argv, env, command.cwd, command.limits, cgroup)
+        options = command.options
+        stopped = options.pop(START_STOPPED, False)
+        if command.limits is not None or cgroup is not None or stopped:
+            argv = with_prelude(
+                argv, env, command.cwd, command.limits, cgroup, stopped=stopped
+            )
         new = spawn_process(
             argv,
             env=env,
@@ -464,7 +474,7 @@ def _spawn_with_pipes(
             stdin=streams["stdin"],
             stdout=streams["stdout"],
             stderr=streams["stderr"],
-            options=command.options,
+            options=options,
         )
     finally:
         for descriptor in theirs:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from realtalk_async.cli import exit_codes
 from realtalk_async.cli.config.procfile import BASE_PORT, LAST_PORT, parse_procfile
 from realtalk_async.cli.config.spec import Problem, spec_of_command
+from realtalk_async.cli.terminal.controlling import terminal_streams
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import TRANSIENT, RestartPolicy
 
@@ -68,7 +69,7 @@ def load_command(argv: tuple[str, ...], restart: RestartOptions) -> AppSpec:
         what = "it cannot be executed" if is_there else "there is no such program"
         code = exit_codes.NOT_EXECUTABLE if is_there else exit_codes.NOT_FOUND
         raise CommandNotFound(f"realtalk-async: {argv[0]}: {what}", code)
-    return spec_of_command(argv, restart.policy())
+    return spec_of_command(argv, restart.policy(), terminal_streams())
 
 
 def load_file(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
+from realtalk_async.cli.terminal.controlling import job_options
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import (
     GRACEFUL,
@@ -104,6 +105,8 @@ class AppSpec:
     """What was left out of the files; it stops nothing."""
     first_port: int | None = None
     """The first ``PORT`` of a Procfile."""
+    is_job: bool = False
+    """Whether a single command is a job of our terminal, see `TerminalJob`."""
 
     @property
     def children(self) -> list[ChildSpec]:
@@ -125,15 +128,30 @@ class AppSpec:
         return not self.file
 
 
-def spec_of_command(argv: tuple[str, ...], restart: RestartPolicy) -> AppSpec:
+def spec_of_command(
+    argv: tuple[str, ...],
+    restart: RestartPolicy,
+    terminals: Iterable[str] | None = None,
+) -> AppSpec:
     """
     Return the spec of a command of the command line.
 
     The command inherits the standard input and is critical: the run ends with it.
+
+    Args:
+        argv: The command.
+        restart: When it is restarted.
+        terminals: Our own streams that are terminals: a job of the terminal inherits them.
+            None if there is no terminal.
     """
-    command = Command(*argv, redirect={"stdin": None})
+    is_job = terminals is not None
+    command = Command(
+        *argv,
+        redirect=dict.fromkeys(("stdin", *(terminals or ()))),
+        options=job_options() if is_job else None,
+    )
     process = ProcessSpec(command.program_name, command, restart=restart, critical=True)
-    return AppSpec("", (process,))
+    return AppSpec("", (process,), is_job=is_job)
 
 
 def start_order(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:

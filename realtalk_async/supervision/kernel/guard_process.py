@@ -5,8 +5,8 @@ Run as a script with nothing but the standard library, so that it starts in mill
 ``python -I -S guard_process.py TAG PID START [detach]``, with the app's pid and start time.
 It is no child of the app: a shell has left it behind, or ``detach`` makes it leave. It has
 a session of its own, writes ``ready`` to stdin (a socket), reads from there which sessions
-the app has started, and waits until the app is gone. Then it ends every
-process that carries TAG in its environment or belongs to one of these sessions, or to a
+and process groups the app has started, and waits until the app is gone. Then it ends every
+process that carries TAG in its environment or belongs to one of these, or to a
 cgroup of the app: SIGTERM, `GRACE` seconds, SIGKILL until none is left. The cgroups are
 removed then. The line ``dismiss`` ends the guard instead.
 
@@ -62,7 +62,7 @@ class Reports:
     def __init__(self) -> None:
         self.leaders: dict[int, str] = {}
         """
-        Session leaders (or single processes) by pid, with their start time: another
+        Leaders of sessions or groups (or single processes) by pid, with their start time: another
         process that has got the same pid has another start time.
         """
         self.cgroups: set[str] = set()
@@ -128,9 +128,12 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         if not fields or fields[0] in "ZX":
             continue
         is_reported = reported.get(int(entry)) == fields[19]
-        session = int(fields[3])
-        in_session = session in reported and not is_reused(session, reported)
-        is_known = is_reported or in_session or int(entry) in contained
+        # A job of the terminal leads a group in the session of the app.
+        group, session = int(fields[2]), int(fields[3])
+        is_member = any(
+            one in reported and not is_reused(one, reported) for one in (group, session)
+        )
+        is_known = is_reported or is_member or int(entry) in contained
         if is_known or has_tag(int(entry), tag):
             found[int(entry)] = None
         else:

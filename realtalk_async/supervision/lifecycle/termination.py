@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GROUP_SIGNALS = frozenset(
     status
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
     for status in (-number, 128 + number)
 )
 """

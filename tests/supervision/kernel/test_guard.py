@@ -58,6 +58,16 @@ BODIES = {
         while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
             await asyncio.sleep(0.01)
     """,
+    "an orphan without the tag in the group of a child in the app's session": """
+        line = '(env -i sleep 1000 & echo $!); exec sleep 1000'
+        group = Command.shell(line, options={'process_group': 0})
+        one = await manager.start('one', group)
+        pid = int((await one.wait_for_line('[0-9]+')).text)
+        while open(f'/proc/{pid}/comm').read() != 'sleep\\n':
+            await asyncio.sleep(0.01)
+        print('pids', one.pid, pid, flush=True)
+        await asyncio.sleep(1000)
+    """,
     "the program of a probe": """
         probe = exec_probe(programs.runs(), period=0.01, timeout=100)
         await manager.start('one', programs.runs(), probes=[probe])

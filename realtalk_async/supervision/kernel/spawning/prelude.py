@@ -1,5 +1,5 @@
 """
-The shell that runs in a child before its program: it enters a cgroup and sets limits.
+The shell that runs in a child before its program: it enters a cgroup, sets limits, stops.
 
 It becomes the program by exec: pid, session and streams stay. Nothing but the shell runs
 before the limits hold. It costs about 0.6 ms, and the app does not wait for it.
@@ -30,11 +30,21 @@ def with_prelude(
     cwd: str | None,
     limits: Limits | None,
     cgroup: Cgroup | None = None,
+    *,
+    stopped: bool = False,
 ) -> Sequence[str]:
     """
     Return *argv* behind a shell that enters *cgroup* and sets *limits*.
 
-    Without both it is *argv* itself.
+    Without any of them it is *argv* itself.
+
+    Args:
+        argv: The program and its arguments.
+        env: Its whole environment.
+        cwd: Its working directory; the app's own if None.
+        limits: The limits.
+        cgroup: The cgroup.
+        stopped: Whether the shell then stops until it receives SIGCONT.
 
     Raises:
         OSError: If the shell would not find the program, or may not execute it.
@@ -46,6 +56,8 @@ def with_prelude(
         # "0" is the process that writes: the shell itself.
         steps = ['echo 0 > "$1"', "shift", *steps]
         words = (cgroup.entrance,)
+    if stopped:
+        steps.append("kill -STOP $$")
     if not steps:
         return argv
     must_exist(argv[0], env, cwd)

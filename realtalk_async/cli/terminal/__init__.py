@@ -1,0 +1,1 @@
+"""The terminal of `realtalk-async run`: job control, keys, modes."""
