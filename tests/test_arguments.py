@@ -261,13 +261,18 @@ PERIODIC = {
     "grace": SECONDS,
     "failure_threshold": POSITIVE_COUNT,
 }
+OF_A_SERVER = PERIODIC | {
+    "failure_threshold": tuple(one for one in POSITIVE_COUNT if one is not None)
+}
 LINES = {"most_lines": COUNT_OR_NONE}
-TCP = fixed(supervision.tcp_probe, {"port": 80}, port=(0, *PORT), host=NAME, **PERIODIC)
+TCP = fixed(
+    supervision.tcp_probe, {"port": 80}, port=(0, *PORT), host=NAME, **OF_A_SERVER
+)
 HTTP = fixed(
     supervision.http_probe,
     {"url": "http://localhost"},
     url=("localhost", "ftp://x", "http://", "http://a:b", "http://a b", 5, None, b"x"),
-    **PERIODIC,
+    **OF_A_SERVER,
 )
 EXEC = fixed(supervision.exec_probe, {"command": ["true"]}, command=COMMAND, **PERIODIC)
 POLICY_FIELDS = {

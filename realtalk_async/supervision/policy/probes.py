@@ -412,4 +412,4 @@ def is_too_late(probe: Probe, late: float) -> bool:
         probe: The probe.
         late: Seconds by which the check was late.
     """
-    return late > max(MIN_LATENESS, probe.period / 2)
+    return late > max(MIN_LATENESS, min(probe.period, probe.timeout) / 2)

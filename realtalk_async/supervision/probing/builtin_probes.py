@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import signal
 import socket
 import ssl
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
 
-READINESS_FAILURES = 100
-"""Failures in a row that a readiness probe allows, every 0.1 s: ten seconds."""
+PERIOD = 10.0
+"""Seconds between two checks of a server: each may be a line in its log for ever."""
+
+UNHEALTHY_AFTER = 10.0
+"""Seconds in which a server may fail all checks, by default."""
 
 KILL_TIMEOUT = 1.0
 """Seconds that a killed program may take to exit."""
@@ -43,10 +47,10 @@ def tcp_probe(
     host: str = "127.0.0.1",
     *,
     purpose: Purpose = "readiness",
-    period: float = 0.1,
+    period: float = PERIOD,
     timeout: float = 1.0,
     grace: float = 0.0,
-    failure_threshold: int = READINESS_FAILURES,
+    failure_threshold: int | None = None,
 ) -> Probe:
     """
     Return a probe that passes when a server listens at a TCP port.
@@ -55,10 +59,12 @@ def tcp_probe(
         port: The port.
         host: A name or an address.
         purpose: ``readiness`` or ``liveness``.
-        period: Seconds between two checks; at least a second once the process is ready.
+        period: Seconds between two checks. Until the process is ready, it is checked each
+            0.2 s, see `Probe`.
         timeout: Seconds that the connection may take.
         grace: Seconds after the spawn without a check.
-        failure_threshold: Failures in a row after which the process is unhealthy.
+        failure_threshold: Failures in a row, one a period, after which the process is
+            unhealthy; by default those of 10 s.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
@@ -72,17 +78,18 @@ def tcp_probe(
         return None
 
     name = f"tcp {host}:{port}"
-    return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
+    most = _failures_in_time(period, failure_threshold)
+    return Probe(name, check, purpose, period, timeout, grace, most)
 
 
 def http_probe(
     url: str,
     *,
     purpose: Purpose = "readiness",
-    period: float = 0.1,
+    period: float = PERIOD,
     timeout: float = 1.0,
     grace: float = 0.0,
-    failure_threshold: int = READINESS_FAILURES,
+    failure_threshold: int | None = None,
 ) -> Probe:
     """
     Return a probe that passes when a page answers with a status of 200 to 399.
@@ -90,8 +97,7 @@ def http_probe(
     Args:
         url: ``http://…`` or ``https://…``.
         purpose: As for `tcp_probe`, like the other arguments.
-        period: Seconds; 10 makes one line of an access log each 10 s, and readiness is
-            noticed as soon, see `Probe`.
+        period: Seconds; one line of an access log each.
         timeout: Seconds.
         grace: Seconds.
         failure_threshold: In a row.
@@ -115,7 +121,16 @@ def http_probe(
             await _close(writer)
 
     name = f"http {url}"
-    return Probe(name, check, purpose, period, timeout, grace, failure_threshold)
+    most = _failures_in_time(period, failure_threshold)
+    return Probe(name, check, purpose, period, timeout, grace, most)
+
+
+def _failures_in_time(period: float, failure_threshold: int | None) -> int:
+    """Return the threshold of failures, one a period; by default for `UNHEALTHY_AFTER`."""
+    arguments.number("period", period, of="seconds", more_than=0)
+    if failure_threshold is not None:
+        return failure_threshold
+    return 1 + math.ceil(UNHEALTHY_AFTER / period)
 
 
 async def _connect(

@@ -72,6 +72,12 @@ def test_a_late_answer_does_not_count(period, late, expected):
     assert is_too_late(Probe("x", print, period=period), late) is expected
 
 
+def test_a_long_period_allows_no_later_answer_than_the_timeout_does():
+    probe = Probe("x", print, period=10, timeout=1)
+    assert is_too_late(probe, 0.6)
+    assert not is_too_late(probe, 0.4)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"period": 0}, {"timeout": 0}, {"grace": -1}, {"failure_threshold": 0}],

@@ -15,6 +15,7 @@ from realtalk_async.supervision import (
     tcp_probe,
 )
 from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.supervision.policy.probes import Health
 from realtalk_async.testing import programs
 
 
@@ -80,6 +81,30 @@ async def test_the_statuses_200_to_399_of_a_page_are_a_success(answer, reason):
     async with server:
         found = await check_once(http_probe(f"http://127.0.0.1:{port}/health?full=1"))
     assert found is None if reason is None else found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **rest: http_probe("http://x/", **rest),
+        lambda **rest: tcp_probe(80, **rest),
+    ],
+    ids=["http", "tcp"],
+)
+def test_a_server_is_asked_often_until_it_is_ready_and_then_each_10_s(make):
+    """A line a second for ever in its log would hide the others."""
+    starting = Health(make())
+    assert starting.pause == 0.2
+    ready = starting.record(None)
+    assert ready.pause == 10
+    lost = ready.record("no answer")
+    assert lost.pause == 0.2
+    assert not lost.failed
+    assert lost.record("no answer").failed  # one failure a period counts: after 10 s
+    assert Health(make(purpose="liveness")).pause == 10
+    assert Health(make(period=2)).record(None).pause == 2
+    assert make(period=2).failure_threshold == 6
+    assert make(period=0.1).failure_threshold == 101
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "localhost:80"])
