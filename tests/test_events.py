@@ -52,6 +52,7 @@ EVENTS = [
     (events.ProbeFailed(**ABOUT, probe="tcp", reason="refused"), "ERROR", "refused"),
     (events.RestartScheduled(**ABOUT, delay=0.5, reason="x"), "WARNING", "in 0.50 s"),
     (events.ProcessRestarted(**ABOUT, pid=8, downtime=0.5), "INFO", "down 0.50 s"),
+    (events.RestartRefused(**ABOUT, pid=8, reason="it runs"), "WARNING", "it runs"),
     (events.RestartFailed(**ABOUT, reason="it raised"), "ERROR", "it raised"),
     (events.ProcessGivenUp(**ABOUT, reason="too many"), "ERROR", "too many"),
     (

@@ -50,6 +50,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         reason: text
     process.ready process: text, incarnation: integer, after: number
     process.restart_failed process: text, incarnation: integer, reason: text
+    process.restart_refused process: text, incarnation: integer, pid: integer or null,
+        reason: text
     process.restart_scheduled process: text, incarnation: integer, incident: text,
         incident_size: integer, delay: number, reason: text
     process.restarted process: text, incarnation: integer, pid: integer,
@@ -118,6 +120,7 @@ from realtalk_async.events.process_events import (
     ProcessStopped,
     ReadinessLost,
     RestartFailed,
+    RestartRefused,
     RestartScheduled,
     SpawnRefused,
     StopStep,
@@ -150,6 +153,7 @@ __all__ = [
     "ProcessStopped",
     "ReadinessLost",
     "RestartFailed",
+    "RestartRefused",
     "RestartScheduled",
     "ShutdownStarted",
     "ShutdownTimedOut",

@@ -315,6 +315,21 @@ class RestartFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRefused(Event):
+    """A restart was requested of a process that is not dead; nothing was changed."""
+
+    kind = "process.restart_refused"
+    pid: int | None
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        return self._entry("WARNING", f"Restart refused: {self.reason}", pid=self.pid)
+
+    def __str__(self) -> str:
+        return f"{self.process} was not restarted: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessGivenUp(Failure):
     """The process stays down: no further restart is tried."""
 

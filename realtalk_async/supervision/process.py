@@ -22,6 +22,7 @@ from realtalk_async.exceptions import (
 )
 from realtalk_async.supervision.command import Command, command_of
 from realtalk_async.supervision.kernel.exit_status import ExitStatus, signal_name
+from realtalk_async.supervision.lifecycle import event_factories
 from realtalk_async.supervision.lifecycle.app_callbacks import (
     Process,
     RestartFunction,
@@ -160,6 +161,7 @@ class ManagedProcess(ProcessStreams):
         self._max_size = max_size
         self._start_time = now_local()
         self._refusals: list[tuple[datetime, str, str]] = []
+        self._supervisor = StandalonePort(logger) if supervisor is None else supervisor
         capture = Capture(name, max_size=max_size, on_error=self._log_spill_error)
         super().__init__(
             ProcessLifecycle(
@@ -178,7 +180,7 @@ class ManagedProcess(ProcessStreams):
                     oneshot,
                     containment,
                 ),
-                supervisor=StandalonePort(logger) if supervisor is None else supervisor,
+                supervisor=self._supervisor,
                 capture=capture,
                 supervised=self,
                 earlier=earlier,
@@ -432,8 +434,9 @@ class ManagedProcess(ProcessStreams):
                 command is run again.
 
         Returns:
-            True if a new incarnation runs. False, with a WARNING, if it was running, is
-            being stopped, or its manager is closing: `restart_refusal` says which; False, with an ERROR entry, if the
+            True if a new incarnation runs. False, with a WARNING and the event
+            `RestartRefused`, if it was running, is being stopped, or its manager is
+            closing: `restart_refusal` says which. False, with an ERROR entry, if the
             function raised, took longer than 10 s or returned something else, or if the
             spawn was refused.
 
@@ -447,8 +450,10 @@ class ManagedProcess(ProcessStreams):
         if why := self._lifecycle.restart_refusal:
             self._refusals.append((now_local(), "restart refused", why))
             del self._refusals[:-MAX_REFUSALS]
-            what = f"Restart refused: {why}"
-            self._logger.warning(self.name, what, {"pid": self.pid})
+            refused = event_factories.restart_refused
+            self._supervisor.publish(
+                refused(self.name, self.incarnation, self.pid, why)
+            )
             return False
         return await self._lifecycle.request_restart(restart_function)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 import anyio
 import pytest
 
+from realtalk_async import events
 from realtalk_async.exceptions import (
     InvalidConfiguration,
     NotStarted,
@@ -822,6 +823,22 @@ async def test_lines_are_counted_while_the_loop_runs(logger, monkeypatch):
     assert await process.count_lines("stdout") == 100_002
     with pytest.raises(InvalidConfiguration, match="stream"):
         await process.count_lines("both")
+
+
+async def test_a_refused_restart_is_told_to_people_and_subscribers(manager, capsys):
+    """Its result is only False."""
+    refused = []
+    manager.subscribe(refused.append, events.RestartRefused)
+    manager.print_events(sys.stdout)
+    process = await manager.start("child", programs.runs())
+    assert await process.restart() is False
+    assert await manager.restart_process("child") is False
+    assert [event.reason for event in refused] == [process.restart_refusal] * 2
+    assert refused[0].pid == process.pid
+    assert (
+        "child: WARNING: Restart refused: it is running; stop it"
+        in capsys.readouterr().out
+    )
 
 
 async def test_the_reason_why_a_restart_is_refused_can_be_asked_for(logger):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtalk_async import events
+from realtalk_async.events.base import get_actor
 from realtalk_async.supervision.reports.report import (
     find_last_words,
     format_traceback,
@@ -61,6 +62,15 @@ def restart_failed(
     """Return the event that the restart after incarnation *number* did not succeed."""
     return events.RestartFailed(
         process=name, incarnation=number, actor=actor, reason=str(why)
+    )
+
+
+def restart_refused(
+    name: str, number: int, pid: int | None, why: str
+) -> events.RestartRefused:
+    """Return the event that a request for a restart changed nothing."""
+    return events.RestartRefused(
+        process=name, incarnation=number, actor=get_actor(), pid=pid, reason=why
     )
 
 
