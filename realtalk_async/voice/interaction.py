@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, overload
 
 from realtalk_async import arguments
@@ -20,7 +19,12 @@ from realtalk_async.voice.protocol.messages import ROLES
 from realtalk_async.voice.protocol.requests.app_event import check_event
 from realtalk_async.voice.protocol.requests.images import DETAILS
 from realtalk_async.voice.requests.image_file import check_image, load_image
-from realtalk_async.voice.requests.response_request import ResponseRequest
+from realtalk_async.voice.requests.response_request import (
+    ResponseRequest,
+    note_request,
+    request_of_task,
+)
+from realtalk_async.voice.requests.threads import callable_from_threads
 from realtalk_async.voice.tools import is_in_tool
 
 if TYPE_CHECKING:
@@ -30,14 +34,8 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.messages import Role
     from realtalk_async.voice.protocol.requests.images import Detail, Image
-    from realtalk_async.voice.protocol.responses import Request, Responses
+    from realtalk_async.voice.protocol.responses import Request
     from realtalk_async.voice.requests.image_file import ImageSource
-
-
-_own_request: ContextVar[tuple[Responses | None, Request | None]] = ContextVar(
-    "_own_request", default=(None, None)
-)
-"""The last request of a task, and the session to which it belongs."""
 
 
 class Interaction(Inspection):
@@ -47,6 +45,11 @@ class Interaction(Inspection):
     """The microphone; None for a session without one."""
     _loop: asyncio.AbstractEventLoop | None = None
     """The event loop in which the session runs."""
+
+    @property
+    def home_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which the session runs; None before the start."""
+        return self._loop
 
     @overload
     def send_text(
@@ -63,6 +66,7 @@ class Interaction(Inspection):
         role: Role = "user",
         trigger_response: bool = False,  # noqa: FBT001, FBT002
     ) -> ResponseRequest | None: ...
+    @callable_from_threads
     def send_text(
         self,
         text: str,
@@ -172,25 +176,11 @@ class Interaction(Inspection):
             image=image,
         )
         if request is not None:
-            self._note_request()
+            note_request(self._session.responses)
         self._connection.update()
         if request is None:
             return None
         return ResponseRequest(request, self._wait_for_request)
-
-    def _note_request(self) -> None:
-        """Note the last request as that of the calling task."""
-        responses = self._session.responses
-        _own_request.set((responses, responses.latest))
-
-    def _request_of_task(self) -> Request | None:
-        """Return the last request of the calling task, until it has the outcome."""
-        responses, request = _own_request.get()
-        if responses is not self._session.responses or request is None:
-            return None
-        latest = self._session.responses.latest
-        is_old = request.outcome is not None and latest is not None
-        return None if is_old or request.is_handed_out else request
 
     def set_status_message(self, text: str) -> None:
         """
@@ -282,6 +272,7 @@ class Interaction(Inspection):
         self._connection.update()
         return event_id
 
+    @callable_from_threads
     def interrupt(self) -> None:
         """
         Interrupt the response under way, as the user's voice does.
@@ -306,6 +297,7 @@ class Interaction(Inspection):
         """Whether the service gets silence instead of the microphone."""
         return self._session.microphone.filter.muted
 
+    @callable_from_threads
     def start_talking(self) -> None:
         """
         Start a turn of push-to-talk: interrupt the response, and send the microphone.
@@ -325,6 +317,7 @@ class Interaction(Inspection):
             self._session.start_turn(time.monotonic())
             self._connection.update()
 
+    @callable_from_threads
     def stop_talking(self, *, discard: bool = False) -> bool:
         """
         End the turn of push-to-talk, and ask for a response to it.
@@ -348,7 +341,7 @@ class Interaction(Inspection):
             return False
         follows = self._session.end_turn(time.monotonic(), discard=discard)
         if not discard:
-            self._note_request()
+            note_request(self._session.responses)
         self._connection.update()
         return follows
 
@@ -405,7 +398,7 @@ class Interaction(Inspection):
 
         def find() -> Outcome | None:
             nonlocal request
-            request = request or self._request_of_task() or responses.latest
+            request = request or request_of_task(responses) or responses.latest
             return request.outcome if request else responses.first_answer(first)
 
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import anyio
 import pytest
@@ -217,6 +218,23 @@ async def test_filler_words_that_a_tool_awaits_call_no_tools(peer, make):
         with anyio.fail_after(TIMEOUT):
             outcome = await stream.send_text(WEATHER, trigger_response=True)
     assert [result.output for result in finished] == ["sunny, completed"]
+    assert "sunny" in outcome.text
+
+
+async def test_a_function_in_a_thread_says_filler_words_too(peer, make):
+    def get_weather(city: str) -> str:
+        """Tell the weather."""
+        filler = stream.send_text("Two plus two?", trigger_response=True)
+        while filler.outcome is None:
+            time.sleep(0.005)
+        return f"sunny, {filler.outcome.text}"
+
+    stream = make(get_weather)
+    finished = results(stream)
+    async with stream:
+        with anyio.fail_after(TIMEOUT):
+            outcome = await stream.send_text(WEATHER, trigger_response=True)
+    assert [result.output for result in finished] == ["sunny, Two plus two is four."]
     assert "sunny" in outcome.text
 
 

@@ -113,6 +113,6 @@ class ToolLimitReached(VoiceEvent):
 
     def __str__(self) -> str:
         return (
-            f"{self.name} not called: {self.limit} times in a row the service called "
-            f"tools and did not answer"
+            f"{self.name} not called: no more than {self.limit} responses in a row may "
+            f"call tools without an answer"
         )

@@ -158,9 +158,8 @@ class Outbox:
         if self._tool_steps <= self._max_tool_steps:
             self._calls[event.call_id] = call
             return True
-        error = (
-            f"error: {self._max_tool_steps} calls in a row; answer without tools now"
-        )
+        limit = f"no more than {self._max_tool_steps} responses in a row may call tools"
+        error = f"error: {limit}: answer now, without tools"
         is_first = self._tool_steps == self._max_tool_steps + 1
         self._results.append(_Result(call, error, wants_response=is_first))
         self._publish(ToolLimitReached(event.call_id, event.name, self._max_tool_steps))

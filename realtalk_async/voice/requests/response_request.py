@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from realtalk_async.voice.events import Outcome
-    from realtalk_async.voice.protocol.responses import Request
+    from realtalk_async.voice.protocol.responses import Request, Responses
 
 
 class ResponseRequest:
@@ -60,3 +61,23 @@ class ResponseRequest:
     def __repr__(self) -> str:
         state = self._request.outcome or self._request.state.value
         return f"<ResponseRequest {state}>"
+
+
+_last_request: ContextVar[tuple[Responses | None, Request | None]] = ContextVar(
+    "_last_request", default=(None, None)
+)
+"""The last request of a task, and the session to which it belongs."""
+
+
+def note_request(responses: Responses) -> None:
+    """Note the last request of a session as that of the calling task."""
+    _last_request.set((responses, responses.latest))
+
+
+def request_of_task(responses: Responses) -> Request | None:
+    """Return the last request of the calling task, until it has the outcome."""
+    owner, request = _last_request.get()
+    if owner is not responses or request is None:
+        return None
+    is_old = request.outcome is not None and responses.latest is not None
+    return None if is_old or request.is_handed_out else request

@@ -1344,7 +1344,8 @@ def test_calls_in_a_row_without_an_answer_are_bounded():
     loop(harness, 3)
     assert harness.tools == ["c1", "c2"]
     assert harness.sent[-2]["item"]["output"] == (
-        "error: 2 calls in a row; answer without tools now"
+        "error: no more than 2 responses in a row may call tools: answer now, without "
+        "tools"
     )
     assert harness.sent[-1]["response"] == {"tool_choice": "none"}
     assert events.ToolLimitReached("c3", "look", 2) in harness.published

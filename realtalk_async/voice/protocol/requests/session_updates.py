@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.turns import Turn
 
 
+_MAX_LOSSES = 3  # of the connection while a change is under way
+
+
 @dataclass(slots=True, eq=False)
 class SessionChange:
     """A change of the session."""
@@ -39,6 +42,8 @@ class SessionChange:
     """The part of the ``session`` object that changes."""
     sent_at: float | None = None
     """When the service got it; ``None`` while it waits for a connection."""
+    losses: int = 0
+    """How often the connection was lost while it was under way."""
     is_over: bool = False
     """Whether it applies, or never will."""
     error: RealtalkError | None = None
@@ -152,12 +157,17 @@ class SessionUpdates:
         return True
 
     def connection_lost(self) -> None:
-        """Queue the changes again that were under way."""
+        """Queue the changes again that were under way, unless they seem to break it."""
         changes = [change for change in self._sent.values() if change is not None]
-        self._waiting.extendleft(reversed(changes))
         self._sent.clear()
-        for change in changes:
-            change.sent_at = None
+        for change in reversed(changes):
+            change.sent_at, change.losses = None, change.losses + 1
+            if change.losses < _MAX_LOSSES:
+                self._waiting.appendleft(change)
+            else:
+                why = f"the connection broke {_MAX_LOSSES} times after it was sent"
+                error = RequestRefused("connection_lost", why, "session.update")
+                self._end(change, error)
 
     def deadline(self, *, confirms: bool) -> float | None:
         """

@@ -134,3 +134,14 @@ def test_a_withdrawn_change_is_not_sent(updates, queue):
     updates.send_waiting(now=1)
     assert sent(queue) == []
     updates.withdraw(change)
+
+
+def test_a_change_that_breaks_each_connection_is_given_up(updates):
+    change = updates.add(SLOW)
+    for _ in range(3):
+        assert not change.is_over
+        updates.connection_opened()
+        updates.send_waiting(now=1)
+        updates.connection_lost()
+    assert isinstance(change.error, RequestRefused)
+    assert "the connection broke 3 times after it was sent" in str(change.error)
