@@ -103,6 +103,27 @@ def test_a_server_with_the_lifespan_ends_when_its_child_is_lost(tmp_path, worker
     assert "Shutting down: worker-" in (tmp_path / "app.log").read_text()
 
 
+def test_an_app_that_sigterm_stops_tells_its_history_after_the_block(tmp_path):
+    example = str(ROOT / "examples" / "until_sigterm.py")
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", example],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as app:
+        assert app.stderr is not None
+        while "died" not in app.stderr.readline():
+            pass
+        app.send_signal(signal.SIGTERM)
+        output, errors = app.communicate(timeout=120)
+    assert app.returncode == 0, errors
+    assert "flaky, incarnation 1: exit status 3" in output
+    assert "stderr" in output
+    assert output.endswith("working\n")
+    assert "Traceback" not in errors
+
+
 def test_the_pytest_harness_passes(tmp_path):
     """The project has no other files and uses pytest-asyncio in strict mode."""
     shutil.copy(ROOT / "examples" / "test_harness.py", tmp_path)

@@ -28,9 +28,9 @@ from realtalk_async.supervision.policy.restart import (
     RestartPolicy,
     StayDown,
 )
+from realtalk_async.supervision.reports.failures import describe_error, format_failure
 from realtalk_async.supervision.reports.report import (
     ProcessHistory,
-    format_failure,
 )
 from realtalk_async.supervision.reports.status import ProcessStatus, State
 from realtalk_async.supervision.supervised import Supervised
@@ -184,7 +184,7 @@ class TaskLifecycle(Lifecycle):
         if work.cancelled():
             return Cause.FAILED, "it was cancelled"
         if self.error is not None:
-            return Cause.FAILED, f"{type(self.error).__name__}: {self.error}"
+            return Cause.FAILED, describe_error(self.error)
         return Cause.FINISHED, "it returned"
 
     def _stay_down(self) -> StayDown:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.events.base import get_actor
+from realtalk_async.supervision.reports.failures import format_traceback
 from realtalk_async.supervision.reports.report import (
     find_last_words,
-    format_traceback,
     recognise,
 )
 

@@ -11,10 +11,10 @@ from realtalk_async.supervision.kernel.exit_status import ExitStatus, describe_e
 from realtalk_async.supervision.kernel.leaks import IncarnationResources
 from realtalk_async.supervision.output.lines import OutputLines
 from realtalk_async.supervision.policy.restart import classify
+from realtalk_async.supervision.reports.failures import format_traceback
 from realtalk_async.supervision.reports.kept_history import Earlier, shorten
 from realtalk_async.supervision.reports.report import (
     IncarnationReport,
-    format_traceback,
     recognise,
 )
 from realtalk_async.supervision.reports.status import NOT_FAILED, CaptureEnd

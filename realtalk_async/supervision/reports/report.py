@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from realtalk_async import arguments
 from realtalk_async.events import Cause
-from realtalk_async.exceptions import StreamError
 from realtalk_async.supervision.output.lines import OutputLines, interleave
 from realtalk_async.supervision.reports.kept_history import NONE_EARLIER, Earlier
 from realtalk_async.supervision.reports.status import (
@@ -73,10 +70,6 @@ SIGNS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "the user may not do this: check groups and file modes",
     ),
 )
-
-
-NETWORK_ERRORS = (ConnectionError, socket.gaierror)
-"""Errors that come from the other side, and are told in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,27 +215,6 @@ class IncarnationReport:
 def check_most_lines(most_lines: int | None) -> None:
     """Check the number of lines that a report ready for JSON may have."""
     arguments.integer("most_lines", most_lines, minimum=0, optional=True)
-
-
-def format_failure(error: BaseException) -> str:
-    """
-    Return the text of an error of the app's own task.
-
-    An error of the network is one line, because its message says it all: the traceback
-    shows code of libraries. Any other error has its traceback.
-    """
-    is_reported = isinstance(error, StreamError) or (
-        # By the system, which gives a number; the app's own code may raise one without.
-        isinstance(error, NETWORK_ERRORS) and error.errno is not None
-    )
-    if is_reported:
-        return "".join(traceback.format_exception_only(error))
-    return format_traceback(error)
-
-
-def format_traceback(error: BaseException) -> str:
-    """Return the traceback of an error as Python prints it."""
-    return "".join(traceback.format_exception(error))
 
 
 def _newest(lines: OutputLines, most: int | None) -> list[dict[str, object]]:
