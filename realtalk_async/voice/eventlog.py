@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args, overload
 import orjson
 
 from realtalk_async import arguments
+from realtalk_async.voice.protocol.requests.json_value import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,6 +119,8 @@ class EventLog(Sequence[LoggedEvent]):
         self._runs.clear()
         if kind.startswith("conversation.item."):
             data = _without_media(data)
+        elif kind.startswith("session."):
+            data = cast("Mapping[str, object]", without_secrets(data))
         self._events.append(LoggedEvent(at, direction, kind, data))
 
     def _record_audio(

@@ -19,6 +19,7 @@ from realtalk_async.exceptions import (
 from realtalk_async.logs import Logger
 from realtalk_async.offline import Peer
 from realtalk_async.voice import ServiceError, SessionUpdated, Status, Stream
+from realtalk_async.voice.protocol.requests.json_value import without_secrets
 
 TIMEOUT = 240  # seconds: the machine may be busy
 PCM = {"type": "audio/pcm", "rate": 24000}
@@ -178,12 +179,34 @@ async def test_the_peer_gets_every_field_of_the_official_session(peer, make):
             (created,) = stream.eventlog.find("^session.updated$")
         got = updates(peer)[-1]
         RealtimeSessionCreateRequest.model_validate(got)
+        assert got["tools"][1:] == SESSION["tools"]
         assert got["tools"][0]["name"] == "look"
         for shown in got, created.data["session"]:
-            assert shown["tools"][1:] == SESSION["tools"]
+            tools = shown["tools"][1:]
+            assert without_secrets(tools) == without_secrets(SESSION["tools"])
             assert includes(
                 {**shown, "tools": SESSION["tools"]}, {**SESSION, "audio": audio}
             )
+
+
+async def test_the_secrets_of_a_tool_are_in_no_log(make):
+    mcp = {"type": "mcp", "server_label": "maps", "server_url": "https://maps.example"}
+    secrets = {"authorization": "secret-1", "headers": {"X-Key": "secret-2"}}
+    options = {"tools": [{**mcp, **secrets}]}
+    async with make(session=options) as stream:
+        seen: list[object] = []
+        stream.subscribe(seen.append)
+        with anyio.fail_after(TIMEOUT):
+            await stream.update_session(options)
+        shown = f"{seen}{[event.data for event in stream.eventlog]}"
+        assert "maps.example" in shown
+        assert "secret-" not in shown
+        assert "secret-" not in stream.logger.path.read_text()
+    bad = {"tools": [{**mcp, "authorization": b"secret-3"}]}
+    with pytest.raises(InvalidConfiguration) as caught:
+        make(session=bad)
+    assert str(caught.value).startswith("session.tools[0].authorization must be")
+    assert "secret-" not in str(caught.value)
 
 
 async def test_a_change_is_kept_over_reconnects(peer, make):

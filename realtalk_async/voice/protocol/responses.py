@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from realtalk_async.voice.events import Outcome, Status
+from realtalk_async.voice.protocol.messages import RESPONSE_ACTIVE
 from realtalk_async.voice.protocol.playback import Part
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Request:
     """How the response ended that belongs to the request."""
     may_call_tools: bool = True
     """Whether the response may call tools; not if a tool asks for it, and waits."""
+    refused_at: float | None = None
+    """When it was first refused because of a response that is unknown here."""
     item_id: str = ""
     """The message that was sent with the request; empty if there is none."""
     is_handed_out: bool = False
@@ -154,13 +157,14 @@ class Responses:
         self.sent_at = now
         _set_state(self._sent, RequestState.SENT)
 
-    def request_refused(self, now: float) -> None:
+    def request_refused(self, now: float) -> Outcome | None:
         """
         Note that the service refused a request because another response is active.
 
         That response may be unknown here: not announced yet, or given up. So the
         request is repeated when a response ends, and after half a second at the
-        latest.
+        latest. If the service refuses it for as long as a response may stall, and no
+        response starts meanwhile, it ends as failed, with the returned outcome.
         """
         self._refused += self._sent
         for response in self:  # it took the request for its own
@@ -169,6 +173,20 @@ class Responses:
         self._sent, self.sent_at = [], None
         self._repeat_at = now + _PAUSE
         _set_state(self._refused, RequestState.QUEUED)
+        for request in self._refused:
+            request.refused_at = (
+                now if request.refused_at is None else request.refused_at
+            )
+        return self._end_blocked(now)
+
+    def _end_blocked(self, now: float) -> Outcome | None:
+        since = [r.refused_at for r in self._refused if r.refused_at is not None]
+        if not since or now - min(since) < self._stall_after:
+            return None
+        blocked, self._refused = self._refused, []
+        reason = f"{RESPONSE_ACTIVE}: refused for {self._stall_after:g} s"
+        outcome = Outcome("", Status.FAILED, "", reason, now, None, now)
+        return self._note(outcome, blocked)
 
     @property
     def may_call_tools(self) -> bool:
@@ -241,6 +259,8 @@ class Responses:
             requests = [*requests, *self._after_tools]
             self._after_tools = []
         _set_state(requests, RequestState.ACTIVE)
+        for request in self._refused:
+            request.refused_at = None
         response = Response(response_id, now, now, requests)
         if self._cancel_next:
             self._cancel_next = False

@@ -1019,6 +1019,25 @@ def test_a_request_that_was_sent_is_lost_with_its_connection_and_a_queued_one_is
     assert two.outcome.response_id == "r1"
 
 
+def test_a_request_that_is_refused_again_and_again_ends_as_failed():
+    """The service knows of a response that never ends."""
+    harness = Harness(stall_after=5.0).connect()
+    request = harness.say()
+    error = {"code": messages.RESPONSE_ACTIVE, "message": "Active."}
+    for _ in range(20):
+        asked = harness.sent[-1]
+        assert asked["type"] == "response.create"
+        harness.event("error", error={**error, "event_id": asked["event_id"]})
+        if request.outcome is not None:
+            break
+        harness.now = harness.session.deadline
+        harness.tick(harness.now)
+    assert request.outcome.status is Status.FAILED
+    assert request.outcome.reason == f"{messages.RESPONSE_ACTIVE}: refused for 5 s"
+    assert harness.published[-1] == events.ResponseFinished(request.outcome)
+    assert not harness.session.responses.must_repeat
+
+
 def test_a_request_whose_response_calls_a_tool_has_the_outcome_of_the_next_response():
     harness = Harness().connect()
     request = harness.say()

@@ -12,6 +12,11 @@ from realtalk_async.exceptions import InvalidConfiguration
 MAX_DEPTH = 64
 """Levels of nested objects and lists; a value that contains itself has more."""
 
+SECRETS = ("authorization", "headers")
+"""Keys of the service's tools whose values no message and no log may show."""
+
+HIDDEN = "<hidden>"
+
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -58,7 +63,21 @@ def _value(path: str, value: object, depth: int) -> object:
         items = cast("list[object]", value)
         _check_depth(path, depth + 1)
         return [_value(f"{path}[{n}]", item, depth + 1) for n, item in enumerate(items)]
-    raise arguments.refused(path, "a value that JSON can hold", value)
+    allowed = "a value that JSON can hold"
+    if any(key in path.split(".") for key in SECRETS):
+        kind = type(value).__name__
+        raise InvalidConfiguration(f"{path} must be {allowed}, not a {kind}")
+    raise arguments.refused(path, allowed, value)
+
+
+def without_secrets(value: object) -> object:
+    """Return *value* with `HIDDEN` in place of each value of one of `SECRETS`."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, object]", value).items()
+        return {k: HIDDEN if k in SECRETS else without_secrets(v) for k, v in items}
+    if isinstance(value, list):
+        return [without_secrets(each) for each in cast("list[object]", value)]
+    return value
 
 
 def _check_depth(path: str, depth: int) -> None:

@@ -79,7 +79,9 @@ class ServiceErrors:
     def _end_refused(self, about: Sent, code: str, message: str, now: float) -> None:
         """End what the refused message asked for."""
         if code == messages.RESPONSE_ACTIVE and about.type in ("response.create", ""):
-            self._responses.request_refused(now)
+            outcome = self._responses.request_refused(now)
+            if outcome is not None:
+                self._publish(events.ResponseFinished(outcome))
         elif about.type == "response.create":
             self._response_events.request_failed(f"{code}: {message}", now)
         elif about.type == "conversation.item.create":

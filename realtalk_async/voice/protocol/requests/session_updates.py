@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from realtalk_async.exceptions import RequestRefused, WaitExpired
 from realtalk_async.voice.events import ProtocolProblem, SessionUpdated
+from realtalk_async.voice.protocol.requests.json_value import without_secrets
 from realtalk_async.voice.protocol.requests.session_config import (
     session_change,
     session_update,
@@ -135,7 +136,8 @@ class SessionUpdates:
     def _keep(self, change: SessionChange, now: float) -> None:
         change.is_over = True
         self.configure(self.config.changed(change.options), now)
-        self._publish(SessionUpdated(change.options))
+        told = cast("Mapping[str, object]", without_secrets(change.options))
+        self._publish(SessionUpdated(told))
 
     def refused(self, event_id: str, param: str, code: str, message: str) -> bool:
         """
