@@ -59,6 +59,7 @@ REALTIME = {
     "voice/audio/test_real_devices",
     "voice/test_fault_phases",
     "voice/test_interaction",
+    "voice/test_interruptions",
     "voice/test_stream",
 }
 

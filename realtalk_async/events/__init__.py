@@ -25,6 +25,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     guard.lost process: text, incarnation: integer, reason: text, replaced: boolean
     incident.occurred process: text, incarnation: integer, incident: text,
         processes: list of texts, reason: text, seconds: number, given_up: list of texts
+    interruption.pending speech_ms: number, dbfs: number
     manager.degraded process: text, incarnation: integer, incident: text,
         incident_size: integer, reason: text
     manager.shutdown process: text, incarnation: integer, reason: text
@@ -75,6 +76,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     service.malformed_message reason: text
     service.unknown_event_sent type: text, data: object
     session.updated options: object
+    speech.ignored speech_ms: number, dbfs: number, reason: text
     speech.started item_id: text
     speech.stopped item_id: text
     task.failed process: text, incarnation: integer, incident: text,

@@ -33,6 +33,7 @@ from realtalk_async.voice.events import (
     DeviceProblem,
     EventsMissed,
     Interrupted,
+    InterruptionPending,
     MicrophoneProblem,
     Outcome,
     PlaybackCleared,
@@ -45,6 +46,7 @@ from realtalk_async.voice.events import (
     ServiceError,
     SessionUpdated,
     SoundProblem,
+    SpeechIgnored,
     SpeechStarted,
     SpeechStopped,
     Status,
@@ -60,6 +62,7 @@ from realtalk_async.voice.events import (
 from realtalk_async.voice.inspection import Summary
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol.conversation import Entry
+from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
 from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
 from realtalk_async.voice.requests.response_request import ResponseRequest
 from realtalk_async.voice.stream import Stream
@@ -78,7 +81,9 @@ __all__ = [
     "EventFeed",
     "EventLog",
     "EventsMissed",
+    "InterruptWhen",
     "Interrupted",
+    "InterruptionPending",
     "LoggedEvent",
     "Machine",
     "Metrics",
@@ -97,6 +102,7 @@ __all__ = [
     "ServiceError",
     "SessionUpdated",
     "SoundProblem",
+    "SpeechIgnored",
     "SpeechStarted",
     "SpeechStopped",
     "Status",

@@ -199,6 +199,11 @@ class Connection:
         self.session.tool_finished(result, time.monotonic())
         self.update()
 
+    def interruption_decided(self, *, interrupts: bool) -> None:
+        """Interrupt the response, or let the speech go unanswered."""
+        self.session.interruption_decided(time.monotonic(), interrupts=interrupts)
+        self.update()
+
     def end(self, reason: str) -> None:
         """End the session: nothing is sent or played any more."""
         self.session.end(reason, time.monotonic())
@@ -209,7 +214,9 @@ class Connection:
     def push_audio(self, pcm: bytes) -> None:
         """Take audio from the recorder, in any size."""
         self.session.push_audio(pcm, time.monotonic())
-        if self.session.has_message:
+        if self.session.has_event:
+            self.update()  # the user interrupted
+        elif self.session.has_message:
             self._has_message.set()
 
     def audio_due(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Self, cast, get_args
+from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.waiting import to_the_end
@@ -34,6 +34,8 @@ from realtalk_async.voice.endpoint import (
 from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.events import ToolCalled, ToolFinished, ToolsInterrupted
 from realtalk_async.voice.interaction import Interaction
+from realtalk_async.voice.interruptions import InterruptionDecider
+from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
 from realtalk_async.voice.protocol.microphone import InputFilter
 from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS
 from realtalk_async.voice.protocol.requests.session_config import (
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio.devices import Device
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.inspection import Summary
+    from realtalk_async.voice.protocol.hearing.barge_in import Decide
     from realtalk_async.voice.supervisor import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
 
@@ -116,7 +119,11 @@ class Stream(Interaction):
             service then gets audio only during `push_to_talk`.
         half_duplex: Whether the service gets silence while a response is audible. For a
             loudspeaker in the room without echo cancellation; the user cannot interrupt
-            a response then.
+            a response then. ``"auto"``: from when the responses keep interrupting
+            themselves by their echo.
+        interrupt_when: Which speech interrupts a response, by its length and level; or
+            the function that decides, see `InterruptWhen`. By default the service
+            decides, for every speech that it notices.
         transcription: The model that transcribes the user's speech, or ``None``.
         audio_format: ``"audio/pcm"``, or telephone sound: ``"audio/pcmu"`` (G.711 µ-law) or
             ``"audio/pcma"`` (A-law), 8 bytes a millisecond. The service sends and gets
@@ -173,7 +180,8 @@ class Stream(Interaction):
         turn_detection: ServerVad | SemanticVad | None = SERVER_VAD,
         transcription: str | None = DEFAULT_TRANSCRIPTION,
         audio_format: AudioFormat = "audio/pcm",
-        half_duplex: bool = False,
+        half_duplex: bool | Literal["auto"] = False,
+        interrupt_when: InterruptWhen | Decide | None = None,
         standby: bool = False,
         prebuffer_ms: float = 0,
         record: str | os.PathLike[str] | None = None,
@@ -198,7 +206,9 @@ class Stream(Interaction):
         )
         arguments.one_line("transcription", transcription, optional=True)
         arguments.choice("audio_format", audio_format, get_args(AudioFormat))
-        arguments.flag("half_duplex", half_duplex)
+        if half_duplex != "auto":
+            arguments.flag("half_duplex", half_duplex)
+        when = _interrupt_when(interrupt_when)
         arguments.flag("standby", standby)
         arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
         arguments.path("record", record, optional=True)
@@ -222,21 +232,28 @@ class Stream(Interaction):
         protocol = Session(
             config,
             input_filter=InputFilter(
-                push_to_talk=config.detection is None, half_duplex=half_duplex
+                push_to_talk=config.detection is None, half_duplex=half_duplex is True
             ),
             has_speaker=speaker is not None,
             prebuffer_ms=prebuffer_ms,
             stall_after=stall_after,
             max_tool_steps=max_tool_steps,
+            interrupt_when=when,
         )
         bus = SessionEventBus(logger)
         connection = Connection(protocol, bus)
+        hearing = Hearing(
+            kind_of(microphone),
+            protocol.microphone.filter,
+            bus.publish,
+            may_gate=half_duplex == "auto",
+        )
         manager = process_manager or ProcessManager(logger)
         supervisor = SessionSupervisor(
             connection,
             TimelineRecorder(),
             self._toolbox,
-            Hearing(kind_of(microphone), protocol.microphone.filter, bus.publish),
+            hearing,
             logger,
             manager,
             owns_logger=owns_logger,
@@ -245,6 +262,9 @@ class Stream(Interaction):
         super().__init__(connection, logger, manager, supervisor)
         tool_events = ToolCalled, ToolsInterrupted, ToolFinished
         self._bus.subscribe(self._on_tool_event, *tool_events)
+        self._bus.subscribe(hearing.on_event)
+        self._decider = InterruptionDecider(when, connection, logger)
+        self._bus.subscribe(self._decider.on_event)
         self._url = url
         self._api_key = api_key
         self._microphone = microphone
@@ -384,7 +404,10 @@ class Stream(Interaction):
             if task_status is not None:
                 task_status.started(self)
 
-        await supervisor.run(endpoint, recorder, player, when_ready)
+        try:
+            await supervisor.run(endpoint, recorder, player, when_ready)
+        finally:
+            await self._decider.aclose()
         return self.summary()
 
     def _find_endpoint(
@@ -450,3 +473,11 @@ class Stream(Interaction):
                 self._ending = asyncio.create_task(end, name="realtalk-async ends")
             case _:
                 pass
+
+
+def _interrupt_when(value: InterruptWhen | Decide | None) -> InterruptWhen | None:
+    if value is None or isinstance(value, InterruptWhen):
+        return value
+    allowed = "InterruptWhen(…), a function"
+    arguments.like("interrupt_when", value, allowed, "__call__", optional=True)
+    return InterruptWhen(decide=value)

@@ -10,7 +10,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from realtalk_async.voice.events import MicrophoneProblem, SoundProblem
+from realtalk_async.voice.events import (
+    MicrophoneProblem,
+    SoundProblem,
+    SpeechStarted,
+)
 from realtalk_async.voice.protocol.hearing.echo import EchoDetector
 from realtalk_async.voice.protocol.hearing.faults import (
     SILENT_SECONDS,
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from realtalk_async.voice.audio.devices import Kind
+    from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.microphone import InputFilter
 
 _ADVICE = {
@@ -41,6 +46,9 @@ _ADVICE = {
     ),
     SoundProblem.WRONG_RATE: "the audio must be 24 kHz mono of 16 bits, or audio_format=…",
     SoundProblem.CLIPPED: "lower the input level in the system's sound settings",
+    SoundProblem.INTERRUPTS_ITSELF: (
+        "use a headset, the system's echo cancellation, or half_duplex=True"
+    ),
     SoundProblem.ECHO: (
         "use a headset, the system's echo cancellation, or half_duplex=True"
     ),
@@ -59,6 +67,8 @@ class Hearing:
             calls of a telephone, are digital silence that is no fault.
         input_filter: Tells whether the microphone is heard at all.
         publish: Called with each problem.
+        may_gate: Whether the service is to get silence during responses once these
+            interrupt themselves.
     """
 
     def __init__(
@@ -66,10 +76,13 @@ class Hearing:
         kind: Kind,
         input_filter: InputFilter,
         publish: Callable[[MicrophoneProblem], object],
+        *,
+        may_gate: bool = False,
     ) -> None:
         self._kind = kind
         self._filter = input_filter
         self._publish = publish
+        self._may_gate = may_gate
         self._microphone, self._speaker = Framer(), Framer()
         self._microphone_level, self._speaker_level = LevelMeter(), LevelMeter()
         self._silence, self._clipping = DigitalSilence(), Clipping()
@@ -122,15 +135,22 @@ class Hearing:
         if self._echo.recorded(frame, at) and not self._filter.half_duplex:
             self.tell(SoundProblem.ECHO, "it hears what the speaker plays")
 
+    def on_event(self, event: VoiceEvent) -> None:
+        """Note an interruption: the echo of the response may be what interrupts it."""
+        if not isinstance(event, SpeechStarted) or self._filter.half_duplex:
+            return
+        if not self._echo.speech_started(time.monotonic()):
+            return
+        reason = "the assistant keeps interrupting itself: it hears its own echo"
+        if self._may_gate:
+            reason += "; the service gets silence during responses from now on"
+            self._filter.half_duplex = True
+        self.tell(SoundProblem.INTERRUPTS_ITSELF, reason)
+
     @property
     def _is_silence_odd(self) -> bool:
         from_device = self._kind in ("device", "command")
         return from_device or not self._silence.has_heard
-
-    @property
-    def hears_echo(self) -> bool:
-        """Whether the newest sound of the microphone has an echo of the speaker."""
-        return self._echo.is_heard
 
     def tell(self, problem: SoundProblem, reason: str) -> None:
         """Publish a problem, once in the session."""

@@ -42,6 +42,8 @@ from realtalk_async.voice.events.responses import (
     ResponseText,
 )
 from realtalk_async.voice.events.speech import (
+    InterruptionPending,
+    SpeechIgnored,
     SpeechStarted,
     SpeechStopped,
     TranscriptionFailed,
@@ -65,6 +67,7 @@ __all__ = [
     "DeviceProblem",
     "EventsMissed",
     "Interrupted",
+    "InterruptionPending",
     "MicrophoneProblem",
     "Outcome",
     "PlaybackCleared",
@@ -77,6 +80,7 @@ __all__ = [
     "ServiceError",
     "SessionUpdated",
     "SoundProblem",
+    "SpeechIgnored",
     "SpeechStarted",
     "SpeechStopped",
     "Status",

@@ -57,6 +57,7 @@ class SoundProblem(enum.StrEnum):
     WRONG_RATE = "wrong rate"
     CLIPPED = "clipped"
     ECHO = "echo of the speaker"
+    INTERRUPTS_ITSELF = "the assistant interrupts itself"
 
 
 @dataclass(frozen=True, slots=True)

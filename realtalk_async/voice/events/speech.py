@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.voice.events.base import SESSION, VoiceEvent, info, warning
+from realtalk_async.voice.events.base import (
+    SESSION,
+    NotLogged,
+    VoiceEvent,
+    info,
+    warning,
+)
 
 if TYPE_CHECKING:
     from realtalk_async.events.base import EventLogEntry
@@ -37,6 +43,41 @@ class SpeechStopped(VoiceEvent):
 
     def __str__(self) -> str:
         return "speech stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionPending(NotLogged, VoiceEvent):
+    """Speech is long and loud enough to interrupt; a function of the app decides."""
+
+    kind = "interruption.pending"
+    speech_ms: float
+    """Milliseconds of speech so far."""
+    dbfs: float
+    """Its level in dB below full scale."""
+
+    def __str__(self) -> str:
+        return (
+            f"speech of {self.speech_ms:.0f} ms at {self.dbfs:.0f} dBFS may interrupt"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechIgnored(VoiceEvent):
+    """Speech during a response did not interrupt it, and is not answered."""
+
+    kind = "speech.ignored"
+    speech_ms: float
+    """Milliseconds of speech that were loud enough."""
+    dbfs: float
+    """Their level in dB below full scale."""
+    reason: str
+
+    def log_entry(self) -> EventLogEntry:
+        context = {"ms": round(self.speech_ms), "dbfs": round(self.dbfs)}
+        return info(SESSION, "Speech ignored", reason=self.reason, **context)
+
+    def __str__(self) -> str:
+        return f"speech of {self.speech_ms:.0f} ms ignored: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

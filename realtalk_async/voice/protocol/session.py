@@ -29,14 +29,14 @@ from realtalk_async.voice.protocol.conversation import (
 from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
 from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS, Outbox
-from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
-from realtalk_async.voice.protocol.playback import Cut, Part, Playback
+from realtalk_async.voice.protocol.playback import Part, Playback
+from realtalk_async.voice.protocol.requests.interruption import Interruption
 from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
 from realtalk_async.voice.protocol.requests.push_to_talk import PushToTalk
 from realtalk_async.voice.protocol.requests.service_errors import ServiceErrors
 from realtalk_async.voice.protocol.requests.session_updates import SessionUpdates
 from realtalk_async.voice.protocol.response_events import ResponseEvents
-from realtalk_async.voice.protocol.responses import Responses, ResponseState
+from realtalk_async.voice.protocol.responses import Responses
 from realtalk_async.voice.protocol.sound_tap import SoundTap
 from realtalk_async.voice.protocol.turns import Turn, TurnState
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from realtalk_async.voice.events import ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
     from realtalk_async.voice.protocol.messages import (
         Message,
         Role,
@@ -89,7 +90,11 @@ class Session:
         cancel_grace: float = 3.0,
         setup_grace: float = 5.0,
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
+        interrupt_when: InterruptWhen | None = None,
     ) -> None:
+        responds = config.responds
+        if interrupt_when is not None:
+            config = config.without_service_turns()
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
         self._encoder = g711.Encoder(config.audio_format)
@@ -137,6 +142,11 @@ class Session:
             self._response_events,
             self.conversation,
             publish,
+        )
+        self.interruption = Interruption(
+            *(self.playback, self.responses, self.conversation, self._outbox),
+            *(self._turn, send, publish, interrupt_when),
+            responds=responds,
         )
         self._push_to_talk = PushToTalk(
             self._turn,
@@ -198,6 +208,11 @@ class Session:
             self._push_to_talk.commit(now)
             self._send_queued(now)
         return self._messages.pop()
+
+    @property
+    def has_event(self) -> bool:
+        """Whether `events_received` has an event."""
+        return bool(self._events)
 
     def events_received(self) -> Iterator[VoiceEvent]:
         """Remove and yield the events for the app, in order."""
@@ -334,6 +349,7 @@ class Session:
         self.sound.recorded(pcm, now)
         is_audible = self.playback.remaining(now - _ECHO) > 0
         self.microphone.push(pcm, playing=is_audible)
+        self.interruption.recorded(pcm, now)
 
     def audio_due(self, now: float) -> bytes:
         """Return the audio that may be written to the player now."""
@@ -360,49 +376,20 @@ class Session:
 
     def interrupt(self, now: float) -> None:
         """Interrupt the response under way, as the user's voice does."""
-        for response in self.responses:
-            if response.state is ResponseState.ACTIVE:
-                self._messages.send(messages.cancel_response(response.response_id))
-        if self.responses.sent_at is not None or self._turn.awaits_response:
-            self.responses.cancel_next()
-        self._cut_off(now)
+        self.interruption.interrupt(now)
 
     def _on_speech_started(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_started()
         self._outbox.turn_started()
         self._publish(events.SpeechStarted(event.text("item_id")))
+        self.interruption.speech_started(now)
         if self.config.interrupts:
-            self._cut_off(now)
+            self.interruption.cut_off(now)
 
-    def _cut_off(self, now: float) -> None:
-        """Drop the queued audio, and truncate each response to its heard part."""
-        unplayed_ms = self.playback.level_ms(now)
-        if unplayed_ms:
-            latency_ms = self.playback.latency_ms
-            self._publish(events.PlaybackCleared(unplayed_ms + latency_ms))
-        cuts = {cut.part: cut for cut in self.playback.clear(now)}
-        for response in self.responses:
-            if response.state is ResponseState.INTERRUPTED:
-                continue  # none of its audio was played since
-            response.interrupt(now)
-            for part, size in response.audio.items():
-                # All audio so far was played, but the service would send more.
-                received = size // BYTES_PER_MS
-                cuts.setdefault(part, Cut(part, received, received))
-        for cut in cuts.values():
-            self._truncate(cut)
-        if calls := self._outbox.running_calls:
-            self._publish(events.ToolsInterrupted(calls))
-
-    def _truncate(self, cut: Cut) -> None:
-        item_id, index = cut.part
-        fraction = cut.heard_ms / cut.received_ms if cut.received_ms else 0.0
-        text = self.conversation.interrupt(item_id, fraction)
-        # The service takes neither zero nor more than it sent.
-        end = min(max(1, cut.heard_ms), max(1, cut.received_ms))
-        if not self._outbox.has_replayed(item_id):  # as text, without audio
-            self._messages.send(messages.truncate_item(item_id, index, end))
-        self._publish(events.Interrupted(item_id, cut.heard_ms, cut.received_ms, text))
+    def interruption_decided(self, now: float, *, interrupts: bool) -> None:
+        """Interrupt the response, or let the speech go unanswered."""
+        self.interruption.decided(now, interrupts=interrupts)
+        self._send_queued(now)
 
     # --- The user's turn ----------------------------------------------------------
 
@@ -424,11 +411,14 @@ class Session:
     def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
         self._turn.speech_stopped(now)
         self._publish(events.SpeechStopped(event.text("item_id")))
+        self.interruption.speech_stopped()
 
     def _on_committed(self, event: ServerEvent, now: float) -> None:
         item_id, previous = event.text("item_id"), self._items.previous(event)
         self._items.add_user_speech(item_id, previous)
         self._turn.committed(now, awaits_response=self.config.responds)
+        if self.interruption.committed():
+            self._send_queued(now)
 
     # --- The app ------------------------------------------------------------------
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from realtalk_async.voice.protocol.hearing.frames import FRAME_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from realtalk_async.voice.protocol.hearing.frames import Frame
 
 _WINDOW = 150  # frames: 3 s
 _EARLIEST, _LATEST = -10, 50  # frames that an echo may be late; latencies are estimates
 _LEAST_PLAYED = 60  # audible frames of the speaker in a window
+_SHORT_WINDOW = 60  # frames before an interruption
+_SHORT_LEAST_PLAYED = 12
 _AUDIBLE = 100.0  # root mean square: -50 dBFS
 _FAINT = 30.0  # root mean square: -61 dBFS; a fainter echo starts no turn
 _LEAST_CORRELATION = 0.75
@@ -69,6 +71,7 @@ class EchoDetector:
         self._microphone = Envelope()
         self._last: int | None = None  # the last frame of the last window
         self._matches: deque[Match] = deque(maxlen=_WINDOWS)
+        self._at_interruptions: deque[Match] = deque(maxlen=_WINDOWS)
 
     def played(self, frame: Frame, ends_at: float) -> None:
         """Add a frame of the speaker."""
@@ -91,29 +94,54 @@ class EchoDetector:
     @property
     def is_heard(self) -> bool:
         """Whether the newest windows show an echo."""
-        delays = [m.delay for m in self._matches if m.correlation >= _LEAST_CORRELATION]
-        return any(
-            sum(abs(other - one) <= _SAME_DELAY for other in delays) >= _ALIKE
-            for one in delays
-        )
+        return _have_same_delay(self._matches)
 
-    def _best_match(self, last: int) -> Match | None:
-        """Return the best match of the window that ends with frame *last*, if any counts."""
-        first = last - _WINDOW + 1
+    def speech_started(self, now: float) -> bool:
+        """
+        Note that the service noticed speech.
+
+        Returns:
+            Whether the speech was an echo of the speaker, and often before as well.
+        """
+        last = math.floor(now / FRAME_SECONDS)
+        match = self._best_match(last, window=_SHORT_WINDOW, least=_SHORT_LEAST_PLAYED)
+        if match is None:
+            return False
+        self._at_interruptions.append(match)
+        return _have_same_delay(self._at_interruptions)
+
+    def _best_match(
+        self, last: int, *, window: int = _WINDOW, least: int = _LEAST_PLAYED
+    ) -> Match | None:
+        """
+        Return the best match of the window that ends with frame *last*.
+
+        ``None`` if fewer than *least* of its frames have sound of the speaker.
+        """
+        first = last - window + 1
         get = self._speaker.loudness.get
         speaker = [get(n, 0.0) for n in range(first - _LATEST, last - _EARLIEST + 1)]
-        audible = sum(one >= _AUDIBLE for one in speaker[_LATEST : _LATEST + _WINDOW])
-        if audible < _LEAST_PLAYED:
+        audible = sum(one >= _AUDIBLE for one in speaker[_LATEST : _LATEST + window])
+        if audible < least:
             return None
         hear = self._microphone.loudness.get
         microphone = [hear(number, 0.0) for number in range(first, last + 1)]
         if max(microphone) < _FAINT:
             return None
         return max(
-            Match(correlation(microphone, speaker[start : start + _WINDOW]), delay)
+            Match(correlation(microphone, speaker[start : start + window]), delay)
             for delay in range(_EARLIEST, _LATEST + 1)
             for start in (_LATEST - delay,)
         )
+
+
+def _have_same_delay(matches: Iterable[Match]) -> bool:
+    """Return whether enough of the matches are good, and have nearly the same delay."""
+    delays = [one.delay for one in matches if one.correlation >= _LEAST_CORRELATION]
+    return any(
+        sum(abs(other - one) <= _SAME_DELAY for other in delays) >= _ALIKE
+        for one in delays
+    )
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> float:

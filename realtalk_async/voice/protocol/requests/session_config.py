@@ -27,6 +27,8 @@ Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
+_TURN_DETECTION = ("audio", "input", "turn_detection")
+
 DEFAULT_TRANSCRIPTION = "gpt-transcribe"
 
 
@@ -115,6 +117,9 @@ class SessionConfig:
     """The format of the audio in both directions."""
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     """A part of the ``session`` object that is merged into what the fields say."""
+
+    local_turns: bool = False
+    """Whether the session interrupts and requests responses itself, not the service."""
 
     @property
     def detection(self) -> Mapping[str, object] | None:
@@ -216,7 +221,15 @@ class SessionConfig:
             session["instructions"] = self.instructions
         if self.tools:
             session["tools"] = list(self.tools)
-        return merged(session, self.options)
+        session = merged(session, self.options)
+        if self.local_turns and find(session, *_TURN_DETECTION) is not None:
+            flags = {"create_response": False, "interrupt_response": False}
+            session = merged(session, nested(_TURN_DETECTION, flags))
+        return session
+
+    def without_service_turns(self) -> SessionConfig:
+        """Return the configuration in which the service starts and ends no response."""
+        return replace(self, local_turns=True)
 
 
 def _fields_or_none(value: object) -> Mapping[str, object] | None:
