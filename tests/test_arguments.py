@@ -126,6 +126,8 @@ RESULTS = [
     "Explanation",
     "IncarnationReport",
     "Interrupted",
+    "InterruptionPending",
+    "SpeechIgnored",
     "LeakReport",
     "LogEntry",
     "LogStatistics",
@@ -742,6 +744,7 @@ TABLE: dict[str, Row | str] = {
         transcription=NAME_OR_NONE,
         half_duplex=FLAG,
         standby=FLAG,
+        interrupt_when=(5, "loud", voice.InterruptWhen),
         audio_format=(5, None, "pcm", "audio/opus"),
         prebuffer_ms=SECONDS,
         record=PATH_OR_NONE,
@@ -815,6 +818,14 @@ TABLE: dict[str, Row | str] = {
     ),
     "Stream.wait_until_played": method(
         stream_of, "wait_until_played", {}, timeout=WAIT_OR_NONE
+    ),
+    "InterruptWhen": fixed(
+        voice.InterruptWhen,
+        {},
+        speech_ms=SECONDS,
+        level_dbfs=(1, "loud", None),
+        decide=FUNCTION_OR_NONE,
+        timeout=POSITIVE,
     ),
     "ServerVad": fixed(
         voice.ServerVad,

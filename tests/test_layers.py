@@ -54,6 +54,7 @@ INNER_LAYERS: dict[str, str] = {
         protocol  event_bus
         eventlog  tools  timeline  metrics  websocket
         connection
+        interruptions
         audio
         supervisor
         inspection  requests

@@ -139,8 +139,7 @@ async def test_speech_that_interrupts_is_answered(make, when):
     assert not of(seen, events.SpeechIgnored)
 
 
-@pytest.mark.parametrize("half_duplex", ["auto", False])
-async def test_assistant_that_keeps_interrupting_itself_is_told_once(make, half_duplex):
+async def test_assistant_that_keeps_interrupting_itself_is_told_once_and_gated(make):
     """Its speaker is heard by its microphone, 100 ms later and quieter."""
     room = bytearray(100 * 48)
 
@@ -153,7 +152,7 @@ async def test_assistant_that_keeps_interrupting_itself_is_told_once(make, half_
     stream, _, seen = make(
         microphone=microphone,
         speaker=lambda pcm: room.extend(quieter(pcm, 0.5)),
-        half_duplex=half_duplex,
+        half_duplex="auto",
     )
 
     def told():
@@ -173,6 +172,6 @@ async def test_assistant_that_keeps_interrupting_itself_is_told_once(make, half_
         explanation = str(stream.process_manager.explain("recorder"))
         gates = stream._session.microphone.filter.half_duplex
         await asyncio.sleep(1)
-    assert gates == (half_duplex == "auto")
+    assert gates
     assert "keeps interrupting itself" in explanation
     assert len(told()) == 1
