@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,7 +134,9 @@ def _environment(
     from realtalk_async.cli.config.dotenv import parse_dotenv
 
     # A variable holds bytes: they reach the child as they stand in the file.
-    content = parse_dotenv(path.read_text("utf-8", "surrogateescape"), str(path))
+    text = _read_bytes(path).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")  # as in any text file
+    content = parse_dotenv(lines, str(path))
     return content.values, content.problems
 
 
@@ -150,8 +153,17 @@ def _base_port(values: dict[str, str], file: str) -> tuple[int, list[Problem]]:
     return BASE_PORT, problems
 
 
-def _read(path: str) -> str:
+def _read_bytes(path: str | Path) -> bytes:
     data = Path(path).read_bytes()
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in data[:2]:
+        raise InvalidConfiguration(
+            f"{path}:1: it is UTF-16 text, as PowerShell writes it: save the file as UTF-8"
+        )
+    return data
+
+
+def _read(path: str) -> str:
+    data = _read_bytes(path)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as exc:

@@ -35,6 +35,8 @@ SHELL = "/bin/sh"
 
 _ENTRY = re.compile(r"([A-Za-z0-9_.-]+)[ \t]*:[ \t]*(\S(?:.*\S)?)", re.DOTALL)
 _ASSIGNMENT = re.compile(r"(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.]*[ \t]*=")
+_TEMPLATE = re.compile(r"[\w.-]*\{[%{#]|<%")
+"""What begins a line of Jinja, Mustache or ERB; in a command, it may be the program's own."""
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -69,9 +71,12 @@ def parse_procfile(
     problems: list[Problem] = []
     lines: dict[str, int] = {}
     texts: dict[str, str] = {}
+    template: list[int] = []
     for number, line in _logical_lines(text):
         entry = _ENTRY.fullmatch(line)
-        if entry is None:
+        if entry is None and _TEMPLATE.match(line):
+            template.append(number)
+        elif entry is None:
             problems.append(Problem(file, number, "", _what_is_wrong(line)))
         elif entry[1] in texts:
             what = f"the name is taken by line {lines[entry[1]]}: choose another name"
@@ -82,6 +87,9 @@ def parse_procfile(
         else:
             texts[entry[1]] = entry[2]
             lines[entry[1]] = number
+    if template:  # each of its lines may be anything once it is rendered
+        what = "it is a template, which a tool makes a Procfile of: run that tool first"
+        raise InvalidSpec([Problem(file, template[0], "", what)])
     ports = assign_ports(texts, port, running)
     if max(ports.values(), default=0) > LAST_PORT:
         what = f"PORT would exceed {LAST_PORT}: choose a port lower than {port}"
@@ -169,6 +177,13 @@ def _what_is_wrong(line: str) -> str:
         return "a variable belongs into .env; a line is 'NAME: COMMAND'"
     if re.fullmatch(r"[A-Za-z0-9_.-]+[ \t]*:", line):
         return f"{line.rstrip(': ')} has no command: a line is 'NAME: COMMAND'"
+    if line.startswith(("//", ";", "--", "/*")):
+        return "a comment begins with #"
+    if ":" not in line:
+        return (
+            "there is no colon: a line is 'NAME: COMMAND'; a long command goes on in the "
+            "next line after a \\ at the end"
+        )
     return (
         "a line is 'NAME: COMMAND' (letters, digits, _ . - in the name); a long command "
         "goes on in the next line after a \\ at the end"

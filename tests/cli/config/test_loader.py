@@ -61,3 +61,21 @@ def test_bytes_of_a_variable_reach_the_command_as_they_stand_in_the_file(load):
 def test_a_procfile_that_is_not_utf_8_is_refused_by_its_line(load):
     with pytest.raises(InvalidConfiguration, match=r"Procfile:2: .*save .* as UTF-8"):
         load(b"a: x\nb: M\xfcller\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_of_powershell_is_named_as_what_it_is(load, encoding):
+    text = "A=1\r\n".encode(encoding)
+    with pytest.raises(InvalidConfiguration, match=r"Procfile:1: it is UTF-16 text"):
+        load("web: serve\r\n".encode(encoding))
+    with pytest.raises(InvalidConfiguration, match=r"\.env:1: it is UTF-16 text"):
+        load(b"web: serve\n", text)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_line_of_dotenv_has_the_number_that_an_editor_shows(load, end):
+    lines = [b"A=1", b"no line", b"B=2", b"", b"[section]", b"C=3"]
+    spec = load(b"web: serve\n", end.join(lines))
+    places = [str(one).partition(" ")[0] for one in spec.notices]
+    assert [place.rsplit(":", 2)[1] for place in places] == ["2", "5"]
+    assert spec.processes[0].command.env["C"] == "3"

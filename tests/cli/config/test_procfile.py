@@ -78,6 +78,37 @@ def test_a_problem_gives_the_remedy_and_no_text_of_the_line():
     assert "s3cret" not in " ".join(found)
 
 
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("web gunicorn app", "there is no colon"),
+        ("// web", "a comment begins with #"),
+        ("; web", "a comment begins with #"),
+        ("css/js: build", "letters, digits, _ . - in the name"),
+    ],
+)
+def test_a_line_that_is_no_entry_has_the_remedy_of_its_kind(line, remedy):
+    (found,) = problems(parse_procfile, f"web: serve\n{line}\n", env={})
+    assert found.startswith("file:2: ")
+    assert remedy in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{% if redis %}", "worker_{{ name }}: work", "{{#web}}", "<% if x %>", "{# a #}"],
+)
+def test_a_template_is_called_one_once(line):
+    text = f"web: serve\n{line}\nother {{{{ x }}}}\nsocketio: {{{{ node }}}} x.js\n"
+    (found,) = problems(parse_procfile, text, env={})
+    assert found.startswith("file:2: it is a template")
+
+
+def test_a_command_may_have_braces_of_its_own():
+    text = "ps: docker ps --format '{{.Names}}'\n"
+    (ps,) = parse_procfile(text, "file", env={}).processes
+    assert ps.command_line == "docker ps --format '{{.Names}}'"
+
+
 @pytest.mark.parametrize("text", ["", "\n# only this\n"])
 def test_a_procfile_without_an_entry_is_refused(text):
     assert "NAME: COMMAND" in problems(parse_procfile, text, env={})[0]
