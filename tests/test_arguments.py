@@ -336,6 +336,7 @@ TABLE: dict[str, Row | str] = {
         redirect=("stdin", ["stdin"], {"stdio": 1}, {5: 1}),
         options=("umask", ["umask"], {"preexec_fn": print}, {5: 1}),
         limits=(512, {"memory": 1 << 20}, "512M", Limits),
+        tty=FLAG,
     ),
     "Limits": fixed(
         Limits,
@@ -552,6 +553,13 @@ TABLE: dict[str, Row | str] = {
     "ManagedProcess.silent_for": method(process_of, "silent_for", {}, stream=STREAM),
     "ManagedProcess.mark_checked": method(
         process_of, "mark_checked", {}, now=CALLED_BY_MANAGER
+    ),
+    "ManagedProcess.resize": method(
+        process_of,
+        "resize",
+        {"columns": 80, "rows": 24},
+        columns=(1 << 16, *POSITIVE_COUNT[:-1]),
+        rows=(1 << 16, *POSITIVE_COUNT[:-1]),
     ),
     "ManagedProcess.restart": method(
         process_of, "restart", {}, restart_function=FUNCTION_OR_NONE

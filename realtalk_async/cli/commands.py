@@ -173,7 +173,7 @@ def _loader(
 ) -> Callable[[AppSpec | None], AppSpec]:
     """Return a function that loads the spec, also again while its processes run."""
     from realtalk_async.cli.config import loader
-    from realtalk_async.cli.config.spec import select
+    from realtalk_async.cli.config.spec import select, with_colours
 
     restart = loader.RestartOptions(options["restart"], options["max_failures"])
     if ctx.meta["is_command"]:
@@ -188,9 +188,13 @@ def _loader(
         )
     refuse_command([found, *names])
     port, env_file = options["port"], options["env_file"]
-    return lambda running: select(
-        loader.load_file(found, restart, port, env_file, running), names
-    )
+
+    def load(running: AppSpec | None) -> AppSpec:
+        spec = loader.load_file(found, restart, port, env_file, running)
+        is_seen = sys.stdout.isatty()
+        return with_colours(select(spec, names), os.environ, is_terminal=is_seen)
+
+    return load
 
 
 def _print_check(spec: AppSpec) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import events
 from realtalk_async.cli import exit_codes
+from realtalk_async.cli.config.spec import changed_settings
 from realtalk_async.cli.run_output import RunOutput, is_failure
 from realtalk_async.cli.run_summary import RunSummary
 from realtalk_async.cli.terminal.controlling import has_terminal
@@ -24,6 +25,7 @@ from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager, State
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.orphan_reaper import reap_orphans
+from realtalk_async.supervision.kernel.spawning.terminals import own_size
 from realtalk_async.supervision.probing.runner import note_pause
 from realtalk_async.supervision.specs.difference import UNCHANGED
 
@@ -43,15 +45,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 They stop all processes, unless they were ignored at the start, as under nohup; SIGHUP has
 the file read again, if there is one and the terminal is still there.
 """
-
-SETTINGS = (
-    "strategy",
-    "check_interval",
-    "max_restarts",
-    "window",
-    "shutdown_timeout",
-)
-"""What a file says about all processes together: it is fixed while they run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +152,8 @@ class Runner:
             loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         if self._spec.is_job:
             self._job = TerminalJob(self._modes, self._suspend, self._end)
+        elif os.isatty(1):
+            loop.add_signal_handler(signal.SIGWINCH, self._resize_terminals)
         try:
             await self._supervise()
             await self._print_rest_unless_killed()
@@ -410,6 +405,12 @@ class Runner:
         else:
             self._send_to_all(signal.SIGCONT)
 
+    def _resize_terminals(self) -> None:
+        """Give the terminals of all processes the size of this one."""
+        columns, rows = own_size()
+        for one in self._manager.processes.values() if self._manager else ():
+            one.resize(columns, rows)
+
     def _kill_all(self) -> None:
         """Kill all living processes; a manager that closes restarts none."""
         self._send_to_all(signal.SIGKILL)
@@ -479,12 +480,6 @@ class Runner:
         if self._log_to_report is not None:
             self._output.print_notice(f"the log is {self._log_to_report}", bad=True)
         await self._output.aclose()
-
-
-def changed_settings(old: AppSpec, new: AppSpec) -> dict[str, str]:
-    """Return a line for each setting of the manager that has changed, by its name."""
-    what = "changed: it takes effect when run is started again"
-    return {name: what for name in SETTINGS if getattr(old, name) != getattr(new, name)}
 
 
 @contextlib.asynccontextmanager

@@ -26,9 +26,24 @@ from realtalk_async.supervision.kernel.spawn import (
     spawn_process,
     with_default_signals,
 )
+from realtalk_async.supervision.kernel.spawning.command_checks import (
+    Text,
+    Variable,
+    Word,
+    check_options,
+    check_redirect,
+    check_terminal,
+    check_variables,
+    check_word,
+    check_words,
+)
 from realtalk_async.supervision.kernel.spawning.limits import Limits
 from realtalk_async.supervision.kernel.spawning.mistakes import hint_at, is_shell_line
 from realtalk_async.supervision.kernel.spawning.prelude import with_prelude
+from realtalk_async.supervision.kernel.spawning.terminals import (
+    TerminalWriter,
+    open_terminal,
+)
 from realtalk_async.supervision.output.tap import ChildOutput
 
 if TYPE_CHECKING:
@@ -37,10 +52,6 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.fair_poller import OnError
     from realtalk_async.supervision.kernel.pipes import GetMemory, OnData
-
-Text = str | os.PathLike[str]
-Word = Text | int | float
-Variable = str | int | float
 
 NOT_INHERITED: dict[str, None] = dict.fromkeys(
     (
@@ -93,13 +104,17 @@ class Command:
         options: Further arguments of `subprocess.Popen`, such as ``umask`` or ``user``.
             ``preexec_fn`` is refused: it would block the loop for the time of a fork.
         limits: What the program and its descendants may use; see `Limits`.
+        tty: Whether it has a terminal of its own, which is its controlling one, as stdin,
+            stdout and stderr: what it writes is captured as stdout, and `send` types on
+            the terminal. Its size is that of the app's own stdout, or 80 columns and 24
+            rows; see `ManagedProcess.resize`.
 
     Raises:
         InvalidConfiguration: If an argument is invalid.
     """
 
     __slots__ = (
-        "_options", "argv", "cwd", "env", "limits", "redirect", "stdin", "stdout",
+        "_options", "argv", "cwd", "env", "limits", "redirect", "stdin", "stdout", "tty",
     )  # fmt: skip
 
     def __init__(
@@ -113,23 +128,27 @@ class Command:
         redirect: Mapping[str, int | None] | None = None,
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        tty: bool = False,
     ) -> None:
-        argv = _check_words(program, args)
-        _check_variables(env)
+        argv = check_words(program, args)
+        check_variables(env)
         arguments.path("cwd", cwd, optional=True)
         if isinstance(stdin, str):
             stdin = ChildOutput.of("stdin", stdin)
         elif not isinstance(stdin, ChildOutput):
             arguments.flag("stdin", stdin)
         arguments.choice("stdout", stdout, ("lines", "binary"))
-        _check_redirect(redirect)
-        _check_options(options)
+        check_redirect(redirect)
+        check_options(options)
         arguments.instance("limits", limits, Limits, "Limits(…)", optional=True)
-        if limits and "executable" in (options or {}):
+        arguments.flag("tty", tty)
+        if (limits or tty) and "executable" in (options or {}):
             raise InvalidConfiguration(
-                "limits do not allow the option 'executable': the shell that sets them "
-                "becomes the program that the first word names"
+                "limits and tty do not allow the option 'executable': the shell that sets "
+                "them becomes the program that the first word names"
             )
+        if tty:
+            check_terminal(stdin, stdout, redirect, options)
         if is_shell_line(argv[0], cwd, (env or {}).get("PATH")):
             raise InvalidConfiguration(
                 f"program must be one program, not the shell line {argv[0]!r}: write "
@@ -146,6 +165,7 @@ class Command:
         self.stdout: Literal["lines", "binary"] = stdout
         self.redirect: dict[str, int | None] = dict(redirect or {})
         self.limits: Limits | None = limits
+        self.tty = tty
         self._options: dict[str, Any] = dict(options or {})
 
     @classmethod
@@ -186,6 +206,7 @@ class Command:
             redirect=self.redirect,
             options=self._options,
             limits=self.limits,
+            tty=self.tty,
         )
 
     @property
@@ -205,7 +226,7 @@ class Command:
         Raises:
             InvalidConfiguration: If *extra* is invalid.
         """
-        _check_variables(extra, "extra")
+        check_variables(extra, "extra")
         more = {name: str(value) for name, value in (extra or {}).items()}
         guard = current_guard.get()
         merged: dict[str, str | None] = {
@@ -226,7 +247,12 @@ class Command:
 
         Raises:
             SpawnFailed: If the operating system refuses.
+            InvalidConfiguration: If it has a terminal of its own.
         """
+        if self.tty:
+            raise InvalidConfiguration(
+                "a command with tty=True needs a ProcessManager, which reads its terminal"
+            )
         argv: Sequence[str] = self.argv
         env = self.environment()
         try:
@@ -266,7 +292,7 @@ class Command:
     def _key(self) -> tuple[object, ...]:
         return (
             self.argv, self.env, self.cwd, self.stdin, self.stdout,
-            self.redirect, self._options, self.limits,
+            self.redirect, self._options, self.limits, self.tty,
         )  # fmt: skip
 
 
@@ -275,7 +301,7 @@ def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
     if isinstance(command, Command):
         return command
     if isinstance(command, list | tuple) and command:
-        program, *args = arguments.several(argument, command, _check_word, "words")
+        program, *args = arguments.several(argument, command, check_word, "words")
         arguments.path(f"{argument}[0]", program)
         return Command(cast("Text", program), *args)
     hint = ""
@@ -283,74 +309,6 @@ def command_of(argument: str, command: Command | Sequence[Word]) -> Command:
         hint = f"; write Command.shell({command!r}) for a line of a shell"
     allowed = "a Command or a list of words such as ['sox', '-d']"
     raise InvalidConfiguration(f"{arguments.refused(argument, allowed, command)}{hint}")
-
-
-def _check_words(program: Text, args: tuple[Word, ...]) -> tuple[str, ...]:
-    """Return the words of a command as text."""
-    if isinstance(program, list | tuple):
-        words = ", ".join(map(repr, program))
-        allowed = f"one program; write Command({words})"
-        raise arguments.refused("program", allowed, program)
-    arguments.path("program", program)
-    for index, word in enumerate(args):
-        _check_word(f"args[{index}]", word)
-    return os.fspath(program), *map(_as_text, args)
-
-
-def _as_text(word: Word) -> str:
-    return str(word) if isinstance(word, int | float) else os.fspath(word)
-
-
-def _check_word(argument: str, word: object) -> None:
-    if _is_number(word):
-        return
-    given = word
-    if isinstance(given, os.PathLike):
-        given = os.fspath(cast("os.PathLike[str]", given))
-    if not isinstance(given, str) or "\0" in given:
-        allowed = "text without a NUL byte, a path or a number"
-        raise arguments.refused(argument, allowed, word)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_variables(
-    env: Mapping[str, Variable | None] | None, what: str = "env"
-) -> None:
-    """Check environment variables; no message quotes the value of one."""
-    arguments.mapping(what, env, "a dict of variables", optional=True)
-    for name, value in (env or {}).items():
-        is_text = isinstance(name, str)  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-        if not is_text or not name or set(name) & {"=", "\0"}:
-            argument = f"the name of a variable in {what}"
-            raise arguments.refused(argument, "text without = and NUL", name)
-        if not _is_number(value):
-            arguments.secret(f"{what}[{name!r}]", value, optional=True)
-        if isinstance(value, str) and "\0" in value:
-            raise InvalidConfiguration(f"{what}[{name!r}] must not contain a NUL byte")
-
-
-def _check_redirect(redirect: Mapping[str, int | None] | None) -> None:
-    arguments.mapping("redirect", redirect, "a dict of streams", optional=True)
-    for name in redirect or {}:
-        arguments.choice("a key of redirect", name, ("stdin", *STREAMS))
-
-
-OURS = {"preexec_fn", "stdin", "stdout", "stderr", "env", "cwd", "args", "shell"}
-"""The arguments of `subprocess.Popen` that cannot be among the options."""
-
-
-def _check_options(options: Mapping[str, Any] | None) -> None:
-    arguments.mapping("options", options, "a dict of arguments of Popen", optional=True)
-    for name in options or {}:
-        arguments.one_line("a key of options", name)
-    if refused := OURS & (options or {}).keys():
-        raise InvalidConfiguration(
-            f"options must not contain {', '.join(sorted(refused))}: preexec_fn blocks the "
-            f"loop, the others are arguments of Command itself"
-        )
 
 
 _decoded: tuple[dict[bytes, bytes], dict[str, str]] = {}, {}
@@ -395,7 +353,7 @@ def spawn(
     """
     Start a command in a new session, in one synchronous step of about 0.3 ms.
 
-    With limits or *cgroup* a shell runs before the program, see `with_prelude`.
+    With limits, a terminal or *cgroup* a shell runs before the program, see `with_prelude`.
 
     Raises:
         OSError: If the operating system refuses, or cannot watch the child; neither the
@@ -424,7 +382,8 @@ def spawn(
                     on_error=on_error,
                 )
                 undo.callback(readers[name].detach)
-        stdin = PipeWriter(ours["stdin"]) if "stdin" in ours else None
+        writer = TerminalWriter if command.tty else PipeWriter
+        stdin = writer(ours["stdin"]) if "stdin" in ours else None
         undo.pop_all()
     is_handed_over = True
     return Running(child, stdin, readers)
@@ -453,19 +412,35 @@ def _spawn_with_pipes(
     theirs: list[int] = []
     try:
         captured = [name for name in STREAMS if name not in command.redirect]
-        for name in ["stdin", *captured] if command.stdin else captured:
+        piped = ["stdin", *captured] if command.stdin else captured
+        for name in [] if command.tty else piped:
             reading, writing = os.pipe()
             mine, its = (writing, reading) if name == "stdin" else (reading, writing)
             undo.callback(os.close, mine)
             theirs.append(its)
             ours[name], streams[name] = mine, its
+        if command.tty:
+            ours["stdout"], slave = open_terminal()
+            undo.callback(os.close, ours["stdout"])
+            theirs.append(slave)
+            streams = dict.fromkeys(("stdin", *STREAMS), slave)
+            if command.stdin:
+                ours["stdin"] = os.dup(ours["stdout"])
+                undo.callback(os.close, ours["stdin"])
         argv: Sequence[str] = command.argv
         env = command.environment(extra_env)
         options = command.options
         stopped = options.pop(START_STOPPED, False)
-        if command.limits is not None or cgroup is not None or stopped:
+        has_prelude = command.limits is not None or cgroup is not None
+        if has_prelude or command.tty or stopped:
             argv = with_prelude(
-                argv, env, command.cwd, command.limits, cgroup, stopped=stopped
+                argv,
+                env,
+                command.cwd,
+                command.limits,
+                cgroup,
+                tty=command.tty,
+                stopped=stopped,
             )
         new = spawn_process(
             argv,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Word
+    from realtalk_async.supervision.kernel.spawning.command_checks import Word
     from realtalk_async.supervision.lifecycle.app_callbacks import (
         Process,
         RestartFunction,

@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from realtalk_async.logs import Logger
-    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.leaks import IncarnationResources
+    from realtalk_async.supervision.kernel.spawning.command_checks import Word
     from realtalk_async.supervision.policy.probes import Probe
     from realtalk_async.supervision.reports.containment import Mechanism
     from realtalk_async.supervision.reports.explanation import Forecast

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from realtalk_async.exceptions import (
     WriteStalled,
 )
 from realtalk_async.supervision.kernel.pipes import STREAMS
+from realtalk_async.supervision.kernel.spawning.terminals import (
+    MAX_SIZE,
+    resize_terminals,
+)
 from realtalk_async.supervision.lifecycle.incarnation import Spawned
 from realtalk_async.supervision.lifecycle.process_lifecycle import ProcessLifecycle
 from realtalk_async.supervision.output.lines import OutputLines
@@ -306,6 +311,29 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
         record = self._lifecycle.record
         if record is not None and record.running is not None:
             record.running.close_stdin()
+
+    def resize(self, columns: int, rows: int) -> bool:
+        """
+        Set the size of its terminal, see `Command`: the program receives SIGWINCH.
+
+        The next incarnation has the size of the app's own terminal again.
+
+        Args:
+            columns: 1 to 65535.
+            rows: 1 to 65535.
+
+        Returns:
+            False if it has no terminal now, as when it is dead.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        for name, value in (("columns", columns), ("rows", rows)):
+            arguments.integer(name, value, minimum=1, maximum=MAX_SIZE)
+        record = self._lifecycle.record
+        running = record.running if record else None
+        size = os.terminal_size((columns, rows))
+        return running is not None and resize_terminals(running.descriptors(), size)
 
     def detach_stdin(self) -> int:
         """

@@ -30,9 +30,9 @@ from realtalk_async.supervision.policy.restart import TEMPORARY, RestartPolicy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
-    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.child_process import ChildTransport
     from realtalk_async.supervision.kernel.pipes import StreamName
+    from realtalk_async.supervision.kernel.spawning.command_checks import Word
     from realtalk_async.supervision.lifecycle.app_callbacks import Process
     from realtalk_async.supervision.policy.restart import Mode
     from realtalk_async.supervision.process import ManagedProcess

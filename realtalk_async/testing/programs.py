@@ -15,7 +15,7 @@ from realtalk_async import arguments
 from realtalk_async.supervision import Command
 
 if TYPE_CHECKING:
-    from realtalk_async.supervision.command import Word
+    from realtalk_async.supervision.kernel.spawning.command_checks import Word
 
 
 def python(source: str, *args: Word, **options: Any) -> Command:  # noqa: ANN401 - Command's

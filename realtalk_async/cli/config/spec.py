@@ -154,6 +154,54 @@ def spec_of_command(
     return AppSpec("", (process,), is_job=is_job)
 
 
+FORCES_COLOURS = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}
+"""They make programs show colours although their output is captured (force-color.org)."""
+
+
+def with_colours(
+    spec: AppSpec, environment: Mapping[str, str], *, is_terminal: bool
+) -> AppSpec:
+    """
+    Return a spec whose processes show colours, if a person looks who wants them.
+
+    Args:
+        spec: The processes; each with a variable of its own that decides about colours
+            stays as it is.
+        environment: Our own; if it decides about colours, all stay as they are.
+        is_terminal: Whether a terminal shows the output.
+    """
+    decides = any(map(environment.get, ("NO_COLOR", *FORCES_COLOURS)))
+    refuses = environment.get("CLICOLOR") == "0" or environment.get("TERM") == "dumb"
+    if not is_terminal or decides or refuses:
+        return spec
+    return replace(spec, processes=tuple(map(_with_colours, spec.processes)))
+
+
+def _with_colours(process: ProcessSpec) -> ProcessSpec:
+    command = copy.copy(process.command)
+    own = {"NO_COLOR", "CLICOLOR", *FORCES_COLOURS} & command.env.keys()
+    if command.tty or own:
+        return process
+    command.env = {**command.env, **FORCES_COLOURS}
+    return replace(process, command=command)
+
+
+SETTINGS = (
+    "strategy",
+    "check_interval",
+    "max_restarts",
+    "window",
+    "shutdown_timeout",
+)
+"""What a file says about all processes together: it is fixed while they run."""
+
+
+def changed_settings(old: AppSpec, new: AppSpec) -> dict[str, str]:
+    """Return a line for each setting of the manager that has changed, by its name."""
+    what = "changed: it takes effect when run is started again"
+    return {name: what for name in SETTINGS if getattr(old, name) != getattr(new, name)}
+
+
 def start_order(needs: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """
     Return groups of names; the names of one group start together.

@@ -155,6 +155,7 @@ def _process(
         env=env | table.env,
         cwd=os.path.join(base, table.cwd) or None,
         stdin=table.stdin,
+        tty=table.tty,
         options={key: value for key, value in options.items() if value is not None},
         limits=table.limits.limits(),
     )

@@ -329,6 +329,12 @@ def _check_oneshot(oneshot: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
     return oneshot
 
 
+def _check_tty(tty: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+    if tty and info.data.get("stdin", True) is not True:
+        raise NotAllowed('false beside this stdin: the terminal is the stdin ("open")')
+    return tty
+
+
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 """
 Bytes by the letter after a number, as systemd and docker count them; pydantic's ByteSize
@@ -392,6 +398,7 @@ class ProcessTable(Table):
     cwd: Text = ""
     env: Variables = {}
     stdin: Stdin = True
+    tty: Annotated[Flag, AfterValidator(_check_tty)] = False
     user: NameOrId | None = None
     group: NameOrId | None = None
     umask: Count | None = None

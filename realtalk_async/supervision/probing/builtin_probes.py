@@ -25,9 +25,9 @@ from realtalk_async.supervision.policy.probes import Probed, Purpose
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from realtalk_async.supervision.command import Word
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.pipes import StreamName
+    from realtalk_async.supervision.kernel.spawning.command_checks import Word
 
 PERIOD = 10.0
 """Seconds between two checks of a server: each may be a line in its log for ever."""

@@ -307,6 +307,13 @@ def test_stdin_is_the_output_of_a_process_that_starts_before():
     assert meter.depends_on == ()
 
 
+def test_a_process_can_have_a_terminal_of_its_own():
+    text = 'process.a = { command = "top", tty = true }'
+    assert parse_toml(text, "file").processes[0].command.tty
+    with pytest.raises(InvalidSpec, match="tty: must be false beside this stdin"):
+        parse_toml(text.replace("true", 'true, stdin = "empty"'), "file")
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [

@@ -4,6 +4,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -13,15 +14,16 @@ TIMEOUT = 60
 class Terminal:
     """A pseudo-terminal with a program as its session's leader, such as a shell."""
 
-    def __init__(self, argv, cwd):
+    def __init__(self, argv, cwd, size=(24, 80), **env):
         self.master, slave = os.openpty()
+        termios.tcsetwinsize(slave, size)
         try:
             # A session's leader that opens a terminal makes it its controlling one.
             line = 'exec "$@" <"$0" >"$0" 2>&1'
             self.process = subprocess.Popen(
                 ["sh", "-c", line, os.ttyname(slave), *argv],
                 cwd=cwd,
-                env={**os.environ, "PS1": "PROMPT$ ", "TERM": "dumb"},
+                env={**os.environ, "PS1": "PROMPT$ ", "TERM": "xterm", **env},
                 start_new_session=True,
             )
         finally:
@@ -47,7 +49,8 @@ class Terminal:
         self.expect(r"PROMPT\$ ")
 
     def close(self):
-        os.killpg(self.process.pid, signal.SIGHUP)
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGHUP)
         os.close(self.slave)
         os.close(self.master)
         try:
@@ -58,14 +61,25 @@ class Terminal:
 
 
 @pytest.fixture
-def shell(tmp_path):
-    """An interactive bash on a terminal, whose `run` runs a command."""
-    terminal = Terminal(["bash", "--norc", "--noprofile", "-i"], tmp_path)
-    try:
-        terminal.prompt()
-        cli = f"{sys.executable} -m realtalk_async.cli"
-        terminal.enter(f'run() {{ {cli} run --no-control -- "$@"; }}; stty -echo')
-        terminal.prompt()
-        yield terminal
-    finally:
+def on_terminal(tmp_path):
+    """Return a function that begins a program on a terminal, in an empty folder."""
+    begun = []
+
+    def begin(argv, **options):
+        begun.append(Terminal(argv, tmp_path, **options))
+        return begun[-1]
+
+    yield begin
+    for terminal in begun:
         terminal.close()
+
+
+@pytest.fixture
+def shell(on_terminal):
+    """An interactive bash on a terminal, whose `run` runs a command."""
+    terminal = on_terminal(["bash", "--norc", "--noprofile", "-i"], TERM="dumb")
+    terminal.prompt()
+    cli = f"{sys.executable} -m realtalk_async.cli"
+    terminal.enter(f'run() {{ {cli} run --no-control -- "$@"; }}; stty -echo')
+    terminal.prompt()
+    return terminal

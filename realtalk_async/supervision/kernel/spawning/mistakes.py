@@ -7,6 +7,12 @@ import os
 import shutil
 
 NO_DESCRIPTOR = "no descriptor is left: close some, or raise the limit (ulimit -n)"
+MULTIPLEXER = "/dev/ptmx"
+"""The device that makes a pseudo-terminal."""
+
+NO_TERMINAL = (
+    "no terminal is left: close some, or raise the limit kernel.pty.max (sysctl)"
+)
 NO_PROCESS = "the system cannot start another process now; retry later"
 INTERPRETER = "check the interpreter in the first line of the script"
 
@@ -35,6 +41,8 @@ def hint_at(
         cwd: Its working directory.
         own_path: The ``PATH`` of its own environment; None if that is the app's.
     """
+    if error.filename == MULTIPLEXER:
+        return False, NO_TERMINAL
     if error.errno in SHORTAGES:
         return False, SHORTAGES[error.errno]
     return True, _mistake(error, program, cwd, own_path)

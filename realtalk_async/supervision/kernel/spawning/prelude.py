@@ -1,5 +1,6 @@
 """
-The shell that runs in a child before its program: it enters a cgroup, sets limits, stops.
+The shell that runs in a child before its program: it enters a cgroup, sets limits, takes a
+controlling terminal, or stops.
 
 It becomes the program by exec: pid, session and streams stay. Nothing but the shell runs
 before the limits hold. It costs about 0.6 ms, and the app does not wait for it.
@@ -31,10 +32,11 @@ def with_prelude(
     limits: Limits | None,
     cgroup: Cgroup | None = None,
     *,
+    tty: bool = False,
     stopped: bool = False,
 ) -> Sequence[str]:
     """
-    Return *argv* behind a shell that enters *cgroup* and sets *limits*.
+    Return *argv* behind a shell that enters *cgroup*, sets *limits*, and so on.
 
     Without any of them it is *argv* itself.
 
@@ -44,6 +46,7 @@ def with_prelude(
         cwd: Its working directory; the app's own if None.
         limits: The limits.
         cgroup: The cgroup.
+        tty: Whether its stdin is a terminal, which becomes the controlling one.
         stopped: Whether the shell then stops until it receives SIGCONT.
 
     Raises:
@@ -56,6 +59,9 @@ def with_prelude(
         # "0" is the process that writes: the shell itself.
         steps = ['echo 0 > "$1"', "shift", *steps]
         words = (cgroup.entrance,)
+    if tty:
+        # A session's leader without a terminal gets the one that it opens.
+        steps = [": <>/dev/fd/0", *steps]
     if stopped:
         steps.append("kill -STOP $$")
     if not steps:
