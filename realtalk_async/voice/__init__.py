@@ -1,9 +1,9 @@
 """
 Voice conversations with a realtime service, supervised.
 
-`stream` has the public `Stream`; `supervisor` starts and stops connection, player and
-recorder (`audio`); `connection` is the task that drives the sans-I/O session in
-`protocol`. The main flows:
+`stream` has the public `Stream`, `interaction` its calls, `requests` what they need;
+`supervisor` starts and stops connection, player and recorder (`audio`); `connection` is the
+task that drives the sans-I/O session in `protocol`. The main flows:
 
 - A byte of the microphone: `audio.recorder` reads it; `Session.push_audio` filters and
   buffers it (`protocol.microphone`); `Session.next_message` makes it a message, which

@@ -78,7 +78,8 @@ class Interaction(Inspection):
 
         It waits while a response is under way or there is no connection, also before
         the start. A tool may send filler words while it works: the response that it asks
-        for calls no tools, because it would wait for itself::
+        for calls no tools, because it would wait for itself. Any thread may call this,
+        such as that of a tool that is not async::
 
             request = stream.send_text("How are you?", trigger_response=True)
             outcome = await request
@@ -275,7 +276,9 @@ class Interaction(Inspection):
     @callable_from_threads
     def interrupt(self) -> None:
         """
-        Interrupt the response under way, as the user's voice does.
+        Interrupt the response under way, and tools, as the user's voice does.
+
+        Any thread may call this.
 
         Raises:
             ClosedStream: If the session has ended.

@@ -27,6 +27,10 @@ class ResponseRequest:
     - An interrupted response is ``cancelled``. If the connection is lost after the
       request was sent, the outcome is ``lost``: the conversation is replayed, the
       request is not repeated. Failed and stalled responses are outcomes likewise.
+    - If the service refuses the message that was sent with the request, or refuses the
+      request for as long as a response may stall, the outcome is ``failed`` with the
+      words of the service, and the response to it is cancelled.
+    - If the user breaks in while tools work for it, and they are cancelled, so is it.
 
     It may be awaited several times, by several tasks, or not at all. `outcome` and
     `done` tell its state without waiting.

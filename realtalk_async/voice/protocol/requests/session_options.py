@@ -118,8 +118,13 @@ def _compare(
         if inner is not None and fixed_inner is not None:
             _compare(inner, fixed_inner, place, argument, parameters)
         elif value != other:
-            named = ".".join((argument, *place))
-            raise _contradiction(named, value, other, _parameter(place, parameters))
+            named, parameter = (
+                ".".join((argument, *place)),
+                _parameter(place, parameters),
+            )
+            if fixed_inner is not None and not parameter:
+                raise arguments.refused(named, "an object", value)
+            raise _contradiction(named, value, other, parameter)
 
 
 def _parameter(

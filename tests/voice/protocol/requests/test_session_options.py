@@ -135,6 +135,8 @@ def test_a_parameter_at_its_default_may_be_given_as_an_option():
             "session.audio.output.format.type must stay 'audio/pcm'",
         ),
         ({}, {"type": "transcription"}, "session.type must stay 'realtime'"),
+        ({}, {"audio": "x"}, "session.audio must be an object, not 'x'"),
+        ({}, {"audio": {"input": None}}, "session.audio.input must be an object"),
         ({}, {"model": " "}, "session.model must be one line"),
         ({}, {"tools": {}}, "session.tools must be a list of objects"),
         ({}, {"tools": [5]}, "session.tools[0] must be an object"),
