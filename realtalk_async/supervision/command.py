@@ -37,6 +37,7 @@ from realtalk_async.supervision.kernel.spawning.command_checks import (
     check_word,
     check_words,
 )
+from realtalk_async.supervision.kernel.spawning.interpreter import without_bundle
 from realtalk_async.supervision.kernel.spawning.limits import Limits
 from realtalk_async.supervision.kernel.spawning.mistakes import hint_at, is_shell_line
 from realtalk_async.supervision.kernel.spawning.prelude import with_prelude
@@ -320,7 +321,7 @@ def _inherited_environment() -> dict[str, str]:
     global _decoded
     raw = dict(os.environb)
     if raw != _decoded[0]:
-        _decoded = raw, dict(os.environ)
+        _decoded = raw, without_bundle(dict(os.environ))
     return _decoded[1]
 
 

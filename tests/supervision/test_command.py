@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,16 @@ async def test_a_script_without_its_interpreter_is_refused_at_once(manager, tmp_
     with pytest.raises(SpawnFailed, match="first line of the script"):
         await manager.start("one", [script])
     assert manager.processes["one"].incarnation == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/bundle", None), ("/bundle:/opt/lib", "/opt/lib"), ("/opt/lib", "/opt/lib")],
+)
+def test_a_child_has_no_libraries_of_a_frozen_app(path, expected, monkeypatch):
+    """PyInstaller puts them first; a program of the system fails with them."""
+    monkeypatch.setattr(sys, "_MEIPASS", "/bundle", raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", path)
+    assert Command("true").environment().get("LD_LIBRARY_PATH") == expected
+    own = Command("true", env={"LD_LIBRARY_PATH": "/bundle"})
+    assert own.environment()["LD_LIBRARY_PATH"] == "/bundle"

@@ -1,8 +1,9 @@
 """
-How a script of this package is run by an interpreter of its own.
+What is different in a frozen app: its interpreter, and the libraries of its children.
 
-Not every host has one. In a frozen app (PyInstaller, cx_Freeze, Nuitka) and in a program
-that embeds Python, `sys.executable` is the app itself: to run it would start the app again.
+Not every host has an interpreter for a script of this package. In a frozen app
+(PyInstaller, cx_Freeze, Nuitka) and in a program that embeds Python, `sys.executable` is
+the app itself: to run it would start the app again.
 """
 
 from __future__ import annotations
@@ -54,3 +55,19 @@ def script_words(module: str, *options: str) -> tuple[str, ...] | None:
     get_source = getattr(spec.loader, "get_source", None)
     source = get_source(module) if get_source else None
     return (*words, "-c", source) if source else None
+
+
+def without_bundle(environment: dict[str, str]) -> dict[str, str]:
+    """
+    Take the libraries inside an app of PyInstaller out of the search path.
+
+    Its programs have them first by ``LD_LIBRARY_PATH``; those of the system, such as sox,
+    fail with them.
+    """
+    bundle, path = getattr(sys, "_MEIPASS", None), environment.get("LD_LIBRARY_PATH")
+    if bundle and path:
+        kept = [folder for folder in path.split(":") if folder != bundle]
+        del environment["LD_LIBRARY_PATH"]
+        if kept:
+            environment["LD_LIBRARY_PATH"] = ":".join(kept)
+    return environment
