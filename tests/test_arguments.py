@@ -117,6 +117,7 @@ RESULTS = [
     "ConnectionRecycled",
     "ConnectionRestored",
     "Containment",
+    "DefaultDeviceChanged",
     "DeviceFailed",
     "DeviceProblem",
     "Difference",

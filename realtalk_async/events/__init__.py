@@ -20,6 +20,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
     connection.opened session_id: text, model: text
     connection.recycled age: number
     connection.restored downtime: number, replayed: integer
+    device.default_changed device: text, name: text
     device.failed device: text, problem: text, reason: text, advice: text
     events.missed count: integer
     guard.lost process: text, incarnation: integer, reason: text, replaced: boolean

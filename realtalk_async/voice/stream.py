@@ -13,6 +13,7 @@ from realtalk_async.exceptions import ClosedStream
 from realtalk_async.g711 import AudioFormat
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
+from realtalk_async.voice.audio.default_devices import check_command, make_follower
 from realtalk_async.voice.audio.devices import (
     DEFAULT,
     Machine,
@@ -395,6 +396,11 @@ class Stream(Interaction):
         machine = Machine.this()
         recorder = await self._find_microphone(machine)
         player = self._find_speaker(machine)
+        hearing = supervisor.hearing
+        if kind_of(self._microphone) == "command":
+            check_command(self._microphone, hearing)
+        pactl = machine.which("pactl")
+        supervisor.follower = make_follower(pactl, recorder, player, hearing)
         if self._record is not None:
             from realtalk_async.voice.audio.recording import Recording  # rarely needed
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ProcessManager, SupervisedTask
+    from realtalk_async.voice.audio.default_devices import DeviceFollower
     from realtalk_async.voice.audio.diagnostics import RateMonitor
     from realtalk_async.voice.audio.hearing import Hearing
     from realtalk_async.voice.audio.recording import Recording
@@ -136,6 +137,8 @@ class SessionSupervisor:
         """The names of connection, player and recorder, in the order of their start."""
         self.recorder: Microphone | None = None
         self.player: Speaker | None = None
+        self.follower: DeviceFollower | None = None
+        """Lets recorder and player follow the default devices."""
         self.recording: Recording | None = None
         """The recording of both sides, if there is one."""
         self.started_at = datetime.now(UTC).astimezone()
@@ -326,7 +329,12 @@ class SessionSupervisor:
             self._claim(recording.NAME)
             self._manager.set_details(recording.NAME, self.hearing.microphone_details)
             await self.recorder.start(self._manager, critical=self._owns_manager)
-        await first_of(self._play(), self._record(), self._record_both_sides())
+        await first_of(
+            self._play(),
+            self._record(),
+            self._record_both_sides(),
+            self._follow_devices(),
+        )
 
     def _claim(self, *names: str) -> None:
         """
@@ -364,6 +372,11 @@ class SessionSupervisor:
         """Write the recording until cancelled; it may fail without ending the session."""
         if self.recording is not None:
             await self.recording.run()
+        await asyncio.Event().wait()
+
+    async def _follow_devices(self) -> None:
+        if self.follower is not None:
+            await self.follower.run()
         await asyncio.Event().wait()
 
     def _announce_ready(self) -> None:

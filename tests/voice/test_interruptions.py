@@ -81,10 +81,15 @@ def quieter(pcm, share):
 async def test_speech_that_is_too_short_too_quiet_or_refused_is_ignored(make, reason):
     words = synthesise("Well, what is two plus three?")
     asked = []
+
+    def refuse(pending):
+        asked.append(pending)
+        return False
+
     when = {
         "short": InterruptWhen(speech_ms=5000),
         "quiet": InterruptWhen(level_dbfs=-20),
-        "refused": lambda pending: bool(asked.append(pending)),
+        "refused": refuse,
     }[reason]
     stream, caller, seen = make(interrupt_when=when)
     async with stream:
@@ -118,13 +123,18 @@ def fails(pending):
     raise ValueError("a mistake")
 
 
+def hangs(pending):
+    time.sleep(0.5)
+    return False
+
+
 @pytest.mark.parametrize(
     "when",
     [
         InterruptWhen(speech_ms=200, level_dbfs=-45),
         InterruptWhen(decide=asynchronously),
         InterruptWhen(decide=fails),
-        InterruptWhen(decide=lambda pending: time.sleep(0.5), timeout=0.05),
+        InterruptWhen(decide=hangs, timeout=0.05),
     ],
     ids=["long and loud", "async", "raises", "hangs"],
 )

@@ -19,6 +19,7 @@ from realtalk_async.exceptions import ProcessDead, WriteStalled
 from realtalk_async.supervision import (
     CLOSE_STDIN,
     SWIFT,
+    Cause,
     Command,
     Ladder,
     Probe,
@@ -31,7 +32,11 @@ from realtalk_async.voice.audio.diagnostics import (
     diagnose,
 )
 from realtalk_async.voice.audio.recorder import RESTART
-from realtalk_async.voice.events import DeviceFailed, PlayerSwitched
+from realtalk_async.voice.events import (
+    DefaultDeviceChanged,
+    DeviceFailed,
+    PlayerSwitched,
+)
 
 if TYPE_CHECKING:
     from realtalk_async.exceptions import AudioUnavailable
@@ -97,7 +102,13 @@ class Player:
         self._started: dict[str, float] = {}
         self._program_index: dict[str, int] = {}
         self._stalled: dict[str, str] = {}
+        self._new_device: dict[str, str] = {}  # that the program is to open
         self._accepts_input = Probe("accepts input", self._check_input)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it uses the default device."""
+        return self._device == devices.DEFAULT
 
     @property
     def program(self) -> AudioProgram:
@@ -116,6 +127,12 @@ class Player:
         self._standby = standby[0] if standby else None
         if self.program.file is None:
             await self._wait_until_proven(self._process)
+
+    def follow(self, name: str) -> None:
+        """Restart all programs, which open the default device *name*."""
+        for process in self.names:
+            self._new_device[process] = name
+            self._stalled[process] = f"the default speaker is {name} now"
 
     async def _start_one(self, manager: ProcessManager, name: str) -> ManagedProcess:
         return await manager.start(
@@ -148,6 +165,12 @@ class Player:
         """Return the command of the next incarnation."""
         name = report.process
         self._stalled.pop(name, None)
+        device = self._new_device.pop(name, "")
+        if device and report.cause is Cause.UNHEALTHY:
+            if name == NAME:
+                self._connection.bus.publish(DefaultDeviceChanged(NAME, device))
+            self._reset(name)  # this was no failure
+            return self._command(name)
         if report.uptime >= _PROVEN_UPTIME:
             self._works = True
             self._retry_window.reset()
@@ -172,10 +195,13 @@ class Player:
 
     async def _wait_for_device(self, name: str) -> None:
         """Pause, and do not count this failure."""
+        self._reset(name)
+        await asyncio.sleep(RETRY_PAUSE)
+
+    def _reset(self, name: str) -> None:
         for process in (self._process, self._standby):
             if process is not None and process.name == name:
                 process.reset()
-        await asyncio.sleep(RETRY_PAUSE)
 
     async def _check_input(self, process: Probed) -> str | None:
         return self._stalled.get(process.name)

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from realtalk_async.exceptions import CriticalProcessFailed, ProcessDead
-from realtalk_async.supervision import Command, Ladder, Probe, RestartPolicy
+from realtalk_async.supervision import Cause, Command, Ladder, Probe, RestartPolicy
 from realtalk_async.voice.audio import devices
 from realtalk_async.voice.audio.diagnostics import (
     RETRY_PAUSE,
@@ -23,7 +23,7 @@ from realtalk_async.voice.audio.diagnostics import (
     advise,
     diagnose,
 )
-from realtalk_async.voice.events import DeviceFailed
+from realtalk_async.voice.events import DefaultDeviceChanged, DeviceFailed
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
 
 if TYPE_CHECKING:
@@ -100,6 +100,22 @@ class Recorder:
         self._wrong_seconds = 0  # in a row with a wrong rate
         self._rate_restarts = 0
         self._retry_window = RetryWindow()
+        self._new_device = ""
+        """The default device that the program is to open; empty if it need not."""
+        self._follows = Probe("default device", self._check_device)
+
+    def follow(self, name: str) -> None:
+        """Restart the program, which opens the default device *name*."""
+        self._new_device = name
+
+    async def _check_device(self, _process: object) -> str | None:
+        name = self._new_device
+        return f"the default microphone is {name} now" if name else None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it uses the default device."""
+        return self._device == devices.DEFAULT
 
     @property
     def program(self) -> AudioProgram:
@@ -113,7 +129,7 @@ class Recorder:
             _command(self.program),
             restart=RESTART,
             critical=critical,
-            probes=[self._silence, self._in_time],
+            probes=[self._silence, self._in_time, self._follows],
             recover=self._recover,
             ladder=LADDER,
         )
@@ -135,6 +151,12 @@ class Recorder:
 
     async def _recover(self, report: IncarnationReport) -> Command:
         """Return the command of the next incarnation."""
+        if self._new_device and report.cause is Cause.UNHEALTHY:
+            name, self._new_device = self._new_device, ""
+            self._connection.bus.publish(DefaultDeviceChanged(NAME, name))
+            if self._process is not None:
+                self._process.reset()  # this was no failure
+            return _command(self.program)
         wrong_rate = self._wrong_seconds >= MAX_WRONG_SECONDS
         self._wrong_seconds = 0
         self._rate_restarts += wrong_rate

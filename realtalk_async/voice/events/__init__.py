@@ -23,6 +23,7 @@ from realtalk_async.voice.events.connection import (
     UnknownEvent,
 )
 from realtalk_async.voice.events.devices import (
+    DefaultDeviceChanged,
     DeviceFailed,
     DeviceProblem,
     MicrophoneProblem,
@@ -63,6 +64,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRecycled",
     "ConnectionRestored",
+    "DefaultDeviceChanged",
     "DeviceFailed",
     "DeviceProblem",
     "EventsMissed",

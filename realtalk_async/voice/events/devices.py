@@ -49,6 +49,22 @@ class DeviceFailed(VoiceEvent):
         return f"{self.device} {self.problem}: {self.reason}; {self.advice}"
 
 
+@dataclass(frozen=True, slots=True)
+class DefaultDeviceChanged(VoiceEvent):
+    """The system has another default device; the recorder or the player begins anew."""
+
+    kind = "device.default_changed"
+    device: Literal["recorder", "player"]
+    name: str
+    """The name of the device at the sound server."""
+
+    def log_entry(self) -> EventLogEntry:
+        return info(self.device, "Follows the default device", name=self.name)
+
+    def __str__(self) -> str:
+        return f"{self.device} follows the default device: {self.name}"
+
+
 class SoundProblem(enum.StrEnum):
     """A problem of a microphone that delivers; the value says it in words."""
 

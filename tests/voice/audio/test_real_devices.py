@@ -29,7 +29,7 @@ from realtalk_async.offline.speech.voice import synthesise
 from realtalk_async.offline.speech.voice_detector import VoiceDetector
 from realtalk_async.voice import Stream
 from realtalk_async.voice import events as voice_events
-from realtalk_async.voice.audio import devices, diagnostics
+from realtalk_async.voice.audio import default_devices, devices, diagnostics
 
 TIMEOUT = 240
 """Seconds that no step takes on any machine."""
@@ -483,3 +483,45 @@ async def test_recorder_continues_when_the_sound_server_moves_it(
                 await asyncio.sleep(0.1)
         assert stream.is_ready()
     assert stream.summary().restarts["recorder"] == 0
+
+
+async def test_recorder_and_player_follow_the_default_devices(
+    server, monkeypatch, tmp_path
+):
+    """A headset is plugged in and chosen: each program is restarted once, for no failure."""
+    only_these(["parec", "pacat", "pactl"], monkeypatch, tmp_path)
+    for name in ("PULSE_SOURCE", "PULSE_SINK"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(default_devices, "_PERIOD", 0.2)
+    server.control("set-default-source", "mic.monitor")
+    server.control("set-default-sink", "spk")
+    async with Peer(pace=0) as peer:
+        stream = Stream(url=peer.url, logger=Logger(tmp_path / "app.log"))
+        watch = Watch(stream)
+        async with stream:
+            await watch.until(lambda: watch.of(voice_events.MicrophoneProblem))
+            server.control("set-default-source", "spk.monitor")
+            server.control("set-default-sink", "mic")
+            await watch.until(
+                lambda: len(watch.of(voice_events.DefaultDeviceChanged)) == 2
+            )
+            await watch.until(
+                lambda: (
+                    [
+                        stream.process_status()[n].restarts
+                        for n in ("recorder", "player")
+                    ]
+                    == [1, 1]
+                )
+            )
+            await anyio.sleep(3)  # no further restart
+            restarts = stream.summary().restarts
+    assert (restarts["recorder"], restarts["player"]) == (1, 1)
+    changed = watch.of(voice_events.DefaultDeviceChanged)
+    assert {(e.device, e.name) for e in changed} == {
+        ("recorder", "spk.monitor"),
+        ("player", "mic"),
+    }
+    assert not watch.of(voice_events.DeviceFailed)
+    monitors = watch.of(voice_events.MicrophoneProblem)
+    assert [e.problem for e in monitors] == [voice_events.SoundProblem.MONITOR]
