@@ -75,7 +75,8 @@ class RunOutput:
         stamp: The time stamp of each line.
         quiet: Whether to print no notices.
         on_broken: Called when stdout or stderr cannot be written any more.
-        on_printed: Called each time the output of a process is printed to its end.
+        on_printed: Called each time the output of a process is printed to its end, or a
+            single command has settled.
     """
 
     def __init__(
@@ -108,7 +109,11 @@ class RunOutput:
         if self._is_single_command:
             stdout = process.follow_bytes("stdout")
             stderr = process.follow_bytes("stderr")
+            first = name not in self._printers
             self._printers[name] = self._start(self._pass_through(stdout, stderr))
+            if first:
+                # The rest of its group may end later than its output.
+                self._start(self._wait_until_settled(process))
         elif self._printed.get(name) is not process or self._printers[name].done():
             self._printed[name] = process
             self._printers[name] = self._start(
@@ -216,6 +221,9 @@ class RunOutput:
         self, stdout: AsyncIterator[bytes], stderr: AsyncIterator[bytes]
     ) -> None:
         await asyncio.gather(self._copy(stdout, STDOUT), self._copy(stderr, STDERR))
+
+    async def _wait_until_settled(self, process: ManagedProcess) -> None:
+        await process.wait_until_settled()
 
     async def _copy(self, source: AsyncIterator[bytes], descriptor: int) -> None:
         async for data in source:

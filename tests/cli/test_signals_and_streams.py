@@ -116,3 +116,9 @@ def test_lines_of_several_processes_keep_colours_only(begin, tmp_path, control):
     (tmp_path / "Procfile").write_text(line)
     out, _ = begin("Procfile").communicate(timeout=TIMEOUT)
     assert b"<\x1b[1;31mred\x1b[0m>\n" in out
+
+
+def test_a_run_ends_with_its_command_although_the_rest_of_its_group_ends_later(begin):
+    line = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & sleep 0.1; exit 0"
+    run = begin("--", "sh", "-c", line, stdin=subprocess.DEVNULL)
+    assert run.wait(TIMEOUT) == 0

@@ -39,7 +39,7 @@ class TerminalModes:
         traceback: TracebackType | None,
     ) -> None:
         self.restore()
-        if self.may_have_changed:
+        if self.may_have_changed and not self._is_in_background():
             self._write(DEFAULT_COLOURS_AND_CURSOR)
 
     def restore(self) -> None:
@@ -48,13 +48,15 @@ class TerminalModes:
             return
         with contextlib.suppress(OSError, termios.error):
             has_changed = termios.tcgetattr(self._terminal) != self._before
-            if has_changed and self._is_foreground():
+            if has_changed and not self._is_in_background():
                 termios.tcsetattr(self._terminal, termios.TCSANOW, self._before)
 
-    def _is_foreground(self) -> bool:
-        # In the background, the modes are those of the shell, and setting them would stop
-        # this process.
-        return os.tcgetpgrp(self._terminal) == os.getpgrp()
+    def _is_in_background(self) -> bool:
+        # The terminal is the shell's then, and using it may stop this process.
+        try:
+            return os.tcgetpgrp(self._terminal) != os.getpgrp()
+        except OSError:  # it is not our controlling terminal
+            return False
 
     def _write(self, data: bytes) -> None:
         """Write to our own terminal, unless it is halted: that would block."""
