@@ -113,7 +113,7 @@ class RunOutput:
             self._printers[name] = self._start(self._pass_through(stdout, stderr))
             if first:
                 # The rest of its group may end later than its output.
-                self._start(self._wait_until_settled(process))
+                _ = self._start(self._wait_until_settled(process))
         elif self._printed.get(name) is not process or self._printers[name].done():
             self._printed[name] = process
             self._printers[name] = self._start(

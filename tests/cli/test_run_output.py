@@ -19,6 +19,9 @@ class Child:
     def follow_bytes(self, stream):
         return self.capture.follow_bytes(stream)
 
+    async def wait_until_settled(self):
+        pass
+
     def print(self, text):
         self.capture.append("stdout", text, 0.0)
 

@@ -71,8 +71,11 @@ def test_keys_reach_the_command_alone_and_the_terminal_is_restored(shell):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 async def test_a_signal_to_the_group_is_noticed_although_the_command_ignores_it(number):
-    ignoring = f'trap "" {number.name.removeprefix("SIG")}; exec sleep 1000'
-    with subprocess.Popen(["sh", "-c", ignoring], process_group=0) as child:
+    line = f'trap "" {number.name.removeprefix("SIG")}; echo up; exec sleep 1000'
+    with subprocess.Popen(
+        ["sh", "-c", line], process_group=0, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout.readline() == b"up\n"
         noticed = asyncio.Queue()
         keys = KeySignals(child.pid, noticed.put_nowait)
         assert keys.recent() == 0
