@@ -279,8 +279,8 @@ class EndSession(RealtalkError):
         def hang_up() -> None:
             raise EndSession("Say goodbye in one sentence.")
 
-    Without words of its own the model is asked to say goodbye. If no response follows
-    within 60 s, the session ends without it.
+    Without words of its own the model is asked to say goodbye. The session ends after
+    60 s at the latest, also if the response is still heard or did not come.
     """
 
     def __init__(self, output: str = "The session ends now: say goodbye.") -> None:

@@ -392,10 +392,11 @@ class Stream(Interaction):
         if supervisor.state == "over":
             raise ClosedStream("the session has ended; make another Stream")
         self._loop = asyncio.get_running_loop()
-        endpoint = self._find_endpoint(api_key, model, voice)
-        machine = Machine.this()
-        recorder = await self._find_microphone(machine)
-        player = self._find_speaker(machine)
+        with supervisor.telling_failed_start():
+            endpoint = self._find_endpoint(api_key, model, voice)
+            machine = Machine.this()
+            recorder = await self._find_microphone(machine)
+            player = self._find_speaker(machine)
         hearing = supervisor.hearing
         if kind_of(self._microphone) == "command":
             check_command(self._microphone, hearing)

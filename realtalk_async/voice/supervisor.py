@@ -12,7 +12,7 @@ import asyncio
 import signal
 import threading
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, TypeVar
@@ -30,7 +30,7 @@ from realtalk_async.voice.connection import FATAL, RECONNECT
 from realtalk_async.voice.events import CONNECTION, SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from realtalk_async.logs import Logger
@@ -144,6 +144,7 @@ class SessionSupervisor:
         self.started_at = datetime.now(UTC).astimezone()
         self._started = self._ended = time.monotonic()
         self._failure: BaseException | None = None
+        self._start_error = ""
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
@@ -187,16 +188,29 @@ class SessionSupervisor:
         if self._failure is not None:
             raise self._failure
 
+    @contextmanager
+    def telling_failed_start(self) -> Generator[None, None, None]:
+        """Tell all tasks that wait for the session if the block fails to start it."""
+        self._start_error = ""
+        try:
+            yield
+        except Exception as error:
+            self._start_error = str(error)
+            self._bus.notify()
+            raise
+
     async def wait_for(self, find: Callable[[], Found | None]) -> Found:
         """
         Wait until *find* returns something; it is called after each change.
 
         Raises:
-            ClosedStream: If the session has ended, or ends before.
+            ClosedStream: If the session has ended, ends before, or cannot start.
         """
         while (found := find()) is None:
             if self.is_closed:
                 raise self.closed()
+            if self._start_error:
+                raise ClosedStream(f"the session did not start: {self._start_error}")
             await self._bus.wait_for_change()
         return found
 

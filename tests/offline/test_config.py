@@ -42,6 +42,26 @@ def test_turn_detection_can_be_turned_off_and_on():
     assert detection["interrupt_response"] is True
 
 
+def test_a_transcription_takes_words_and_languages():
+    transcription = {
+        "model": "gpt-transcribe",
+        "keywords": ["Oslo"],
+        "languages": ["en"],
+    }
+    with_input(transcription=transcription)
+    for wrong in "Oslo", [5]:
+        with pytest.raises(InvalidRequest):
+            with_input(transcription={**transcription, "keywords": wrong})
+
+
+def test_the_variables_of_a_prompt_are_texts_or_contents():
+    image = {"type": "input_image", "image_url": "data:,"}
+    updated(prompt={"id": "pmpt_1", "variables": {"city": "Oslo", "photo": image}})
+    for wrong in 5, {"type": "video"}, {}:
+        with pytest.raises(InvalidRequest):
+            updated(prompt={"id": "pmpt_1", "variables": {"photo": wrong}})
+
+
 @pytest.mark.parametrize(("eagerness", "silence"), [("low", 1000), ("high", 300)])
 def test_semantic_eagerness_sets_the_silence(eagerness, silence):
     session = with_input(

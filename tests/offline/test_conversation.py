@@ -131,6 +131,9 @@ def test_only_the_newest_audio_is_kept(sizes, limit):
     assert dropped <= len(sizes) - len(kept)
 
 
+GIF = {"type": "input_image", "image_url": "data:image/gif;base64,AAAA"}
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -149,6 +152,10 @@ def test_only_the_newest_audio_is_kept(sizes, limit):
         (
             {"type": "message", "role": "user", "content": [{"type": "input_audio"}]},
             "item.content[0].audio",
+        ),
+        (
+            {"type": "message", "role": "user", "content": [GIF]},
+            "item.content[0].image_url",
         ),
         ({"type": "function_call_output", "output": "x"}, "item.call_id"),
         ({"type": "function_call", "name": "f"}, "item.arguments"),

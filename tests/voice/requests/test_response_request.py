@@ -11,6 +11,7 @@ import pytest
 from realtalk_async.exceptions import (
     ClosedStream,
     CriticalProcessFailed,
+    MissingApiKey,
     ResponseNotCompleted,
     ServiceRefused,
     WrongEventLoop,
@@ -193,6 +194,21 @@ async def test_a_request_ends_when_the_service_ends_the_session(peer, make):
             assert "insufficient_quota" in (await sent).reason
             with pytest.raises(ClosedStream, match="insufficient_quota"):
                 await queued
+
+
+async def test_a_request_ends_when_the_session_cannot_start(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    logger = Logger(tmp_path / "app.log")
+    stream = Stream(logger=logger, microphone=None, speaker=None)
+    request = stream.send_text(QUESTION, trigger_response=True)
+    waiting = asyncio.ensure_future(request)
+    await asyncio.sleep(0)
+    with pytest.raises(MissingApiKey):
+        await stream.start_streaming()
+    with anyio.fail_after(TIMEOUT), pytest.raises(ClosedStream, match="did not start"):
+        await waiting
+    with anyio.fail_after(TIMEOUT), pytest.raises(ClosedStream, match="no API key"):
+        await request
 
 
 async def test_a_request_cannot_be_awaited_in_another_event_loop(make):
