@@ -13,12 +13,13 @@ import contextlib
 import errno
 import os
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel import orphan_reaper
 from realtalk_async.supervision.kernel.exit_status import Usage
+from realtalk_async.supervision.kernel.exit_waiter import exit_waiter
 from realtalk_async.supervision.kernel.fair_poller import OnError, get_pollers
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
     from realtalk_async.supervision.kernel.exit_status import ExitStatus
     from realtalk_async.supervision.kernel.spawn import NewProcess
-
-THREAD_NAME_PREFIX = "realtalk-async waits for pid "
-"""Begins the name of the thread that waits for a child on a system without pidfds."""
-
 
 class ChildProcess:
     """
@@ -46,7 +43,7 @@ class ChildProcess:
     """
 
     __slots__ = (
-        "_exited", "_on_error", "_on_exit", "_pidfd", "_poller", "ended", "exit_status", "loop",
+        "_exited", "_handle", "_on_error", "_on_exit", "_poller", "ended", "exit_status", "loop",
         "noticed", "owns_group", "pid", "started", "usage",
     )  # fmt: skip
 
@@ -72,7 +69,7 @@ class ChildProcess:
         orphan_reaper.children.add(new.pid)
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
-        self._pidfd = -1
+        self._handle = -1
         try:
             self._poller = get_pollers().exits
             self._watch()
@@ -93,36 +90,38 @@ class ChildProcess:
             self._exited.set_result(None)
 
     @property
-    def pidfd(self) -> int:
+    def handle(self) -> int:
         """The descriptor that reports the exit; -1 if there is none, or it is closed."""
-        return self._pidfd
+        return self._handle
 
     def _watch(self) -> None:
         try:
             # The child is not reaped yet, so its pid cannot belong to another process.
-            self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):
-            # No pidfd on this system (or no descriptor left): a thread waits instead.
-            name = f"{THREAD_NAME_PREFIX}{self.pid}"
+            self._handle = SYSTEM.open_process(self.pid)
+        except ProcessLookupError:  # macOS gives none for a zombie
+            self.loop.call_soon(self._reap_soon)
+        except OSError:
+            # No such descriptor on this system, or none left: a thread waits instead.
             try:
-                threading.Thread(
-                    target=self._wait_in_thread, name=name, daemon=True
-                ).start()
+                exit_waiter.add(self.pid, self._call_in_loop)
             except RuntimeError as exc:
                 raise OSError(errno.EAGAIN, str(exc)) from exc
         else:
-            self._poller.add(self._pidfd, self._on_pidfd_readable, self._on_error)
+            self._poller.add(self._handle, self._on_exit_notice, self._on_error)
 
-    def _wait_in_thread(self) -> None:
-        flags = os.WEXITED | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):  # other code reaped it
-            os.waitid(os.P_PID, self.pid, flags)
+    def _reap_soon(self) -> None:
+        if self._on_exit_notice():
+            self.loop.call_later(0.001, self._reap_soon)
+
+    def _call_in_loop(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self.check_exit)
+            self.loop.call_soon_threadsafe(self._on_exit_notice)
 
-    def _on_pidfd_readable(self) -> None:
-        self.noticed = time.monotonic()
+    def _on_exit_notice(self) -> bool:
+        """Reap the program; return whether it has to be tried again, as on macOS."""
+        self.noticed = self.noticed or time.monotonic()
         self.check_exit()
+        return self.exit_status is None
 
     def check_exit(self) -> None:
         """
@@ -152,31 +151,33 @@ class ChildProcess:
         self.noticed = self.noticed or self.ended
         self.exit_status = status
         if used is not None:
-            # ru_maxrss counts KiB on Linux, see getrusage(2).
-            self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss * 1024)
+            memory = used.ru_maxrss * SYSTEM.bytes_of_maxrss
+            self.usage = Usage(used.ru_utime, used.ru_stime, memory)
         try:
             self._set_exited()
             self._on_exit(self)
         finally:
-            pidfd, self._pidfd = self._pidfd, -1
-            if pidfd >= 0:
+            handle, self._handle = self._handle, -1
+            if handle >= 0:
                 try:
-                    self._poller.remove(pidfd)
+                    self._poller.remove(handle)
                 finally:
-                    os.close(pidfd)
+                    SYSTEM.close_process(handle)
+            else:
+                exit_waiter.discard(self.pid)
 
     def send_signal(self, number: int) -> None:
         """
         Send a signal to the program alone; do nothing once it has exited.
 
-        The signal goes through the pidfd if there is one. Without a pidfd the pid is
-        safe too: no other process gets it before the program is reaped.
+        The signal goes through the handle if there is one. Without it the pid is safe
+        too: no other process gets it before the program is reaped.
         """
         if self.exit_status is not None:
             return
         try:
-            if self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, number)
+            if self._handle >= 0:
+                SYSTEM.signal_process(self._handle, number)
             else:
                 os.kill(self.pid, number)
         except ProcessLookupError:

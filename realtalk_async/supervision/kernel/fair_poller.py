@@ -12,12 +12,16 @@ Each loop has two: one reads the output of all children, the other waits for the
 from __future__ import annotations
 
 import asyncio
-import select
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from realtalk_async.operating_system import SYSTEM
+
+if TYPE_CHECKING:
+    from realtalk_async.operating_system import Readiness
 
 READ_TIME = 0.0005
 """
@@ -82,7 +86,7 @@ class FairPoller:
         """Readable descriptors that wait for their turn."""
         self._delayed: dict[int, float] = {}
         """Descriptors to handle at a time, in monotonic seconds; the earliest is first."""
-        self._epoll: select.epoll | None = None
+        self._readiness: Readiness | None = None
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Future[None] | None = None
 
@@ -96,7 +100,7 @@ class FairPoller:
             OSError: If the system can watch no further descriptor.
         """
         watched = Watched(handle, on_error)
-        if not hasattr(select, "epoll"):
+        if not SYSTEM.has_readiness:
             self._loop.add_reader(descriptor, self._handle, descriptor)
             self._watched[descriptor] = watched
             return
@@ -125,7 +129,7 @@ class FairPoller:
         try:
             self.add(descriptor, handle, on_error)
         except OSError:
-            if not hasattr(select, "epoll"):
+            if not SYSTEM.has_readiness:
                 raise
             self._watched[descriptor] = Watched(handle, on_error)
             self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
@@ -139,17 +143,17 @@ class FairPoller:
         Raises:
             OSError: If the system can watch no further descriptor.
         """
-        if self._epoll is None:
-            epoll = select.epoll()
+        if self._readiness is None:
+            readiness = SYSTEM.make_readiness()
             try:
                 # Once, not at each wait: the kernel checks all descriptors of an epoll that
                 # is added to another one, which takes 40 us with 300 children.
-                self._loop.add_reader(epoll.fileno(), self._wake)
+                self._loop.add_reader(readiness.fileno(), self._wake)
             except OSError:
-                epoll.close()
+                readiness.close()
                 raise
-            self._epoll = epoll
-        self._epoll.register(descriptor, select.EPOLLIN)
+            self._readiness = readiness
+        self._readiness.watch(descriptor)
 
     def remove(self, descriptor: int) -> None:
         """
@@ -160,10 +164,10 @@ class FairPoller:
         was_watched = self._watched.pop(descriptor, None) is not None
         is_delayed = self._delayed.pop(descriptor, None) is not None
         if was_watched and not is_delayed:
-            if self._epoll is None:
+            if self._readiness is None:
                 self._loop.remove_reader(descriptor)
             else:
-                self._epoll.unregister(descriptor)
+                self._readiness.unwatch(descriptor)
         if not self._watched:
             self._close()
             self._wake()  # the task ends
@@ -205,8 +209,8 @@ class FairPoller:
     def _take(self) -> int:
         """Return the next descriptor to handle; -1 if none is ready or due."""
         if not self._ready:
-            if self._epoll is not None and self._watched:
-                self._ready.extend(one for one, _ in self._epoll.poll(0))
+            if self._readiness is not None and self._watched:
+                self._ready.extend(self._readiness.readable())
             now = time.monotonic()
             self._ready.extend(one for one, due in self._delayed.items() if due <= now)
         return self._ready.popleft() if self._ready else -1
@@ -222,7 +226,7 @@ class FairPoller:
             self.remove(descriptor)
             watched.on_error(error)
         else:
-            if hasattr(select, "epoll") and self._watched.get(descriptor) is watched:
+            if SYSTEM.has_readiness and self._watched.get(descriptor) is watched:
                 self._delay(descriptor, is_delayed=is_delayed is True)
 
     def _delay(self, descriptor: int, *, is_delayed: bool) -> None:
@@ -236,8 +240,8 @@ class FairPoller:
         if is_delayed:
             self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
         if is_delayed and not was_delayed:
-            assert self._epoll is not None
-            self._epoll.unregister(descriptor)
+            assert self._readiness is not None
+            self._readiness.unwatch(descriptor)
 
     # ---- the life of the task
 
@@ -269,10 +273,10 @@ class FairPoller:
     def _close(self) -> None:
         self._ready.clear()
         self._delayed.clear()
-        if self._epoll is not None:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
+        if self._readiness is not None:
+            self._loop.remove_reader(self._readiness.fileno())
+            self._readiness.close()
+            self._readiness = None
 
 
 class LoopPollers(NamedTuple):

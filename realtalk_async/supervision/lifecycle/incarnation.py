@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, TypedDict
 
 from realtalk_async.concurrency.waiting import error_of
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.command import Command, Running, spawn
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.child_process import make_asyncio_process
@@ -214,9 +215,9 @@ class Spawned(Incarnation):
         return self._process.stdin if self._process else None
 
     def descriptors(self) -> list[int]:
-        """Return the descriptors that are open on our side: pipes and pidfd."""
+        """Return the descriptors that are open on our side: pipes and the exit notice."""
         running = self._running
-        found = [running.child.pidfd]
+        found = [running.child.handle]
         found += [reader.descriptor for reader in running.readers.values()]
         found += [running.stdin.descriptor] if running.stdin else []
         return [one for one in found if one >= 0]
@@ -340,7 +341,7 @@ class Adopted(Incarnation):
         self.started = time.monotonic()
         self._exited: asyncio.Future[None] = self._loop.create_future()
         self.owns_group = process.returncode is None and self._leads_a_group()
-        self._pidfd = -1
+        self._handle = -1
         self._reading: dict[StreamName, asyncio.Event] = {}
         streams = {"stdout": process.stdout, "stderr": process.stderr}
         self._readers = [
@@ -376,33 +377,33 @@ class Adopted(Incarnation):
     async def _watch(self) -> None:
         """Wait for the exit; `Process.wait` would wait for the pipes as well."""
         if self._process.returncode is None:
-            # It may have exited, or the system have no pidfds.
-            with contextlib.suppress(AttributeError, OSError):
-                self._pidfd = os.pidfd_open(self.pid)
+            # It may have exited, or the system have no such descriptors.
+            with contextlib.suppress(OSError):
+                self._handle = SYSTEM.open_process(self.pid)
         try:
-            delay = 0.001 if await self._pidfd_readable() else 0.02
+            delay = 0.001 if await self._exit_noticed() else 0.02
             while self._process.returncode is None:  # noqa: ASYNC110 - no callback
                 # asyncio reaps it, a moment later or (3.11) in a thread.
                 await asyncio.sleep(delay)
         finally:
-            pidfd, self._pidfd = self._pidfd, -1
-            if pidfd >= 0:
-                os.close(pidfd)
+            handle, self._handle = self._handle, -1
+            if handle >= 0:
+                SYSTEM.close_process(handle)
         self._conclude()
 
-    async def _pidfd_readable(self) -> bool:
+    async def _exit_noticed(self) -> bool:
         """Wait for the exit notice; return False at once if there will be none."""
-        if self._pidfd < 0:
+        if self._handle < 0:
             return False
         readable: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._loop.add_reader(self._pidfd, self._set_done, readable)
+            self._loop.add_reader(self._handle, self._set_done, readable)
         except OSError:  # the system can watch no further descriptor
             return False
         try:
             await readable
         finally:
-            self._loop.remove_reader(self._pidfd)
+            self._loop.remove_reader(self._handle)
         return True
 
     @staticmethod
@@ -455,10 +456,10 @@ class Adopted(Incarnation):
     def signal_alone(self, number: int) -> None:
         """Send a signal to the program only."""
         with contextlib.suppress(ProcessLookupError):
-            if self._pidfd >= 0:
+            if self._handle >= 0:
                 # asyncio's own function may reap it; on 3.11 the thread that waits for it
                 # does not learn its status then.
-                signal.pidfd_send_signal(self._pidfd, number)
+                SYSTEM.signal_process(self._handle, number)
             else:
                 self._process.send_signal(number)
 

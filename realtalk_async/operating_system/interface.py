@@ -1,0 +1,225 @@
+"""The interface of an operating system: what its two implementations give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A process as the process table describes it."""
+
+    pid: int
+    name: str
+    state: str
+    """One letter: R running, S sleeping, D in an uninterruptible wait, T stopped…"""
+    group: int
+    session: int
+    start: int
+    """When it was started, in units of the system; pid and start identify a process."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is more than a zombie."""
+        return self.state not in "ZX"
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.name}) state {self.state}"
+
+
+class Usage(NamedTuple):
+    """What a process has used."""
+
+    session: int
+    cpu: float
+    """Seconds."""
+    memory: int
+    """Resident bytes."""
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a UNIX socket; None is unknown."""
+
+    pid: int | None
+    uid: int | None
+
+
+class ProcessTable(Protocol):
+    """
+    The processes of the machine, read at each call.
+
+    A system may refuse to tell: no method raises, and what is unknown is left out.
+    """
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is such a table."""
+        ...
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether one process is read in microseconds, without a program."""
+        ...
+
+    def read(self, pid: int) -> ProcessInfo | None:
+        """Return the description of one process; None if it is gone."""
+        ...
+
+    def in_group(self, group: int) -> list[ProcessInfo]:
+        """Return the members of a process group, zombies included."""
+        ...
+
+    def tagged(self, tag: str) -> list[ProcessInfo]:
+        """Return the processes with *tag* (``NAME=value``) in their environment."""
+        ...
+
+    def children(self, parent: int) -> list[ProcessInfo]:
+        """Return the children of a process, zombies included."""
+        ...
+
+    def command(self, pid: int) -> list[str]:
+        """Return the words of the command of a process; [] if it is gone."""
+        ...
+
+    def usage(self) -> dict[int, Usage]:
+        """Return what each process uses."""
+        ...
+
+
+class Readiness(Protocol):
+    """Tells which of many descriptors are readable."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while one of them is."""
+        ...
+
+    def watch(self, descriptor: int) -> None:
+        """
+        Add a descriptor.
+
+        Raises:
+            OSError: If the system can watch no further one.
+        """
+        ...
+
+    def unwatch(self, descriptor: int) -> None:
+        """
+        Remove a descriptor.
+
+        Raises:
+            OSError: If it is not watched.
+        """
+        ...
+
+    def readable(self) -> Iterable[int]:
+        """Return the descriptors that are readable now, without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Close it; the descriptors stay open."""
+        ...
+
+
+class System(Protocol):
+    """An operating system."""
+
+    name: str
+    """``Linux`` or ``POSIX``, as the log tells it."""
+    processes: ProcessTable
+    max_socket_path: int
+    """Bytes of the longest path of a UNIX socket."""
+    bytes_of_maxrss: int
+    """The unit of ``ru_maxrss`` in bytes."""
+    shared_memory: Path | None
+    """The folder for named memory; None if files of the temporary folder serve."""
+
+    has_readiness: bool
+    """Whether there is a `Readiness`; else the event loop has to watch each descriptor."""
+
+    def make_readiness(self) -> Readiness:
+        """
+        Return a new `Readiness`.
+
+        Raises:
+            OSError: If no descriptor is left.
+        """
+        ...
+
+    def open_process(self, pid: int) -> int:
+        """
+        Return a descriptor that is readable once a process has exited.
+
+        Raises:
+            OSError: If this system has none, none is left, or the process is gone.
+        """
+        ...
+
+    def signal_process(self, handle: int, number: int) -> None:
+        """
+        Send a signal to the process of a descriptor of `open_process`.
+
+        Raises:
+            OSError: If it is gone.
+        """
+        ...
+
+    def close_process(self, handle: int) -> None:
+        """Close a descriptor of `open_process`."""
+        ...
+
+    def wait_for_any_exit(self) -> None:
+        """
+        Block until a child of this process has exited, and leave its status unread.
+
+        Raises:
+            ChildProcessError: If this process has no child.
+        """
+        ...
+
+    def has_exited(self, pid: int) -> bool:
+        """Return whether a child has exited and is not reaped; it stays so."""
+        ...
+
+    def has_children(self) -> bool:
+        """Return whether this process has a child, be it a zombie."""
+        ...
+
+    def adopts_orphans(self) -> bool:
+        """Return whether the kernel makes this process the parent of orphans."""
+        ...
+
+    def suspended_time(self) -> float:
+        """Return the seconds that the machine has slept since it booted; 0 if unknown."""
+        ...
+
+    def peer(self, connection: socket.socket) -> Peer:
+        """Return the process at the other end of a UNIX socket."""
+        ...
+
+    def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
+        """Give a pipe room for *size* bytes; return its room, None if it stays as it is."""
+        ...
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """
+        Give a new file its room on the disk or in memory.
+
+        Raises:
+            OSError: If there is no room.
+        """
+        ...
+
+    def open_again(self, descriptor: int, path: Path, flags: int) -> int:
+        """
+        Open the file of a descriptor a second time.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        ...

@@ -1,0 +1,149 @@
+"""What POSIX and Python give everywhere, and kqueue where it exists: macOS, BSD."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from realtalk_async.operating_system.interface import Peer
+from realtalk_async.operating_system.ps_table import PsTable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from realtalk_async.operating_system.interface import Readiness
+    from realtalk_async.operating_system.kqueue import ExitQueue
+
+P_ALL, P_PID = 0, 1
+WNOHANG, WEXITED = 1, 4
+WNOWAIT = 0x20 if sys.platform == "darwin" else 0x01000000
+"""Constants of waitid(2). Python has that function on macOS since 3.13 only."""
+
+SIGINFO_SIZE = 256
+"""Bytes for ``siginfo_t`` (104 or 128), whose first field is the signal's number."""
+
+SOL_LOCAL, LOCAL_PEERCRED, LOCAL_PEERPID = 0, 1, 2
+XUCRED = struct.Struct("Ii")
+"""The first fields of macOS's ``struct xucred``: version (0) and uid."""
+
+
+class Posix:
+    """macOS, BSD, and a Linux that refuses what only Linux has; see `System`."""
+
+    name = "POSIX"
+    has_readiness = hasattr(select, "kqueue")
+    max_socket_path = 103
+    bytes_of_maxrss = 1 if sys.platform == "darwin" else 1024
+    shared_memory: Path | None = None
+
+    def __init__(self) -> None:
+        self.processes = PsTable()
+        self._exits: dict[int, tuple[int, ExitQueue]] = {}
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def make_readiness(self) -> Readiness:
+        """Return a kqueue."""
+        from realtalk_async.operating_system.kqueue import KqueueReadiness
+
+        return KqueueReadiness()
+
+    def open_process(self, pid: int) -> int:
+        """Return the descriptor of a kqueue that waits for one exit."""
+        if not self.has_readiness:
+            raise OSError(errno.ENOSYS, "this system has no exit notice")
+        from realtalk_async.operating_system.kqueue import ExitQueue
+
+        queue = ExitQueue(pid)
+        self._exits[queue.fileno()] = pid, queue
+        return queue.fileno()
+
+    def signal_process(self, handle: int, number: int) -> None:
+        """Send a signal, unless the notice of the exit is there: the pid may be another's."""
+        pid, queue = self._exits[handle]
+        if queue.has_exited():
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        os.kill(pid, number)
+
+    def close_process(self, handle: int) -> None:
+        """Close a descriptor of `open_process`."""
+        _, queue = self._exits.pop(handle)
+        queue.close()
+
+    # ---- children
+
+    def wait_for_any_exit(self) -> None:
+        """Block until a child has exited; it is not reaped."""
+        self._waitid(P_ALL, 0, WEXITED | WNOWAIT)
+
+    def has_exited(self, pid: int) -> bool:
+        """Return whether a child has exited and is not reaped."""
+        try:
+            return self._waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT)
+        except ChildProcessError:
+            return False
+
+    def has_children(self) -> bool:
+        """Return whether this process has a child, be it a zombie."""
+        try:
+            self._waitid(P_ALL, 0, WEXITED | WNOHANG | WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _waitid(self, kind: int, pid: int, options: int) -> bool:
+        """Return whether waitid(2) has found an exit."""
+        info = ctypes.create_string_buffer(SIGINFO_SIZE)
+        while self._libc.waitid(kind, pid, info, options):
+            code = ctypes.get_errno()
+            if code != errno.EINTR:
+                raise OSError(code, os.strerror(code))
+        return int.from_bytes(info.raw[:4], sys.byteorder) == signal.SIGCHLD
+
+    def adopts_orphans(self) -> bool:
+        """Return whether this is PID 1."""
+        return os.getpid() == 1
+
+    # ---- the rest
+
+    def suspended_time(self) -> float:
+        """Return the difference of two clocks of macOS: CLOCK_UPTIME_RAW stands still."""
+        clock = getattr(time, "CLOCK_UPTIME_RAW", None)
+        if clock is None:
+            return 0.0
+        return time.clock_gettime(time.CLOCK_MONOTONIC) - time.clock_gettime(clock)
+
+    def peer(self, connection: socket.socket) -> Peer:
+        """Return the process at the other end, where the system tells."""
+        try:
+            found = connection.getsockopt(SOL_LOCAL, LOCAL_PEERCRED, SIGINFO_SIZE)
+            version, uid = XUCRED.unpack_from(found)
+            pid = connection.getsockopt(SOL_LOCAL, LOCAL_PEERPID)
+        except (OSError, struct.error):
+            return Peer(None, None)
+        return Peer(pid, uid) if version == 0 else Peer(None, None)
+
+    def enlarge_pipe(self, descriptor: int, size: int) -> int | None:  # noqa: ARG002
+        """Leave a pipe as it is: the kernel enlarges it by itself, to 64 KiB."""
+        return None
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Write zeros: a page fault without room would be a SIGBUS."""
+        zeros = bytes(64 * 1024)
+        for start in range(0, size, len(zeros)):
+            os.pwrite(descriptor, zeros[: size - start], start)
+
+    def open_again(self, descriptor: int, path: Path, flags: int) -> int:
+        """Open a file a second time, by its path; it must be the same file."""
+        again = os.open(path, flags)
+        if os.path.samestat(os.fstat(again), os.fstat(descriptor)):
+            return again
+        os.close(again)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
