@@ -14,7 +14,7 @@ PACKAGE = Path(realtalk_async.__file__).parent
 
 # A module may import from its own row's package and from every row above that row.
 LAYERS = """
-exceptions  lazy_imports  concurrency  times  g711
+exceptions  lazy_imports  concurrency  times  g711  operating_system
 arguments
 events
 logs

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import RealtalkError
+from realtalk_async.operating_system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-MAX_ADDRESS = 100
-"""Bytes of a socket's path; the kernel's limit is 107."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds after which an app that has not answered is asked whether it answers at all."""
@@ -59,20 +57,14 @@ def pid_of(path: Path) -> int | None:
 
 def is_suspended(pid: int | None) -> bool:
     """Return whether a process is stopped by a signal, as by Ctrl-Z."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+    found = None if pid is None else SYSTEM.processes.read(pid)
+    return found is not None and found.state in "Tt"
 
 
 def command_of(pid: int | None) -> str:
     """Return the command of a process, from the kernel; "an app" if there is none."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return "an app"
-    return " ".join(os.fsdecode(one) for one in words if one) or "an app"
+    words = [] if pid is None else SYSTEM.processes.command(pid)
+    return " ".join(words) or "an app"
 
 
 def socket_folder() -> Path:
@@ -170,14 +162,11 @@ def connect_nowait(path: Path, timeout: float = ANSWER_TIMEOUT) -> socket.socket
 @contextlib.contextmanager
 def address_of(path: Path) -> Generator[str]:
     """Give an address that the kernel accepts for a socket's path of any length."""
-    if len(os.fsencode(path)) <= MAX_ADDRESS:
+    if len(os.fsencode(path)) <= SYSTEM.max_socket_path:
         yield str(path)
         return
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{path.name}"
-    finally:
-        os.close(descriptor)
+    with SYSTEM.short_path(path.parent) as folder:
+        yield f"{folder}/{path.name}"
 
 
 def _accepts(path: Path) -> bool:

@@ -26,13 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async.logs.append_file import Piece
+from realtalk_async.operating_system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-FOLDER = Path("/dev/shm")  # noqa: S108 - created by mkstemp; read only if it is our own
-"""The folder of all spools: named memory. Without it there are no spools."""
+FOLDER = SYSTEM.shared_memory or Path(tempfile.gettempdir())
+"""
+The folder of all spools: named memory. A file elsewhere survives the end of a process as
+well, but the kernel writes it to the disk from time to time.
+"""
 
 SEGMENT = 2 * 1024 * 1024
 """Bytes of each of the two segments: one second of 20,000 lines per second."""
@@ -87,7 +91,7 @@ class Spool:
         self._descriptor = descriptor
         # Reentrant: a signal handler may log during a log call of its own thread.
         self._lock = threading.RLock()
-        self._header, *self._segments = _map(descriptor)
+        self._header, *self._segments = _map(descriptor, path)
         self._front = 0
         """Index of the segment with the older lines; only this segment is written."""
         self._active = self._segments[0]
@@ -230,7 +234,7 @@ def create(log: Path, overflow: list[bytes], on_full: Callable[[], object]) -> S
         try:
             if _lock(descriptor):
                 # Now, because a page fault without room would be a SIGBUS.
-                os.posix_fallocate(descriptor, 0, _SIZE)
+                SYSTEM.allocate(descriptor, _SIZE)
                 spool = Spool(Path(path), descriptor, overflow, on_full)
                 spool.sign()
                 return spool
@@ -287,12 +291,12 @@ def _lock(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink == 1
 
 
-def _map(descriptor: int) -> list[mmap.mmap]:
+def _map(descriptor: int, path: Path) -> list[mmap.mmap]:
     """Map the header and the segments."""
     # Opened again, because a mapping keeps its open file alive, and with it the lock of
     # that file: if another process (such as ``ps``) reads a dead process's memory, the
     # mappings live on.
-    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    again = SYSTEM.open_again(descriptor, path, os.O_RDWR | os.O_CLOEXEC)
     parts = [(0, _HEADER), (_HEADER, SEGMENT), (_HEADER + SEGMENT, SEGMENT)]
     try:
         return [mmap.mmap(again, size, offset=start) for start, size in parts]

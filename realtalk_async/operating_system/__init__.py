@@ -19,15 +19,19 @@ from realtalk_async.operating_system.interface import (
     Usage,
 )
 
-if sys.platform == "linux":
-    from realtalk_async.operating_system.linux import Linux, lacks
+
+def _choose() -> System:
+    if sys.platform == "linux":
+        from realtalk_async.operating_system.linux import Linux, lacks
+
+        if not lacks():
+            return Linux()
     from realtalk_async.operating_system.posix import Posix
 
-    SYSTEM: Final[System] = Posix() if lacks() else Linux()
-else:
-    from realtalk_async.operating_system.posix import Posix
+    return Posix()
 
-    SYSTEM: Final[System] = Posix()
+
+SYSTEM: Final = _choose()
 
 __all__ = [
     "SYSTEM", "Peer", "ProcessInfo", "ProcessTable", "Readiness", "System", "Usage",

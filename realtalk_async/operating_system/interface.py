@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 
@@ -190,6 +191,10 @@ class System(Protocol):
         """Return whether this process has a child, be it a zombie."""
         ...
 
+    def child_pids(self) -> set[int]:
+        """Return the pids of the children of this process, zombies included."""
+        ...
+
     def adopts_orphans(self) -> bool:
         """Return whether the kernel makes this process the parent of orphans."""
         ...
@@ -200,6 +205,10 @@ class System(Protocol):
 
     def peer(self, connection: socket.socket) -> Peer:
         """Return the process at the other end of a UNIX socket."""
+        ...
+
+    def short_path(self, folder: Path) -> AbstractContextManager[str]:
+        """Give a short path of a folder, as long as the context lasts."""
         ...
 
     def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
@@ -213,6 +222,19 @@ class System(Protocol):
         Raises:
             OSError: If there is no room.
         """
+        ...
+
+    def file_attribute(self, path: str, name: str) -> bytes:
+        """
+        Return an extended attribute of a file.
+
+        Raises:
+            OSError: If there is none.
+        """
+        ...
+
+    def descriptors(self) -> dict[int, str]:
+        """Return the open descriptors of this process, each with what it refers to."""
         ...
 
     def open_again(self, descriptor: int, path: Path, flags: int) -> int:

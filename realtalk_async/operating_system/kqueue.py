@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import select
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-assert sys.platform != "linux" or hasattr(select, "kqueue")
+kq: Any = select
+"""The module `select`: its kqueue has types on macOS only."""
 
 MOST = 64
 """Events that one call returns; the rest comes with the next."""
@@ -19,24 +19,24 @@ class KqueueReadiness:
     """A `Readiness`: a kqueue."""
 
     def __init__(self) -> None:
-        self._queue = select.kqueue()
-        self.fileno = self._queue.fileno
-        self.close = self._queue.close
+        self._queue = kq.kqueue()
+        self.fileno: Callable[[], int] = self._queue.fileno
+        self.close: Callable[[], None] = self._queue.close
 
     def watch(self, descriptor: int) -> None:
         """Add a descriptor."""
-        self._change(descriptor, select.KQ_EV_ADD)
+        self._change(descriptor, kq.KQ_EV_ADD)
 
     def unwatch(self, descriptor: int) -> None:
         """Remove a descriptor."""
-        self._change(descriptor, select.KQ_EV_DELETE)
+        self._change(descriptor, kq.KQ_EV_DELETE)
 
     def readable(self) -> Iterable[int]:
         """Return the descriptors that are readable now, or at their end."""
         return [event.ident for event in self._queue.control(None, MOST, 0)]
 
     def _change(self, descriptor: int, flags: int) -> None:
-        change = select.kevent(descriptor, select.KQ_FILTER_READ, flags)
+        change = kq.kevent(descriptor, kq.KQ_FILTER_READ, flags)
         self._queue.control([change], 0)
 
 
@@ -53,13 +53,11 @@ class ExitQueue:
     """
 
     def __init__(self, pid: int) -> None:
-        self._queue = select.kqueue()
-        self.fileno = self._queue.fileno
-        self.close = self._queue.close
-        flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
-        notice = select.kevent(
-            pid, select.KQ_FILTER_PROC, flags, select.KQ_NOTE_EXIT
-        )
+        self._queue = kq.kqueue()
+        self.fileno: Callable[[], int] = self._queue.fileno
+        self.close: Callable[[], None] = self._queue.close
+        flags = kq.KQ_EV_ADD | kq.KQ_EV_ONESHOT
+        notice = kq.kevent(pid, kq.KQ_FILTER_PROC, flags, kq.KQ_NOTE_EXIT)
         try:
             self._queue.control([notice], 0)
         except BaseException:
@@ -71,4 +69,3 @@ class ExitQueue:
         poller = select.poll()
         poller.register(self._queue.fileno(), select.POLLIN)
         return bool(poller.poll(0))
-

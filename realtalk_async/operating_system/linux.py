@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -18,7 +19,9 @@ from realtalk_async.operating_system.interface import Peer
 from realtalk_async.operating_system.proc_files import ProcFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
+
+    from realtalk_async.operating_system.interface import ProcessTable
 
 assert sys.platform == "linux"
 
@@ -45,10 +48,10 @@ class Linux:
     has_readiness = True
     max_socket_path = 107
     bytes_of_maxrss = 1024
-    shared_memory = Path("/dev/shm")  # noqa: S108 - files there are made by mkstemp
+    shared_memory: Path | None = Path("/dev/shm")  # noqa: S108 - files there are made by mkstemp
 
     def __init__(self) -> None:
-        self.processes = ProcFiles()
+        self.processes: ProcessTable = ProcFiles()
 
     def make_readiness(self) -> EpollReadiness:
         """Return a new epoll."""
@@ -86,6 +89,14 @@ class Linux:
             return False
         return True
 
+    def child_pids(self) -> set[int]:
+        """Return the pids of the children of all threads, from ``/proc``."""
+        found: set[int] = set()
+        for file in Path("/proc/self/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found.update(map(int, file.read_text().split()))
+        return found
+
     def adopts_orphans(self) -> bool:
         """Return whether this is PID 1 of a container, or a subreaper."""
         if os.getpid() == 1:
@@ -106,6 +117,15 @@ class Linux:
         pid, uid, _ = CREDENTIALS.unpack(found)
         return Peer(pid, uid)
 
+    @contextlib.contextmanager
+    def short_path(self, folder: Path) -> Generator[str]:
+        """Give the path of a descriptor."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+
     def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
         """Give a pipe more room, if this user may."""
         try:
@@ -117,7 +137,19 @@ class Linux:
         """Give a file its room: a page fault without room would be a SIGBUS."""
         os.posix_fallocate(descriptor, 0, size)
 
-    def open_again(self, descriptor: int, path: Path, flags: int) -> int:  # noqa: ARG002
+    def file_attribute(self, path: str, name: str) -> bytes:
+        """Return an extended attribute of a file."""
+        return os.getxattr(path, name)
+
+    def descriptors(self) -> dict[int, str]:
+        """Return the descriptors, each with the kernel's description of its file."""
+        found: dict[int, str] = {}
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the descriptor that listed the folder
+                found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        return found
+
+    def open_again(self, descriptor: int, path: Path, flags: int) -> int:
         """Open the file of a descriptor a second time."""
         return os.open(f"/proc/self/fd/{descriptor}", flags)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import select
 import signal
-import socket
+import stat
 import struct
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,11 @@ from realtalk_async.operating_system.interface import Peer
 from realtalk_async.operating_system.ps_table import PsTable
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Generator
     from pathlib import Path
 
-    from realtalk_async.operating_system.interface import Readiness
+    from realtalk_async.operating_system.interface import ProcessTable, Readiness
     from realtalk_async.operating_system.kqueue import ExitQueue
 
 P_ALL, P_PID = 0, 1
@@ -29,6 +33,12 @@ WNOWAIT = 0x20 if sys.platform == "darwin" else 0x01000000
 
 SIGINFO_SIZE = 256
 """Bytes for ``siginfo_t`` (104 or 128), whose first field is the signal's number."""
+
+KINDS = {
+    stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFREG: "file",
+    stat.S_IFCHR: "device", stat.S_IFDIR: "folder",
+}  # fmt: skip
+"""What a descriptor refers to, in words."""
 
 SOL_LOCAL, LOCAL_PEERCRED, LOCAL_PEERPID = 0, 1, 2
 XUCRED = struct.Struct("Ii")
@@ -45,7 +55,7 @@ class Posix:
     shared_memory: Path | None = None
 
     def __init__(self) -> None:
-        self.processes = PsTable()
+        self.processes: ProcessTable = PsTable()
         self._exits: dict[int, tuple[int, ExitQueue]] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,6 +117,10 @@ class Posix:
                 raise OSError(code, os.strerror(code))
         return int.from_bytes(info.raw[:4], sys.byteorder) == signal.SIGCHLD
 
+    def child_pids(self) -> set[int]:
+        """Return the pids of the children, from ``ps``."""
+        return {one.pid for one in self.processes.children(os.getpid())}
+
     def adopts_orphans(self) -> bool:
         """Return whether this is PID 1."""
         return os.getpid() == 1
@@ -130,7 +144,15 @@ class Posix:
             return Peer(None, None)
         return Peer(pid, uid) if version == 0 else Peer(None, None)
 
-    def enlarge_pipe(self, descriptor: int, size: int) -> int | None:  # noqa: ARG002
+    @contextlib.contextmanager
+    def short_path(self, folder: Path) -> Generator[str]:
+        """Give the path of a link in a folder of its own, beneath ``/tmp``."""
+        with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as short:
+            link = f"{short}/f"
+            os.symlink(folder.absolute(), link)
+            yield link
+
+    def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
         """Leave a pipe as it is: the kernel enlarges it by itself, to 64 KiB."""
         return None
 
@@ -139,6 +161,20 @@ class Posix:
         zeros = bytes(64 * 1024)
         for start in range(0, size, len(zeros)):
             os.pwrite(descriptor, zeros[: size - start], start)
+
+    def file_attribute(self, path: str, name: str) -> bytes:
+        """Refuse: only cgroups need it."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), path)
+
+    def descriptors(self) -> dict[int, str]:
+        """Return the descriptors, each with the kind and the number of its file."""
+        found: dict[int, str] = {}
+        for number in map(int, os.listdir("/dev/fd")):
+            with contextlib.suppress(OSError):  # the descriptor that listed the folder
+                status = os.fstat(number)
+                kind = KINDS.get(stat.S_IFMT(status.st_mode), "descriptor")
+                found[number] = f"{kind}:[{status.st_dev}:{status.st_ino}]"
+        return found
 
     def open_again(self, descriptor: int, path: Path, flags: int) -> int:
         """Open a file a second time, by its path; it must be the same file."""

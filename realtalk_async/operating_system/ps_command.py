@@ -15,7 +15,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PS = next((path for path in ("/bin/ps", "/usr/bin/ps") if os.path.exists(path)), "ps")
 COLUMNS = "pid=,ppid=,pgid=,stat=,lstart=,comm="
@@ -39,8 +42,8 @@ class Row:
         pid, parent, group, state, *began, name = line.split(None, 9)
         self.pid, self.parent, self.group = int(pid), int(parent), int(group)
         self.state = state[0]
-        began = time.strptime(" ".join(began), "%a %b %d %H:%M:%S %Y")
-        self.start = int(time.mktime(began))
+        moment = time.strptime(" ".join(began), "%a %b %d %H:%M:%S %Y")
+        self.start = int(time.mktime(moment))
         self.name = os.path.basename(name.strip())
 
 

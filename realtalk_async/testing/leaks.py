@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.operating_system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -137,16 +137,14 @@ def _is_allowed(line: str, allowed: Collection[str]) -> bool:
 
 
 def _children() -> dict[ChildId, str]:
-    if not _has_children():  # most tests: the search reads a file of each process
+    if not SYSTEM.has_children():  # most tests: the search reads a file of each process
         return {}
     me, tracker = os.getpid(), _resource_tracker()
     found: dict[ChildId, str] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == tracker or _parent(name) != me:
-            continue
-        if (child := process_groups.read_process(int(name))) is not None:
-            command = _command_line(child.pid) or child.name
-            found[child.pid, child.start] = f"{command} ({child})"
+    for child in SYSTEM.processes.children(me):
+        if child.pid != tracker:
+            command = " ".join(SYSTEM.processes.command(child.pid))[:MAX_COMMAND]
+            found[child.pid, child.start] = f"{command or child.name} ({child})"
     return found
 
 
@@ -165,41 +163,12 @@ def _resource_tracker_descriptor() -> int | None:
     return descriptor
 
 
-def _command_line(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().decode(errors="replace").split("\0")
-    except OSError:
-        return ""
-    return " ".join(" ".join(words).split())[:MAX_COMMAND]
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def _parent(pid: str) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as stat:
-            return int(stat.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-
 def _descriptors(ignore: Collection[int]) -> set[str]:
     found: set[str] = set()
     tracker = _resource_tracker_descriptor()
-    for number in os.listdir("/proc/self/fd"):
-        if int(number) in ignore or int(number) == tracker:
-            continue
-        try:
-            found.add(f"{number} → {os.readlink(f'/proc/self/fd/{number}')}")
-        except OSError:
-            continue  # the descriptor that listed the folder
+    for number, file in SYSTEM.descriptors().items():
+        if number not in ignore and number != tracker:
+            found.add(f"{number} → {file}")
     return found
 
 

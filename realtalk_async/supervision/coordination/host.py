@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from realtalk_async.events import MANAGER
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.operating_system import SYSTEM
 
 if TYPE_CHECKING:
     from realtalk_async.logs import Logger
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def log_what_is_missing(logger: Logger) -> None:
     """Log a WARNING for what this host cannot give to a manager."""
-    if not process_groups.has_proc():
+    if not SYSTEM.processes.is_readable:
         logger.warning(
             MANAGER,
             "/proc is not there: a process that leaves its group is not found; "

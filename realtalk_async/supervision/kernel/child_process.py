@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from realtalk_async.supervision.kernel.exit_status import ExitStatus
     from realtalk_async.supervision.kernel.spawn import NewProcess
 
+
 class ChildProcess:
     """
     A running program, leader of its own session and process group.

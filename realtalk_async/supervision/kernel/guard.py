@@ -16,9 +16,10 @@ import signal
 import socket
 import subprocess
 import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel import (
     guard_process,
     orphan_reaper,
@@ -26,15 +27,13 @@ from realtalk_async.supervision.kernel import (
 )
 from realtalk_async.supervision.kernel.child_process import ChildProcess
 from realtalk_async.supervision.kernel.fair_poller import FairPoller, get_pollers
+from realtalk_async.supervision.kernel.guard_process import TAG_VARIABLE
 from realtalk_async.supervision.kernel.spawn import NewProcess, spawn_process
 from realtalk_async.supervision.kernel.spawning.forked import fork
 from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TAG_VARIABLE = "REALTALK_ASYNC_TAG"
-"""The environment variable that marks a child and all its descendants as the app's."""
 
 LAUNCH = """exec 3<&0; "$@" <&3 3<&- & echo "pid $!" >&3"""
 """
@@ -83,7 +82,7 @@ class Guard:
         self._launcher: ChildProcess | None = None
         self._connection: socket.socket | None = None
         self._pid: int | None = None
-        self._pidfd = -1
+        self._handle = -1
         self._received = b""
         self._unsent = bytearray()
         self._waits_to_write = False
@@ -238,8 +237,8 @@ class Guard:
         self.flush()
 
     def _spawn(self, connection: socket.socket) -> NewProcess:
-        app = process_groups.read_process(os.getpid())
-        arguments = [self.tag, str(os.getpid()), str(app.start) if app else ""]
+        value = self.tag.partition("=")[2]
+        arguments = [value, str(os.getpid()), _start_of(os.getpid())]
         words = script_words(guard_process.__name__)
         if words is None:  # a frozen app
             arguments.append("detach")
@@ -283,10 +282,10 @@ class Guard:
 
     def _note_pid(self, pid: int) -> None:
         self._pid = pid
-        if orphan_reaper.adopts_orphans():
+        if SYSTEM.adopts_orphans():
             orphan_reaper.guards.add(pid)
-        with contextlib.suppress(AttributeError, OSError):
-            self._pidfd = os.pidfd_open(pid)
+        with contextlib.suppress(OSError):
+            self._handle = SYSTEM.open_process(pid)
 
     def _note_ready(self) -> None:
         self._cancel_timer()
@@ -351,9 +350,9 @@ class Guard:
                 self._loop.remove_writer(self._connection)
             self._connection.close()
             self._connection = None
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if self._handle >= 0:
+            SYSTEM.close_process(self._handle)
+            self._handle = -1
         self._pid = None
 
     def _dismiss(self) -> None:
@@ -369,9 +368,9 @@ class Guard:
         self._kill()
 
     def _kill(self) -> None:
-        if self._pidfd >= 0:
+        if self._handle >= 0:
             with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                SYSTEM.signal_process(self._handle, signal.SIGKILL)
         if self._launcher is not None:
             self._launcher.send_signal(signal.SIGKILL)
 
@@ -410,6 +409,13 @@ class Guard:
         self._disconnect()
         if self._launcher is not None:
             self._launcher.kill_now()
+
+
+@lru_cache(1)
+def _start_of(pid: int) -> str:
+    """Return the start time of this process; "" if the system does not tell."""
+    found = SYSTEM.processes.read(pid)
+    return str(found.start) if found else ""
 
 
 def _do_nothing(_launcher: ChildProcess) -> None:

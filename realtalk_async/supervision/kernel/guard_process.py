@@ -2,7 +2,8 @@
 The guard's program: ends the children of an app that was killed.
 
 Run as a script with nothing but the standard library, so that it starts in milliseconds:
-``python -I -S guard_process.py TAG PID START [detach]``, with the app's pid and start time.
+``python -I -S guard_process.py TAG PID START [detach]``, with the value of the children's
+`TAG_VARIABLE`, and the app's pid and start time.
 It is no child of the app: a shell has left it behind, or ``detach`` makes it leave. It has
 a session of its own, writes ``ready`` to stdin (a socket), reads from there which sessions
 and process groups the app has started, and waits until the app is gone. Then it ends every
@@ -10,8 +11,8 @@ process that carries TAG in its environment or belongs to one of these, or to a
 cgroup of the app: SIGTERM, `GRACE` seconds, SIGKILL until none is left. The cgroups are
 removed then. The line ``dismiss`` ends the guard instead.
 
-Without ``/proc`` it ends the process groups that the app has reported, and no others.
-A frozen app has no interpreter for a script: a copy of its process calls `main`.
+Where there is no ``/proc``, as on macOS, it asks ``ps``. Without both it ends the process
+groups that the app has reported, and no others. A frozen app has no interpreter for a script: a copy of its process calls `main`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ import select
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 GRACE = 0.3
 """Seconds between SIGTERM and SIGKILL: all children must be gone within one second."""
@@ -38,8 +43,46 @@ TIME_LIMIT = 10.0
 """Seconds after which processes that cannot be killed are left alone."""
 
 
+TAG_VARIABLE = "REALTALK_ASYNC_TAG"
+"""The environment variable that marks a child and all its descendants as the app's."""
+
+APP_CHECK = 0.2
+"""Seconds between two looks at the app, where nothing but its socket tells of its end."""
+
+
+def load_ps() -> ModuleType | None:
+    """Return the module that runs ``ps``; None if ``/proc`` is there, or no ``ps``."""
+    if os.path.exists("/proc/self/stat"):
+        return None
+    name = "realtalk_async.operating_system.ps_command"
+    if name in sys.modules:
+        return sys.modules[name]
+    package = os.path.join(os.path.dirname(__file__), "..", "..")
+    path = os.path.join(package, "operating_system", "ps_command.py")
+    if not os.path.exists(path):
+        return None
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module if module.read_rows("-p", str(os.getpid())) else None
+
+
+PS: ModuleType | None = None
+"""The module that runs ``ps``, where it is needed."""
+
+
 def read_stat(pid: int) -> list[str]:
-    """Return the fields of ``/proc/PID/stat`` after the name; [] if it is gone."""
+    """
+    Return the fields of ``/proc/PID/stat`` after the name; [] if it is gone.
+
+    Of ``ps`` only the state, the parent, the group, the session and the start are there.
+    """
+    if PS is not None:
+        return next(iter(read_table("-p", str(pid)).values()), [])
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -54,6 +97,33 @@ def has_tag(pid: int, tag: bytes) -> bool:
             return tag in file.read()
     except OSError:
         return False
+
+
+def read_table(*selection: str) -> dict[int, list[str]]:
+    """Return the fields of each process, as `read_stat`; of those that ``ps`` selects."""
+    if PS is None:
+        found = {
+            int(one): read_stat(int(one))
+            for one in os.listdir("/proc")
+            if one.isdigit()
+        }
+        return {pid: fields for pid, fields in found.items() if fields}
+    table: dict[int, list[str]] = {}
+    for row in PS.read_rows(*selection):
+        try:
+            session = os.getsid(row.pid)
+        except OSError:
+            session = 0
+        known = [row.state, str(row.parent), str(row.group), str(session)]
+        table[row.pid] = [*known, *[""] * 15, str(row.start)]
+    return table
+
+
+def is_same_start(one: str, other: str) -> bool:
+    """Return whether two start times of one pid belong to one process."""
+    if PS is not None and one and other:
+        return bool(PS.is_same_start(int(one), int(other)))
+    return one == other
 
 
 class Reports:
@@ -116,28 +186,29 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         reports: What the app has reported. It receives the descendants that only their
             parents show.
     """
-    if not os.path.exists("/proc/self/stat"):
+    if PS is None and not os.path.exists("/proc/self/stat"):
         return find_groups(reports)
+    tagged = PS.find_tagged(tag) if PS else None
     reported, contained = reports.leaders, set(find_members(reports.cgroups))
     found: dict[int, None] = {}
     others: dict[int, list[str]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+    table = read_table()
+    table.pop(os.getpid(), None)
+    for pid, fields in table.items():
+        if fields[0] in "ZX":
             continue
-        fields = read_stat(int(entry))
-        if not fields or fields[0] in "ZX":
-            continue
-        is_reported = reported.get(int(entry)) == fields[19]
+        is_reported = is_same_start(reported.get(pid, ""), fields[19])
         # A job of the terminal leads a group in the session of the app.
         group, session = int(fields[2]), int(fields[3])
         is_member = any(
-            one in reported and not is_reused(one, reported) for one in (group, session)
+            one in reported and not is_reused(one, reported, table)
+            for one in (group, session)
         )
-        is_known = is_reported or is_member or int(entry) in contained
-        if is_known or has_tag(int(entry), tag):
-            found[int(entry)] = None
+        is_known = is_reported or is_member or pid in contained
+        if is_known or (has_tag(pid, tag) if tagged is None else pid in tagged):
+            found[pid] = None
         else:
-            others[int(entry)] = fields
+            others[pid] = fields
     # A process that left its session and cleared its environment is found by its parent,
     # as long as that lives, and must be known from then on.
     while new := {
@@ -164,10 +235,12 @@ def find_groups(reports: Reports) -> list[int]:
     return found
 
 
-def is_reused(leader: int, reported: dict[int, str]) -> bool:
+def is_reused(
+    leader: int, reported: dict[int, str], table: dict[int, list[str]]
+) -> bool:
     """Return whether another process than the reported one has that pid now."""
-    fields = read_stat(leader)
-    return bool(fields) and fields[19] != reported[leader]
+    fields = table.get(leader)
+    return fields is not None and not is_same_start(fields[19], reported[leader])
 
 
 def send_signal(pids: list[int], number: int) -> None:
@@ -213,14 +286,49 @@ def watch(app: int, start: str) -> int:
     Raises:
         ProcessLookupError: If the app is gone already.
     """
-    try:
-        descriptor = os.pidfd_open(app)
-    except (AttributeError, OSError):
-        descriptor = -1
+    descriptor = open_exit_notice(app)
     fields = read_stat(app)
-    if start and (not fields or fields[19] != start):
+    if start and (not fields or not is_same_start(fields[19], start)):
         raise ProcessLookupError
     return descriptor
+
+
+def open_exit_notice(pid: int) -> int:
+    """
+    Return a pidfd, or a kqueue that waits for the exit; -1 if there is neither.
+
+    Raises:
+        ProcessLookupError: If the process is gone already.
+    """
+    try:
+        if sys.platform == "linux":
+            return os.pidfd_open(pid)
+        queue = select.kqueue()
+        notice = select.kevent(
+            pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT
+        )
+        queue.control([notice], 0)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):
+        return -1
+    QUEUES.append(queue)
+    return queue.fileno()
+
+
+QUEUES: list[object] = []
+"""Keeps the kqueue open."""
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether no process has that pid."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write(line: bytes) -> None:
@@ -238,11 +346,12 @@ def detach() -> None:
     write(b"pid %d\n" % os.getpid())
 
 
-def wait_for_app(exit_notice: int, reports: Reports) -> bool:
+def wait_for_app(app: int, exit_notice: int, reports: Reports) -> bool:
     """
     Read the app's reports until it is gone.
 
     Args:
+        app: The pid of the app.
         exit_notice: What `watch` has returned.
         reports: Receives the reports.
 
@@ -252,8 +361,11 @@ def wait_for_app(exit_notice: int, reports: Reports) -> bool:
     # The notice comes even if a fork of the app holds the socket open.
     waiting = [0] if exit_notice < 0 else [0, exit_notice]
     buffered = b""
+    timeout = APP_CHECK if exit_notice < 0 else None
     while True:
-        ready = select.select(waiting, [], [])[0]
+        ready = select.select(waiting, [], [], timeout)[0]
+        if not ready and not is_gone(app):
+            continue
         if 0 not in ready:
             return read_rest(buffered, reports)
         if exit_notice >= 0:
@@ -295,18 +407,34 @@ def read_rest(buffered: bytes, reports: Reports) -> bool:
 def handle_lines(data: bytes, reports: Reports) -> tuple[bytes, bool]:
     """Handle all complete lines; return the rest, and whether the app dismissed the guard."""
     *lines, rest = data.split(b"\n")
-    for line in lines:
-        if line == b"dismiss":
-            return rest, True
-        handle_report(os.fsdecode(line), reports)
+    new: set[int] = set()
+    try:
+        for line in lines:
+            if line == b"dismiss":
+                return rest, True
+            handle_report(os.fsdecode(line), reports, new)
+    finally:
+        note_starts(new & reports.leaders.keys(), reports)
     return rest, False
 
 
-def handle_report(line: str, reports: Reports) -> None:
+def note_starts(pids: set[int], reports: Reports) -> None:
+    """Read the start time of each reported process, of all at once."""
+    if PS is None:
+        table = {pid: read_stat(pid) for pid in pids}
+    else:
+        table = read_table("-p", ",".join(map(str, pids))) if pids else {}
+    for pid in pids:
+        # A process that is gone already may have left a group, whose number stays taken.
+        fields = table.get(pid)
+        reports.leaders[pid] = fields[19] if fields else ""
+
+
+def handle_report(line: str, reports: Reports, new: set[int]) -> None:
     """
     Handle ``+PID``, ``-PID`` or ``cgroup PATH``.
 
-    ``reset`` is followed by all that is left.
+    ``reset`` is followed by all that is left. *new* receives the pids of ``+PID``.
     """
     if line == "reset":
         reports.leaders.clear()
@@ -316,9 +444,8 @@ def handle_report(line: str, reports: Reports) -> None:
         return
     pid = int(line[1:])
     if line[0] == "+":
-        fields = read_stat(pid)
-        # A process that is gone already may have left a group, whose number stays taken.
-        reports.leaders[pid] = fields[19] if fields else ""
+        reports.leaders[pid] = ""
+        new.add(pid)
     else:
         reports.leaders.pop(pid, None)
 
@@ -328,11 +455,15 @@ def main(arguments: list[str]) -> None:
     Wait for the end of the app, then end its children.
 
     Args:
-        arguments: The tag, the app's pid and start time, and ``detach`` or nothing.
+        arguments: The tag's value, the app's pid and start time, ``detach`` or nothing.
     """
+    global PS
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    tag, app, start = arguments[0].encode(), int(arguments[1]), arguments[2]
+    PS = load_ps()
+    # Not a word of its own with the name: ``ps`` shows words and environment in one line.
+    tag = f"{TAG_VARIABLE}={arguments[0]}".encode()
+    app, start = int(arguments[1]), arguments[2]
     reports = Reports()
     try:
         exit_notice = watch(app, start)
@@ -343,7 +474,7 @@ def main(arguments: list[str]) -> None:
             detach()
         os.setsid()
         write(b"ready\n")
-        dismissed = wait_for_app(exit_notice, reports)
+        dismissed = wait_for_app(app, exit_notice, reports)
     if not dismissed:
         end_children(tag, reports)
 

@@ -6,13 +6,12 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
+from realtalk_async.supervision.kernel import exit_waiter, process_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from realtalk_async.supervision.kernel.process_groups import ProcessInfo
+    from realtalk_async.operating_system import ProcessInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,5 @@ def _has_escaped(one: ProcessInfo, known: set[int]) -> bool:
 
 def _threads(running: set[int]) -> Iterator[str]:
     for one in threading.enumerate():
-        pid = one.name.removeprefix(THREAD_NAME_PREFIX)
-        if pid != one.name and int(pid) not in running:
+        if one.name == exit_waiter.THREAD_NAME and not running:
             yield one.name

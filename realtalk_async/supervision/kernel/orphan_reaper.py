@@ -14,20 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import sys
-from pathlib import Path
 
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.operating_system import SYSTEM
 
 INTERVAL = 1.0
 """Seconds between two searches for zombies."""
 
 IDLE_INTERVAL = 5.0
 """Seconds between two checks whether the app has become a subreaper."""
-
-PR_GET_CHILD_SUBREAPER = 37
 
 children: set[int] = set()
 """The pids of all children that a `ChildProcess` reaps."""
@@ -48,22 +43,11 @@ async def reap_orphans(*, owns_all: bool = False) -> None:
     sessions: set[int] = set()
     while True:
         sessions.add(os.getsid(0))
-        if adopts_orphans():
+        if SYSTEM.adopts_orphans():
             reap_zombies(sessions, owns_all=owns_all)
             await asyncio.sleep(INTERVAL)
         else:
             await asyncio.sleep(IDLE_INTERVAL)
-
-
-def adopts_orphans() -> bool:
-    """Return whether the kernel makes this process the parent of orphans."""
-    if sys.platform != "linux":
-        return False
-    if os.getpid() == 1:
-        return True
-    is_subreaper = ctypes.c_int()
-    ctypes.PyDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(is_subreaper))
-    return bool(is_subreaper.value)
 
 
 def reap_zombies(sessions: set[int], *, owns_all: bool = False) -> None:
@@ -82,28 +66,12 @@ def reap_zombies(sessions: set[int], *, owns_all: bool = False) -> None:
 
 
 def _is_orphan(pid: int, sessions: set[int]) -> bool:
-    found = process_groups.read_process(pid)
+    found = SYSTEM.processes.read(pid)
     return found is not None and found.session not in sessions | {pid}
 
 
 def _zombies() -> set[int]:
     """Return the exited children of this process that are not reaped yet."""
-    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    try:
-        if os.waitid(os.P_ALL, 0, flags) is None:
-            return set()
-    except ChildProcessError:  # it has no child
+    if not SYSTEM.has_children():
         return set()
-    found: set[int] = set()
-    for file in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found.update(map(int, file.read_text().split()))
-    return {pid for pid in found if _has_exited(pid)}
-
-
-def _has_exited(pid: int) -> bool:
-    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    try:
-        return os.waitid(os.P_PID, pid, flags) is not None
-    except ChildProcessError:
-        return False
+    return {pid for pid in SYSTEM.child_pids() if SYSTEM.has_exited(pid)}

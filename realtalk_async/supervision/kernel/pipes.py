@@ -9,8 +9,6 @@ pipe.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import sys
 import time
@@ -19,6 +17,7 @@ from fcntl import ioctl
 from termios import FIONREAD
 from typing import Literal
 
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel.fair_poller import (
     BATCH_DELAY,
     OnError,
@@ -158,10 +157,8 @@ class PipeReader:
             return b""
 
     def _enlarge_pipe(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):  # where the system allows it
-            self._capacity = fcntl.fcntl(
-                self._descriptor, fcntl.F_SETPIPE_SZ, LARGE_PIPE
-            )
+        capacity = SYSTEM.enlarge_pipe(self._descriptor, LARGE_PIPE)
+        self._capacity = capacity or self._capacity
 
     def _is_steady_trickle(self, size: int, now: float) -> bool:
         """Return whether many small reads follow each other: a later one brings more."""

@@ -7,17 +7,15 @@ import os
 import signal
 import time
 import weakref
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.concurrency.time_slice import TimeSlice
+from realtalk_async.operating_system import SYSTEM, proc_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PROC = Path("/proc")
+    from realtalk_async.operating_system import ProcessInfo
 
 TAG_TIMEOUT = 5.0
 """
@@ -26,68 +24,14 @@ that process hangs in the kernel with its memory locked.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """A process as ``/proc/PID/stat`` describes it."""
-
-    pid: int
-    name: str
-    state: str
-    """One letter: R running, S sleeping, D in an uninterruptible wait, T stopped…"""
-    group: int
-    session: int
-    start: int
-    """Clock ticks from boot to its start; pid and start identify a process for good."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is more than a zombie."""
-        return self.state not in "ZX"
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} ({self.name}) state {self.state}"
-
-
-def read_process(pid: int) -> ProcessInfo | None:
-    """Return the description of one process; None if it is gone."""
-    try:
-        data = (PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The name is in parentheses and may contain any character, parentheses too.
-    name = data[data.index("(") + 1 : data.rindex(")")]
-    rest = data[data.rindex(")") + 2 :].split()
-    return ProcessInfo(pid, name, rest[0], int(rest[2]), int(rest[3]), int(rest[19]))
-
-
-def _pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir(PROC) if entry.isdigit())
-
-
-def has_proc() -> bool:
-    """Return whether the system has Linux's ``/proc``; macOS has none."""
-    return PROC.joinpath("self", "stat").exists()
-
-
 def living_members(group: int) -> list[ProcessInfo]:
     """
     Return the members of a process group that are more than zombies.
 
-    Takes a millisecond for a thousand processes: `os.getpgid` filters them, and only the
-    files of members are read. [] on a system without ``/proc`` (macOS), where `is_empty`
-    decides alone.
+    Takes a millisecond for a thousand processes, on macOS a program: call it in a thread.
+    [] on a system without a process table, where `is_empty` decides alone.
     """
-    if not has_proc():
-        return []
-    members = (read_process(pid) for pid in _pids() if _group_of(pid) == group)
-    return [one for one in members if one and one.group == group and one.alive]
-
-
-def _group_of(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except OSError:
-        return None
+    return [one for one in SYSTEM.processes.in_group(group) if one.alive]
 
 
 class GroupSearch:
@@ -107,7 +51,11 @@ class GroupSearch:
 
     async def living_members(self, group: int) -> list[ProcessInfo]:
         """Return the members of a process group that are more than zombies."""
-        if not has_proc():
+        if not SYSTEM.processes.is_fast:
+            return await call_in_thread(
+                partial(living_members, group), "realtalk-async finds members"
+            )
+        if not SYSTEM.processes.is_readable:
             return []
         # A member that forks and exits may escape one search, if the new pid is lower.
         return await self._find(group) or await self._find(group)
@@ -124,7 +72,7 @@ class GroupSearch:
             found: list[ProcessInfo] = []
             time_slice = TimeSlice()
             for pid in self._pids.get(group, []):
-                one = read_process(pid)
+                one = SYSTEM.processes.read(pid)
                 if one and one.group == group and one.alive:
                     found.append(one)
                 await time_slice.yield_if_over()
@@ -134,13 +82,11 @@ class GroupSearch:
         """Return the pids of all processes by their group."""
         found: dict[int, list[int]] = {}
         time_slice = TimeSlice()
-        with os.scandir(PROC) as entries:
-            for entry in entries:
-                if entry.name.isdigit():
-                    group = _group_of(int(entry.name))
-                    if group is not None:
-                        found.setdefault(group, []).append(int(entry.name))
-                await time_slice.yield_if_over()
+        for pid in proc_files.pids():
+            group = proc_files.group_of(pid)
+            if group is not None:
+                found.setdefault(group, []).append(pid)
+            await time_slice.yield_if_over()
         return found
 
 
@@ -156,6 +102,14 @@ def get_group_search() -> GroupSearch:
     if found is None:
         found = _searches[loop] = GroupSearch()
     return found
+
+
+async def read_process(pid: int) -> ProcessInfo | None:
+    """Return the description of one process; None if it is gone."""
+    if SYSTEM.processes.is_fast:
+        return SYSTEM.processes.read(pid)
+    read = partial(SYSTEM.processes.read, pid)
+    return await call_in_thread(read, "realtalk-async reads a process")
 
 
 def is_empty(group: int) -> bool:
@@ -188,17 +142,10 @@ def find_tagged(tag: str) -> list[ProcessInfo]:
     """
     Return the living processes with *tag* in their environment, except this one.
 
-    Reads a file per process of the machine: call it in a thread.
+    Reads a file per process of the machine, or runs a program: call it in a thread.
     """
-    tagged = [pid for pid in _pids() if pid != os.getpid() and _has_tag(pid, tag)]
-    return [one for pid in tagged if (one := read_process(pid)) and one.alive]
-
-
-def _has_tag(pid: int, tag: str) -> bool:
-    try:
-        return tag.encode() in (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return False
+    found = SYSTEM.processes.tagged(tag)
+    return [one for one in found if one.alive and one.pid != os.getpid()]
 
 
 def kill_tagged(tag: str, timeout: float = 2.0) -> None:

@@ -11,6 +11,7 @@ from realtalk_async.supervision.lifecycle.incarnation import Callbacks, Spawned
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from realtalk_async.operating_system import ProcessInfo
     from realtalk_async.supervision.command import Command
     from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.child_process import ChildProcess
@@ -80,12 +81,12 @@ class Contained(Spawned):
             self._is_removed = self._cgroup.remove()
         return self._is_removed or self._cgroup.is_empty()
 
-    async def members(self) -> list[process_groups.ProcessInfo]:
+    async def members(self) -> list[ProcessInfo]:
         """Return the members of the cgroup and of the group except zombies."""
         found = {one.pid: one for one in await super().members()}
         if not self._is_empty():
             for pid in self._cgroup.pids():
-                one = process_groups.read_process(pid)
+                one = await process_groups.read_process(pid)
                 if one is not None and one.alive:
                     found[pid] = one
         return list(found.values())

@@ -25,6 +25,7 @@ from realtalk_async.supervision.kernel.spawning.limits import describe_end
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from realtalk_async.operating_system import ProcessInfo
     from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
     from realtalk_async.supervision.kernel.child_process import ChildProcess
     from realtalk_async.supervision.kernel.exit_status import ExitStatus, Usage
@@ -133,10 +134,10 @@ class Incarnation(abc.ABC):
         self.group_gone = self.group_gone or process_groups.is_empty(self.pid)
         return self.group_gone
 
-    async def members(self) -> list[process_groups.ProcessInfo]:
+    async def members(self) -> list[ProcessInfo]:
         """Return the members of the group except zombies, see `GroupSearch`."""
         if not self.owns_group:
-            one = process_groups.read_process(self.pid) if self.alive else None
+            one = await process_groups.read_process(self.pid) if self.alive else None
             return [one] if one and one.alive else []
         if self.group_gone:
             return []

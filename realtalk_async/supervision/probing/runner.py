@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.concurrency.waiting import error_of
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.policy.probes import (
     Check,
     Health,
@@ -155,11 +155,7 @@ def note_pause(seconds: float) -> None:
 
 def _suspended_time() -> float:
     """Return the seconds that the host has been suspended since it booted, or the app."""
-    try:
-        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-    except (AttributeError, OSError):  # not on Linux
-        return _paused[0]
-    return since_boot - time.clock_gettime(time.CLOCK_MONOTONIC) + _paused[0]
+    return SYSTEM.suspended_time() + _paused[0]
 
 
 def _is_cancelling() -> bool:

@@ -12,6 +12,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from realtalk_async.operating_system import SYSTEM
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,15 +63,15 @@ class Cgroup:
             # A pid that is a member now, while its pidfd is open, is no other process.
             for pid in set(self.pids()) & handles.keys():
                 with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(handles[pid], number)
+                    SYSTEM.signal_process(handles[pid], number)
         finally:
             for handle in handles.values():
-                os.close(handle)
+                SYSTEM.close_process(handle)
 
     def _open_members(self) -> Iterator[tuple[int, int]]:
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                yield pid, os.pidfd_open(pid)
+                yield pid, SYSTEM.open_process(pid)
 
     def _kill(self) -> bool:
         """Kill all members at once; return False if the kernel is older than 5.14."""

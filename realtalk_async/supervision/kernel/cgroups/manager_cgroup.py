@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ContainmentUnavailable
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel.cgroups.cgroup import (
     Cgroup,
     read_text,
@@ -93,9 +94,9 @@ def _is_delegated(path: str) -> bool:
     """Return whether systemd has delegated a cgroup, see its ``CGROUP_DELEGATION.md``."""
     for name in ("user.delegate", "trusted.delegate"):
         try:
-            if os.getxattr(path, name) == b"1":
+            if SYSTEM.file_attribute(path, name) == b"1":
                 return True
-        except (AttributeError, OSError):
+        except OSError:
             continue
     return False
 
