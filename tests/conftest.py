@@ -7,6 +7,7 @@ import inspect
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,9 @@ from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.cgroups.manager_cgroup import ManagerCgroup
 from realtalk_async.supervision.output import spill
 from realtalk_async.testing import leaks
+
+if TYPE_CHECKING:
+    from realtalk_async.operating_system import ProcessInfo
 
 # The same examples in each run, so that only a change makes a test fail.
 settings.register_profile("steady", max_examples=50, deadline=None, derandomize=True)
@@ -199,7 +203,7 @@ def can_make_cgroups():
 def survivors():
     """Return a function that lists live processes of a group or with a tag."""
 
-    def find(group_or_tag: int | str) -> list[process_groups.ProcessInfo]:
+    def find(group_or_tag: int | str) -> list[ProcessInfo]:
         if isinstance(group_or_tag, str):
             return process_groups.find_tagged(group_or_tag)
         return process_groups.living_members(group_or_tag)

@@ -9,7 +9,7 @@ import wave
 import pytest
 
 from realtalk_async import Command, Logger, ProcessManager
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.operating_system import SYSTEM
 
 pytestmark = pytest.mark.timeout(360)
 
@@ -50,7 +50,7 @@ async def test_the_demo_completes_although_its_recorder_is_killed(manager, tmp_p
         assert (file.getframerate(), file.getnchannels()) == (24_000, 1)
         assert file.getnframes() > 3 * 24_000, "three answers, over a second each"
     for pid in started(text):
-        assert process_groups.read_process(pid) is None
+        assert SYSTEM.processes.read(pid) is None
 
 
 MOMENTS = [
@@ -76,7 +76,7 @@ async def test_ctrl_c_ends_all_children_and_prints_what_there_is(
     assert "Processes" in text
     assert str(tmp_path / "demo.log") in text
     for pid in started(text):
-        assert process_groups.read_process(pid) is None
+        assert SYSTEM.processes.read(pid) is None
 
 
 async def test_a_missing_audio_file_is_reported_with_exit_code_1(logger, tmp_path):

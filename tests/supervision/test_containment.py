@@ -22,7 +22,7 @@ from realtalk_async import (
     SpawnFailed,
     UnknownProcess,
 )
-from realtalk_async.supervision.kernel import process_groups
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel.cgroups import manager_cgroup
 from realtalk_async.supervision.kernel.cgroups.cgroup import Cgroup
 from realtalk_async.testing import programs
@@ -52,7 +52,7 @@ def daemonizes_twice():
 
 
 def is_alive(pid):
-    found = process_groups.read_process(pid)
+    found = SYSTEM.processes.read(pid)
     return found is not None and found.alive
 
 

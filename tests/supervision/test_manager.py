@@ -24,6 +24,7 @@ from realtalk_async.exceptions import (
     SpawnFailed,
     UnknownProcess,
 )
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import (
     TEMPORARY,
     Command,
@@ -71,7 +72,7 @@ async def for_ever():
 
 
 def records(pid):
-    member = process_groups.read_process(pid)
+    member = SYSTEM.processes.read(pid)
     return member is not None and member.alive
 
 

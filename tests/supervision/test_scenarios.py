@@ -22,6 +22,7 @@ import pytest
 
 from realtalk_async.events import ProcessStarted
 from realtalk_async.exceptions import ProcessDead, SpawnFailed
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import (
     PERMANENT,
     TEMPORARY,
@@ -713,8 +714,7 @@ async def changes_its_group(env):
     assert escapee.startswith(f"pid {moved} (sleep)")
     await env.manager.aclose()
     assert (
-        process_groups.read_process(moved) is None
-        or not process_groups.read_process(moved).alive
+        SYSTEM.processes.read(moved) is None or not SYSTEM.processes.read(moved).alive
     )
 
 
@@ -746,7 +746,7 @@ async def daemon(env):
 @row(36, "has sent itself SIGSTOP before the stop")
 async def stopped_itself(env):
     one = await env.start(programs.shell("echo ready; kill -STOP $$; exit 3"))
-    while process_groups.read_process(one.pid).state != "T":
+    while SYSTEM.processes.read(one.pid).state != "T":
         await asyncio.sleep(0.005)
     status = await one.stop()
     assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])
@@ -819,7 +819,7 @@ async def zombies(env):
 async def stopped_while_written_to(env):
     one = await env.start(programs.never_reads(), ready=False)
     writing = asyncio.ensure_future(one.send(bytes(1 << 20), timeout=1000))
-    while process_groups.read_process(one.pid).state != "S" or writing.done():
+    while SYSTEM.processes.read(one.pid).state != "S" or writing.done():
         await asyncio.sleep(0.001)
     status = await one.stop()
     assert (status.exit_status, env.steps()) == (-15, ["SIGTERM"])

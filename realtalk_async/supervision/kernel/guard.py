@@ -328,7 +328,7 @@ class Guard:
     def _replace(self) -> None:
         try:
             self._launch()
-        except OSError as exc:
+        except Exception as exc:  # noqa: BLE001 - there must be a next attempt
             self._say_unguarded(f"{self._loss}; it cannot be replaced now: {exc}")
             delay = RETRY_DELAYS[min(self._losses, len(RETRY_DELAYS) - 1)]
             self._losses += 1

@@ -65,7 +65,7 @@ if os.environ.get("REALTALK_PLAIN") != "0":
             if hasattr(module, name):
                 delattr(module, name)
     # `socket` has imported `selectors`, which has chosen epoll already.
-    selectors.DefaultSelector = selectors.PollSelector
+    setattr(selectors, "DefaultSelector", selectors.PollSelector)  # noqa: B010
     os.confstr_names.pop("CS_GNU_LIBC_VERSION", None)
     builtins.open = io.open = without_hidden(open)
     for name in ("open", "listdir", "scandir", "readlink", "stat", "lstat", "access"):

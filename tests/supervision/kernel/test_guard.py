@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from realtalk_async import events
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import Command, ProcessManager
 from realtalk_async.supervision.kernel import guard as guard_module
 from realtalk_async.supervision.kernel import guard_process, process_groups
@@ -163,7 +164,7 @@ def pids_in(said):
 
 
 def still_there(tag, pids):
-    members = [process_groups.read_process(pid) for pid in pids]
+    members = [SYSTEM.processes.read(pid) for pid in pids]
     return process_groups.find_tagged(tag) + [
         one for one in members if one and one.alive
     ]
@@ -180,7 +181,7 @@ async def gone(tag, pids=()):
 async def ended(pid):
     """Wait until a process that is no child of this one has ended."""
     async with asyncio.timeout(10):
-        while (one := process_groups.read_process(pid)) and one.alive:
+        while (one := SYSTEM.processes.read(pid)) and one.alive:
             await asyncio.sleep(0.001)
 
 
@@ -221,7 +222,7 @@ async def test_no_child_survives_sigkill_of_the_app_during_a_spawn(
 async def test_the_guard_ends_with_the_manager(logger):
     async with ProcessManager(logger) as manager:
         guard = manager._guard.pid
-        assert process_groups.read_process(guard).alive
+        assert SYSTEM.processes.read(guard).alive
     await ended(guard)
     async with ProcessManager(logger, guard=False) as manager:
         await manager.start("one", programs.exits(0))
@@ -315,7 +316,7 @@ async def test_a_guard_that_cannot_be_replaced_is_an_error_until_it_can(
     assert entry.message.startswith("There is no guard process")
 
 
-def refuse(*_arguments):
+def refuse(*_arguments, **_options):
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 

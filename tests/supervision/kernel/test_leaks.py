@@ -6,7 +6,7 @@ import signal
 import threading
 
 from realtalk_async.supervision import Probe, ProcessManager
-from realtalk_async.supervision.kernel.child_process import THREAD_NAME_PREFIX
+from realtalk_async.supervision.kernel.exit_waiter import THREAD_NAME
 from realtalk_async.supervision.kernel.leaks import IncarnationResources, find_leaks
 from realtalk_async.testing import programs
 
@@ -81,12 +81,12 @@ async def test_group_members_and_descriptors_are_reported_with_their_incarnation
     assert find_leaks([over, anew], "").children == ()
 
 
-async def test_only_a_thread_that_waits_for_a_dead_child_is_a_leak():
+async def test_a_thread_that_waits_for_children_is_a_leak_if_there_are_none():
     done = threading.Event()
-    thread = threading.Thread(target=done.wait, name=f"{THREAD_NAME_PREFIX}12345")
+    thread = threading.Thread(target=done.wait, name=THREAD_NAME)
     thread.start()
     try:
-        assert find_leaks([], "").threads == (f"{THREAD_NAME_PREFIX}12345",)
+        assert find_leaks([], "").threads == (THREAD_NAME,)
         assert not find_leaks([IncarnationResources("one#1", 12345, is_over=False)], "")
     finally:
         done.set()

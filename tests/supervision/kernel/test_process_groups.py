@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
+from realtalk_async.operating_system import SYSTEM, ProcessInfo
 from realtalk_async.supervision.kernel import process_groups
-from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.testing import programs
 
 PIPE = asyncio.subprocess.PIPE
@@ -49,21 +49,21 @@ async def test_a_zombie_is_a_member_but_is_not_alive():
     child = subprocess.Popen(["true"], start_new_session=True)
     pid = child.pid
     try:
-        await until(lambda: process_groups.read_process(pid).state == "Z")
-        assert not process_groups.read_process(pid).alive
+        await until(lambda: SYSTEM.processes.read(pid).state == "Z")
+        assert not SYSTEM.processes.read(pid).alive
         assert process_groups.living_members(pid) == []
         assert not process_groups.is_empty(pid)
     finally:
         child.wait()
     assert process_groups.is_empty(pid)
-    assert process_groups.read_process(pid) is None
+    assert SYSTEM.processes.read(pid) is None
 
 
 async def test_a_stopped_group_is_continued_to_receive_sigterm():
     """The signal of a stopped process stays pending otherwise."""
     async with group(programs.cleans_up(0)) as leader:
         process_groups.send_signal(leader.pid, signal.SIGSTOP)
-        await until(lambda: process_groups.read_process(leader.pid).state == "T")
+        await until(lambda: SYSTEM.processes.read(leader.pid).state == "T")
         process_groups.send_signal(leader.pid, signal.SIGTERM)
         assert await leader.wait() == 0
 
@@ -81,7 +81,7 @@ async def test_a_process_name_may_contain_any_characters(tmp_path, name):
     program.symlink_to("/bin/sleep")
     process = await asyncio.create_subprocess_exec(str(program), "1000")
     try:
-        member = process_groups.read_process(process.pid)
+        member = SYSTEM.processes.read(process.pid)
         assert member.name == name[:15]
         assert member.group == os.getpgid(process.pid)
         assert member.start > 0

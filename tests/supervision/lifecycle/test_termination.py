@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from realtalk_async.operating_system import ProcessInfo
 from realtalk_async.supervision import CLOSE_STDIN, Ladder
-from realtalk_async.supervision.kernel.process_groups import ProcessInfo
 from realtalk_async.supervision.lifecycle.termination import run_ladder
 from realtalk_async.testing.virtual_time import VirtualTimeLoop
 
