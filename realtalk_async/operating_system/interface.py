@@ -187,6 +187,10 @@ class System(Protocol):
         """Return whether a child has exited and is not reaped; it stays so."""
         ...
 
+    def stop_signal(self, pid: int) -> int:
+        """Return the signal that has stopped a child; 0 if none has since the last call."""
+        ...
+
     def has_children(self) -> bool:
         """Return whether this process has a child, be it a zombie."""
         ...

@@ -81,6 +81,14 @@ class Linux:
         except ChildProcessError:
             return False
 
+    def stop_signal(self, pid: int) -> int:
+        """Return the signal that has stopped a child; 0 if none has since the last call."""
+        try:
+            found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        return found.si_status if found else 0
+
     def has_children(self) -> bool:
         """Return whether this process has a child, be it a zombie."""
         try:

@@ -13,7 +13,7 @@ import struct
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.operating_system.interface import Peer
 from realtalk_async.operating_system.ps_table import PsTable
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 P_ALL, P_PID = 0, 1
 WNOHANG, WEXITED = 1, 4
 WNOWAIT = 0x20 if sys.platform == "darwin" else 0x01000000
+WSTOPPED = 8 if sys.platform == "darwin" else 2
 """Constants of waitid(2). Python has that function on macOS since 3.13 only."""
 
 SIGINFO_SIZE = 256
 """Bytes for ``siginfo_t`` (104 or 128), whose first field is the signal's number."""
+
+STATUS_AT = 20 if sys.platform == "darwin" else 24
+"""Where ``si_status`` stands in it, of four bytes."""
 
 KINDS = {
     stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFREG: "file",
@@ -43,6 +47,14 @@ KINDS = {
 SOL_LOCAL, LOCAL_PEERCRED, LOCAL_PEERPID = 0, 1, 2
 XUCRED = struct.Struct("Ii")
 """The first fields of macOS's ``struct xucred``: version (0) and uid."""
+
+
+class Change(NamedTuple):
+    """What waitid(2) has found."""
+
+    is_found: bool
+    status: int
+    """The exit status, or the number of a signal."""
 
 
 class Posix:
@@ -96,9 +108,16 @@ class Posix:
     def has_exited(self, pid: int) -> bool:
         """Return whether a child has exited and is not reaped."""
         try:
-            return self._waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT)
+            return self._waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT).is_found
         except ChildProcessError:
             return False
+
+    def stop_signal(self, pid: int) -> int:
+        """Return the signal that has stopped a child; 0 if none has since the last call."""
+        try:
+            return self._waitid(P_PID, pid, WSTOPPED | WNOHANG).status
+        except ChildProcessError:
+            return 0
 
     def has_children(self) -> bool:
         """Return whether this process has a child, be it a zombie."""
@@ -108,14 +127,16 @@ class Posix:
             return False
         return True
 
-    def _waitid(self, kind: int, pid: int, options: int) -> bool:
-        """Return whether waitid(2) has found an exit."""
+    def _waitid(self, kind: int, pid: int, options: int) -> Change:
+        """Call waitid(2)."""
         info = ctypes.create_string_buffer(SIGINFO_SIZE)
         while self._libc.waitid(kind, pid, info, options):
             code = ctypes.get_errno()
             if code != errno.EINTR:
                 raise OSError(code, os.strerror(code))
-        return int.from_bytes(info.raw[:4], sys.byteorder) == signal.SIGCHLD
+        is_found = int.from_bytes(info.raw[:4], sys.byteorder) == signal.SIGCHLD
+        status = int.from_bytes(info.raw[STATUS_AT : STATUS_AT + 4], sys.byteorder)
+        return Change(is_found, status)
 
     def child_pids(self) -> set[int]:
         """Return the pids of the children, from ``ps``."""

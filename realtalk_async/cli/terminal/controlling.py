@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import cache
 from typing import Any
 
@@ -72,9 +71,8 @@ def terminal_streams() -> frozenset[str] | None:
     """
     Return which of our own three streams are terminals.
 
-    None without a controlling terminal, or on a system that does not tell of a stopped
-    child (`os.waitid`): a command cannot be a job then.
+    None without a controlling terminal: a command cannot be a job then.
     """
-    if sys.platform != "linux" or not has_terminal():
+    if not has_terminal():
         return None
     return frozenset(name for fd, name in enumerate(STREAMS) if os.isatty(fd))

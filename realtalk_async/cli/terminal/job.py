@@ -24,6 +24,7 @@ from realtalk_async.cli.terminal.controlling import (
     starts_stopped,
 )
 from realtalk_async.cli.terminal.key_signals import KEY_SIGNALS, KeySignals
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel.process_groups import living_members
 
 if TYPE_CHECKING:
@@ -193,11 +194,7 @@ class TerminalJob:
         """Return the signal that has stopped the command; 0 if it is not stopped."""
         if self._process is None:
             return 0
-        try:
-            found = os.waitid(os.P_PID, self._group, os.WSTOPPED | os.WNOHANG)
-        except ChildProcessError:
-            return 0
-        return found.si_status if found else 0
+        return SYSTEM.stop_signal(self._group)
 
     def release(self) -> None:
         """Take the foreground back, if the command has it."""

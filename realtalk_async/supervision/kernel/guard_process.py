@@ -300,20 +300,24 @@ def open_exit_notice(pid: int) -> int:
     Raises:
         ProcessLookupError: If the process is gone already.
     """
+    open_pidfd = getattr(os, "pidfd_open", None)
+    make_queue = getattr(select, "kqueue", None)
     try:
-        if sys.platform == "linux":
-            return os.pidfd_open(pid)
-        queue = select.kqueue()
-        notice = select.kevent(
-            pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT
+        if open_pidfd is not None:
+            return int(open_pidfd(pid))
+        if make_queue is None:
+            return -1
+        queue, get = make_queue(), vars(select).__getitem__
+        notice = get("kevent")(
+            pid, get("KQ_FILTER_PROC"), get("KQ_EV_ADD"), get("KQ_NOTE_EXIT")
         )
         queue.control([notice], 0)
     except ProcessLookupError:
         raise
-    except (AttributeError, OSError):
+    except OSError:
         return -1
     QUEUES.append(queue)
-    return queue.fileno()
+    return int(queue.fileno())
 
 
 QUEUES: list[object] = []

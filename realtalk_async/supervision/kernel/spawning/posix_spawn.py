@@ -13,7 +13,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +45,8 @@ NEEDED = (
 
 def _load() -> Any:  # noqa: ANN401 - ctypes has no types for functions
     """Return the C library if it has all functions; None if not."""
-    if sys.platform != "linux" or not hasattr(os, "confstr_names"):
-        return None
     try:
+        # ValueError: a system without this C library
         is_glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
     except (OSError, ValueError):
         return None
