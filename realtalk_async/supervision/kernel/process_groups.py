@@ -112,6 +112,14 @@ async def read_process(pid: int) -> ProcessInfo | None:
     return await call_in_thread(read, "realtalk-async reads a process")
 
 
+def leads_one(pid: int) -> bool:
+    """Return whether a process is there, and leads a group."""
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
 def is_empty(group: int) -> bool:
     """Return True if the group has no member, not even a zombie: one system call."""
     try:

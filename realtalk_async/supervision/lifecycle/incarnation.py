@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from typing import TYPE_CHECKING, TypedDict
@@ -341,7 +340,9 @@ class Adopted(Incarnation):
         self.pid = process.pid
         self.started = time.monotonic()
         self._exited: asyncio.Future[None] = self._loop.create_future()
-        self.owns_group = process.returncode is None and self._leads_a_group()
+        self.owns_group = process.returncode is None and process_groups.leads_one(
+            self.pid
+        )
         self._handle = -1
         self._reading: dict[StreamName, asyncio.Event] = {}
         streams = {"stdout": process.stdout, "stderr": process.stderr}
@@ -358,12 +359,6 @@ class Adopted(Incarnation):
         error = error_of(task)
         if error is not None:
             self._on_error(error)
-
-    def _leads_a_group(self) -> bool:
-        try:
-            return os.getpgid(self.pid) == self.pid
-        except ProcessLookupError:
-            return False
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -488,9 +483,8 @@ class Adopted(Incarnation):
 
 def discard(process: asyncio.subprocess.Process) -> None:
     """Kill a process that is not to be supervised, with its group; close its pipes."""
-    with contextlib.suppress(ProcessLookupError):
-        if process.returncode is None and os.getpgid(process.pid) == process.pid:
-            process_groups.send_signal(process.pid, signal.SIGKILL)
+    if process.returncode is None and process_groups.leads_one(process.pid):
+        process_groups.send_signal(process.pid, signal.SIGKILL)
     _close(process)
 
 

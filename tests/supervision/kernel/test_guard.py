@@ -462,8 +462,8 @@ async def test_no_child_survives_an_outsider_that_kills_the_apps_children_first(
 async def test_a_guard_that_cannot_be_started_is_an_error_of_entering_the_manager(
     monkeypatch, logger
 ):
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(FileNotFoundError):
+    monkeypatch.setattr(guard_module, "spawn_process", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
         async with ProcessManager(logger):
             pass
 
