@@ -41,6 +41,9 @@ BLOCKED = 0.5
 is_in_tool: ContextVar[bool] = ContextVar("is_in_tool", default=False)
 """Whether the code that asks was called by a tool."""
 
+MAX_OUTPUT = 100_000
+"""Characters of an output that the service gets; more would not fit into its context."""
+
 _CANCEL_TIMEOUT = 1.0  # seconds that a cancelled tool has to end
 
 
@@ -99,7 +102,8 @@ class Tool:
             function: One that is not async runs in a thread, where it may block. Its
                 parameters have type annotations that pydantic supports, such as
                 ``Annotated[int, Field(ge=1)]``. It returns a text, or a value that can be
-                written as JSON.
+                written as JSON, of 100,000 characters at most: the rest is cut, and the
+                `ToolFinished` tells it.
             name: By default the function's name.
             description: By default the first paragraph of the docstring. The parameters'
                 descriptions in its section ``Args:`` go into the schema.
@@ -451,11 +455,20 @@ def _result_of(task: asyncio.Task[str], timeout: float) -> _Result:
         return _Result("error: the tool was cancelled", failed=True)
     error = task.exception()
     if error is None:
-        return _Result(task.result())
+        return _within_bounds(task.result())
     if isinstance(error, EndSession):
         return _Result(error.output, ends_session=True)
     trace = "".join(traceback.format_exception(error))
     return _Result(_answer_to(error), failed=True, error=trace)
+
+
+def _within_bounds(output: str) -> _Result:
+    """Cut an output that the model, or the connection, could not take."""
+    size = len(output)
+    if size <= MAX_OUTPUT:
+        return _Result(output)
+    told = f"the output of {size:,} characters was cut to {MAX_OUTPUT:,}"
+    return _Result(output[:MAX_OUTPUT], error=told)
 
 
 def _answer_to(error: BaseException) -> str:

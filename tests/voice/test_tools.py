@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.voice.events import ToolCalled
-from realtalk_async.voice.tools import Tool, Toolbox
+from realtalk_async.voice.tools import MAX_OUTPUT, Tool, Toolbox
 
 
 class Place(BaseModel):
@@ -245,6 +245,17 @@ async def test_close_cancels_running_calls_and_tells_it():
     assert result.output == "error: the call was cancelled: the session ended"
     assert result.log_entry()[:3] == ("INFO", "session", "Tool cancelled")
     assert "hangs cancelled after" in str(result)
+
+
+async def test_an_output_that_no_model_could_take_is_cut_and_told():
+
+    async def read_book() -> str:
+        return "a" * (MAX_OUTPUT + 1)
+
+    result = await finish(Toolbox([read_book]), "read_book")
+    assert result.output == "a" * MAX_OUTPUT
+    assert not result.failed
+    assert result.error == "the output of 100,001 characters was cut to 100,000"
 
 
 async def test_a_function_that_is_not_async_runs_in_a_thread():

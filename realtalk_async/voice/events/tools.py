@@ -49,8 +49,8 @@ class ToolFinished(VoiceEvent):
     failed: bool = field(default=False, kw_only=True)
     error: str = field(default="", kw_only=True)
     """
-    The traceback of the exception that it raised, or what became of a cancelled call; the
-    service does not receive it.
+    The traceback of the exception that it raised, or what became of a cancelled call or
+    of an output that is too long; the service does not receive it.
     """
     blocked: float = field(default=0.0, kw_only=True)
     """The longest time, in seconds, that it kept the event loop; 0 if that was short."""

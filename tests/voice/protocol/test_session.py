@@ -1712,6 +1712,9 @@ class RandomSession(Harness):
         self.is_up = False
         self.pending = []  # calls that were not answered
         self.known = set()  # calls that this connection knows
+        self.changes = []
+        self.unconfirmed = 0  # changes that this connection got
+        self.last_request = self.last_item = ""
         self.up()
 
     def call_tool(self, call_id):
@@ -1725,11 +1728,20 @@ class RandomSession(Harness):
                 self.known.add(call_id)
             case {"item": {"type": "function_call_output", "call_id": call_id}}:
                 assert call_id in self.known
+        match message["type"]:
+            case "session.update" if self.session.ready:
+                self.unconfirmed += 1
+            case "response.create":
+                self.last_request = message["event_id"]
+            case "conversation.item.create":
+                self.last_item = message["event_id"]
 
     def up(self):
         if not self.is_up:
             self.is_up = True
             self.known.clear()
+            self.last_request = self.last_item = ""
+            self.unconfirmed = 0
             self.connect()
 
     def down(self):
@@ -1770,6 +1782,33 @@ class RandomSession(Harness):
         if self.pending:
             answer(self, self.pending.pop(0))
 
+    def cancel_a_call(self):
+        if self.pending:
+            cancel(self, self.pending.pop(0))
+
+    def change(self):
+        change = self.session.update_session({"instructions": "Sing."}, self.now)
+        self.changes.append(change)
+        self.take()
+
+    def confirm(self):
+        if self.unconfirmed:
+            self.unconfirmed -= 1
+            self.event("session.updated", session={})
+
+    def refuse(self, event_id, code):
+        if self.is_up and event_id:
+            error = {"code": code, "message": "No.", "event_id": event_id}
+            self.event("error", error=error)
+
+    def refuse_a_request(self):
+        if self.session.responses.sent_at is not None:
+            self.refuse(self.last_request, messages.RESPONSE_ACTIVE)
+
+    def refuse_a_message(self):
+        self.refuse(self.last_item, "invalid_value")
+        self.last_item = ""
+
     def wait(self):
         self.now += 7.0
         self.tick(self.now)
@@ -1790,9 +1829,14 @@ class RandomSession(Harness):
         """Let service and app finish everything that is under way."""
         self.up()
         for _ in range(200):
-            busy = self.session.responses.responding or not self.is_idle
-            if not busy and not self.pending:
+            responses = self.session.responses
+            busy = responses.responding or not self.is_idle or self.unconfirmed
+            if not busy and not self.pending and not responses.must_repeat:
                 return
+            if responses.must_repeat and not responses.responding:
+                self.now += 0.5
+                self.tick(self.now)
+            self.confirm()
             self.answer_a_call()
             self.start()
             self.finish()
@@ -1801,7 +1845,8 @@ class RandomSession(Harness):
 
 ACTIONS = [
     *("up", "down", "ask", "tell", "start", "talk_on", "use_a_tool", "finish"),
-    *("answer_a_call", "interrupt", "wait"),
+    *("answer_a_call", "cancel_a_call", "interrupt", "wait", "change", "confirm"),
+    *("refuse_a_request", "refuse_a_message"),
 ]
 
 
@@ -1822,6 +1867,8 @@ def test_every_request_has_one_outcome_in_any_order_of_events(
     assert [event.outcome for event in finished] == session.session.responses.outcomes
     assert len(finished) >= session.questions
     assert all(request.outcome for request in session.requests)
+    assert all(change.is_over for change in session.changes)
+    assert session.session.is_quiet
     session.down()
     session.sent.clear()
     session.up()
