@@ -229,6 +229,26 @@ async def test_a_watch_gives_the_app_and_then_its_changes(manager, socket_path):
     await items.aclose()
 
 
+async def test_a_watch_has_the_details_of_the_app_where_there_is_no_output(
+    manager, socket_path
+):
+    async def wait():
+        await anyio.sleep_forever()
+
+    await manager.start("quiet", Command("sleep", "60"))
+    await manager.start_task("task", wait)
+    for name in ("quiet", "task"):
+        manager.set_details(name, lambda: ["level: -20 dBFS", "too loud"])
+    items = ControlClient(socket_path).send_async(Request("watch", period=0.1))
+    with anyio.fail_after(TIMEOUT):
+        rows = (await anext(items))["changed"]
+    await items.aclose()
+    assert {name: row["last"] for name, row in rows.items()} == {
+        "quiet": "level: -20 dBFS",
+        "task": "level: -20 dBFS",
+    }
+
+
 async def test_lines_are_cut_at_the_requested_width(manager, socket_path):
     wide = Command("sh", "-c", "printf '%0100000d\\n' 7; exec sleep 60")
     process = await manager.start("wide", wide)
