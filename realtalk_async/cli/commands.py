@@ -131,6 +131,7 @@ def run(
     Ctrl-C stops all processes, each after those that depend on it, by its stop ladder
     (SIGTERM, after five seconds SIGKILL, unless the file has another); those that are left
     after the shutdown_timeout of the file (15 s) are killed. A second Ctrl-C kills at once.
+    On a terminal, a COMMAND is a job as under the shell: it has the terminal and its keys.
 
     \b
     Exit code

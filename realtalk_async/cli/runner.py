@@ -391,6 +391,8 @@ class Runner:
             stopped_by: The signal that has stopped the command; None if it is this process
                 that the terminal stops.
         """
+        if stopped_by and self._ended.is_set():
+            return  # the ladder continues it
         began, job = time.monotonic(), self._job
         number = stopped_by or signal.SIGTSTP
         self._send_to_all(signal.SIGSTOP)
