@@ -173,7 +173,7 @@ class Interaction(Inspection):
         request = self._session.send_text(
             *(text, role, time.monotonic()),
             trigger_response=trigger_response,
-            may_call_tools=not is_in_tool.get(),
+            may_call_tools=not is_in_tool(),
             image=image,
         )
         if request is not None:

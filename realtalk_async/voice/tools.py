@@ -15,18 +15,18 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
+from realtalk_async.concurrency.step_timer import StepTimer
 from realtalk_async.exceptions import EndSession, InvalidConfiguration
 from realtalk_async.voice.events import ToolFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterable
 
     from realtalk_async.voice.events import ToolCalled
     from realtalk_async.voice.protocol.messages import Message
@@ -38,8 +38,16 @@ _ARGUMENT = re.compile(r"\s{4,}\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)")
 BLOCKED = 0.5
 """Seconds in the event loop without a pause that are told as blocking."""
 
-is_in_tool: ContextVar[bool] = ContextVar("is_in_tool", default=False)
-"""Whether the code that asks was called by a tool."""
+_working_call: ContextVar[_RunningCall | None] = ContextVar(
+    "_working_call", default=None
+)
+
+
+def is_in_tool() -> bool:
+    """Return whether a tool that has not returned called the code that asks."""
+    call = _working_call.get()
+    return call is not None and call.works
+
 
 MAX_OUTPUT = 100_000
 """Characters of an output that the service gets; more would not fit into its context."""
@@ -345,8 +353,7 @@ class Toolbox:
             output = f"error: there is no tool {call.event.name!r}; known: {known}"
             self._finish(call, _Result(output, failed=True))
             return
-        started = _run_tool(tool, call.event.arguments or "{}", call.timer)
-        task = asyncio.create_task(started)
+        task = asyncio.create_task(_run_tool(tool, call))
         self._keep(task)
         try:
             await asyncio.wait([task], timeout=tool.timeout)
@@ -375,77 +382,18 @@ class _RunningCall:
     """None if there is no tool of that name."""
     done: Callable[[ToolFinished], None]
     started: float = field(default_factory=time.monotonic)
-    timer: _StepTimer = field(default_factory=lambda: _StepTimer())
+    timer: StepTimer = field(default_factory=StepTimer)
     task: asyncio.Task[None] | None = None
+    works: bool = True
+    """Whether the tool has not returned."""
 
 
-class _StepTimer:
-    """Measures the longest step of a tool: the time that it keeps the event loop."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def run(self, tool: Tool, arguments: str) -> object:
-        """Call the tool and await its result."""
-        began = time.monotonic()
-        made = cast("Awaitable[object]", tool.call(arguments))
-        self._note(began)
-        return await _Steps(made, self._note)
-
-    def _note(self, began: float) -> None:
-        self.longest = max(self.longest, time.monotonic() - began)
-
-
-class _Steps:
-    """An awaitable that tells when each step of another one began, once it is over."""
-
-    def __init__(self, inner: Awaitable[object], note: Callable[[float], None]) -> None:
-        self._inner = inner
-        self._note = note
-
-    def __await__(self) -> Generator[object, object, object]:
-        steps = self._inner.__await__()
-        resume: Callable[[], object] = lambda: next(steps)  # noqa: E731 - replaced below
-        while True:
-            began = time.monotonic()
-            try:
-                waits_for = resume()
-            except StopIteration as end:
-                return end.value
-            finally:
-                self._note(began)
-            try:
-                value = yield waits_for
-                resume = partial(_send, steps, value)
-            except GeneratorExit:
-                _close(steps)
-                raise
-            except BaseException as error:  # noqa: BLE001 - a cancellation, for the tool
-                resume = partial(_throw, steps, error)
-
-
-def _send(steps: Iterator[object], value: object) -> object:
-    return (
-        cast("Generator[object, object, object]", steps).send(value)
-        if hasattr(steps, "send")
-        else next(steps)
-    )
-
-
-def _throw(steps: Iterator[object], error: BaseException) -> object:
-    if not hasattr(steps, "throw"):
-        raise error
-    return cast("Generator[object, object, object]", steps).throw(error)
-
-
-def _close(steps: Iterator[object]) -> None:
-    if hasattr(steps, "close"):
-        cast("Generator[object, object, object]", steps).close()
-
-
-async def _run_tool(tool: Tool, arguments: str, timer: _StepTimer) -> str:
-    is_in_tool.set(True)  # in the context of the task that runs this call
-    return _as_text(await timer.run(tool, arguments))
+async def _run_tool(tool: Tool, call: _RunningCall) -> str:
+    _working_call.set(call)  # in the context of the task that runs this call
+    try:
+        return _as_text(await call.timer.run(tool.call, call.event.arguments or "{}"))
+    finally:
+        call.works = False
 
 
 def _result_of(task: asyncio.Task[str], timeout: float) -> _Result:

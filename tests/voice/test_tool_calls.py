@@ -238,6 +238,34 @@ async def test_a_function_in_a_thread_says_filler_words_too(peer, make):
     assert "sunny" in outcome.text
 
 
+async def test_a_task_of_a_tool_asks_for_anything_once_the_tool_has_returned(
+    peer, make
+):
+    tasks = []
+
+    async def set_timer() -> str:
+        """Set a timer."""
+
+        async def ring():
+            while not finished:
+                await asyncio.sleep(0.005)
+            return await stream.send_text(
+                "Please set the timer.", trigger_response=True
+            )
+
+        if not tasks:
+            tasks.append(asyncio.create_task(ring()))
+        return "the timer is set"
+
+    stream = make(set_timer)
+    finished = results(stream)
+    async with stream:
+        with anyio.fail_after(TIMEOUT):
+            await stream.send_text("Please set the timer.", trigger_response=True)
+            await tasks[0]
+    assert len(finished) == 2
+
+
 async def test_the_result_of_a_tool_is_sent_on_another_connection(peer, make):
     work = Work()
     stream = make(work.get_weather)
