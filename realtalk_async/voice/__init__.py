@@ -10,9 +10,10 @@ task that drives the sans-I/O session in `protocol`. The main flows:
   `Connection` sends.
 - An audio delta: `Connection` receives it; `Session._on_audio` queues it
   (`protocol.playback`); `audio.player` writes the audio that `Session.audio_due` returns.
-- An interruption: `Connection` receives it; `Session._on_speech_started` clears the queue
-  (`protocol.playback`); `Session._truncate` cuts the response to the part that was heard,
-  here (`protocol.conversation`) and at the service.
+- An interruption: `Connection` receives it; `Session._on_speech_started` has
+  `protocol.requests.interruption` clear the queue (`protocol.playback`) and cut the response
+  to the part that was heard, here (`protocol.conversation`) and at the service. With
+  `interrupt_when`, `protocol.hearing.barge_in` decides first.
 - A lost connection: `Connection` raises, and `Session.connection_lost` ends the responses
   under way; after the delay of the policy `connection.RECONNECT`, `Connection.run` dials
   again; `Session.connected` configures the session, and `Outbox.replay` (`protocol.outbox`)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.hearing.frames import Frame
 
 _WINDOW = 150  # frames: 3 s
-_EARLIEST, _LATEST = -10, 50  # frames that an echo may be late; latencies are estimates
+_EARLIEST, _LATEST = -10, 35  # frames that an echo may be late; latencies are estimates
 _LEAST_PLAYED = 60  # audible frames of the speaker in a window
 _SHORT_WINDOW = 60  # frames before an interruption
 _SHORT_LEAST_PLAYED = 12
 _AUDIBLE = 100.0  # root mean square: -50 dBFS
 _FAINT = 30.0  # root mean square: -61 dBFS; a fainter echo starts no turn
-_LEAST_CORRELATION = 0.75
+_LEAST_CORRELATION = 0.8
 _SAME_DELAY = 2  # frames
 _WINDOWS = 5
 _ALIKE = 3  # windows of the last `_WINDOWS` with the same delay
