@@ -87,7 +87,6 @@ class Hearing:
         self._microphone_level, self._speaker_level = LevelMeter(), LevelMeter()
         self._silence, self._clipping = DigitalSilence(), Clipping()
         self._echo = EchoDetector()
-        self._realignments = input_filter.realignments
         self._audible_until = 0.0
         self._told: set[SoundProblem] = set()
         self.problems: dict[SoundProblem, str] = {}
@@ -97,9 +96,6 @@ class Hearing:
 
     def recorded(self, pcm: bytes, at: float) -> None:
         """Note audio of the recorder that ends at *at*."""
-        if self._realignments != self._filter.realignments:
-            # Half a sample of the last recorder would garble the next one's samples.
-            self._realignments, self._microphone = self._filter.realignments, Framer()
         frames = list(self._microphone.push(pcm))
         end = at - self._microphone.pending
         for number, frame in enumerate(frames, 1):

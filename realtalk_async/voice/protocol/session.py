@@ -99,7 +99,7 @@ class Session:
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
         self._encoder = g711.Encoder(config.audio_format)
         self._decoder = g711.Decoder(config.audio_format)
-        self.sound = SoundTap()
+        self.sound = SoundTap(self.microphone.filter)
         self.message_tap: Callable[
             [messages.Direction, Mapping[str, object]], object
         ] = _ignore
