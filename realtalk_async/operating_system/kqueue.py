@@ -20,8 +20,14 @@ class KqueueReadiness:
 
     def __init__(self) -> None:
         self._queue = kq.kqueue()
-        self.fileno: Callable[[], int] = self._queue.fileno
-        self.close: Callable[[], None] = self._queue.close
+
+    def fileno(self) -> int:
+        """Return the descriptor of the kqueue."""
+        return int(self._queue.fileno())
+
+    def close(self) -> None:
+        """Close the kqueue."""
+        self._queue.close()
 
     def watch(self, descriptor: int) -> None:
         """Add a descriptor."""

@@ -167,14 +167,23 @@ class EpollReadiness:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self.fileno = self._epoll.fileno
-        self.unwatch = self._epoll.unregister
-        self.close = self._epoll.close
+
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll."""
+        return self._epoll.fileno()
 
     def watch(self, descriptor: int) -> None:
         """Add a descriptor."""
         self._epoll.register(descriptor, select.EPOLLIN)
 
+    def unwatch(self, descriptor: int) -> None:
+        """Remove a descriptor."""
+        self._epoll.unregister(descriptor)
+
     def readable(self) -> Iterable[int]:
         """Return the descriptors that are readable now."""
         return [descriptor for descriptor, _ in self._epoll.poll(0)]
+
+    def close(self) -> None:
+        """Close the epoll."""
+        self._epoll.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 
 from realtalk_async.operating_system import ps_command
 from realtalk_async.operating_system.interface import ProcessInfo, Usage
@@ -14,10 +13,15 @@ class PsTable:
 
     is_fast = False
 
-    @cached_property
+    def __init__(self) -> None:
+        self._is_readable: bool | None = None
+
+    @property
     def is_readable(self) -> bool:
-        """Whether ``ps`` tells of this process."""
-        return self.read(os.getpid()) is not None
+        """Whether ``ps`` tells of this process; it is asked once."""
+        if self._is_readable is None:
+            self._is_readable = self.read(os.getpid()) is not None
+        return self._is_readable
 
     def read(self, pid: int) -> ProcessInfo | None:
         """Return the description of one process; None if it is gone, or unknown."""

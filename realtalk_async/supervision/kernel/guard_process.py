@@ -71,7 +71,7 @@ def load_ps() -> ModuleType | None:
     return module if module.read_rows("-p", str(os.getpid())) else None
 
 
-PS: ModuleType | None = None
+ps: ModuleType | None = None
 """The module that runs ``ps``, where it is needed."""
 
 
@@ -81,8 +81,9 @@ def read_stat(pid: int) -> list[str]:
 
     Of ``ps`` only the state, the parent, the group, the session and the start are there.
     """
-    if PS is not None:
-        return next(iter(read_table("-p", str(pid)).values()), [])
+    if ps is not None:
+        nothing: list[str] = []
+        return next(iter(read_table("-p", str(pid)).values()), nothing)
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -101,7 +102,7 @@ def has_tag(pid: int, tag: bytes) -> bool:
 
 def read_table(*selection: str) -> dict[int, list[str]]:
     """Return the fields of each process, as `read_stat`; of those that ``ps`` selects."""
-    if PS is None:
+    if ps is None:
         found = {
             int(one): read_stat(int(one))
             for one in os.listdir("/proc")
@@ -109,7 +110,7 @@ def read_table(*selection: str) -> dict[int, list[str]]:
         }
         return {pid: fields for pid, fields in found.items() if fields}
     table: dict[int, list[str]] = {}
-    for row in PS.read_rows(*selection):
+    for row in ps.read_rows(*selection):
         try:
             session = os.getsid(row.pid)
         except OSError:
@@ -121,8 +122,8 @@ def read_table(*selection: str) -> dict[int, list[str]]:
 
 def is_same_start(one: str, other: str) -> bool:
     """Return whether two start times of one pid belong to one process."""
-    if PS is not None and one and other:
-        return bool(PS.is_same_start(int(one), int(other)))
+    if ps is not None and one and other:
+        return bool(ps.is_same_start(int(one), int(other)))
     return one == other
 
 
@@ -186,9 +187,9 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         reports: What the app has reported. It receives the descendants that only their
             parents show.
     """
-    if PS is None and not os.path.exists("/proc/self/stat"):
+    if ps is None and not os.path.exists("/proc/self/stat"):
         return find_groups(reports)
-    tagged = PS.find_tagged(tag) if PS else None
+    tagged = ps.find_tagged(tag) if ps else None
     reported, contained = reports.leaders, set(find_members(reports.cgroups))
     found: dict[int, None] = {}
     others: dict[int, list[str]] = {}
@@ -424,7 +425,7 @@ def handle_lines(data: bytes, reports: Reports) -> tuple[bytes, bool]:
 
 def note_starts(pids: set[int], reports: Reports) -> None:
     """Read the start time of each reported process, of all at once."""
-    if PS is None:
+    if ps is None:
         table = {pid: read_stat(pid) for pid in pids}
     else:
         table = read_table("-p", ",".join(map(str, pids))) if pids else {}
@@ -461,10 +462,10 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: The tag's value, the app's pid and start time, ``detach`` or nothing.
     """
-    global PS
+    global ps
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    PS = load_ps()
+    ps = load_ps()
     # Not a word of its own with the name: ``ps`` shows words and environment in one line.
     tag = f"{TAG_VARIABLE}={arguments[0]}".encode()
     app, start = int(arguments[1]), arguments[2]

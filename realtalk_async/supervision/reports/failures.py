@@ -6,6 +6,7 @@ import errno
 import re
 import socket
 import traceback
+from typing import TypeAlias, cast
 
 from realtalk_async.exceptions import StreamError
 
@@ -42,6 +43,9 @@ def format_failure(error: BaseException) -> str:
     return "".join(dict.fromkeys(lines)) or format_traceback(error)
 
 
+_Group: TypeAlias = "BaseExceptionGroup[BaseException]"
+
+
 def format_traceback(error: BaseException) -> str:
     """Return the traceback of an error as Python prints it."""
     return "".join(traceback.format_exception(error))
@@ -50,19 +54,19 @@ def format_traceback(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return the class and the message of an error; of a group, those of its errors."""
     if isinstance(error, BaseExceptionGroup):
-        found = dict.fromkeys(map(describe_error, _members(error)))
+        found = dict.fromkeys(map(describe_error, _members(cast("_Group", error))))
         return "; ".join(found)
     return f"{type(error).__name__}: {error}"
 
 
-def _members(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
+def _members(group: _Group) -> tuple[BaseException, ...]:
     return group.exceptions
 
 
 def _lines_of_network(error: BaseException) -> list[str]:
     """Return a line for each error of the network; [] if there is any other error."""
     if isinstance(error, BaseExceptionGroup):
-        each = [_lines_of_network(one) for one in _members(error)]
+        each = [_lines_of_network(one) for one in _members(cast("_Group", error))]
         return [line for lines in each for line in lines] if all(each) else []
     if isinstance(error, StreamError) or _is_of_network(error):
         return [_only(error)]
