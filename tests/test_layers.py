@@ -52,7 +52,7 @@ INNER_LAYERS: dict[str, str] = {
     "voice": """
         events  endpoint
         protocol  event_bus
-        eventlog  tools  timeline  metrics  websocket
+        eventlog  tools  timeline  metrics  websocket  dialing
         connection
         interruptions
         audio

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 pending_calls: set[asyncio.Future[Any]] = set()
@@ -64,6 +67,37 @@ async def call_in_thread(function: Callable[[], Result], name: str) -> Result:
     finally:
         pending_calls.discard(answer)
     thread.join()  # its last statement has run
+    return result
+
+
+async def call_function(
+    function: Callable[[Argument], Result | Awaitable[Result]],
+    argument: Argument,
+    name: str,
+) -> Result:
+    """
+    Call a function of the app, async or not; one that is not runs in a new thread.
+
+    Args:
+        function: The function, or an object that can be called.
+        argument: Its argument.
+        name: The name of the thread.
+
+    Returns:
+        What the function, or the awaitable that it returns, results in.
+
+    Raises:
+        Exception: The exception of the function, see `call_in_thread`.
+
+    Cancellation: As that of `call_in_thread`; an async function is cancelled.
+    """
+    call = getattr(function, "__call__", None)  # noqa: B004 - the object may be callable
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+        result = function(argument)
+    else:
+        result = await call_in_thread(partial(function, argument), name)
+    if inspect.isawaitable(result):
+        return await result
     return result
 
 

@@ -65,6 +65,7 @@ from realtalk_async.voice.inspection import Summary
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol.conversation import Entry
 from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
+from realtalk_async.voice.protocol.history.limits import HistoryLimits
 from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
 from realtalk_async.voice.requests.response_request import ResponseRequest
 from realtalk_async.voice.stream import Stream
@@ -84,6 +85,7 @@ __all__ = [
     "EventFeed",
     "EventLog",
     "EventsMissed",
+    "HistoryLimits",
     "InterruptWhen",
     "Interrupted",
     "InterruptionPending",

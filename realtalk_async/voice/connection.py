@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+    from realtalk_async.voice.dialing.summarizer import Summarizer
     from realtalk_async.voice.endpoint import Endpoint
     from realtalk_async.voice.event_bus import SessionEventBus
     from realtalk_async.voice.events import ToolFinished
@@ -61,11 +62,15 @@ class Connection:
     Args:
         session: The sans-I/O session.
         bus: Where the events of the session are published.
+        summarizer: Sums up what a new connection does not get of the conversation.
     """
 
-    def __init__(self, session: Session, bus: SessionEventBus) -> None:
+    def __init__(
+        self, session: Session, bus: SessionEventBus, summarizer: Summarizer
+    ) -> None:
         self.session = session
         self.bus = bus
+        self._summarizer = summarizer
         self.error: StreamError | None = None
         """The last error of `run`."""
         self.on_proven: Callable[[], object] = _nothing
@@ -106,10 +111,13 @@ class Connection:
         # websockets takes a third of the import time: only a dialling app pays for it.
         from realtalk_async.voice.websocket import dial, translated_errors
 
+        left_out = self.session.messages_left_out()
+        self._summarizer.begin(left_out)
         async with dial(endpoint) as websocket:
+            summary = await self._summarizer.text(left_out)
             opened_at = time.monotonic()
             self._closing.clear()
-            self.session.connected(opened_at, time.time())
+            self.session.connected(opened_at, time.time(), summary)
             self.update()
             try:
                 with translated_errors(endpoint):

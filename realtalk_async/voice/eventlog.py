@@ -76,16 +76,28 @@ class LoggedEvent:
 
 class EventLog(Sequence[LoggedEvent]):
     """
-    All protocol events of a session, oldest first.
+    The newest protocol events of a session, oldest first; older ones are counted.
 
     Audio events arrive fifty times a second in each direction. Successive audio events of
     one type and direction, without another event between them, are one entry that counts
     them; the audio itself is not kept.
+
+    Args:
+        most: How many entries are kept; then the oldest tenth is dropped.
+        most_bytes: How many bytes of them, as JSON.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 10_000, most_bytes: int = 32 * 2**20) -> None:
+        arguments.integer("most", most, minimum=1)
+        arguments.integer("most_bytes", most_bytes, minimum=1)
+        self._most = most
+        self._most_bytes = most_bytes
         self._events: list[LoggedEvent] = []
+        self._sizes: list[int] = []
+        self._bytes = 0
         self._runs: dict[tuple[Direction, str], int] = {}
+        self.dropped = 0
+        """Number of the oldest entries that are not kept any more."""
 
     @overload
     def __getitem__(self, index: int) -> LoggedEvent: ...
@@ -121,7 +133,27 @@ class EventLog(Sequence[LoggedEvent]):
             data = _without_media(data)
         elif kind.startswith("session."):
             data = cast("Mapping[str, object]", without_secrets(data))
-        self._events.append(LoggedEvent(at, direction, kind, data))
+        self._append(LoggedEvent(at, direction, kind, data))
+
+    def _append(self, event: LoggedEvent) -> None:
+        size = _json_size(event.data)
+        self._events.append(event)
+        self._sizes.append(size)
+        self._bytes += size
+        too_many = len(self._events) > self._most
+        if not too_many and self._bytes <= self._most_bytes:
+            return
+        # A tenth at once: removing from the front of a list moves all the rest.
+        least = max(1, self._most // 10) if too_many else 1
+        number, left = 0, self._bytes
+        while number < len(self._events) - 1 and (
+            number < least or left > self._most_bytes * 9 // 10
+        ):
+            left -= self._sizes[number]
+            number += 1
+        del self._events[:number], self._sizes[:number]
+        self.dropped, self._bytes = self.dropped + number, left
+        self._runs.clear()
 
     def _record_audio(
         self,
@@ -134,10 +166,9 @@ class EventLog(Sequence[LoggedEvent]):
         size = _decoded_size(data.get(field))
         index = self._runs.get((direction, kind))
         if index is None:
-            self._runs[direction, kind] = len(self._events)
             elided = {**data, field: f"<{size} bytes of audio>"}
-            event = LoggedEvent(at, direction, kind, elided, 1, size)
-            self._events.append(event)
+            self._append(LoggedEvent(at, direction, kind, elided, 1, size))
+            self._runs[direction, kind] = len(self._events) - 1
             return
         run = self._events[index]
         self._events[index] = LoggedEvent(
@@ -182,11 +213,29 @@ class EventLog(Sequence[LoggedEvent]):
         return found if n is None else found[len(found) - min(n, len(found)) :]
 
 
-def print_table(events: Iterable[LoggedEvent], file: TextIO | None = None) -> None:
-    """Print one line for each event: time, direction, type, details."""
+def print_table(
+    events: Iterable[LoggedEvent], file: TextIO | None = None, dropped: int = 0
+) -> None:
+    """
+    Print one line for each event: time, direction, type, details.
+
+    Args:
+        events: The events.
+        file: Where to print; standard output if omitted.
+        dropped: The number of older entries that the log has dropped, for a first line.
+    """
     out = file or sys.stdout
+    if dropped:
+        out.write(f"({dropped:,} older events are not kept any more)\n")
     for event in events:
         out.write(f"{event}\n")
+
+
+def _json_size(data: Mapping[str, object]) -> int:
+    try:
+        return len(orjson.dumps(data, default=str))
+    except orjson.JSONEncodeError:  # such as a lone surrogate
+        return len(repr(data))
 
 
 def _without_media(data: Mapping[str, object]) -> Mapping[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,8 +41,9 @@ class Summary:
     ended_by: str
     """``stop_streaming``, ``SIGINT``, ``SIGTERM``, or what went wrong."""
     conversation: tuple[Entry, ...]
+    """The newest messages, see `HistoryLimits`; `dropped_history` counts the others."""
     outcomes: tuple[Outcome, ...]
-    """How each response ended."""
+    """How the newest responses ended; `responses` counts them all."""
     restarts: Mapping[str, int]
     """Number of restarts of recorder, player and connection, if they ran."""
     sent_audio: float
@@ -55,6 +55,10 @@ class Summary:
     underruns: int
     """How often the player ran dry in the middle of a response."""
     log_path: Path
+    responses: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The number of responses by their final status."""
+    dropped_history: Mapping[str, int] = field(default_factory=dict[str, int])
+    """See `Metrics.dropped_history`."""
     timeline: tuple[Mark, ...] = field(default=(), repr=False)
     """What happened when; `voice.timeline.svg.render` draws it."""
 
@@ -66,6 +70,8 @@ class Summary:
             "ended_by": self.ended_by,
             "conversation": [entry.to_dict() for entry in self.conversation],
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "responses": dict(self.responses),
+            "dropped_history": dict(self.dropped_history),
             "restarts": dict(self.restarts),
             "sent_audio": round(self.sent_audio, 3),
             "dropped_audio": round(self.dropped_audio, 3),
@@ -75,8 +81,8 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        ends = Counter(str(outcome.status) for outcome in self.outcomes)
-        responses = ", ".join(f"{n} {status}" for status, n in ends.items()) or "none"
+        ends = self.responses.items()
+        responses = ", ".join(f"{n} {status}" for status, n in ends) or "none"
         restarted = ", ".join(f"{name} {n}" for name, n in self.restarts.items() if n)
         return "\n".join(
             [
@@ -100,6 +106,7 @@ class Inspection:
         logger: Where everything is logged.
         process_manager: The manager of recorder, player and connection.
         supervisor: Supervises the session, and has its timeline.
+        kept_events: How many messages the event log keeps.
     """
 
     def __init__(
@@ -108,13 +115,14 @@ class Inspection:
         logger: Logger,
         process_manager: ProcessManager,
         supervisor: SessionSupervisor,
+        kept_events: int,
     ) -> None:
         self.logger = logger
         """Where everything is logged."""
         self.process_manager = process_manager
         """The manager of recorder, player and connection."""
-        self.eventlog = EventLog()
-        """All messages to and from the service."""
+        self.eventlog = EventLog(kept_events)
+        """The newest messages to and from the service, see `HistoryLimits`."""
         self._connection = connection
         self._session = session = connection.session
         self._bus = bus = connection.bus
@@ -170,8 +178,19 @@ class Inspection:
             played_audio=session.playback.written / BYTES_PER_SECOND,
             underruns=session.playback.underruns,
             log_path=Path(self.logger.path),
+            responses=dict(session.responses.counts),
+            dropped_history=self._dropped_history(),
             timeline=self._timeline.marks,
         )
+
+    def _dropped_history(self) -> dict[str, int]:
+        responses = self._session.responses
+        return {
+            "messages": self._session.conversation.dropped,
+            "outcomes": responses.ended - len(responses.outcomes),
+            "events": self.eventlog.dropped,
+            "marks": self._timeline.dropped,
+        }
 
     def _restarts(self) -> dict[str, int]:
         statuses = self.process_manager.get_statuses()
@@ -207,6 +226,7 @@ class Inspection:
             microphone_dbfs=supervisor.hearing.microphone_dbfs,
             speaker_dbfs=supervisor.hearing.speaker_dbfs,
             unrecorded_audio=0.0 if recording is None else recording.missing,
+            dropped_history=self._dropped_history(),
         )
 
     async def save_timeline(self, path: str | os.PathLike[str]) -> None:
@@ -247,7 +267,7 @@ class Inspection:
         """
         arguments.like("file", file, "a file to write text to", "write", optional=True)
         found = self.eventlog.find(pattern, direction=direction, since=since, n=n)
-        print_table(found, file)
+        print_table(found, file, self.eventlog.dropped if n is None else 0)
         return found
 
     def conversation(self) -> list[Entry]:

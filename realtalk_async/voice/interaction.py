@@ -396,7 +396,7 @@ class Interaction(Inspection):
         arguments.seconds("timeout", timeout, infinite=True, optional=True)
         self._check_loop()
         responses = self._session.responses
-        first = len(responses.outcomes)
+        first = responses.ended
         request: Request | None = None
 
         def find() -> Outcome | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from functools import partial
 from typing import TYPE_CHECKING
 
-from realtalk_async.concurrency.daemon_thread import call_in_thread
+from realtalk_async.concurrency.daemon_thread import call_function
 from realtalk_async.voice.events import SESSION, InterruptionPending
 
 if TYPE_CHECKING:
@@ -15,6 +13,9 @@ if TYPE_CHECKING:
     from realtalk_async.voice.connection import Connection
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.hearing.barge_in import Decide, InterruptWhen
+
+
+_THREAD = "realtalk interruption"
 
 
 class InterruptionDecider:
@@ -51,7 +52,7 @@ class InterruptionDecider:
         interrupts = True
         try:
             async with asyncio.timeout(self._when.timeout):
-                interrupts = bool(await _call(decide, event))
+                interrupts = bool(await call_function(decide, event, _THREAD))
         except TimeoutError:
             self._report(f"no decision within {self._when.timeout:g} s")
         except Exception as error:  # noqa: BLE001 - the app's own mistake ends no session
@@ -67,12 +68,3 @@ class InterruptionDecider:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def _call(decide: Decide, event: InterruptionPending) -> object:
-    call = getattr(decide, "__call__", None)  # noqa: B004 - the object may be callable
-    if inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(call):
-        result: object = decide(event)
-    else:
-        result = await call_in_thread(partial(decide, event), "realtalk interruption")
-    return await result if inspect.isawaitable(result) else result

@@ -97,6 +97,11 @@ class Metrics:
     """The level of the speaker in the last second; None if nothing was audible."""
     unrecorded_audio: float = 0.0
     """Audio that the recording lacks because the disk was too slow."""
+    dropped_history: Mapping[str, int] = field(default_factory=dict[str, int])
+    """
+    What is not kept any more: the oldest messages, outcomes, protocol events and marks of
+    the timeline, see `HistoryLimits`.
+    """
 
     def latency(self, share: float) -> float | None:
         """
@@ -121,6 +126,7 @@ class Metrics:
             "switches": list(self.switches),
             "responses": dict(self.responses),
             "restarts": dict(self.restarts),
+            "dropped_history": dict(self.dropped_history),
         }
 
 

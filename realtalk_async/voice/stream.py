@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.waiting import to_the_end
@@ -18,14 +18,11 @@ from realtalk_async.voice.audio.devices import (
     DEFAULT,
     Machine,
     check_device,
-    find_microphone,
-    is_program,
     kind_of,
 )
 from realtalk_async.voice.audio.hearing import Hearing
-from realtalk_async.voice.audio.player import Player
-from realtalk_async.voice.audio.recorder import Recorder
 from realtalk_async.voice.connection import Connection
+from realtalk_async.voice.dialing.summarizer import Summarizer
 from realtalk_async.voice.endpoint import (
     Endpoint,
     check_address,
@@ -37,6 +34,10 @@ from realtalk_async.voice.events import ToolCalled, ToolFinished, ToolsInterrupt
 from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.interruptions import InterruptionDecider
 from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
+from realtalk_async.voice.protocol.history.limits import (
+    DEFAULT_LIMITS,
+    HistoryLimits,
+)
 from realtalk_async.voice.protocol.microphone import InputFilter
 from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS
 from realtalk_async.voice.protocol.requests.session_config import (
@@ -48,6 +49,10 @@ from realtalk_async.voice.protocol.requests.session_config import (
     SessionConfig,
 )
 from realtalk_async.voice.protocol.session import Session
+from realtalk_async.voice.requests.session_devices import (
+    make_microphone,
+    make_speaker,
+)
 from realtalk_async.voice.requests.session_end import end_session
 from realtalk_async.voice.supervisor import SessionSupervisor, Signals
 from realtalk_async.voice.timeline.recorder import TimelineRecorder
@@ -64,7 +69,6 @@ if TYPE_CHECKING:
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.inspection import Summary
     from realtalk_async.voice.protocol.hearing.barge_in import Decide
-    from realtalk_async.voice.supervisor import Microphone, Speaker
     from realtalk_async.voice.tools import Tool, ToolFunction
 
 SERVER_VAD = ServerVad()
@@ -154,6 +158,8 @@ class Stream(Interaction):
             tool choice, truncation, prompt, reasoning, tracing, include and tools of the
             service, which stand behind the functions of *tools*. What another parameter
             gives too, may be repeated but not contradicted. See `update_session`.
+        history: How much of a long session a new connection gets, and how much is kept
+            in memory: the newest part, see `HistoryLimits`.
         stall_after: Seconds without an event of a response after which it is given up;
             and seconds without any message after which the service is asked for a sign
             of life. If it gives none within 5 s, the connection is replaced.
@@ -189,6 +195,7 @@ class Stream(Interaction):
         tools: Iterable[Tool | ToolFunction] = (),
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
         session: Mapping[str, object] | None = None,
+        history: HistoryLimits = DEFAULT_LIMITS,
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
@@ -210,6 +217,8 @@ class Stream(Interaction):
         if half_duplex != "auto":
             arguments.flag("half_duplex", half_duplex)
         when = _interrupt_when(interrupt_when)
+        allowed = "HistoryLimits(…)"
+        arguments.instance("history", history, HistoryLimits, allowed)
         arguments.flag("standby", standby)
         arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
         arguments.path("record", record, optional=True)
@@ -240,9 +249,11 @@ class Stream(Interaction):
             stall_after=stall_after,
             max_tool_steps=max_tool_steps,
             interrupt_when=when,
+            history=history,
         )
         bus = SessionEventBus(logger)
-        connection = Connection(protocol, bus)
+        self._summarizer = Summarizer(history, logger)
+        connection = Connection(protocol, bus, self._summarizer)
         hearing = Hearing(
             kind_of(microphone),
             protocol.microphone.filter,
@@ -260,7 +271,7 @@ class Stream(Interaction):
             owns_logger=owns_logger,
             owns_manager=process_manager is None,
         )
-        super().__init__(connection, logger, manager, supervisor)
+        super().__init__(connection, logger, manager, supervisor, history.kept_events)
         tool_events = ToolCalled, ToolsInterrupted, ToolFinished
         self._bus.subscribe(self._on_tool_event, *tool_events)
         self._bus.subscribe(hearing.on_event)
@@ -268,7 +279,7 @@ class Stream(Interaction):
         self._bus.subscribe(self._decider.on_event)
         self._url = url
         self._api_key = api_key
-        self._microphone = microphone
+        self._microphone = self._source = microphone
         self._speaker = speaker
         self._record = record
         self._keeps_standby = standby
@@ -395,8 +406,12 @@ class Stream(Interaction):
         with supervisor.telling_failed_start():
             endpoint = self._find_endpoint(api_key, model, voice)
             machine = Machine.this()
-            recorder = await self._find_microphone(machine)
-            player = self._find_speaker(machine)
+            recorder = await make_microphone(
+                self._source, machine, self._connection, supervisor.hearing
+            )
+            player = make_speaker(
+                self._speaker, machine, self._connection, standby=self._keeps_standby
+            )
         hearing = supervisor.hearing
         if kind_of(self._microphone) == "command":
             check_command(self._microphone, hearing)
@@ -415,6 +430,7 @@ class Stream(Interaction):
             await supervisor.run(endpoint, recorder, player, when_ready)
         finally:
             await self._decider.aclose()
+            await self._summarizer.aclose()
         return self.summary()
 
     def _find_endpoint(
@@ -426,33 +442,6 @@ class Stream(Interaction):
         endpoint = find_endpoint(self._url, key, config.model, os.environ)
         self._session.updates.configure(config, time.monotonic())
         return endpoint
-
-    async def _find_microphone(self, machine: Machine) -> Microphone | None:
-        microphone = self._microphone
-        if microphone is None:
-            return None
-        if is_program(microphone):
-            device = await find_microphone(microphone, machine)
-            return Recorder(device, machine, self._connection)
-        from realtalk_async.voice.audio.callbacks import (
-            CallbackRecorder,  # few have one
-        )
-
-        return CallbackRecorder(
-            cast("Source", microphone), self._connection, self._supervisor.hearing
-        )
-
-    def _find_speaker(self, machine: Machine) -> Speaker | None:
-        speaker = self._speaker
-        if speaker is None:
-            return None
-        if is_program(speaker):
-            return Player(
-                speaker, machine, self._connection, standby=self._keeps_standby
-            )
-        from realtalk_async.voice.audio.callbacks import CallbackPlayer  # likewise
-
-        return CallbackPlayer(cast("Sink", speaker), self._connection)
 
     async def stop_streaming(self) -> None:
         """

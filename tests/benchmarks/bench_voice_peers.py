@@ -78,13 +78,18 @@ def ours():
 
     from realtalk_async.logs import Logger
     from realtalk_async.voice.connection import Connection
+    from realtalk_async.voice.dialing.summarizer import Summarizer
     from realtalk_async.voice.event_bus import SessionEventBus
+    from realtalk_async.voice.protocol.history.limits import DEFAULT_LIMITS
     from realtalk_async.voice.protocol.requests.session_config import SessionConfig
     from realtalk_async.voice.protocol.session import Session
 
     async def work():
         session = Session(SessionConfig())
-        connection = Connection(session, SessionEventBus(Logger()))
+        logger = Logger()
+        connection = Connection(
+            session, SessionEventBus(logger), Summarizer(DEFAULT_LIMITS, logger)
+        )
         session.connected(time.monotonic(), time.time())
 
         def receive(raw):

@@ -73,16 +73,21 @@ class ConnectionRestored(VoiceEvent):
     downtime: float
     """Seconds without a connection."""
     replayed: int
-    """Number of replayed messages, tool calls and tool results."""
+    """Number of replayed messages, and of tool calls with their results."""
+    left_out: int = 0
+    """Number of older ones, for which one message stands, see `HistoryLimits`."""
 
     def log_entry(self) -> EventLogEntry:
         context = {"downtime": round(self.downtime, 3), "replayed": self.replayed}
+        if self.left_out:
+            context["left_out"] = self.left_out
         return info(CONNECTION, "Connection restored", **context)
 
     def __str__(self) -> str:
+        older = f", {self.left_out} older ones summed up" if self.left_out else ""
         return (
             f"connection restored after {self.downtime:.1f} s, "
-            f"{self.replayed} messages replayed"
+            f"{self.replayed} messages replayed{older}"
         )
 
 

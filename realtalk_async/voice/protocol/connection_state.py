@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.protocol.messages import SendMessage, ServerEvent
+    from realtalk_async.voice.protocol.outbox import Replayed
 
 DEFAULT_LIFETIME = 3600.0
 """Seconds after which the service ends a session, unless it tells the time."""
@@ -163,7 +164,7 @@ class ConnectionState:
         self._config_message = ""
         self._keepalive_message = ""
         self._lost_at: float | None = None
-        self._replayed = 0
+        self._replayed: Replayed | None = None
 
     @property
     def is_open(self) -> bool:
@@ -173,7 +174,12 @@ class ConnectionState:
     # --- From opening to closing --------------------------------------------------
 
     def opened(
-        self, model: str, config_message: str, replayed: int, now: float, wall: float
+        self,
+        model: str,
+        config_message: str,
+        replayed: Replayed,
+        now: float,
+        wall: float,
     ) -> None:
         """
         Note a new connection, which gets the configuration and the conversation.
@@ -181,7 +187,7 @@ class ConnectionState:
         Args:
             model: The model of the configuration.
             config_message: The id of the message that configures the session.
-            replayed: Number of replayed messages and tool calls.
+            replayed: The number of replayed messages and tool calls, and of others.
             now: The time.
             wall: The same time in seconds since the epoch.
         """
@@ -216,7 +222,8 @@ class ConnectionState:
             self._publish(events.Connected(session_id, self._model))
         else:
             downtime, self._lost_at = now - self._lost_at, None
-            self._publish(events.ConnectionRestored(downtime, self._replayed))
+            numbers = self._replayed or (0, 0)
+            self._publish(events.ConnectionRestored(downtime, *numbers))
 
     def fail(self, reason: str) -> None:
         """Close the connection; a new connection may work."""

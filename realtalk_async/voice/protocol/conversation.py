@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from realtalk_async.voice import events
 from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.history.limits import forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ Medium = Literal["text", "audio", "image"]
 
 KEPT_IMAGES = 16 * 1024 * 1024
 """Characters of data URLs of images that are kept to be sent again; the newest ones."""
+
+_UNSETTLED = 64  # newest items, whose place the service may still tell
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -76,6 +79,8 @@ class _Item:
     complete: bool = False
     interrupted: bool = False
     deleted: bool = False
+    outdated: bool = False
+    """Whether a later message replaced it: it is shown, but not replayed."""
     call: AnsweredCall | None = None
     image: Image | None = None
     """The image of the message, while it is kept."""
@@ -104,10 +109,18 @@ def cut_text(text: str, fraction: float) -> str:
 
 
 class Conversation:
-    """The items of one session, over all its connections."""
+    """
+    The items of one session, over all its connections.
 
-    def __init__(self) -> None:
+    Args:
+        most: How many items are kept; then the oldest tenth is dropped.
+    """
+
+    def __init__(self, most: int = 5_000) -> None:
         self._items: dict[str, _Item] = {}
+        self._most = most
+        self.dropped = 0
+        """Number of oldest messages and tool calls that are not kept any more."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -135,6 +148,8 @@ class Conversation:
         """
         item = self._items.get(item_id)
         if item is None:
+            if len(self._items) >= self._most:
+                self._drop_oldest()
             item = self._items[item_id] = _Item(item_id, role, medium=medium)
             item.previous = previous
         elif previous is not None and item.previous is None:
@@ -142,6 +157,20 @@ class Conversation:
         item.role = role
         if medium == "audio":
             item.medium = medium
+
+    def _drop_oldest(self) -> None:
+        """Drop the first tenth; each later item is linked to the one before it."""
+        ordered = list(self._ordered())
+        size = max(1, self._most // 10)
+        self.dropped += sum(
+            self._is_shown(item) or item.call is not None for item in ordered[:size]
+        )
+        kept = ordered[size:]
+        self._items = {item.item_id: item for item in kept}
+        # The links of the newest items are still to come: they keep their own.
+        settled = kept[: max(0, len(kept) - _UNSETTLED)]
+        for number, item in enumerate(settled):
+            item.previous = settled[number - 1].item_id if number else None
 
     def attach(self, item_id: str, image: Image) -> None:
         """Add an image to an item; of the older images, what is too much is dropped."""
@@ -222,6 +251,11 @@ class Conversation:
         if item_id in self._items:
             self._items[item_id].deleted = True
 
+    def replace(self, item_id: str) -> None:
+        """Note that a later message replaces an item, which is not replayed then."""
+        if item_id in self._items:
+            self._items[item_id].outdated = True
+
     def settle(self) -> None:
         """Note that all items are complete: the connection is gone."""
         for item in self._items.values():
@@ -237,11 +271,12 @@ class Conversation:
         return [self._entry(item) for item in self._ordered() if self._is_shown(item)]
 
     def history(self) -> list[Entry | AnsweredCall]:
-        """Return the messages and the tool calls with their results, in order."""
+        """Return the messages and tool calls that are replayed, in order."""
         return [
             item.call or self._entry(item)
             for item in self._ordered()
-            if self._is_shown(item) or (item.call and not item.deleted)
+            if not item.outdated
+            and (self._is_shown(item) or (item.call and not item.deleted))
         ]
 
     def _is_shown(self, item: _Item) -> bool:
@@ -290,15 +325,20 @@ class OwnItems:
 
     Most servers keep the client's id of an item. A server that gives its own id is
     recognised by the text of the item; its id then stands for the client's.
+
+    Args:
+        most: How many items of each kind are remembered; the oldest are forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1_000) -> None:
+        self._most = most
         self._expected: dict[str, str] = {}
         self._ours: dict[str, str] = {}
 
     def expect(self, item_id: str, text: str) -> None:
         """Note that the client created *item_id* with *text*."""
         self._expected[item_id] = text
+        forget_oldest(self._expected, self._most)
 
     def clear_expected(self) -> None:
         """Note that the connection is gone: no item will be confirmed any more."""
@@ -320,6 +360,7 @@ class OwnItems:
             return item_id
         del self._expected[own]
         self._ours[item_id] = own
+        forget_oldest(self._ours, self._most)
         return own
 
 

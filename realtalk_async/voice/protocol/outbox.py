@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from realtalk_async.voice.events import ResponseRequested, ToolLimitReached
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.conversation import IMAGE_ONLY, Entry
+from realtalk_async.voice.protocol.history.limits import DEFAULT_LIMITS
+from realtalk_async.voice.protocol.history.replay import (
+    MOST_SUMMARY,
+    cut,
+    describe,
+    select,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
         Conversation,
         OwnItems,
     )
+    from realtalk_async.voice.protocol.history.limits import HistoryLimits
+    from realtalk_async.voice.protocol.history.replay import Selection
     from realtalk_async.voice.protocol.messages import Role, SendMessage
     from realtalk_async.voice.protocol.requests.images import Image
     from realtalk_async.voice.protocol.responses import Request, Responses
@@ -65,6 +74,15 @@ class _Call(NamedTuple):
     connection: int
 
 
+class Replayed(NamedTuple):
+    """What a new connection got of the conversation."""
+
+    items: int
+    """Number of messages, and of tool calls with their results."""
+    left_out: int
+    """Number of older ones, for which one message stands."""
+
+
 class Outbox:
     """
     What one session has to send, over all its connections.
@@ -76,6 +94,7 @@ class Outbox:
         send: Called with each message for the service.
         publish: Called with each event for the app.
         max_tool_steps: How many responses in a row may call tools without an answer.
+        limits: How much of the conversation a new connection gets.
     """
 
     def __init__(
@@ -86,6 +105,7 @@ class Outbox:
         send: SendMessage,
         publish: Callable[[VoiceEvent], None],
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
+        limits: HistoryLimits = DEFAULT_LIMITS,
     ) -> None:
         self._conversation = conversation
         self._responses = responses
@@ -96,7 +116,7 @@ class Outbox:
         self._texts: deque[_Text] = deque()
         self.status = ""
         """The status message, which follows each finished response; empty for none."""
-        self._status_items: set[str] = set()
+        self._status_item = ""  # of the last status message
         self._status_due = False
         self._calls: dict[str, _Call] = {}  # of tools that have not returned
         self._results: deque[_Result] = deque()  # not yet sent
@@ -106,6 +126,7 @@ class Outbox:
         self._result_sent = False  # and no response has started since
         self._connection = 0
         self._replayed: set[str] = set()
+        self._limits = limits
 
     # --- Texts, status, results of tools ------------------------------------------
 
@@ -218,7 +239,8 @@ class Outbox:
     def _send_status(self) -> None:
         self._status_due = False
         if self.status:
-            self._status_items.add(self._create("system", self.status))
+            self._conversation.replace(self._status_item)
+            self._status_item = self._create("system", self.status)
 
     def _create(self, role: Role, text: str, image: Image | None = None) -> str:
         """Send a message under an id of the client; add it to the conversation."""
@@ -254,32 +276,45 @@ class Outbox:
 
     # --- A new connection ---------------------------------------------------------
 
-    def replay(self) -> int:
+    def select(self) -> Selection:
+        """Return what a new connection gets of the conversation so far, and the rest."""
+        history = self._conversation.history()
+        return select(history, self._limits, self._status_item)
+
+    def replay(self, summary: str = "") -> Replayed:
         """
         Send the conversation so far to a new connection, as text and the newest images.
+
+        Of a long conversation it gets the newest part, see `HistoryLimits`; *summary*, or
+        a line that tells their number, stands for the older messages.
 
         An interrupted response is sent as far as it was heard; of the status messages
         only the last, which replaced the others. A tool call is sent with its result;
         a call without one is sent when the tool returns.
 
         Returns:
-            Number of messages and of tool calls with their results.
+            The numbers of messages, and of tool calls with their results.
         """
         self._connection += 1
         self._own_items.clear_expected()
-        history = self._conversation.history()
-        statuses = [i.item_id for i in history if i.item_id in self._status_items]
-        outdated = set(statuses[:-1])
-        replayed = [item for item in history if item.item_id not in outdated]
+        replayed, older = self.select()
+        dropped = self._conversation.dropped
+        if older or dropped:
+            text = cut(summary.strip(), MOST_SUMMARY) or describe(older, dropped)
+            item_id = self._new_id()
+            self._conversation.add(item_id, "system")
+            self._conversation.delete(item_id)  # it is not part of the conversation
+            self._send_text(item_id, "system", text, None)
         self._replayed = {item.item_id for item in replayed}
         for item in replayed:
             if isinstance(item, Entry):
-                content = self._conversation.to_replay(item.item_id)
-                self._send_text(item.item_id, item.role, *content)
+                said, image = self._conversation.to_replay(item.item_id)
+                text = item.content if said else ""  # which may be cut
+                self._send_text(item.item_id, item.role, text, image)
             else:
                 self._replay_call(item)
                 self._replay_result(item)
-        return len(replayed)
+        return Replayed(len(replayed), len(older) + dropped)
 
     def has_replayed(self, item_id: str) -> bool:
         """Return whether this connection knows an item as text only."""

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from realtalk_async.voice.protocol.history.limits import KEPT_IN_TABLES
 from realtalk_async.voice.protocol.pcm import (
     BYTES_PER_MS,
     BYTES_PER_SECOND,
@@ -116,9 +117,23 @@ class Playback:
         self._dried = False
         if not self._queue and now >= self._empty_at:
             self._waits_until = now + self._prebuffer / BYTES_PER_SECOND
-        self._sizes.setdefault(part, _PartSizes()).received += size
+        if part not in self._sizes:
+            self._forget_oldest()
+            self._sizes[part] = _PartSizes()
+        self._sizes[part].received += size
         self._queue.append(_Piece(part, whole[:size]))
         self.queued += size
+
+    def _forget_oldest(self) -> None:
+        """Forget parts that were played long ago: no event about them will come."""
+        if len(self._sizes) < KEPT_IN_TABLES:
+            return
+        queued = {piece.part for piece in self._queue} | {self._playing}
+        for part in [each for each in self._sizes if each not in queued]:
+            if len(self._sizes) < KEPT_IN_TABLES:
+                return
+            del self._sizes[part]
+            self._odd.pop(part, None)
 
     @property
     def playing(self) -> Part | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from realtalk_async.voice.events import Outcome, Status
@@ -105,11 +106,16 @@ class Responses:
     Args:
         stall_after: Seconds without an event after which a response is given up.
         cancel_grace: Seconds that the service has to confirm an interruption.
+        most: How many outcomes are kept, the newest ones.
     """
 
-    def __init__(self, *, stall_after: float, cancel_grace: float) -> None:
-        self.outcomes: list[Outcome] = []
-        """How each response ended, in the order of their ends."""
+    def __init__(
+        self, *, stall_after: float, cancel_grace: float, most: int = 5_000
+    ) -> None:
+        self.outcomes = deque[Outcome](maxlen=most)
+        """How the newest responses ended, in the order of their ends."""
+        self.ended = 0
+        """Number of responses that have ended."""
         self.counts = Counter[str]()
         """Number of responses by status."""
         self.sent_at: float | None = None
@@ -206,10 +212,11 @@ class Responses:
         """Have the response cancelled that was requested and has not started."""
         self._cancel_next = True
 
-    def first_answer(self, index: int) -> Outcome | None:
-        """Return the first outcome from *index* on that is more than a tool call."""
-        later = self.outcomes[index:]
-        return next((each for each in later if not each.is_mere_call), None)
+    def first_answer(self, since: int) -> Outcome | None:
+        """Return the first outcome after *since* others that is more than a tool call."""
+        later = islice(reversed(self.outcomes), self.ended - since)
+        answers = [each for each in later if not each.is_mere_call]
+        return answers[-1] if answers else None
 
     def handed_out(self, request: Request | None) -> None:
         """Note that the app has got the outcome of *request*."""
@@ -340,6 +347,7 @@ class Responses:
 
     def _note(self, outcome: Outcome, requests: Iterable[Request] = ()) -> Outcome:
         self.outcomes.append(outcome)
+        self.ended += 1
         self.ended_at = outcome.ended_at
         self.counts[str(outcome.status)] += 1
         for request in requests:

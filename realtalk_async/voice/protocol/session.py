@@ -26,10 +26,12 @@ from realtalk_async.voice.protocol.conversation import (
     ItemEvents,
     OwnItems,
 )
+from realtalk_async.voice.protocol.hearing.audio_path import AudioPath
+from realtalk_async.voice.protocol.history.limits import DEFAULT_LIMITS
 from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
 from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS, Outbox
-from realtalk_async.voice.protocol.playback import Part, Playback
+from realtalk_async.voice.protocol.playback import Playback
 from realtalk_async.voice.protocol.requests.interruption import Interruption
 from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
 from realtalk_async.voice.protocol.requests.push_to_talk import PushToTalk
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from realtalk_async.voice.events import ToolFinished, VoiceEvent
+    from realtalk_async.voice.protocol.conversation import Entry
     from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
+    from realtalk_async.voice.protocol.history.limits import HistoryLimits
     from realtalk_async.voice.protocol.messages import (
         Message,
         Role,
@@ -54,8 +58,6 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.requests.session_config import SessionConfig
     from realtalk_async.voice.protocol.requests.session_updates import SessionChange
     from realtalk_async.voice.protocol.responses import Request
-
-_ECHO = 0.2  # seconds for which the microphone may hear the end of a response
 
 
 class Session:
@@ -77,6 +79,7 @@ class Session:
         setup_grace: Seconds that the service has to confirm the configuration, which
             some servers never do, or to answer a keepalive.
         max_tool_steps: How many responses in a row may call tools without an answer.
+        history: How much of the session is kept, and replayed to a new connection.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Session:
         setup_grace: float = 5.0,
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
         interrupt_when: InterruptWhen | None = None,
+        history: HistoryLimits = DEFAULT_LIMITS,
     ) -> None:
         responds = config.responds
         if interrupt_when is not None:
@@ -98,14 +102,17 @@ class Session:
         self.microphone = MicrophoneBuffer(input_filter=input_filter)
         self.playback = Playback(has_speaker=has_speaker, prebuffer_ms=prebuffer_ms)
         self._encoder = g711.Encoder(config.audio_format)
-        self._decoder = g711.Decoder(config.audio_format)
         self.sound = SoundTap(self.microphone.filter)
         self.message_tap: Callable[
             [messages.Direction, Mapping[str, object]], object
         ] = _ignore
         """Called with each message in its direction; messages hold sound too."""
-        self.conversation = Conversation()
-        self.responses = Responses(stall_after=stall_after, cancel_grace=cancel_grace)
+        self.conversation = Conversation(history.kept_items)
+        self.responses = Responses(
+            stall_after=stall_after,
+            cancel_grace=cancel_grace,
+            most=history.kept_outcomes,
+        )
         self._messages = MessageQueue()
         self._events: deque[VoiceEvent] = deque()
         self._turn = Turn(self.microphone, stall_after)
@@ -116,11 +123,11 @@ class Session:
             grace=setup_grace,
             timeout=stall_after,
         )
-        own_items = OwnItems()
+        own_items = OwnItems(1_000 + 2 * history.replay_items)
         self._items = ItemEvents(self.conversation, own_items, publish)
         self._outbox = Outbox(
             *(self.conversation, self.responses, own_items, send, publish),
-            max_tool_steps,
+            *(max_tool_steps, history),
         )
         self.connection = ConnectionState(
             self.updates.send, publish, silence=stall_after, timeout=setup_grace
@@ -147,6 +154,10 @@ class Session:
             *(self.playback, self.responses, self.conversation, self._outbox),
             *(self._turn, send, publish, interrupt_when),
             responds=responds,
+        )
+        self._audio = AudioPath(
+            *(config.audio_format, self.microphone, self.playback, self.sound),
+            *(self.interruption, self._response_events),
         )
         self._push_to_talk = PushToTalk(
             self._turn,
@@ -263,18 +274,24 @@ class Session:
 
     # --- The connection -----------------------------------------------------------
 
-    def connected(self, now: float, wall: float) -> None:
+    def messages_left_out(self) -> tuple[Entry, ...]:
+        """Return the older messages that a new connection would not get now."""
+        return self._outbox.select().messages_left_out
+
+    def connected(self, now: float, wall: float, summary: str = "") -> None:
         """
         Configure the session and replay the conversation on a new connection.
 
         Args:
             now: Monotonic seconds, as everywhere.
             wall: Seconds since the epoch, in which the service tells its end.
+            summary: What stands for the messages that are left out; empty for a line
+                that tells their number.
         """
         self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
         event_id = self.updates.connection_opened()
-        replayed = self._outbox.replay()
+        replayed = self._outbox.replay(summary)
         self.connection.opened(self.config.model, event_id, replayed, now, wall)
 
     def receive_data(self, raw: bytes | str, now: float) -> None:
@@ -346,31 +363,11 @@ class Session:
 
     def push_audio(self, pcm: bytes, now: float) -> None:
         """Take audio from the recorder, in any size."""
-        self.sound.recorded(pcm, now)
-        is_audible = self.playback.remaining(now - _ECHO) > 0
-        self.microphone.push(pcm, playing=is_audible)
-        self.interruption.recorded(pcm, now)
+        self._audio.push(pcm, now)
 
     def audio_due(self, now: float) -> bytes:
         """Return the audio that may be written to the player now."""
-        unplayed_ms = self.playback.level_ms(now) + self.playback.latency_ms
-        pcm = self.playback.due(now)
-        if pcm:
-            self.sound.played(self.playback.playing, pcm, now + unplayed_ms / 1000)
-        return pcm
-
-    def _on_audio(self, event: ServerEvent, now: float) -> None:
-        response = self._response_events.active_response(event, now)
-        if response is None:
-            return  # it has ended or was interrupted
-        pcm = self._decoder.decode(messages.decode_audio(event.text("delta")))
-        self._response_events.note_output(response, event, now)
-        if not pcm:
-            return
-        part = Part(event.text("item_id"), event.index)
-        response.audio[part] = response.audio.get(part, 0) + len(pcm)
-        self.sound.received(part, pcm, now)
-        self.playback.push(part, pcm, now)
+        return self._audio.due(now)
 
     # --- Interruption -------------------------------------------------------------
 
@@ -476,7 +473,7 @@ class Session:
             "input_audio_buffer.speech_started": self._on_speech_started,
             "input_audio_buffer.speech_stopped": self._on_speech_stopped,
             "input_audio_buffer.committed": self._on_committed,
-            "response.output_audio.delta": self._on_audio,
+            "response.output_audio.delta": self._audio.on_audio,
             "response.done": self._on_response_done,
         }
 

@@ -1,0 +1,1 @@
+"""How much of a session is kept in memory, and replayed to a new connection."""
