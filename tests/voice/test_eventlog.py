@@ -107,3 +107,39 @@ def test_table_has_one_line_for_each_event():
 def test_entries_can_be_written_as_json():
     for event in filled():
         assert orjson.loads(orjson.dumps(event.to_dict()))["type"] == event.type
+
+
+def test_the_oldest_entries_are_dropped_and_counted():
+    log = EventLog(most=20)
+    for number in range(100):
+        log.record("received", {"type": "response.done", "number": number}, START)
+    kept = [event.data["number"] for event in log]
+    assert kept == list(range(100 - len(kept), 100))
+    assert 18 <= len(kept) <= 20
+    assert log.dropped == 100 - len(kept)
+    out = io.StringIO()
+    print_table(log.find(n=1), out, log.dropped)
+    first, second = out.getvalue().splitlines()
+    assert first == f"({log.dropped} older events are not kept any more)"
+    assert "response.done" in second
+
+
+def test_the_bytes_of_entries_are_bounded_too():
+    """The newest entry is always kept."""
+    log = EventLog(most_bytes=10_000)
+    for number in range(50):
+        log.record("received", {"type": f"t{number}", "text": "x" * 1000}, START)
+    assert 8 <= len(log) <= 10
+    log.record("received", {"type": "large", "text": "x" * 20_000}, START)
+    assert [event.type for event in log] == ["large"]
+    log.record("received", {"type": "odd", "text": "\ud800"}, START)
+    assert len(log) + log.dropped == 52
+
+
+def test_a_run_of_audio_goes_on_after_entries_were_dropped():
+    log = EventLog(most=3)
+    for number in range(10):
+        log.record("received", {"type": f"t{number}"}, START)
+        log.record("sent", audio(), START)
+        log.record("sent", audio(), START)
+    assert [event.count for event in log if event.audio_bytes] == [2, 2]

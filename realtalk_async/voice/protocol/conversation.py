@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from realtalk_async.voice import events
 from realtalk_async.voice.protocol import messages
-from realtalk_async.voice.protocol.history.limits import forget_oldest
+from realtalk_async.voice.protocol.history.tables import forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,11 +166,12 @@ class Conversation:
             self._is_shown(item) or item.call is not None for item in ordered[:size]
         )
         kept = ordered[size:]
+        for number, item in enumerate(kept):
+            # The service may still tell the place of a new item that names none.
+            is_open = item.previous is None and number >= len(kept) - _UNSETTLED
+            if not is_open:
+                item.previous = kept[number - 1].item_id if number else None
         self._items = {item.item_id: item for item in kept}
-        # The links of the newest items are still to come: they keep their own.
-        settled = kept[: max(0, len(kept) - _UNSETTLED)]
-        for number, item in enumerate(settled):
-            item.previous = settled[number - 1].item_id if number else None
 
     def attach(self, item_id: str, image: Image) -> None:
         """Add an image to an item; of the older images, what is too much is dropped."""

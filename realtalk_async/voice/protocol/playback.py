@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from realtalk_async.voice.protocol.history.limits import KEPT_IN_TABLES
+from realtalk_async.voice.protocol.history.tables import KEPT_IN_TABLES
 from realtalk_async.voice.protocol.pcm import (
     BYTES_PER_MS,
     BYTES_PER_SECOND,

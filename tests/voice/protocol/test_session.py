@@ -1864,7 +1864,9 @@ def test_every_request_has_one_outcome_in_any_order_of_events(
         for event in session.published
         if isinstance(event, events.ResponseFinished)
     ]
-    assert [event.outcome for event in finished] == session.session.responses.outcomes
+    assert [event.outcome for event in finished] == list(
+        session.session.responses.outcomes
+    )
     assert len(finished) >= session.questions
     assert all(request.outcome for request in session.requests)
     assert all(change.is_over for change in session.changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from realtalk_async import arguments
 
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from realtalk_async.voice.protocol.conversation import Entry
 
     Summarize: TypeAlias = Callable[[tuple[Entry, ...]], str | Awaitable[str]]
-
-Value = TypeVar("Value")
-
-KEPT_IN_TABLES = 256
-"""Entries of the tables by which a session recognises late events; the newest are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +66,3 @@ class HistoryLimits:
 
 
 DEFAULT_LIMITS = HistoryLimits()
-
-
-def forget_oldest(table: dict[str, Value], most: int = KEPT_IN_TABLES) -> None:
-    """Remove the oldest entries of a table that has more than *most*."""
-    while len(table) > most:
-        del table[next(iter(table))]
