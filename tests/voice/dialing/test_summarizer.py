@@ -51,10 +51,15 @@ async def test_a_function_async_or_not_gets_the_older_messages(function, logger)
 
 async def test_the_function_is_called_once_for_the_same_messages(logger):
     calls = []
-    limits = HistoryLimits(summarize=lambda messages: calls.append(1) or "once")
+
+    def once(messages):
+        calls.append(messages)
+        return "once"
+
+    limits = HistoryLimits(summarize=once)
     summarizer = Summarizer(limits, logger)
     assert [await ask(summarizer) for _ in range(3)] == ["once"] * 3
-    assert calls == [1]
+    assert calls == [MESSAGES]
 
 
 @pytest.mark.parametrize("result", [None, 5, ValueError("no")])
@@ -121,14 +126,18 @@ async def test_a_session_sends_the_summary_to_the_next_connection(tmp_path):
             history=limits,
         )
         seen = []
-        stream.subscribe(
-            lambda event: (seen.append(event), restored.set()), ConnectionRestored
-        )
+
+        def note(event):
+            if isinstance(event, ConnectionRestored):
+                seen.append((event.replayed, event.left_out))
+                restored.set()
+
+        stream.subscribe(note)
         async with stream:
             for number in range(3):
                 await stream.send_text(f"Hello {number}", trigger_response=True)
             await asyncio.wait_for(restored.wait(), TIMEOUT)
-            assert [(event.replayed, event.left_out) for event in seen] == [(2, 3)]
+            assert seen == [(2, 3)]
             (item,) = [
                 event.data["item"]
                 for event in stream.view_log("item.create", direction="sent")

@@ -48,7 +48,7 @@ class Service:
                 return
             if message and message["type"] == "conversation.item.create":
                 self.created.append(message["item"])
-                self.confirm({**message["item"]})
+                self.confirm(self.created[-1])
 
     def finish_tool(self, event):
         from realtalk_async.voice.events import ToolFinished
@@ -61,7 +61,7 @@ class Service:
             return
         if self.own_ids:
             self.number += 1
-            item["id"] = f"svc_{self.number}"
+            item = {**item, "id": f"svc_{self.number}"}
         self.add(item)
 
     def add(self, item):
