@@ -21,6 +21,7 @@ exception: what happened, the numbers, what to do.
     ├── GaveUp                             the restart of a process was given up
     │   ├── CriticalProcessFailed          … of a critical process
     │   └── TooManyRestarts                … of all: too many failed in a short time
+    ├── ScriptNotFollowed (AssertionError) a test went against the offline peer's script
     ├── EndSession                         a tool ends the voice session
     └── StreamError                        an error of the voice session
         ├── MissingApiKey                  no key for OpenAI or Azure
@@ -266,6 +267,10 @@ class TooManyRestarts(GaveUp):
         """The allowed number of restarts."""
         self.window = window
         """Seconds."""
+
+
+class ScriptNotFollowed(RealtalkError, AssertionError):
+    """A client did not follow the script of the offline peer, or its answer failed."""
 
 
 class StreamError(RealtalkError):

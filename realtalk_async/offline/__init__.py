@@ -8,10 +8,14 @@ They need the extra ``offline``; its models are loaded at first use.
 
 from __future__ import annotations
 
+from realtalk_async.offline.answers.tools import ToolCall
+from realtalk_async.offline.effects import Message, Question
 from realtalk_async.offline.faults.kinds import Fault
+from realtalk_async.offline.scripting.received import Received, ReceivedEvents
+from realtalk_async.offline.scripting.replies import Failure
 
 try:
-    from realtalk_async.offline.server import Peer, Received
+    from realtalk_async.offline.server import Peer
 except ModuleNotFoundError as error:
     if not (error.name or "").startswith("websockets"):
         raise
@@ -21,11 +25,16 @@ from realtalk_async.offline.server_thread import PeerThread
 from realtalk_async.offline.speech.script import Spoken, render, render_async
 
 __all__ = [
+    "Failure",
     "Fault",
+    "Message",
     "Peer",
     "PeerThread",
+    "Question",
     "Received",
+    "ReceivedEvents",
     "Spoken",
+    "ToolCall",
     "render",
     "render_async",
 ]

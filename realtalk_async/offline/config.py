@@ -109,6 +109,18 @@ def voice(settings: JsonObject) -> object:
     return as_object(as_object(settings.get("audio")).get("output")).get("voice")
 
 
+def speed(settings: JsonObject) -> float:
+    """Return the speed of the voice; 1.0 is its normal speed."""
+    output = as_object(as_object(settings.get("audio")).get("output"))
+    return cast("float", output.get("speed", 1.0))
+
+
+def transcribes(settings: JsonObject) -> bool:
+    """Return whether the client gets transcripts of its audio."""
+    audio_input = as_object(as_object(settings.get("audio")).get("input"))
+    return bool(audio_input.get("transcription"))
+
+
 def input_format(settings: JsonObject) -> AudioFormat:
     """Return the format of the client's audio."""
     found = _audio(settings, "input", "format").get("type", "audio/pcm")

@@ -8,15 +8,14 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import anyio
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from realtalk_async.offline.answers.policy import choose_answer, sentences
-from realtalk_async.offline.answers.tools import Call
+from realtalk_async.offline.answers.policy import sentences
+from realtalk_async.offline.answers.tools import ToolCall
 from realtalk_async.offline.effects import (
     BYTES_PER_MS,
     DetectVoice,
@@ -29,18 +28,22 @@ from realtalk_async.offline.effects import (
     ResetRecogniser,
     SendEvent,
     Transcribe,
-    as_object,
 )
 from realtalk_async.offline.faults.injector import Close, Drop, Send, error_event
 from realtalk_async.offline.faults.kinds import CLOSE_CODES, Fault
+from realtalk_async.offline.requests.parsing import parse_event
+from realtalk_async.offline.scripting.replies import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from anyio.abc import TaskGroup
     from websockets.asyncio.server import ServerConnection
 
     from realtalk_async.offline.faults.injector import Action, FaultInjector
+    from realtalk_async.offline.scripting.answerer import Answerer
+    from realtalk_async.offline.scripting.latency import Latency
+    from realtalk_async.offline.scripting.replies import Reply
     from realtalk_async.offline.session import Session
     from realtalk_async.offline.speech.engine import SpeechEngine
 
@@ -71,7 +74,9 @@ class Connection:
         socket: The websocket.
         session: Its protocol state.
         speech: Recognition and synthesis; shared by all connections.
+        answerer: Finds the answers; shared by all connections.
         injector: Injects the faults of this connection.
+        latency: Delays the events to the client.
         pace: Seconds of audio sent per second; 0 for no limit.
         lifetime: Seconds until the session expires.
         on_event: Called with each event of the client.
@@ -82,8 +87,10 @@ class Connection:
         socket: ServerConnection,
         session: Session,
         speech: SpeechEngine,
+        answerer: Answerer,
         injector: FaultInjector,
         *,
+        latency: Latency,
         pace: float,
         lifetime: float,
         on_event: Callable[[JsonObject], None],
@@ -91,16 +98,22 @@ class Connection:
         self._socket = socket
         self._session = session
         self._speech = speech
+        self._answerer = answerer
         self._injector = injector
+        self._latency = latency
         self._pace = pace
         self._lifetime = lifetime
         self._on_event = on_event
         self._recogniser = speech.new_recogniser()
         self._detector = speech.new_voice_detector()
         self._backlog = 0
+        self._travelling: deque[tuple[float, JsonObject | Fault]] = deque()
+        self._arriving: asyncio.TimerHandle | None = None
         self._outbox: deque[JsonObject | Fault] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
+        self._response_ended = asyncio.Event()
+        self._tasks: TaskGroup | None = None
 
     async def run(self) -> None:
         """
@@ -110,27 +123,42 @@ class Connection:
         """
         try:
             async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
                 tasks.start_soon(self._write, tasks)
                 tasks.start_soon(self._expire)
                 await self._execute(self._session.opened(), tasks)
                 await self._read(tasks)
                 tasks.cancel_scope.cancel()
         finally:
+            self._tasks = None
+            if self._arriving:
+                self._arriving.cancel()
             self._speech.reset(self._recogniser)
 
     def apply(self, fault: Fault) -> None:
         """Inject *fault* after the events that wait to be sent."""
-        self._outbox.append(fault)
-        self._filled.set()
+        self._queue(fault)
+
+    async def send(self, event: JsonObject) -> None:
+        """Send an event of a test; return when it is sent or the connection has ended."""
+        self._queue(event)
+        await self._in_task(self._wait_until_sent)
+
+    async def say(self, reply: Reply) -> None:
+        """Give an answer that nobody asked for, as soon as no response is under way."""
+        await self._in_task(self._say, reply)
 
     # --- events of the client
 
     async def _read(self, tasks: TaskGroup) -> None:
         with suppress(ConnectionClosed):
-            async for message in self._socket:
-                event = _parse(message)
-                if event is None:
-                    self._queue(self._session.error(_NOT_JSON).event)
+            while True:
+                # Undecoded: websockets would close at text that is no UTF-8.
+                message = await self._socket.recv(decode=False)
+                try:
+                    event = parse_event(message)
+                except InvalidRequest as problem:
+                    self._queue(self._session.error(problem).event)
                     continue
                 self._on_event(event)
                 await self._execute(self._session.receive(event), tasks)
@@ -170,23 +198,46 @@ class Connection:
     async def _recognise(
         self, item_id: str, text: asyncio.Future[str], tasks: TaskGroup
     ) -> None:
-        await self._execute(self._session.recognised(item_id, await text), tasks)
+        try:
+            words = await text
+        except Exception as error:  # noqa: BLE001 - the recogniser fails on some audio
+            _log.warning("the recogniser failed: %r", error)
+            words = ""
+        await self._execute(self._session.recognised(item_id, words), tasks)
 
     # --- the answer
 
     async def _answer(self, request: FindAnswer) -> None:
+        await self._give(request, await self._answerer.find(request.question))
+
+    async def _say(self, reply: Reply) -> None:
+        while self._session.has_response:
+            self._response_ended.clear()
+            await self._response_ended.wait()
+        request, effects = self._session.start_response()
+        self._queue_all(effects)
+        await self._give(request, reply)
+
+    async def _give(self, request: FindAnswer, reply: Reply) -> None:
+        """Put an answer into the response; a failure ends the response only."""
         session, response = self._session, request.response_id
-        answer = choose_answer(request.question, datetime.now().astimezone())
-        if isinstance(answer, Call):
-            called = session.call_function(response, answer.name, answer.arguments)
-            self._queue_all(called)
+        if isinstance(reply, Failure):
+            self._queue_all(session.fail(response, reply.code, reply.message))
             return
+        parts = [reply] if isinstance(reply, str | ToolCall) else reply
         try:
-            await self._speak(request, answer.text)
+            for part in parts:
+                if isinstance(part, ToolCall):
+                    called = session.call_function(response, part.name, part.text)
+                    self._queue_all(called)
+                else:
+                    await self._speak(request, part)
+                self._queue_all(session.end_output(response))
         except Exception as error:  # noqa: BLE001 - the voice fails on some texts
-            _log.warning("the voice failed on %.100r: %r", answer.text, error)
+            _log.warning("the voice failed on %.100r: %r", reply, error)
             message = f"The voice failed: {error!r}."
             self._queue_all(session.fail(response, "server_error", message))
+        self._queue_all(session.complete(response))
 
     async def _speak(self, request: FindAnswer, text: str) -> None:
         session, response = self._session, request.response_id
@@ -198,7 +249,6 @@ class Connection:
                 begun = True
             self._queue_all(session.add_text(response, sentence))
             await self._stream(response, pcm)
-        self._queue_all(session.complete(response))
 
     async def _synthesise(self, sentence: str, request: FindAnswer) -> bytes:
         if not request.spoken or not self._session.is_active(request.response_id):
@@ -225,9 +275,47 @@ class Connection:
             assert isinstance(effect, SendEvent)
             self._queue(effect.event)
 
-    def _queue(self, event: JsonObject) -> None:
+    def _queue(self, event: JsonObject | Fault) -> None:
+        loop = asyncio.get_running_loop()
+        arrival = self._latency.arrival(loop.time())
+        if arrival > loop.time() or self._travelling:
+            self._travelling.append((arrival, event))
+            if self._arriving is None:
+                self._arriving = loop.call_at(arrival, self._arrive)
+            return
         self._outbox.append(event)
         self._filled.set()
+
+    def _arrive(self) -> None:
+        """Give the events whose time has come to the writer."""
+        loop = asyncio.get_running_loop()
+        self._arriving = None
+        while self._travelling and self._travelling[0][0] <= loop.time():
+            self._outbox.append(self._travelling.popleft()[1])
+            self._filled.set()
+        if self._travelling:
+            self._arriving = loop.call_at(self._travelling[0][0], self._arrive)
+
+    async def _in_task(
+        self, function: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Run a function in a task of the connection; return when either has ended."""
+        ended = asyncio.Event()
+
+        async def run() -> None:
+            try:
+                await function(*args)
+            finally:
+                ended.set()
+
+        if self._tasks is not None:
+            self._tasks.start_soon(run)
+            await ended.wait()
+
+    async def _wait_until_sent(self) -> None:
+        while self._travelling or self._outbox:
+            self._drained.clear()
+            await self._drained.wait()
 
     async def _write(self, tasks: TaskGroup) -> None:
         """Send the events of the outbox, in their order, until cancelled."""
@@ -238,6 +326,8 @@ class Connection:
                 for action in self._next_actions():
                     await self._perform(action, tasks)
             self._drained.set()
+            if not self._session.has_response:
+                self._response_ended.set()
 
     def _next_actions(self) -> list[Action]:
         waiting = self._outbox.popleft()
@@ -269,17 +359,6 @@ class Connection:
         await asyncio.sleep(self._lifetime)
         await self._send(Send(orjson.dumps(error_event("session_expired"))))
         await self._socket.close(CLOSE_CODES["session_expired"], "session_expired")
-
-
-_NOT_JSON = InvalidRequest("invalid_json", "The message is not a JSON object.")
-
-
-def _parse(message: str | bytes) -> JsonObject | None:
-    try:
-        event: object = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return None
-    return as_object(event) or None
 
 
 def _slices(data: bytes, size: int) -> Iterator[bytes]:

@@ -70,6 +70,16 @@ class Item:
         part["audio"] = base64.b64encode(self.audio).decode("ascii")
         return {**self.body, "content": parts}
 
+    def transcription(self, text: str) -> Iterator[JsonObject]:
+        """Return the events that tell the words of its audio, without ``event_id``."""
+        kind = "conversation.item.input_audio_transcription"
+        ids: JsonObject = {"item_id": self.id, "content_index": 0}
+        if text:
+            yield {"type": f"{kind}.delta", "delta": text, **ids}
+        usage = {"type": "duration", "seconds": self.audio_ms / 1000}
+        done: JsonObject = {"type": f"{kind}.completed", "transcript": text}
+        yield {**done, "usage": usage, **ids}
+
     def truncate(self, content_index: object, end_ms: object) -> None:
         """
         Cut the audio of an assistant's message and drop its transcript.

@@ -89,6 +89,17 @@ class Question:
     """The function tools of the session, as the client described them."""
     tool_choice: object = "auto"
 
+    @property
+    def last(self) -> Message | None:
+        """The newest message of the user or of a tool."""
+        found = (m for m in reversed(self.messages) if m.role in ("user", "tool"))
+        return next(found, None)
+
+    @property
+    def text(self) -> str:
+        """The text of that message; empty if there is none."""
+        return self.last.text if self.last else ""
+
 
 @dataclass(frozen=True, slots=True)
 class SendEvent:
@@ -139,8 +150,8 @@ class FindAnswer:
     """
     Find an answer and give it to the session.
 
-    Call either `Session.begin`, `Session.add_text`, `Session.add_audio` and
-    `Session.complete`, or `Session.call_function`.
+    Call `Session.begin`, `Session.add_text` and `Session.add_audio` for a message, or
+    `Session.call_function`, then `Session.complete`; or `Session.fail`.
     """
 
     response_id: str

@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from realtalk_async import g711
+from realtalk_async.offline import config
 from realtalk_async.offline.conversation import Item, duration_ms
-from realtalk_async.offline.effects import JsonObject
+from realtalk_async.offline.effects import BYTES_PER_MS, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +41,56 @@ class Response:
     answer_requested: bool = False
     """Whether the session has returned a `FindAnswer` for it."""
     item: Item | None = None
-    """Its message or function call; ``None`` before the answer is known."""
+    """The message or function call that is under way; ``None`` between two."""
     text: str = ""
+    """The words of the item."""
+    earlier_text: str = ""
+    """The words of the items before it."""
     audio_bytes: int = 0
     outputs: list[JsonObject] = field(default_factory=list[JsonObject])
+
+    @classmethod
+    def of(
+        cls,
+        response_id: str,
+        conversation_id: str,
+        settings: JsonObject,
+        options: JsonObject,
+    ) -> Response:
+        """
+        Make a response.
+
+        Args:
+            response_id: Its id.
+            conversation_id: The id of the conversation, to which it may not belong.
+            settings: The configuration of the session.
+            options: Its own options, which come first.
+        """
+        both = {**settings, **options}
+        outside = both.get("conversation") == "none"
+        return cls(
+            response_id,
+            None if outside else conversation_id,
+            spoken=both.get("output_modalities") == ["audio"],
+            metadata=both.get("metadata"),
+            max_output_tokens=both.get("max_output_tokens", "inf"),
+            voice=config.voice(options) or config.voice(settings),
+            encoder=g711.Encoder(config.output_format(settings, options)),
+        )
 
     @property
     def modality(self) -> str:
         """``audio`` or ``text``."""
         return "audio" if self.spoken else "text"
+
+    @property
+    def audio_ms(self) -> int:
+        """The duration of all its audio."""
+        return self.audio_bytes // BYTES_PER_MS
+
+    @property
+    def _all_text(self) -> str:
+        return f"{self.earlier_text} {self.text}"
 
     @property
     def in_conversation(self) -> bool:
@@ -61,8 +103,8 @@ class Response:
         yield {"type": "response.created", "response": body}
 
     def add_item(self, item: Item) -> Iterator[JsonObject]:
-        """Set its item; the caller sends ``conversation.item.added`` next."""
-        self.item = item
+        """Begin its next item; the caller sends ``conversation.item.added`` next."""
+        self.item, self.earlier_text, self.text = item, self._all_text, ""
         yield self._item_event("response.output_item.added")
 
     def add_part(self) -> Iterator[JsonObject]:
@@ -107,8 +149,9 @@ class Response:
     def output_done(self) -> Iterator[JsonObject]:
         """End its item."""
         assert self.item is not None
+        done = self._item_event("response.output_item.done")
         self.outputs.append(dict(self.item.body))
-        yield self._item_event("response.output_item.done")
+        yield done
 
     def done(self, status: str, details: JsonObject | None) -> Iterator[JsonObject]:
         """End the response."""
@@ -132,13 +175,13 @@ class Response:
 
     def _item_event(self, kind: str) -> JsonObject:
         assert self.item is not None
-        ids = {"response_id": self.id, "output_index": 0}
+        ids = {"response_id": self.id, "output_index": len(self.outputs)}
         return {"type": kind, **ids, "item": dict(self.item.body)}
 
     def _output_event(self, kind: str, **fields: object) -> JsonObject:
         assert self.item is not None
-        ids = {"response_id": self.id, "item_id": self.item.id, "output_index": 0}
-        return {"type": kind, **ids, **fields}
+        ids = {"response_id": self.id, "item_id": self.item.id}
+        return {"type": kind, **ids, "output_index": len(self.outputs), **fields}
 
     def _part_event(self, kind: str, **fields: object) -> JsonObject:
         return self._output_event(kind, content_index=0, **fields)
@@ -166,7 +209,7 @@ class Response:
 
     def _usage(self) -> JsonObject:
         """Estimate the tokens: one for each word, ten for a second of audio."""
-        text, audio = len(self.text.split()), self.audio_bytes // 4800
+        text, audio = len(self._all_text.split()), self.audio_bytes // 4800
         details = {"text_tokens": text, "audio_tokens": audio}
         return {
             "total_tokens": text + audio,
@@ -174,3 +217,9 @@ class Response:
             "output_tokens": text + audio,
             "output_token_details": details,
         }
+
+
+def rate_limits() -> list[JsonObject]:
+    """Return rate limits that are never reached, as ``rate_limits.updated`` has them."""
+    limit: JsonObject = {"name": "tokens", "limit": 40_000, "remaining": 40_000}
+    return [{**limit, "reset_seconds": 0.0}]

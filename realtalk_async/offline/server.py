@@ -6,13 +6,13 @@ internet are needed. It injects faults on demand (``--list-faults`` prints them)
 
 Differences from the service:
 
-- Audio is 24 kHz PCM; G.711 is refused with ``invalid_value``.
 - It has rules, no model: see `realtalk_async.offline.answers.policy`. Images, MCP tools,
   reasoning and prompts are accepted and have no effect.
 - ``semantic_vad`` is a silence whose length depends on its eagerness.
 - ``idle_timeout_ms`` is counted in received audio, not by a clock.
 - An utterance lasts 2 minutes at most. With turn detection a longer one becomes two
   turns, without it ``input_audio_buffer_full`` asks for a commit.
+- A message of more than 16 MiB gets an error; the service ends the connection.
 - Only the newest 4 minutes of audio can be retrieved with their items.
 - Audio that arrives many times faster than real time is read at the recogniser's speed.
 """
@@ -26,7 +26,6 @@ import math
 import secrets
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,7 +34,7 @@ import orjson
 from websockets.asyncio.server import serve
 
 from realtalk_async import arguments
-from realtalk_async.exceptions import InvalidConfiguration, NotStarted
+from realtalk_async.exceptions import InvalidConfiguration, NotStarted, WaitExpired
 from realtalk_async.offline.connection import Connection
 from realtalk_async.offline.faults.injector import (
     ArmedFaults,
@@ -43,6 +42,11 @@ from realtalk_async.offline.faults.injector import (
     error_event,
 )
 from realtalk_async.offline.faults.kinds import CLOSE_CODES, NOW, Fault
+from realtalk_async.offline.requests.parsing import LARGEST_FRAME, checked_event
+from realtalk_async.offline.scripting.answerer import Answerer
+from realtalk_async.offline.scripting.latency import Latency, check_latency
+from realtalk_async.offline.scripting.received import Received, ReceivedEvents
+from realtalk_async.offline.scripting.replies import check_reply
 from realtalk_async.offline.session import Session
 from realtalk_async.offline.speech.engine import SpeechEngine
 
@@ -55,32 +59,18 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
     from realtalk_async.offline.effects import JsonObject
+    from realtalk_async.offline.scripting.latency import LatencyArgument
+    from realtalk_async.offline.scripting.replies import AnswerFunction, Reply
+    from realtalk_async.offline.scripting.script import Step
     from realtalk_async.offline.speech.engine import RecogniserName
 
 PATH = "/v1/realtime"
 """The path of the URL; any path that ends in ``/realtime`` is accepted."""
 
-_MAX_MESSAGE = 16 * 2**20
 _CLOSE_TIMEOUT = 1.0
 _BETA_HEADER = "OpenAI-Beta"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An event from a client."""
-
-    connection: int
-    """The number of its connection, from 1."""
-    at: float
-    """The time of its arrival, by `time.monotonic`."""
-    event: JsonObject = field(repr=False)
-
-    @property
-    def type(self) -> str:
-        """The event's type."""
-        return str(self.event.get("type"))
 
 
 class Peer:
@@ -94,6 +84,16 @@ class Peer:
             await client_under_test(peer.url)
             assert peer.types().count("session.update") == 2
 
+    A test may give the answers::
+
+        script = [
+            ("What is the weather in Paris?", ToolCall("get_weather", {"city": "Paris"})),
+            (re.compile("sunny"), "It is sunny in Paris."),
+            (None, Failure("server_error")),
+        ]
+        async with Peer(script=script) as peer:
+            await client_under_test(peer.url)
+
     Args:
         port: The TCP port; 0 takes a free one.
         host: The address to listen on: by default only this machine can connect.
@@ -103,6 +103,20 @@ class Peer:
         record: Whether to keep the events of clients in `received`. They hold 64 kB for
             each second of audio: turn it off for a peer that runs for long.
         faults: Faults to inject on each connection, like the faults of a URL.
+        answer: A function, async or not, that answers in place of the peer's rules. It
+            gets the newest text, the user's or a tool's output, and with a second
+            parameter the `Question` with the whole conversation. It returns words, a
+            `ToolCall`, a `Failure`, a list of words and calls, or ``None`` for the
+            peer's own answer. A function that is not async must return at once.
+        script: The conversation that the test expects: pairs of the expected words (a
+            text, compared without case and punctuation; a compiled pattern; a function;
+            ``None`` for any words) and the answer as above, or a function that returns
+            it. Each response takes the next step, on whichever connection. A response
+            that expects other words, or comes after the last step, fails with the code
+            ``script_mismatch``.
+        latency: Seconds that each event needs to its client, or a pair ``(mean,
+            jitter)``: from ``mean - jitter`` to ``mean + jitter``, without overtaking.
+        seed: The seed of the jitter.
         recogniser: ``"sphinx"`` is fast and understands the peer's own voice,
             ``"whisper"`` understands humans and needs the extra ``human``.
 
@@ -110,7 +124,9 @@ class Peer:
         InvalidConfiguration: If there is no such recogniser or no such fault, or if
             another argument is invalid.
 
-    The query of a URL sets options for its connection: ``pace=1``, ``lifetime=2``, and
+    At the end of its block it raises `ScriptNotFollowed` if the script was not followed to
+    its end, or if a function of the test raised; another exception that ends the block gets
+    a note. The query of a URL sets options for its connection: ``pace=1``, ``lifetime=2``, and
     ``fault=…`` any number of times.
     """
 
@@ -123,6 +139,10 @@ class Peer:
         lifetime: float = 3600.0,
         record: bool = True,
         faults: Iterable[str | Fault] = (),
+        answer: AnswerFunction | None = None,
+        script: Iterable[Step] | None = None,
+        latency: LatencyArgument = 0.0,
+        seed: int = 0,
         recogniser: RecogniserName = "sphinx",
     ) -> None:
         arguments.port("port", port, minimum=0)
@@ -130,7 +150,7 @@ class Peer:
         arguments.number("pace", pace, minimum=0)
         arguments.seconds("lifetime", lifetime)
         arguments.flag("record", record)
-        self.received: list[Received] = []
+        self.received = ReceivedEvents()
         """Each event of each client, in the order of their arrival."""
         self.connections = 0
         """The number of connections so far."""
@@ -140,9 +160,12 @@ class Peer:
         self._lifetime = lifetime
         self._record = record
         self._speech = SpeechEngine(recogniser)
+        self._answerer = Answerer(answer, script)
+        self._latency = check_latency(latency, seed)
+        self._seed = seed
         self._faults = ArmedFaults()
         self._faults_of_each = _parse_faults(faults)
-        self._open_connections: set[Connection] = set()
+        self._open_connections: dict[Connection, int] = {}
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event_received = asyncio.Event()
@@ -192,29 +215,106 @@ class Peer:
             InvalidConfiguration: If *connection* is no number of a connection.
         """
         arguments.integer("connection", connection, minimum=1, optional=True)
-        return [r.type for r in self.received if connection in (None, r.connection)]
+        return [each.type for each in self.received.find(connection=connection)]
 
     async def wait_received(
-        self, event_type: str, *, count: int = 1, timeout: float = 10.0
+        self,
+        event_type: str,
+        *,
+        count: int = 1,
+        timeout: float = 10.0,
+        connection: int | None = None,
+        where: Callable[[JsonObject], object] | None = None,
     ) -> Received:
         """
-        Wait for the *count*-th event of that type, counted from the start of the peer.
+        Wait for the *count*-th such event, counted from the start of the peer.
+
+        Args:
+            event_type: Its type, such as ``response.create``.
+            count: Which of them, from 1.
+            timeout: Seconds to wait at most.
+            connection: The number of its connection; any by default.
+            where: Returns whether an event, a dict, is wanted.
 
         Raises:
-            TimeoutError: If it has not arrived within *timeout* seconds.
+            WaitExpired: If it has not arrived within *timeout* seconds (a
+                `TimeoutError`).
             InvalidConfiguration: If an argument is invalid.
         """
         arguments.one_line("event_type", event_type)
         arguments.integer("count", count, minimum=1)
         arguments.seconds("timeout", timeout, infinite=True)
         arguments.check_loop(self._loop, "this peer")
-        with anyio.fail_after(timeout):
+        with anyio.move_on_after(timeout):
             while True:
-                found = [r for r in self.received if r.type == event_type]
+                found = self.received.find(
+                    event_type, connection=connection, where=where
+                )
                 if len(found) >= count:
                     return found[count - 1]
                 self._event_received.clear()
                 await self._event_received.wait()
+        raise WaitExpired(
+            f"{count} {event_type} not received within {timeout:g} s; "
+            f"received: {self.received.summary()}"
+        )
+
+    async def say(self, reply: Reply, *, connection: int | None = None) -> None:
+        """
+        Let the assistant speak without a request, on all open connections.
+
+        It waits for the end of a response that is under way, and returns when the words
+        are sent, or the user interrupted them, or the client disconnected.
+
+        Args:
+            reply: The words; also a `ToolCall`, a `Failure`, or a list of words and calls.
+            connection: The number of a connection; all by default.
+
+        Raises:
+            InvalidConfiguration: If no such client is connected, or an argument is invalid.
+        """
+        check_reply("reply", reply)
+        connections = self._open("say", connection)
+        async with anyio.create_task_group() as tasks:
+            for each in connections:
+                tasks.start_soon(each.say, reply)
+
+    async def send(
+        self, event: Mapping[str, object], *, connection: int | None = None
+    ) -> None:
+        """
+        Send any event to all clients; return when it is sent.
+
+        Args:
+            event: The event; it is sent as it is.
+            connection: The number of a connection; all by default.
+
+        Raises:
+            InvalidConfiguration: If no such client is connected, or the event is no
+                object that JSON can express.
+        """
+        data = checked_event(event)
+        connections = self._open("send", connection)
+        async with anyio.create_task_group() as tasks:
+            for each in connections:
+                tasks.start_soon(each.send, data)
+
+    def _open(self, what: str, number: int | None) -> list[Connection]:
+        """Return the open connections, or that of a number; there is one at least."""
+        arguments.integer("connection", number, minimum=1, optional=True)
+        arguments.check_loop(self._loop, "this peer")
+        found = [
+            each
+            for each, own in self._open_connections.items()
+            if number in (None, own)
+        ]
+        if not found:
+            which = "no client is" if number is None else f"connection {number} is not"
+            raise InvalidConfiguration(
+                f"{what}() has no effect: {which} connected; wait for one by "
+                f"`await peer.wait_received('session.update')`"
+            )
+        return found
 
     async def __aenter__(self) -> Self:
         try:
@@ -231,6 +331,7 @@ class Peer:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+        self._answerer.check(exc)
 
     async def aclose(self) -> None:
         """
@@ -254,7 +355,7 @@ class Peer:
             self._port,
             process_request=self._admit,
             compression=None,
-            max_size=_MAX_MESSAGE,
+            max_size=LARGEST_FRAME,
             close_timeout=_CLOSE_TIMEOUT,
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
@@ -293,17 +394,19 @@ class Peer:
             socket,
             _new_session(query, lifetime),
             self._speech,
+            self._answerer,
             FaultInjector(faults, self._faults),
+            latency=Latency(*self._latency, seed=self._seed + number),
             pace=_number(query, "pace", self._pace),
             lifetime=lifetime,
             on_event=lambda event: self._record_event(number, event),
         )
         _log.info("connection %d opened", number)
-        self._open_connections.add(connection)
+        self._open_connections[connection] = number
         try:
             await connection.run()
         finally:
-            self._open_connections.discard(connection)
+            del self._open_connections[connection]
         _log.info("connection %d closed", number)
 
     def _connection_faults(self, query: Mapping[str, list[str]]) -> list[Fault]:

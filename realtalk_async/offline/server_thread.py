@@ -5,21 +5,26 @@ The offline peer in a thread of its own, for synchronous code.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from anyio.from_thread import start_blocking_portal
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import NotStarted
+from realtalk_async.offline.scripting.received import ReceivedEvents
 from realtalk_async.offline.server import Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
 
+    from realtalk_async.offline.effects import JsonObject
     from realtalk_async.offline.faults import Fault
-    from realtalk_async.offline.server import Received
+    from realtalk_async.offline.scripting.received import Received
+    from realtalk_async.offline.scripting.replies import Reply
 
 
 class PeerThread:
@@ -72,9 +77,14 @@ class PeerThread:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close all connections with 1001; stop the peer and its thread."""
+        """
+        Close all connections with 1001; stop the peer and its thread.
+
+        Raises:
+            ScriptNotFollowed: See `Peer`.
+        """
         self._portal = None
-        self._stack.close()
+        self._stack.__exit__(exc_type, exc, traceback)
 
     @property
     def url(self) -> str:
@@ -88,9 +98,9 @@ class PeerThread:
         return self._peer.url
 
     @property
-    def received(self) -> list[Received]:
+    def received(self) -> ReceivedEvents:
         """A copy of the events received so far, in the order of their arrival."""
-        return list(self._peer.received)
+        return ReceivedEvents(self._peer.received)
 
     def fault(self, fault: str | Fault) -> None:
         """
@@ -106,21 +116,45 @@ class PeerThread:
         return self._peer.types(connection)
 
     def wait_received(
-        self, event_type: str, *, count: int = 1, timeout: float = 10.0
+        self,
+        event_type: str,
+        *,
+        count: int = 1,
+        timeout: float = 10.0,
+        connection: int | None = None,
+        where: Callable[[JsonObject], object] | None = None,
     ) -> Received:
         """
-        Wait for the *count*-th event of that type, see `Peer.wait_received`. Blocks.
+        Wait for the *count*-th such event, see `Peer.wait_received`. Blocks.
 
         Raises:
-            TimeoutError: If it has not arrived within *timeout* seconds.
+            WaitExpired: If it has not arrived within *timeout* seconds.
             InvalidConfiguration: If an argument is invalid.
         """
+        wait = partial(self._peer.wait_received, event_type, count=count)
+        return self._running().call(
+            partial(wait, timeout=timeout, connection=connection, where=where)
+        )
 
-        async def wait() -> Received:
-            wait_received = self._peer.wait_received
-            return await wait_received(event_type, count=count, timeout=timeout)
+    def say(self, reply: Reply, *, connection: int | None = None) -> None:
+        """
+        Let the assistant speak without a request, see `Peer.say`. Blocks.
 
-        return self._running().call(wait)
+        Raises:
+            InvalidConfiguration: If no such client is connected, or an argument is invalid.
+        """
+        self._running().call(partial(self._peer.say, reply, connection=connection))
+
+    def send(
+        self, event: Mapping[str, object], *, connection: int | None = None
+    ) -> None:
+        """
+        Send any event to all clients, see `Peer.send`. Blocks.
+
+        Raises:
+            InvalidConfiguration: If no such client is connected, or the event is invalid.
+        """
+        self._running().call(partial(self._peer.send, event, connection=connection))
 
     def _running(self) -> BlockingPortal:
         if self._portal is None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from realtalk_async import g711
 from realtalk_async.offline import config
 from realtalk_async.offline.answers.policy import punctuate
+from realtalk_async.offline.answers.question import make_question
 from realtalk_async.offline.conversation import (
     Conversation,
     Item,
@@ -48,7 +49,7 @@ from realtalk_async.offline.effects import (
     unknown_event,
 )
 from realtalk_async.offline.input_buffer import LONGEST_BYTES, InputBuffer
-from realtalk_async.offline.responses import Response
+from realtalk_async.offline.responses import Response, rate_limits
 from realtalk_async.offline.vad import IdleTimer, TurnChange
 
 if TYPE_CHECKING:
@@ -144,10 +145,31 @@ class Session:
             for part in item.contents:
                 if part.get("type") == "input_audio":
                     part["transcript"] = text
-            effects += self._transcription(item, text)
+            if config.transcribes(self.settings):
+                effects += self._events(item.transcription(text))
         return [*effects, *self._find_answer()]
 
     # --- input: the answer
+
+    @property
+    def has_response(self) -> bool:
+        """Whether a response is under way."""
+        return self._response is not None
+
+    def start_response(self) -> tuple[FindAnswer, list[Effect]]:
+        """
+        Start a response that nobody asked for.
+
+        Returns:
+            What the answer needs to know, and the effects before it.
+
+        Raises:
+            InvalidRequest: If a response is under way.
+        """
+        response, effects = self._start_response({})
+        response.answer_requested = True
+        speed = config.speed(self.settings)
+        return FindAnswer(response.id, Question(()), response.spoken, speed), effects
 
     def is_active(self, response_id: str) -> bool:
         """Whether the response still takes text and audio."""
@@ -174,21 +196,26 @@ class Session:
     def call_function(
         self, response_id: str, name: str, arguments: str
     ) -> list[Effect]:
-        """Call a function of the client; that completes the response."""
+        """Add a call of a function of the client."""
         call_id = self._new_id("call")
         body: JsonObject = {"type": "function_call", "name": name, "call_id": call_id}
-        effects = self._add_output(
-            response_id, {**body, "arguments": ""}, with_part=False
-        )
+        body["arguments"] = ""
+        effects = self._add_output(response_id, body, with_part=False)
         response = self._active(response_id)
         if response:
             effects += self._events(response.add_arguments(arguments))
-        return [*effects, *self.complete(response_id)]
+        return effects
+
+    def end_output(self, response_id: str) -> list[Effect]:
+        """End the message or the call: another one may follow in the same response."""
+        response = self._active(response_id)
+        if response is None or response.item is None:
+            return []
+        return self._end_item(response, response.item, "completed")
 
     def complete(self, response_id: str) -> list[Effect]:
         """End the response after its whole answer."""
-        active = self._active(response_id)
-        return self._end_response("completed") if active else []
+        return self._end_response("completed") if self._active(response_id) else []
 
     def fail(self, response_id: str, code: str, message: str) -> list[Effect]:
         """End the response without an answer."""
@@ -320,17 +347,6 @@ class Session:
         self._next_item_id = None
         yield ResetRecogniser()
 
-    def _transcription(self, item: Item, text: str) -> Iterator[Effect]:
-        audio_input = as_object(as_object(self.settings["audio"])["input"])
-        if not audio_input.get("transcription"):
-            return
-        kind = "conversation.item.input_audio_transcription"
-        ids: JsonObject = {"item_id": item.id, "content_index": 0}
-        if text:
-            yield self._event(f"{kind}.delta", delta=text, **ids)
-        usage = {"type": "duration", "seconds": item.audio_ms / 1000}
-        yield self._event(f"{kind}.completed", transcript=text, usage=usage, **ids)
-
     # --- items
 
     def _create_item(self, event: JsonObject) -> Iterator[Effect]:
@@ -391,23 +407,16 @@ class Session:
         given = options.get("input")
         items = None if given is None else self._input_items(as_list(given))
         self._response_input = None if items is None else messages(items)
-        self._options = options
-        self._idle.stop()
-        self._response = self._new_response({**self.settings, **options})
-        yield from self._events(self._response.created())
+        _, effects = self._start_response(options)
+        yield from effects
         yield from self._find_answer()
 
-    def _new_response(self, options: JsonObject) -> Response:
-        outside = options.get("conversation") == "none"
-        return Response(
-            self._new_id("resp"),
-            None if outside else self._conversation_id,
-            spoken=options.get("output_modalities") == ["audio"],
-            metadata=options.get("metadata"),
-            max_output_tokens=options.get("max_output_tokens", "inf"),
-            voice=config.voice(options) or config.voice(self.settings),
-            encoder=g711.Encoder(config.output_format(self.settings, options)),
-        )
+    def _start_response(self, options: JsonObject) -> tuple[Response, list[Effect]]:
+        self._options = options
+        self._idle.stop()
+        ids = self._new_id("resp"), self._conversation_id
+        self._response = response = Response.of(*ids, self.settings, options)
+        return response, self._events(response.created())
 
     def _input_items(self, given: list[object]) -> Iterator[Item]:
         for entry in map(as_object, given):
@@ -422,17 +431,11 @@ class Session:
         if response is None or response.answer_requested or self._unrecognised:
             return
         response.answer_requested = True
-        output = as_object(as_object(self.settings["audio"])["output"])
-        speed = cast("float", output.get("speed", 1.0))
-        yield FindAnswer(response.id, self._question(), response.spoken, speed)
-
-    def _question(self) -> Question:
-        options, given = self._options, self._response_input
+        given = self._response_input
         said = self.conversation.messages() if given is None else given
-        tools = as_list(options.get("tools", self.settings["tools"]))
-        choice = options.get("tool_choice", self.settings["tool_choice"])
-        instructions = str(options.get("instructions", ""))
-        return Question(said, instructions, tuple(map(as_object, tools)), choice)
+        question = make_question(said, self.settings, self._options)
+        speed = config.speed(self.settings)
+        yield FindAnswer(response.id, question, response.spoken, speed)
 
     def _cancel_by_client(self, event: JsonObject) -> Iterator[Effect]:
         wanted = event.get("response_id")
@@ -470,15 +473,11 @@ class Session:
         assert response is not None
         self._response = None
         effects: list[Effect] = []
-        played_ms = 0
         if response.item is not None:
             effects += self._end_item(response, response.item, status)
-            played_ms = response.item.audio_ms
-        self._idle.start(self._input.now_ms + played_ms)
+        self._idle.start(self._input.now_ms + response.audio_ms)
         effects += self._events(response.done(status, details))
-        limit = {"name": "tokens", "limit": 40_000, "remaining": 40_000}
-        limits = [{**limit, "reset_seconds": 0.0}]
-        return [*effects, self._event("rate_limits.updated", rate_limits=limits)]
+        return [*effects, self._event("rate_limits.updated", rate_limits=rate_limits())]
 
     def _end_item(self, response: Response, item: Item, status: str) -> list[Effect]:
         item_status = "completed" if status == "completed" else "incomplete"
@@ -486,7 +485,9 @@ class Session:
         if item.id in self.conversation:
             previous = self.conversation.previous_id(item.id)
             effects.append(self._item_event("done", item, previous))
-        return [*effects, *self._events(response.output_done())]
+        effects += self._events(response.output_done())
+        response.item = None
+        return effects
 
     # --- events
 

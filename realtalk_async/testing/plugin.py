@@ -19,6 +19,10 @@ fixture                value
 ``realtalk_logger``    a `Logger` on a file of this test
 ``realtalk_manager``   a `ProcessManager` with that logger, to be entered
 ``offline_peer``       the offline realtime `Peer`, to be entered
+``answering_peer``     makes a `Peer` whose answers a function gives
+``scripted_peer``      makes a `Peer` that follows a script
+``delayed_peer``       makes a `Peer` with a slow network
+``offline_peer_url``   the URL of a peer that runs in a thread, for tests that are not async
 ``virtual_time``       runs a coroutine in a loop that jumps from timer to timer
 ``realtalk_no_leaks``  fails a test that leaves a child, descriptor, thread or task;
                        for a module by ``pytestmark = pytest.mark.usefixtures(…)``,
@@ -87,11 +91,57 @@ def offline_peer() -> Any:  # noqa: ANN401 - a `Peer`, of a package that may be 
 
     Connect to ``peer.url``; ``peer.fault("drop:5")`` injects a fault.
     """
+    return _offline("offline_peer").Peer()
+
+
+@pytest.fixture
+def answering_peer() -> Callable[..., Any]:
+    """
+    Return a function that makes a peer with answers of the test.
+
+    ``async with answering_peer(lambda text: f"You said {text}") as peer:``; further
+    arguments are those of `Peer`.
+    """
+    peer = _offline("answering_peer").Peer
+    return lambda answer, **options: peer(answer=answer, **options)
+
+
+@pytest.fixture
+def scripted_peer() -> Callable[..., Any]:
+    """
+    Return a function that makes a peer with a script; see `Peer`.
+
+    ``async with scripted_peer([("hello", "Hello."), (None, "Goodbye.")]) as peer:`` fails
+    the test unless the client follows the script to its end.
+    """
+    peer = _offline("scripted_peer").Peer
+    return lambda script, **options: peer(script=script, **options)
+
+
+@pytest.fixture
+def delayed_peer() -> Callable[..., Any]:
+    """
+    Return a function that makes a peer with a slow network.
+
+    ``async with delayed_peer(0.3) as peer:``, or with jitter ``delayed_peer((0.3, 0.1))``.
+    """
+    peer = _offline("delayed_peer").Peer
+    return lambda latency, **options: peer(latency=latency, **options)
+
+
+@pytest.fixture
+def offline_peer_url() -> Generator[str]:
+    """Return the URL of a peer that runs in a thread while the test runs."""
+    with _offline("offline_peer_url").PeerThread() as peer:
+        yield peer.url
+
+
+def _offline(fixture: str) -> Any:  # noqa: ANN401 - a package that may be missing
     try:
-        # By name: only tests with this fixture need the packages of the extra `offline`.
-        return importlib.import_module("realtalk_async.offline").Peer()
+        # By name: only tests with these fixtures need the packages of `offline`.
+        return importlib.import_module("realtalk_async.offline")
     except ImportError as exc:
-        pytest.fail(f"offline_peer: {exc}", pytrace=False)
+        pytest.fail(f"{fixture}: {exc}", pytrace=False)
 
 
 @pytest.fixture

@@ -555,3 +555,51 @@ async def test_the_official_client_gets_an_answer(peer):
                         break
     assert said == "Three times four is twelve."
     assert len(audio) > 48_000
+
+
+# --- mistakes of clients --------------------------------------------------------------
+
+DEEP = 100_000
+MISTAKES = {
+    "no JSON": ("{", "invalid_json"),
+    "no object": ("[1]", "invalid_json"),
+    "empty text": ("", "invalid_json"),
+    "empty binary frame": (b"", "invalid_json"),
+    "binary noise": (bytes(range(256)), "invalid_json"),
+    "two values": ("{}{}", "invalid_json"),
+    "NaN": ('{"type": NaN}', "invalid_json"),
+    "half a surrogate": ('{"type": "\\ud800"}', "invalid_json"),
+    "deeper than JSON": ("[" * DEEP + "]" * DEEP, "invalid_json"),
+    "deep object": ('{"session": ' * 200 + "1" + "}" * 200, "invalid_value"),
+    "empty object": ("{}", "missing_required_parameter"),
+    "unknown type": ('{"type": "nonsense"}', "invalid_value"),
+    "type of a wrong type": ('{"type": {"a": []}}', "invalid_value"),
+    "binary frame": (b'{"type": "response.cancel"}', "response_cancel_not_active"),
+    "17 MB": ('{"type": "' + "x" * 17 * 2**20 + '"}', "message_too_large"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_each_mistake_of_a_client_is_an_error_event(peer, mistake):
+    message, code = MISTAKES[mistake]
+    async with connected(peer) as client:
+        await client.socket.send(message)
+        assert (await client.until("error"))["error"]["code"] == code
+        await client.configure()
+
+
+async def test_text_that_is_no_utf8_is_an_error_event(peer):
+    async with connected(peer) as client:
+        await client.socket.send(b'{"type": "\xff\xfe"}', text=True)
+        assert (await client.until("error"))["error"]["code"] == "invalid_json"
+        await client.configure()
+
+
+async def test_an_id_that_is_taken_is_an_error_event(peer):
+    content = [{"type": "input_text", "text": "hello"}]
+    item = {"id": "mine", "type": "message", "role": "user", "content": content}
+    async with connected(peer) as client:
+        for _ in range(2):
+            await client.send("conversation.item.create", item=item)
+        assert (await client.until("error"))["error"]["code"] == "item_already_exists"
+        await client.configure()

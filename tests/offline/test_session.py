@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
+from realtalk_async.offline.answers.policy import choose_answer
 from realtalk_async.offline.effects import (
     FRAME_BYTES,
     DetectVoice,
@@ -348,11 +350,9 @@ def test_joined_deltas_are_the_transcript():
 def test_a_function_is_called_and_its_output_answered():
     client = Client()
     client.send("response.create")
-    call = client.do(
-        client.session.call_function(
-            client.answer_requests[0].response_id, "f", '{"a": 1}'
-        )
-    )
+    session, response = client.session, client.answer_requests[0].response_id
+    called = session.call_function(response, "f", '{"a": 1}')
+    call = client.do([*called, *session.complete(response)])
     assert types(call)[:6] == [
         "response.output_item.added",
         "conversation.item.added",
@@ -367,6 +367,29 @@ def test_a_function_is_called_and_its_output_answered():
     client.send("conversation.item.create", item=output)
     client.send("response.create")
     assert client.answer_requests[-1].question.messages == (Message("tool", "42"),)
+
+
+def test_a_response_may_have_a_message_and_several_calls():
+    client = Client()
+    client.send("response.create")
+    session, response = client.session, client.answer_requests[0].response_id
+    seen = len(client.events)
+    client.do(session.begin(response))
+    client.do(session.add_text(response, "One moment."))
+    client.do(session.add_audio(response, SECOND))
+    client.do(session.end_output(response))
+    for name in ("f", "g"):
+        client.do(session.call_function(response, name, "{}"))
+        client.do(session.end_output(response))
+    done = client.do(session.complete(response))[0]["response"]
+    output = [(item["type"], item.get("name")) for item in done["output"]]
+    calls = [("function_call", "f"), ("function_call", "g")]
+    assert output == [("message", None), *calls]
+    events = client.events[seen:]
+    for kind in ("response.output_item.added", "response.output_item.done"):
+        found = [e["output_index"] for e in events if e["type"] == kind]
+        assert found == [0, 1, 2]
+    assert done["usage"]["output_token_details"]["text_tokens"] == 2
 
 
 def test_a_failed_response_leaves_the_session_usable():
@@ -759,11 +782,9 @@ def client_of_all_events() -> Client:
     client.send("response.create", response={"output_modalities": ["text"]})
     client.answer(audio=b"")
     client.send("response.create")
-    client.do(
-        client.session.call_function(
-            client.answer_requests[-1].response_id, "get_weather", "{}"
-        )
-    )
+    response = client.answer_requests[-1].response_id
+    client.do(client.session.call_function(response, "get_weather", "{}"))
+    client.do(client.session.complete(response))
     client.append(7 * SECOND)
     client.send("response.cancel")
     client.send("nonsense")
@@ -927,3 +948,48 @@ def test_a_message_with_one_wrong_value_is_taken_or_gets_an_error_event(message)
 def as_call(message: Event) -> Event:
     """Return the arguments of `Client.send`."""
     return {"kind": message["type"], **{k: message[k] for k in message if k != "type"}}
+
+
+# --- anything from a client -------------------------------------------------------
+
+NAMES = st.sampled_from(
+    ["type", "id", "role", "content", "text", "audio", "item_id", "previous_item_id", "content_index", "audio_end_ms", "session", "response", "item", "tools", "tool_choice", "input", "output", "audio", "format", "rate", "name", "call_id", "arguments", "turn_detection", "instructions", "metadata", "voice", "model", "image_url"]
+)
+VALUES = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-5, 2**53), st.floats(allow_nan=False)),
+    st.sampled_from(
+        ["message", "function_call", "function_call_output", "input_text", "input_audio", "user", "system", "assistant", "auto", "none", "realtime", "server_vad", "semantic_vad", "item_reference", "mine", "AAAA"]
+    ),
+    st.text(max_size=5),
+)
+ANY_JSON = st.recursive(
+    VALUES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+CLIENT_EVENTS = tuple(Client().session._handlers)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CLIENT_EVENTS), st.dictionaries(NAMES, ANY_JSON, max_size=6)
+        ),
+        max_size=12,
+    )
+)
+def test_no_event_of_a_client_breaks_the_session(
+    steps: list[tuple[str, dict[str, Any]]],
+):
+    client = Client()
+    for kind, fields in steps:
+        client.send(kind, **{k: v for k, v in fields.items() if k != "type"})
+        while client.to_recognise:
+            client.recognise("hello")
+        if client.answer_requests:
+            choose_answer(client.answer_requests.pop().question, datetime.now(UTC))
+    client.send("response.cancel")
+    client.send("conversation.item.create", item=text_item("hello"))
+    assert types(client.send("response.create"))[0] == "response.created"

@@ -249,6 +249,37 @@ async def test_it(offline_peer, realtalk_manager, realtalk_logger):
     go(body, how).assert_outcomes(passed=1)
 
 
+def test_each_kind_of_peer_has_a_fixture(go):
+    body = """
+from realtalk_async import Stream
+
+async def ask(peer):
+    async with Stream(url=peer.url, microphone=None, speaker=None) as stream:
+        return (await stream.send_text("hello", trigger_response=True)).text
+
+@ASYNC
+async def test_answers(answering_peer):
+    async with answering_peer(str.upper) as peer:
+        assert await ask(peer) == "HELLO"
+
+@ASYNC
+async def test_script(scripted_peer):
+    async with scripted_peer([("hello", "Hi."), ("bye", "Bye.")]) as peer:
+        assert await ask(peer) == "Hi."
+
+@ASYNC
+async def test_delay(delayed_peer):
+    async with delayed_peer((0.01, 0.01), seed=1) as peer:
+        assert await ask(peer) == "Hello. How can I help you?"
+
+def test_thread(offline_peer_url):
+    assert offline_peer_url.startswith("ws://127.0.0.1:")
+"""
+    result = go(body)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*ScriptNotFollowed*1 of 2 steps*expects 'bye'*"])
+
+
 # ---- leak checks
 
 LEAKS = {

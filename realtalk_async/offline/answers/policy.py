@@ -14,11 +14,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, TypeAlias
 
 from realtalk_async.offline.answers import arithmetic
-from realtalk_async.offline.answers.tools import Call, find_call
+from realtalk_async.offline.answers.tools import ToolCall, find_call
 from realtalk_async.offline.effects import Message, as_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from realtalk_async.offline.effects import Question
@@ -51,7 +51,7 @@ class Say:
     text: str
 
 
-Answer: TypeAlias = Say | Call
+Answer: TypeAlias = Say | ToolCall
 
 
 def choose_answer(question: Question, now: datetime) -> Answer:
@@ -62,10 +62,10 @@ def choose_answer(question: Question, now: datetime) -> Answer:
         question: The conversation and the client's tools.
         now: The local time.
     """
-    dictated = _dictated_text(question.instructions)
+    dictated = dictated_text(question.instructions)
     if dictated:
         return Say(dictated)
-    last = _last_message(question.messages)
+    last = question.last or Message("user", "hello")
     if last.role == "tool":
         return Say(f"The answer is: {_plain(last.text)}.")
     return find_call(question, last.text) or Say(answer_text(last.text, now))
@@ -103,13 +103,7 @@ def _wrap(sentence: str) -> list[str]:
     return wrap(sentence, _LONGEST, break_long_words=False, break_on_hyphens=False)
 
 
-def _last_message(messages: Sequence[Message]) -> Message:
-    """Return the newest message of the user or of a tool."""
-    found = (m for m in reversed(messages) if m.role in ("user", "tool"))
-    return next(found, Message("user", "hello"))
-
-
-def _dictated_text(instructions: str) -> str:
+def dictated_text(instructions: str) -> str:
     """Return the text of instructions like ``Say: good evening``."""
     order = re.match(
         r"\s*say(?: exactly)?\s*:\s*(.+)", instructions, re.IGNORECASE | re.DOTALL

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from realtalk_async import arguments
 from realtalk_async.offline.answers import arithmetic
 from realtalk_async.offline.effects import JsonObject, as_list, as_object
 
@@ -19,15 +21,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Call this function of the client."""
+class ToolCall:
+    """
+    Call this function of the client.
+
+    Raises:
+        InvalidConfiguration: If an argument is invalid.
+    """
 
     name: str
-    arguments: str
-    """A JSON object."""
+    arguments: str | Mapping[str, object] = "{}"
+    """The arguments; a text is sent as it is, also if it is no JSON object."""
+
+    def __post_init__(self) -> None:
+        arguments.one_line("name", self.name)
+        allowed = "a dict, or its text in JSON"
+        arguments.instance("arguments", self.arguments, (str, Mapping), allowed)
+        if not isinstance(self.arguments, str):
+            try:
+                text = json.dumps(dict(self.arguments))
+            except (TypeError, ValueError):
+                raise arguments.refused("arguments", allowed, self.arguments) from None
+            object.__setattr__(self, "arguments", text)
+
+    @property
+    def text(self) -> str:
+        """The arguments as the client gets them."""
+        return str(self.arguments)
 
 
-def find_call(question: Question, text: str) -> Call | None:
+def find_call(question: Question, text: str) -> ToolCall | None:
     """Return a call of the tool that the client demands or that *text* names."""
     forced = as_object(question.tool_choice).get("name")
     if question.tool_choice == "none":
@@ -36,7 +59,7 @@ def find_call(question: Question, text: str) -> Call | None:
     for tool in question.tools:
         name = str(tool.get("name", ""))
         if forced == name or (not forced and (required or _names(text, name))):
-            return Call(name, json.dumps(_arguments(tool, text)))
+            return ToolCall(name, json.dumps(_arguments(tool, text)))
     return None
 
 

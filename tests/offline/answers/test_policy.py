@@ -14,7 +14,7 @@ from realtalk_async.offline.answers.policy import (
     choose_answer,
     sentences,
 )
-from realtalk_async.offline.answers.tools import Call
+from realtalk_async.offline.answers.tools import ToolCall
 from realtalk_async.offline.effects import Message, Question
 
 NOW = datetime(2026, 11, 24, 10, 5, tzinfo=UTC)
@@ -105,7 +105,7 @@ def test_instructions_of_a_response_can_dictate_the_answer():
 def test_a_tool_named_in_the_question_is_called_with_values_from_it():
     text = "What is the weather in kelvin for 3 days in Cape Town?"
     call = choose_answer(asked(text, tools=(WEATHER,)), NOW)
-    assert isinstance(call, Call)
+    assert isinstance(call, ToolCall)
     assert call.name == "get_weather"
     arguments = json.loads(call.arguments)
     assert arguments == {"city": "Cape Town", "days": 3, "unit": "kelvin"}
@@ -128,7 +128,7 @@ def test_each_parameter_gets_a_value_of_its_type(schema, value):
         "parameters": {"type": "object", "properties": {"level": schema}},
     }
     call = choose_answer(asked("the lamp to 2.5", tools=(tool,)), NOW)
-    assert isinstance(call, Call)
+    assert isinstance(call, ToolCall)
     assert json.loads(call.arguments) == {"level": value}
 
 
@@ -143,7 +143,7 @@ def test_each_parameter_gets_a_value_of_its_type(schema, value):
 )
 def test_the_tool_choice_is_respected(choice, called):
     answer = choose_answer(asked("hello", tools=(WEATHER,), tool_choice=choice), NOW)
-    assert isinstance(answer, Call) is called
+    assert isinstance(answer, ToolCall) is called
 
 
 def test_tool_choice_none_prevents_the_call_of_a_named_tool():

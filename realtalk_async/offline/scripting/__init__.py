@@ -1,0 +1,1 @@
+"""What a test says about the offline peer: its answers, its script, its latency."""
