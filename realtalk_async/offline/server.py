@@ -357,6 +357,8 @@ class Peer:
             compression=None,
             max_size=LARGEST_FRAME,
             close_timeout=_CLOSE_TIMEOUT,
+            # While it does not read, a pong of the client waits behind its audio.
+            ping_timeout=None,
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 

@@ -953,12 +953,59 @@ def as_call(message: Event) -> Event:
 # --- anything from a client -------------------------------------------------------
 
 NAMES = st.sampled_from(
-    ["type", "id", "role", "content", "text", "audio", "item_id", "previous_item_id", "content_index", "audio_end_ms", "session", "response", "item", "tools", "tool_choice", "input", "output", "audio", "format", "rate", "name", "call_id", "arguments", "turn_detection", "instructions", "metadata", "voice", "model", "image_url"]
+    [
+        "type",
+        "id",
+        "role",
+        "content",
+        "text",
+        "audio",
+        "item_id",
+        "previous_item_id",
+        "content_index",
+        "audio_end_ms",
+        "session",
+        "response",
+        "item",
+        "tools",
+        "tool_choice",
+        "input",
+        "output",
+        "audio",
+        "format",
+        "rate",
+        "name",
+        "call_id",
+        "arguments",
+        "turn_detection",
+        "instructions",
+        "metadata",
+        "voice",
+        "model",
+        "image_url",
+    ]
 )
 VALUES = st.one_of(
     *(st.none(), st.booleans(), st.integers(-5, 2**53), st.floats(allow_nan=False)),
     st.sampled_from(
-        ["message", "function_call", "function_call_output", "input_text", "input_audio", "user", "system", "assistant", "auto", "none", "realtime", "server_vad", "semantic_vad", "item_reference", "mine", "AAAA"]
+        [
+            "message",
+            "function_call",
+            "function_call_output",
+            "input_text",
+            "input_audio",
+            "user",
+            "system",
+            "assistant",
+            "auto",
+            "none",
+            "realtime",
+            "server_vad",
+            "semantic_vad",
+            "item_reference",
+            "mine",
+            "AAAA",
+        ]
     ),
     st.text(max_size=5),
 )

@@ -77,7 +77,7 @@ async def test_a_function_without_an_answer_fails_response_and_test(stream_to, r
         return result
 
     with pytest.raises(ScriptNotFollowed, match=r"answer\(\) (raised|returned)"):
-        async with Peer(answer=answer) as peer, stream_to(peer) as stream:  # type: ignore[arg-type]
+        async with Peer(answer=answer) as peer, stream_to(peer) as stream:
             assert "failed (answer_failed" in await ask(stream, "hello")
 
 
@@ -216,7 +216,7 @@ async def test_saying_and_sending_need_a_client():
             {"type": "x", 5: 1},
         ):
             with pytest.raises(InvalidConfiguration, match="event"):
-                await peer.send(wrong)  # type: ignore[arg-type]
+                await peer.send(wrong)
 
 
 async def test_a_wait_that_expires_tells_what_was_received(stream_to):

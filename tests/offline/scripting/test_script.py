@@ -68,6 +68,6 @@ def test_the_arguments_of_a_call_are_a_dict_or_any_text():
     assert ToolCall("f", "{broken").text == "{broken"
     for wrong in (5, {"a": object()}, None):
         with pytest.raises(InvalidConfiguration, match="arguments must be"):
-            ToolCall("f", wrong)  # type: ignore[arg-type]
+            ToolCall("f", wrong)
     with pytest.raises(InvalidConfiguration, match="code must be"):
         Failure("")
