@@ -237,7 +237,7 @@ def port(argument: str, value: object, *, minimum: int = 1) -> None:
     if isinstance(value, bool) or not (
         isinstance(value, Integral) and minimum <= int(value) <= 65535
     ):
-        raise refused(argument, f"a port, {minimum} to 65535", value)
+        raise refused(argument, f"a whole number from {minimum} to 65535", value)
 
 
 def _fits(
@@ -264,14 +264,14 @@ def _limits(
     minimum: float | None, more_than: float | None, maximum: float | None
 ) -> str:
     if minimum is not None and maximum is not None:
-        return f" from {minimum:g} to {maximum:g}"
+        return f" from {minimum:.15g} to {maximum:.15g}"
     if more_than is not None and maximum is not None:
-        return f" greater than {more_than:g}, {maximum:g} at most"
+        return f" greater than {more_than:.15g}, {maximum:.15g} at most"
     if minimum is not None:
-        return f", {minimum:g} or more"
+        return f", {minimum:.15g} or more"
     if maximum is not None:
-        return f", {maximum:g} at most"
-    return "" if more_than is None else f" greater than {more_than:g}"
+        return f", {maximum:.15g} at most"
+    return "" if more_than is None else f" greater than {more_than:.15g}"
 
 
 # ---- other values

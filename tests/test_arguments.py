@@ -1353,6 +1353,13 @@ async def test_an_iterator_of_several_values_is_read_once(logger):
         assert len(process._lifecycle.probes.runners) == 1
 
 
+def test_a_limit_is_shown_with_all_its_digits():
+    with pytest.raises(InvalidConfiguration, match="1048576 or more"):
+        Limits(memory=4096)
+    with pytest.raises(InvalidConfiguration, match="a whole number from 1 to 65535"):
+        Probe.tcp("localhost:80")
+
+
 def test_a_signal_may_be_given_by_its_name():
     ladder = Ladder(("close stdin", 1), ("int", 0.5), ("SIGTERM", 2), ["KILL", 1])
     assert ladder == Ladder((CLOSE_STDIN, 1), (2, 0.5), (15, 2), (9, 1))

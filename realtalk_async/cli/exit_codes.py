@@ -6,7 +6,8 @@ The exit codes of `realtalk-async run`.
 1 to 125    the exit status of the first process that was given up
 126, 127    the first lost process could not be run: not executable, not found
 128 + n     the first lost process was killed by signal n
-1           also: the first lost process exited with 0 too often, or was unhealthy
+1           also: the first lost process exited with 0 too often, or was unhealthy;
+            or the output could not be written, as on a full disk
 2           the file or the options are invalid; nothing was run
 129         SIGHUP, or the terminal is gone; otherwise SIGHUP has the file read again
 130         Ctrl-C: all processes were stopped by their ladders
@@ -23,6 +24,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from realtalk_async.cli.stdout import READER_GONE
 from realtalk_async.supervision import Cause
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ OUTPUT_CLOSED = 128 + signal.SIGPIPE
 def of_signal(number: int) -> int:
     """Return the exit code that shells give for a death by that signal."""
     return 128 + number
+
+
+def of_broken_output(error: OSError) -> int:
+    """Return the exit code after a failed write to stdout or stderr."""
+    return OUTPUT_CLOSED if error.errno in READER_GONE else 1
 
 
 def of_loss(status: ProcessStatus) -> int:

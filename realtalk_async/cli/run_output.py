@@ -74,7 +74,7 @@ class RunOutput:
         colour: Whether to use colours.
         stamp: The time stamp of each line.
         quiet: Whether to print no notices.
-        on_broken: Called when stdout or stderr cannot be written any more.
+        on_broken: Called with the error when stdout or stderr cannot be written any more.
         on_printed: Called each time the output of a process is printed to its end, or a
             single command has settled.
     """
@@ -86,7 +86,7 @@ class RunOutput:
         colour: bool,
         stamp: Stamp,
         quiet: bool,
-        on_broken: Callable[[], object],
+        on_broken: Callable[[OSError], object],
         on_printed: Callable[[], object],
     ) -> None:
         self._is_single_command = spec.is_single_command

@@ -362,15 +362,15 @@ class Runner:
     def _is_terminal_gone(self) -> bool:
         return self._had_terminal and not has_terminal()
 
-    def _on_broken_output(self) -> None:
+    def _on_broken_output(self, error: OSError) -> None:
         """
-        End as after a SIGHUP if the terminal is gone, else as after a SIGPIPE.
+        End as after a SIGHUP if the terminal is gone, else by the error.
 
         A write may notice the end of the terminal before its signal arrives. If that signal is
         ignored, as under `nohup`, the processes run on without output.
         """
         if not self._is_terminal_gone():
-            self._end(exit_codes.OUTPUT_CLOSED)
+            self._end(exit_codes.of_broken_output(error))
         elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             self._end(exit_codes.of_signal(signal.SIGHUP))
 

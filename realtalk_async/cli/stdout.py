@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import queue
 import select
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MAX_PENDING = 256 * 1024
 """Bytes in the queue above which `OutputWriter.put` waits."""
 
+READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+"""Errors of a write to a pipe, a socket and a terminal that nothing reads any more."""
+
 
 class OutputWriter:
     """
@@ -29,11 +33,12 @@ class OutputWriter:
     Use it in one event loop; `aclose` ends it.
 
     Args:
-        on_broken: Called in the event loop when a write fails, such as to a pipe without
-            a reader; from then on all output is dropped.
+        on_broken: Called in the event loop with the error when a write fails, such as to a pipe
+            without a reader; from then on all output is dropped. An error other than the loss of
+            the reader, such as a full disk, is printed to stderr before.
     """
 
-    def __init__(self, on_broken: Callable[[], object]) -> None:
+    def __init__(self, on_broken: Callable[[OSError], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_broken = on_broken
         self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
@@ -105,9 +110,10 @@ class OutputWriter:
         try:
             for descriptor, data in _joined(pieces):
                 _write_whole(descriptor, data)
-        except OSError:  # a pipe without a reader, a full disk, a closed descriptor
+        except OSError as error:
             self._is_broken = True
-            self._call_in_loop(self._on_broken)
+            _report(error)
+            self._call_in_loop(partial(self._on_broken, error))
 
     def _call_in_loop(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
@@ -117,6 +123,14 @@ class OutputWriter:
         self._pending -= count
         if self._pending <= MAX_PENDING // 2:
             self._room.set()
+
+
+def _report(error: OSError) -> None:
+    if error.errno in READER_GONE:
+        return
+    line = f"realtalk-async: cannot write the output: {error.strerror}\n"
+    with contextlib.suppress(OSError):  # stderr may be on the same full disk
+        _write_whole(2, line.encode())
 
 
 def _joined(pieces: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

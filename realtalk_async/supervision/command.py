@@ -464,7 +464,9 @@ def explain_refusal(name: str, command: Command, error: OSError) -> SpawnFailed:
         return SpawnFailed(name, error.error, error.path, error.hint)
     path = command.argv[0]
     if command.cwd is not None and not os.path.isdir(command.cwd):
-        path, hint = command.cwd, "the working directory does not exist"
+        exists = os.path.exists(command.cwd)
+        what = "is not a directory" if exists else "does not exist"
+        path, hint = command.cwd, f"the working directory {what}"
         return SpawnFailed(name, error, path, hint, is_lasting=True)
     has_own = "PATH" in command.env
     own_path = command.environment().get("PATH", os.defpath) if has_own else None

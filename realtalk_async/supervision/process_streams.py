@@ -257,9 +257,9 @@ class ProcessStreams(Supervised[ProcessLifecycle]):
             found = await self._capture.wait_for_line(compiled, timeout)
         except TimeoutError:
             last = self.last_line("stdout") or self.last_line("stderr")
+            newest = f"its newest line is {last!r}" if last else "it wrote nothing"
             raise WaitExpired(
-                f"{self.name!r} wrote no line that matches {pattern!r} in {timeout:g} s; "
-                f"its newest line is {last!r}"
+                f"{self.name!r} wrote no line that matches {pattern!r} in {timeout:g} s; {newest}"
             ) from None
         if found is None:
             raise ProcessDead(self.name, f"wait for {pattern!r}", self.reason)

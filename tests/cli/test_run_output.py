@@ -1,6 +1,10 @@
+import os
+
 from realtalk_async import events
+from realtalk_async.cli import exit_codes
 from realtalk_async.cli.config.spec import AppSpec
 from realtalk_async.cli.run_output import RunOutput
+from realtalk_async.cli.stdout import OutputWriter
 from realtalk_async.supervision.output.capture import Capture
 
 
@@ -107,3 +111,27 @@ async def test_several_deaths_of_the_same_thing_have_one_notice(capfdbinary):
     assert lines[0].endswith(f"a1 died: {words} after 00:00:01")
     assert f"5 processes failed for the same reason within 0.01 s: {words}" in lines[2]
     assert "a1, a2, a3, a4, a5" in lines[2]
+
+
+async def test_a_full_disk_is_said_and_told_with_its_error(capfd):
+    errors = []
+    full = os.open("/dev/full", os.O_WRONLY)
+    writer = OutputWriter(errors.append)
+    writer.put_nowait(full, b"a line\n")
+    await writer.aclose()
+    os.close(full)
+    said = "realtalk-async: cannot write the output: No space left on device\n"
+    assert capfd.readouterr().err == said
+    assert [exit_codes.of_broken_output(error) for error in errors] == [1]
+
+
+async def test_a_reader_that_is_gone_ends_the_output_without_a_word(capfd):
+    errors = []
+    reader, pipe = os.pipe()
+    os.close(reader)
+    writer = OutputWriter(errors.append)
+    writer.put_nowait(pipe, b"a line\n")
+    await writer.aclose()
+    os.close(pipe)
+    assert capfd.readouterr().err == ""
+    assert [exit_codes.of_broken_output(error) for error in errors] == [141]

@@ -545,6 +545,11 @@ async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):
     with pytest.raises(WaitExpired, match="newest line is 'ready'"):
         await process.wait_for_line("never", timeout=0.05)
     await process.stop()
+    silent = ManagedProcess(["sleep", "60"], "silent", logger)
+    await silent.start()
+    with pytest.raises(WaitExpired, match=r"in 0\.05 s; it wrote nothing"):
+        await silent.wait_for_line("never", timeout=0.05)
+    await silent.stop()
     with pytest.raises(ProcessDead):
         await process.wait_for_line("never")
 
@@ -555,16 +560,17 @@ async def test_wait_for_line_returns_the_line_or_quotes_the_newest_one(logger):
         (Command("no-such-program-here"), "no-such-program-here", "PATH"),
         (Command("/etc/passwd"), "/etc/passwd", "executable"),
         (Command("/tmp"), "/tmp", "directory"),
-        (Command("true", cwd="/no/such/dir"), "/no/such/dir", "working directory"),
+        (Command("true", cwd="/no/such/dir"), "/no/such/dir", "does not exist"),
+        (Command("true", cwd="/etc/passwd"), "/etc/passwd", "is not a directory"),
     ],
-    ids=["missing", "not executable", "a directory", "no such cwd"],
+    ids=["missing", "not executable", "a directory", "no such cwd", "a file as cwd"],
 )
 async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hint):
     process = ManagedProcess(command, "child", logger)
     with pytest.raises(SpawnFailed) as caught:
         await process.start()
     assert caught.value.path == path
-    assert caught.value.errno in {2, 13}
+    assert caught.value.errno in {2, 13, 20}
     assert hint in str(caught.value)
     assert process.get_report().cause == "spawn failed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from realtalk_async.cli.config.spec import Problem, spec_of_command
 from realtalk_async.cli.terminal.controlling import terminal_streams
 from realtalk_async.exceptions import InvalidConfiguration
 from realtalk_async.supervision import TRANSIENT, RestartPolicy
+from realtalk_async.supervision.kernel.spawning.mistakes import is_shell_line
 
 if TYPE_CHECKING:
     from realtalk_async.cli.config.spec import AppSpec
@@ -69,6 +71,8 @@ def load_command(argv: tuple[str, ...], restart: RestartOptions) -> AppSpec:
         is_there = os.sep in argv[0] and os.path.exists(argv[0])
         what = "it cannot be executed" if is_there else "there is no such program"
         code = exit_codes.NOT_EXECUTABLE if is_there else exit_codes.NOT_FOUND
+        if is_shell_line(argv[0]):
+            what += f"; for a line of a shell: run -- sh -c {shlex.quote(argv[0])}"
         raise CommandNotFound(f"realtalk-async: {argv[0]}: {what}", code)
     return spec_of_command(argv, restart.policy(), terminal_streams())
 

@@ -339,7 +339,7 @@ def _log_exception(
 
 def _message_of(record: logging.LogRecord, context: dict[str, object]) -> str:
     try:
-        return record.getMessage()
+        return record.getMessage().rstrip("\n")  # uvicorn ends a message by one
     except Exception:  # noqa: BLE001 - arguments that do not fit, foreign __str__
         context["args"] = record.args
         return show_text(record.msg)

@@ -2,7 +2,12 @@ import os
 
 import pytest
 
-from realtalk_async.cli.config.loader import RestartOptions, load_file
+from realtalk_async.cli.config.loader import (
+    CommandNotFound,
+    RestartOptions,
+    load_command,
+    load_file,
+)
 from realtalk_async.exceptions import InvalidConfiguration
 
 
@@ -79,3 +84,17 @@ def test_a_line_of_dotenv_has_the_number_that_an_editor_shows(load, end):
     places = [str(one).partition(" ")[0] for one in spec.notices]
     assert [place.rsplit(":", 2)[1] for place in places] == ["2", "5"]
     assert spec.processes[0].command.env["C"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (("cat a | sort",), "; for a line of a shell: run -- sh -c 'cat a | sort'"),
+        (("no-such-program", "a | b"), ""),
+    ],
+)
+def test_a_line_of_a_shell_in_place_of_a_command_is_named_as_one(argv, hint):
+    with pytest.raises(CommandNotFound) as caught:
+        load_command(argv, RestartOptions())
+    message = f"realtalk-async: {argv[0]}: there is no such program{hint}"
+    assert str(caught.value) == message

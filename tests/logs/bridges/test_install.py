@@ -52,6 +52,12 @@ def test_a_record_becomes_an_entry_of_its_loggers_name(log, std):
     assert entry.context == {"underruns": 2}
 
 
+def test_a_newline_at_the_end_of_a_message_is_left_out(log, std):
+    std.addHandler(LogHandler(log))
+    std.error("Exception in ASGI application\n")
+    assert only(log).message == "Exception in ASGI application"
+
+
 def test_original_levels_that_the_log_lacks_are_in_the_context(log, std):
     std.addHandler(LogHandler(log))
     for level in (10, 20, 30, 40, 50, 35):
