@@ -117,11 +117,17 @@ def soak(session: nox.Session) -> None:
     """
     Hold SOAK_MINUTES (60) of conversation at 20 times the speed of speech.
 
-    Then supervise for a month in some minutes: MONTH_SHARE (1.0) of its work.
+    Then SOAK_DAYS (3) of conversation, whose clock leaps between two turns, and 100,000
+    turns without a network. Then supervise for a month in some minutes: MONTH_SHARE (1.0)
+    of its work.
     """
-    session.install(EXTRAS)
+    session.install(EXTRAS, *group("test"))
     minutes = os.environ.get("SOAK_MINUTES", "60")
     session.run("python", "tests/benchmarks/soak.py", "--minutes", minutes)
+    days = os.environ.get("SOAK_DAYS", "3")
+    session.run("python", "tests/benchmarks/days.py", "--days", days)
+    turns = {"LONG_SESSION_TURNS": "100000"}
+    session.run("pytest", "tests/voice/protocol/test_long_sessions.py", env=turns)
     share = os.environ.get("MONTH_SHARE", "1.0")
     session.run("python", "tests/benchmarks/month.py", "--share", share)
 
