@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.offline.effects import (
     BYTES_PER_MS,
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from realtalk_async.g711 import AudioFormat
+
+_MS_PER_TOKEN = 100
 
 _PARTS = {
     "user": {"input_text", "input_audio", "input_image"},
@@ -80,6 +82,13 @@ class Item:
         done: JsonObject = {"type": f"{kind}.completed", "transcript": text}
         yield {**done, "usage": usage, **ids}
 
+    @property
+    def text_tokens(self) -> int:
+        """One for each word of a text; words that were spoken are audio."""
+        texts = [part.get("text") for part in self.contents]
+        texts += [self.body.get("output"), self.body.get("arguments")]
+        return sum(len(text.split()) for text in texts if isinstance(text, str))
+
     def truncate(self, content_index: object, end_ms: object) -> None:
         """
         Cut the audio of an assistant's message and drop its transcript.
@@ -123,12 +132,34 @@ class Item:
         return Message(str(self.body.get("role", "assistant")), said)
 
 
+class InputTokens(NamedTuple):
+    """Tokens of the input of a response, estimated: one a word, ten a second of audio."""
+
+    text: int = 0
+    audio: int = 0
+    cached_text: int = 0
+    cached_audio: int = 0
+
+    def to_usage(self) -> JsonObject:
+        """Return the fields of the response's usage."""
+        cached = {"text_tokens": self.cached_text, "audio_tokens": self.cached_audio}
+        details: JsonObject = {
+            "text_tokens": self.text,
+            "audio_tokens": self.audio,
+            "cached_tokens": self.cached_text + self.cached_audio,
+            "cached_tokens_details": cached,
+        }
+        total = self.text + self.audio
+        return {"input_tokens": total, "input_token_details": details}
+
+
 class Conversation:
     """The items of a session, oldest first."""
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
         self._order: list[str] = []
+        self._counted = 0, 0  # tokens of the last input
 
     def __iter__(self) -> Iterator[Item]:
         return (self._items[item_id] for item_id in self._order)
@@ -185,6 +216,15 @@ class Conversation:
         item = self.get(item_id, code="item_delete_invalid_item_id")
         self._order.remove(item.id)
         del self._items[item.id]
+
+    def take_input(self) -> InputTokens:
+        """Count the tokens of all items; those of the last count are cached."""
+        text = sum(item.text_tokens for item in self)
+        audio = sum(item.audio_ms // _MS_PER_TOKEN for item in self)
+        counted = text, audio
+        cached = tuple(map(min, self._counted, counted))
+        self._counted = counted
+        return InputTokens(text, audio, *cached)
 
     def limit_audio(self, limit: int) -> None:
         """Drop the audio of the oldest items, so that *limit* bytes at most are left."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from realtalk_async import g711
 from realtalk_async.offline import config
-from realtalk_async.offline.conversation import Item, duration_ms
+from realtalk_async.offline.conversation import InputTokens, Item, duration_ms
 from realtalk_async.offline.effects import BYTES_PER_MS, JsonObject
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Response:
     max_output_tokens: object = "inf"
     voice: object = "marin"
     encoder: g711.Encoder = field(default_factory=partial(g711.Encoder, "audio/pcm"))
+    input: InputTokens = field(default_factory=InputTokens)
+    """The tokens of the conversation before it."""
     answer_requested: bool = False
     """Whether the session has returned a `FindAnswer` for it."""
     item: Item | None = None
@@ -212,8 +214,8 @@ class Response:
         text, audio = len(self._all_text.split()), self.audio_bytes // 4800
         details = {"text_tokens": text, "audio_tokens": audio}
         return {
-            "total_tokens": text + audio,
-            "input_tokens": 0,
+            "total_tokens": self.input.text + self.input.audio + text + audio,
+            **self.input.to_usage(),
             "output_tokens": text + audio,
             "output_token_details": details,
         }

@@ -416,6 +416,7 @@ class Session:
         self._idle.stop()
         ids = self._new_id("resp"), self._conversation_id
         self._response = response = Response.of(*ids, self.settings, options)
+        response.input = self.conversation.take_input()
         return response, self._events(response.created())
 
     def _input_items(self, given: list[object]) -> Iterator[Item]:

@@ -36,6 +36,7 @@ from realtalk_async.voice.events import (
     EventsMissed,
     Interrupted,
     InterruptionPending,
+    LimitReached,
     MicrophoneProblem,
     Outcome,
     PlaybackCleared,
@@ -45,6 +46,7 @@ from realtalk_async.voice.events import (
     ResponseRequested,
     ResponseStarted,
     ResponseText,
+    SelfTalk,
     ServiceError,
     SessionUpdated,
     SoundProblem,
@@ -58,12 +60,14 @@ from realtalk_async.voice.events import (
     ToolsInterrupted,
     TranscriptionFailed,
     UnknownEvent,
+    Usage,
     UserTranscript,
     VoiceEvent,
 )
 from realtalk_async.voice.inspection import Summary
 from realtalk_async.voice.metrics import Metrics, TurnLatency
 from realtalk_async.voice.protocol.conversation import Entry
+from realtalk_async.voice.protocol.cost.limits import SessionLimits
 from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
 from realtalk_async.voice.protocol.history.limits import HistoryLimits
 from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
@@ -89,6 +93,7 @@ __all__ = [
     "InterruptWhen",
     "Interrupted",
     "InterruptionPending",
+    "LimitReached",
     "LoggedEvent",
     "Machine",
     "Metrics",
@@ -102,9 +107,11 @@ __all__ = [
     "ResponseRequested",
     "ResponseStarted",
     "ResponseText",
+    "SelfTalk",
     "SemanticVad",
     "ServerVad",
     "ServiceError",
+    "SessionLimits",
     "SessionUpdated",
     "SoundProblem",
     "SpeechIgnored",
@@ -121,6 +128,7 @@ __all__ = [
     "TranscriptionFailed",
     "TurnLatency",
     "UnknownEvent",
+    "Usage",
     "UserTranscript",
     "VoiceEvent",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.voice.eventlog import EventLog, print_table
+from realtalk_async.voice.events import Usage
 from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
 from realtalk_async.voice.timeline.marks import save
@@ -57,6 +58,8 @@ class Summary:
     log_path: Path
     responses: Mapping[str, int] = field(default_factory=dict[str, int])
     """The number of responses by their final status."""
+    usage: Usage = Usage()  # noqa: RUF009 - it is frozen
+    """The tokens of all responses and transcripts."""
     dropped_history: Mapping[str, int] = field(default_factory=dict[str, int])
     """See `Metrics.dropped_history`."""
     timeline: tuple[Mark, ...] = field(default=(), repr=False)
@@ -71,6 +74,7 @@ class Summary:
             "conversation": [entry.to_dict() for entry in self.conversation],
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
             "responses": dict(self.responses),
+            "usage": self.usage.to_dict(),
             "dropped_history": dict(self.dropped_history),
             "restarts": dict(self.restarts),
             "sent_audio": round(self.sent_audio, 3),
@@ -84,12 +88,14 @@ class Summary:
         ends = self.responses.items()
         responses = ", ".join(f"{n} {status}" for status, n in ends) or "none"
         restarted = ", ".join(f"{name} {n}" for name, n in self.restarts.items() if n)
+        used = [f"usage: {self.usage}"] if self.usage.total else []
         return "\n".join(
             [
                 f"session of {self.duration:.1f} s, ended by {self.ended_by}",
                 f"responses: {responses}",
                 f"restarts: {restarted or 'none'}",
                 f"audio: {self.sent_audio:.1f} s heard, {self.played_audio:.1f} s spoken",
+                *used,
                 f"log: {self.log_path}",
             ]
         )
@@ -179,6 +185,7 @@ class Inspection:
             underruns=session.playback.underruns,
             log_path=Path(self.logger.path),
             responses=dict(session.responses.counts),
+            usage=session.cost.total,
             dropped_history=self._dropped_history(),
             timeline=self._timeline.marks,
         )
@@ -227,6 +234,7 @@ class Inspection:
             speaker_dbfs=supervisor.hearing.speaker_dbfs,
             unrecorded_audio=0.0 if recording is None else recording.missing,
             dropped_history=self._dropped_history(),
+            usage=session.cost.total,
         )
 
     async def save_timeline(self, path: str | os.PathLike[str]) -> None:

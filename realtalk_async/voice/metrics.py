@@ -103,6 +103,9 @@ class Metrics:
     the timeline, see `HistoryLimits`.
     """
 
+    usage: events.Usage = events.Usage()  # noqa: RUF009 - it is frozen
+    """The tokens of all responses and transcripts."""
+
     def latency(self, share: float) -> float | None:
         """
         Return the quantile *share* of the seconds to the first audio, or else first output.
@@ -127,6 +130,7 @@ class Metrics:
             "responses": dict(self.responses),
             "restarts": dict(self.restarts),
             "dropped_history": dict(self.dropped_history),
+            "usage": self.usage.to_dict(),
         }
 
 

@@ -30,9 +30,15 @@ from realtalk_async.voice.endpoint import (
     find_endpoint,
 )
 from realtalk_async.voice.event_bus import SessionEventBus
-from realtalk_async.voice.events import ToolCalled, ToolFinished, ToolsInterrupted
+from realtalk_async.voice.events import (
+    LimitReached,
+    ToolCalled,
+    ToolFinished,
+    ToolsInterrupted,
+)
 from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.interruptions import InterruptionDecider
+from realtalk_async.voice.protocol.cost.limits import NO_LIMITS, SessionLimits
 from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
 from realtalk_async.voice.protocol.history.limits import (
     DEFAULT_LIMITS,
@@ -53,7 +59,7 @@ from realtalk_async.voice.requests.session_devices import (
     make_microphone,
     make_speaker,
 )
-from realtalk_async.voice.requests.session_end import end_session
+from realtalk_async.voice.requests.session_end import LIMIT, LIMIT_REACHED, end_session
 from realtalk_async.voice.supervisor import SessionSupervisor, Signals
 from realtalk_async.voice.timeline.recorder import TimelineRecorder
 from realtalk_async.voice.tools import Toolbox
@@ -160,6 +166,8 @@ class Stream(Interaction):
             gives too, may be repeated but not contradicted. See `update_session`.
         history: How much of a long session a new connection gets, and how much is kept
             in memory: the newest part, see `HistoryLimits`.
+        limits: When the session ends by itself: after tokens, minutes or idle minutes,
+            see `SessionLimits`.
         stall_after: Seconds without an event of a response after which it is given up;
             and seconds without any message after which the service is asked for a sign
             of life. If it gives none within 5 s, the connection is replaced.
@@ -196,6 +204,7 @@ class Stream(Interaction):
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
         session: Mapping[str, object] | None = None,
         history: HistoryLimits = DEFAULT_LIMITS,
+        limits: SessionLimits = NO_LIMITS,
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
@@ -219,6 +228,7 @@ class Stream(Interaction):
         when = _interrupt_when(interrupt_when)
         allowed = "HistoryLimits(…)"
         arguments.instance("history", history, HistoryLimits, allowed)
+        arguments.instance("limits", limits, SessionLimits, "SessionLimits(…)")
         arguments.flag("standby", standby)
         arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
         arguments.path("record", record, optional=True)
@@ -250,6 +260,7 @@ class Stream(Interaction):
             max_tool_steps=max_tool_steps,
             interrupt_when=when,
             history=history,
+            limits=limits,
         )
         bus = SessionEventBus(logger)
         self._summarizer = Summarizer(history, logger)
@@ -272,8 +283,8 @@ class Stream(Interaction):
             owns_manager=process_manager is None,
         )
         super().__init__(connection, logger, manager, supervisor, history.kept_events)
-        tool_events = ToolCalled, ToolsInterrupted, ToolFinished
-        self._bus.subscribe(self._on_tool_event, *tool_events)
+        own = ToolCalled, ToolsInterrupted, ToolFinished, LimitReached
+        self._bus.subscribe(self._on_own_event, *own)
         self._bus.subscribe(hearing.on_event)
         self._decider = InterruptionDecider(when, connection, logger)
         self._bus.subscribe(self._decider.on_event)
@@ -285,7 +296,7 @@ class Stream(Interaction):
         self._keeps_standby = standby
         self._handle_signals = handle_signals
         self._runner: asyncio.Task[Summary] | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         ready = "ready" if self.is_ready() else "not ready"
@@ -457,18 +468,24 @@ class Stream(Interaction):
             self._supervisor.request_stop("stop_streaming")
             await self._supervisor.wait_until_over()
 
-    def _on_tool_event(self, event: VoiceEvent) -> None:
+    def _on_own_event(self, event: VoiceEvent) -> None:
         match event:
             case ToolCalled():
                 self._toolbox.start(event, self._connection.tool_finished)
             case ToolsInterrupted():
                 self._toolbox.interrupt()
             case ToolFinished(ends_session=True, name=name):
-                played, why = self.wait_until_played, f"the tool {name}"
-                end = end_session(self._session, self._supervisor, played, why)
-                self._ending = asyncio.create_task(end, name="realtalk-async ends")
+                self._end_soon(f"the tool {name}", LIMIT)
+            case LimitReached():
+                self._end_soon(str(event), LIMIT_REACHED)
             case _:
                 pass
+
+    def _end_soon(self, why: str, limit: float) -> None:
+        end = end_session(
+            self._session, self._supervisor, self.wait_until_played, why, limit=limit
+        )
+        self._ending.append(asyncio.create_task(end, name="realtalk-async ends"))
 
 
 def _interrupt_when(value: InterruptWhen | Decide | None) -> InterruptWhen | None:

@@ -55,7 +55,7 @@ MOST_GROWTH = 16 * 2**20
 """Bytes that the memory may grow after the first third of the time, in all."""
 
 
-class WrittenTalk(Talk):
+class WrittenTalk(Talk):  # type: ignore[misc]  # a script of its own
     """A conversation without a microphone."""
 
     async def interrupted(self):

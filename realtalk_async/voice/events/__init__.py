@@ -31,6 +31,10 @@ from realtalk_async.voice.events.devices import (
     PlayerSwitched,
     SoundProblem,
 )
+from realtalk_async.voice.events.limits import (
+    LimitReached,
+    SelfTalk,
+)
 from realtalk_async.voice.events.outcome import (
     Outcome,
     Status,
@@ -56,6 +60,7 @@ from realtalk_async.voice.events.tools import (
     ToolLimitReached,
     ToolsInterrupted,
 )
+from realtalk_async.voice.events.usage import Usage
 
 __all__ = [
     "CONNECTION",
@@ -70,6 +75,7 @@ __all__ = [
     "EventsMissed",
     "Interrupted",
     "InterruptionPending",
+    "LimitReached",
     "MicrophoneProblem",
     "Outcome",
     "PlaybackCleared",
@@ -79,6 +85,7 @@ __all__ = [
     "ResponseRequested",
     "ResponseStarted",
     "ResponseText",
+    "SelfTalk",
     "ServiceError",
     "SessionUpdated",
     "SoundProblem",
@@ -92,6 +99,7 @@ __all__ = [
     "ToolsInterrupted",
     "TranscriptionFailed",
     "UnknownEvent",
+    "Usage",
     "UserTranscript",
     "VoiceEvent",
 ]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from realtalk_async.exceptions import ResponseNotCompleted
+
+if TYPE_CHECKING:
+    from realtalk_async.voice.events.usage import Usage
 
 
 class Status(enum.StrEnum):
@@ -44,6 +48,8 @@ class Outcome:
     """When the response ended, in monotonic seconds."""
     calls: tuple[str, ...] = ()
     """Names of the tools that the response called; another response follows."""
+    usage: Usage | None = None
+    """The tokens of the response; ``None`` if the service did not tell."""
 
     @property
     def completed(self) -> bool:
@@ -70,7 +76,8 @@ class Outcome:
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields, ready for JSON."""
-        return dataclasses.asdict(self)
+        usage = None if self.usage is None else self.usage.to_dict()
+        return {**dataclasses.asdict(self), "usage": usage}
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""

@@ -67,7 +67,11 @@ class ResponseFinished(VoiceEvent):
         outcome = self.outcome
         expected = outcome.status in {Status.COMPLETED, Status.CANCELLED}
         entry = info if expected else warning
-        context = {"reason": outcome.reason} if outcome.reason else {}
+        context: dict[str, object] = {}
+        if outcome.reason:
+            context["reason"] = outcome.reason
+        if outcome.usage is not None:
+            context["tokens"] = outcome.usage.total
         message = f"Response {outcome.status}"
         return entry(SESSION, message, text=outcome.text, **context)
 

@@ -15,6 +15,7 @@ from realtalk_async.voice.events.base import (
 
 if TYPE_CHECKING:
     from realtalk_async.events.base import EventLogEntry
+    from realtalk_async.voice.events.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class UserTranscript(VoiceEvent):
     kind = "user.transcribed"
     item_id: str
     text: str
+    usage: Usage | None = None
+    """The tokens or seconds of the transcript; ``None`` if the service did not tell."""
 
     def log_entry(self) -> EventLogEntry:
         return info(SESSION, "User said", text=self.text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from realtalk_async.voice import events
 from realtalk_async.voice.protocol import messages
+from realtalk_async.voice.protocol.cost.session_cost import transcription_usage
 from realtalk_async.voice.protocol.history.tables import forget_oldest
 
 if TYPE_CHECKING:
@@ -448,7 +449,8 @@ class ItemEvents:
         self.add_user_speech(item_id)
         self._conversation.set_text(item_id, event.index, text)
         self._conversation.finish(item_id)
-        self._publish(events.UserTranscript(item_id, text))
+        usage = transcription_usage(event)
+        self._publish(events.UserTranscript(item_id, text, usage))
 
     def _on_transcription_failed(self, event: ServerEvent, now: float) -> None:
         reason = event.text("error", "message") or event.text("error", "code")

@@ -8,12 +8,13 @@ from realtalk_async.voice import events
 from realtalk_async.voice.events import Status
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.connection_state import is_due
+from realtalk_async.voice.protocol.cost.session_cost import response_usage
 from realtalk_async.voice.protocol.responses import ResponseState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from realtalk_async.voice.events import Outcome, VoiceEvent
+    from realtalk_async.voice.events import Outcome, Usage, VoiceEvent
     from realtalk_async.voice.protocol.conversation import (
         Conversation,
         ItemEvents,
@@ -124,17 +125,23 @@ class ResponseEvents:
         response = self._find(event.text("response", "id"), now)
         if response is not None:
             self._add_final_items(response, event.objects("response", "output"))
-            self.finish(response, *_final_status(event), now)
+            usage = response_usage(event)
+            self.finish(response, *_final_status(event), now, usage)
 
     def finish(
-        self, response: Response, status: Status, reason: str, now: float
+        self,
+        response: Response,
+        status: Status,
+        reason: str,
+        now: float,
+        usage: Usage | None = None,
     ) -> None:
         """End a response, and publish its outcome."""
         for item_id in response.items:
             self._conversation.finish(item_id)
         texts = (self._conversation.text(item_id) for item_id in response.items)
         text = " ".join(filter(None, texts))
-        self._ended(self._responses.end(response, status, text, reason, now))
+        self._ended(self._responses.end(response, status, text, reason, now, usage))
 
     def finish_requested(self, status: Status, reason: str, now: float) -> None:
         """End a response that was requested, or is owed, and has not started."""

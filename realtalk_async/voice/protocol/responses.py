@@ -15,6 +15,8 @@ from realtalk_async.voice.protocol.playback import Part
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from realtalk_async.voice.events import Usage
+
 
 _REMEMBERED = 256  # ended responses, of which late events may still arrive
 _PAUSE = 0.5  # seconds before a request that an unknown response blocked is repeated
@@ -208,6 +210,11 @@ class Responses:
         """Return whether it is too early to repeat a refused request."""
         return self.must_repeat and now < self._repeat_at
 
+    def cancel_requested(self, *, owed: bool) -> None:
+        """Have the response cancelled that was requested, or is *owed*, and not started."""
+        if owed or self.sent_at is not None:
+            self.cancel_next()
+
     def cancel_next(self) -> None:
         """Have the response cancelled that was requested and has not started."""
         self._cancel_next = True
@@ -276,7 +283,13 @@ class Responses:
         return response
 
     def end(
-        self, response: Response, status: Status, text: str, reason: str, now: float
+        self,
+        response: Response,
+        status: Status,
+        text: str,
+        reason: str,
+        now: float,
+        usage: Usage | None = None,
     ) -> Outcome:
         """End a response."""
         del self._active[response.response_id]
@@ -286,7 +299,8 @@ class Responses:
             del self._ended[next(iter(self._ended))]
         times = (response.started_at, response.first_output_at, now)
         calls = tuple(response.calls.values())
-        outcome = Outcome(response.response_id, status, text, reason, *times, calls)
+        about = response.response_id, status, text, reason
+        outcome = Outcome(*about, *times, calls, usage)
         if outcome.is_mere_call:
             _set_state(response.requests, RequestState.TOOLS)
             self._after_tools += response.requests

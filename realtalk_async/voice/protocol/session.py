@@ -26,7 +26,10 @@ from realtalk_async.voice.protocol.conversation import (
     ItemEvents,
     OwnItems,
 )
+from realtalk_async.voice.protocol.cost.limits import NO_LIMITS
+from realtalk_async.voice.protocol.cost.session_cost import SessionCost
 from realtalk_async.voice.protocol.hearing.audio_path import AudioPath
+from realtalk_async.voice.protocol.hearing.speech_events import SpeechEvents
 from realtalk_async.voice.protocol.history.limits import DEFAULT_LIMITS
 from realtalk_async.voice.protocol.messages import Malformed
 from realtalk_async.voice.protocol.microphone import InputFilter, MicrophoneBuffer
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from realtalk_async.voice.events import ToolFinished, VoiceEvent
     from realtalk_async.voice.protocol.conversation import Entry
+    from realtalk_async.voice.protocol.cost.limits import SessionLimits
     from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
     from realtalk_async.voice.protocol.history.limits import HistoryLimits
     from realtalk_async.voice.protocol.messages import (
@@ -80,6 +84,7 @@ class Session:
             some servers never do, or to answer a keepalive.
         max_tool_steps: How many responses in a row may call tools without an answer.
         history: How much of the session is kept, and replayed to a new connection.
+        limits: When the session ends by itself.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Session:
         max_tool_steps: int = DEFAULT_TOOL_STEPS,
         interrupt_when: InterruptWhen | None = None,
         history: HistoryLimits = DEFAULT_LIMITS,
+        limits: SessionLimits = NO_LIMITS,
     ) -> None:
         responds = config.responds
         if interrupt_when is not None:
@@ -117,7 +123,8 @@ class Session:
         self._events: deque[VoiceEvent] = deque()
         self._turn = Turn(self.microphone, stall_after)
         send = self._messages.send
-        publish = self._publish = self._events.append
+        self.cost = SessionCost(limits, self._events.append)
+        publish = self._publish = self.cost.on_event
         self.updates = SessionUpdates(
             *(config, self._messages, self._turn, self.microphone, publish),
             grace=setup_grace,
@@ -159,6 +166,10 @@ class Session:
             *(config.audio_format, self.microphone, self.playback, self.sound),
             *(self.interruption, self._response_events),
         )
+        self._speech_events = SpeechEvents(
+            *(self.updates, self._items, self._outbox, self._turn),
+            *(self.interruption, publish),
+        )
         self._push_to_talk = PushToTalk(
             self._turn,
             self.connection,
@@ -195,14 +206,14 @@ class Session:
         if self._messages and self.connection.is_open:
             return True
         has_audio = self.microphone.ready or self._turn.state is TurnState.ENDING
-        return self.ready and has_audio
+        return self.ready and has_audio and not self.limit_reached
 
     def next_message(self, now: float) -> Message | None:
         """Remove and return the next message for the service; ``None`` if none is due."""
         message: Message | None = None
         if self.connection.is_open and self._messages:
             message = self._messages.pop()
-        elif self.ready:
+        elif self.ready and not self.limit_reached:
             message = self._next_audio(now)
         if message is not None:
             self.message_tap("sent", message)
@@ -241,6 +252,7 @@ class Session:
             self._turn.response_until,
             self._replace_at,
             self.updates.deadline(confirms=self.connection.keepalive.answers),
+            self.cost.limits.deadline,
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -265,11 +277,23 @@ class Session:
         if is_due(self._replace_at, now):
             self.conversation.settle()
             self.connection.replace(now)
+        self._check_limits(now)
+
+    @property
+    def limit_reached(self) -> bool:
+        """Whether a bound of `SessionLimits` was reached: only responses under way go on."""
+        return self.cost.limits.is_reached
+
+    def _check_limits(self, now: float) -> None:
+        unheard = self.playback.remaining(now)
+        is_busy = not self.is_quiet or self._turn.state is not TurnState.IDLE or unheard
+        if self.cost.check(now, now + unheard if is_busy else None):
+            self.responses.cancel_requested(owed=self._turn.awaits_response)
 
     def _send_queued(self, now: float) -> None:
         if self.ready:
             self.updates.send_waiting(now)
-        if self.ready and not self.responses.responding:
+        if self.ready and not (self.responses.responding or self.limit_reached):
             self._outbox.send_queued(now)
 
     # --- The connection -----------------------------------------------------------
@@ -288,6 +312,7 @@ class Session:
             summary: What stands for the messages that are left out; empty for a line
                 that tells their number.
         """
+        self.cost.limits.started(now)
         self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
         event_id = self.updates.connection_opened()
@@ -305,6 +330,7 @@ class Session:
             self._handle(event, now)
         except Malformed as problem:
             self._publish(events.ProtocolProblem(str(problem)))
+        self._check_limits(now)
         self._send_queued(now)
 
     def _handle(self, event: ServerEvent, now: float) -> None:
@@ -375,14 +401,6 @@ class Session:
         """Interrupt the response under way, as the user's voice does."""
         self.interruption.interrupt(now)
 
-    def _on_speech_started(self, event: ServerEvent, now: float) -> None:
-        self._turn.speech_started()
-        self._outbox.turn_started()
-        self._publish(events.SpeechStarted(event.text("item_id")))
-        self.interruption.speech_started(now)
-        if self.config.interrupts:
-            self.interruption.cut_off(now)
-
     def interruption_decided(self, now: float, *, interrupts: bool) -> None:
         """Interrupt the response, or let the speech go unanswered."""
         self.interruption.decided(now, interrupts=interrupts)
@@ -392,6 +410,7 @@ class Session:
 
     def start_turn(self, now: float) -> None:
         """Start a turn of push-to-talk: interrupt the response, pass the microphone on."""
+        self.cost.user_acted(now)
         self._push_to_talk.start(now)
         self.interrupt(now)
         self._push_to_talk.clear_audio()
@@ -404,18 +423,6 @@ class Session:
             Whether a response follows: the turn was long enough, and not to *discard*.
         """
         return self._push_to_talk.end(now, discard=discard)
-
-    def _on_speech_stopped(self, event: ServerEvent, now: float) -> None:
-        self._turn.speech_stopped(now)
-        self._publish(events.SpeechStopped(event.text("item_id")))
-        self.interruption.speech_stopped()
-
-    def _on_committed(self, event: ServerEvent, now: float) -> None:
-        item_id, previous = event.text("item_id"), self._items.previous(event)
-        self._items.add_user_speech(item_id, previous)
-        self._turn.committed(now, awaits_response=self.config.responds)
-        if self.interruption.committed():
-            self._send_queued(now)
 
     # --- The app ------------------------------------------------------------------
 
@@ -436,6 +443,8 @@ class Session:
             The request for a response, if *trigger_response* asks for one.
         """
         request: Request | None = None
+        if trigger_response or role == "user":
+            self.cost.user_acted(now)
         if trigger_response:
             request = self.responses.new_request(may_call_tools=may_call_tools)
         self._outbox.queue(text.strip(), role, request, image)
@@ -467,17 +476,16 @@ class Session:
         return {
             **self._items.handlers(),
             **self._response_events.handlers(),
+            **self._speech_events.handlers(),
             "session.created": self.connection.on_session_created,
             "session.updated": self._on_session_updated,
             "error": self._errors.on_error,
-            "input_audio_buffer.speech_started": self._on_speech_started,
-            "input_audio_buffer.speech_stopped": self._on_speech_stopped,
-            "input_audio_buffer.committed": self._on_committed,
             "response.output_audio.delta": self._audio.on_audio,
             "response.done": self._on_response_done,
         }
 
     def _on_response_done(self, event: ServerEvent, now: float) -> None:
+        self.cost.on_response_done(event)
         self._response_events.on_done(event, now)
         self.connection.on_response_done(event)
 

@@ -131,6 +131,12 @@ class TimelineRecorder:
             case voice_events.ResponseFinished(outcome):
                 text = outcome.text if outcome.completed else str(outcome)
                 self.add_moment("service", str(outcome.status), now, text)
+                if outcome.usage is not None:
+                    self.add_moment("service", "usage", now, str(outcome.usage))
+            case voice_events.LimitReached():
+                self.add_moment("service", "limit", now, str(event))
+            case voice_events.SelfTalk():
+                self.add_moment("service", "self-talk", now, str(event))
             case voice_events.Interrupted():
                 heard, received = event.heard_ms / 1000, event.received_ms / 1000
                 text = f"{heard:.1f} of {received:.1f} s heard: {event.text}"

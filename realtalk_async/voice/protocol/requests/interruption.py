@@ -97,14 +97,14 @@ class Interruption:
         if self._barge_in.speech_stopped():
             self._publish(self._barge_in.ignored("too short or too quiet"))
 
-    def committed(self) -> bool:
-        """Note that the service took the turn; return whether a request was queued."""
-        return self._when is not None and self._barge_in.committed() and self._answer()
+    def committed(self) -> None:
+        """Note that the service took the turn, and answer it unless the service does."""
+        if self._when is not None and self._barge_in.committed():
+            self._answer()
 
-    def _answer(self) -> bool:
+    def _answer(self) -> None:
         if self._responds:
             self._outbox.queue_request(self._responses.new_request())
-        return self._responds
 
     # --- The interruption ---------------------------------------------------------
 
@@ -113,8 +113,7 @@ class Interruption:
         for response in self._responses:
             if response.state is ResponseState.ACTIVE:
                 self._send(messages.cancel_response(response.response_id))
-        if self._responses.sent_at is not None or self._turn.awaits_response:
-            self._responses.cancel_next()
+        self._responses.cancel_requested(owed=self._turn.awaits_response)
         self.cut_off(now)
 
     def cut_off(self, now: float) -> None:

@@ -1,0 +1,1 @@
+"""What a session costs, and the bounds that an app sets."""
