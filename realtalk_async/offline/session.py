@@ -412,11 +412,10 @@ class Session:
         yield from self._find_answer()
 
     def _start_response(self, options: JsonObject) -> tuple[Response, list[Effect]]:
-        self._options = options
         self._idle.stop()
         ids = self._new_id("resp"), self._conversation_id
         self._response = response = Response.of(*ids, self.settings, options)
-        response.input = self.conversation.take_input()
+        response.input, self._options = self.conversation.take_input(), options
         return response, self._events(response.created())
 
     def _input_items(self, given: list[object]) -> Iterator[Item]:
