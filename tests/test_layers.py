@@ -50,7 +50,8 @@ INNER_LAYERS: dict[str, str] = {
         manager
     """,
     "voice": """
-        events  endpoint
+        events  credentials
+        endpoint
         protocol  event_bus
         eventlog  tools  timeline  metrics  websocket  dialing
         connection

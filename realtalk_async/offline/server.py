@@ -71,6 +71,10 @@ _CLOSE_TIMEOUT = 1.0
 _BETA_HEADER = "OpenAI-Beta"
 
 _log = logging.getLogger(__name__)
+_wire_log = logging.getLogger(f"{__name__}.websockets")
+_wire_log.setLevel(
+    logging.INFO
+)  # at DEBUG it has all headers, and so the clients' keys
 
 
 class Peer:
@@ -357,6 +361,7 @@ class Peer:
             compression=None,
             max_size=LARGEST_FRAME,
             close_timeout=_CLOSE_TIMEOUT,
+            logger=_wire_log,
             # While it does not read, a pong of the client waits behind its audio.
             ping_timeout=None,
         )

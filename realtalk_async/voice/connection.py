@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+    from realtalk_async.voice.credentials.hiding import Secrets
     from realtalk_async.voice.dialing.summarizer import Summarizer
     from realtalk_async.voice.endpoint import Endpoint
     from realtalk_async.voice.event_bus import SessionEventBus
@@ -121,14 +122,14 @@ class Connection:
             self.update()
             try:
                 with translated_errors(endpoint):
-                    await self._exchange(websocket)
+                    await self._exchange(websocket, endpoint.secrets)
             except ServiceRefused:
                 raise  # the session ends, and all responses with it
             except Exception as error:
                 self._lost(str(error), opened_at)
                 raise
 
-    async def _exchange(self, websocket: ClientConnection) -> None:
+    async def _exchange(self, websocket: ClientConnection, secrets: Secrets) -> None:
         """
         Read and write until the connection breaks or is to be closed.
 
@@ -136,15 +137,16 @@ class Connection:
             StreamError: Why it is closed, unless it is only replaced in time.
         """
         await first_of(
-            self._read(websocket), self._write(websocket), self._closing.wait()
+            self._read(websocket, secrets), self._write(websocket), self._closing.wait()
         )
         error = self.session.connection.error
         if error is not None:
             raise error
 
-    async def _read(self, websocket: ClientConnection) -> None:
+    async def _read(self, websocket: ClientConnection, secrets: Secrets) -> None:
         while self.session.state is not State.CLOSING:
-            data = await websocket.recv(decode=False)
+            # A service may quote the key, in an error or elsewhere.
+            data = secrets.hide_bytes(await websocket.recv(decode=False))
             self.session.receive_data(data, time.monotonic())
             self.update()
 

@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import InvalidConfiguration, MissingApiKey
+from realtalk_async.voice.credentials.api_key import ApiKey
+from realtalk_async.voice.credentials.hiding import Secrets, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,17 +26,19 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 class Endpoint:
     """The address of the service, and the headers with the key."""
 
-    url: str
+    url: str = field(repr=False)
+    """It may hold a password, or a key in its query: see `shown`."""
     headers: Mapping[str, str] = field(repr=False)
     """They hold the key: never shown, never logged."""
     local: bool
     """Whether it is on this machine: no proxy."""
+    shown: str = field(init=False)
+    """The address for messages, without what may be secret."""
+    secrets: Secrets = field(init=False, repr=False, compare=False)
 
-    def hide_key(self, text: str) -> str:
-        """Return *text* without the key: a server may quote what it was sent."""
-        for value in self.headers.values():
-            text = text.replace(value.removeprefix("Bearer "), "[redacted]")
-        return text
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shown", shown_url(self.url).removesuffix("?…"))
+        object.__setattr__(self, "secrets", Secrets(self.url, self.headers))
 
 
 def find_endpoint(
@@ -61,9 +65,11 @@ def find_endpoint(
     address = urlsplit(url or SERVICE)
     host = address.hostname or ""
     variable = _variable_of(host)
-    key = clean_key("api_key", api_key or "")
+    of_environment = ApiKey(environ.get(variable, ""))
+    del environ  # it holds all keys, and a traceback may show local variables
+    key = clean_key("api_key", ApiKey(api_key or ""))
     if not key and variable:
-        key = clean_key(variable, environ.get(variable, ""))
+        key = clean_key(variable, of_environment)
         if not key:
             raise _missing_key(host, variable)
     query = address.query
@@ -92,21 +98,22 @@ def check_address(url: str | None) -> None:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise arguments.refused("url", allowed, url)
+        raise arguments.refused("url", allowed, shown_url(url or SERVICE))
 
 
-def check_key(key: str | None) -> None:
+def check_key(key: object) -> None:
     """
-    Check a key that the app gives.
+    Check a key that the app gives, see `as_key`.
 
     Raises:
         InvalidConfiguration: If it is no text, or no header can carry it.
     """
-    arguments.secret("api_key", key, optional=True)
-    clean_key("api_key", key or "")
+    if key is not None and not isinstance(key, ApiKey):
+        raise InvalidConfiguration(f"api_key must be text or None, not {key!r}")
+    clean_key("api_key", key or ApiKey())
 
 
-def clean_key(source: str, key: str) -> str:
+def clean_key(source: str, key: ApiKey) -> ApiKey:
     """
     Return a key without the blanks around it, and without a leading ``Bearer``.
 
@@ -118,9 +125,9 @@ def clean_key(source: str, key: str) -> str:
         InvalidConfiguration: If it holds a character that no header can carry. The
             message names the character and its place, not the key.
     """
-    key = key.strip()
+    key = ApiKey(key.strip())
     if key[:7].lower() == "bearer ":
-        key = key[7:].strip()
+        key = ApiKey(key[7:].strip())
     for place, character in enumerate(key, start=1):
         if not " " <= character <= "~":
             name = unicodedata.name(character, "control character")
@@ -144,10 +151,12 @@ def _is_azure(host: str) -> bool:
     return host.endswith(".azure.com")
 
 
-def _headers(host: str, key: str) -> dict[str, str]:
+def _headers(host: str, key: ApiKey) -> dict[str, str]:
     if not key:
         return {}
-    return {"api-key": key} if _is_azure(host) else {"Authorization": f"Bearer {key}"}
+    if _is_azure(host):
+        return {"api-key": key}
+    return {"Authorization": ApiKey(f"Bearer {key}")}
 
 
 def _missing_key(host: str, variable: str) -> MissingApiKey:

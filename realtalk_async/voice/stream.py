@@ -22,6 +22,7 @@ from realtalk_async.voice.audio.devices import (
 )
 from realtalk_async.voice.audio.hearing import Hearing
 from realtalk_async.voice.connection import Connection
+from realtalk_async.voice.credentials.api_key import as_key
 from realtalk_async.voice.dialing.summarizer import Summarizer
 from realtalk_async.voice.endpoint import (
     Endpoint,
@@ -208,6 +209,7 @@ class Stream(Interaction):
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
+        api_key = as_key(api_key)  # a traceback may show local variables
         arguments.a_logger("logger", logger, optional=True)
         arguments.a_manager("process_manager", process_manager, optional=True)
         check_address(url)
@@ -299,6 +301,8 @@ class Stream(Interaction):
         self._ending: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_supervisor"):
+            return "<Stream with invalid arguments>"
         ready = "ready" if self.is_ready() else "not ready"
         return (
             f"<Stream {self._supervisor.state}, {ready}, {len(self.eventlog)} events>"
@@ -388,6 +392,7 @@ class Stream(Interaction):
 
         Cancellation: All children are ended first, within 3 s.
         """
+        api_key = as_key(api_key)
         check_key(api_key)
         arguments.one_line("model", model, optional=True)
         arguments.one_line("voice", voice, optional=True)

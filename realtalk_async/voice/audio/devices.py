@@ -22,6 +22,7 @@ from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import AudioUnavailable, InvalidConfiguration
 from realtalk_async.supervision.kernel.spawning.interpreter import script_words
 from realtalk_async.voice.audio import sound_file, wav
+from realtalk_async.voice.endpoint import AZURE_KEY_VARIABLE, KEY_VARIABLE
 
 if TYPE_CHECKING:
     from realtalk_async.g711 import AudioFormat
@@ -107,6 +108,14 @@ class AudioProgram(NamedTuple):
     """The audio file that the program reads or writes; ``None`` for a device."""
     resumes: bool = False
     """Whether the next incarnation can continue in the file where this one ended."""
+    of_app: bool = False
+    """Whether the app gave the command line."""
+
+    @property
+    def env(self) -> dict[str, None]:
+        """The variables to leave out: only a program of the app may need a key."""
+        names = () if self.of_app else (KEY_VARIABLE, AZURE_KEY_VARIABLE)
+        return dict.fromkeys(names)
 
 
 class SoundFile(NamedTuple):
@@ -397,7 +406,7 @@ def _own_command(
             f"check its name and that it may be executed. "
             f"{installation_advice(what, machine.platform)}"
         )
-    return AudioProgram(Path(argv[0]).name, tuple(argv))
+    return AudioProgram(Path(argv[0]).name, tuple(argv), of_app=True)
 
 
 def _found(

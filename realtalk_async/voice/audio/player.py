@@ -159,7 +159,7 @@ class Player:
         self._started[name] = time.monotonic()
         self._program_index[name] = self._current
         self._connection.session.playback.latency_ms = self.program.latency_ms
-        return Command(*self.program.argv, stdin=True)
+        return Command(*self.program.argv, env=self.program.env, stdin=True)
 
     async def _recover(self, report: IncarnationReport) -> Command:
         """Return the command of the next incarnation."""

@@ -228,4 +228,4 @@ class Recorder:
 
 
 def _command(program: AudioProgram) -> Command:
-    return Command(*program.argv, stdout="binary")
+    return Command(*program.argv, env=program.env, stdout="binary")
