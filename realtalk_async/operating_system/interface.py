@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -58,14 +59,15 @@ class ProcessTable(Protocol):
     A system may refuse to tell: no method raises, and what is unknown is left out.
     """
 
+    name: str
+    """``proc`` or ``ps``; start times of two tables cannot be compared."""
+
+    is_fast: bool
+    """Whether one process is read in microseconds, without a program."""
+
     @property
     def is_readable(self) -> bool:
         """Whether there is such a table."""
-        ...
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether one process is read in microseconds, without a program."""
         ...
 
     def read(self, pid: int) -> ProcessInfo | None:
@@ -94,11 +96,7 @@ class ProcessTable(Protocol):
 
 
 class Readiness(Protocol):
-    """Tells which of many descriptors are readable."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while one of them is."""
-        ...
+    """Tells which of many descriptors are readable, and has the loop say when any is."""
 
     def watch(self, descriptor: int) -> None:
         """
@@ -123,7 +121,7 @@ class Readiness(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it; the descriptors stay open."""
+        """Watch no descriptor any more; they stay open."""
         ...
 
 
@@ -140,12 +138,15 @@ class System(Protocol):
     shared_memory: Path | None
     """The folder for named memory; None if files of the temporary folder serve."""
 
-    has_readiness: bool
-    """Whether there is a `Readiness`; else the event loop has to watch each descriptor."""
-
-    def make_readiness(self) -> Readiness:
+    def make_readiness(
+        self, loop: AbstractEventLoop, on_readable: Callable[[], object]
+    ) -> Readiness:
         """
-        Return a new `Readiness`.
+        Return a new `Readiness`; its close is the caller's.
+
+        Args:
+            loop: The loop that calls *on_readable*; it is referred to weakly.
+            on_readable: Called again and again while a descriptor is readable.
 
         Raises:
             OSError: If no descriptor is left.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import select
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterable
 
 kq: Any = select
@@ -18,15 +20,21 @@ MOST = 64
 class KqueueReadiness:
     """A `Readiness`: a kqueue."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, on_readable: Callable[[], object]
+    ) -> None:
         self._queue = kq.kqueue()
-
-    def fileno(self) -> int:
-        """Return the descriptor of the kqueue."""
-        return int(self._queue.fileno())
+        try:
+            loop.add_reader(self._queue.fileno(), on_readable)
+        except OSError:
+            self._queue.close()
+            raise
+        self._loop = weakref.ref(loop)
 
     def close(self) -> None:
         """Close the kqueue."""
+        if (loop := self._loop()) is not None:
+            loop.remove_reader(self._queue.fileno())
         self._queue.close()
 
     def watch(self, descriptor: int) -> None:

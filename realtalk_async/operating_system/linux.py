@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from realtalk_async.operating_system.interface import Peer
 from realtalk_async.operating_system.proc_files import ProcFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Generator, Iterable
 
     from realtalk_async.operating_system.interface import ProcessTable
 
@@ -45,7 +47,6 @@ class Linux:
     """Linux 5.3 or newer; see `System`."""
 
     name = "Linux"
-    has_readiness = True
     max_socket_path = 107
     bytes_of_maxrss = 1024
     shared_memory: Path | None = Path("/dev/shm")  # noqa: S108 - files there are made by mkstemp
@@ -53,9 +54,11 @@ class Linux:
     def __init__(self) -> None:
         self.processes: ProcessTable = ProcFiles()
 
-    def make_readiness(self) -> EpollReadiness:
+    def make_readiness(
+        self, loop: AbstractEventLoop, on_readable: Callable[[], object]
+    ) -> EpollReadiness:
         """Return a new epoll."""
-        return EpollReadiness()
+        return EpollReadiness(loop, on_readable)
 
     def open_process(self, pid: int) -> int:
         """Return a pidfd."""
@@ -165,12 +168,18 @@ class Linux:
 class EpollReadiness:
     """A `Readiness`: an epoll."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, on_readable: Callable[[], object]
+    ) -> None:
         self._epoll = select.epoll()
-
-    def fileno(self) -> int:
-        """Return the descriptor of the epoll."""
-        return self._epoll.fileno()
+        try:
+            # Once, not at each wait: the kernel checks all descriptors of an epoll that is
+            # added to another one, which takes 40 us with 300 children.
+            loop.add_reader(self._epoll.fileno(), on_readable)
+        except OSError:
+            self._epoll.close()
+            raise
+        self._loop = weakref.ref(loop)
 
     def watch(self, descriptor: int) -> None:
         """Add a descriptor."""
@@ -186,4 +195,6 @@ class EpollReadiness:
 
     def close(self) -> None:
         """Close the epoll."""
+        if (loop := self._loop()) is not None:
+            loop.remove_reader(self._epoll.fileno())
         self._epoll.close()

@@ -16,11 +16,13 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.operating_system.interface import Peer
+from realtalk_async.operating_system.poll import PollReadiness
 from realtalk_async.operating_system.ps_table import PsTable
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from realtalk_async.operating_system.interface import ProcessTable, Readiness
@@ -61,7 +63,6 @@ class Posix:
     """macOS, BSD, and a Linux that refuses what only Linux has; see `System`."""
 
     name = "POSIX"
-    has_readiness = hasattr(select, "kqueue")
     max_socket_path = 103
     bytes_of_maxrss = 1 if sys.platform == "darwin" else 1024
     shared_memory: Path | None = None
@@ -71,15 +72,19 @@ class Posix:
         self._exits: dict[int, tuple[int, ExitQueue]] = {}
         self._libc = ctypes.CDLL(None, use_errno=True)
 
-    def make_readiness(self) -> Readiness:
-        """Return a kqueue."""
+    def make_readiness(
+        self, loop: AbstractEventLoop, on_readable: Callable[[], object]
+    ) -> Readiness:
+        """Return a kqueue, or what does without."""
+        if not hasattr(select, "kqueue"):
+            return PollReadiness(loop, on_readable)
         from realtalk_async.operating_system.kqueue import KqueueReadiness
 
-        return KqueueReadiness()
+        return KqueueReadiness(loop, on_readable)
 
     def open_process(self, pid: int) -> int:
         """Return the descriptor of a kqueue that waits for one exit."""
-        if not self.has_readiness:
+        if not hasattr(select, "kqueue"):
             raise OSError(errno.ENOSYS, "this system has no exit notice")
         from realtalk_async.operating_system.kqueue import ExitQueue
 

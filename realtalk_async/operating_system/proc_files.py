@@ -16,6 +16,7 @@ PROC = "/proc"
 class ProcFiles:
     """A `ProcessTable`; one process takes some 20 µs, a thousand groups a millisecond."""
 
+    name = "proc"
     is_fast = True
 
     @property

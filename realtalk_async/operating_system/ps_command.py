@@ -73,9 +73,10 @@ def find_tagged(tag: bytes) -> set[int]:
 
 def run(*options: str) -> Iterator[bytes]:
     """Yield the lines of ``ps``, without that of ``ps`` itself."""
-    environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
-    if "TZ" in os.environ:
-        environment["TZ"] = os.environ["TZ"]  # of lstart, which `Row` reads
+    environment = {**os.environ, "LC_TIME": "C"}  # of lstart, which `Row` reads
+    # Without a character set, ps writes "?" for letters.
+    chosen = environment.pop("LC_ALL", "") or environment.get("LC_CTYPE")
+    environment["LC_CTYPE"] = chosen or environment.get("LANG") or "C.UTF-8"
     try:
         with subprocess.Popen(
             [PS, *options],

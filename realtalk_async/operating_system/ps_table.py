@@ -11,6 +11,7 @@ from realtalk_async.operating_system.interface import ProcessInfo, Usage
 class PsTable:
     """A `ProcessTable`; each call runs a program for some 10 ms: call it in a thread."""
 
+    name = "ps"
     is_fast = False
 
     def __init__(self) -> None:

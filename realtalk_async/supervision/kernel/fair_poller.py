@@ -60,8 +60,6 @@ class FairPoller:
     A handler that returns True is called again after `BATCH_DELAY`, any other as soon as its
     descriptor is readable. A handler that raises is called no more; its owner is told.
 
-    On systems without epoll the loop itself calls the handlers, all in one turn.
-
     Args:
         loop: The loop.
         name: The name of the task.
@@ -100,10 +98,6 @@ class FairPoller:
             OSError: If the system can watch no further descriptor.
         """
         watched = Watched(handle, on_error)
-        if not SYSTEM.has_readiness:
-            self._loop.add_reader(descriptor, self._handle, descriptor)
-            self._watched[descriptor] = watched
-            return
         self._watched[descriptor] = watched
         try:
             self._register(descriptor)
@@ -122,15 +116,10 @@ class FairPoller:
 
         A child that runs must not be lost then: while the system can watch no further
         descriptor, *handle* is called every `BATCH_DELAY`.
-
-        Raises:
-            OSError: If the system can watch no further descriptor, and has no epoll.
         """
         try:
             self.add(descriptor, handle, on_error)
         except OSError:
-            if not SYSTEM.has_readiness:
-                raise
             self._watched[descriptor] = Watched(handle, on_error)
             self._delayed[descriptor] = time.monotonic() + BATCH_DELAY
             self._start_if_needed()
@@ -138,21 +127,13 @@ class FairPoller:
 
     def _register(self, descriptor: int) -> None:
         """
-        Watch a descriptor by epoll.
+        Watch a descriptor.
 
         Raises:
             OSError: If the system can watch no further descriptor.
         """
         if self._readiness is None:
-            readiness = SYSTEM.make_readiness()
-            try:
-                # Once, not at each wait: the kernel checks all descriptors of an epoll that
-                # is added to another one, which takes 40 us with 300 children.
-                self._loop.add_reader(readiness.fileno(), self._wake)
-            except OSError:
-                readiness.close()
-                raise
-            self._readiness = readiness
+            self._readiness = SYSTEM.make_readiness(self._loop, self._wake)
         self._readiness.watch(descriptor)
 
     def remove(self, descriptor: int) -> None:
@@ -163,11 +144,8 @@ class FairPoller:
         """
         was_watched = self._watched.pop(descriptor, None) is not None
         is_delayed = self._delayed.pop(descriptor, None) is not None
-        if was_watched and not is_delayed:
-            if self._readiness is None:
-                self._loop.remove_reader(descriptor)
-            else:
-                self._readiness.unwatch(descriptor)
+        if was_watched and not is_delayed and self._readiness is not None:
+            self._readiness.unwatch(descriptor)
         if not self._watched:
             self._close()
             self._wake()  # the task ends
@@ -226,11 +204,11 @@ class FairPoller:
             self.remove(descriptor)
             watched.on_error(error)
         else:
-            if SYSTEM.has_readiness and self._watched.get(descriptor) is watched:
+            if self._watched.get(descriptor) is watched:
                 self._delay(descriptor, is_delayed=is_delayed is True)
 
     def _delay(self, descriptor: int, *, is_delayed: bool) -> None:
-        """Watch a descriptor by time or by epoll, as its handler wants."""
+        """Watch a descriptor by time or when it is readable, as its handler wants."""
         was_delayed = self._delayed.pop(descriptor, None) is not None
         if was_delayed and not is_delayed:
             try:
@@ -274,7 +252,6 @@ class FairPoller:
         self._ready.clear()
         self._delayed.clear()
         if self._readiness is not None:
-            self._loop.remove_reader(self._readiness.fileno())
             self._readiness.close()
             self._readiness = None
 

@@ -413,9 +413,9 @@ class Guard:
 
 @lru_cache(1)
 def _start_of(pid: int) -> str:
-    """Return the start time of this process; "" if the system does not tell."""
+    """Return the start time of this process, and its source; "" if there is none."""
     found = SYSTEM.processes.read(pid)
-    return str(found.start) if found else ""
+    return f"{SYSTEM.processes.name}:{found.start}" if found else ""
 
 
 def _do_nothing(_launcher: ChildProcess) -> None:

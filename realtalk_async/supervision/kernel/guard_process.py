@@ -22,6 +22,7 @@ import select
 import signal
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ APP_CHECK = 0.2
 """Seconds between two looks at the app, where nothing but its socket tells of its end."""
 
 
-def load_ps() -> ModuleType | None:
+@lru_cache(1)
+def find_ps() -> ModuleType | None:
     """Return the module that runs ``ps``; None if ``/proc`` is there, or no ``ps``."""
     if os.path.exists("/proc/self/stat"):
         return None
@@ -71,17 +73,13 @@ def load_ps() -> ModuleType | None:
     return module if module.read_rows("-p", str(os.getpid())) else None
 
 
-ps: ModuleType | None = None
-"""The module that runs ``ps``, where it is needed."""
-
-
 def read_stat(pid: int) -> list[str]:
     """
     Return the fields of ``/proc/PID/stat`` after the name; [] if it is gone.
 
     Of ``ps`` only the state, the parent, the group, the session and the start are there.
     """
-    if ps is not None:
+    if find_ps() is not None:
         nothing: list[str] = []
         return next(iter(read_table("-p", str(pid)).values()), nothing)
     try:
@@ -102,6 +100,7 @@ def has_tag(pid: int, tag: bytes) -> bool:
 
 def read_table(*selection: str) -> dict[int, list[str]]:
     """Return the fields of each process, as `read_stat`; of those that ``ps`` selects."""
+    ps = find_ps()
     if ps is None:
         found = {
             int(one): read_stat(int(one))
@@ -122,6 +121,7 @@ def read_table(*selection: str) -> dict[int, list[str]]:
 
 def is_same_start(one: str, other: str) -> bool:
     """Return whether two start times of one pid belong to one process."""
+    ps = find_ps()
     if ps is not None and one and other:
         return bool(ps.is_same_start(int(one), int(other)))
     return one == other
@@ -187,9 +187,9 @@ def find_children(tag: bytes, reports: Reports) -> list[int]:
         reports: What the app has reported. It receives the descendants that only their
             parents show.
     """
-    if ps is None and not os.path.exists("/proc/self/stat"):
+    if find_ps() is None and not os.path.exists("/proc/self/stat"):
         return find_groups(reports)
-    tagged = ps.find_tagged(tag) if ps else None
+    tagged = ps.find_tagged(tag) if (ps := find_ps()) else None
     reported, contained = reports.leaders, set(find_members(reports.cgroups))
     found: dict[int, None] = {}
     others: dict[int, list[str]] = {}
@@ -279,7 +279,8 @@ def watch(app: int, start: str) -> int:
 
     Args:
         app: The pid of the app.
-        start: Its start time; another process that has got the pid has another one.
+        start: Its start time, with the table that it is from: ``proc:`` or ``ps:``. Another
+            process that has got the pid has another one.
 
     Returns:
         -1 if this system has none: then only the end of stdin shows the exit.
@@ -289,7 +290,10 @@ def watch(app: int, start: str) -> int:
     """
     descriptor = open_exit_notice(app)
     fields = read_stat(app)
-    if start and (not fields or not is_same_start(fields[19], start)):
+    source, _, began = start.partition(":")
+    if source == ("ps" if find_ps() else "proc") and (
+        not fields or not is_same_start(fields[19], began)
+    ):
         raise ProcessLookupError
     return descriptor
 
@@ -425,7 +429,7 @@ def handle_lines(data: bytes, reports: Reports) -> tuple[bytes, bool]:
 
 def note_starts(pids: set[int], reports: Reports) -> None:
     """Read the start time of each reported process, of all at once."""
-    if ps is None:
+    if find_ps() is None:
         table = {pid: read_stat(pid) for pid in pids}
     else:
         table = read_table("-p", ",".join(map(str, pids))) if pids else {}
@@ -462,10 +466,8 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: The tag's value, the app's pid and start time, ``detach`` or nothing.
     """
-    global ps
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    ps = load_ps()
     # Not a word of its own with the name: ``ps`` shows words and environment in one line.
     tag = f"{TAG_VARIABLE}={arguments[0]}".encode()
     app, start = int(arguments[1]), arguments[2]

@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 
 from realtalk_async.operating_system import SYSTEM
+from realtalk_async.operating_system.poll import PollReadiness
 from realtalk_async.supervision import TEMPORARY, ManagedProcess
 from realtalk_async.supervision.kernel import fair_poller
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.timeout(20)
 def kind(request, monkeypatch):
     """With what Linux has, and as where there is nothing of the kind."""
     if request.param == "no epoll":
-        monkeypatch.setattr(SYSTEM, "has_readiness", False)
+        monkeypatch.setattr(SYSTEM, "make_readiness", PollReadiness)
     return request.param
 
 
