@@ -3,8 +3,8 @@ Takes away what macOS lacks, in every Python that has this folder in its ``PYTHO
 
 A stand-in for a Mac on Linux: functions that macOS does not have (CPython's documentation,
 "Availability"), ``/proc``, ``/dev/shm`` and ``/sys``. What macOS has and Linux lacks, as
-`select.kqueue`, is not there either, and `sys.platform` stays. ``REALTALK_PLAIN=0`` in the
-environment of a process switches it off.
+`select.kqueue`, is there only with ``REALTALK_KQUEUE=1`` in the environment, as a stand-in
+of its own; `sys.platform` stays. ``REALTALK_PLAIN=0`` switches all of it off in a process.
 """
 
 import builtins
@@ -60,6 +60,11 @@ def without_hidden(function):
 
 
 if os.environ.get("REALTALK_PLAIN") != "0":
+    if os.environ.get("REALTALK_KQUEUE") == "1":
+        import kqueue_stand_in
+
+        for name in kqueue_stand_in.NAMES:
+            setattr(select, name, getattr(kqueue_stand_in, name))
     for module, names in MISSING.items():
         for name in names:
             if hasattr(module, name):
