@@ -76,6 +76,21 @@ def other_pythons(session: nox.Session) -> None:
 
 
 @nox.session
+def macos(session: nox.Session) -> None:
+    """Run the tests on what POSIX gives everywhere, as on a Mac but without kqueue."""
+    session.install(EXTRAS, *group("test"))
+    folder = Path("tests/operating_system/stand_in").resolve()
+    session.run(
+        "pytest",
+        "-m",
+        "not realtime and not slow and not one_python",
+        *WORKERS,
+        *session.posargs,
+        env={"PYTHONPATH": str(folder)},
+    )
+
+
+@nox.session
 def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))

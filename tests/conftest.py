@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import signal
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hypothesis import settings
 
 from realtalk_async.exceptions import ContainmentUnavailable
 from realtalk_async.logs import Logger
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.supervision.kernel.cgroups.manager_cgroup import ManagerCgroup
@@ -95,6 +97,10 @@ MARKED = {"realtime": REALTIME, "slow": SLOW, "one_python": ONE_PYTHON}
 """The files whose tests have a marker; pyproject.toml says what the markers mean."""
 
 
+LINUX_ONLY = TESTS / "operating_system" / "linux_only.toml"
+"""The tests that need what only Linux has, with what that is."""
+
+
 def pytest_configure():
     # A script that runs the tests in the background lets them ignore these signals, and
     # programs that the tests start would ignore them too.
@@ -122,6 +128,12 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
+    linux_only = {} if SYSTEM.name == "Linux" else tomllib.loads(LINUX_ONLY.read_text())
+    for item in items:
+        file = str(item.path.relative_to(TESTS))
+        for name in (file, f"{file}::{item.originalname}"):
+            if reason := linux_only.get(name):
+                item.add_marker(pytest.mark.skip(reason=f"only on Linux: {reason}"))
     for item in items:
         own = MARKED.keys() & {mark.name for mark in item.iter_markers()}
         if own:  # `pytest_ignore_collect` would not know of it

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from realtalk_async.exceptions import InvalidConfiguration, SpawnFailed
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import Command
 from realtalk_async.supervision.command import explain_refusal, spawn
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
@@ -17,7 +18,7 @@ from realtalk_async.testing import programs
 
 
 def descriptors():
-    return set(os.listdir("/proc/self/fd"))
+    return set(SYSTEM.descriptors())
 
 
 def no_buffer(_stream):

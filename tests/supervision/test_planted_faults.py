@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import dis
 import inspect
-import os
 import re
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import pytest
 import realtalk_async
 from realtalk_async import Logger, Probe, ProcessManager, RestartPolicy
 from realtalk_async.exceptions import RealtalkError
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.kernel import process_groups
 from realtalk_async.testing import programs
 
@@ -338,7 +338,7 @@ class Laboratory:
 
 def inventory() -> tuple[int, int]:
     """Return the numbers of open descriptors and of tasks."""
-    return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+    return len(SYSTEM.descriptors()), len(asyncio.all_tasks())
 
 
 async def settled_inventory(expected: tuple[int, int]) -> tuple[int, int]:

@@ -108,11 +108,10 @@ def descriptors():
     Return the number of open descriptors except that of the log file, which is opened
     late.
     """
-    found = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found += not os.readlink(f"/proc/self/fd/{name}").endswith(".log")
-    return found
+    files = SYSTEM.descriptors().values()
+    return sum(
+        not one.endswith(".log") and not one.startswith("file:") for one in files
+    )
 
 
 # ---- stop
@@ -318,7 +317,7 @@ async def no_descriptors(env):
     await other.wait_until_running()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(map(int, os.listdir("/proc/self/fd")))
+    highest = max(SYSTEM.descriptors())
     taken = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, hard))

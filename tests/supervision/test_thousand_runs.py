@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import TEMPORARY, Command, ManagedProcess
 from realtalk_async.testing import leaks
 
@@ -24,12 +25,10 @@ async def run_many(times, job, at_once=20):
 def what_there_is(logger):
     """Return the number of descriptors without the log's, of tasks, threads, and objects."""
     gc.collect()
-    descriptors = 0
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            descriptors += os.readlink(f"/proc/self/fd/{number}") != str(logger.path)
-        except FileNotFoundError:  # of the listing itself
-            continue
+    log = os.stat(logger.path)
+    descriptors = sum(
+        not os.path.samestat(os.fstat(number), log) for number in SYSTEM.descriptors()
+    )
     threads = len(leaks.take_inventory().threads)
     return (descriptors, len(asyncio.all_tasks()), threads), len(gc.get_objects())
 

@@ -9,6 +9,7 @@ of its own; `sys.platform` stays. ``REALTALK_PLAIN=0`` switches all of it off in
 
 import builtins
 import fcntl
+import importlib
 import io
 import os
 import select
@@ -61,10 +62,9 @@ def without_hidden(function):
 
 if os.environ.get("REALTALK_PLAIN") != "0":
     if os.environ.get("REALTALK_KQUEUE") == "1":
-        import kqueue_stand_in
-
-        for name in kqueue_stand_in.NAMES:
-            setattr(select, name, getattr(kqueue_stand_in, name))
+        stand_in = importlib.import_module("kqueue_stand_in")
+        for name in stand_in.NAMES:
+            setattr(select, name, getattr(stand_in, name))
     for module, names in MISSING.items():
         for name in names:
             if hasattr(module, name):

@@ -28,6 +28,7 @@ APP = textwrap.dedent(
     import asyncio, os, sys
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import Command, ProcessManager, exec_probe
+    from realtalk_async.operating_system import SYSTEM
     from realtalk_async.supervision.kernel import process_groups
     from realtalk_async.testing import programs
 
@@ -56,7 +57,7 @@ BODIES = {
     """,
     "a child that wiped its environment": """
         one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
-        while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
+        while one.pid in [p.pid for p in SYSTEM.processes.tagged(manager._guard.tag)]:
             await asyncio.sleep(0.01)
     """,
     "an orphan without the tag in the group of a child in the app's session": """
@@ -64,7 +65,7 @@ BODIES = {
         group = Command.shell(line, options={'process_group': 0})
         one = await manager.start('one', group)
         pid = int((await one.wait_for_line('[0-9]+')).text)
-        while open(f'/proc/{pid}/comm').read() != 'sleep\\n':
+        while SYSTEM.processes.read(pid).name != 'sleep':
             await asyncio.sleep(0.01)
         print('pids', one.pid, pid, flush=True)
         await asyncio.sleep(1000)
@@ -101,7 +102,7 @@ BODIES = {
             'env -i setsid sh -c "trap \\"\\" TERM; exec sleep 1000" & echo $!; wait'
         ))
         pid = int((await one.wait_for_line('[0-9]+')).text)
-        while open(f'/proc/{pid}/comm').read() != 'sleep\\n':
+        while SYSTEM.processes.read(pid).name != 'sleep':
             await asyncio.sleep(0.01)
         print('pids', one.pid, pid, flush=True)
         await asyncio.sleep(1000)
@@ -475,7 +476,7 @@ async def test_a_guard_reads_all_reports_of_an_app_that_died_before_it_was_ready
     body = """
         os.kill(manager._guard.pid, 19)
         one = await manager.start('one', programs.shell('exec env -i sleep 1000'))
-        while b'REALTALK' in open(f'/proc/{one.pid}/environ', 'rb').read():
+        while one.pid in [p.pid for p in SYSTEM.processes.tagged(manager._guard.tag)]:
             await asyncio.sleep(0.01)
         print('guard', manager._guard.pid)
     """

@@ -1,7 +1,6 @@
 """How a program starts: its signals, its descriptors, its path; and starts that fail."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import select
@@ -14,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from realtalk_async.exceptions import SpawnFailed
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import TEMPORARY, Command
 from realtalk_async.supervision.kernel.fair_poller import FairPoller
 from realtalk_async.supervision.kernel.spawn import spawn_process
 from realtalk_async.supervision.kernel.spawning import posix_spawn
 from realtalk_async.testing import programs
 
-BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGRTMIN}
+BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 IGNORED = {signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR2}
 
 
@@ -216,11 +216,11 @@ async def test_the_variables_of_a_service_manager_are_not_passed_on(
 
 def open_files():
     """Return the app's descriptors, except the log's, which the log opens when it likes."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return {number: file for number, file in found.items() if "app.log" not in file}
+    return {
+        number: file
+        for number, file in SYSTEM.descriptors().items()
+        if "app.log" not in file and not file.startswith("file:")
+    }
 
 
 def refuse_from(monkeypatch, allowed, number):

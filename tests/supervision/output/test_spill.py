@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision.output import spill
 from realtalk_async.supervision.output.buffer import OutputBuffer
 from realtalk_async.supervision.output.line import Clock
@@ -30,7 +31,7 @@ def settle(store):
 
 
 def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    return len(SYSTEM.descriptors())
 
 
 def filled(store, count):

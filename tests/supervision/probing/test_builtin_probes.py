@@ -1,12 +1,12 @@
 """Built-in probes of a port, a page and a program."""
 
 import asyncio
-import os
 import socket
 
 import pytest
 
 from realtalk_async.exceptions import GaveUp, InvalidConfiguration
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import (
     TEMPORARY,
     Command,
@@ -129,9 +129,9 @@ async def test_the_reason_of_a_failed_program_has_its_status_and_last_line(
 
 
 async def test_a_missing_program_is_a_failure_and_leaves_no_descriptor():
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(SYSTEM.descriptors())
     assert await check_once(exec_probe(Command("/no/such"))) == "FileNotFoundError"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(SYSTEM.descriptors()) == before
 
 
 async def test_a_cancelled_check_kills_the_group_of_its_program(tmp_path):

@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from realtalk_async.events import Cause
 from realtalk_async.exceptions import InvalidConfiguration, NotStarted, UnknownProcess
+from realtalk_async.operating_system import SYSTEM
 from realtalk_async.supervision import (
     TEMPORARY,
     Command,
@@ -118,7 +118,7 @@ async def test_runs_under_one_name_beyond_the_limit_are_counted(logger):
             await manager.create_subprocess_exec("echo", "hi")
             await manager.processes["echo"].wait_until_settled()
             if number > 5:
-                descriptors.add(len(os.listdir("/proc/self/fd")))
+                descriptors.add(len(SYSTEM.descriptors()))
         history = manager.get_error_history("echo")["echo"]
         gc.collect()
         assert len(descriptors) == 1
