@@ -74,6 +74,10 @@ class ProcessTable(Protocol):
         """Return the description of one process; None if it is gone."""
         ...
 
+    def read_all(self) -> list[ProcessInfo]:
+        """Return all processes."""
+        ...
+
     def in_group(self, group: int) -> list[ProcessInfo]:
         """Return the members of a process group, zombies included."""
         ...

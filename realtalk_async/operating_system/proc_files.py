@@ -32,6 +32,10 @@ class ProcFiles:
         group, session, start = int(fields[2]), int(fields[3]), int(fields[19])
         return ProcessInfo(pid, name, fields[0], group, session, start)
 
+    def read_all(self) -> list[ProcessInfo]:
+        """Return all processes; a file of each is read."""
+        return [one for pid in pids() if (one := self.read(pid))]
+
     def in_group(self, group: int) -> list[ProcessInfo]:
         """Return the members of a process group; only their own files are read."""
         found = (self.read(pid) for pid in pids() if group_of(pid) == group)

@@ -29,6 +29,10 @@ class PsTable:
         found = [_info(row) for row in ps_command.read_rows("-p", str(pid))]
         return found[0] if found else None
 
+    def read_all(self) -> list[ProcessInfo]:
+        """Return all processes."""
+        return [_info(row) for row in ps_command.read_rows()]
+
     def in_group(self, group: int) -> list[ProcessInfo]:
         """Return the members of a process group, zombies included."""
         return [_info(row) for row in ps_command.read_rows() if row.group == group]

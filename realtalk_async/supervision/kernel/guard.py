@@ -371,6 +371,10 @@ class Guard:
         if self._handle >= 0:
             with contextlib.suppress(OSError):
                 SYSTEM.signal_process(self._handle, signal.SIGKILL)
+        elif self._pid is not None and self._connection is not None:
+            # Its end of the connection is open, so it lives, and the pid is its own.
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
         if self._launcher is not None:
             self._launcher.send_signal(signal.SIGKILL)
 

@@ -413,13 +413,8 @@ async def test_a_guard_detaches_itself_where_there_is_no_shell(monkeypatch):
     await ended(pid)
 
 
-def pids():
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
 def children_of(parent):
-    stats = {pid: guard_process.read_stat(pid) for pid in pids()}
-    return [pid for pid, fields in stats.items() if fields[1:2] == [str(parent)]]
+    return [one.pid for one in SYSTEM.processes.children(parent)]
 
 
 def descendants_of(parent):
@@ -428,8 +423,7 @@ def descendants_of(parent):
 
 
 def members_of_group(group):
-    stats = {pid: guard_process.read_stat(pid) for pid in pids()}
-    return [pid for pid, fields in stats.items() if fields[2:3] == [str(group)]]
+    return [one.pid for one in SYSTEM.processes.in_group(group)]
 
 
 @pytest.mark.parametrize("choose", [children_of, descendants_of, members_of_group])
