@@ -177,7 +177,9 @@ def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, and that the public ones are complete."""
     session.install(EXTRAS, "nox", *group("test"), *group("types"))
     session.run("mypy")
+    session.run("mypy", "--platform", "darwin", "realtalk_async")
     session.run("pyright")
+    session.run("pyright", "--pythonplatform", "Darwin", "realtalk_async")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "realtalk_async")
 
 

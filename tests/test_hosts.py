@@ -280,7 +280,7 @@ def test_a_child_is_supervised_without_proc_and_shared_memory(tmp_path):
     program = RUN.replace("Logger(path)", "Logger(path, spool=True)") + THEN_KILLED
     words = [*space, sys.executable, "-c", program]
     log, _ = verify_killed(tmp_path, words, env=environment({}))
-    assert "[WARNING] [manager] /proc is not there" in log
+    assert "[WARNING] [manager] there is neither /proc nor a ps" in log
     assert "no spool, so that SIGKILL may lose lines" in log
 
 

@@ -68,6 +68,9 @@ INNER_LAYERS: dict[str, str] = {
 # The other side of the wire knows nothing of the client; supervision knows no sound.
 NEVER = [("offline", "voice"), ("offline", "supervision"), ("logs", "events")]
 
+# Whatever differs between systems is asked there; the audio programs are a table by system.
+ASK_FOR_THE_PLATFORM = ["operating_system/", "voice/audio/devices.py"]
+
 # These decide without I/O: no clock, no randomness, no event loop, no file.
 WITHOUT_IO = ["supervision/policy", "voice/protocol"]
 IO_MODULES = {"anyio", "asyncio", "os", "random", "socket", "subprocess", "time"}
@@ -98,6 +101,13 @@ def imports(module: str) -> set[str]:
                 # A name inside a module stands for that module.
                 found.add(short if short in MODULES else short.rpartition(".")[0])
     return found - {module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_other_module_asks_for_the_platform(module):
+    path = str(MODULES[module].relative_to(PACKAGE))
+    if not path.startswith(tuple(ASK_FOR_THE_PLATFORM)):
+        assert "sys.platform" not in MODULES[module].read_text()
 
 
 def rank(layers: str, name: str) -> int | None:

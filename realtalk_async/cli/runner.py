@@ -19,6 +19,7 @@ from realtalk_async.cli.run_summary import RunSummary
 from realtalk_async.cli.terminal.controlling import has_terminal
 from realtalk_async.cli.terminal.job import TerminalJob, stop_this_process
 from realtalk_async.cli.terminal.modes import TerminalModes
+from realtalk_async.cli.terminal.status_key import print_status_at_key
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import GaveUp, InvalidConfiguration, RealtalkError
 from realtalk_async.logs import Logger
@@ -198,6 +199,7 @@ class Runner:
             self._manager = manager
             manager.run_in_background(reap_orphans(owns_all=True))
             manager.subscribe(self._on_event)
+            print_status_at_key(manager, self._output.print_notice)
             async with self._metrics(manager):
                 if spec.is_single_command:
                     late = partial(self._wait_with_late_control, manager)

@@ -233,6 +233,10 @@ class System(Protocol):
         """
         ...
 
+    def raise_descriptor_limit(self) -> int:
+        """Allow this process more descriptors where few are usual; return how many, or 0."""
+        ...
+
     def file_attribute(self, path: str, name: str) -> bytes:
         """
         Return an extended attribute of a file.

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import stat
@@ -45,6 +46,9 @@ KINDS = {
     stat.S_IFCHR: "device", stat.S_IFDIR: "folder",
 }  # fmt: skip
 """What a descriptor refers to, in words."""
+
+OPEN_MAX = 10240
+"""The most descriptors that macOS lets a process ask for."""
 
 SOL_LOCAL, LOCAL_PEERCRED, LOCAL_PEERPID = 0, 1, 2
 XUCRED = struct.Struct("Ii")
@@ -187,6 +191,18 @@ class Posix:
         zeros = bytes(64 * 1024)
         for start in range(0, size, len(zeros)):
             os.pwrite(descriptor, zeros[: size - start], start)
+
+    def raise_descriptor_limit(self) -> int:
+        """Allow as many as the hard limit does, `OPEN_MAX` at most: macOS gives 256."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = OPEN_MAX if hard < 0 else min(hard, OPEN_MAX)
+        if soft < 0 or soft >= most:
+            return 0
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError):
+            return 0
+        return most
 
     def file_attribute(self, path: str, name: str) -> bytes:
         """Refuse: only cgroups need it."""

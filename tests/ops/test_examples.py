@@ -2,6 +2,7 @@
 
 import json
 import os
+import plistlib
 import shlex
 import shutil
 import signal
@@ -91,6 +92,17 @@ def test_the_unit_runs_a_valid_command_line_and_leaves_the_ladders_their_time(
     assert service["KillMode"] == "mixed"
     ladder = sum(step.wait for step in GRACEFUL.steps)
     assert float(service["TimeoutStopSec"]) > 2 * ladder
+
+
+def test_the_agent_runs_a_valid_command_line_and_leaves_the_ladders_their_time(
+    tmp_path,
+):
+    agent = plistlib.loads((EXAMPLES / "launchd" / "realtalk.plist").read_bytes())
+    program, *arguments = agent["ProgramArguments"]
+    assert program == PROGRAM
+    check(arguments, tmp_path)
+    ladder = sum(step.wait for step in GRACEFUL.steps)
+    assert agent["ExitTimeOut"] > 2 * ladder
 
 
 def test_the_manifest_probes_existing_pages_with_timeouts_above_the_maximum_lag(

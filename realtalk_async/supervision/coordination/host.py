@@ -1,4 +1,4 @@
-"""What the host of an app lacks, told once in the log."""
+"""What the host of an app lacks, or has been asked for, told once in the log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def log_what_is_missing(logger: Logger) -> None:
     if not SYSTEM.processes.is_readable:
         logger.warning(
             MANAGER,
-            "/proc is not there: a process that leaves its group is not found; "
-            "mount it (mount -t proc proc /proc)",
+            "there is neither /proc nor a ps that works: a process that leaves its group is "
+            "not found; mount /proc (mount -t proc proc /proc)",
         )
+    if limit := SYSTEM.raise_descriptor_limit():
+        logger.info(MANAGER, f"this process may now open {limit} descriptors")

@@ -126,10 +126,19 @@ class SoundFile(NamedTuple):
     """Whether only ffmpeg can read it."""
 
 
+HOMEBREW = "/opt/homebrew/bin:/usr/local/bin"
+"""Where Homebrew installs; an app that is started from the Dock has a PATH without it."""
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program on PATH, or of Homebrew; None if there is none."""
+    return shutil.which(name) or shutil.which(name, path=HOMEBREW)
+
+
 class Machine(NamedTuple):
     """The machine on which programs are looked for."""
 
-    which: Callable[[str], str | None] = shutil.which
+    which: Callable[[str], str | None] = find_program
     """Finds a program, as `shutil.which` does."""
     platform: str = sys.platform
     bundled_ffmpeg: str | None = None

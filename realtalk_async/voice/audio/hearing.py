@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 _ADVICE = {
     SoundProblem.SILENT: (
         "is it muted, by a switch on it or in the system's sound settings, and is it the "
-        "right one?"
+        "right one? macOS gives silence to a program that may not use it: System Settings, "
+        "Privacy & Security, Microphone"
     ),
     SoundProblem.MONITOR: (
         "choose a microphone in the system's sound settings, or with `pactl list short "
