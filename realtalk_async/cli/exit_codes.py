@@ -4,7 +4,7 @@ The exit codes of `realtalk-async run`.
 ==========  ==================================================================
 0           all processes ended well
 1 to 125    the exit status of the first process that was given up
-126, 127    the first lost process could not be run: not executable, not found
+126, 127    the first lost process could not be run, was not found
 128 + n     the first lost process was killed by signal n
 1           also: the first lost process exited with 0 too often, or was unhealthy;
             or the output could not be written, as on a full disk
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 INVALID = 2
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-CANNOT_EXECUTE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.EPERM)
-"""Errors of a program that is there, but cannot be executed."""
 KILLED = 128 + signal.SIGKILL
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
@@ -52,8 +50,8 @@ def of_broken_output(error: OSError) -> int:
 def of_loss(status: ProcessStatus) -> int:
     """Return the exit code for a process that was given up."""
     if status.cause is Cause.SPAWN_FAILED:
-        is_there = any(os.strerror(one) in status.reason for one in CANNOT_EXECUTE)
-        return NOT_EXECUTABLE if is_there else NOT_FOUND
+        is_missing = os.strerror(errno.ENOENT) in status.reason
+        return NOT_FOUND if is_missing else NOT_EXECUTABLE
     code = status.exit_status
     if status.cause is Cause.UNHEALTHY or not isinstance(code, int) or code == 0:
         return 1

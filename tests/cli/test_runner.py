@@ -672,19 +672,35 @@ def test_colours_repeat_when_there_are_more_processes_than_colours():
 # ---- the exit code
 
 
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+def test_a_run_with_closed_standard_streams_ends_with_its_command(closed, tmp_path):
+    run = (
+        f"{sys.executable} -m realtalk_async.cli run -- sh -c 'echo x; echo $0 > done'"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"{run} {closed}"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "done").read_text() == "sh\n"
+
+
 @pytest.mark.parametrize(
-    ("cause", "exit_status", "code"),
+    ("cause", "exit_status", "reason", "code"),
     [
-        (Cause.FAILED, 7, 7),
-        (Cause.SIGNALLED, -9, 137),
-        (Cause.SPAWN_FAILED, None, 127),
-        (Cause.UNHEALTHY, -15, 1),
-        (Cause.FINISHED, 0, 1),
-        (Cause.UNKNOWN, "unknown", 1),
+        (Cause.FAILED, 7, "", 7),
+        (Cause.SIGNALLED, -9, "", 137),
+        (Cause.SPAWN_FAILED, None, "No such file or directory: 'a'", 127),
+        (Cause.SPAWN_FAILED, None, "Too many open files: 'a'", 126),
+        (Cause.UNHEALTHY, -15, "", 1),
+        (Cause.FINISHED, 0, "", 1),
+        (Cause.UNKNOWN, "unknown", "", 1),
     ],
 )
-def test_a_lost_process_gives_its_exit_code(cause, exit_status, code):
+def test_a_lost_process_gives_its_exit_code(cause, exit_status, reason, code):
     status = ProcessStatus(
-        "a", 1, "dead", State.FATAL, 1, None, None, 0.0, 0, exit_status, cause, ""
+        "a", 1, "dead", State.FATAL, 1, None, None, 0.0, 0, exit_status, cause, reason
     )
     assert exit_codes.of_loss(status) == code

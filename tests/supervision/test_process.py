@@ -575,6 +575,14 @@ async def test_a_refused_spawn_names_the_path_at_fault(logger, command, path, hi
     assert process.get_report().cause == "spawn failed"
 
 
+async def test_a_script_with_line_ends_of_windows_is_named_as_one(logger, tmp_path):
+    script = tmp_path / "run.sh"
+    script.write_bytes(b"#!/bin/sh\r\necho hi\r\n")
+    script.chmod(0o755)
+    with pytest.raises(SpawnFailed, match="ends with a carriage return"):
+        await ManagedProcess([str(script)], "child", logger).start()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

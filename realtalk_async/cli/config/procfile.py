@@ -177,6 +177,8 @@ def _what_is_wrong(line: str) -> str:
         return "a variable belongs into .env; a line is 'NAME: COMMAND'"
     if re.fullmatch(r"[A-Za-z0-9_.-]+[ \t]*:", line):
         return f"{line.rstrip(': ')} has no command: a line is 'NAME: COMMAND'"
+    if line.startswith("[") and line.endswith("]"):
+        return "a section is of TOML, whose file's name ends in .toml; a line is 'NAME: COMMAND'"
     if line.startswith(("//", ";", "--", "/*")):
         return "a comment begins with #"
     if ":" not in line:

@@ -82,6 +82,7 @@ def test_a_problem_gives_the_remedy_and_no_text_of_the_line():
     ("line", "remedy"),
     [
         ("web gunicorn app", "there is no colon"),
+        ("[program:web]", "a section is of TOML"),
         ("// web", "a comment begins with #"),
         ("; web", "a comment begins with #"),
         ("css/js: build", "letters, digits, _ . - in the name"),

@@ -14,7 +14,12 @@ NO_TERMINAL = (
     "no terminal is left: close some, or raise the limit kernel.pty.max (sysctl)"
 )
 NO_PROCESS = "the system cannot start another process now; retry later"
+MISSING_FILE = "there is no such file: check the path"
 INTERPRETER = "check the interpreter in the first line of the script"
+CARRIAGE_RETURN = (
+    "the first line of the script ends with a carriage return, as on Windows: save it "
+    "with line ends of Unix (sed -i 's/\\r$//')"
+)
 
 SHORTAGES: dict[int | None, str] = {
     errno.EMFILE: NO_DESCRIPTOR,
@@ -62,11 +67,21 @@ def _mistake(
         return "it is not executable: check its mode (chmod +x)"
     if os.sep in program:
         is_there = os.path.exists(path)
-        return INTERPRETER if is_there else "there is no such file: check the path"
-    if shutil.which(program, path=own_path) is not None:
-        return INTERPRETER
+        return _about_interpreter(path) if is_there else MISSING_FILE
+    if (found := shutil.which(program, path=own_path)) is not None:
+        return _about_interpreter(found)
     whose = "PATH" if own_path is None else "the PATH of its env"
     return f"it is not on {whose}: install it or give its full path"
+
+
+def _about_interpreter(script: str) -> str:
+    """Return what to do about a script whose interpreter is not found."""
+    try:
+        with open(script, "rb") as file:
+            first_line = file.readline(4096)
+    except OSError:
+        return INTERPRETER
+    return CARRIAGE_RETURN if first_line.endswith(b"\r\n") else INTERPRETER
 
 
 def is_shell_line(
