@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,10 +10,10 @@ from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.exceptions import NotStarted
 from realtalk_async.supervision.kernel import leaks
+from realtalk_async.supervision.reports.event_printer import EventPrinter
 from realtalk_async.supervision.reports.explanation import Explanation, explain
 from realtalk_async.supervision.reports.report import ErrorHistory
 from realtalk_async.supervision.reports.status import ProcessStatuses
-from realtalk_async.supervision.reports.texts import describe_entry
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
@@ -260,7 +259,8 @@ class ManagerInspection:
         Print what happens to the processes, one line for each event that people need.
 
         Args:
-            file: Where to print; by default stderr. It should not block.
+            file: Where to print; by default stderr. While a pipe or terminal is full, up to
+                1,000 lines wait, and the loop does not.
 
         Returns:
             A function that ends it.
@@ -269,14 +269,7 @@ class ManagerInspection:
             InvalidConfiguration: If *file* cannot be written to.
         """
         arguments.like("file", file, "a file of text", "write", "flush", optional=True)
-
-        def print_event(event: Event) -> None:
-            entry = None if event.is_detail else event.log_entry()
-            if entry is not None:
-                line = describe_entry(entry, event.at)
-                print(line, file=file or sys.stderr, flush=True)
-
-        return self.subscribe(print_event)
+        return self.subscribe(EventPrinter(file).print)
 
     def _check_loop(self) -> None:
         """Raise `WrongEventLoop` if another event loop than the manager's calls."""
