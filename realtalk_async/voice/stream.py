@@ -227,7 +227,7 @@ class Stream(Interaction):
         arguments.choice("audio_format", audio_format, get_args(AudioFormat))
         if half_duplex != "auto":
             arguments.flag("half_duplex", half_duplex)
-        when = _interrupt_when(interrupt_when)
+        when = InterruptWhen.of(interrupt_when)
         allowed = "HistoryLimits(…)"
         arguments.instance("history", history, HistoryLimits, allowed)
         arguments.instance("limits", limits, SessionLimits, "SessionLimits(…)")
@@ -491,11 +491,3 @@ class Stream(Interaction):
             self._session, self._supervisor, self.wait_until_played, why, limit=limit
         )
         self._ending.append(asyncio.create_task(end, name="realtalk-async ends"))
-
-
-def _interrupt_when(value: InterruptWhen | Decide | None) -> InterruptWhen | None:
-    if value is None or isinstance(value, InterruptWhen):
-        return value
-    allowed = "InterruptWhen(…), a function"
-    arguments.like("interrupt_when", value, allowed, "__call__", optional=True)
-    return InterruptWhen(decide=value)
