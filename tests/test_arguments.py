@@ -1018,7 +1018,9 @@ TABLE: dict[str, Row | str] = {
         ops.export_traces,
         lambda w: {"manager": w.manager},
         manager=MANAGER,
+        stream=("stream", 5),
         provider=("provider", 5),
+        record_words=FLAG,
     ),
     "export_logs": fixed(
         ops.export_logs,

@@ -19,12 +19,13 @@ from realtalk_async import arguments, events
 from realtalk_async.times import now_local
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, Tracer, TracerProvider
 
     from realtalk_async.supervision import ProcessManager
+    from realtalk_async.voice import Stream
 
 MAX_REMEMBERED = 1000
 """Incarnations whose span is remembered for log entries that come later."""
@@ -49,10 +50,14 @@ def span_contexts(logger: object) -> Mapping[Incarnation, SpanContext]:
 
 @contextlib.asynccontextmanager
 async def export_traces(
-    manager: ProcessManager, *, provider: TracerProvider | None = None
+    manager: ProcessManager,
+    stream: Stream | None = None,
+    *,
+    provider: TracerProvider | None = None,
+    record_words: bool = False,
 ) -> AsyncGenerator[None]:
     """
-    Give spans of the processes to OpenTelemetry for as long as the block runs.
+    Give spans of processes and turns to OpenTelemetry for as long as the block runs.
 
     Each incarnation is a span with the name of its process, from its start to its exit,
     with the attributes of OpenTelemetry's conventions for processes (``process.pid``,
@@ -61,12 +66,21 @@ async def export_traces(
     of them has a link to the incarnation before it. Other events, such as a failed probe,
     are events of the span. A failed run of a supervised function is a span too.
 
+    Each turn of a voice session is a span ``invoke_agent``. Below it are the user's speech,
+    the time from its end to the first sound, each response (``chat MODEL``), each call of
+    a tool (``execute_tool NAME``) and the playback, with the attributes of OpenTelemetry's
+    conventions for generative AI (``gen_ai.request.model``, ``gen_ai.usage.input_tokens``,
+    ``gen_ai.tool.name``…).
+
     A span that is active on entry is their parent. Spans that are open at the end of the
     block end there: enter it before the manager's own to have the stops of the processes.
 
     Args:
         manager: The manager of the processes to report on.
+        stream: The voice session to report on, if there is one.
         provider: The provider of the tracer; by default the global one.
+        record_words: Whether spans have what user and assistant said, and arguments and
+            results of tools, with the secrets hidden that the log hides.
 
     Raises:
         ImportError: If opentelemetry-api is not installed: it comes with the extra
@@ -74,6 +88,8 @@ async def export_traces(
         InvalidConfiguration: If an argument is invalid.
     """
     arguments.a_manager("manager", manager)
+    arguments.a_stream("stream", stream, optional=True)
+    arguments.flag("record_words", record_words)
     allowed = "a provider of tracers"
     arguments.like("provider", provider, allowed, "get_tracer", optional=True)
     try:
@@ -81,13 +97,45 @@ async def export_traces(
     except ImportError as exc:
         raise ImportError(NEEDED) from exc
     tracer = trace.get_tracer("realtalk_async", tracer_provider=provider)
-    spans = ProcessSpans(manager, tracer, context.get_current())
+    parent = context.get_current()
+    spans = ProcessSpans(manager, tracer, parent)
     unsubscribe = manager.subscribe(spans.on_event)
+    try:
+        with _turns_of(stream, manager, tracer, parent, words=record_words):
+            yield
+    finally:
+        unsubscribe()
+        spans.close()
+
+
+@contextlib.contextmanager
+def _turns_of(
+    stream: Stream | None,
+    manager: ProcessManager,
+    tracer: Tracer,
+    parent: Context,
+    *,
+    words: bool,
+) -> Generator[None]:
+    """Make spans of a session's turns while the block runs."""
+    if stream is None:
+        yield
+        return
+    # Imported here: an app without a voice session does not load that package.
+    from realtalk_async.ops.tracing.voice_spans import VoiceSpans
+    from realtalk_async.voice.inspection import sound_of
+
+    redact = manager.logger.redact
+    turns = VoiceSpans(stream, tracer, parent, words=words, redact=redact)
+    sound = sound_of(stream)
+    unsubscribe = stream.subscribe(turns.on_event)
+    sound.add(turns)
     try:
         yield
     finally:
         unsubscribe()
-        spans.close()
+        sound.remove(turns)
+        turns.close()
 
 
 class ProcessSpans:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.eventlog import Direction, LoggedEvent
     from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.conversation import Entry
+    from realtalk_async.voice.protocol.sound_tap import SoundTap
     from realtalk_async.voice.supervisor import SessionSupervisor
     from realtalk_async.voice.timeline.marks import Mark
 
@@ -285,3 +286,8 @@ class Inspection:
     def transcript(self) -> str:
         """Return the conversation as text, one line for each message."""
         return "\n".join(str(entry) for entry in self.conversation())
+
+
+def sound_of(stream: Inspection) -> SoundTap:
+    """Return the sound of a session, for a listener of this package."""
+    return stream._session.sound  # noqa: SLF001

@@ -45,6 +45,10 @@ class SoundTap:
         """Pass all sound to *listener* from now on."""
         self._listeners.append(listener)
 
+    def remove(self, listener: SoundListener) -> None:
+        """Pass no more sound to *listener*."""
+        self._listeners = [each for each in self._listeners if each is not listener]
+
     def recorded(self, pcm: bytes, at: float) -> None:
         """Pass on the whole samples of a piece from the recorder."""
         if self._realignments != self._filter.realignments:
