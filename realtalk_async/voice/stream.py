@@ -452,8 +452,7 @@ class Stream(Interaction):
     def _find_endpoint(
         self, api_key: str | None, model: str | None, voice: str | None
     ) -> Endpoint:
-        config = self._session.config
-        config = config.started_with(model, voice)
+        config = self._session.config.started_with(model, voice)
         key = api_key or self._api_key
         endpoint = find_endpoint(self._url, key, config.model, os.environ)
         self._session.updates.configure(config, time.monotonic())

@@ -89,6 +89,7 @@ class VoiceSpans:
         self._parent = parent
         self._words = words
         self._redact = redact
+        self._offset = _clock_offset()
         self._turn: _Turn | None = None
         self._speech: float | None = None
         self._session_id = ""
@@ -155,6 +156,7 @@ class VoiceSpans:
         self._end_turn(now if speech is None else speech)
         self._speech = None
         begin = now if speech is None else speech
+        self._offset = _clock_offset()  # the same for all spans of a turn
         from opentelemetry.trace import set_span_in_context
 
         given = attributes.of_turn(self._session_id, self._model)
@@ -163,7 +165,7 @@ class VoiceSpans:
             "invoke_agent",
             self._parent,
             attributes=given,
-            start_time=_wall(begin),
+            start_time=self._wall(begin),
         )
         turn = _Turn(span, set_span_in_context(span, self._parent), now, now)
         self._turn = turn
@@ -177,7 +179,7 @@ class VoiceSpans:
             return
         for span in (turn.response, *turn.tools.values()):
             if span is not None:
-                span.end(_wall(at))
+                span.end(self._wall(at))
         if turn.first_sound is not None:
             first = turn.first_sound
             self._add_part("first_sound", turn, turn.ended_at, first)
@@ -185,17 +187,17 @@ class VoiceSpans:
             self._add_part("playback", turn, first, min(turn.played_until, at))
             seconds = max(first - turn.ended_at, 0.0)
             turn.span.set_attribute("realtalk.first_sound.seconds", seconds)
-        turn.span.end(_wall(at))
+        turn.span.end(self._wall(at))
 
     def _start(
         self, name: str, turn: _Turn, begin: float, given: Attributes | None = None
     ) -> Span:
         return self._tracer.start_span(
-            name, turn.context, attributes=given, start_time=_wall(begin)
+            name, turn.context, attributes=given, start_time=self._wall(begin)
         )
 
     def _add_part(self, name: str, turn: _Turn, begin: float, end: float) -> None:
-        self._start(name, turn, begin).end(_wall(max(begin, end)))
+        self._start(name, turn, begin).end(self._wall(max(begin, end)))
 
     def _add_event(self, event: events.VoiceEvent, now: float) -> None:
         turn = self._turn
@@ -204,18 +206,18 @@ class VoiceSpans:
         match event:
             case events.Interrupted():
                 heard = {"realtalk.heard_ms": event.heard_ms}
-                turn.span.add_event(event.kind, heard, _wall(now))
+                turn.span.add_event(event.kind, heard, self._wall(now))
                 turn.received = turn.played  # the rest is not played
                 if turn.is_over:
                     self._end_turn(now)
             case events.ConnectionLost():
                 reason = {"realtalk.reason": self._redact(event.reason)}
-                turn.span.add_event(event.kind, reason, _wall(now))
+                turn.span.add_event(event.kind, reason, self._wall(now))
             case events.ServiceError():
                 code = {"error.type": event.code}
-                turn.span.add_event(event.kind, code, _wall(now))
+                turn.span.add_event(event.kind, code, self._wall(now))
             case events.ConnectionRestored() | events.PlayerSwitched():
-                turn.span.add_event(event.kind, None, _wall(now))
+                turn.span.add_event(event.kind, None, self._wall(now))
             case _:
                 return
 
@@ -228,7 +230,7 @@ class VoiceSpans:
         if turn is None or turn.finished:
             turn = self._begin_turn(now, None)
         if turn.response is not None:
-            turn.response.end(_wall(now))
+            turn.response.end(self._wall(now))
         given = attributes.of_turn(self._session_id, self._model)
         given["gen_ai.operation.name"] = "chat"
         given["gen_ai.response.id"] = response_id
@@ -237,7 +239,7 @@ class VoiceSpans:
             turn.context,
             kind=SpanKind.CLIENT,
             attributes=given,
-            start_time=_wall(turn.respond_from),
+            start_time=self._wall(turn.respond_from),
         )
 
     def _end_response(self, outcome: events.Outcome, now: float) -> None:
@@ -256,7 +258,7 @@ class VoiceSpans:
         if outcome.status not in _NO_ERROR:
             self._set_error(span, str(outcome.status), outcome.reason)
             self._set_error(turn.span, str(outcome.status), outcome.reason)
-        span.end(_wall(now))
+        span.end(self._wall(now))
         turn.respond_from = now
         turn.finished = not outcome.is_mere_call  # else another response follows
         if turn.is_over:
@@ -300,10 +302,14 @@ class VoiceSpans:
         elif event.failed:
             lines = event.error.strip().splitlines() if self._words else []
             self._set_error(span, "tool_error", lines[-1] if lines else "it failed")
-        span.end(_wall(now))
+        span.end(self._wall(now))
         turn.respond_from = now
         if turn.is_over:
             self._end_turn(now)
+
+    def _wall(self, at: float) -> int:
+        """Return a monotonic time as nanoseconds since the epoch."""
+        return self._offset + int(at * 1e9)
 
     def _set_error(self, span: Span, error_type: str, reason: str) -> None:
         from opentelemetry.trace import Status, StatusCode
@@ -312,6 +318,6 @@ class VoiceSpans:
         span.set_status(Status(StatusCode.ERROR, self._redact(reason)))
 
 
-def _wall(at: float) -> int:
-    """Return a monotonic time as nanoseconds since the epoch."""
-    return int((time.time() + at - time.monotonic()) * 1e9)
+def _clock_offset() -> int:
+    """Return the nanoseconds from the monotonic clock to the time since the epoch."""
+    return time.time_ns() - time.monotonic_ns()
