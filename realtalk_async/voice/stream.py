@@ -40,7 +40,10 @@ from realtalk_async.voice.events import (
 from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.interruptions import InterruptionDecider
 from realtalk_async.voice.protocol.cost.limits import NO_LIMITS, SessionLimits
-from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
+from realtalk_async.voice.protocol.hearing.barge_in import (
+    InterruptWhen,
+    as_interrupt_when,
+)
 from realtalk_async.voice.protocol.history.limits import (
     DEFAULT_LIMITS,
     HistoryLimits,
@@ -227,7 +230,7 @@ class Stream(Interaction):
         arguments.choice("audio_format", audio_format, get_args(AudioFormat))
         if half_duplex != "auto":
             arguments.flag("half_duplex", half_duplex)
-        when = InterruptWhen.of(interrupt_when)
+        when = as_interrupt_when(interrupt_when)
         allowed = "HistoryLimits(…)"
         arguments.instance("history", history, HistoryLimits, allowed)
         arguments.instance("limits", limits, SessionLimits, "SessionLimits(…)")

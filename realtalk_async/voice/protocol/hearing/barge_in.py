@@ -46,26 +46,26 @@ class InterruptWhen:
     timeout: float = 0.5
     """Seconds that the function may take; after them the speech interrupts."""
 
-    @classmethod
-    def of(cls, value: InterruptWhen | Decide | None) -> InterruptWhen | None:
-        """
-        Return the value itself, or what a function of the app stands for.
-
-        Raises:
-            InvalidConfiguration: If it is neither, nor None.
-        """
-        if value is None or isinstance(value, InterruptWhen):
-            return value
-        allowed = "InterruptWhen(…), a function"
-        arguments.like("interrupt_when", value, allowed, "__call__", optional=True)
-        return cls(decide=value)
-
     def __post_init__(self) -> None:
         arguments.number("speech_ms", self.speech_ms, of="milliseconds", minimum=0)
         arguments.number("level_dbfs", self.level_dbfs, minimum=-200, maximum=0)
         if self.decide is not None:
             arguments.function("decide", self.decide)
         arguments.number("timeout", self.timeout, of="seconds", more_than=0)
+
+
+def as_interrupt_when(value: InterruptWhen | Decide | None) -> InterruptWhen | None:
+    """
+    Return the value itself, or what a function of the app stands for.
+
+    Raises:
+        InvalidConfiguration: If it is neither, nor None.
+    """
+    if value is None or isinstance(value, InterruptWhen):
+        return value
+    allowed = "InterruptWhen(…), a function"
+    arguments.like("interrupt_when", value, allowed, "__call__", optional=True)
+    return InterruptWhen(decide=value)
 
 
 class BargeIn:
