@@ -24,6 +24,7 @@ voice
 offline  control  ops
 testing
 cli
+__main__
 """
 
 # Within a package: sub-packages and files, in the same order from the bottom to the top.
