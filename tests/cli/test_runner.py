@@ -674,9 +674,7 @@ def test_colours_repeat_when_there_are_more_processes_than_colours():
 
 @pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
 def test_a_run_with_closed_standard_streams_ends_with_its_command(closed, tmp_path):
-    run = (
-        f"{sys.executable} -m realtalk_async.cli run -- sh -c 'echo x; echo $0 > done'"
-    )
+    run = f"{sys.executable} -m realtalk_async run -- sh -c 'echo x; echo $0 > done'"
     done = subprocess.run(
         ["sh", "-c", f"{run} {closed}"],
         cwd=tmp_path,
