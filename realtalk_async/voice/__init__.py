@@ -33,11 +33,13 @@ from realtalk_async.voice.events import (
     DefaultDeviceChanged,
     DeviceFailed,
     DeviceProblem,
+    EndpointChanged,
     EventsMissed,
     Interrupted,
     InterruptionPending,
     LimitReached,
     MicrophoneProblem,
+    OutageAnnounced,
     Outcome,
     PlaybackCleared,
     PlayerSwitched,
@@ -71,6 +73,7 @@ from realtalk_async.voice.protocol.cost.limits import SessionLimits
 from realtalk_async.voice.protocol.hearing.barge_in import InterruptWhen
 from realtalk_async.voice.protocol.history.limits import HistoryLimits
 from realtalk_async.voice.protocol.requests.session_config import SemanticVad, ServerVad
+from realtalk_async.voice.requests.outage_sound import OutageSound
 from realtalk_async.voice.requests.response_request import ResponseRequest
 from realtalk_async.voice.stream import Stream
 from realtalk_async.voice.tools import Tool
@@ -85,6 +88,7 @@ __all__ = [
     "Device",
     "DeviceFailed",
     "DeviceProblem",
+    "EndpointChanged",
     "Entry",
     "EventFeed",
     "EventLog",
@@ -98,6 +102,8 @@ __all__ = [
     "Machine",
     "Metrics",
     "MicrophoneProblem",
+    "OutageAnnounced",
+    "OutageSound",
     "Outcome",
     "PlaybackCleared",
     "PlayerSwitched",

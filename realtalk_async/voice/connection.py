@@ -20,6 +20,7 @@ from realtalk_async.exceptions import (
     StreamError,
 )
 from realtalk_async.supervision import RestartPolicy
+from realtalk_async.voice.events import EndpointChanged
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.connection_state import State
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from realtalk_async.voice.credentials.hiding import Secrets
+    from realtalk_async.voice.dialing.endpoint_list import EndpointList
     from realtalk_async.voice.dialing.summarizer import Summarizer
     from realtalk_async.voice.endpoint import Endpoint
     from realtalk_async.voice.event_bus import SessionEventBus
@@ -76,6 +78,8 @@ class Connection:
         """The last error of `run`."""
         self.on_proven: Callable[[], object] = _nothing
         """Called when a connection breaks that has worked for a while."""
+        self._endpoints: EndpointList | None = None
+        self._is_opened = False
         self._has_message = asyncio.Event()
         self._has_audio = asyncio.Event()
         self._closing = asyncio.Event()
@@ -85,9 +89,11 @@ class Connection:
 
     # --- The websocket ------------------------------------------------------------
 
-    async def run(self, endpoint: Endpoint) -> None:
+    async def run(self, endpoints: EndpointList) -> None:
         """
         Hold a connection until it breaks; replace it before the service ends it.
+
+        If an endpoint cannot be used, the next one is dialled at once.
 
         Raises:
             ServiceUnreachable: If it broke, or cannot be opened now.
@@ -98,7 +104,7 @@ class Connection:
         """
         try:
             while True:
-                await self._hold(endpoint)
+                await self._hold_any(endpoints)
         except StreamError as error:
             self.error = error
             was_ready = self.session.connection.was_ready
@@ -106,6 +112,23 @@ class Connection:
                 self.error = NeverConnected(str(error))
                 raise self.error from error
             raise
+
+    async def _hold_any(self, endpoints: EndpointList) -> None:
+        """Hold a connection to the endpoint that is to be tried."""
+        before, is_first = endpoints.current, self._endpoints is None
+        self._endpoints = endpoints
+        endpoint = endpoints.choose(time.monotonic())
+        if endpoint is not before and not is_first:
+            reason = "" if self.error is None else str(self.error)
+            self.bus.publish(EndpointChanged(str(endpoint), endpoint.model, reason))
+        self._is_opened = False
+        try:
+            await self._hold(endpoint)
+        except StreamError as error:
+            worked = self._is_opened and self.session.connection.is_healthy
+            if not endpoints.failed(error, time.monotonic(), worked=worked):
+                raise
+            self.error = error
 
     async def _hold(self, endpoint: Endpoint) -> None:
         """Hold one connection until it breaks or is to be closed."""
@@ -118,13 +141,17 @@ class Connection:
             summary = await self._summarizer.text(left_out)
             opened_at = time.monotonic()
             self._closing.clear()
-            self.session.connected(opened_at, time.time(), summary)
+            self._is_opened = True
+            model = endpoint.model
+            self.session.connected(opened_at, time.time(), summary, model=model)
             self.update()
             try:
                 with translated_errors(endpoint):
                     await self._exchange(websocket, endpoint.secrets)
-            except ServiceRefused:
-                raise  # the session ends, and all responses with it
+            except ServiceRefused as error:
+                if self._endpoints is not None and self._endpoints.has_other:
+                    self._lost(str(error), opened_at)
+                raise  # otherwise the session ends, and all responses with it
             except Exception as error:
                 self._lost(str(error), opened_at)
                 raise
@@ -207,6 +234,14 @@ class Connection:
     def tool_finished(self, result: ToolFinished) -> None:
         """Send the result of a tool."""
         self.session.tool_finished(result, time.monotonic())
+        self.update()
+
+    def request_reconnect(self) -> None:
+        """Replace the connection soon, and dial all endpoints again, in their order."""
+        if self._endpoints is not None:
+            self._endpoints.forget_failures()
+        self.session.replacement.request(time.monotonic())
+        self.session.tick(time.monotonic())
         self.update()
 
     def interruption_decided(self, *, interrupts: bool) -> None:

@@ -40,6 +40,19 @@ class Endpoint:
         object.__setattr__(self, "shown", shown_url(self.url).removesuffix("?…"))
         object.__setattr__(self, "secrets", Secrets(self.url, self.headers))
 
+    @property
+    def model(self) -> str:
+        """The model that the address names."""
+        return parse_qs(urlsplit(self.url).query).get("model", [""])[0]
+
+    def __str__(self) -> str:
+        return f"{self.shown} ({self.model})" if self.model else self.shown
+
+
+def host_of(url: str | None) -> str:
+    """Return host and port of an address, without user and password."""
+    return urlsplit(url or SERVICE).netloc.rpartition("@")[2]
+
 
 def find_endpoint(
     url: str | None, api_key: str | None, model: str, environ: Mapping[str, str]

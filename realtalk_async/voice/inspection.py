@@ -1,4 +1,4 @@
-"""A session's status, history, conversation, metrics, timeline and event log."""
+"""A session's events, status, history, conversation, metrics, timeline and event log."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from realtalk_async import arguments
 from realtalk_async.concurrency.daemon_thread import call_in_thread
 from realtalk_async.voice.eventlog import EventLog, print_table
-from realtalk_async.voice.events import Usage
+from realtalk_async.voice.events import Usage, VoiceEvent
 from realtalk_async.voice.metrics import LatencyMeter, Metrics
 from realtalk_async.voice.protocol.pcm import BYTES_PER_SECOND
 from realtalk_async.voice.timeline.marks import save
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from typing import TextIO
 
+    from realtalk_async.event_bus import EventFeed
     from realtalk_async.logs import Logger
     from realtalk_async.supervision import ErrorHistory, ProcessManager, ProcessStatus
     from realtalk_async.voice.audio.recording import Recording
@@ -142,6 +143,52 @@ class Inspection:
         session.sound.add(supervisor.hearing)
         bus.subscribe(self._meter.on_event)
         bus.subscribe(self._timeline.on_event)
+
+    def subscribe(
+        self, callback: Callable[[VoiceEvent], object], *kinds: type[VoiceEvent]
+    ) -> Callable[[], None]:
+        """
+        Call *callback* with each event of the session, at once, in the event loop.
+
+        It must not block. A callback that raises is logged and called again. For events
+        of the processes use ``process_manager.subscribe``.
+
+        Args:
+            callback: A function that is not async.
+            *kinds: Only events of these classes; all if there are none.
+
+        Returns:
+            A function that ends the subscription. Idempotent.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        arguments.function("callback", callback)
+        return self._bus.subscribe(callback, *kinds)
+
+    def events(
+        self, *kinds: type[VoiceEvent], size: int = 1000
+    ) -> EventFeed[VoiceEvent]:
+        """
+        Return the events of the session from here on, as an async iterator::
+
+            async for event in stream.events(ResponseFinished, Interrupted):
+                print(event)
+
+        Each iterator has its own queue. If its reader is slow, the oldest events are
+        dropped, and an `EventsMissed` tells their number. It ends with the session.
+
+        Args:
+            kinds: Only events of these classes; all if none is given.
+            size: Number of events that may wait to be read.
+
+        Raises:
+            InvalidConfiguration: If an argument is invalid.
+        """
+        for number, kind in enumerate(kinds):
+            what, allowed = f"kinds[{number}]", "a class of VoiceEvent"
+            arguments.subclass(what, kind, VoiceEvent, allowed)
+        return self._bus.feed(kinds, size)
 
     def _record_to(self, recording: Recording) -> None:
         self._supervisor.recording = recording

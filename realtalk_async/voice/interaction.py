@@ -13,12 +13,12 @@ from realtalk_async.exceptions import (
     InvalidConfiguration,
     WaitExpired,
 )
-from realtalk_async.voice.events import VoiceEvent
 from realtalk_async.voice.inspection import Inspection
 from realtalk_async.voice.protocol.messages import ROLES
 from realtalk_async.voice.protocol.requests.app_event import check_event
 from realtalk_async.voice.protocol.requests.images import DETAILS
 from realtalk_async.voice.requests.image_file import check_image, load_image
+from realtalk_async.voice.requests.reconnecting import reconnect
 from realtalk_async.voice.requests.response_request import (
     ResponseRequest,
     note_request,
@@ -28,9 +28,8 @@ from realtalk_async.voice.requests.threads import callable_from_threads
 from realtalk_async.voice.tools import is_in_tool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
-    from realtalk_async.event_bus import EventFeed
     from realtalk_async.voice.events import Outcome
     from realtalk_async.voice.protocol.messages import Role
     from realtalk_async.voice.protocol.requests.images import Detail, Image
@@ -439,51 +438,31 @@ class Interaction(Inspection):
         except TimeoutError:
             raise WaitExpired(f"still playing after {timeout:g} s") from None
 
-    def subscribe(
-        self, callback: Callable[[VoiceEvent], object], *kinds: type[VoiceEvent]
-    ) -> Callable[[], None]:
+    async def reconnect(self, timeout: float | None = 60.0) -> None:
         """
-        Call *callback* with each event of the session, at once, in the event loop.
+        Replace the connection, and wait until the session is ready on the new one.
 
-        It must not block. A callback that raises is logged and called again. For events
-        of the processes use ``process_manager.subscribe``.
+        The conversation is replayed. A turn or a response under way may end first, for
+        10 s at most; then the response ends as ``lost``. It counts as no failure. All
+        addresses of *url* are tried again, in their order. In an outage this waits for
+        the next attempt, which follows within 15 s.
 
         Args:
-            callback: A function that is not async.
-            *kinds: Only events of these classes; all if there are none.
-
-        Returns:
-            A function that ends the subscription. Idempotent.
+            timeout: Seconds, or ``None``.
 
         Raises:
-            InvalidConfiguration: If an argument is invalid.
+            WaitExpired: If the session is not ready in time; it goes on.
+            ClosedStream: If the session has not started, has ended, or ends before.
+            InvalidConfiguration: If *timeout* is invalid.
+
+        Cancellation: Only the waiting ends; the connection is still replaced.
         """
-        arguments.function("callback", callback)
-        return self._bus.subscribe(callback, *kinds)
-
-    def events(
-        self, *kinds: type[VoiceEvent], size: int = 1000
-    ) -> EventFeed[VoiceEvent]:
-        """
-        Return the events of the session from here on, as an async iterator::
-
-            async for event in stream.events(ResponseFinished, Interrupted):
-                print(event)
-
-        Each iterator has its own queue. If its reader is slow, the oldest events are
-        dropped, and an `EventsMissed` tells their number. It ends with the session.
-
-        Args:
-            kinds: Only events of these classes; all if none is given.
-            size: Number of events that may wait to be read.
-
-        Raises:
-            InvalidConfiguration: If an argument is invalid.
-        """
-        for number, kind in enumerate(kinds):
-            what, allowed = f"kinds[{number}]", "a class of VoiceEvent"
-            arguments.subclass(what, kind, VoiceEvent, allowed)
-        return self._bus.feed(kinds, size)
+        arguments.seconds("timeout", timeout, infinite=True, optional=True)
+        self._raise_if_over()
+        self._check_loop()
+        if self._supervisor.state == "new":
+            raise ClosedStream("the session has not started: use it inside its block")
+        await reconnect(self._connection, self._supervisor, timeout)
 
     def _check_loop(self) -> None:
         """Raise `WrongEventLoop` if another event loop than the session's calls."""

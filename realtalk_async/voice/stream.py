@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self
 
 from realtalk_async import arguments
 from realtalk_async.concurrency.waiting import to_the_end
 from realtalk_async.exceptions import ClosedStream
-from realtalk_async.g711 import AudioFormat
 from realtalk_async.logs import Logger
 from realtalk_async.supervision import ProcessManager
 from realtalk_async.voice.audio.default_devices import check_command, make_follower
@@ -23,13 +22,13 @@ from realtalk_async.voice.audio.devices import (
 from realtalk_async.voice.audio.hearing import Hearing
 from realtalk_async.voice.connection import Connection
 from realtalk_async.voice.credentials.api_key import as_key
-from realtalk_async.voice.dialing.summarizer import Summarizer
-from realtalk_async.voice.endpoint import (
-    Endpoint,
-    check_address,
-    check_key,
-    find_endpoint,
+from realtalk_async.voice.dialing.endpoint_list import (
+    EndpointList,
+    check_urls,
+    find_endpoints,
 )
+from realtalk_async.voice.dialing.summarizer import Summarizer
+from realtalk_async.voice.endpoint import check_key
 from realtalk_async.voice.event_bus import SessionEventBus
 from realtalk_async.voice.events import (
     LimitReached,
@@ -40,10 +39,7 @@ from realtalk_async.voice.events import (
 from realtalk_async.voice.interaction import Interaction
 from realtalk_async.voice.interruptions import InterruptionDecider
 from realtalk_async.voice.protocol.cost.limits import NO_LIMITS, SessionLimits
-from realtalk_async.voice.protocol.hearing.barge_in import (
-    InterruptWhen,
-    as_interrupt_when,
-)
+from realtalk_async.voice.protocol.hearing.barge_in import as_interrupt_when
 from realtalk_async.voice.protocol.history.limits import (
     DEFAULT_LIMITS,
     HistoryLimits,
@@ -59,6 +55,11 @@ from realtalk_async.voice.protocol.requests.session_config import (
     SessionConfig,
 )
 from realtalk_async.voice.protocol.session import Session
+from realtalk_async.voice.requests.outage_sound import OutageSound, load_outage_sound
+from realtalk_async.voice.requests.session_arguments import (
+    check_bounds,
+    check_speech,
+)
 from realtalk_async.voice.requests.session_devices import (
     make_microphone,
     make_speaker,
@@ -69,16 +70,17 @@ from realtalk_async.voice.timeline.recorder import TimelineRecorder
 from realtalk_async.voice.tools import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from anyio.abc import TaskStatus
 
+    from realtalk_async.g711 import AudioFormat
     from realtalk_async.voice.audio.callbacks import Sink, Source
     from realtalk_async.voice.audio.devices import Device
     from realtalk_async.voice.events import VoiceEvent
     from realtalk_async.voice.inspection import Summary
-    from realtalk_async.voice.protocol.hearing.barge_in import Decide
+    from realtalk_async.voice.protocol.hearing.barge_in import Decide, InterruptWhen
     from realtalk_async.voice.tools import Tool, ToolFunction
 
 SERVER_VAD = ServerVad()
@@ -108,7 +110,13 @@ class Stream(Interaction):
             running, and is left running at the end; its restart strategy applies to the
             session, and it has room for one session at a time.
         url: The address of the service; by default OpenAI's. That of an offline peer
-            is such as ``ws://127.0.0.1:8765/v1/realtime``.
+            is such as ``ws://127.0.0.1:8765/v1/realtime``. A list has the preferred address
+            first; each may name its model (``…?model=…``). If one refuses the client, it is
+            left for good; if it cannot be reached, does not configure the session, or falls
+            silent, for a minute: the next one is dialled at once, and the conversation
+            replayed there. Each new connection, as after `reconnect`, takes the first that
+            is not left. The key goes to the host of the first one; others have their own
+            in the environment.
         api_key: The key; by default the environment's ``OPENAI_API_KEY``, which is
             sent to OpenAI only.
         model: The model.
@@ -172,6 +180,8 @@ class Stream(Interaction):
             in memory: the newest part, see `HistoryLimits`.
         limits: When the session ends by itself: after tokens, minutes or idle minutes,
             see `SessionLimits`.
+        outage_sound: What the speaker plays once in each outage: a sound file, or an
+            `OutageSound` with the seconds (5) after which it is played.
         stall_after: Seconds without an event of a response after which it is given up;
             and seconds without any message after which the service is asked for a sign
             of life. If it gives none within 5 s, the connection is replaced.
@@ -189,7 +199,7 @@ class Stream(Interaction):
         *,
         logger: Logger | None = None,
         process_manager: ProcessManager | None = None,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         model: str = DEFAULT_MODEL,
         voice: str = DEFAULT_VOICE,
@@ -209,31 +219,23 @@ class Stream(Interaction):
         session: Mapping[str, object] | None = None,
         history: HistoryLimits = DEFAULT_LIMITS,
         limits: SessionLimits = NO_LIMITS,
+        outage_sound: OutageSound | str | os.PathLike[str] | None = None,
         stall_after: float = 30.0,
         handle_signals: bool | None = None,
     ) -> None:
         api_key = as_key(api_key)  # a traceback may show local variables
         arguments.a_logger("logger", logger, optional=True)
         arguments.a_manager("process_manager", process_manager, optional=True)
-        check_address(url)
+        check_urls(url)
         check_key(api_key)
         arguments.one_line("model", model)
         arguments.one_line("voice", voice)
         arguments.text("instructions", instructions, optional=True)
         check_device("microphone", microphone)
         check_device("speaker", speaker)
-        kinds, allowed = (ServerVad, SemanticVad), "ServerVad(…), SemanticVad(…)"
-        arguments.instance(
-            "turn_detection", turn_detection, kinds, allowed, optional=True
-        )
-        arguments.one_line("transcription", transcription, optional=True)
-        arguments.choice("audio_format", audio_format, get_args(AudioFormat))
-        if half_duplex != "auto":
-            arguments.flag("half_duplex", half_duplex)
+        check_speech(turn_detection, transcription, audio_format, half_duplex)
         when = as_interrupt_when(interrupt_when)
-        allowed = "HistoryLimits(…)"
-        arguments.instance("history", history, HistoryLimits, allowed)
-        arguments.instance("limits", limits, SessionLimits, "SessionLimits(…)")
+        check_bounds(history, limits, outage_sound)
         arguments.flag("standby", standby)
         arguments.number("prebuffer_ms", prebuffer_ms, of="milliseconds", minimum=0)
         arguments.path("record", record, optional=True)
@@ -294,6 +296,7 @@ class Stream(Interaction):
         self._decider = InterruptionDecider(when, connection, logger)
         self._bus.subscribe(self._decider.on_event)
         self._url = url
+        self._outage_sound = outage_sound
         self._api_key = api_key
         self._microphone = self._source = microphone
         self._speaker = speaker
@@ -423,7 +426,9 @@ class Stream(Interaction):
             raise ClosedStream("the session has ended; make another Stream")
         self._loop = asyncio.get_running_loop()
         with supervisor.telling_failed_start():
-            endpoint = self._find_endpoint(api_key, model, voice)
+            endpoints = self._find_endpoints(api_key, model, voice)
+            if self._speaker is not None:
+                await load_outage_sound(self._outage_sound, self._session)
             machine = Machine.this()
             recorder = await make_microphone(
                 self._source, machine, self._connection, supervisor.hearing
@@ -446,20 +451,20 @@ class Stream(Interaction):
                 task_status.started(self)
 
         try:
-            await supervisor.run(endpoint, recorder, player, when_ready)
+            await supervisor.run(endpoints, recorder, player, when_ready)
         finally:
             await self._decider.aclose()
             await self._summarizer.aclose()
         return self.summary()
 
-    def _find_endpoint(
+    def _find_endpoints(
         self, api_key: str | None, model: str | None, voice: str | None
-    ) -> Endpoint:
+    ) -> EndpointList:
         config = self._session.config.started_with(model, voice)
         key = api_key or self._api_key
-        endpoint = find_endpoint(self._url, key, config.model, os.environ)
+        endpoints = find_endpoints(self._url, key, config.model, os.environ)
         self._session.updates.configure(config, time.monotonic())
-        return endpoint
+        return endpoints
 
     async def stop_streaming(self) -> None:
         """

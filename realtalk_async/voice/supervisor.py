@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from realtalk_async.voice.audio.hearing import Hearing
     from realtalk_async.voice.audio.recording import Recording
     from realtalk_async.voice.connection import Connection
-    from realtalk_async.voice.endpoint import Endpoint
+    from realtalk_async.voice.dialing.endpoint_list import EndpointList
     from realtalk_async.voice.timeline.recorder import TimelineRecorder
     from realtalk_async.voice.tools import Toolbox
 
@@ -222,7 +222,7 @@ class SessionSupervisor:
 
     async def run(
         self,
-        endpoint: Endpoint,
+        endpoints: EndpointList,
         recorder: Microphone | None,
         player: Speaker | None,
         when_ready: Callable[[], None],
@@ -238,7 +238,7 @@ class SessionSupervisor:
         self.recorder, self.player = recorder, player
         self._note_start()
         try:
-            await self._run_in_manager(endpoint, when_ready)
+            await self._run_in_manager(endpoints, when_ready)
         except BaseException as error:
             reason = self._explain(error)
             if not isinstance(reason, asyncio.CancelledError):
@@ -260,7 +260,7 @@ class SessionSupervisor:
         self._logger.info(SESSION, "Session started", context)
 
     async def _run_in_manager(
-        self, endpoint: Endpoint, when_ready: Callable[[], None]
+        self, endpoints: EndpointList, when_ready: Callable[[], None]
     ) -> None:
         async with AsyncExitStack() as stack:
             if self._owns_logger:
@@ -269,7 +269,7 @@ class SessionSupervisor:
                 await stack.enter_async_context(self._manager)
             stack.callback(self._manager.subscribe(self._on_process_event))
             try:
-                await self._run_until_stopped(endpoint, when_ready)
+                await self._run_until_stopped(endpoints, when_ready)
             except Exception as error:
                 self._note_end(str(error))
                 raise
@@ -291,10 +291,10 @@ class SessionSupervisor:
         return CriticalProcessFailed(name, reason, log=str(self._logger.path))
 
     async def _run_until_stopped(
-        self, endpoint: Endpoint, when_ready: Callable[[], None]
+        self, endpoints: EndpointList, when_ready: Callable[[], None]
     ) -> None:
         """Run the three in a task of its own until it fails or a stop is requested."""
-        task = asyncio.create_task(self._run_all(endpoint))
+        task = asyncio.create_task(self._run_all(endpoints))
         task.add_done_callback(lambda _: self._bus.notify())
 
         def ends() -> bool:
@@ -314,11 +314,11 @@ class SessionSupervisor:
 
     # --- Connection, player, recorder ---------------------------------------------
 
-    async def _run_all(self, endpoint: Endpoint) -> None:
+    async def _run_all(self, endpoints: EndpointList) -> None:
         self._claim(CONNECTION)
         connection = await self._manager.start_task(
             CONNECTION,
-            partial(self._connection.run, endpoint),
+            partial(self._connection.run, endpoints),
             restart=RECONNECT,
             critical=self._owns_manager,
             fatal=FATAL,

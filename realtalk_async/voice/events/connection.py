@@ -57,12 +57,50 @@ class ConnectionRecycled(VoiceEvent):
     kind = "connection.recycled"
     age: float
     """Seconds for which the connection was open."""
+    requested: bool = False
+    """Whether the app asked for it, see `Stream.reconnect`."""
 
     def log_entry(self) -> EventLogEntry:
-        return info(CONNECTION, "Connection recycled", age=round(self.age))
+        why = {"requested": True} if self.requested else {}
+        return info(CONNECTION, "Connection recycled", age=round(self.age), **why)
 
     def __str__(self) -> str:
-        return f"connection recycled after {self.age:.0f} s, before it expires"
+        why = "as the app asked" if self.requested else "before it expires"
+        return f"connection recycled after {self.age:.0f} s, {why}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChanged(VoiceEvent):
+    """The next connection goes to another endpoint of those in `Stream(url=[…])`."""
+
+    kind = "connection.endpoint_changed"
+    endpoint: str
+    """Its address, without a key."""
+    model: str
+    reason: str
+    """The error of the last connection; empty if the last endpoint did not fail."""
+
+    def log_entry(self) -> EventLogEntry:
+        context = {"endpoint": self.endpoint, "reason": self.reason}
+        return warning(CONNECTION, "Another endpoint", **context)
+
+    def __str__(self) -> str:
+        return f"another endpoint: {self.endpoint}; {self.reason}".rstrip("; ")
+
+
+@dataclass(frozen=True, slots=True)
+class OutageAnnounced(VoiceEvent):
+    """The service cannot be reached; the player plays the file of `OutageSound`."""
+
+    kind = "connection.outage_announced"
+    seconds: float
+    """Seconds without a connection."""
+
+    def log_entry(self) -> EventLogEntry:
+        return info(CONNECTION, "Outage announced", seconds=round(self.seconds, 3))
+
+    def __str__(self) -> str:
+        return f"outage announced after {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ class ConnectionState:
         self.state = State.CONNECTING
         self.error: ServiceUnreachable | ServiceRefused | None = None
         """Why the connection is closed; ``None`` if it is only replaced in time."""
+        self.number = 0
+        """The number of the connection, from 1 on."""
         self.was_ready = False
         """Whether the session has ever been ready."""
         self.is_healthy = False
@@ -163,7 +165,8 @@ class ConnectionState:
         self._configuring_until: float | None = None
         self._config_message = ""
         self._keepalive_message = ""
-        self._lost_at: float | None = None
+        self.lost_at: float | None = None
+        """When the last connection was lost; ``None`` while one works, and before."""
         self._replayed: Replayed | None = None
 
     @property
@@ -192,6 +195,7 @@ class ConnectionState:
             wall: The same time in seconds since the epoch.
         """
         self.state, self.error, self.is_healthy = State.CONFIGURING, None, False
+        self.number += 1
         self._model = model
         self._epoch = wall - now
         self.expiry = Expiry(now)
@@ -218,10 +222,10 @@ class ConnectionState:
         self.state = State.READY
         self.was_ready = self.is_healthy = True
         self._configuring_until = None
-        if self._lost_at is None:
+        if self.lost_at is None:
             self._publish(events.Connected(session_id, self._model))
         else:
-            downtime, self._lost_at = now - self._lost_at, None
+            downtime, self.lost_at = now - self.lost_at, None
             numbers = self._replayed or (0, 0)
             self._publish(events.ConnectionRestored(downtime, *numbers))
 
@@ -233,17 +237,18 @@ class ConnectionState:
         """Close the connection and end the session: a new connection would fail too."""
         self.state, self.error = State.CLOSING, ServiceRefused(code, message)
 
-    def replace(self, now: float) -> None:
-        """Close the connection before the service ends it."""
-        self._publish(events.ConnectionRecycled(now - self.expiry.opened_at))
-        self.state, self._lost_at = State.CLOSING, now
+    def replace(self, now: float, *, requested: bool = False) -> None:
+        """Close the connection before the service ends it, or because the app asks."""
+        age = now - self.expiry.opened_at
+        self._publish(events.ConnectionRecycled(age, requested))
+        self.state, self.lost_at = State.CLOSING, now
 
     def lost(self, now: float, state: State) -> None:
         """Note that the connection is lost; *state* follows."""
         self.state = state
         self._configuring_until = None
-        if self._lost_at is None:
-            self._lost_at = now
+        if self.lost_at is None:
+            self.lost_at = now
 
     # --- Errors and silence -------------------------------------------------------
 

@@ -18,6 +18,9 @@ from realtalk_async.voice.protocol.pcm import (
     whole_samples,
 )
 
+OUTAGE_ITEM = "realtalk_outage"
+"""The item of the outage sound, which the service does not know."""
+
 
 class Part(NamedTuple):
     """The part of an item that audio belongs to."""

@@ -37,7 +37,9 @@ from realtalk_async.voice.protocol.outbox import DEFAULT_TOOL_STEPS, Outbox
 from realtalk_async.voice.protocol.playback import Playback
 from realtalk_async.voice.protocol.requests.interruption import Interruption
 from realtalk_async.voice.protocol.requests.message_queue import MessageQueue
+from realtalk_async.voice.protocol.requests.outage import Outage
 from realtalk_async.voice.protocol.requests.push_to_talk import PushToTalk
+from realtalk_async.voice.protocol.requests.replacement import Replacement
 from realtalk_async.voice.protocol.requests.service_errors import ServiceErrors
 from realtalk_async.voice.protocol.requests.session_updates import SessionUpdates
 from realtalk_async.voice.protocol.response_events import ResponseEvents
@@ -130,6 +132,7 @@ class Session:
             grace=setup_grace,
             timeout=stall_after,
         )
+        self.replacement, self.outage = Replacement(), Outage(self.playback, publish)
         own_items = OwnItems(1_000 + 2 * history.replay_items)
         self._items = ItemEvents(self.conversation, own_items, publish)
         self._outbox = Outbox(
@@ -140,22 +143,12 @@ class Session:
             self.updates.send, publish, silence=stall_after, timeout=setup_grace
         )
         self._response_events = ResponseEvents(
-            self.conversation,
-            self._items,
-            self._outbox,
-            self.responses,
-            self._turn,
-            send,
-            publish,
+            *(self.conversation, self._items, self._outbox, self.responses),
+            *(self._turn, send, publish),
         )
         self._errors = ServiceErrors(
-            self._messages,
-            self.connection,
-            self.updates,
-            self.responses,
-            self._response_events,
-            self.conversation,
-            publish,
+            *(self._messages, self.connection, self.updates, self.responses),
+            *(self._response_events, self.conversation, publish),
         )
         self.interruption = Interruption(
             *(self.playback, self.responses, self.conversation, self._outbox),
@@ -171,12 +164,8 @@ class Session:
             *(self.interruption, publish),
         )
         self._push_to_talk = PushToTalk(
-            self._turn,
-            self.connection,
-            self.responses,
-            self._response_events,
-            self._outbox,
-            send,
+            *(self._turn, self.connection, self.responses, self._response_events),
+            *(self._outbox, send),
         )
         self._handlers = self._make_handlers()
 
@@ -253,17 +242,27 @@ class Session:
             self._replace_at,
             self.updates.deadline(confirms=self.connection.keepalive.answers),
             self.cost.limits.deadline,
+            self.outage.deadline(self.connection.lost_at),
         )
         return min((time for time in times if time is not None), default=None)
 
     @property
     def _replace_at(self) -> float | None:
         """When to replace the connection; ``None`` while either side speaks."""
-        in_turn = self._turn.state is not TurnState.IDLE or self.responses.responding
-        if not self.ready or in_turn or not self._outbox.is_idle:
+        if not self.ready:
             return None
+        in_turn = self._turn.state is not TurnState.IDLE or self.responses.responding
         active_at = max(self._turn.ended_at, self.responses.ended_at)
-        return self.connection.expiry.replace_at(active_at)
+        expires_at = self.connection.expiry.replace_at(active_at)
+        speaking = in_turn or not self._outbox.is_idle
+        return self.replacement.at(expires_at, speaking=speaking)
+
+    def _replace(self, now: float) -> None:
+        requested = self.replacement.is_requested
+        if requested:  # a response may be under way
+            self._lose("the app asked for another connection", now, State.CLOSING)
+        self.conversation.settle()
+        self.connection.replace(now, requested=requested)
 
     def tick(self, now: float) -> None:
         """Act on all deadlines that are over; see `deadline`."""
@@ -275,8 +274,8 @@ class Session:
         self.updates.end_overdue(now, confirms=self.connection.keepalive.answers)
         self._send_queued(now)
         if is_due(self._replace_at, now):
-            self.conversation.settle()
-            self.connection.replace(now)
+            self._replace(now)
+        self.outage.tick(now, self.connection.lost_at)
         self._check_limits(now)
 
     @property
@@ -302,7 +301,9 @@ class Session:
         """Return the older messages that a new connection would not get now."""
         return self._outbox.select().messages_left_out
 
-    def connected(self, now: float, wall: float, summary: str = "") -> None:
+    def connected(
+        self, now: float, wall: float, summary: str = "", *, model: str = ""
+    ) -> None:
         """
         Configure the session and replay the conversation on a new connection.
 
@@ -311,13 +312,15 @@ class Session:
             wall: Seconds since the epoch, in which the service tells its end.
             summary: What stands for the messages that are left out; empty for a line
                 that tells their number.
+            model: The model of the address; by default that of the configuration.
         """
         self.cost.limits.started(now)
         self._messages.clear()  # they were for the last connection
         self._turn.connection_opened()
         event_id = self.updates.connection_opened()
         replayed = self._outbox.replay(summary)
-        self.connection.opened(self.config.model, event_id, replayed, now, wall)
+        model = model or self.config.model
+        self.connection.opened(model, event_id, replayed, now, wall)
 
     def receive_data(self, raw: bytes | str, now: float) -> None:
         """Handle one message of the service; ignored once the connection is closing."""
@@ -357,6 +360,7 @@ class Session:
 
     def _lose(self, reason: str, now: float, state: State) -> None:
         self._messages.clear()
+        self.replacement.done()
         self.updates.connection_lost()
         self.connection.lost(now, state)
         for response in self.responses:

@@ -8,7 +8,7 @@ from realtalk_async.voice import events
 from realtalk_async.voice.protocol import messages
 from realtalk_async.voice.protocol.hearing.barge_in import BargeIn, InterruptWhen
 from realtalk_async.voice.protocol.pcm import BYTES_PER_MS
-from realtalk_async.voice.protocol.playback import Cut
+from realtalk_async.voice.protocol.playback import OUTAGE_ITEM, Cut
 from realtalk_async.voice.protocol.responses import ResponseState
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ class Interruption:
 
     def _truncate(self, cut: Cut) -> None:
         item_id, index = cut.part
+        if item_id == OUTAGE_ITEM:
+            return
         fraction = cut.heard_ms / cut.received_ms if cut.received_ms else 0.0
         text = self._conversation.interrupt(item_id, fraction)
         # The service takes neither zero nor more than it sent.
