@@ -16,8 +16,9 @@ task that drives the sans-I/O session in `protocol`. The main flows:
   `interrupt_when`, `protocol.hearing.barge_in` decides first.
 - A lost connection: `Connection` raises, and `Session.connection_lost` ends the responses
   under way; after the delay of the policy `connection.RECONNECT`, `Connection.run` dials
-  again; `Session.connected` configures the session, and `Outbox.replay` (`protocol.outbox`)
-  sends what `Conversation.history` returns (`protocol.conversation`).
+  the endpoint that `dialing.endpoint_list` chooses; `Session.connected` configures the
+  session, and `Outbox.replay` (`protocol.outbox`) sends what `protocol.history.replay`
+  selects of `Conversation.history` (`protocol.conversation`).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def check_urls(url: str | Sequence[str] | None) -> None:
     if not url:
         raise arguments.refused("url", allowed, url)
     for each in url:
-        arguments.instance("url", each, str, allowed)
+        arguments.words("url", each)
         check_address(each)
 
 
