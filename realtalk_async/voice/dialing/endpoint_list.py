@@ -103,9 +103,9 @@ def check_urls(url: str | Sequence[str] | None) -> None:
         check_address(url)
         return
     allowed = "an address, or a list of addresses"
-    arguments.instance("url", url, Sequence, allowed)
-    if not url:
-        raise arguments.refused("url", allowed, url)
+    if not isinstance(url, Sequence) or isinstance(url, bytes) or not url:
+        # It is not shown: addresses may hold a key.
+        raise arguments.refused("url", allowed, type(url))
     for each in url:
         arguments.words("url", each)
         check_address(each)

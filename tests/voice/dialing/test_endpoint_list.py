@@ -109,7 +109,7 @@ def test_the_key_goes_to_the_host_of_the_first_address_only():
 
 def test_an_address_is_shown_without_user_and_password():
     (endpoint,) = find_endpoints(["ws://u:p@h:1/v1?model=x"], None, "m", {})._endpoints
-    assert str(endpoint) == "h:1/v1 (x)"
+    assert str(endpoint) == "ws://h:1/v1 (x)"
 
 
 @pytest.mark.parametrize(
