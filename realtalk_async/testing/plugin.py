@@ -40,6 +40,7 @@ import importlib
 import inspect
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
@@ -103,7 +104,7 @@ def answering_peer() -> Callable[..., Any]:
     arguments are those of `Peer`.
     """
     peer = _offline("answering_peer").Peer
-    return lambda answer, **options: peer(answer=answer, **options)
+    return partial(_make_peer, peer, "answer")
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def scripted_peer() -> Callable[..., Any]:
     the test unless the client follows the script to its end.
     """
     peer = _offline("scripted_peer").Peer
-    return lambda script, **options: peer(script=script, **options)
+    return partial(_make_peer, peer, "script")
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def delayed_peer() -> Callable[..., Any]:
     ``async with delayed_peer(0.3) as peer:``, or with jitter ``delayed_peer((0.3, 0.1))``.
     """
     peer = _offline("delayed_peer").Peer
-    return lambda latency, **options: peer(latency=latency, **options)
+    return partial(_make_peer, peer, "latency")
 
 
 @pytest.fixture
@@ -134,6 +135,10 @@ def offline_peer_url() -> Generator[str]:
     """Return the URL of a peer that runs in a thread while the test runs."""
     with _offline("offline_peer_url").PeerThread() as peer:
         yield peer.url
+
+
+def _make_peer(peer: Any, name: str, value: object, **options: object) -> Any:  # noqa: ANN401
+    return peer(**{name: value, **options})
 
 
 def _offline(fixture: str) -> Any:  # noqa: ANN401 - a package that may be missing

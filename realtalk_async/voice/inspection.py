@@ -337,4 +337,4 @@ class Inspection:
 
 def sound_of(stream: Inspection) -> SoundTap:
     """Return the sound of a session, for a listener of this package."""
-    return stream._session.sound  # noqa: SLF001
+    return stream._session.sound  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

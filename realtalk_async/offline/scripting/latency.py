@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from realtalk_async import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LatencyArgument: TypeAlias = float | tuple[float, float]
 """Seconds, or the mean and the jitter in seconds."""
@@ -48,8 +51,8 @@ def check_latency(latency: object, seed: object) -> tuple[float, float]:
         InvalidConfiguration: If they are invalid, or *seed* is no integer.
     """
     allowed = "seconds, or a pair (mean, jitter) of seconds with jitter <= mean"
-    given = latency if isinstance(latency, tuple | list) else (latency, 0.0)
-    pair = cast("tuple[object, ...]", tuple(cast("tuple[object, ...]", given)))
+    is_pair = isinstance(latency, tuple | list)
+    pair = tuple(cast("Sequence[object]", latency)) if is_pair else (latency, 0.0)
     arguments.integer("seed", seed)
     if len(pair) != 2:
         raise arguments.refused("latency", allowed, latency)

@@ -5,7 +5,7 @@ A scripted conversation: which words are expected, and the answer to each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -89,13 +89,14 @@ class Script:
 
 
 def _check_step(argument: str, value: object) -> None:
-    pair = cast("tuple[object, ...]", value) if isinstance(value, tuple | list) else ()
+    is_pair = isinstance(value, tuple | list)
+    pair = tuple(cast("Sequence[object]", value)) if is_pair else ()
     if len(pair) != 2:
         raise arguments.refused(argument, _STEP, value)
     expected, reply = pair
-    is_expected = expected is None or isinstance(expected, str | re.Pattern)
+    is_expected = callable(expected) or isinstance(expected, str | re.Pattern | None)
     is_answer = reply is None or is_reply(reply) or callable(reply)
-    if not (is_expected or callable(expected)) or not is_answer:
+    if not (is_expected and is_answer):
         raise arguments.refused(argument, _STEP, value)
 
 
