@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from realtalk_async import arguments
 from realtalk_async.exceptions import AuthenticationRefused, ServiceRefused
@@ -92,7 +92,7 @@ class EndpointList:
         self._refused = [False] * len(self._endpoints)
 
 
-def check_urls(url: str | Sequence[str] | None) -> None:
+def check_urls(url: object) -> None:
     """
     Check one address, or several.
 
@@ -103,12 +103,13 @@ def check_urls(url: str | Sequence[str] | None) -> None:
         check_address(url)
         return
     allowed = "an address, or a list of addresses"
-    if not isinstance(url, Sequence) or isinstance(url, bytes) or not url:
-        # It is not shown: addresses may hold a key.
-        raise arguments.refused("url", allowed, type(url))
-    for each in url:
+    is_list = isinstance(url, Sequence) and not isinstance(url, bytes)
+    urls = cast("Sequence[object]", url) if is_list else ()
+    if not urls:  # what was given is not shown: addresses may hold a key
+        raise arguments.refused("url", allowed, type(cast("object", url)))
+    for each in urls:
         arguments.words("url", each)
-        check_address(each)
+        check_address(cast("str", each))
 
 
 def find_endpoints(
