@@ -19,6 +19,9 @@ REST = 60.0
 """Seconds for which an endpoint is not dialled after it could not be reached."""
 
 
+_HIDDEN = "(not shown)"
+
+
 class EndpointList:
     """
     The endpoints of one session, the preferred ones first.
@@ -106,7 +109,7 @@ def check_urls(url: object) -> None:
     is_list = isinstance(url, Sequence) and not isinstance(url, bytes)
     urls = cast("Sequence[object]", url) if is_list else ()
     if not urls:  # what was given is not shown: addresses may hold a key
-        raise arguments.refused("url", allowed, type(cast("object", url)))
+        raise arguments.refused("url", allowed, _HIDDEN)
     for each in urls:
         arguments.words("url", each)
         check_address(cast("str", each))
