@@ -44,8 +44,8 @@ class ChildProcess:
     """
 
     __slots__ = (
-        "_exited", "_handle", "_on_error", "_on_exit", "_poller", "ended", "exit_status", "loop",
-        "noticed", "owns_group", "pid", "started", "usage",
+        "_exited", "_handle", "_is_told_by_thread", "_on_error", "_on_exit", "_poller",
+        "ended", "exit_status", "loop", "noticed", "owns_group", "pid", "started", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,8 @@ class ChildProcess:
         self.owns_group = new.owns_group
         """Whether the pid is also the number of a process group."""
         self._handle = -1
+        self._is_told_by_thread = False
+        """Whether only the notice of the thread lets the status be read."""
         try:
             self._poller = get_pollers().exits
             self._watch()
@@ -103,6 +105,7 @@ class ChildProcess:
             self.loop.call_soon(self._reap_soon)
         except OSError:
             # No such descriptor on this system, or none left: a thread waits instead.
+            self._is_told_by_thread = True
             try:
                 exit_waiter.add(self.pid, self._call_in_loop)
             except RuntimeError as exc:
@@ -115,12 +118,15 @@ class ChildProcess:
             self.loop.call_later(0.001, self._reap_soon)
 
     def _call_in_loop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        try:
             self.loop.call_soon_threadsafe(self._on_exit_notice)
+        except RuntimeError:  # the loop is closed
+            exit_waiter.discard(self.pid)
 
     def _on_exit_notice(self) -> bool:
         """Reap the program; return whether it has to be tried again, as on macOS."""
         self.noticed = self.noticed or time.monotonic()
+        self._is_told_by_thread = False
         self.check_exit()
         return self.exit_status is None
 
@@ -132,7 +138,7 @@ class ChildProcess:
         of a pipe often finds the exit one turn of the loop earlier.
         """
         try:
-            if self.exit_status is None:
+            if self.exit_status is None and not self._is_told_by_thread:
                 self._reap()
         except Exception as error:  # noqa: BLE001 - it must not end the caller's work
             self._on_error(error)
@@ -196,6 +202,7 @@ class ChildProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
         self.send_signal(signal.SIGKILL)
+        self._is_told_by_thread = False
         deadline = time.monotonic() + 0.5
         while self.exit_status is None and time.monotonic() < deadline:
             self.check_exit()

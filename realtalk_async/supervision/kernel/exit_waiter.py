@@ -1,15 +1,15 @@
 """
 One thread that notices the exits of all children, where no descriptor tells of them.
 
-It blocks until any child of this process has exited, and reads no status: that is done by
-the loop of the child's owner. A zombie that belongs to other code would end each wait at
-once, so the thread rests between its looks until that code has read the status.
+It blocks until any child of this process has exited, and reads no status: the loop of the
+child's owner does that, and not before the thread has told it. So the thread never blocks
+for a child whose status was read. A zombie that belongs to other code would end each wait
+at once; then the thread looks from time to time.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from realtalk_async.operating_system import SYSTEM
@@ -27,9 +27,10 @@ class ExitWaiter:
     """Calls a function in its thread when a child has exited; the thread ends with the last."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._waiting: dict[int, Callable[[], object]] = {}
         self._told: set[int] = set()
+        """Those of them whose exit was told, and whose status is not read yet."""
         self._thread: threading.Thread | None = None
 
     def add(self, pid: int, on_exit: Callable[[], object]) -> None:
@@ -39,7 +40,7 @@ class ExitWaiter:
         Raises:
             RuntimeError: If no thread can be started.
         """
-        with self._lock:
+        with self._changed:
             self._waiting[pid] = on_exit
             self._told.discard(pid)
             if self._thread is None:
@@ -55,43 +56,41 @@ class ExitWaiter:
 
     def discard(self, pid: int) -> None:
         """Forget a child whose exit status was read."""
-        with self._lock:
+        with self._changed:
             self._waiting.pop(pid, None)
+            self._told.discard(pid)
+            self._changed.notify_all()
 
     def _run(self) -> None:
         while self._has_work():
             try:
-                SYSTEM.wait_for_any_exit()
+                if not self._told:
+                    SYSTEM.wait_for_any_exit()
             except ChildProcessError:  # other code has read all statuses
-                self._tell_all()
+                exited = self._untold()
             else:
-                self._tell_exited()
+                exited = [pid for pid in self._untold() if SYSTEM.has_exited(pid)]
+            self._tell(exited)
+            with self._changed:
+                if self._told:
+                    self._changed.wait_for(lambda: not self._told, PAUSE)
+                elif not exited:  # it is a zombie of other code
+                    self._changed.wait(PAUSE)
 
     def _has_work(self) -> bool:
-        with self._lock:
+        with self._changed:
             if not self._waiting:
                 self._thread = None
             return self._thread is not None
 
-    def _tell_exited(self) -> None:
-        with self._lock:
-            left = [pid for pid in self._waiting if pid not in self._told]
-        found = [pid for pid in left if SYSTEM.has_exited(pid)]
-        if found:
-            self._tell(found)
-        else:
-            time.sleep(PAUSE)
-
-    def _tell_all(self) -> None:
-        with self._lock:
-            left = list(self._waiting)
-        self._tell(left)
-        time.sleep(PAUSE)
+    def _untold(self) -> list[int]:
+        with self._changed:
+            return [pid for pid in self._waiting if pid not in self._told]
 
     def _tell(self, pids: list[int]) -> None:
-        with self._lock:
+        with self._changed:
             callbacks = [self._waiting[pid] for pid in pids if pid in self._waiting]
-            self._told.update(pids)
+            self._told.update(self._waiting.keys() & pids)
         for callback in callbacks:
             callback()
 
