@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import realtalk_async
+from realtalk_async.operating_system import SYSTEM, ps_command
 
 PACKAGES = str(Path(realtalk_async.__file__).parents[1])
 
@@ -116,11 +117,8 @@ def unshare(*what):
 
 def is_alive(pid):
     """Return whether a process is more than a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    found = SYSTEM.processes.read(pid)
+    return found is not None and found.alive
 
 
 def verify_killed(folder, words, **options):
@@ -152,20 +150,16 @@ def verify(folder, words, **options):
     line, pid = (folder / "app.log.result").read_text("utf-8").splitlines()
     assert line == "caf\u00e9 from the child"
     assert "[child]" in log.read_text("utf-8")
-    marks = [
-        entry.name
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and str(log) in _command_line(entry)
-    ]
-    assert marks == []
+    assert [one for one in command_lines() if str(log) in one] == []
     return int(pid), done
 
 
-def _command_line(entry):
-    try:
-        return (entry / "cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
+def command_lines():
+    """Return the command lines of all processes."""
+    if SYSTEM.name != "Linux":
+        return map(os.fsdecode, ps_command.run("-A", "-ww", "-o", "pid=,args="))
+    every = SYSTEM.processes.read_all()
+    return [" ".join(SYSTEM.processes.command(one.pid)) for one in every]
 
 
 HOSTS = {

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ def system(request, monkeypatch):
     """Each implementation, on this machine."""
     if request.param == "Linux":
         return Linux()
+    if not shutil.which("ps"):
+        pytest.skip("there is no ps")
     if request.param == "kqueue":
         monkeypatch.syspath_prepend(STAND_IN)
         stand_in = importlib.import_module("kqueue_stand_in")
