@@ -16,10 +16,12 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
 `realtalk_async.voice.events`::
 
     callback.failed process: text, incarnation: integer, callback: text, reason: text
+    connection.endpoint_changed endpoint: text, model: text, reason: text
     connection.lost reason: text
     connection.opened session_id: text, model: text
-    connection.recycled age: number
-    connection.restored downtime: number, replayed: integer
+    connection.outage_announced seconds: number
+    connection.recycled age: number, requested: boolean
+    connection.restored downtime: number, replayed: integer, left_out: integer
     device.default_changed device: text, name: text
     device.failed device: text, problem: text, reason: text, advice: text
     events.missed count: integer
@@ -76,6 +78,8 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         fatal: boolean
     service.malformed_message reason: text
     service.unknown_event_sent type: text, data: object
+    session.limit_reached name: text, limit: number, used: number
+    session.self_talk_noticed responses: integer, echoes: integer
     session.updated options: object
     speech.ignored speech_ms: number, dbfs: number, reason: text
     speech.started item_id: text
@@ -88,7 +92,7 @@ The other fields of each kind. An ``outcome`` has the fields of `Outcome` in
         ends_session: boolean
     tool.interrupted call_ids: list of texts
     tool.limit_reached call_id: text, name: text, limit: integer
-    user.transcribed item_id: text, text: text
+    user.transcribed item_id: text, text: text, usage: object or null
     user.transcription_failed item_id: text, reason: text
 """
 
