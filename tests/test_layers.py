@@ -104,11 +104,14 @@ def imports(module: str) -> set[str]:
     return found - {module}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_other_module_asks_for_the_platform(module):
-    path = str(MODULES[module].relative_to(PACKAGE))
-    if not path.startswith(tuple(ASK_FOR_THE_PLATFORM)):
-        assert "sys.platform" not in MODULES[module].read_text()
+def test_no_other_module_asks_for_the_platform():
+    paths = {path: str(path.relative_to(PACKAGE)) for path in MODULES.values()}
+    assert not [
+        name
+        for path, name in paths.items()
+        if not name.startswith(tuple(ASK_FOR_THE_PLATFORM))
+        and "sys.platform" in path.read_text()
+    ]
 
 
 def rank(layers: str, name: str) -> int | None:
@@ -122,8 +125,15 @@ def is_below(row: int | None, own: int) -> bool:
     return row is not None and row < own
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name])
-def test_packages_import_downwards_only(module):
+@pytest.mark.parametrize("package", sorted({name.split(".")[0] for name in MODULES}))
+def test_packages_import_downwards_only(package):
+    for module in MODULES:
+        if module and module.split(".")[0] == package:
+            check_imports(module)
+
+
+def check_imports(module: str) -> None:
+    """Check that a module imports only from packages in lower rows of LAYERS."""
     package = module.split(".")[0]
     own = rank(LAYERS, package)
     assert own is not None, f"{package!r} has no row in LAYERS"
@@ -185,6 +195,6 @@ def test_at_most_twelve_files_stand_beside_each_other(folder):
     assert len(files) <= 12, files
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_file_is_longer_than_500_lines(module):
-    assert len(MODULES[module].read_text().splitlines()) <= 500
+def test_no_file_is_longer_than_500_lines():
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert not {name: count for name, count in lines.items() if count > 500}

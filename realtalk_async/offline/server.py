@@ -72,9 +72,8 @@ _BETA_HEADER = "OpenAI-Beta"
 
 _log = logging.getLogger(__name__)
 _wire_log = logging.getLogger(f"{__name__}.websockets")
-_wire_log.setLevel(
-    logging.INFO
-)  # at DEBUG it has all headers, and so the clients' keys
+# At DEBUG, the library logs all headers, and so the clients' keys.
+_wire_log.addFilter(lambda record: record.levelno > logging.DEBUG)
 
 
 class Peer:

@@ -245,7 +245,7 @@ def test_sighup_reads_the_file_again(begin, tmp_path):
     write(tmp_path, Procfile="a b c\n")
     run.process.send_signal(signal.SIGHUP)
     said = run.read_until("reload: nothing was changed")
-    assert "Procfile:1: a line is 'NAME: COMMAND'" in said
+    assert "Procfile:1: there is no colon: a line is 'NAME: COMMAND'" in said
     run.end()
 
 

@@ -443,7 +443,7 @@ def anyio_backend():
 async def test_it(realtalk_no_leaks):
     began, real = asyncio.get_running_loop().time(), time.monotonic()
     await asyncio.sleep(36000)
-    assert asyncio.get_running_loop().time() - began >= 36000
+    assert round(asyncio.get_running_loop().time() - began, 3) == 36000
     assert time.monotonic() - real < 600
 """
     go(body, how).assert_outcomes(passed=1)
