@@ -54,6 +54,9 @@ that has nothing left takes tests over from one that has slow ones.
 """
 
 
+NORMAL = "not realtime and not slow and not sweep"
+
+
 def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that need no real time, or those that the arguments name."""
     session.install(EXTRAS, *group("test"))
@@ -66,13 +69,13 @@ def run_tests(session: nox.Session, marked: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests on the Python that runs nox: ``-- -k NAME`` for some of them."""
-    run_tests(session, "not realtime and not slow")
+    run_tests(session, NORMAL)
 
 
 @nox.session(python=OTHERS)
 def other_pythons(session: nox.Session) -> None:
     """Run the tests on every other supported Python of this machine, without sweeps."""
-    run_tests(session, "not realtime and not slow and not one_python")
+    run_tests(session, f"{NORMAL} and not one_python")
 
 
 @nox.session
@@ -83,7 +86,7 @@ def macos(session: nox.Session) -> None:
     session.run(
         "pytest",
         "-m",
-        "not realtime and not slow and not one_python",
+        f"{NORMAL} and not one_python",
         *WORKERS,
         *session.posargs,
         env={"PYTHONPATH": str(folder)},
@@ -95,6 +98,12 @@ def realtime(session: nox.Session) -> None:
     """Run the tests that speak, listen or run whole programs, at the speed of speech."""
     session.install(EXTRAS, *group("test"))
     session.run("pytest", "-m", "realtime", *WORKERS, *session.posargs)
+
+
+@nox.session
+def sweeps(session: nox.Session) -> None:
+    """Run the tests that repeat one thing for thousands of runs, values or times."""
+    run_tests(session, "sweep")
 
 
 @nox.session

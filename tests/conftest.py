@@ -79,21 +79,29 @@ SLOW = {
 
 ONE_PYTHON = {
     "logs/test_entry",
-    "logs/test_hostile_values",
     "logs/test_serialize",
     "logs/test_several_processes",
-    "logs/times/test_repeated_hour",
     "supervision/kernel/test_orphans",
-    "supervision/output/test_chunk_index",
     "supervision/output/test_forgetting",
     "supervision/test_cancellations",
-    "supervision/test_thousand_runs",
     "test_arguments",
     "test_layers",
     "voice/audio/test_hearing",
 }
 
-MARKED = {"realtime": REALTIME, "slow": SLOW, "one_python": ONE_PYTHON}
+SWEEP = {
+    "logs/test_hostile_values",
+    "logs/times/test_repeated_hour",
+    "supervision/output/test_chunk_index",
+    "supervision/test_thousand_runs",
+}
+
+MARKED = {
+    "realtime": REALTIME,
+    "slow": SLOW,
+    "one_python": ONE_PYTHON,
+    "sweep": SWEEP,
+}
 """The files whose tests have a marker; pyproject.toml says what the markers mean."""
 
 
