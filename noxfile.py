@@ -55,6 +55,7 @@ that has nothing left takes tests over from one that has slow ones.
 
 
 NORMAL = "not realtime and not slow and not sweep"
+"""The tests that the README's second command runs, as pytest selects them by marker."""
 
 
 def run_tests(session: nox.Session, marked: str) -> None:
