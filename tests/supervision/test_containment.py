@@ -121,6 +121,24 @@ async def test_a_program_that_exits_takes_its_daemons_along(contained):
 
 
 @needs_cgroup
+async def test_a_member_that_ends_between_two_looks_leaves_no_cgroup(
+    contained, monkeypatch
+):
+    """A cgroup that was empty only when it was asked a second time stayed for ever."""
+    asked = []
+    really = Cgroup.is_empty
+
+    def is_empty(cgroup):
+        asked.append(really(cgroup))
+        return asked.count(True) > 1
+
+    monkeypatch.setattr(Cgroup, "is_empty", is_empty)
+    process = await contained.start("one", Command("true"), restart="temporary")
+    await process.wait_until_settled()
+    assert folders(contained) == []
+
+
+@needs_cgroup
 async def test_the_gentle_steps_reach_the_daemon_too(contained, tmp_path):
     seen = tmp_path / "seen"
     daemon = f"trap 'echo TERM > {seen}; exit' TERM; echo ready; while :; do sleep 0.01; done"

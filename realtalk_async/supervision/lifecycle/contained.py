@@ -77,9 +77,12 @@ class Contained(Spawned):
 
     def _is_empty(self) -> bool:
         """Return whether no member lives; remove the cgroup then."""
-        if not self._is_removed and not self.alive and self._cgroup.is_empty():
+        # Asked once: the last member can end between two answers, and nobody would
+        # remove what the first one still held.
+        is_empty = self._is_removed or self._cgroup.is_empty()
+        if is_empty and not self._is_removed and not self.alive:
             self._is_removed = self._cgroup.remove()
-        return self._is_removed or self._cgroup.is_empty()
+        return is_empty
 
     async def members(self) -> list[ProcessInfo]:
         """Return the members of the cgroup and of the group except zombies."""
