@@ -121,20 +121,16 @@ async def test_a_program_that_exits_takes_its_daemons_along(contained):
 
 
 @needs_cgroup
-async def test_a_member_that_ends_between_two_looks_leaves_no_cgroup(
+async def test_a_member_that_ends_during_the_last_look_leaves_no_cgroup(
     contained, monkeypatch
 ):
-    """A cgroup that was empty only when it was asked a second time stayed for ever."""
-    asked = []
-    really = Cgroup.is_empty
-
-    def is_empty(cgroup):
-        asked.append(really(cgroup))
-        return asked.count(True) > 1
-
-    monkeypatch.setattr(Cgroup, "is_empty", is_empty)
+    looked = []
+    is_empty, pids = Cgroup.is_empty, Cgroup.pids
+    monkeypatch.setattr(Cgroup, "is_empty", lambda one: bool(looked) and is_empty(one))
+    monkeypatch.setattr(Cgroup, "pids", lambda one: looked.append(one) or pids(one))
     process = await contained.start("one", Command("true"), restart="temporary")
     await process.wait_until_settled()
+    assert looked
     assert folders(contained) == []
 
 

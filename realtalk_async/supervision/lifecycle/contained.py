@@ -92,6 +92,8 @@ class Contained(Spawned):
                 one = await process_groups.read_process(pid)
                 if one is not None and one.alive:
                     found[pid] = one
+        if not found:
+            self._is_empty()  # the last one ended meanwhile: nobody looks again
         return list(found.values())
 
     def kill_now(self) -> None:
