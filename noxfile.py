@@ -18,6 +18,9 @@ nox.options.sessions = ["tests"]
 # Without bytecode on the disk, each worker and each pytest in a test compiles all modules.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# A test compiles the modules that it imports; pip would compile all of all packages.
+os.environ.setdefault("PIP_NO_COMPILE", "1")
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ".[voice,tools,offline,ffmpeg,cli,top,metrics,otel]"
 

@@ -78,15 +78,24 @@ SLOW = {
 }
 
 ONE_PYTHON = {
+    "cli/config/",
+    "logs/bridges/",
     "logs/test_entry",
     "logs/test_serialize",
     "logs/test_several_processes",
+    "offline/",
+    "ops/tracing/",
     "supervision/kernel/test_orphans",
     "supervision/output/test_forgetting",
+    "supervision/policy/",
+    "supervision/reports/",
     "supervision/test_cancellations",
     "test_arguments",
     "test_layers",
     "voice/audio/test_hearing",
+    "voice/credentials/",
+    "voice/protocol/",
+    "voice/timeline/",
 }
 
 SWEEP = {
@@ -102,7 +111,7 @@ MARKED = {
     "one_python": ONE_PYTHON,
     "sweep": SWEEP,
 }
-"""The files whose tests have a marker; pyproject.toml says what the markers mean."""
+"""The files and folders/ whose tests have a marker; pyproject.toml says what they mean."""
 
 
 LINUX_ONLY = TESTS / "operating_system" / "linux_only.toml"
@@ -118,7 +127,8 @@ def pytest_configure():
             default = signal.default_int_handler if is_interrupt else signal.SIG_DFL
             signal.signal(number, default)
     files = {name for names in MARKED.values() for name in names}
-    missing = [name for name in files if not (TESTS / f"{name}.py").exists()]
+    paths = {name: name if name.endswith("/") else f"{name}.py" for name in files}
+    missing = [name for name, path in paths.items() if not (TESTS / path).exists()]
     if missing:
         raise pytest.UsageError(f"MARKED names files that do not exist: {missing}")
 
@@ -153,7 +163,8 @@ def pytest_collection_modifyitems(items):
 def markers_of(path):
     """Return the markers of the tests in a file."""
     file = str(path.relative_to(TESTS).with_suffix(""))
-    return {marker for marker, names in MARKED.items() if file in names}
+    above = {f"{folder.as_posix()}/" for folder in Path(file).parents}
+    return {marker for marker, names in MARKED.items() if names & {file, *above}}
 
 
 @pytest.fixture
