@@ -149,20 +149,42 @@ async def test_speech_that_interrupts_is_answered(make, when):
     assert not of(seen, events.SpeechIgnored)
 
 
-async def test_assistant_that_keeps_interrupting_itself_is_told_once_and_gated(make):
-    """Its speaker is heard by its microphone, 100 ms later and quieter."""
-    room = bytearray(100 * 48)
+class Room:
+    """
+    Carries the sound of the speaker to the microphone: 100 ms later, and quieter.
 
-    async def microphone():
+    It keeps the times of the sound on a slow machine as well: what the microphone hears
+    depends on when it is asked, and not on how often.
+    """
+
+    DELAY = 0.1
+
+    def __init__(self) -> None:
+        self.ahead = bytearray()  # sound from `heard_until` on
+        self.heard_until = time.monotonic()
+
+    def _bytes_until(self, at: float) -> int:
+        return max(0, round((at - self.heard_until) * 24_000)) * 2
+
+    def speaker(self, pcm: bytes) -> None:
+        starts = self._bytes_until(time.monotonic() + self.DELAY)
+        self.ahead.extend(bytes(max(0, starts - len(self.ahead))))
+        self.ahead.extend(quieter(pcm, 0.5))
+
+    async def microphone(self):
         while True:
-            piece = bytes(room[:FRAME])
-            del room[:FRAME]
-            yield piece.ljust(FRAME, b"\0")  # it is read no faster than real time
+            await asyncio.sleep(0.02)
+            size = self._bytes_until(time.monotonic())
+            piece = bytes(self.ahead[:size]).ljust(size, b"\0")
+            del self.ahead[:size]
+            self.heard_until += size / 48_000
+            yield piece
 
+
+async def test_assistant_that_keeps_interrupting_itself_is_told_once_and_gated(make):
+    room = Room()
     stream, _, seen = make(
-        microphone=microphone,
-        speaker=lambda pcm: room.extend(quieter(pcm, 0.5)),
-        half_duplex="auto",
+        microphone=room.microphone, speaker=room.speaker, half_duplex="auto"
     )
 
     def told():
