@@ -72,6 +72,9 @@ NEVER = [("offline", "voice"), ("offline", "supervision"), ("logs", "events")]
 # Whatever differs between systems is asked there; the audio programs are a table by system.
 ASK_FOR_THE_PLATFORM = ["operating_system/", "voice/audio/devices.py"]
 
+PLATFORM_NAMES = {"sys.platform", "os.name", "os.uname", "sysconfig.get_platform"}
+"""Besides all that the module ``platform`` has."""
+
 # These decide without I/O: no clock, no randomness, no event loop, no file.
 WITHOUT_IO = ["supervision/policy", "voice/protocol"]
 IO_MODULES = {"anyio", "asyncio", "os", "random", "socket", "subprocess", "time"}
@@ -104,14 +107,63 @@ def imports(module: str) -> set[str]:
     return found - {module}
 
 
+def questions_for_the_platform(source: str) -> set[str]:
+    """Return the ways in which a module asks which system it runs on."""
+    nodes = list(ast.walk(ast.parse(source)))
+    modules: dict[str, str] = {}
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]  # what `import os.path` binds
+                modules[alias.asname or top] = alias.name if alias.asname else top
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(f"{modules.get(node.value.id)}.{node.attr}")
+    return {name for name in found if is_question_for_the_platform(name)}
+
+
+def is_question_for_the_platform(name: str) -> bool:
+    return name in PLATFORM_NAMES or name.startswith("platform.")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys; sys.platform",
+        "import sys as system; system.platform",
+        "from sys import platform",
+        "from sys import platform as where",
+        "import platform; platform.system()",
+        "import platform as p; p.machine()",
+        "from platform import system",
+        "import os; os.name",
+        "import os; os.uname()",
+        "from os import uname",
+        "import os.path; os.name",
+        "import sysconfig; sysconfig.get_platform()",
+    ],
+)
+def test_each_way_to_ask_for_the_platform_is_found(source):
+    assert questions_for_the_platform(source)
+
+
+def test_other_names_ask_for_no_platform():
+    source = "import os, sys; os.path; sys.argv; entry.name; machine.platform"
+    assert not questions_for_the_platform(source)
+
+
 def test_no_other_module_asks_for_the_platform():
-    paths = {path: str(path.relative_to(PACKAGE)) for path in MODULES.values()}
-    assert not [
-        name
-        for path, name in paths.items()
-        if not name.startswith(tuple(ASK_FOR_THE_PLATFORM))
-        and "sys.platform" in path.read_text()
-    ]
+    asked = {
+        name: questions_for_the_platform(path.read_text())
+        for path in MODULES.values()
+        if not (name := str(path.relative_to(PACKAGE))).startswith(
+            tuple(ASK_FOR_THE_PLATFORM)
+        )
+    }
+    assert not {name: found for name, found in asked.items() if found}
 
 
 def rank(layers: str, name: str) -> int | None:

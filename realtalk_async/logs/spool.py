@@ -309,5 +309,6 @@ def _prefix(log: Path) -> str:
     # a log with the same path.
     log = log.resolve()
     folder = log.parent.stat()
-    place = f"{folder.st_dev}:{folder.st_ino}:".encode() + os.fsencode(log.name)
+    name = SYSTEM.comparable_name(log.parent, log.name)
+    place = f"{folder.st_dev}:{folder.st_ino}:".encode() + os.fsencode(name)
     return f"realtalk-{os.geteuid()}-{hashlib.sha256(place).hexdigest()[:16]}-"

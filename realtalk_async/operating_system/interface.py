@@ -220,6 +220,14 @@ class System(Protocol):
         """Give a short path of a folder, as long as the context lasts."""
         ...
 
+    def comparable_name(self, folder: Path, name: str) -> str:
+        """
+        Return the one form of all names that denote the same file in a folder.
+
+        Names that differ only in case or in their Unicode form do so on some systems.
+        """
+        ...
+
     def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
         """Give a pipe room for *size* bytes; return its room, None if it stays as it is."""
         ...

@@ -137,6 +137,10 @@ class Linux:
         finally:
             os.close(descriptor)
 
+    def comparable_name(self, folder: Path, name: str) -> str:
+        """Return the name: each other one is another file."""
+        return name
+
     def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
         """Give a pipe more room, if this user may."""
         try:

@@ -14,6 +14,7 @@ import struct
 import sys
 import tempfile
 import time
+import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 from realtalk_async.operating_system.interface import Peer
@@ -53,6 +54,10 @@ OPEN_MAX = 10240
 SOL_LOCAL, LOCAL_PEERCRED, LOCAL_PEERPID = 0, 1, 2
 XUCRED = struct.Struct("Ii")
 """The first fields of macOS's ``struct xucred``: version (0) and uid."""
+
+
+PC_CASE_SENSITIVE: int | None = 11 if sys.platform == "darwin" else None
+"""The number of a question of pathconf(2) that Python has no name for."""
 
 
 class Change(NamedTuple):
@@ -182,6 +187,14 @@ class Posix:
             os.symlink(folder.absolute(), link)
             yield link
 
+    def comparable_name(self, folder: Path, name: str) -> str:
+        """Return a name in the form that all names of its file have on macOS."""
+        if PC_CASE_SENSITIVE is None:
+            return name
+        if not _tells_case_apart(folder):
+            name = name.casefold()
+        return unicodedata.normalize("NFD", name)
+
     def enlarge_pipe(self, descriptor: int, size: int) -> int | None:
         """Leave a pipe as it is: the kernel enlarges it by itself, to 64 KiB."""
         return None
@@ -225,3 +238,11 @@ class Posix:
             return again
         os.close(again)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+def _tells_case_apart(folder: Path) -> bool:
+    assert PC_CASE_SENSITIVE is not None
+    try:
+        return os.pathconf(folder, PC_CASE_SENSITIVE) == 1
+    except OSError:  # it does not answer: two files taken for one would be mixed
+        return True

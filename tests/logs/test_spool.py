@@ -18,6 +18,7 @@ import pytest
 from realtalk_async.logs import Logger, parse_line, spool
 from realtalk_async.logs.append_file import Piece
 from realtalk_async.logs.queue import LogQueue
+from realtalk_async.operating_system import SYSTEM
 
 pytestmark = pytest.mark.skipif(
     not spool.FOLDER.is_dir(), reason="this system has no named shared memory"
@@ -394,6 +395,16 @@ def test_a_symbolic_link_shares_the_spools_of_its_log(path):
     link = path.with_name("link.log")
     link.symlink_to(path)
     abandoned_spool(link, LINES)
+    recover(path)
+    assert messages(path) == ["0", "1", "2"]
+
+
+def test_names_of_one_log_that_differ_in_case_share_its_spools(path, monkeypatch):
+    def fold(system, folder, name):
+        return name.casefold()
+
+    monkeypatch.setattr(type(SYSTEM), "comparable_name", fold)
+    abandoned_spool(path.with_name("App.LOG"), LINES)
     recover(path)
     assert messages(path) == ["0", "1", "2"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from realtalk_async.operating_system import SYSTEM
+from realtalk_async.operating_system import SYSTEM, posix
 from realtalk_async.operating_system.linux import Linux
 from realtalk_async.operating_system.posix import Posix
 
@@ -213,6 +213,34 @@ def test_a_socket_beneath_a_long_path_is_reached(system, tmp_path):
         assert len(address) <= system.max_socket_path
         listener.bind(address)
     assert (folder / "one.sock").is_socket()
+
+
+COMPOSED, DECOMPOSED = "Caf\u00e9.log", "Cafe\u0301.log"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_one_file"), [(0, True), (1, False), (OSError(), False)]
+)
+def test_names_of_one_file_on_macos_are_known(
+    answer, is_one_file, tmp_path, monkeypatch
+):
+    def pathconf(folder, number):
+        assert (folder, number) == (tmp_path, 11)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(posix, "PC_CASE_SENSITIVE", 11)
+    monkeypatch.setattr(os, "pathconf", pathconf)
+    names = [COMPOSED, DECOMPOSED, COMPOSED.upper()]
+    one, two, three = (Posix().comparable_name(tmp_path, name) for name in names)
+    assert one == two
+    assert (one == three) == is_one_file
+
+
+def test_names_that_differ_are_two_files_on_linux(tmp_path):
+    for name in (COMPOSED, DECOMPOSED, COMPOSED.upper()):
+        assert Linux().comparable_name(tmp_path, name) == name
 
 
 def test_the_process_at_the_other_end_is_known_or_unknown(system):
